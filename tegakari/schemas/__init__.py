@@ -1,0 +1,1 @@
+"""What everything is called: configuration, store tables, API messages. Imports nothing else of tegakari."""

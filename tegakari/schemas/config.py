@@ -1,0 +1,170 @@
+"""`tegakari.toml`: one file that says what is imported, trained, indexed and served.
+
+Every key has its default and its description here and nowhere else; `tegakari init` renders the file from these types.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from tegakari.schemas.errors import ConfigError
+
+Pooling = Literal["last", "max", "mean"]
+POOLINGS: tuple[Pooling, ...] = ("last", "max", "mean")
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+
+Natural = Annotated[int, Meta(ge=1)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+
+
+def _about(description: str) -> Meta:
+    return Meta(description=description)
+
+
+class CorpusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the documents come from and how many of each label are taken."""
+
+    source: Annotated[str, _about("CSV, TSV, JSONL(.gz), Parquet, or a Hugging Face dataset directory")] = "posts.csv"
+    path: Annotated[str, _about("directory of the imported corpus")] = "corpus"
+    id_column: Annotated[str, _about("unique document id; empty = ids are made from the content")] = "id"
+    title_column: Annotated[str, _about("title; empty = documents have no title")] = "title"
+    body_column: Annotated[str, _about("body; the text is title, newline, body")] = "body"
+    label_column: Annotated[str, _about("label (the community)")] = "label"
+    split_column: Annotated[str, _about("train or eval; empty = sampled, see below")] = ""
+    train_per_label: Annotated[Natural, _about("documents of a label drawn for training")] = 280
+    eval_per_label: Annotated[Natural, _about("documents of a label drawn for evaluation")] = 120
+    seed: Annotated[int, _about("seed of the draw")] = 0
+    max_characters: Annotated[Natural, _about("longer texts are cut here before tokenization, and counted")] = 100_000
+
+
+class ClassifierConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The sequence classifier: what it starts from and how it is fine-tuned."""
+
+    base: Annotated[str, _about("model directory or hub id to start from")] = "google/gemma-2-2b-jpn-it"
+    path: Annotated[str, _about("directory of the fine-tuned classifier")] = "classifier"
+    max_length: Annotated[Natural, _about("tokens; the end of a longer text is cut")] = 512
+    learning_rate: Annotated[Positive, _about("AdamW learning rate")] = 1e-5
+    weight_decay: Annotated[NonNegative, _about("AdamW weight decay")] = 0.01
+    epochs: Annotated[Natural, _about("passes over the training documents")] = 3
+    batch_size: Annotated[Natural, _about("documents a step")] = 2
+    gradient_checkpointing: Annotated[bool, _about("less memory for about a third more time")] = False
+    checkpoint_steps: Annotated[Natural, _about("steps between checkpoints that a killed run resumes from")] = 500
+    seed: Annotated[int, _about("seed of head initialisation and document order")] = 0
+
+
+class SaesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One sparse autoencoder per layer, trained on the residuals of the training documents."""
+
+    path: Annotated[str, _about("directory with one SAE a layer")] = "saes"
+    architecture: Annotated[Literal["relu", "batch_topk"], _about("relu = ReLU with an L1 penalty")] = "relu"
+    layers: Annotated[list[Annotated[int, Meta(ge=0)]], _about("layers to train; empty = all")] = []
+    d_sae: Annotated[Natural, _about("features a layer")] = 9216
+    l1_coefficient: Annotated[NonNegative, _about("weight of the L1 penalty (relu)")] = 0.03
+    k: Annotated[Natural, _about("mean number of active features a position (batch_topk)")] = 64
+    learning_rate: Annotated[Positive, _about("Adam learning rate")] = 1e-3
+    batch_size: Annotated[Natural, _about("positions a step")] = 512
+    epochs: Annotated[Natural, _about("passes over the residuals")] = 10
+    l1_warmup: Annotated[Fraction, _about("share of all steps over which the L1 penalty rises from 0")] = 0.05
+    learning_rate_decay: Annotated[Fraction, _about("share of all steps, at the end, over which the rate falls to 0")] = 0.2
+    buffer_positions: Annotated[Natural, _about("residuals kept in memory a layer, to shuffle across documents")] = 65_536
+    checkpoint_steps: Annotated[Natural, _about("steps between checkpoints that a killed run resumes from")] = 1000
+    seed: Annotated[int, _about("seed of initialisation and shuffling")] = 0
+
+
+class IndexConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a run keeps of the corpus."""
+
+    run: Annotated[str, Meta(pattern=NAME_PATTERN, description="name of the run in the store")] = "run"
+    store: Annotated[str, _about("directory of the store; many runs share one")] = "store"
+    split: Annotated[Literal["eval", "train", "all"], _about("documents to index")] = "eval"
+    pooling: Annotated[Pooling, _about("pooling that rankings use unless asked otherwise: last, max or mean")] = "last"
+    variety_threshold: Annotated[Positive, _about("Cohen's d above which a feature counts for a label")] = 1.0
+    top_tokens: Annotated[Natural, _about("strongest positions kept a feature")] = 100
+    shard_documents: Annotated[Natural, _about("documents a shard: what a killed index loses at most")] = 128
+    batch_tokens: Annotated[Natural, _about("tokens a forward pass, padding included")] = 8192
+    explained_variance_documents: Annotated[Natural, _about("evaluation documents that explained variance is measured on")] = 256
+    dtype: Annotated[Literal["auto", "float32", "bfloat16"], _about("auto = bfloat16 on a GPU, float32 on a CPU")] = "auto"
+    device: Annotated[str, _about("auto, cpu, cuda or cuda:N")] = "auto"
+
+
+class ServiceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the API listens."""
+
+    host: Annotated[str, _about("address to bind")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65535, description="port to bind")] = 8765
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole of `tegakari.toml`."""
+
+    corpus: CorpusConfig = msgspec.field(default_factory=CorpusConfig)
+    classifier: ClassifierConfig = msgspec.field(default_factory=ClassifierConfig)
+    saes: SaesConfig = msgspec.field(default_factory=SaesConfig)
+    index: IndexConfig = msgspec.field(default_factory=IndexConfig)
+    service: ServiceConfig = msgspec.field(default_factory=ServiceConfig)
+
+
+_PATH_KEYS = {"corpus": ("source", "path"), "classifier": ("path",), "saes": ("path",), "index": ("store",)}
+
+
+def load_config(path: Path) -> Config:
+    """Read and validate a configuration file; relative paths in it are taken from the file's own directory.
+
+    `classifier.base` stays as written unless it names a directory beside the file: it may be a hub id.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or a key or value in it is wrong.
+    """
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(
+            f"no configuration file at {path}", field="--config", fix="write one with `tegakari init`"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", field="--config") from None
+    try:
+        config = msgspec.toml.decode(text, type=Config)
+    except msgspec.ValidationError as error:
+        raise _explain(error, text, path) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}", fix="correct the line named") from None
+    return _anchor(config, path.resolve().parent)
+
+
+def _explain(error: msgspec.ValidationError, text: bytes, path: Path) -> ConfigError:
+    """Turn msgspec's sentence and JSON path into key, value and fix."""
+    sentence = str(error)
+    match = re.search(r" - at `\$\.?(?P<key>[^`]*)`$", sentence)
+    key = match["key"] if match else ""
+    reason = sentence[: match.start()] if match else sentence
+    raw = msgspec.toml.decode(text)
+    unknown = re.search(r"unknown field `(?P<name>[^`]+)`", reason)
+    if unknown:
+        key = f"{key}.{unknown['name']}" if key else unknown["name"]
+        section = {f.name: f.type for f in msgspec.structs.fields(Config)}.get(key.split(".")[0])
+        known = [f.name for f in msgspec.structs.fields(section if section and "." in key else Config)]
+        return ConfigError(f"unknown key in {path}", field=key, fix=f"use one of: {', '.join(known)}")
+    value: object = raw
+    for part in re.findall(r"[^.\[\]]+", key):
+        value = value[int(part)] if isinstance(value, list) else value.get(part) if isinstance(value, dict) else None
+    return ConfigError(f"{value!r} is not allowed: {reason}", field=key, fix=f"change the value in {path}")
+
+
+def _anchor(config: Config, root: Path) -> Config:
+    for section, keys in _PATH_KEYS.items():
+        struct = getattr(config, section)
+        anchored = {key: str(root / getattr(struct, key)) for key in keys}
+        config = msgspec.structs.replace(config, **{section: msgspec.structs.replace(struct, **anchored)})
+    if (root / config.classifier.base).is_dir():
+        base = msgspec.structs.replace(config.classifier, base=str(root / config.classifier.base))
+        config = msgspec.structs.replace(config, classifier=base)
+    return config
