@@ -1,0 +1,119 @@
+"""Texts to padded token batches that remember which positions count and which characters they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from tegakari.schemas.errors import ModelError
+
+
+class Tokenized(NamedTuple):
+    """One document as the classifier reads it."""
+
+    input_ids: list[int]
+    spans: list[tuple[int, int]]
+    """character range [start, end) of each token in the text; pieces of one character all carry that character."""
+    special: list[bool]
+    """BOS, EOS and the like: never part of a statistic."""
+    truncated: bool
+
+    @property
+    def positions(self) -> list[int]:
+        """Token indices that statistics are taken over."""
+        return [index for index, special in enumerate(self.special) if not special]
+
+
+class Batch(NamedTuple):
+    """Right-padded documents, and where their countable positions lie once the batch is flattened."""
+
+    input_ids: Tensor
+    """int64 [B, S]"""
+    attention_mask: Tensor
+    """int64 [B, S]; 1 = a token, 0 = padding."""
+    positions: Tensor
+    """int64 [T]; indices of the non-special positions in the flattened [B * S], document after document."""
+    offsets: Tensor
+    """int64 [B + 1]; document i owns positions[offsets[i]:offsets[i + 1]]."""
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> list[Tokenized]:
+    """Tokenize texts, cutting each at its end to `max_length` tokens.
+
+    Text that spells a special token ("<eos>") is read as the characters it consists of, so that no document can
+    plant a padding or end token and move the position that the head reads.
+
+    Raises:
+        ModelError: the tokenizer is not a fast one, so characters cannot be told from tokens.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ModelError(
+            f"{type(tokenizer).__name__} is not a fast tokenizer and cannot say which characters a token covers",
+            field="classifier.base",
+            fix="save the model with a tokenizer.json beside it",
+        )
+    backend.encode_special_tokens = True
+    tokenizer.truncation_side = "right"
+    encoded = tokenizer(
+        list(texts),
+        truncation=True,
+        max_length=max_length,
+        return_offsets_mapping=True,
+        return_special_tokens_mask=True,
+        return_attention_mask=False,
+    )
+    return [
+        Tokenized(ids, list(spans), [bool(flag) for flag in special], bool(encoding.overflowing))
+        for ids, spans, special, encoding in zip(
+            encoded["input_ids"],
+            encoded["offset_mapping"],
+            encoded["special_tokens_mask"],
+            encoded.encodings or [],
+            strict=True,
+        )
+    ]
+
+
+def make_batch(documents: Sequence[Tokenized], pad_id: int) -> Batch:
+    """Pad documents on the right to the longest of them."""
+    width = max(len(document.input_ids) for document in documents)
+    input_ids = torch.full((len(documents), width), pad_id, dtype=torch.int64)
+    attention_mask = torch.zeros((len(documents), width), dtype=torch.int64)
+    positions: list[int] = []
+    offsets = [0]
+    for row, document in enumerate(documents):
+        length = len(document.input_ids)
+        input_ids[row, :length] = torch.tensor(document.input_ids)
+        attention_mask[row, :length] = 1
+        positions.extend(row * width + position for position in document.positions)
+        offsets.append(len(positions))
+    return Batch(input_ids, attention_mask, torch.tensor(positions, dtype=torch.int64), torch.tensor(offsets))
+
+
+def bucketed(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Group documents of like length so that a padded batch holds at most `batch_tokens` tokens.
+
+    Args:
+        lengths: tokens of each document.
+        batch_tokens: budget of a batch, padding included; a longer document is a batch of its own.
+
+    Yields:
+        indices into `lengths`; longest first, ties by index, so that the grouping is the same every time.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    group: list[int] = []
+    for index in order:
+        if group and lengths[group[0]] * (len(group) + 1) > batch_tokens:
+            yield group
+            group = []
+        group.append(index)
+    if group:
+        yield group
