@@ -1,0 +1,80 @@
+"""Sparse encode in plain torch: the meaning that every other path is tested against."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tegakari.kernels.checks import refuse_non_finite
+from tegakari.kernels.types import Columns, Encoded, Encoder, Pooled, Rows, Survivors
+
+
+def activations(residual: Tensor, encoder: Encoder) -> Tensor:
+    """Dense activations [T, d_sae] float32 of residuals [T, d_model].
+
+    Products of the operands rounded to the encoder's dtype, summed in float32.
+
+    Raises:
+        KernelError: a pre-activation is NaN or infinite.
+    """
+    dtype = encoder.weight.dtype
+    product = residual.to(dtype).float() @ encoder.weight.float()
+    gate = product + encoder.bias
+    if encoder.gate_scale is not None and encoder.gate_bias is not None:
+        value = product * encoder.gate_scale + encoder.gate_bias
+        active = (gate > 0) & (value > 0)
+    else:
+        value = gate
+        active = gate > encoder.threshold
+    if not (gate.isfinite().all() and value.isfinite().all()):
+        refuse_non_finite(residual, encoder)
+    activation = torch.where(active, value, 0.0)
+    return activation if encoder.k is None else largest(activation, encoder.k)
+
+
+def largest(activation: Tensor, k: int) -> Tensor:
+    """Keep the k largest of each row, zeros elsewhere. A stable sort breaks ties towards the lower feature."""
+    order = torch.sort(activation, dim=1, descending=True, stable=True).indices[:, :k]
+    return torch.zeros_like(activation).scatter(1, order, activation.gather(1, order))
+
+
+def compressed(activation: Tensor) -> Rows:
+    """Gather the non-zero entries of [R, d_sae] as CSR."""
+    row, feature = activation.nonzero(as_tuple=True)
+    counts = torch.bincount(row, minlength=activation.shape[0])
+    indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return Rows(indptr, feature.int(), activation[row, feature])
+
+
+def survivors_of(activation: Tensor, floor: Tensor) -> Survivors:
+    """Gather entries of [T, d_sae] that are > 0 and >= `floor` [d_sae], in the order of `Survivors`."""
+    feature, position = ((activation >= floor) & (activation > 0)).T.nonzero(as_tuple=True)
+    value = activation[position, feature]
+    order = torch.sort(value, descending=True, stable=True).indices
+    order = order[torch.sort(feature[order], stable=True).indices]
+    return Survivors(feature[order].int(), position[order].int(), value[order])
+
+
+def encode(
+    residual: Tensor,
+    encoder: Encoder,
+    offsets: Tensor,
+    *,
+    rows: Literal["last", "all", "none"] = "last",
+    floor: Tensor | None = None,
+) -> Encoded:
+    """Encode [T, d_model] by the definition, all of [T, d_sae] in memory. See `tegakari.kernels.encode`."""
+    activation = activations(residual, encoder)
+    documents = activation.split(offsets.diff().tolist())
+    last = torch.stack([document[-1] for document in documents])
+    maximum = torch.stack([document.amax(0) for document in documents])
+    mean = torch.stack([document.mean(0) for document in documents])
+    wanted = {"last": last, "all": activation, "none": None}[rows]
+    return Encoded(
+        rows=None if wanted is None else compressed(wanted),
+        pooled=Pooled(last, maximum, mean),
+        columns=Columns((activation > 0).sum(0), activation.sum(0, dtype=torch.float64), maximum.amax(0)),
+        survivors=None if floor is None else survivors_of(activation, floor),
+    )
