@@ -141,7 +141,11 @@ def resolve_dtype(dtype: Literal["auto", "float32", "bfloat16"], device: torch.d
 
 
 def load_classifier(
-    path: str | Path, *, max_length: int = 512, device: str = "auto", dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    path: str | Path,
+    *,
+    max_length: int = 512,
+    device: str = "auto",
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> Classifier:
     """Load a fine-tuned classifier from a directory, safetensors only, running no code that comes with it.
 

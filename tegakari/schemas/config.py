@@ -73,8 +73,12 @@ class SaesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     batch_size: Annotated[Natural, _about("positions a step")] = 512
     epochs: Annotated[Natural, _about("passes over the residuals")] = 10
     l1_warmup: Annotated[Fraction, _about("share of all steps over which the L1 penalty rises from 0")] = 0.05
-    learning_rate_decay: Annotated[Fraction, _about("share of all steps, at the end, over which the rate falls to 0")] = 0.2
-    buffer_positions: Annotated[Natural, _about("residuals kept in memory a layer, to shuffle across documents")] = 65_536
+    learning_rate_decay: Annotated[
+        Fraction, _about("share of all steps, at the end, over which the rate falls to 0")
+    ] = 0.2
+    buffer_positions: Annotated[Natural, _about("residuals kept in memory a layer, to shuffle across documents")] = (
+        65_536
+    )
     checkpoint_steps: Annotated[Natural, _about("steps between checkpoints that a killed run resumes from")] = 1000
     seed: Annotated[int, _about("seed of initialisation and shuffling")] = 0
 
@@ -90,8 +94,12 @@ class IndexConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     top_tokens: Annotated[Natural, _about("strongest positions kept a feature")] = 100
     shard_documents: Annotated[Natural, _about("documents a shard: what a killed index loses at most")] = 128
     batch_tokens: Annotated[Natural, _about("tokens a forward pass, padding included")] = 8192
-    explained_variance_documents: Annotated[Natural, _about("evaluation documents that explained variance is measured on")] = 256
-    dtype: Annotated[Literal["auto", "float32", "bfloat16"], _about("auto = bfloat16 on a GPU, float32 on a CPU")] = "auto"
+    explained_variance_documents: Annotated[
+        Natural, _about("evaluation documents that explained variance is measured on")
+    ] = 256
+    dtype: Annotated[Literal["auto", "float32", "bfloat16"], _about("auto = bfloat16 on a GPU, float32 on a CPU")] = (
+        "auto"
+    )
     device: Annotated[str, _about("auto, cpu, cuda or cuda:N")] = "auto"
 
 

@@ -87,7 +87,9 @@ LAYERS = Table(
         Column("positions", pa.int64(), "non-special positions indexed"),
         Column("l0", pa.float64(), "active features per position"),
         Column("alive", pa.int32(), "features active on at least one position"),
-        Column("explained_variance", pa.float64(), "1 - sum ||h - h_hat||^2 / sum ||h - mean(h)||^2, evaluation documents"),
+        Column(
+            "explained_variance", pa.float64(), "1 - sum ||h - h_hat||^2 / sum ||h - mean(h)||^2, evaluation documents"
+        ),
         Column("explained_variance_positions", pa.int64(), "positions it was measured on"),
     ),
 )
@@ -108,7 +110,11 @@ FEATURES = Table(
         Column("variety_mean", pa.int32(), "the same, pooling mean"),
         Column("best_label_id", pa.int32(), "label of largest d, the run's pooling; null if it has no d"),
         Column("best_d", pa.float32(), "that d"),
-        Column("top_token", pa.string(), "token of its strongest position; null if never active"),
+        Column(
+            "top_tokens",
+            pa.list_(pa.string()),
+            "tokens of its strongest positions, each once, strongest first, up to 5",
+        ),
     ),
 )
 

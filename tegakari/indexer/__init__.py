@@ -1,0 +1,1 @@
+"""Offline: corpus, fine-tuning, SAE training, indexing."""

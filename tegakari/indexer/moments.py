@@ -1,0 +1,102 @@
+"""Label moments and Cohen's d.
+
+A shard holds documents of one label, so what it adds to the statistics is one (n, mean, M2) per feature and pooling.
+Moments are merged with Chan's formula and never subtracted: the rest of a label is the merge of all other labels, so a
+feature that is silent outside its label has a rest of exactly zero and no cancellation anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Array = TypeVar("Array", Tensor, np.ndarray)
+
+
+class Moments(NamedTuple, Generic[Array]):
+    """Count, mean and sum of squared deviations (M2) of some values, elementwise, float64."""
+
+    n: int
+    mean: Array
+    m2: Array
+
+
+def moments_of(values: Tensor) -> Moments[Tensor]:
+    """Moments over the first axis; computed in float64 in two passes. [D, ...] -> n = D, mean and M2 [...]."""
+    exact = values.double()
+    mean = exact.mean(0)
+    return Moments(len(exact), mean, (exact - mean).square_().sum(0))
+
+
+def merge(a: Moments[Array], b: Moments[Array]) -> Moments[Array]:
+    """Moments of the union of two sets of values (Chan, Golub and LeVeque 1979)."""
+    if a.n == 0 or b.n == 0:
+        return b if a.n == 0 else a
+    n = a.n + b.n
+    delta = b.mean - a.mean
+    return Moments(n, a.mean + delta * (b.n / n), a.m2 + b.m2 + delta * delta * (a.n * b.n / n))
+
+
+def zero_moments(shape: Sequence[int], device: torch.device | str = "cpu") -> Moments[Tensor]:
+    """Moments of no values."""
+    zeros = torch.zeros(tuple(shape), dtype=torch.float64, device=device)
+    return Moments(0, zeros, zeros.clone())
+
+
+class LabelStatistics(NamedTuple):
+    """Statistics of each label against all others; float64 [labels, ...], NaN where not defined."""
+
+    mean: np.ndarray
+    sd: np.ndarray
+    """ddof 1; NaN for a label with fewer than 2 documents."""
+    d: np.ndarray
+    """Cohen's d; NaN for a label with fewer than 2 documents or without others, and for degenerate pairs: no variance
+    within either side, but different means."""
+
+
+def label_statistics(labels: Sequence[Moments[np.ndarray]]) -> LabelStatistics:
+    """Cohen's d of every label against the union of all others.
+
+    `d = (m_c - m_r) / s_p`, `s_p^2 = (M2_c + M2_r) / (n_c + n_r - 2)`, which is the pooled standard deviation with ddof 1
+    (Cohen 1988, section 2.2), written with the sums of squares.
+
+    Args:
+        labels: moments of each label, of one shape. A label without documents has n = 0.
+    """
+    rests = _rests(labels)
+    shape = labels[0].mean.shape
+    mean, sd, d = (np.full((len(labels), *shape), np.nan) for _ in range(3))
+    for index, (label, rest) in enumerate(zip(labels, rests, strict=True)):
+        if label.n:
+            mean[index] = label.mean
+        if label.n < 2:
+            continue
+        sd[index] = np.sqrt(label.m2 / (label.n - 1))
+        if rest.n:
+            d[index] = _cohens_d(label, rest)
+    return LabelStatistics(mean, sd, d)
+
+
+def _cohens_d(label: Moments[np.ndarray], rest: Moments[np.ndarray]) -> np.ndarray:
+    difference = label.mean - rest.mean
+    pooled = np.sqrt((label.m2 + rest.m2) / (label.n + rest.n - 2))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        d = difference / pooled
+    return np.where(pooled > 0, d, np.where(difference == 0, 0.0, np.nan))
+
+
+def _rests(labels: Sequence[Moments[np.ndarray]]) -> list[Moments[np.ndarray]]:
+    """For each label the merge of all others: what comes before it merged with what comes after it."""
+    nothing = Moments(0, np.zeros_like(labels[0].mean), np.zeros_like(labels[0].m2))
+    after = [nothing]
+    for label in reversed(labels[1:]):
+        after.append(merge(label, after[-1]))
+    rests, before = [], nothing
+    for label, following in zip(labels, reversed(after), strict=True):
+        rests.append(merge(before, following))
+        before = merge(before, label)
+    return rests

@@ -1,0 +1,119 @@
+"""What a run was made from and with: the recipe that names it, and the manifest that records it."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+
+import msgspec
+
+from tegakari import __version__
+from tegakari.kernels import backend
+from tegakari.models.classifier import Classifier
+from tegakari.models.sae import Sae
+from tegakari.schemas.config import Config
+from tegakari.schemas.corpus import CorpusManifest, Drop
+from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, RunManifest, SaeInfo, Scores
+
+_RECORDED_PACKAGES = ("torch", "transformers", "triton", "numba", "numpy", "duckdb", "pyarrow", "lancedb")
+
+
+@dataclass(frozen=True)
+class Models:
+    """The classifier and SAEs of a run, with the hashes of their files."""
+
+    classifier: Classifier
+    classifier_sha256: str
+    saes: dict[int, Sae]
+    saes_sha256: str
+
+
+def recipe_of(config: Config, models: Models, corpus: CorpusManifest) -> str:
+    """Hash of all that decides what the tables hold: equal recipes, equal tables."""
+    settings = {
+        "format": FORMAT,
+        "classifier": models.classifier_sha256,
+        "max_length": config.classifier.max_length,
+        "saes": models.saes_sha256,
+        "layers": sorted(models.saes),
+        "corpus": corpus.content_sha256,
+        "split": config.index.split,
+        "pooling": config.index.pooling,
+        "variety_threshold": config.index.variety_threshold,
+        "top_tokens": config.index.top_tokens,
+        "shard_documents": config.index.shard_documents,
+        "batch_tokens": config.index.batch_tokens,
+        "explained_variance_documents": config.index.explained_variance_documents,
+        "dtype": str(models.classifier.dtype),
+        "device": models.classifier.device.type,
+    }
+    return hashlib.sha256(msgspec.json.encode(settings, order="deterministic")).hexdigest()
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What indexing counted."""
+
+    documents: int
+    positions: int
+    activations: int
+    skipped: list[Drop]
+    scores: Scores
+    timings: dict[str, float]
+
+
+def manifest_of(config: Config, models: Models, corpus: CorpusManifest, recipe: str, outcome: Outcome) -> RunManifest:
+    """Build run.json, without its files: publishing adds them."""
+    any_sae = next(iter(models.saes.values()))
+    return RunManifest(
+        format=FORMAT,
+        run=config.index.run,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        fingerprint=recipe,
+        classifier=ClassifierInfo(
+            path=config.classifier.path,
+            sha256=models.classifier_sha256,
+            architecture=type(models.classifier.model).__name__,
+            d_model=models.classifier.d_model,
+            layers=models.classifier.layers,
+            max_length=models.classifier.max_length,
+            dtype=str(models.classifier.dtype).removeprefix("torch."),
+        ),
+        saes=SaeInfo(
+            path=config.saes.path,
+            sha256=models.saes_sha256,
+            layers=sorted(models.saes),
+            architecture=any_sae.activation,
+            d_sae=max(sae.d_sae for sae in models.saes.values()),
+        ),
+        corpus=CorpusInfo(
+            source=corpus.source,
+            content_sha256=corpus.content_sha256,
+            split=config.index.split,
+            documents=outcome.documents,
+            labels=len(models.classifier.labels),
+        ),
+        pooling=config.index.pooling,
+        variety_threshold=config.index.variety_threshold,
+        top_tokens=config.index.top_tokens,
+        positions=outcome.positions,
+        activations=outcome.activations,
+        skipped=outcome.skipped,
+        scores=outcome.scores,
+        kernels=backend(models.classifier.device),
+        versions=_versions(),
+        timings=outcome.timings,
+        files=[],
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"tegakari": __version__, "python": platform.python_version()}
+    for package in _RECORDED_PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,154 @@
+"""Answers of the store, the API and the command line: one type for each kind of row."""
+
+from __future__ import annotations
+
+from typing import Generic, Literal, TypeVar
+
+import msgspec
+
+from tegakari.schemas.run import ClassifierInfo, CorpusInfo, SaeInfo, Scores
+
+T = TypeVar("T")
+
+FeatureOrder = Literal["d", "mean", "density"]
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True):
+    """The one shape of a list."""
+
+    items: list[T]
+    next: str | None = None
+    """cursor of the next page; null at the end."""
+
+
+class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A published run."""
+
+    run: str
+    created: str
+    fingerprint: str
+    classifier: ClassifierInfo
+    saes: SaeInfo
+    corpus: CorpusInfo
+    pooling: str
+    variety_threshold: float
+    positions: int
+    scores: Scores
+    synthetic: bool
+
+
+class LabelRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A label of a run."""
+
+    label: str
+    documents: int
+    precision: float
+    recall: float
+    f1: float
+    specific_features: int
+    """features with d above the run's threshold for this label and no other."""
+    shared_features: int
+    """features with d above the threshold for this label and at least one other."""
+
+
+class Confusion(msgspec.Struct, frozen=True):
+    """Documents of a label that the classifier gives another label."""
+
+    predicted: str
+    documents: int
+
+
+class LabelDetail(LabelRow, frozen=True, kw_only=True):
+    """A label, with where its documents go."""
+
+    predictions: list[Confusion]
+    """predicted labels of its documents, most frequent first, itself included."""
+
+
+class LabelFeature(msgspec.Struct, frozen=True, kw_only=True):
+    """A feature as one label sees it."""
+
+    layer: int
+    feature: int
+    d: float
+    """Cohen's d of the label's documents against all others."""
+    mean: float
+    """mean pooled activation over the label's documents."""
+    sd: float
+    variety: int
+    """labels with d above the run's threshold."""
+    density: float
+    """share of positions on which the feature is active."""
+    max_activation: float
+    top_tokens: list[str]
+    """tokens of the strongest positions, each once, strongest first."""
+
+
+class FeatureLabel(msgspec.Struct, frozen=True, kw_only=True):
+    """A label as one feature sees it."""
+
+    label: str
+    d: float | None
+    """null where it is not defined."""
+    mean: float
+    sd: float | None
+    documents: int
+
+
+class TopToken(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the strongest positions of a feature."""
+
+    rank: int
+    activation: float
+    document: str
+    """id of the document."""
+    label: str
+    position: int
+    token_id: int
+    token: str
+    before: str
+    """text before the token, at most a window of it."""
+    after: str
+
+
+class FeatureDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """One feature with its statistics, its labels by d, and its strongest positions in context."""
+
+    layer: int
+    feature: int
+    density: float
+    active_positions: int
+    mean_activation: float
+    max_activation: float
+    pooling: str
+    variety: int
+    labels: list[FeatureLabel]
+    tokens: list[TopToken]
+
+
+class HighD(msgspec.Struct, frozen=True, kw_only=True):
+    """Features of a layer with d above a cut-off for at least one label."""
+
+    cutoff: float
+    features: int
+    single_label: int
+    """those with d above the cut-off for exactly one label."""
+    single_label_share: float | None
+    """null where there is no such feature."""
+
+
+class LayerSpecificity(msgspec.Struct, frozen=True, kw_only=True):
+    """How specific the features of a layer are."""
+
+    layer: int
+    features: int
+    l0: float
+    explained_variance: float | None
+    weak: int
+    """label variety 0"""
+    specific: int
+    """label variety 1"""
+    shared: int
+    """label variety 2 or more"""
+    mean_variety: float
+    high_d: list[HighD]

@@ -1,0 +1,41 @@
+"""Opaque keyset cursors: the sort key of the last row, so that a page costs the same wherever it starts."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TypeVar
+
+import msgspec
+
+from tegakari.schemas.errors import TegakariError
+
+T = TypeVar("T")
+
+
+class CursorError(TegakariError):
+    """A cursor that no page of this list ended with."""
+
+    slug = "bad-cursor"
+
+
+def write_cursor(question: str, key: tuple[object, ...]) -> str:
+    """Pack the key of a page's last row; `question` names what was asked, so that no other list accepts it."""
+    return base64.urlsafe_b64encode(msgspec.json.encode((question, key))).decode().rstrip("=")
+
+
+def read_cursor(cursor: str, question: str, key_type: type[T]) -> T:
+    """Unpack a cursor.
+
+    Raises:
+        CursorError: it is damaged, or belongs to another question.
+    """
+    try:
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        asked, key = msgspec.json.decode(raw, type=tuple[str, msgspec.Raw])
+        decoded = msgspec.json.decode(key, type=key_type)
+    except (binascii.Error, msgspec.DecodeError, ValueError):
+        asked = None
+    if asked != question:
+        raise CursorError("not a cursor of this list", field="cursor", fix="use `next` of the page before, unchanged")
+    return decoded

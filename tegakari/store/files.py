@@ -1,0 +1,85 @@
+"""Files that are whole or absent: written aside, flushed to the disk, then renamed; a full disk is said plainly."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tegakari.schemas.errors import DiskFullError
+from tegakari.schemas.run import FileEntry
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def disk_full_is_said(directory: Path) -> Iterator[None]:
+    """Turn every library's way of saying that the disk is full into one error.
+
+    Raises:
+        DiskFullError: the block ran out of space below `directory`.
+    """
+    try:
+        yield
+    except DiskFullError:
+        raise
+    except Exception as error:
+        # DuckDB, Arrow and Lance wrap the system's error in their own types and keep only its words.
+        full = getattr(error, "errno", None) in _FULL or "No space left on device" in str(error)
+        if not full:
+            raise
+        raise DiskFullError(
+            f"no space left on the disk of {directory}",
+            field="index.store",
+            fix="make space and run the same command again; finished work is kept",
+        ) from error
+
+
+def fsync_tree(directory: Path) -> None:
+    """Flush every file and directory below `directory`, then itself."""
+    for root, _, names in os.walk(directory):
+        for name in names:
+            _fsync(Path(root) / name)
+        _fsync(Path(root))
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def rename_into_place(source: Path, target: Path) -> None:
+    """Rename on one file system and make the rename itself durable."""
+    source.rename(target)
+    _fsync(target.parent)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a small file so that it is either absent or complete."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    rename_into_place(temporary, path)
+
+
+def checksums(directory: Path, *, leave_out: str) -> list[FileEntry]:
+    """Size and SHA-256 of every file below `directory`, by path, except the one named."""
+    entries = []
+    for file in sorted(directory.rglob("*")):
+        name = file.relative_to(directory).as_posix()
+        if file.is_file() and name != leave_out:
+            entries.append(FileEntry(name, file.stat().st_size, sha256_of(file)))
+    return entries
+
+
+def sha256_of(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,48 @@
+"""Where everything of a store lies."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tegakari.schemas.config import NAME_PATTERN
+from tegakari.schemas.errors import StoreError
+
+MANIFEST = "run.json"
+DATABASE = "index.duckdb"
+ACTIVATIONS = "activations"
+VECTORS = "vectors.lance"
+
+_NAME = re.compile(NAME_PATTERN)
+
+
+def check_run_name(run: str) -> str:
+    """Refuse a name that could not be a directory of its own.
+
+    Raises:
+        StoreError: the name has other characters than a-z, 0-9, dot, dash, underscore, or is longer than 64.
+    """
+    if not _NAME.fullmatch(run):
+        raise StoreError(
+            f"{run!r} cannot be the name of a run", field="run", fix="use a-z, 0-9, '.', '_' and '-', 64 at most"
+        )
+    return run
+
+
+def runs_directory(store: Path) -> Path:
+    return store / "runs"
+
+
+def run_directory(store: Path, run: str) -> Path:
+    """The published run."""
+    return runs_directory(store) / check_run_name(run)
+
+
+def work_directory(store: Path, run: str) -> Path:
+    """Unfinished work of a run; no reader looks here."""
+    return store / "work" / check_run_name(run)
+
+
+def layer_file(run: Path, layer: int) -> Path:
+    """The activations of one layer."""
+    return run / ACTIVATIONS / f"layer={layer:02d}" / "part-0.parquet"

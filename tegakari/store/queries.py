@@ -1,0 +1,311 @@
+"""Every question that is asked of a run, once: the API, the command line and reports all ask here.
+
+Values are bound; the few identifiers that depend on the question come from fixed sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from tegakari.schemas.api import (
+    Confusion,
+    FeatureDetail,
+    FeatureLabel,
+    HighD,
+    LabelDetail,
+    LabelFeature,
+    LabelRow,
+    LayerSpecificity,
+    Page,
+    RunSummary,
+    TopToken,
+)
+from tegakari.schemas.config import POOLINGS, Pooling
+from tegakari.schemas.errors import NotFoundError, TegakariError
+from tegakari.store.cursor import read_cursor, write_cursor
+from tegakari.store.reader import Run
+
+T = TypeVar("T")
+
+Variety = Literal["specific", "shared"] | int
+"""Label variety asked for: exactly 1, at least 2, or exactly the number."""
+
+CONTEXT_CHARACTERS = 40
+"""Text shown on either side of a top token."""
+
+MAX_PAGE = 1000
+
+
+class QueryError(TegakariError):
+    """A question with a value that no run can answer."""
+
+    slug = "bad-parameter"
+
+
+def summary(run: Run) -> RunSummary:
+    """The run in a row."""
+    return msgspec.convert(run.manifest, RunSummary, from_attributes=True)
+
+
+_LABELS = """
+WITH marked AS (
+    SELECT fl.label_id, f.variety_{pooling} AS variety
+    FROM feature_labels fl JOIN features f USING (layer, feature)
+    WHERE fl.d_{pooling} > $threshold
+)
+SELECT l.label, l.documents, l.precision, l.recall, l.f1,
+       (SELECT count(*) FROM marked m WHERE m.label_id = l.label_id AND m.variety = 1)::INTEGER AS specific_features,
+       (SELECT count(*) FROM marked m WHERE m.label_id = l.label_id AND m.variety > 1)::INTEGER AS shared_features
+FROM labels l ORDER BY l.label_id
+"""
+
+
+def labels(run: Run) -> list[LabelRow]:
+    """All labels of the run, in class order."""
+    parameters = {"threshold": run.manifest.variety_threshold}
+    return _rows(run, _LABELS.format(pooling=run.manifest.pooling), parameters, LabelRow)
+
+
+_PREDICTIONS = """
+SELECT l.label AS predicted, c.documents
+FROM confusion c JOIN labels l ON l.label_id = c.predicted_id
+WHERE c.label_id = $label_id ORDER BY c.documents DESC, c.predicted_id
+"""
+
+
+def label(run: Run, name: str) -> LabelDetail:
+    """One label and where its documents go.
+
+    Raises:
+        NotFoundError: the run has no such label.
+    """
+    label_id = run.label_id(name)
+    predictions = _rows(run, _PREDICTIONS, {"label_id": label_id}, Confusion)
+    return LabelDetail(**msgspec.structs.asdict(labels(run)[label_id]), predictions=predictions)
+
+
+_LABEL_FEATURES = """
+SELECT fl.layer, fl.feature, fl.d_{pooling} AS d, fl.mean_{pooling} AS mean, fl.sd_{pooling} AS sd,
+       f.variety_{pooling} AS variety, f.density, f.max_activation, f.top_tokens
+FROM feature_labels fl JOIN features f USING (layer, feature)
+WHERE fl.label_id = $label_id AND fl.d_{pooling} IS NOT NULL
+  AND ($layer IS NULL OR fl.layer = $layer)
+  AND ($min_d IS NULL OR fl.d_{pooling} >= $min_d)
+  AND f.variety_{pooling} BETWEEN $least_variety AND $most_variety
+  AND ($after_d IS NULL OR (-fl.d_{pooling}, fl.layer, fl.feature) > (-$after_d::FLOAT, $after_layer, $after_feature))
+ORDER BY fl.d_{pooling} DESC, fl.layer, fl.feature
+LIMIT $rows
+"""
+
+
+def features_of_label(
+    run: Run,
+    name: str,
+    *,
+    layer: int | None = None,
+    pooling: Pooling | None = None,
+    min_d: float | None = None,
+    variety: Variety | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Page[LabelFeature]:
+    """Features by Cohen's d for a label, largest first; ties by layer, then feature.
+
+    Raises:
+        NotFoundError: no such label or layer.
+        QueryError: a limit, pooling or variety out of range.
+        CursorError: the cursor is of another question.
+    """
+    label_id = run.label_id(name)
+    chosen = check_pooling(run, pooling)
+    if layer is not None:
+        check_layer(run, layer)
+    check_limit(limit)
+    least, most = _variety_range(variety)
+    question = f"features_of_label {run.manifest.fingerprint[:16]} {label_id} {layer} {chosen} {min_d} {variety}"
+    after = read_cursor(cursor, question, tuple[float, int, int]) if cursor else (None, None, None)
+    rows = _rows(
+        run,
+        _LABEL_FEATURES.format(pooling=chosen),
+        {
+            "label_id": label_id,
+            "layer": layer,
+            "min_d": min_d,
+            "least_variety": least,
+            "most_variety": most,
+            "after_d": after[0],
+            "after_layer": after[1],
+            "after_feature": after[2],
+            "rows": limit + 1,
+        },
+        LabelFeature,
+    )
+    return _page(rows, limit, question, lambda row: (row.d, row.layer, row.feature))
+
+
+_FEATURE = """
+SELECT layer, feature, density, active_positions, mean_activation, max_activation, variety_{pooling} AS variety
+FROM features WHERE layer = $layer AND feature = $feature
+"""
+
+_FEATURE_LABELS = """
+SELECT l.label, fl.d_{pooling} AS d, fl.mean_{pooling} AS mean, fl.sd_{pooling} AS sd, l.documents
+FROM feature_labels fl JOIN labels l USING (label_id)
+WHERE fl.layer = $layer AND fl.feature = $feature
+ORDER BY fl.d_{pooling} DESC NULLS LAST, fl.label_id
+"""
+
+_TOP_TOKENS = """
+SELECT t.rank, t.activation, d.id AS document, l.label, t.position, t.token_id, t.token,
+       substr(d.text, greatest(t.char_start - $window, 0) + 1, least(t.char_start, $window)) AS before,
+       substr(d.text, t.char_end + 1, $window) AS after
+FROM top_tokens t JOIN documents d USING (document) JOIN labels l USING (label_id)
+WHERE t.layer = $layer AND t.feature = $feature AND t.rank <= $rows
+ORDER BY t.rank
+"""
+
+
+def feature(run: Run, layer: int, index: int, *, pooling: Pooling | None = None, tokens: int = 20) -> FeatureDetail:
+    """One feature: statistics, labels by d, strongest positions in context.
+
+    Raises:
+        NotFoundError: no such layer or feature.
+        QueryError: unknown pooling, or more tokens than are kept.
+    """
+    check_layer(run, layer)
+    chosen = check_pooling(run, pooling)
+    if not 0 <= tokens <= run.manifest.top_tokens:
+        raise QueryError(f"{tokens} is not from 0 to {run.manifest.top_tokens}", field="tokens", fix="ask for fewer")
+    key = {"layer": layer, "feature": index}
+    found = run.rows(_FEATURE.format(pooling=chosen), key)
+    if not found:
+        width = run.rows("SELECT d_sae FROM layers WHERE layer = $layer", {"layer": layer})[0]["d_sae"]
+        raise NotFoundError(
+            f"layer {layer} has features 0 to {width - 1}, not {index}", field="feature", fix="choose one of those"
+        )
+    return FeatureDetail(
+        **found[0],
+        pooling=chosen,
+        labels=_rows(run, _FEATURE_LABELS.format(pooling=chosen), key, FeatureLabel),
+        tokens=_rows(run, _TOP_TOKENS, {**key, "rows": tokens, "window": CONTEXT_CHARACTERS}, TopToken),
+    )
+
+
+_SPECIFICITY = """
+SELECT cutoff, variety, features, layer FROM specificity WHERE pooling = $pooling ORDER BY layer, cutoff, variety
+"""
+
+HIGH_D_CUTOFFS = (1.0, 1.5, 2.0, 3.0)
+"""Cut-offs at which "high d" is reported; the study does not say which it used."""
+
+
+def specificity(run: Run, *, pooling: Pooling | None = None) -> list[LayerSpecificity]:
+    """How specific the features of each layer are: variety histogram and high-d counts.
+
+    Raises:
+        QueryError: unknown pooling.
+    """
+    chosen = check_pooling(run, pooling)
+    histogram: dict[tuple[int, float], dict[int, int]] = {}
+    for row in run.rows(_SPECIFICITY, {"pooling": chosen}):
+        histogram.setdefault((row["layer"], row["cutoff"]), {})[row["variety"]] = row["features"]
+    answer = []
+    for layer in run.rows("SELECT layer, d_sae, l0, explained_variance FROM layers ORDER BY layer"):
+        counts = histogram.get((layer["layer"], run.manifest.variety_threshold), {})
+        total = layer["d_sae"]
+        answer.append(
+            LayerSpecificity(
+                layer=layer["layer"],
+                features=total,
+                l0=layer["l0"],
+                explained_variance=layer["explained_variance"],
+                weak=counts.get(0, 0),
+                specific=counts.get(1, 0),
+                shared=total - counts.get(0, 0) - counts.get(1, 0),
+                mean_variety=sum(variety * count for variety, count in counts.items()) / total,
+                high_d=[_high_d(cutoff, histogram.get((layer["layer"], cutoff), {})) for cutoff in HIGH_D_CUTOFFS],
+            )
+        )
+    return answer
+
+
+def _high_d(cutoff: float, counts: dict[int, int]) -> HighD:
+    above = sum(count for variety, count in counts.items() if variety > 0)
+    single = counts.get(1, 0)
+    return HighD(
+        cutoff=cutoff, features=above, single_label=single, single_label_share=single / above if above else None
+    )
+
+
+def check_pooling(run: Run, pooling: str | None) -> Pooling:
+    """The pooling asked for, or the run's own.
+
+    Raises:
+        QueryError: there is no such pooling.
+    """
+    chosen = pooling or run.manifest.pooling
+    for known in POOLINGS:
+        if chosen == known:
+            return known
+    raise QueryError(f"{pooling!r} is no pooling", field="pooling", fix=f"use one of: {', '.join(POOLINGS)}")
+
+
+def check_layer(run: Run, layer: int) -> None:
+    """Refuse a layer that the run has no SAE for.
+
+    Raises:
+        NotFoundError: with the layers there are.
+    """
+    if layer not in run.manifest.saes.layers:
+        there = ", ".join(map(str, run.manifest.saes.layers))
+        raise NotFoundError(f"run {run.name!r} has no layer {layer}", field="layer", fix=f"indexed layers: {there}")
+
+
+def check_limit(limit: int) -> None:
+    """Refuse a page that is empty or too large.
+
+    Raises:
+        QueryError: not from 1 to MAX_PAGE.
+    """
+    if not 1 <= limit <= MAX_PAGE:
+        raise QueryError(f"{limit} is not from 1 to {MAX_PAGE}", field="limit", fix="page with `cursor` for more")
+
+
+def parse_variety(text: str) -> Variety:
+    """Read a variety as people write it: specific, shared, or a number.
+
+    Raises:
+        QueryError: it is none of these.
+    """
+    if text == "specific":
+        return "specific"
+    if text == "shared":
+        return "shared"
+    if text.isascii() and text.isdigit() and len(text) < 7:
+        return int(text)
+    raise QueryError(f"{text!r} is no label variety", field="variety", fix="use specific, shared or a number")
+
+
+def _variety_range(variety: Variety | None) -> tuple[int, int]:
+    unbounded = 2**31 - 1
+    match variety:
+        case None:
+            return 0, unbounded
+        case "specific":
+            return 1, 1
+        case "shared":
+            return 2, unbounded
+        case number:
+            return int(number), int(number)
+
+
+def _rows(run: Run, sql: str, parameters: dict[str, Any], kind: type[T]) -> list[T]:
+    return msgspec.convert(run.rows(sql, parameters), list[kind])
+
+
+def _page(rows: Sequence[T], limit: int, question: str, key: Callable[[T], tuple[object, ...]]) -> Page[T]:
+    more = len(rows) > limit
+    return Page(list(rows[:limit]), write_cursor(question, key(rows[limit - 1])) if more else None)

@@ -1,0 +1,121 @@
+"""Open a store and its runs for reading. Readers take no locks and see whole runs only."""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from tegakari.schemas.errors import NotFoundError, StoreError
+from tegakari.schemas.run import RunManifest
+from tegakari.store.layout import DATABASE, MANIFEST, run_directory, runs_directory
+from tegakari.store.publish import read_manifest
+
+
+class Run:
+    """A published run. Safe to share between threads; a run that is deleted meanwhile stays readable here."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.manifest: RunManifest = read_manifest(directory)
+        self._per_thread = threading.local()
+        self._opening = threading.Lock()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+
+    @property
+    def name(self) -> str:
+        return self.manifest.run
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        """The calling thread's cursor on the one connection of the process."""
+        cursor = getattr(self._per_thread, "cursor", None)
+        if cursor is None:
+            with self._opening:
+                if self._connection is None:
+                    self._connection = duckdb.connect(str(self.directory / DATABASE), read_only=True)
+            cursor = self._per_thread.cursor = self._connection.cursor()
+        return cursor
+
+    def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
+        """Run one of the store's own queries with bound parameters, on a cursor of the calling thread."""
+        try:
+            return self._cursor().sql(sql, params=parameters or {}).to_arrow_table()
+        except (duckdb.IOException, duckdb.SerializationException) as error:
+            raise StoreError(
+                f"run {self.name!r} could not be read: {error}",
+                field="run",
+                fix=f"`tegakari runs verify {self.name}` names the damaged file",
+            ) from None
+
+    def rows(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """As `query`, as Python rows."""
+        return self.query(sql, parameters).to_pylist()
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Labels by label_id."""
+        return tuple(row["label"] for row in self.rows("SELECT label FROM labels ORDER BY label_id"))
+
+    def label_id(self, label: str) -> int:
+        """Number of a label.
+
+        Raises:
+            NotFoundError: the run has no such label.
+        """
+        try:
+            return self.labels.index(label)
+        except ValueError:
+            raise NotFoundError(
+                f"run {self.name!r} has no label {label!r}", field="label", fix="list them with `tegakari labels`"
+            ) from None
+
+
+class Store:
+    """A directory of runs. Opened runs are kept and a run published or deleted meanwhile is noticed at the next call."""
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+        self._open: dict[str, tuple[int, Run]] = {}
+        self._lock = threading.Lock()
+
+    def names(self) -> list[str]:
+        """Names of the published runs, sorted."""
+        root = runs_directory(self.directory)
+        if not root.is_dir():
+            return []
+        return sorted(entry.name for entry in root.iterdir() if (entry / MANIFEST).is_file())
+
+    def runs(self) -> list[Run]:
+        """All published runs, by name."""
+        runs = []
+        for name in self.names():
+            try:
+                runs.append(self.run(name))
+            except NotFoundError:  # deleted between listing and opening
+                continue
+        return runs
+
+    def run(self, name: str) -> Run:
+        """Open a run.
+
+        Raises:
+            NotFoundError: no such run.
+            StoreError: it is damaged or of a newer format.
+        """
+        directory = run_directory(self.directory, name)
+        try:
+            identity = (directory / MANIFEST).stat().st_ino
+        except FileNotFoundError:
+            there = ", ".join(self.names()) or "none"
+            raise NotFoundError(
+                f"no run {name!r} in {self.directory}", field="run", fix=f"published runs: {there}"
+            ) from None
+        with self._lock:
+            known = self._open.get(name)
+            if known is None or known[0] != identity:  # never seen, or deleted and published anew
+                known = self._open[name] = (identity, Run(directory))
+            return known[1]
