@@ -1,4 +1,4 @@
-"""`tegakari index`: a corpus through a classifier and its SAEs into a published run; stop it anywhere, it goes on from there."""
+"""`tegakari index`: a corpus through a classifier and its SAEs into a published run. Stopped anywhere, it goes on."""
 
 from __future__ import annotations
 

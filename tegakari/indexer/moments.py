@@ -61,7 +61,7 @@ class LabelStatistics(NamedTuple):
 def label_statistics(labels: Sequence[Moments[np.ndarray]]) -> LabelStatistics:
     """Cohen's d of every label against the union of all others.
 
-    `d = (m_c - m_r) / s_p`, `s_p^2 = (M2_c + M2_r) / (n_c + n_r - 2)`, which is the pooled standard deviation with ddof 1
+    `d = (m_c - m_r) / s_p` with `s_p^2 = (M2_c + M2_r) / (n_c + n_r - 2)`: the pooled standard deviation with ddof 1
     (Cohen 1988, section 2.2), written with the sums of squares.
 
     Args:

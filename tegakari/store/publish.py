@@ -81,7 +81,7 @@ def delete_run(store: Path, run: str) -> None:
 
 
 def damaged_files(store: Path, run: str) -> list[str]:
-    """Check every file of a run against run.json; return what is missing, changed or was not there when it was published.
+    """Check every file of a run against run.json; return what is missing, changed or was not there at publication.
 
     Raises:
         NotFoundError: no such run.

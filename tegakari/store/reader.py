@@ -75,7 +75,7 @@ class Run:
 
 
 class Store:
-    """A directory of runs. Opened runs are kept and a run published or deleted meanwhile is noticed at the next call."""
+    """A directory of runs. Opened runs are kept; a run published or deleted meanwhile is noticed at the next call."""
 
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory)

@@ -1,0 +1,58 @@
+# One way to do each thing. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO ?= demo-work
+TEGAKARI_PORT ?= 8765
+# A laptop of two cores is the yardstick; more threads than cores only get in each other's way.
+export OMP_NUM_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$n)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-index serve test check format bench docs clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+# The environment: exact versions of everything, so that what was tested is what runs.
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tegakari needs Python 3.11 or later")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+$(VENV)/lint-ready: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lint]'
+	touch $@
+
+demo: $(VENV)/ready ## a real small pipeline for two models, then the API on 127.0.0.1:$(TEGAKARI_PORT)
+	$(BIN)/tegakari demo $(DEMO) --port $(TEGAKARI_PORT)
+
+demo-index: $(VENV)/ready ## the same without serving
+	$(BIN)/tegakari demo $(DEMO) --no-serve
+
+serve: $(VENV)/ready ## serve the demo's store
+	$(BIN)/tegakari serve --store $(DEMO)/store --port $(TEGAKARI_PORT)
+
+test: $(VENV)/ready ## all tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/lint-ready ## linter, formatter, type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(VENV)/lint-ready ## let the linter and the formatter mend what they can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: bench-encode ## all benchmarks
+
+bench-%: $(VENV)/ready
+	$(BIN)/python -m benchmarks.$(subst -,_,$*)
+
+docs: $(VENV)/ready ## regenerate the pages that come from the code
+	$(BIN)/python -m docs.generate
+
+clean: ## remove what the demo made
+	rm -rf $(DEMO)

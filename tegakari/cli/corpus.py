@@ -1,0 +1,54 @@
+"""`tegakari corpus`: import and look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, read
+from tegakari.cli.output import out, print_json, print_table, progress
+from tegakari.schemas.corpus import CorpusManifest
+
+app = typer.Typer(help="Import a labelled corpus, and account for every row of it.", no_args_is_help=True)
+
+
+@app.command("import")
+def import_(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Read the source, sample the splits, drop what cannot be used, and say what was dropped and why.
+
+    Example: [bold]tegakari corpus import[/]
+    """
+    from tegakari.indexer.corpus import import_corpus
+
+    with progress() as bars:
+        manifest = import_corpus(read(config).corpus, bars)
+    _show(manifest, json)
+
+
+@app.command("show")
+def show(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Show what the imported corpus holds.
+
+    Example: [bold]tegakari corpus show --json[/]
+    """
+    from tegakari.indexer.corpus import read_manifest
+
+    _show(read_manifest(Path(read(config).corpus.path)), json)
+
+
+def _show(manifest: CorpusManifest, json: bool) -> None:
+    if json:
+        print_json(manifest)
+        return
+    out.print(
+        f"{manifest.rows:,} rows of {manifest.source}: {manifest.documents:,} documents "
+        f"({manifest.train:,} train, {manifest.eval:,} eval), {len(manifest.labels):,} labels"
+    )
+    notes = [("dropped", drop) for drop in manifest.dropped] + [("changed", drop) for drop in manifest.changed]
+    if notes:
+        print_table(
+            "Not taken as they were",
+            ("", "reason", "count", "for example"),
+            [(kind, drop.reason, drop.count, drop.examples) for kind, drop in notes],
+        )

@@ -1,0 +1,44 @@
+"""`tegakari demo`: everything once, small, from nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tegakari.cli import query, serve, train
+from tegakari.cli.corpus import import_
+from tegakari.cli.output import err
+from tegakari.schemas.config import load_config
+
+
+def register(app: typer.Typer) -> None:
+    app.command("demo")(demo)
+
+
+def demo(
+    directory: Annotated[Path, typer.Argument(help="Where everything is made.")] = Path("demo-work"),
+    port: Annotated[int, typer.Option(help="Port of the API.", envvar="TEGAKARI_PORT")] = 8765,
+    serve_: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the API at the end.")] = True,
+) -> None:
+    """Make a corpus and two tiny Gemma 2 models, fine-tune, train SAEs, index, and serve. Stop it and it goes on.
+
+    Example: [bold]tegakari demo demo-work --no-serve[/]
+    """
+    from tegakari.demo.workspace import SHOWN_LABEL, make_demo
+
+    configs = make_demo(directory)
+    import_(configs[0])
+    for path in configs:
+        err.rule(path.stem)
+        train.finetune(path)
+        train.train(path)
+        train.index(path)
+    for path in configs:
+        index = load_config(path).index
+        query.specificity(index.run, store=Path(index.store))
+        query.features(index.run, SHOWN_LABEL, variety="specific", limit=8, store=Path(index.store))
+    if serve_:
+        last = load_config(configs[0])
+        serve.serve(configs[0], Path(last.index.store), last.service.host, port)
