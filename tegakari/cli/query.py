@@ -148,7 +148,7 @@ def specificity(
         f"Label specificity of {run}",
         (
             "layer",
-            "explained variance",
+            "expl. var.",
             "L0",
             "weak",
             "specific",

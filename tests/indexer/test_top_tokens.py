@@ -37,9 +37,7 @@ def brute_force(activations: np.ndarray, documents: np.ndarray, positions: np.nd
 
 
 def as_rows(found: Candidates):
-    return list(
-        zip(found.feature.tolist(), (-found.activation).tolist(), found.document, found.position, strict=True)
-    )
+    return list(zip(found.feature.tolist(), (-found.activation).tolist(), found.document, found.position, strict=True))
 
 
 @settings(max_examples=40, deadline=None)
