@@ -24,8 +24,8 @@ def tables_page() -> str:
     """Render the schema of a run."""
     head = (
         "# Tables of a run\n\n"
-        "`index.duckdb` holds these tables. Rows are stored in the order of the key, which is unique. Any DuckDB since 1.2\n"
-        "opens the file read-only:\n\n"
+        "`index.duckdb` holds these tables. Rows are stored in the order of the key, which is unique. Any DuckDB since\n"
+        "1.2 opens the file read-only:\n\n"
         "```\nduckdb -readonly store/runs/<run>/index.duckdb\n```\n"
     )
     return head + "".join(_table(table) for table in TABLES) + _table(ACTIVATIONS)
@@ -33,7 +33,8 @@ def tables_page() -> str:
 
 def _table(table: Table) -> str:
     lines = [
-        f"\n## {table.name}\n\n{table.about}\n\nKey: {', '.join(table.order)}.\n\n| column | type | meaning |\n|---|---|---|\n"
+        f"\n## {table.name}\n\n{table.about}\n\nKey: {', '.join(table.order)}.\n",
+        "\n| column | type | meaning |\n|---|---|---|\n",
     ]
     lines += [f"| `{column.name}` | {column.type} | {column.about} |\n" for column in table.columns]
     return "".join(lines)

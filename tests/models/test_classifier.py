@@ -98,15 +98,18 @@ def test_spans_point_at_the_characters_of_each_token(classifier_dir: Path):
     assert shown.count("𠮟") == 4
 
 
+SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "vocab_size": 512}
+
+
 @pytest.mark.parametrize(
     ("config", "blocks"),
     [
-        (LlamaConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, vocab_size=300), 2),
-        (Qwen2Config(hidden_size=16, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=2, vocab_size=300), 3),
-        (BertConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=4, num_attention_heads=2, vocab_size=300), 4),
+        (LlamaConfig(num_hidden_layers=2, **SMALL), 2),
+        (Qwen2Config(num_hidden_layers=3, num_key_value_heads=2, **SMALL), 3),
+        (BertConfig(num_hidden_layers=4, **SMALL), 4),
     ],
     ids=["llama", "qwen2", "bert"],
-)  # fmt: skip
+
 def test_other_families(config, blocks: int, tiny_gemma2_dir: Path, tmp_path: Path):
     config.pad_token_id = 0
     AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)

@@ -1,0 +1,84 @@
+"""The command line as a user meets it: help, errors without tracebacks, exit codes, JSON."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+import typer.main
+
+from docs.generate import HERE, pages
+from tegakari.cli.app import app
+
+
+def tegakari(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from tegakari.cli import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+
+
+def leaves(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
+    children = getattr(command, "commands", None)
+    if not children:
+        return [(path, command)]
+    return [leaf for name, child in children.items() for leaf in leaves(child, (*path, name))]
+
+
+COMMANDS = leaves(typer.main.get_command(app))
+
+
+@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS])
+def test_every_command_has_help_with_an_example(path: tuple[str, ...], command: click.Command):
+    assert command.help
+    assert f"Example: [bold]tegakari {' '.join(path)}" in command.help
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{' '.join(path)} {parameter.name}"
+
+
+def test_the_generated_pages_are_up_to_date():
+    for name, content in pages().items():
+        assert (HERE / name).read_text(encoding="utf-8") == content, f"docs/{name} is old: make docs"
+
+
+def test_init_writes_a_file_once(tmp_path: Path):
+    assert tegakari("init", "--preset", "tiny", cwd=tmp_path).returncode == 0
+    again = tegakari("init", "--preset", "tiny", cwd=tmp_path)
+    assert again.returncode == 1
+    assert "exists" in again.stderr
+    assert "fix:" in again.stderr
+    assert (tmp_path / "tegakari.toml").read_text().startswith("# tegakari.toml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["index"], "tegakari init"),
+        (["corpus", "import"], "tegakari init"),
+        (["finetune", "-c", "none.toml"], "none.toml"),
+        (["init", "--preset", "gpt"], "gemma-2-2b-it"),
+        (["runs", "show", "none", "--store", "nowhere"], "no run 'none'"),
+        (["runs", "show", "../etc", "--store", "nowhere"], "cannot be the name of a run"),
+        (["runs", "delete", "none", "--store", "nowhere"], "no run 'none'"),
+        (["features", "--run", "none", "--label", "x"], "no run 'none'"),
+    ],
+)
+def test_errors_are_sentences(arguments: list[str], words: str, tmp_path: Path):
+    done = tegakari(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_wrong_usage_is_exit_code_2(tmp_path: Path):
+    assert tegakari("features", cwd=tmp_path).returncode == 2
+    assert tegakari("fnord", cwd=tmp_path).returncode == 2
+
+
+def test_an_empty_store_lists_nothing(tmp_path: Path):
+    done = tegakari("runs", "list", "--store", "nowhere", "--json", cwd=tmp_path)
+    assert (done.returncode, json.loads(done.stdout)) == (0, [])
