@@ -24,8 +24,8 @@ def tables_page() -> str:
     """Render the schema of a run."""
     head = (
         "# Tables of a run\n\n"
-        "`index.duckdb` holds these tables. Rows are stored in the order of the key, which is unique. Any DuckDB since\n"
-        "1.2 opens the file read-only:\n\n"
+        "`index.duckdb` holds these tables. Rows are stored in the order of the key, which is unique.\n"
+        "Any DuckDB since 1.2 opens the file read-only:\n\n"
         "```\nduckdb -readonly store/runs/<run>/index.duckdb\n```\n"
     )
     return head + "".join(_table(table) for table in TABLES) + _table(ACTIVATIONS)

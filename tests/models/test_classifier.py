@@ -109,7 +109,7 @@ SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "
         (BertConfig(num_hidden_layers=4, **SMALL), 4),
     ],
     ids=["llama", "qwen2", "bert"],
-
+)
 def test_other_families(config, blocks: int, tiny_gemma2_dir: Path, tmp_path: Path):
     config.pad_token_id = 0
     AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
