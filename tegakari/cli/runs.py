@@ -47,7 +47,7 @@ def list_(store: StoreOption = None, json: JsonOption = False) -> None:
                 row.created,
                 row.classifier.architecture,
                 len(row.saes.layers),
-                row.saes.d_sae,
+                max(row.saes.widths),
                 row.corpus.documents,
                 row.corpus.labels,
                 row.scores.macro_f1,

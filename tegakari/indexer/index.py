@@ -242,14 +242,12 @@ def _merge(
         for layer, sae in models.saes.items()
     }
     task = progress.add_task("merging layers", total=len(facts)) if progress else None
-    scratch = work / "scratch"
-    shutil.rmtree(scratch, ignore_errors=True)
 
     def advance() -> None:
         if progress and task is not None:
             progress.advance(task)
 
-    merger.merge_layers(facts, scratch, advance)
+    merger.merge_layers(facts, advance)
     embeddings, scores = merger.merge_documents()
     if vectors.available():
         directions = {layer: sae.decoder_directions().float().cpu().numpy() for layer, sae in models.saes.items()}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tegakari.indexer.moments import LabelStatistics, Moments, label_statistics, merge
 from tegakari.indexer.partial import DocumentPartial, LayerPartial, Partial
@@ -17,6 +15,7 @@ from tegakari.indexer.top_tokens import Candidates, concatenate, ranks, stronges
 from tegakari.schemas import tables
 from tegakari.schemas.config import POOLINGS, Pooling
 from tegakari.schemas.run import Scores
+from tegakari.store.hot import HotWriter, Places
 from tegakari.store.queries import HIGH_D_CUTOFFS
 from tegakari.store.writer import RunWriter
 
@@ -58,35 +57,68 @@ class Merger:
         self._labels = labels
         self._partials = partials
         self._settings = settings
+        self._specific = np.zeros(len(labels), np.int64)
+        self._shared = np.zeros(len(labels), np.int64)
         self._positions = sum(partial.summary.positions for partial in partials)
 
-    def merge_layers(self, layers: dict[int, LayerFacts], scratch: Path, advance: Callable[[], None]) -> None:
-        """Write layers, features, top_tokens, specificity, feature_labels and the activation files.
+    def merge_layers(self, layers: dict[int, LayerFacts], advance: Callable[[], None]) -> None:
+        """Write layers, features, top_tokens, specificity, feature_labels, the activation files and the hot blocks.
 
         Args:
             layers: facts by layer.
-            scratch: directory for files that wait to be sorted; the caller removes it.
             advance: called after each layer.
         """
-        scratch.mkdir(parents=True, exist_ok=True)
-        waiting = []
+        places = Places(sorted(layers), [facts.d_sae for _, facts in sorted(layers.items())])
+        hot = HotWriter(self._writer.directory, places, len(self._labels))
+        alive, places_alive = [], []
         for layer, facts in sorted(layers.items()):
             partials = [partial.layer(layer) for partial in self._partials]
             statistics = label_statistics(self._label_moments(partials, facts.d_sae))
-            count = np.sum([partial.count for partial in partials], axis=0)
+            count = np.sum([partial.active for partial in partials], axis=0)
             total = np.sum([partial.total for partial in partials], axis=0)
-            alive = count > 0
             top = strongest(concatenate([partial.candidates for partial in partials]), self._settings.top_tokens)
             top_rows = self._top_token_rows(layer, top)
             self._writer.append(tables.LAYERS, self._layer_row(layer, facts, count))
             self._writer.append(tables.TOP_TOKENS, top_rows)
-            self._writer.append(tables.FEATURES, self._feature_rows(layer, statistics, count, total, top_rows))
+            features = self._feature_rows(layer, statistics, count, total, top_rows)
+            self._writer.append(tables.FEATURES, features)
             self._writer.append(tables.SPECIFICITY, self._specificity_rows(layer, statistics))
             self._writer.write_activations(layer, _by_feature([partial.activations for partial in partials]))
-            waiting.append(scratch / f"feature_labels-{layer:02d}.parquet")
-            _write_feature_labels(waiting[-1], layer, statistics, alive)
+            self._count_carriers(statistics)
+            for values in statistics:
+                values[:, :, count == 0] = np.nan  # never active: no statistics, in the tables and here
+            hot.write_layer(layer, statistics._asdict(), features.cast(tables.FEATURES.schema), top_rows)
+            alive.append(pa.table({name: features[name].to_numpy()[count > 0] for name in ("layer", "feature")}))
+            places_alive.append(np.flatnonzero(count) + places.slice_of(layer).start)
             advance()
-        self._writer.fill_sorted(tables.FEATURE_LABELS, waiting)
+        self._append_feature_labels(hot, pa.concat_tables(alive), np.concatenate(places_alive))
+        hot.finish(
+            self._settings.pooling,
+            pa.table(
+                {
+                    "id": [document.id for document in self._documents],
+                    "label_id": pa.array([document.label_id for document in self._documents], pa.int32()),
+                    "text": [document.text for document in self._documents],
+                }
+            ),
+        )
+
+    def _append_feature_labels(self, hot: HotWriter, alive: pa.Table, places: np.ndarray) -> None:
+        """Label by label, the features that were ever active: what the blocks hold, for SQL."""
+        ordered = [column.name for column in tables.FEATURE_LABELS.columns]
+        for label_id in range(len(self._labels)):
+            rows = alive.add_column(0, "label_id", pa.array(np.full(len(places), label_id, np.int32)))
+            for name, values in hot.label_rows(label_id).items():
+                rows = rows.append_column(name, pa.array(values[places], from_pandas=True))  # NaN becomes null
+            self._writer.append(tables.FEATURE_LABELS, rows.select(ordered))
+
+    def _count_carriers(self, statistics: LabelStatistics) -> None:
+        """Add a layer's features to the labels that they carry."""
+        variety = _varieties(statistics, self._settings.variety_threshold)
+        own = POOLINGS.index(self._settings.pooling)
+        carries = np.nan_to_num(statistics.d[:, own], nan=-np.inf) > self._settings.variety_threshold
+        self._specific += (carries & (variety[own] == 1)).sum(1)
+        self._shared += (carries & (variety[own] > 1)).sum(1)
 
     def _label_moments(self, partials: Sequence[LayerPartial], d_sae: int) -> list[Moments[np.ndarray]]:
         nothing = np.zeros((len(POOLINGS), d_sae))
@@ -180,7 +212,7 @@ class Merger:
         return pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
 
     def merge_documents(self) -> tuple[np.ndarray, Scores]:
-        """Write labels, documents and confusion.
+        """Write labels, documents and confusion; after `merge_layers`, whose features the labels count.
 
         Returns:
             document embeddings, float32 [documents, d_model], and the classifier's scores; macro-F1 is the mean over
@@ -239,6 +271,8 @@ class Merger:
                 "precision": precision,
                 "recall": recall,
                 "f1": 2 * hits / np.maximum(documents + predictions, 1),
+                "specific_features": self._specific,
+                "shared_features": self._shared,
             }
         )
 
@@ -253,18 +287,3 @@ def _by_feature(parts: Sequence[pa.Table]) -> pa.Table:
     joined = pa.concat_tables(parts)
     order = np.lexsort((joined["document"].to_numpy(), joined["feature"].to_numpy()))
     return joined.take(pa.array(order))
-
-
-def _write_feature_labels(file: Path, layer: int, statistics: LabelStatistics, alive: np.ndarray) -> None:
-    features = np.flatnonzero(alive).astype(np.int32)
-    labels = len(statistics.d)
-    columns: dict[str, pa.Array] = {
-        "label_id": pa.array(np.repeat(np.arange(labels, dtype=np.int32), len(features))),
-        "layer": pa.array(np.full(labels * len(features), layer, np.int32)),
-        "feature": pa.array(np.tile(features, labels)),
-    }
-    for index, pooling in enumerate(POOLINGS):
-        for name in ("mean", "sd", "d"):
-            values = getattr(statistics, name)[:, index][:, features].reshape(-1).astype(np.float32)
-            columns[f"{name}_{pooling}"] = pa.array(values, from_pandas=True)  # NaN becomes null
-    pq.write_table(pa.table(columns).cast(tables.FEATURE_LABELS.schema), file, compression="zstd", compression_level=1)

@@ -24,7 +24,7 @@ _CANDIDATES = "candidates.parquet"
 _ACTIVATIONS = "activations.parquet"
 _DOCUMENTS = "documents.parquet"
 _SUMMARY = "shard.json"
-_STATISTIC_NAMES = ("mean", "m2", "count", "total")
+_STATISTIC_NAMES = ("mean", "m2", "active", "total")
 
 
 class LayerPartial(NamedTuple):
@@ -34,7 +34,7 @@ class LayerPartial(NamedTuple):
     """float64 [3, d_sae]: mean pooled activation over the shard's documents; poolings last, max, mean."""
     m2: np.ndarray
     """float64 [3, d_sae]"""
-    count: np.ndarray
+    active: np.ndarray
     """int64 [d_sae]: active positions."""
     total: np.ndarray
     """float64 [d_sae]: sum of activations."""
@@ -78,18 +78,19 @@ class Partial:
     def layer(self, layer: int) -> LayerPartial:
         """Read one layer; nothing of the others is touched but file footers."""
         with safe_open(self._directory / _STATISTICS, framework="numpy") as tensors:
-            mean, m2, count, total = (tensors.get_tensor(f"{layer}.{name}") for name in _STATISTIC_NAMES)
+            mean, m2, active, total = (tensors.get_tensor(f"{layer}.{name}") for name in _STATISTIC_NAMES)
         place = self.summary.layers.index(layer)
         found = pq.ParquetFile(self._directory / _CANDIDATES).read_row_group(place)
         candidates = Candidates(*(found[name].to_numpy() for name in Candidates._fields))
         activations = pq.ParquetFile(self._directory / _ACTIVATIONS).read_row_group(place)
-        return LayerPartial(mean, m2, count, total, candidates, activations)
+        return LayerPartial(mean, m2, active, total, candidates, activations)
 
     def documents(self) -> DocumentPartial:
         """Read the documents."""
         table = pq.read_table(self._directory / _DOCUMENTS)
         embedding = table["embedding"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
-        return DocumentPartial(*(table[name].to_numpy() for name in DocumentPartial._fields[:-1]), embedding)
+        columns = {name: table[name].to_numpy() for name in DocumentPartial._fields[:-1]}
+        return DocumentPartial(**columns, embedding=embedding)
 
 
 def write_partial(

@@ -86,7 +86,7 @@ def manifest_of(config: Config, models: Models, corpus: CorpusManifest, recipe: 
             sha256=models.saes_sha256,
             layers=sorted(models.saes),
             architecture=any_sae.activation,
-            d_sae=max(sae.d_sae for sae in models.saes.values()),
+            widths=[sae.d_sae for _, sae in sorted(models.saes.items())],
         ),
         corpus=CorpusInfo(
             source=corpus.source,

@@ -42,7 +42,7 @@ class Worker:
     ) -> None:
         self._classifier = classifier
         self._encoders = encoders
-        self._pooling = pooling
+        self._pooling: Pooling = pooling
         self._top_tokens = top_tokens
         self._batch_tokens = batch_tokens
         self._floors: dict[int, np.ndarray] = {}
@@ -100,7 +100,7 @@ class _LayerWork:
         d_sae = encoder.weight.shape[1]
         device = encoder.weight.device
         self._encoder = encoder
-        self._pooling = pooling
+        self._pooling: Pooling = pooling
         self._moments: Moments[Tensor] = zero_moments((len(POOLINGS), d_sae), device)
         self._count = torch.zeros(d_sae, dtype=torch.int64, device=device)
         self._total = torch.zeros(d_sae, dtype=torch.float64, device=device)

@@ -198,10 +198,10 @@ def attention_of(path: str | Path) -> dict[str, str]:
 
 def pad_id_of(tokenizer: PreTrainedTokenizerBase) -> int:
     """The padding token; a tokenizer without one pads with its end token."""
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    if pad is None:
-        raise ModelError("the tokenizer has neither a padding nor an end token", field="classifier.base")
-    return int(pad)
+    for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if isinstance(token, int):
+            return token
+    raise ModelError("the tokenizer has neither a padding nor an end token", field="classifier.base")
 
 
 def text_config(model: PreTrainedModel):  # noqa: ANN201 - transformers' configuration classes share no typed base

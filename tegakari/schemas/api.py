@@ -90,8 +90,10 @@ class FeatureLabel(msgspec.Struct, frozen=True, kw_only=True):
     label: str
     d: float | None
     """null where it is not defined."""
-    mean: float
+    mean: float | None
+    """null for a label without indexed documents."""
     sd: float | None
+    """null for a label with fewer than 2."""
     documents: int
 
 

@@ -40,9 +40,10 @@ class SaeInfo(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     sha256: str
     layers: list[int]
+    """indexed layers, ascending."""
     architecture: str
-    d_sae: int
-    """features of the widest layer."""
+    widths: list[int]
+    """features (d_sae) of each of those layers."""
 
 
 class CorpusInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -40,6 +40,8 @@ LABELS = Table(
         Column("precision", pa.float64(), "share of documents predicted as this label that have it"),
         Column("recall", pa.float64(), "share of this label's documents that are predicted as it"),
         Column("f1", pa.float64(), "harmonic mean of precision and recall"),
+        Column("specific_features", pa.int32(), "features that carry it alone: variety 1, the run's pooling"),
+        Column("shared_features", pa.int32(), "features that carry it and other labels"),
     ),
 )
 

@@ -19,7 +19,7 @@ class CursorError(TegakariError):
     slug = "bad-cursor"
 
 
-def write_cursor(question: str, key: tuple[object, ...]) -> str:
+def write_cursor(question: str, key: object) -> str:
     """Pack the key of a page's last row; `question` names what was asked, so that no other list accepts it."""
     return base64.urlsafe_b64encode(msgspec.json.encode((question, key))).decode().rstrip("=")
 
@@ -30,12 +30,12 @@ def read_cursor(cursor: str, question: str, key_type: type[T]) -> T:
     Raises:
         CursorError: it is damaged, or belongs to another question.
     """
+    error = CursorError("not a cursor of this list", field="cursor", fix="use `next` of the page before, unchanged")
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         asked, key = msgspec.json.decode(raw, type=tuple[str, msgspec.Raw])
-        decoded = msgspec.json.decode(key, type=key_type)
+        if asked != question:
+            raise error
+        return msgspec.json.decode(key, type=key_type)
     except (binascii.Error, msgspec.DecodeError, ValueError):
-        asked = None
-    if asked != question:
-        raise CursorError("not a cursor of this list", field="cursor", fix="use `next` of the page before, unchanged")
-    return decoded
+        raise error from None

@@ -12,6 +12,7 @@ MANIFEST = "run.json"
 DATABASE = "index.duckdb"
 ACTIVATIONS = "activations"
 VECTORS = "vectors.lance"
+HOT = "hot"
 
 _NAME = re.compile(NAME_PATTERN)
 

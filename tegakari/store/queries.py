@@ -1,11 +1,10 @@
 """Every question that is asked of a run, once: the API, the command line and reports all ask here.
 
-Values are bound; the few identifiers that depend on the question come from fixed sets.
+What everybody asks all day is answered from the hot blocks; the rest is SQL with bound parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -13,7 +12,6 @@ import msgspec
 from tegakari.schemas.api import (
     Confusion,
     FeatureDetail,
-    FeatureLabel,
     HighD,
     LabelDetail,
     LabelFeature,
@@ -21,20 +19,17 @@ from tegakari.schemas.api import (
     LayerSpecificity,
     Page,
     RunSummary,
-    TopToken,
 )
 from tegakari.schemas.config import POOLINGS, Pooling
 from tegakari.schemas.errors import NotFoundError, TegakariError
-from tegakari.store.cursor import read_cursor, write_cursor
+from tegakari.store.answers import Ranking, feature_labels, label_features, tokens_in_context
+from tegakari.store.cursor import CursorError, read_cursor, write_cursor
 from tegakari.store.reader import Run
 
 T = TypeVar("T")
 
 Variety = Literal["specific", "shared"] | int
 """Label variety asked for: exactly 1, at least 2, or exactly the number."""
-
-CONTEXT_CHARACTERS = 40
-"""Text shown on either side of a top token."""
 
 MAX_PAGE = 1000
 
@@ -51,22 +46,13 @@ def summary(run: Run) -> RunSummary:
 
 
 _LABELS = """
-WITH marked AS (
-    SELECT fl.label_id, f.variety_{pooling} AS variety
-    FROM feature_labels fl JOIN features f USING (layer, feature)
-    WHERE fl.d_{pooling} > $threshold
-)
-SELECT l.label, l.documents, l.precision, l.recall, l.f1,
-       (SELECT count(*) FROM marked m WHERE m.label_id = l.label_id AND m.variety = 1)::INTEGER AS specific_features,
-       (SELECT count(*) FROM marked m WHERE m.label_id = l.label_id AND m.variety > 1)::INTEGER AS shared_features
-FROM labels l ORDER BY l.label_id
+SELECT label, documents, precision, recall, f1, specific_features, shared_features FROM labels ORDER BY label_id
 """
 
 
 def labels(run: Run) -> list[LabelRow]:
     """All labels of the run, in class order."""
-    parameters = {"threshold": run.manifest.variety_threshold}
-    return _rows(run, _LABELS.format(pooling=run.manifest.pooling), parameters, LabelRow)
+    return _rows(run, _LABELS, {}, LabelRow)
 
 
 _PREDICTIONS = """
@@ -85,20 +71,6 @@ def label(run: Run, name: str) -> LabelDetail:
     label_id = run.label_id(name)
     predictions = _rows(run, _PREDICTIONS, {"label_id": label_id}, Confusion)
     return LabelDetail(**msgspec.structs.asdict(labels(run)[label_id]), predictions=predictions)
-
-
-_LABEL_FEATURES = """
-SELECT fl.layer, fl.feature, fl.d_{pooling} AS d, fl.mean_{pooling} AS mean, fl.sd_{pooling} AS sd,
-       f.variety_{pooling} AS variety, f.density, f.max_activation, f.top_tokens
-FROM feature_labels fl JOIN features f USING (layer, feature)
-WHERE fl.label_id = $label_id AND fl.d_{pooling} IS NOT NULL
-  AND ($layer IS NULL OR fl.layer = $layer)
-  AND ($min_d IS NULL OR fl.d_{pooling} >= $min_d)
-  AND f.variety_{pooling} BETWEEN $least_variety AND $most_variety
-  AND ($after_d IS NULL OR (-fl.d_{pooling}, fl.layer, fl.feature) > (-$after_d::FLOAT, $after_layer, $after_feature))
-ORDER BY fl.d_{pooling} DESC, fl.layer, fl.feature
-LIMIT $rows
-"""
 
 
 def features_of_label(
@@ -124,48 +96,15 @@ def features_of_label(
     if layer is not None:
         check_layer(run, layer)
     check_limit(limit)
-    least, most = _variety_range(variety)
     question = f"features_of_label {run.manifest.fingerprint[:16]} {label_id} {layer} {chosen} {min_d} {variety}"
-    after = read_cursor(cursor, question, tuple[float, int, int]) if cursor else (None, None, None)
-    rows = _rows(
-        run,
-        _LABEL_FEATURES.format(pooling=chosen),
-        {
-            "label_id": label_id,
-            "layer": layer,
-            "min_d": min_d,
-            "least_variety": least,
-            "most_variety": most,
-            "after_d": after[0],
-            "after_layer": after[1],
-            "after_feature": after[2],
-            "rows": limit + 1,
-        },
-        LabelFeature,
-    )
-    return _page(rows, limit, question, lambda row: (row.d, row.layer, row.feature))
-
-
-_FEATURE = """
-SELECT layer, feature, density, active_positions, mean_activation, max_activation, variety_{pooling} AS variety
-FROM features WHERE layer = $layer AND feature = $feature
-"""
-
-_FEATURE_LABELS = """
-SELECT l.label, fl.d_{pooling} AS d, fl.mean_{pooling} AS mean, fl.sd_{pooling} AS sd, l.documents
-FROM feature_labels fl JOIN labels l USING (label_id)
-WHERE fl.layer = $layer AND fl.feature = $feature
-ORDER BY fl.d_{pooling} DESC NULLS LAST, fl.label_id
-"""
-
-_TOP_TOKENS = """
-SELECT t.rank, t.activation, d.id AS document, l.label, t.position, t.token_id, t.token,
-       substr(d.text, greatest(t.char_start - $window, 0) + 1, least(t.char_start, $window)) AS before,
-       substr(d.text, t.char_end + 1, $window) AS after
-FROM top_tokens t JOIN documents d USING (document) JOIN labels l USING (label_id)
-WHERE t.layer = $layer AND t.feature = $feature AND t.rank <= $rows
-ORDER BY t.rank
-"""
+    after = read_cursor(cursor, question, int) if cursor else None
+    check_place(run, after)
+    ranking = Ranking(run.hot, label_id, chosen, layer, own=chosen == run.manifest.pooling)
+    found = ranking.after(after, limit + 1, min_d=min_d, variety=_variety_range(variety))
+    more = len(found) > limit
+    page = found[:limit]
+    following = write_cursor(question, int(page[-1])) if more else None
+    return Page(label_features(run.hot, label_id, chosen, page), following)
 
 
 def feature(run: Run, layer: int, index: int, *, pooling: Pooling | None = None, tokens: int = 20) -> FeatureDetail:
@@ -179,18 +118,25 @@ def feature(run: Run, layer: int, index: int, *, pooling: Pooling | None = None,
     chosen = check_pooling(run, pooling)
     if not 0 <= tokens <= run.manifest.top_tokens:
         raise QueryError(f"{tokens} is not from 0 to {run.manifest.top_tokens}", field="tokens", fix="ask for fewer")
-    key = {"layer": layer, "feature": index}
-    found = run.rows(_FEATURE.format(pooling=chosen), key)
-    if not found:
-        width = run.rows("SELECT d_sae FROM layers WHERE layer = $layer", {"layer": layer})[0]["d_sae"]
+    where = run.hot.places.slice_of(layer)
+    if not 0 <= index < where.stop - where.start:
         raise NotFoundError(
-            f"layer {layer} has features 0 to {width - 1}, not {index}", field="feature", fix="choose one of those"
+            f"layer {layer} has features 0 to {where.stop - where.start - 1}, not {index}",
+            field="feature",
+            fix="choose one of those",
         )
+    columns = {name: values[where.start + index].item() for name, values in run.hot.features.items()}
     return FeatureDetail(
-        **found[0],
+        layer=layer,
+        feature=index,
+        density=columns["density"],
+        active_positions=columns["active_positions"],
+        mean_activation=columns["mean_activation"],
+        max_activation=columns["max_activation"],
         pooling=chosen,
-        labels=_rows(run, _FEATURE_LABELS.format(pooling=chosen), key, FeatureLabel),
-        tokens=_rows(run, _TOP_TOKENS, {**key, "rows": tokens, "window": CONTEXT_CHARACTERS}, TopToken),
+        variety=columns[f"variety_{chosen}"],
+        labels=feature_labels(run, where.start + index, chosen),
+        tokens=tokens_in_context(run, layer, index, tokens),
     )
 
 
@@ -264,6 +210,16 @@ def check_layer(run: Run, layer: int) -> None:
         raise NotFoundError(f"run {run.name!r} has no layer {layer}", field="layer", fix=f"indexed layers: {there}")
 
 
+def check_place(run: Run, place: int | None) -> None:
+    """Refuse a cursor that points at no feature of the run.
+
+    Raises:
+        CursorError: it was made up.
+    """
+    if place is not None and not 0 <= place < sum(run.manifest.saes.widths):
+        raise CursorError("not a cursor of this list", field="cursor", fix="use `next` of the page before, unchanged")
+
+
 def check_limit(limit: int) -> None:
     """Refuse a page that is empty or too large.
 
@@ -304,8 +260,3 @@ def _variety_range(variety: Variety | None) -> tuple[int, int]:
 
 def _rows(run: Run, sql: str, parameters: dict[str, Any], kind: type[T]) -> list[T]:
     return msgspec.convert(run.rows(sql, parameters), list[kind])
-
-
-def _page(rows: Sequence[T], limit: int, question: str, key: Callable[[T], tuple[object, ...]]) -> Page[T]:
-    more = len(rows) > limit
-    return Page(list(rows[:limit]), write_cursor(question, key(rows[limit - 1])) if more else None)

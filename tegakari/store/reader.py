@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from tegakari.schemas.errors import NotFoundError, StoreError
 from tegakari.schemas.run import RunManifest
+from tegakari.store.hot import Hot, Places
 from tegakari.store.layout import DATABASE, MANIFEST, run_directory, runs_directory
 from tegakari.store.publish import read_manifest
 
@@ -56,9 +57,23 @@ class Run:
         return self.query(sql, parameters).to_pylist()
 
     @cached_property
+    def hot(self) -> Hot:
+        """The mapped blocks."""
+        return Hot(self.directory, Places(self.manifest.saes.layers, self.manifest.saes.widths))
+
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         """Labels by label_id."""
         return tuple(row["label"] for row in self.rows("SELECT label FROM labels ORDER BY label_id"))
+
+    @cached_property
+    def label_documents(self) -> tuple[int, ...]:
+        """Indexed documents of each label."""
+        return tuple(row["documents"] for row in self.rows("SELECT documents FROM labels ORDER BY label_id"))
+
+    @cached_property
+    def _label_ids(self) -> dict[str, int]:
+        return {label: number for number, label in enumerate(self.labels)}
 
     def label_id(self, label: str) -> int:
         """Number of a label.
@@ -67,8 +82,8 @@ class Run:
             NotFoundError: the run has no such label.
         """
         try:
-            return self.labels.index(label)
-        except ValueError:
+            return self._label_ids[label]
+        except KeyError:
             raise NotFoundError(
                 f"run {self.name!r} has no label {label!r}", field="label", fix="list them with `tegakari labels`"
             ) from None

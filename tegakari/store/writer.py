@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import duckdb
@@ -55,14 +54,6 @@ class RunWriter:
         self._connection.register("incoming", rows.cast(table.schema))
         self._connection.execute(f"INSERT INTO {table.name} SELECT * FROM incoming")
         self._connection.unregister("incoming")
-
-    def fill_sorted(self, table: Table, files: Iterable[Path]) -> None:
-        """Fill a table from Parquet files with its columns, sorted on the way; larger than memory is fine."""
-        names = ", ".join(column.name for column in table.columns)
-        self._connection.execute(
-            f"INSERT INTO {table.name} SELECT {names} FROM read_parquet($files) ORDER BY {', '.join(table.order)}",
-            {"files": [str(file) for file in files]},
-        )
 
     def write_activations(self, layer: int, rows: pa.Table) -> None:
         """Write one layer's activations, already sorted by (feature, document)."""

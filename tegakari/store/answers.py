@@ -1,0 +1,153 @@
+"""Rows of answers put together from the hot blocks: slices and gathers, no SQL."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tegakari.schemas.api import FeatureLabel, LabelFeature, TopToken
+from tegakari.schemas.config import Pooling
+from tegakari.store.hot import Hot, by_descending
+
+if TYPE_CHECKING:
+    from tegakari.store.reader import Run
+
+CONTEXT_CHARACTERS = 40
+"""Text shown on either side of a top token."""
+
+_STEP = 1024
+"""Places looked at together when a filter passes few of them."""
+
+
+class Ranking:
+    """Places by Cohen's d for a label, largest first, ties by place; of all layers or of one."""
+
+    def __init__(self, hot: Hot, label_id: int, pooling: Pooling, layer: int | None, *, own: bool) -> None:
+        """Choose the order.
+
+        Args:
+            hot: the run's blocks.
+            label_id: the label.
+            pooling: whose d ranks.
+            layer: only this layer.
+            own: whether `pooling` is the run's, whose orders are stored; others are sorted when first asked for.
+        """
+        self._d = hot.statistics["d", pooling][label_id]
+        self._variety = hot.features[f"variety_{pooling}"]
+        where = hot.places.slice_of(layer) if layer is not None else slice(0, len(self._d))
+        if own:
+            self._order = (hot.order if layer is None else hot.layer_order)[label_id, where]
+        else:
+            self._order = _sorted_now(hot, label_id, pooling, where.start, where.stop)
+
+    def after(self, place: int | None, n: int, *, min_d: float | None, variety: tuple[int, int]) -> np.ndarray:
+        """The next n places after one of the ranking (None: from the top) that pass the filters; int32, up to [n]."""
+        at = 0 if place is None else self._rank_of(place) + 1
+        least, most = variety
+        unfiltered = (least, most) == (0, 2**31 - 1)
+        parts: list[np.ndarray] = []
+        wanted = n
+        while wanted > 0 and at < len(self._order):
+            places = self._order[at : at + (wanted if unfiltered else _STEP)]
+            at += len(places)
+            d = self._d[places]
+            good = ~np.isnan(d) if min_d is None else d >= min_d
+            ended = not good[-1]
+            places = places[good]
+            if not unfiltered:
+                found = self._variety[places]
+                places = places[(found >= least) & (found <= most)]
+            parts.append(places[:wanted])
+            wanted -= len(parts[-1])
+            if ended:
+                break
+        return np.concatenate(parts) if parts else np.empty(0, np.int32)
+
+    def _rank_of(self, place: int) -> int:
+        """Index of a place in the order, by bisection on (d descending, place)."""
+        key = (-self._d[place], place)
+        low, high = 0, len(self._order)
+        while low < high:
+            middle = (low + high) // 2
+            other = int(self._order[middle])
+            d = self._d[other]
+            if np.isnan(d) or (-d, other) >= key:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+
+@lru_cache(maxsize=64)
+def _sorted_now(hot: Hot, label_id: int, pooling: Pooling, start: int, stop: int) -> np.ndarray:
+    return start + by_descending(hot.statistics["d", pooling][label_id, start:stop])
+
+
+def label_features(hot: Hot, label_id: int, pooling: Pooling, places: np.ndarray) -> list[LabelFeature]:
+    """Features as one label sees them, in the order of `places`."""
+    columns = hot.features
+    shown = hot.shown_tokens
+    return [
+        LabelFeature(
+            layer=layer,
+            feature=feature,
+            d=d,
+            mean=mean,
+            sd=sd,
+            variety=variety,
+            density=density,
+            max_activation=maximum,
+            top_tokens=shown[place].as_py(),
+        )
+        for place, d, mean, sd, layer, feature, variety, density, maximum in zip(
+            places.tolist(),
+            *(hot.statistics[statistic, pooling][label_id][places].tolist() for statistic in ("d", "mean", "sd")),
+            *(
+                columns[name][places].tolist()
+                for name in ("layer", "feature", f"variety_{pooling}", "density", "max_activation")
+            ),
+            strict=True,
+        )
+    ]
+
+
+def feature_labels(run: Run, place: int, pooling: Pooling) -> list[FeatureLabel]:
+    """Labels as one feature sees them, by d, largest first, undefined last; none for a feature never active."""
+    if not run.hot.features["active_positions"][place]:
+        return []
+    d, mean, sd = (run.hot.statistics[statistic, pooling][:, place] for statistic in ("d", "mean", "sd"))
+    return [
+        FeatureLabel(
+            label=run.labels[label],
+            d=None if np.isnan(d[label]) else d[label].item(),
+            mean=None if np.isnan(mean[label]) else mean[label].item(),
+            sd=None if np.isnan(sd[label]) else sd[label].item(),
+            documents=run.label_documents[label],
+        )
+        for label in by_descending(d).tolist()
+    ]
+
+
+def tokens_in_context(run: Run, layer: int, feature: int, n: int) -> list[TopToken]:
+    """The n strongest positions of a feature, each in a window of its document's text."""
+    documents = run.hot.documents
+    answer = []
+    for rank, row in enumerate(run.hot.top_tokens(layer, feature, n), start=1):
+        text = documents["text"][row["document"]].as_py()
+        start, end = row["char_start"], row["char_end"]
+        answer.append(
+            TopToken(
+                rank=rank,
+                activation=row["activation"],
+                document=documents["id"][row["document"]].as_py(),
+                label=run.labels[documents["label_id"][row["document"]].as_py()],
+                position=row["position"],
+                token_id=row["token_id"],
+                token=row["token"],
+                before=text[max(0, start - CONTEXT_CHARACTERS) : start],
+                after=text[end : end + CONTEXT_CHARACTERS],
+            )
+        )
+    return answer
