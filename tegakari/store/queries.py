@@ -5,6 +5,7 @@ What everybody asks all day is answered from the hot blocks; the rest is SQL wit
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -32,6 +33,9 @@ Variety = Literal["specific", "shared"] | int
 """Label variety asked for: exactly 1, at least 2, or exactly the number."""
 
 MAX_PAGE = 1000
+
+SHOWN_POSITIONS = 20
+"""Strongest positions of a feature that are shown unless another number is asked for."""
 
 
 class QueryError(TegakariError):
@@ -88,7 +92,7 @@ def features_of_label(
 
     Raises:
         NotFoundError: no such label or layer.
-        QueryError: a limit, pooling or variety out of range.
+        QueryError: a limit, pooling, variety or min_d out of range.
         CursorError: the cursor is of another question.
     """
     label_id = run.label_id(name)
@@ -96,6 +100,8 @@ def features_of_label(
     if layer is not None:
         check_layer(run, layer)
     check_limit(limit)
+    if min_d is not None and not math.isfinite(min_d):
+        raise QueryError(f"{min_d} is no number", field="min_d", fix="give a finite number")
     question = f"features_of_label {run.manifest.fingerprint[:16]} {label_id} {layer} {chosen} {min_d} {variety}"
     after = read_cursor(cursor, question, int) if cursor else None
     check_place(run, after)
@@ -107,8 +113,17 @@ def features_of_label(
     return Page(label_features(run.hot, label_id, chosen, page), following)
 
 
-def feature(run: Run, layer: int, index: int, *, pooling: Pooling | None = None, tokens: int = 20) -> FeatureDetail:
+def feature(
+    run: Run, layer: int, index: int, *, pooling: Pooling | None = None, tokens: int | None = None
+) -> FeatureDetail:
     """One feature: statistics, labels by d, strongest positions in context.
+
+    Args:
+        run: the run.
+        layer: the layer.
+        index: the feature.
+        pooling: of the statistics; default: the run's.
+        tokens: strongest positions shown; default: SHOWN_POSITIONS, or all where the run keeps fewer.
 
     Raises:
         NotFoundError: no such layer or feature.
@@ -116,6 +131,8 @@ def feature(run: Run, layer: int, index: int, *, pooling: Pooling | None = None,
     """
     check_layer(run, layer)
     chosen = check_pooling(run, pooling)
+    if tokens is None:
+        tokens = min(SHOWN_POSITIONS, run.manifest.top_tokens)
     if not 0 <= tokens <= run.manifest.top_tokens:
         raise QueryError(f"{tokens} is not from 0 to {run.manifest.top_tokens}", field="tokens", fix="ask for fewer")
     where = run.hot.places.slice_of(layer)
