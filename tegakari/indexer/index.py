@@ -211,8 +211,14 @@ def _quality(config: Config, models: Models, cache: Path, progress: Progress | N
     held_out = read_documents(Path(config.corpus.path), "eval")
     step = max(1, len(held_out) // config.index.explained_variance_documents)
     texts = [document.text for document in held_out[::step]]
+    task = progress.add_task("measuring explained variance", total=len(texts)) if progress else None
+
+    def advance(documents: int) -> None:
+        if progress and task is not None:
+            progress.advance(task, documents)
+
     quality = explained_variance(
-        models.classifier, models.saes, texts, batch_tokens=config.index.batch_tokens, progress=progress
+        models.classifier, models.saes, texts, batch_tokens=config.index.batch_tokens, advance=advance
     )
     write_whole(cache, msgspec.json.encode(quality))
     return quality

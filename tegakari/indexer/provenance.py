@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
 
-from tegakari import __version__
+from tegakari.indexer.versions import recorded_versions
 from tegakari.kernels import backend
 from tegakari.models.classifier import Classifier
 from tegakari.models.sae import Sae
 from tegakari.schemas.config import Config
 from tegakari.schemas.corpus import CorpusManifest, Drop
 from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, RunManifest, SaeInfo, Scores
-
-_RECORDED_PACKAGES = ("torch", "transformers", "triton", "numba", "numpy", "duckdb", "pyarrow", "lancedb")
 
 
 @dataclass(frozen=True)
@@ -103,17 +99,7 @@ def manifest_of(config: Config, models: Models, corpus: CorpusManifest, recipe: 
         skipped=outcome.skipped,
         scores=outcome.scores,
         kernels=backend(models.classifier.device),
-        versions=_versions(),
+        versions=recorded_versions(),
         timings=outcome.timings,
         files=[],
     )
-
-
-def _versions() -> dict[str, str]:
-    found = {"tegakari": __version__, "python": platform.python_version()}
-    for package in _RECORDED_PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

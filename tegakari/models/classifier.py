@@ -19,6 +19,9 @@ from tegakari.schemas.errors import ModelError
 ResidualSink = Callable[[int, Tensor], None]
 """Receives (layer, residual [T, d_model]) for the non-special positions of a batch, layer after layer."""
 
+_COMPUTES = {".safetensors", ".json", ".npz", ".pt", ".model"}
+_REPORTS = {"report.json", "training.json"}
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -226,10 +229,10 @@ def find_blocks(model: PreTrainedModel) -> nn.ModuleList:
 
 
 def fingerprint(directory: Path) -> str:
-    """SHA-256 over the names and contents of the files that decide what a model or SAE computes."""
+    """SHA-256 over the names and contents of the files that decide what a model or SAE computes; reports do not."""
     digest = hashlib.sha256()
     for file in sorted(directory.rglob("*")):
-        if file.is_file() and file.suffix in {".safetensors", ".json", ".npz", ".pt", ".model"}:
+        if file.is_file() and file.suffix in _COMPUTES and file.name not in _REPORTS:
             digest.update(file.relative_to(directory).as_posix().encode() + b"\0")
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())

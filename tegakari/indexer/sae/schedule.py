@@ -1,0 +1,32 @@
+"""How the learning rate and the L1 penalty change over training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tegakari.schemas.config import SaesConfig
+
+
+class Schedule:
+    """Constant learning rate that falls to 0 at the end; L1 penalty that rises from 0 at the start.
+
+    The rise lets features find their directions before the penalty silences them; the fall settles them.
+    """
+
+    def __init__(self, settings: SaesConfig, steps: int) -> None:
+        self._settings = settings
+        self._steps = steps
+
+    def l1(self, step: int) -> float:
+        """L1 coefficient of a step."""
+        warmup = self._settings.l1_warmup * self._steps
+        return self._settings.l1_coefficient * (min(1.0, step / warmup) if warmup else 1.0)
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        decay = self._settings.learning_rate_decay * self._steps
+        return self._settings.learning_rate * (min(1.0, (self._steps - step) / decay) if decay else 1.0)
+
+    def resample_steps(self, shares: Sequence[float]) -> set[int]:
+        """The steps at these shares of training."""
+        return {round(share * self._steps) for share in shares}

@@ -1,0 +1,105 @@
+"""How well SAEs reconstruct the residuals of held-out documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+import torch
+from torch import Tensor
+
+from tegakari.kernels import Encoder, encode
+from tegakari.models.classifier import Classifier
+from tegakari.models.sae import Sae
+from tegakari.models.tokens import bucketed
+
+
+class LayerQuality(msgspec.Struct, frozen=True):
+    """The SAE of one layer on held-out documents."""
+
+    positions: int
+    """non-special positions it was measured on."""
+    explained_variance: float | None
+    """1 - sum ||h - h_hat||^2 / sum ||h - mean(h)||^2; null where the residual does not vary."""
+    l0: float
+    """active features a position."""
+    dead: int
+    """features active on none of the positions."""
+
+
+class Advance(Protocol):
+    """Called with the number of documents done."""
+
+    def __call__(self, documents: int) -> None: ...
+
+
+def explained_variance(
+    classifier: Classifier,
+    saes: Mapping[int, Sae],
+    texts: Sequence[str],
+    *,
+    batch_tokens: int,
+    advance: Advance | None = None,
+) -> dict[int, LayerQuality]:
+    """Measure every SAE on the same documents, in one stream of forward passes.
+
+    Args:
+        classifier: whose residuals.
+        saes: by layer.
+        texts: documents that neither the classifier nor the SAEs were trained on.
+        batch_tokens: tokens a forward pass.
+        advance: told of progress.
+
+    Returns:
+        by layer; empty where the documents have no countable position.
+    """
+    documents = [document for document in classifier.tokenize(texts) if document.positions]
+    sums = {layer: _Sums(sae.to(classifier.device), classifier.dtype) for layer, sae in saes.items()}
+    for group in bucketed([len(document.input_ids) for document in documents], batch_tokens):
+        batch = classifier.batch([documents[index] for index in group])
+        classifier.run(batch, lambda layer, residual, b=batch: sums[layer].add(residual, b.offsets), list(sums))
+        if advance is not None:
+            advance(len(group))
+    return {layer: found.quality() for layer, found in sums.items()} if documents else {}
+
+
+class _Sums:
+    """Running sums of one layer in float64; the spread by Chan's merge, which loses no digits to a large mean."""
+
+    def __init__(self, sae: Sae, dtype: torch.dtype) -> None:
+        self._sae = sae
+        self._encoder: Encoder = sae.encoder(dtype)
+        device = sae.W_enc.device
+        self._positions = 0
+        self._mean = torch.zeros(sae.d_model, dtype=torch.float64, device=device)
+        self._spread = torch.zeros((), dtype=torch.float64, device=device)
+        self._error = torch.zeros((), dtype=torch.float64, device=device)
+        self._count = torch.zeros(sae.d_sae, dtype=torch.int64, device=device)
+
+    def add(self, residual: Tensor, offsets: Tensor) -> None:
+        encoded = encode(residual, self._encoder, offsets, rows="all")
+        assert encoded.rows is not None
+        rows = encoded.rows.trimmed()
+        sparse = torch.sparse_csr_tensor(
+            rows.indptr, rows.feature.long(), rows.activation, (len(residual), self._sae.d_sae)
+        )
+        h = residual.double()
+        h_hat = (sparse @ self._sae.W_dec.float() + self._sae.b_dec) / self._sae.scale
+        self._error += (h - h_hat.double()).square().sum()
+        n, m = self._positions, len(residual)
+        mean = h.mean(0)
+        delta = mean - self._mean
+        self._spread += (h - mean).square().sum() + delta.square().sum() * (n * m / (n + m))
+        self._mean += delta * (m / (n + m))
+        self._positions = n + m
+        self._count += encoded.columns.count
+
+    def quality(self) -> LayerQuality:
+        spread = self._spread.item()
+        return LayerQuality(
+            self._positions,
+            1 - self._error.item() / spread if spread > 0 else None,
+            self._count.sum().item() / self._positions,
+            int((self._count == 0).sum()),
+        )

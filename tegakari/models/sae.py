@@ -1,0 +1,117 @@
+"""A sparse autoencoder of one layer: what it encodes with, what it decodes to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tegakari.kernels import Encoder
+from tegakari.schemas.errors import SaeError
+
+Activation = Literal["relu", "jumprelu", "topk", "batch_topk", "gated"]
+
+
+@dataclass(frozen=True)
+class Sae:
+    """`a = act(W_enc^T (s*h - [b_dec]) + b_enc)`, `h_hat = (a W_dec + b_dec) / s`; float32 unless moved."""
+
+    W_enc: Tensor
+    """[d_model, d_sae]"""
+    W_dec: Tensor
+    """[d_sae, d_model]"""
+    b_enc: Tensor
+    """[d_sae]; of a gated SAE, the bias of its gate"""
+    b_dec: Tensor
+    """[d_model]"""
+    activation: Activation = "relu"
+    threshold: Tensor | None = None
+    """[d_sae]: theta of jumprelu and batch_topk"""
+    k: int | None = None
+    """active features a position: topk"""
+    r_mag: Tensor | None = None
+    """[d_sae]: log of the magnitude path's gain: gated"""
+    b_mag: Tensor | None = None
+    """[d_sae]: bias of the magnitude path: gated"""
+    scale: float = 1.0
+    """s, what the input is multiplied with"""
+    apply_b_dec_to_input: bool = False
+    layer: int | None = None
+    """the layer it was trained on, if its files say so"""
+
+    def __post_init__(self) -> None:
+        check_weights(self)
+
+    @property
+    def d_model(self) -> int:
+        return self.W_enc.shape[0]
+
+    @property
+    def d_sae(self) -> int:
+        return self.W_enc.shape[1]
+
+    def to(self, device: torch.device | str) -> Sae:
+        """The same SAE on a device."""
+        moved = {
+            field.name: value.to(device)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **moved)
+
+    def encoder(self, dtype: torch.dtype) -> Encoder:
+        """What sparse encode needs, with input scale and `b_dec` folded into weight and bias."""
+        zero = torch.zeros_like(self.b_enc, dtype=torch.float32)
+        shift = -(self.b_dec.double() @ self.W_enc.double()).float() if self.apply_b_dec_to_input else zero
+        weight = (self.scale * self.W_enc).to(dtype)
+        bias = self.b_enc.float() + shift
+        match self.activation:
+            case "relu":
+                return Encoder(weight, bias, zero)
+            case "jumprelu" | "batch_topk":
+                assert self.threshold is not None  # check_weights saw to it
+                return Encoder(weight, bias, self.threshold.float().clamp_min(0))
+            case "topk":
+                return Encoder(weight, bias, zero, k=self.k)
+            case "gated":
+                assert self.r_mag is not None
+                assert self.b_mag is not None
+                gain = self.r_mag.float().exp()
+                return Encoder(weight, bias, zero, gate_scale=gain, gate_bias=shift * gain + self.b_mag.float())
+
+    def decode(self, activations: Tensor) -> Tensor:
+        """Reconstruct residuals: [T, d_sae] -> [T, d_model]."""
+        return (activations @ self.W_dec + self.b_dec) / self.scale
+
+    def decoder_directions(self) -> Tensor:
+        """What one unit of activation adds to the residual; [d_sae, d_model]."""
+        return self.W_dec / self.scale
+
+
+def check_weights(sae: Sae) -> None:
+    """Refuse weights that do not belong together.
+
+    Raises:
+        SaeError: shapes that differ, values that are not finite, or a missing parameter of the activation.
+    """
+    d_model, d_sae = sae.W_enc.shape
+    per_feature = (d_sae,)
+    shapes = {"W_dec": (d_sae, d_model), "b_enc": per_feature, "b_dec": (d_model,)}
+    match sae.activation:
+        case "jumprelu" | "batch_topk":
+            shapes["threshold"] = per_feature
+        case "gated":
+            shapes |= {"r_mag": per_feature, "b_mag": per_feature}
+        case "topk":
+            if sae.k is None or not 1 <= sae.k <= d_sae:
+                raise SaeError(f"{sae.k} is not from 1 to {d_sae}", field="k", fix="correct the SAE's configuration")
+    for name, shape in {"W_enc": (d_model, d_sae), **shapes}.items():
+        tensor = getattr(sae, name)
+        if tensor is None:
+            raise SaeError(f"an SAE with {sae.activation} needs it", field=name, fix="export the SAE with this weight")
+        if tuple(tensor.shape) != shape:
+            raise SaeError(f"has shape {tuple(tensor.shape)}, not {shape}", field=name, fix="export the SAE again")
+        if not torch.isfinite(tensor).all():
+            raise SaeError("holds NaN or infinity", field=name, fix="train or download the SAE again")

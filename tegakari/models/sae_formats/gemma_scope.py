@@ -1,0 +1,34 @@
+"""Gemma Scope: params.npz, JumpReLU, no configuration; b_dec is not subtracted from the input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tegakari.models.sae import Sae
+
+WEIGHTS = "params.npz"
+
+
+def matches(directory: Path) -> bool:
+    return (directory / WEIGHTS).is_file()
+
+
+def load(directory: Path) -> Sae:
+    """Read one of Gemma Scope's residual SAEs."""
+    with np.load(directory / WEIGHTS, allow_pickle=False) as arrays:
+        return Sae(
+            W_enc=_tensor(arrays["W_enc"]),
+            W_dec=_tensor(arrays["W_dec"]),
+            b_enc=_tensor(arrays["b_enc"]),
+            b_dec=_tensor(arrays["b_dec"]),
+            threshold=_tensor(arrays["threshold"]),
+            activation="jumprelu",
+            apply_b_dec_to_input=False,
+        )
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(array.astype(np.float32))
