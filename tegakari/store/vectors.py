@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from tegakari.store.layout import VECTORS
+
+# Lance warns of every table that it is asked to create.
+os.environ.setdefault("LANCEDB_LOG", "error")
 
 DIRECTIONS = "directions"
 EMBEDDINGS = "embeddings"

@@ -105,7 +105,6 @@ def small_case(tiny_gemma2_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
     config_file = root / "tegakari.toml"
     config_file.write_text(render_config(config))
     from tegakari.indexer.corpus import import_corpus
-
     from tegakari.schemas.config import load_config
 
     loaded = load_config(config_file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tegakari.indexer.index import index
@@ -235,59 +236,56 @@ def test_the_questions_answer_from_the_same_tables(indexed, oracle: Oracle):
 
 
 def test_planted_clues_are_found(small_case: SmallCase, tmp_path: Path):
-    """An SAE that has one feature for each clue's token: the index must name feature and clue for each label."""
-    path = small_case.config.classifier.path
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    model = AutoModelForSequenceClassification.from_pretrained(path, attn_implementation="eager").eval()
-    seen, owner = [], []
-    clue_of = {}
-    for _, label, split, text in small_case.documents:
-        if split != "train":
-            continue
-        encoded = tokenizer(text, return_offsets_mapping=True)
-        caught: list[torch.Tensor] = []
-        handle = model.model.layers[0].register_forward_hook(lambda m, i, o, caught=caught: caught.append(o))
-        with torch.no_grad():
-            model(input_ids=torch.tensor([encoded["input_ids"]]))
-        handle.remove()
-        start = text.index(LABELS[label])
-        end = start + len(LABELS[label])
-        last = max(i for i, (a, b) in enumerate(encoded["offset_mapping"]) if start <= a and b <= end and b > a)
-        clue_of[label] = text[slice(*encoded["offset_mapping"][last])]
-        output = caught[0] if isinstance(caught[0], torch.Tensor) else caught[0][0]
-        seen.append(output[0, 1:].double().numpy())
-        owner += [label if i + 1 == last else None for i in range(len(output[0]) - 1)]
-    residuals = np.concatenate(seen)
-    design = np.c_[residuals, np.ones(len(residuals))]
+    """A model whose residual is the token's embedding, and an SAE with one feature for each clue's last token.
+
+    The index must name feature and clue for each label. (A block's output passes a norm of gain 1 + weight in Gemma 2;
+    with weights of -1 no block adds anything to the residual.)
+    """
+    model_path = tmp_path / "classifier"
+    shutil.copytree(small_case.config.classifier.path, model_path)
+    weights = load_file(model_path / "model.safetensors")
+    for name, value in weights.items():
+        if "post_attention_layernorm" in name or "post_feedforward_layernorm" in name:
+            value[:] = -1
+    save_file(weights, model_path / "model.safetensors", {"format": "pt"})
+    embeddings = weights["model.embed_tokens.weight"]
+    tokenizer = AutoTokenizer.from_pretrained(model_path)
     labels = sorted(LABELS)
-    target = np.array([[owner_ == label for label in labels] for owner_ in owner], float)
-    weights = np.linalg.lstsq(design, target, rcond=None)[0]
-    saes = tmp_path / "saes"
-    write_sae(
-        saes / "layer_00",
-        0,
-        {
-            "W_enc": weights[:-1],
-            "b_enc": weights[-1] - 0.4,
-            "W_dec": np.eye(len(labels), len(weights) - 1),
-            "b_dec": np.zeros(len(weights) - 1),
-        },
+    clues = [tokenizer(LABELS[label], return_offsets_mapping=True) for label in labels]
+    shown = [LABELS[label][slice(*clue["offset_mapping"][-1])] for label, clue in zip(labels, clues, strict=True)]
+    directions = np.stack([embeddings[clue["input_ids"][-1]] for clue in clues])
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    length = np.linalg.norm(embeddings[clues[0]["input_ids"][-1]]) * np.sqrt(embeddings.shape[1])
+    sae = {
+        "W_enc": directions.T,
+        "b_enc": np.full(len(labels), -0.85 * length),
+        "W_dec": directions,
+        "b_dec": np.zeros(embeddings.shape[1]),
+    }
+    for layer in (0, 2):
+        write_sae(tmp_path / "saes" / f"layer_{layer:02d}", layer, sae)
+    # Pooling mean: how large it is depends on the length of the post, so that labels have a variance.
+    config = with_index(small_case, tmp_path / "store", pooling="mean")
+    config = msgspec.structs.replace(
+        config,
+        saes=msgspec.structs.replace(config.saes, path=str(tmp_path / "saes")),
+        classifier=msgspec.structs.replace(config.classifier, path=str(model_path)),
     )
-    config = with_index(small_case, tmp_path / "store", pooling="max")
-    config = msgspec.structs.replace(config, saes=msgspec.structs.replace(config.saes, path=str(saes)))
     index(config)
     run = Store(tmp_path / "store").run("small")
-    for feature, label in enumerate(labels):
-        best = queries.features_of_label(run, label, variety="specific").items[0]
-        assert best.feature == feature
-        assert best.top_tokens == [clue_of[label]]
+    assert run.manifest.saes.layers == [0, 2]
+    for layer in (0, 2):
+        for feature, label in enumerate(labels):
+            best = queries.features_of_label(run, label, layer=layer, variety="specific").items[0]
+            assert (best.feature, best.top_tokens) == (feature, [shown[feature]])
+            assert best.d > 1
 
 
 def tables_of(directory: Path) -> dict[str, str]:
     """Content of every table, values and order, as one hash each."""
     connection = duckdb.connect(str(directory / "index.duckdb"), read_only=True)
     hashes = {
-        table.name: str(connection.sql(f"SELECT md5(string_agg(t::VARCHAR, '|')) FROM {table.name} t").fetchone())
+        table.name: str(connection.sql(f"SELECT md5(string_agg(t::VARCHAR, '|')) FROM {table.name} t").fetchall())
         for table in TABLES
     }
     connection.close()
