@@ -85,11 +85,34 @@ def check_inputs(residual: Tensor, encoder: Encoder, offsets: Tensor, rows: str,
         raise KernelError(f"rows is {rows!r}", field="rows", fix="choose 'last', 'all' or 'none'")
     if floor is not None:
         _check_vector(floor, "floor", d_sae, residual.device)
-    _check_offsets(offsets, residual)
-    if residual.device.type == "cpu":
-        _check_thresholds(encoder)
-        if floor is not None and bool(floor.isnan().any()):
-            raise KernelError("the floor holds NaN", field="floor", fix="use 0 for a feature that keeps everything")
+    if offsets.ndim != 1 or offsets.dtype != torch.int64 or len(offsets) < 2:
+        raise KernelError(
+            f"offsets is {tuple(offsets.shape)} {offsets.dtype}",
+            field="offsets",
+            fix="give [D + 1] torch.int64 with at least one document",
+        )
+    if offsets.device not in (residual.device, torch.device("cpu")):
+        raise KernelError(f"offsets is on {offsets.device}", field="offsets", fix=f"move it to {residual.device}")
+
+
+def check_values(encoder: Encoder, offsets: Tensor, positions: int, floor: Tensor | None) -> None:
+    """What the small tensors hold. Synchronises if they lie on a GPU.
+
+    Raises:
+        KernelError: names the field, what it is, and what it has to be.
+    """
+    _check_offsets(offsets.cpu(), positions)
+    for name in ("bias", "gate_scale", "gate_bias"):
+        vector = getattr(encoder, name)
+        if vector is not None:
+            _check_finite(vector, f"encoder.{name}")
+    low = float(encoder.threshold.min())
+    if not low >= 0:
+        raise KernelError(
+            f"the smallest threshold is {low}", field="encoder.threshold", fix="thresholds have to be 0 or more"
+        )
+    if floor is not None and bool(floor.isnan().any()):
+        raise KernelError("the floor holds NaN", field="floor", fix="use 0 for a feature that keeps everything")
 
 
 def _check_vector(vector: Tensor, field: str, d_sae: int, device: torch.device) -> None:
@@ -101,18 +124,8 @@ def _check_vector(vector: Tensor, field: str, d_sae: int, device: torch.device) 
         raise KernelError(f"{field} is on {vector.device}", field=field, fix=f"move it to {device}")
 
 
-def _check_offsets(offsets: Tensor, residual: Tensor) -> None:
-    if offsets.ndim != 1 or offsets.dtype != torch.int64 or len(offsets) < 2:
-        raise KernelError(
-            f"offsets is {tuple(offsets.shape)} {offsets.dtype}",
-            field="offsets",
-            fix="give [D + 1] torch.int64 with at least one document",
-        )
-    if offsets.device not in (residual.device, torch.device("cpu")):
-        raise KernelError(f"offsets is on {offsets.device}", field="offsets", fix=f"move it to {residual.device}")
-    if offsets.device.type != "cpu":
-        return
-    first, end, positions = int(offsets[0]), int(offsets[-1]), residual.shape[0]
+def _check_offsets(offsets: Tensor, positions: int) -> None:
+    first, end = int(offsets[0]), int(offsets[-1])
     if first != 0 or end != positions:
         raise KernelError(
             f"offsets run from {first} to {end}", field="offsets", fix=f"they have to run from 0 to T ({positions})"
@@ -127,11 +140,14 @@ def _check_offsets(offsets: Tensor, residual: Tensor) -> None:
         )
 
 
-def _check_thresholds(encoder: Encoder) -> None:
-    low = encoder.threshold.min()
-    if not bool(low >= 0):
+def _check_finite(values: Tensor, field: str) -> None:
+    finite = values.isfinite()
+    if not bool(finite.all()):
+        place = (~finite).nonzero()[0].tolist()
         raise KernelError(
-            f"the smallest threshold is {float(low)}", field="encoder.threshold", fix="thresholds have to be 0 or more"
+            f"{field} holds {float(values[tuple(place)])} at {place}",
+            field=field,
+            fix="find what produced it; encode takes finite numbers only",
         )
 
 
@@ -141,18 +157,8 @@ def refuse_non_finite(residual: Tensor, encoder: Encoder) -> NoReturn:
     Raises:
         KernelError: always.
     """
-    operands = {"residual": residual} | {
-        f"encoder.{name}": value for name, value in encoder._asdict().items() if isinstance(value, Tensor)
-    }
-    for field, value in operands.items():
-        finite = value.isfinite()
-        if not bool(finite.all()):
-            place = tuple((~finite).nonzero()[0].tolist())
-            raise KernelError(
-                f"{field} holds {float(value[place])} at {list(place)}",
-                field=field,
-                fix="find what produced it; encode takes finite numbers only",
-            )
+    _check_finite(residual, "residual")
+    _check_finite(encoder.weight, "encoder.weight")
     raise KernelError(
         f"a pre-activation overflows {encoder.weight.dtype}",
         field="residual",

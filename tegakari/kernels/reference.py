@@ -21,14 +21,13 @@ def activations(residual: Tensor, encoder: Encoder) -> Tensor:
     """
     dtype = encoder.weight.dtype
     product = residual.to(dtype).float() @ encoder.weight.float()
-    gate = product + encoder.bias
     if encoder.gate_scale is not None and encoder.gate_bias is not None:
         value = product * encoder.gate_scale + encoder.gate_bias
-        active = (gate > 0) & (value > 0)
+        active = (product + encoder.bias > 0) & (value > 0)
     else:
-        value = gate
-        active = gate > encoder.threshold
-    if not (gate.isfinite().all() and value.isfinite().all()):
+        value = product + encoder.bias
+        active = value > encoder.threshold
+    if not value.isfinite().all():
         refuse_non_finite(residual, encoder)
     activation = torch.where(active, value, 0.0)
     return activation if encoder.k is None else largest(activation, encoder.k)
@@ -50,11 +49,15 @@ def compressed(activation: Tensor) -> Rows:
 
 def survivors_of(activation: Tensor, floor: Tensor) -> Survivors:
     """Gather entries of [T, d_sae] that are > 0 and >= `floor` [d_sae], in the order of `Survivors`."""
-    feature, position = ((activation >= floor) & (activation > 0)).T.nonzero(as_tuple=True)
-    value = activation[position, feature]
-    order = torch.sort(value, descending=True, stable=True).indices
+    position, feature = ((activation >= floor) & (activation > 0)).nonzero(as_tuple=True)
+    return sorted_survivors(feature.int(), position.int(), activation[position, feature])
+
+
+def sorted_survivors(feature: Tensor, position: Tensor, activation: Tensor) -> Survivors:
+    """Sort by (feature, activation descending, position) what comes in the order of positions."""
+    order = torch.sort(activation, descending=True, stable=True).indices
     order = order[torch.sort(feature[order], stable=True).indices]
-    return Survivors(feature[order].int(), position[order].int(), value[order])
+    return Survivors(feature[order], position[order], activation[order])
 
 
 def encode(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from tegakari.kernels.capacity import Flags
 
 
 class Encoder(NamedTuple):
@@ -87,3 +90,14 @@ class Encoded(NamedTuple):
     pooled: Pooled
     columns: Columns
     survivors: Survivors | None
+    flags: Flags | None = None
+    """What a GPU has noticed about the inputs and not yet told."""
+
+    def check(self) -> None:
+        """Refuse now what a GPU cannot refuse without waiting. `trimmed()` does so too; needed only without either.
+
+        Raises:
+            KernelError: the inputs held NaN or infinity, or offsets or thresholds were wrong.
+        """
+        if self.flags is not None:
+            self.flags.settle()
