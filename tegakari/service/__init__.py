@@ -1,0 +1,1 @@
+"""Online: the REST API over a store."""

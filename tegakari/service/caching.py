@@ -1,0 +1,68 @@
+"""A published run never changes, so its answers carry a strong ETag and a repeated question costs a 304."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from contextlib import suppress
+
+from litestar.concurrency import sync_to_thread
+from litestar.datastructures import Headers, MutableScopeHeaders
+from litestar.enums import ScopeType
+from litestar.middleware import ASGIMiddleware
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from tegakari import __version__
+from tegakari.schemas.config import NAME_PATTERN
+from tegakari.schemas.errors import NotFoundError
+from tegakari.store import Run, Store
+
+CACHE_CONTROL = "private, max-age=60, must-revalidate"
+"""A run's name can be given to another run once it is deleted: after a minute the ETag must be shown again."""
+
+
+class RunOfRequest(ASGIMiddleware):
+    """Opens the run that the path names, and answers 304 where the client has the answer already."""
+
+    scopes = (ScopeType.HTTP,)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        run = await sync_to_thread(_open, scope["litestar_app"].state.store, scope["path_params"]["run"])
+        scope["state"]["run"] = run
+        tag = _entity_tag(run, scope)
+
+        async def send_with_tag(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] in (200, 304):
+                headers = MutableScopeHeaders.from_message(message)
+                headers["ETag"] = tag
+                headers["Cache-Control"] = CACHE_CONTROL
+            await send(message)
+
+        if tag in _known_tags(Headers.from_scope(scope)):
+            await send_with_tag({"type": "http.response.start", "status": 304, "headers": []})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+        await next_app(scope, receive, send_with_tag)
+
+
+def _open(store: Store, name: str) -> Run:
+    if re.fullmatch(NAME_PATTERN, name):
+        with suppress(NotFoundError):  # the store's own words name its directory, which is nobody's business here
+            return store.run(name)
+    raise NotFoundError(f"no run {name!r}", field="run", fix="GET /v1/runs lists the published runs")
+
+
+def run_of_request(scope: Scope) -> Run:
+    """The run that `RunOfRequest` opened."""
+    return scope["state"]["run"]
+
+
+def _entity_tag(run: Run, scope: Scope) -> str:
+    """The tables decide the answer, given the question and the program that answers."""
+    asked = scope["path"], scope["query_string"].decode("latin-1")
+    made = run.manifest.fingerprint, run.manifest.created, __version__
+    return f'"{hashlib.sha256(repr((made, asked)).encode()).hexdigest()[:32]}"'
+
+
+def _known_tags(headers: Headers) -> list[str]:
+    return re.findall(r'"[^"]*"', headers.get("If-None-Match", ""))

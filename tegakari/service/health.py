@@ -1,0 +1,61 @@
+"""Whether the process lives, and whether it can answer."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+import msgspec
+from litestar import Router, get
+from litestar.datastructures import CacheControlHeader
+
+from tegakari.schemas.errors import TegakariError
+from tegakari.service.parameters import refuse_unknown_parameters
+from tegakari.service.problems import documented
+from tegakari.store import Store
+
+
+class NotReadyError(TegakariError):
+    """The server runs, but cannot answer yet, or any more."""
+
+    slug = "not-ready"
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+    """The store can be read."""
+
+    status: Literal["ready"] = "ready"
+    runs: int
+    """published runs"""
+
+
+@get("/healthz", operation_id="getHealth", summary="Liveness", responses=documented(400), sync_to_thread=False)
+def healthz() -> Health:
+    """Answers as long as the process runs."""
+    return Health()
+
+
+@get("/readyz", operation_id="getReadiness", summary="Readiness", responses=documented(400, 503), sync_to_thread=True)
+def readyz(store: Store) -> Readiness:
+    """Answers 503 as long as the store cannot be read. A store without runs is ready."""
+    try:
+        os.scandir(store.directory).close()
+        return Readiness(runs=len(store.names()))
+    except OSError as error:
+        raise NotReadyError(
+            f"the store cannot be read: {error.strerror}", fix="check `--store` and the permissions of that directory"
+        ) from None
+
+
+ROUTER = Router(
+    "/",
+    route_handlers=[healthz, readyz],
+    before_request=refuse_unknown_parameters,
+    cache_control=CacheControlHeader(no_store=True),
+)

@@ -1,0 +1,85 @@
+"""The OpenAPI document and a page that shows it, from files of this package alone."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, Router
+from litestar.exceptions import NotFoundException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
+from litestar.static_files import create_static_files_router
+
+from tegakari import __version__
+from tegakari.schemas import api, run
+from tegakari.service import health, problems
+
+STATIC = Path(__file__).parent / "static"
+
+
+class ReferencePage(OpenAPIRenderPlugin):
+    """RapiDoc, told to fetch nothing from elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__(path="/")
+        self._page = (STATIC / "reference.html").read_bytes()
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        return self._page
+
+    def receive_router(self, router: Router) -> None:
+        router.register(create_static_files_router(path="/static", directories=[STATIC]))
+
+
+class DescribedJson(JsonRenderPlugin):
+    """The document, with what the code says about each message and field of it; made when first asked for."""
+
+    _document: bytes | None = None
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        if self._document is None:
+            schemas = openapi_schema["components"]["schemas"]
+            for module in (api, run, problems, health):
+                for name, struct in vars(module).items():
+                    if name in schemas and issubclass(struct, msgspec.Struct):
+                        _describe(schemas[name], struct)
+            self._document = super().render(request, openapi_schema)
+        return self._document
+
+
+def _describe(schema: dict[str, Any], struct: type[msgspec.Struct]) -> None:
+    """Add the docstrings of a struct and of its fields, which stand below them, to its schema."""
+    schema["description"] = inspect.getdoc(struct)
+    for kind in reversed(struct.__mro__[:-3]):  # the last are msgspec.Struct, its own base and object
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+        for field, below in pairwise(getattr(definition, "body", [])):
+            match field, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    schema["properties"][name]["description"] = text
+
+
+async def _refuse_what_is_not_there(response: Response[Any]) -> Response[Any]:
+    """Litestar answers an unknown page below /schema in HTML; here every failure is a problem."""
+    if response.status_code == 404:
+        raise NotFoundException
+    return response
+
+
+def openapi_config() -> OpenAPIConfig:
+    """The configuration of /schema and /schema/openapi.json."""
+    return OpenAPIConfig(
+        title="tegakari",
+        version=__version__,
+        summary="Which features carry a label, and how specific they are.",
+        use_handler_docstrings=True,
+        render_plugins=[DescribedJson(), ReferencePage()],
+        openapi_router=Router(
+            "/schema", route_handlers=[], include_in_schema=False, after_request=_refuse_what_is_not_there
+        ),
+    )

@@ -1,0 +1,89 @@
+"""A store with two drawn runs, the application over it in-process, and the command line's server over it on a port."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from litestar.testing import TestClient
+
+from tegakari.service.app import create_app
+from tests.factories import Case, make_run, random_case
+
+RUN = "demo-jpn"
+UNEVEN = "uneven"
+UNEVEN_DOCUMENTS = (6, 1, 0, 2, 3, 4)
+"""A label with one document and a label with none."""
+
+
+def segment(text: str) -> str:
+    """Text as one segment of a path."""
+    return quote(text, safe="")
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Read only: tests that publish or delete make their own."""
+    directory = tmp_path_factory.mktemp("store")
+    make_run(directory, RUN)
+    make_run(directory, UNEVEN, seed=1, layers=1, documents_per_label=UNEVEN_DOCUMENTS, pooling="max")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def case() -> Case:
+    """What the run RUN is made of."""
+    return random_case()
+
+
+@contextmanager
+def client_of(directory: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(directory), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def client(store: Path) -> Iterator[TestClient]:
+    with client_of(store) as opened:
+        yield opened
+
+
+def get(client: TestClient | httpx.Client, path: str, **parameters: object) -> Any:
+    """The JSON of a good answer."""
+    response = client.get(path, params={name: str(value) for name, value in parameters.items()})
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/json"
+    return response.json()
+
+
+@contextmanager
+def serving(*arguments: str | Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`tegakari serve` on a free port: its address, and the process, which is killed at the end if it still runs."""
+    command = [sys.executable, "-c", "from tegakari.cli import main; main()", "serve", "--port", "0"]
+    with subprocess.Popen([*command, *map(str, arguments)], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            said = []
+            for line in process.stderr:
+                said.append(line)
+                if found := re.search(r"url=(http://\S+)", line):
+                    break
+            else:
+                raise AssertionError("".join(said))
+            yield found[1], process
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="session")
+def server(store: Path) -> Iterator[httpx.Client]:
+    with serving("--store", store) as (url, _), httpx.Client(base_url=url, timeout=20) as client:
+        yield client
