@@ -53,7 +53,7 @@ class Ranking:
             places = self._order[at : at + (wanted if unfiltered else _STEP)]
             at += len(places)
             d = self._d[places]
-            good = ~np.isnan(d) if min_d is None else d >= min_d
+            good = ~np.isnan(d) if min_d is None else d >= np.float64(min_d)
             ended = not good[-1]
             places = places[good]
             if not unfiltered:
