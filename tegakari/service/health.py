@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 from litestar import Router, get
 from litestar.datastructures import CacheControlHeader
+from litestar.di import NamedDependency
 
 from tegakari.schemas.errors import TegakariError
 from tegakari.service.parameters import refuse_unknown_parameters
@@ -42,7 +43,7 @@ def healthz() -> Health:
 
 
 @get("/readyz", operation_id="getReadiness", summary="Readiness", responses=documented(400, 503), sync_to_thread=True)
-def readyz(store: Store) -> Readiness:
+def readyz(store: NamedDependency[Store]) -> Readiness:
     """Answers 503 as long as the store cannot be read. A store without runs is ready."""
     try:
         os.scandir(store.directory).close()

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from litestar import Request, Router, get
 from litestar.datastructures import CacheControlHeader
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 
 from tegakari.schemas.api import (
     FeatureDetail,
@@ -49,7 +49,7 @@ log = structlog.get_logger()
     cache_control=CacheControlHeader(no_cache=True),
     sync_to_thread=True,
 )
-def list_runs(store: Store) -> Page[RunSummary]:
+def list_runs(store: NamedDependency[Store]) -> Page[RunSummary]:
     """All published runs by name, those published a moment ago included."""
     found = []
     for name in store.names():
@@ -63,7 +63,7 @@ def list_runs(store: Store) -> Page[RunSummary]:
 
 
 @get("/", operation_id="getRun", summary="A run", responses=documented(400, 404, 500), sync_to_thread=True)
-def get_run(opened: Run) -> RunSummary:
+def get_run(opened: NamedDependency[Run]) -> RunSummary:
     """What the run was made from, and how its classifier does."""
     return queries.summary(opened)
 
@@ -75,7 +75,7 @@ def get_run(opened: Run) -> RunSummary:
     responses=documented(400, 404, 500),
     sync_to_thread=True,
 )
-def list_labels(opened: Run) -> Page[LabelRow]:
+def list_labels(opened: NamedDependency[Run]) -> Page[LabelRow]:
     """All labels in class order, with the classifier's scores and how many features carry each."""
     return Page(queries.labels(opened))
 
@@ -87,7 +87,7 @@ def list_labels(opened: Run) -> Page[LabelRow]:
     responses=documented(400, 404, 500),
     sync_to_thread=True,
 )
-def get_label(opened: Run, label: LabelName) -> LabelDetail:
+def get_label(opened: NamedDependency[Run], label: LabelName) -> LabelDetail:
     """One label, and which labels its documents are predicted as."""
     return queries.label(opened, label)
 
@@ -100,7 +100,7 @@ def get_label(opened: Run, label: LabelName) -> LabelDetail:
     sync_to_thread=True,
 )
 def list_label_features(
-    opened: Run,
+    opened: NamedDependency[Run],
     label: LabelName,
     layer: OnlyLayer = None,
     pooling: PoolingName = None,
@@ -129,7 +129,7 @@ def list_label_features(
     responses=documented(400, 404, 500),
     sync_to_thread=True,
 )
-def get_specificity(opened: Run, pooling: PoolingName = None) -> Page[LayerSpecificity]:
+def get_specificity(opened: NamedDependency[Run], pooling: PoolingName = None) -> Page[LayerSpecificity]:
     """Layer by layer: weak, label-specific and shared features, and features with high d at several cut-offs."""
     return Page(queries.specificity(opened, pooling=queries.check_pooling(opened, pooling)))
 
@@ -142,7 +142,7 @@ def get_specificity(opened: Run, pooling: PoolingName = None) -> Page[LayerSpeci
     sync_to_thread=True,
 )
 def get_feature(
-    opened: Run,
+    opened: NamedDependency[Run],
     layer: LayerNumber,
     feature: FeatureNumber,
     pooling: PoolingName = None,

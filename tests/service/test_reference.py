@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,6 +13,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from litestar.exceptions import LitestarDeprecationWarning
 from litestar.testing import TestClient
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemathesis.checks import not_a_server_error
@@ -23,6 +26,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tegakari.schemas import api
+from tegakari.service.app import create_app
 from tests.factories import LABELS
 from tests.service.conftest import RUN, segment
 
@@ -37,6 +41,12 @@ def document(client: TestClient) -> dict[str, Any]:
 def test_the_document_is_openapi_3_1(document: dict[str, Any]):
     assert document["openapi"].startswith("3.1")
     OpenAPIV31SpecValidator(document).validate()
+
+
+def test_nothing_is_used_that_the_next_litestar_drops(store: Path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LitestarDeprecationWarning)
+        assert create_app(store).openapi_schema.paths
 
 
 def test_every_route_is_in_it(document: dict[str, Any]):
