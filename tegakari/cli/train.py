@@ -31,11 +31,11 @@ def finetune(config: ConfigOption = DEFAULT_CONFIG, device: DeviceOption = "auto
         "Evaluation documents",
         ("model", "macro-F1", "accuracy"),
         [
-            ("classifier", report.macro_f1, report.accuracy),
+            ("classifier", report.classifier.macro_f1, report.classifier.accuracy),
             ("TF-IDF + SVC", report.baseline.macro_f1, report.baseline.accuracy),
         ],
     )
-    worst = sorted(report.labels, key=lambda score: score.recall)[:10]
+    worst = sorted(report.classifier.labels, key=lambda score: score.recall)[:10]
     print_table(
         "Labels of lowest recall",
         ("label", "recall", "precision", "F1", "documents"),

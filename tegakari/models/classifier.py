@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from tegakari.models.tokens import Batch, Tokenized, make_batch, tokenize
 from tegakari.schemas.errors import ModelError
@@ -157,6 +158,7 @@ def load_classifier(
     """
     directory = Path(path)
     check_model_directory(directory)
+    disable_progress_bar()  # a bar of its own in the middle of ours
     on = resolve_device(device)
     kind = resolve_dtype(dtype, on)
     try:
@@ -175,18 +177,25 @@ def load_classifier(
     return Classifier(model, tokenizer, find_blocks(model), labels, max_length, on, kind)
 
 
-def check_model_directory(directory: Path) -> None:
+def check_model_directory(
+    directory: Path, *, field: str = "classifier.path", missing: str = "run `tegakari finetune` first"
+) -> None:
     """Refuse what is missing or would need unpickling.
+
+    Args:
+        directory: of the model.
+        field: the configuration key that named it.
+        missing: what to do where there is no model.
 
     Raises:
         ModelError: with the path and what to do.
     """
     if not (directory / "config.json").is_file():
-        raise ModelError(f"no model in {directory}", field="classifier.path", fix="run `tegakari finetune` first")
+        raise ModelError(f"no model in {directory}", field=field, fix=missing)
     if not any(directory.glob("*.safetensors")):
         raise ModelError(
             f"{directory} has no safetensors weights",
-            field="classifier.path",
+            field=field,
             fix="save the model with save_pretrained(..., safe_serialization=True); pickled weights are not loaded",
         )
 

@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from tegakari.kernels import Encoder, encode
 from tegakari.models.classifier import Classifier
@@ -70,6 +71,7 @@ class _Sums:
     def __init__(self, sae: Sae, dtype: torch.dtype) -> None:
         self._sae = sae
         self._encoder: Encoder = sae.encoder(dtype)
+        self._W_dec = sae.W_dec.float()
         device = sae.W_enc.device
         self._positions = 0
         self._mean = torch.zeros(sae.d_model, dtype=torch.float64, device=device)
@@ -81,11 +83,12 @@ class _Sums:
         encoded = encode(residual, self._encoder, offsets, rows="all")
         assert encoded.rows is not None
         rows = encoded.rows.trimmed()
-        sparse = torch.sparse_csr_tensor(
-            rows.indptr, rows.feature.long(), rows.activation, (len(residual), self._sae.d_sae)
-        )
         h = residual.double()
-        h_hat = (sparse @ self._sae.W_dec.float() + self._sae.b_dec) / self._sae.scale
+        # A sparse decode: the decoder rows of a position's active features, weighted and summed.
+        decoded = embedding_bag(
+            rows.feature.long(), self._W_dec, rows.indptr[:-1], mode="sum", per_sample_weights=rows.activation
+        )
+        h_hat = (decoded + self._sae.b_dec) / self._sae.scale
         self._error += (h - h_hat.double()).square().sum()
         n, m = self._positions, len(residual)
         mean = h.mean(0)

@@ -60,10 +60,10 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_lengt
             field="classifier.base",
             fix="save the model with a tokenizer.json beside it",
         )
-    backend.encode_special_tokens = True
     tokenizer.truncation_side = "right"
     encoded = tokenizer(
         list(texts),
+        split_special_tokens=True,
         truncation=True,
         max_length=max_length,
         return_offsets_mapping=True,
