@@ -30,7 +30,7 @@ from tegakari.indexer.partial import DocumentPartial, LayerPartial, finished, op
 from tegakari.indexer.shards import IndexedDocument, Shard, plan_shards
 from tegakari.indexer.top_tokens import Candidates, strongest
 from tegakari.models.tokens import Tokenized
-from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, RunManifest, SaeInfo
+from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, Locations, RunManifest, SaeInfo
 from tegakari.store import vectors
 from tegakari.store.layout import run_directory, work_directory
 from tegakari.store.publish import publish, read_manifest
@@ -95,7 +95,6 @@ def make_study_run(store: Path, name: str, seed: int, size: Size, *, with_vector
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         fingerprint=fingerprint,
         classifier=ClassifierInfo(
-            path="",
             sha256=fingerprint,
             architecture="synthetic",
             d_model=size.d_model,
@@ -104,12 +103,12 @@ def make_study_run(store: Path, name: str, seed: int, size: Size, *, with_vector
             dtype="float32",
         ),
         saes=SaeInfo(
-            path="",
             sha256=fingerprint,
             layers=list(range(size.layers)),
             architecture="relu",
             widths=[size.d_sae] * size.layers,
         ),
+        locations=Locations(classifier="", saes=""),
         corpus=CorpusInfo(
             source="synthetic",
             content_sha256=fingerprint,

@@ -23,7 +23,7 @@ from tegakari.indexer.shards import IndexedDocument, Shard, plan_shards
 from tegakari.indexer.top_tokens import Candidates, strongest
 from tegakari.models.tokens import Tokenized
 from tegakari.schemas.config import POOLINGS, Pooling
-from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, RunManifest, SaeInfo, Scores
+from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, Locations, RunManifest, SaeInfo, Scores
 from tegakari.store.layout import work_directory
 from tegakari.store.publish import publish
 from tegakari.store.writer import RunWriter
@@ -220,7 +220,6 @@ def _manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         fingerprint=fingerprint,
         classifier=ClassifierInfo(
-            path="classifier",
             sha256=fingerprint,
             architecture="Gemma2ForSequenceClassification",
             d_model=D_MODEL,
@@ -228,7 +227,8 @@ def _manifest(
             max_length=512,
             dtype="float32",
         ),
-        saes=SaeInfo(path="saes", sha256=fingerprint, layers=layers, architecture="relu", widths=[d_sae] * len(layers)),
+        saes=SaeInfo(sha256=fingerprint, layers=layers, architecture="relu", widths=[d_sae] * len(layers)),
+        locations=Locations(classifier="classifier", saes="saes"),
         corpus=CorpusInfo(
             source="drawn",
             content_sha256=fingerprint,

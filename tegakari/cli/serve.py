@@ -23,6 +23,7 @@ def serve(
     port: Annotated[
         int | None, typer.Option(help="Port; default: the configuration's.", envvar="TEGAKARI_PORT")
     ] = None,
+    insecure: Annotated[bool, typer.Option(help="Allow an address that other machines reach, without keys.")] = False,
 ) -> None:
     """Serve the store's REST API.
 
@@ -32,4 +33,4 @@ def serve(
 
     service = load_config(config).service if Path(config).is_file() else ServiceConfig()
     changes = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
-    run(msgspec.structs.replace(service, **changes), store_directory(store, config))
+    run(msgspec.structs.replace(service, **changes), store_directory(store, config), insecure=insecure)

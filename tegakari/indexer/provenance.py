@@ -14,7 +14,7 @@ from tegakari.models.classifier import Classifier
 from tegakari.models.sae import Sae
 from tegakari.schemas.config import Config
 from tegakari.schemas.corpus import CorpusManifest, Drop
-from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, RunManifest, SaeInfo, Scores
+from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, Locations, RunManifest, SaeInfo, Scores
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,6 @@ def manifest_of(config: Config, models: Models, corpus: CorpusManifest, recipe: 
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         fingerprint=recipe,
         classifier=ClassifierInfo(
-            path=config.classifier.path,
             sha256=models.classifier_sha256,
             architecture=type(models.classifier.model).__name__,
             d_model=models.classifier.d_model,
@@ -78,12 +77,12 @@ def manifest_of(config: Config, models: Models, corpus: CorpusManifest, recipe: 
             dtype=str(models.classifier.dtype).removeprefix("torch."),
         ),
         saes=SaeInfo(
-            path=config.saes.path,
             sha256=models.saes_sha256,
             layers=sorted(models.saes),
             architecture=any_sae.activation,
             widths=[sae.d_sae for _, sae in sorted(models.saes.items())],
         ),
+        locations=Locations(classifier=config.classifier.path, saes=config.saes.path),
         corpus=CorpusInfo(
             source=corpus.source,
             content_sha256=corpus.content_sha256,

@@ -24,8 +24,6 @@ class FileEntry(msgspec.Struct, frozen=True):
 class ClassifierInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The classifier of a run."""
 
-    path: str
-    """where it was when the run was made; live inference looks for it there."""
     sha256: str
     architecture: str
     d_model: int
@@ -37,13 +35,19 @@ class ClassifierInfo(msgspec.Struct, frozen=True, kw_only=True):
 class SaeInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The SAE set of a run."""
 
-    path: str
     sha256: str
     layers: list[int]
     """indexed layers, ascending."""
     architecture: str
     widths: list[int]
     """features (d_sae) of each of those layers."""
+
+
+class Locations(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the models were when the run was made; live inference looks for them there. Not shown to clients."""
+
+    classifier: str
+    saes: str
 
 
 class CorpusInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +78,7 @@ class RunManifest(msgspec.Struct, frozen=True, kw_only=True):
     """hash of classifier, SAEs, documents and settings: equal fingerprints give equal tables."""
     classifier: ClassifierInfo
     saes: SaeInfo
+    locations: Locations
     corpus: CorpusInfo
     pooling: Pooling
     variety_threshold: float

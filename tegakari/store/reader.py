@@ -9,12 +9,15 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import structlog
 
 from tegakari.schemas.errors import NotFoundError, StoreError
 from tegakari.schemas.run import RunManifest
 from tegakari.store.hot import Hot, Places
 from tegakari.store.layout import DATABASE, MANIFEST, run_directory, runs_directory
 from tegakari.store.publish import read_manifest
+
+log = structlog.get_logger()
 
 
 class Run:
@@ -37,8 +40,10 @@ class Run:
         if cursor is None:
             with self._opening:
                 if self._connection is None:
-                    self._connection = duckdb.connect(str(self.directory / DATABASE), read_only=True)
-            cursor = self._per_thread.cursor = self._connection.cursor()
+                    self._connection = _attach(self.directory / DATABASE)
+            cursor = self._connection.cursor()
+            cursor.execute("USE run")
+            self._per_thread.cursor = cursor
         return cursor
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
@@ -89,12 +94,24 @@ class Run:
             ) from None
 
 
+def _attach(file: Path) -> duckdb.DuckDBPyConnection:
+    """Open a database file in an instance of its own.
+
+    `duckdb.connect(file)` would share one instance per path in the process: as long as anyone held a deleted run, a run
+    published under its name would be answered from the old file.
+    """
+    connection = duckdb.connect()
+    path = str(file).replace("'", "''")
+    connection.execute(f"ATTACH '{path}' AS run (READ_ONLY)")
+    return connection
+
+
 class Store:
     """A directory of runs. Opened runs are kept; a run published or deleted meanwhile is noticed at the next call."""
 
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory)
-        self._open: dict[str, tuple[int, Run]] = {}
+        self._open: dict[str, tuple[tuple[int, int, int], Run]] = {}
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
@@ -105,13 +122,15 @@ class Store:
         return sorted(entry.name for entry in root.iterdir() if (entry / MANIFEST).is_file())
 
     def runs(self) -> list[Run]:
-        """All published runs, by name."""
+        """All published runs that can be read, by name; a damaged one must not hide the others."""
         runs = []
         for name in self.names():
             try:
                 runs.append(self.run(name))
             except NotFoundError:  # deleted between listing and opening
                 continue
+            except StoreError as error:
+                log.warning("run left out", run=name, reason=error.message)
         return runs
 
     def run(self, name: str) -> Run:
@@ -123,12 +142,14 @@ class Store:
         """
         directory = run_directory(self.directory, name)
         try:
-            identity = (directory / MANIFEST).stat().st_ino
+            seen = (directory / MANIFEST).stat()
         except FileNotFoundError:
+            with self._lock:
+                self._open.pop(name, None)  # deleted: its files need not stay open for us
             there = ", ".join(self.names()) or "none"
-            raise NotFoundError(
-                f"no run {name!r} in {self.directory}", field="run", fix=f"published runs: {there}"
-            ) from None
+            raise NotFoundError(f"no run {name!r}", field="run", fix=f"published runs: {there}") from None
+        # The inode alone is not enough: file systems give the number of a deleted file to the next one.
+        identity = seen.st_ino, seen.st_mtime_ns, seen.st_size
         with self._lock:
             known = self._open.get(name)
             if known is None or known[0] != identity:  # never seen, or deleted and published anew
