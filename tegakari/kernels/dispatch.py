@@ -66,9 +66,9 @@ def encode(
             on a GPU tell is raised by `trimmed()` and `check()` instead, so that no layer waits for it.
     """
     check_inputs(residual, encoder, offsets, rows, floor)
-    if residual.device.type == "cpu":
+    name, path = _chosen(residual.device.type)
+    if residual.device.type == "cpu" or name == "torch":
         check_values(encoder, offsets, len(residual), floor)
-    _, path = _chosen(residual.device.type)
     return path(residual, encoder, offsets, rows=rows, floor=floor)
 
 

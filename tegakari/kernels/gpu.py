@@ -29,7 +29,15 @@ POOL_STAGES = {False: 4, True: 1}
 """Tiles in flight from a chunk of products, and from packed rows, where values must wait for their bits."""
 PLACE = {"ROWS": 16, "num_warps": 4}
 CUT = {"ROWS": 16, "BLOCK": 256, "num_warps": 4}
-FUSED = {"ROWS": 128, "WIDTH": 128, "DEPTH": 64, "GROUP": 8, "SPLIT": 2, "num_warps": 8, "num_stages": 3}
+FUSED = {
+    torch.bfloat16: {
+        "ROWS": 128, "WIDTH": 128, "DEPTH": 64, "GROUP": 8, "SPLIT": 2, "num_warps": 8, "num_stages": 3,
+    },
+    torch.float32: {
+        "ROWS": 64, "WIDTH": 64, "DEPTH": 32, "GROUP": 8, "SPLIT": 1, "num_warps": 8, "num_stages": 2,
+    },
+}  # fmt: skip
+"""Tiles of the fused kernel. Full float32 has no matrix unit and would spill the larger ones."""
 
 
 def _launch(kernel: Any, programs: int, *arguments: object, **constants: object) -> None:
@@ -165,14 +173,15 @@ class _Run:
     def pack(self, first: int, n: int) -> None:
         """Multiply, gate and pack a chunk in one kernel."""
         weight, chunk = self.encoder.weight, self.residual[first : first + n]
-        tiles = triton.cdiv(n, FUSED["ROWS"]) * triton.cdiv(self.d_sae, FUSED["WIDTH"])
+        shape = FUSED[weight.dtype]
+        tiles = triton.cdiv(n, shape["ROWS"]) * triton.cdiv(self.blocks * BLOCK, shape["WIDTH"])
         self.tile_flags.append(self.empty(tiles, dtype=torch.int32))
         _launch(
             fused_kernel, tiles,
             chunk, weight, *self.gates, self.bits, self.values, self.tile_flags[-1],
             n, chunk.stride(0), weight.stride(0), weight.stride(1),
             padded=self.blocks * BLOCK, d_sae=self.d_sae, K=weight.shape[0],
-            GATED=self.gated, **PACKING, **FUSED,
+            GATED=self.gated, **PACKING, **shape,
         )  # fmt: skip
 
     def result(self, rows: Literal["last", "all", "none"]) -> Encoded:

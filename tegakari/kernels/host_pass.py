@@ -63,7 +63,7 @@ class Pass:
         self._ranges = _ranges(d_sae, threads)
         self._gates = _gates(encoder)
         self._offsets = _array(offsets)
-        self._carry = np.empty(d_sae)
+        self._carry = torch.empty(d_sae, dtype=torch.float64).numpy()
         self._floor = np.empty(0, np.float32) if floor is None else _array(floor)
         self._survivors: list[list[_Pairs]] = [[] for _ in self._ranges]
 
@@ -78,7 +78,8 @@ class Pass:
         chunk = (product.view(torch.uint16) if product.dtype == torch.bfloat16 else product).numpy()
         n = len(chunk)
         cuts = self._cuts(chunk)
-        counts = np.empty((n, self._ranges[-1].first_block + self._ranges[-1].blocks if pairs else 0), np.int32)
+        blocks = self._ranges[-1].first_block + self._ranges[-1].blocks if pairs else 0
+        counts = torch.empty(n, blocks, dtype=torch.int32).numpy()
 
         def pool(part: _Range) -> tuple[_Pairs, _Pairs, bool]:
             entries = n * (part.hi - part.lo)
@@ -123,7 +124,7 @@ class Pass:
 
     def _cuts(self, chunk: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         n = len(chunk) if self._k else 0
-        values, features = np.empty(n, np.float32), np.empty(n, np.int64)
+        values, features = torch.empty(n).numpy(), torch.empty(n, dtype=torch.int64).numpy()
         if self._k:
             k, bounds = self._k, np.linspace(0, n, self._threads + 1).astype(int)
 

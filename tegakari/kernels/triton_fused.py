@@ -94,7 +94,7 @@ def fused_kernel(
 ):
     """Encode GEMM of one tile [ROWS, WIDTH] whose products never leave the chip: only packed rows do."""
     row_tiles = tl.cdiv(n, ROWS)
-    column_tiles = tl.cdiv(d_sae, WIDTH)
+    column_tiles = tl.cdiv(padded, WIDTH)  # beyond d_sae too: every bit of a row is written
     # GROUP row tiles share the columns of the weight while they are in the second-level cache.
     program = tl.program_id(0)
     in_group = GROUP * column_tiles
@@ -107,7 +107,7 @@ def fused_kernel(
     depth = tl.arange(0, DEPTH)
     # Beyond the edge the last row and feature are read again: a mask in the loop would cost the asynchronous copies.
     row_from = tl.minimum(row, n - 1).to(tl.int64)
-    feature_from = feature.to(tl.int64) if d_sae % WIDTH == 0 else tl.minimum(feature, d_sae - 1).to(tl.int64)
+    feature_from = feature.to(tl.int64) if padded == d_sae else tl.minimum(feature, d_sae - 1).to(tl.int64)
     row_at = residual + row_from[:, None] * stride_row + depth[None, :]
     weight_at = weight + depth.to(tl.int64)[:, None] * stride_k + feature_from[None, :] * stride_feature
     product = tl.zeros([ROWS, WIDTH], tl.float32)

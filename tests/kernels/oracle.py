@@ -1,0 +1,61 @@
+"""Sparse encode written a second time: numpy in float64, one position and one feature after another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tegakari.kernels import Encoder
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The parts of `Encoded`, as Python and numpy have them."""
+
+    dense: NDArray[np.float64]
+    last: NDArray[np.float64]
+    max: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    count: NDArray[np.int64]
+    total: NDArray[np.float64]
+    maximum: NDArray[np.float64]
+    survivors: list[tuple[int, int, float]]
+
+
+def expected(residual, encoder: Encoder, offsets, floor=None) -> Expected:
+    """What encode has to return. Every operand is taken as the float64 of what is stored."""
+    h = residual.to(encoder.weight.dtype).double().numpy()
+    products = h @ encoder.weight.double().numpy()
+    bias, threshold = encoder.bias.double().numpy(), encoder.threshold.double().numpy()
+    dense = np.zeros_like(products)
+    for position, row in enumerate(products):
+        found = []
+        for feature, y in enumerate(row):
+            if encoder.gate_scale is not None and encoder.gate_bias is not None:
+                value = y * float(encoder.gate_scale[feature]) + float(encoder.gate_bias[feature])
+                active = y + bias[feature] > 0 and value > 0
+            else:
+                value = y + bias[feature]
+                active = value > threshold[feature]
+            if active:
+                found.append((-value, feature))
+        for negated, feature in sorted(found)[: encoder.k]:
+            dense[position, feature] = -negated
+    documents = [dense[a:b] for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
+    survivors = []
+    if floor is not None:
+        for position, feature in np.argwhere(dense > 0):
+            if dense[position, feature] >= float(floor[feature]):
+                survivors.append((int(feature), -dense[position, feature], int(position)))
+    return Expected(
+        dense=dense,
+        last=np.stack([document[-1] for document in documents]),
+        max=np.stack([document.max(0) for document in documents]),
+        mean=np.stack([document.mean(0) for document in documents]),
+        count=(dense > 0).sum(0),
+        total=dense.sum(0),
+        maximum=dense.max(0),
+        survivors=[(feature, position, -negated) for feature, negated, position in sorted(survivors)],
+    )
