@@ -1,0 +1,216 @@
+"""The corpus on disk: two files that are replaced together, and checked against each other when they are read."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tegakari.schemas.corpus import DOCUMENTS_FILE, MANIFEST_FILE, CorpusManifest, Document
+from tegakari.schemas.errors import CorpusError, DiskFullError
+from tegakari.store.files import disk_full_is_said, rename_into_place
+
+NEW_DOCUMENTS_FILE = f".{DOCUMENTS_FILE}.new"
+NEW_MANIFEST_FILE = f".{MANIFEST_FILE}.new"
+_FIELD = "corpus.path"
+_IMPORT_AGAIN = "import it again with `tegakari corpus import`"
+_GROUP_DOCUMENTS = 1024
+_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("text", pa.large_string(), nullable=False),
+    ]
+)
+
+
+class ContentHash:
+    """SHA-256 over documents: id, label, split and text of each, in UTF-8, its length in bytes before it (8 bytes)."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, document: Document) -> None:
+        for value in document:
+            encoded = value.encode()
+            self._digest.update(len(encoded).to_bytes(8))
+            self._digest.update(encoded)
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
+
+
+def content_sha256(documents: Iterable[Document]) -> str:
+    """The identity of a corpus: the hash of its documents in order of id."""
+    content = ContentHash()
+    for document in documents:
+        content.add(document)
+    return content.hexdigest()
+
+
+def write_corpus(directory: Path, documents: Sequence[Document], manifest: CorpusManifest) -> None:
+    """Write a corpus, or replace the one that is there once the new one is whole and flushed to the disk.
+
+    A crash leaves the old corpus or the new one: both files are written aside, then renamed, documents first. A new
+    manifest without new documents beside it therefore belongs to the documents in place.
+
+    Args:
+        directory: made if it is not there; other files in it are left alone.
+        documents: sorted by id.
+        manifest: of these documents.
+
+    Raises:
+        CorpusError: the directory cannot be written, or another import is writing to it.
+        DiskFullError: no space; the corpus that was there is untouched.
+    """
+    new_documents, new_manifest = directory / NEW_DOCUMENTS_FILE, directory / NEW_MANIFEST_FILE
+    with _failures_are_said(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        with _sole_writer(directory):
+            _settle(directory)
+            try:
+                with _flushed(new_documents) as stream:
+                    _write_parquet(stream, documents)
+                with _flushed(new_manifest) as stream:
+                    stream.write(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+            except BaseException:
+                _discard(directory)
+                raise
+            rename_into_place(new_documents, directory / DOCUMENTS_FILE)
+            rename_into_place(new_manifest, directory / MANIFEST_FILE)
+
+
+def _write_parquet(stream: BinaryIO, documents: Sequence[Document]) -> None:
+    remaining = iter(documents)
+    with pq.ParquetWriter(stream, _SCHEMA, compression="zstd") as writer:
+        while group := list(islice(remaining, _GROUP_DOCUMENTS)):
+            columns = zip(*group, strict=True)
+            arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=_SCHEMA))
+
+
+@contextmanager
+def _flushed(path: Path) -> Iterator[BinaryIO]:
+    with path.open("wb") as stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+@contextmanager
+def _failures_are_said(directory: Path) -> Iterator[None]:
+    try:
+        with disk_full_is_said(directory):
+            yield
+    except DiskFullError as error:
+        raise DiskFullError(
+            error.message, field=_FIELD, fix="make space and import again; a corpus that was there is untouched"
+        ) from None
+    except OSError as error:
+        raise CorpusError(
+            f"cannot write to {directory}: {error.strerror or error}", field=_FIELD, fix="choose another directory"
+        ) from None
+
+
+@contextmanager
+def _sole_writer(directory: Path) -> Iterator[None]:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CorpusError(
+                f"another import is writing to {directory}",
+                field=_FIELD,
+                fix="wait for it, or choose another directory",
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _settle(directory: Path) -> None:
+    """Finish or forget what an import that was killed has left."""
+    if _manifest_file(directory).name == NEW_MANIFEST_FILE:
+        rename_into_place(directory / NEW_MANIFEST_FILE, directory / MANIFEST_FILE)
+    else:
+        _discard(directory)
+
+
+def _discard(directory: Path) -> None:
+    # The manifest goes first: alone it would mean that its documents are in place.
+    (directory / NEW_MANIFEST_FILE).unlink(missing_ok=True)
+    (directory / NEW_DOCUMENTS_FILE).unlink(missing_ok=True)
+
+
+def _manifest_file(directory: Path) -> Path:
+    """The manifest of the documents in place, also between the two renames of an import."""
+    renamed = not (directory / NEW_DOCUMENTS_FILE).exists() and (directory / NEW_MANIFEST_FILE).exists()
+    return directory / (NEW_MANIFEST_FILE if renamed else MANIFEST_FILE)
+
+
+def read_manifest(path: Path) -> CorpusManifest:
+    """Read corpus.json of an imported corpus.
+
+    Raises:
+        CorpusError: there is no corpus at `path`, or its manifest is damaged.
+    """
+    try:
+        return msgspec.json.decode(_manifest_file(path).read_bytes(), type=CorpusManifest)
+    except (FileNotFoundError, NotADirectoryError):
+        raise CorpusError(
+            f"no corpus at {path}", field=_FIELD, fix="import one with `tegakari corpus import`"
+        ) from None
+    except OSError as error:
+        raise CorpusError(f"cannot read the corpus at {path}: {error.strerror}", field=_FIELD) from None
+    except msgspec.DecodeError as error:
+        raise CorpusError(f"{path / MANIFEST_FILE} is damaged: {error}", field=_FIELD, fix=_IMPORT_AGAIN) from None
+
+
+def read_documents(path: Path, split: Literal["train", "eval", "all"] = "all") -> list[Document]:
+    """Read the documents of an imported corpus, sorted by id, and check all of them against corpus.json.
+
+    Raises:
+        CorpusError: there is no corpus at `path`, or its files are not those that one import wrote.
+    """
+    manifest = read_manifest(path)
+    file = path / DOCUMENTS_FILE
+    content = ContentHash()
+    labels: set[str] = set()
+    found: list[Document] = []
+    try:
+        for document in _stored_documents(file):
+            content.add(document)
+            labels.add(document.label)
+            if split in ("all", document.split):
+                found.append(document)
+    except FileNotFoundError:
+        raise CorpusError(f"{file} is missing", field=_FIELD, fix=_IMPORT_AGAIN) from None
+    except (OSError, UnicodeError, pa.ArrowException) as error:
+        raise CorpusError(f"{file} is damaged: {error}", field=_FIELD, fix=_IMPORT_AGAIN) from None
+    if content.hexdigest() != manifest.content_sha256 or sorted(labels) != manifest.labels:
+        raise CorpusError(
+            f"{file} and {MANIFEST_FILE} do not belong together: one was changed after the import",
+            field=_FIELD,
+            fix=_IMPORT_AGAIN,
+        )
+    return found
+
+
+def _stored_documents(file: Path) -> Iterator[Document]:
+    with pq.ParquetFile(file) as parquet:
+        if not parquet.schema_arrow.equals(_SCHEMA):
+            raise pa.ArrowInvalid(f"its columns are {', '.join(parquet.schema_arrow.names)}")
+        for batch in parquet.iter_batches(_GROUP_DOCUMENTS):
+            for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                yield Document(*values)

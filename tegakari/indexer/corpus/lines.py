@@ -1,0 +1,50 @@
+"""Lines of a text file, numbered, decoded without ever failing, and never larger than memory allows."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+MAX_ROW_CHARACTERS = 64 * 2**20
+"""A row beyond this is a file without line ends or an open quote, not a post."""
+
+
+class Line(NamedTuple):
+    """One line with its end."""
+
+    number: int
+    """counted from 1."""
+    text: str | None
+    """None if it is too long to be read."""
+
+
+@contextmanager
+def open_text(path: Path, *, newline: str) -> Iterator[TextIO]:
+    r"""Open a file, gzip if its name ends so, as UTF-8 with or without a byte order mark.
+
+    Bytes that are not UTF-8 become lone surrogates, so that they cost one row and not the file.
+
+    Args:
+        path: the file.
+        newline: as for `open`: "" ends a line at \n, \r or \r\n; "\n" at \n alone.
+    """
+    with path.open("rb") as file:
+        content = gzip.GzipFile(fileobj=file) if path.suffix.lower() == ".gz" else file
+        with TextIOWrapper(content, encoding="utf-8-sig", errors="surrogateescape", newline=newline) as stream:
+            yield stream
+
+
+def numbered_lines(stream: TextIO) -> Iterator[Line]:
+    """Every line of a stream, the empty ones too."""
+    number = 0
+    while text := stream.readline(MAX_ROW_CHARACTERS):
+        number += 1
+        whole = len(text) < MAX_ROW_CHARACTERS or text.endswith(("\n", "\r"))
+        yield Line(number, text if whole else None)
+        while not whole:
+            rest = stream.readline(MAX_ROW_CHARACTERS)
+            whole = len(rest) < MAX_ROW_CHARACTERS or rest.endswith(("\n", "\r"))
