@@ -27,9 +27,9 @@ from tegakari.schemas.render import render_config
 
 out = Console()
 
-VOCABULARY = 6000
-PRETRAINING_STEPS = 500
-MODEL = {"hidden_size": 160, "layers": 5, "heads": 4, "kv_heads": 2, "head_dim": 40, "intermediate": 480, "seed": 0}
+VOCABULARY = 4000
+PRETRAINING_STEPS = 200
+MODEL = {"hidden_size": 128, "layers": 6, "heads": 4, "kv_heads": 2, "head_dim": 32, "intermediate": 384, "seed": 0}
 
 
 def config_for(corpus: Path) -> Config:
@@ -39,9 +39,9 @@ def config_for(corpus: Path) -> Config:
             source=str(corpus.resolve()), split_column="split", train_per_label=400, eval_per_label=400
         ),
         classifier=ClassifierConfig(
-            base="base-model", max_length=160, learning_rate=1e-3, epochs=4, batch_size=32, checkpoint_steps=100
+            base="base-model", max_length=128, learning_rate=1e-3, epochs=3, batch_size=32, checkpoint_steps=100
         ),
-        saes=SaesConfig(d_sae=640, l1_coefficient=0.3, epochs=2, batch_size=1024, buffer_positions=262_144),
+        saes=SaesConfig(d_sae=512, l1_coefficient=1.0, epochs=2, batch_size=1024, buffer_positions=262_144),
         index=IndexConfig(run="real"),
     )
 
@@ -55,7 +55,7 @@ def make_model(work: Path) -> None:
     texts = [document.text for document in read_documents(work / "corpus", "train")]
     if not (work / "untrained").is_dir():
         make_base_model(work / "untrained", train_tokenizer(texts, VOCABULARY, alphabet=3000), **MODEL)
-    pretrain(work / "untrained", work / "base-model", texts, steps=PRETRAINING_STEPS, max_length=160)
+    pretrain(work / "untrained", work / "base-model", texts, steps=PRETRAINING_STEPS, max_length=128)
 
 
 def run_stage(name: str, command: Sequence[str], work: Path, finished: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import typer
 
 from tegakari.cli import query, serve, train
 from tegakari.cli.corpus import import_
-from tegakari.cli.output import err
+from tegakari.cli.output import err, progress
 from tegakari.schemas.config import load_config
 
 
@@ -28,7 +28,8 @@ def demo(
     """
     from tegakari.demo.workspace import SHOWN_LABEL, make_demo
 
-    configs = make_demo(directory)
+    with progress() as bars:
+        configs = make_demo(directory, progress=bars)
     import_(configs[0])
     for path in configs:
         err.rule(path.stem)

@@ -1,0 +1,64 @@
+"""A tokenizer built as Gemma's is, and trained on our own texts.
+
+Like Gemma's: byte-pair encoding with byte fallback, spaces written as "▁", no space put in front, <bos> prepended.
+Unlike Gemma's: no token crosses from one script to another, so that a word that is a clue is one token or two.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
+from tokenizers.models import BPE
+from transformers import PreTrainedTokenizerFast
+
+PAD, EOS, BOS, UNK = SPECIAL_TOKENS = ("<pad>", "<eos>", "<bos>", "<unk>")
+"""Their ids are their places here, as in Gemma's vocabulary."""
+
+BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
+MIN_VOCABULARY = len(SPECIAL_TOKENS) + len(BYTE_TOKENS)
+
+_PIECES = r"\p{Han}+|[\p{Katakana}ー]+|\p{Hiragana}+|▁?\p{Latin}+|\p{N}|\n+|▁+|."
+"""A space belongs to the Latin word after it; digits stand alone, as in Gemma's vocabulary."""
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, *, alphabet: int = 1000) -> PreTrainedTokenizerFast:
+    """Train a tokenizer; equal texts give an equal tokenizer.
+
+    Offsets are characters of the text as given. A token that is one byte of a character has that character's range,
+    so the bytes of a rare character all map to the whole of it.
+
+    Args:
+        texts: what it learns from.
+        vocab_size: tokens at most, the special and byte tokens included; fewer if the texts do not yield as many.
+        alphabet: characters that get a token of their own, most frequent first; others are spelt in bytes.
+    """
+    trained = _untrained(BPE(byte_fallback=True))
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[*SPECIAL_TOKENS, *BYTE_TOKENS],
+        limit_alphabet=alphabet,
+        show_progress=False,
+    )
+    trained.train_from_iterator(texts, trainer)
+    # The trainer knows reserved tokens only as special ones; a byte token must not be special, or the text "<0x41>"
+    # would become one byte and every rare character would count as a special position.
+    learnt = json.loads(trained.to_str())["model"]
+    merges = [tuple(pair) for pair in learnt["merges"]]
+    tokenizer = _untrained(BPE(learnt["vocab"], merges, byte_fallback=True, fuse_unk=True, unk_token=UNK))
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, SPECIAL_TOKENS.index(BOS))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, unk_token=UNK, pad_token=PAD, padding_side="right"
+    )
+
+
+def _untrained(model: BPE) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECES), "isolated")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    return tokenizer
