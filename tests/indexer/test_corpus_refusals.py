@@ -7,9 +7,11 @@ import io
 import json
 import os
 import random
+import struct
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -149,6 +151,26 @@ def test_bad_gzip(tmp_path, damage):
             packed[len(packed) // 2] ^= 255
     (tmp_path / "posts.jsonl.gz").write_bytes(packed)
     assert refusal(tmp_path / "posts.jsonl.gz").field == "corpus.source"
+
+
+@pytest.mark.parametrize(("kind", "code"), [(pa.string(), "i"), (pa.large_string(), "q")], ids=str)
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_arrow_offsets_that_lead_out_of_the_file(tmp_path, kind, code, dictionary):
+    rows = posts()
+    bodies = pa.array([row["body"] for row in rows], kind)
+    table = pa.Table.from_pylist(rows)
+    column = bodies.dictionary_encode() if dictionary else bodies
+    path = tmp_path / "posts.arrow"
+    with pa.OSFile(str(path), "wb") as sink:
+        changed = table.set_column(table.column_names.index("body"), "body", column)
+        with pa.ipc.new_stream(sink, changed.schema) as writer:
+            writer.write_table(changed)
+    offsets = list(range(0, 54, 6))
+    good, bad = (struct.pack(f"<9{code}", *values) for values in (offsets, [*offsets[:4], 2**30, *offsets[5:]]))
+    content = path.read_bytes()
+    assert content.count(good) == 1
+    path.write_bytes(content.replace(good, bad))
+    assert "cannot read" in refusal(path).message
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "shift_jis"])

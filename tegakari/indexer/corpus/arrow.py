@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -56,9 +55,9 @@ def _rows(schema: pa.Schema, columns: Columns, path: Path, batches: Iterable[pa.
     names = _class_names(schema, columns.label)
     number = 0
     for batch in batches:
+        read = [_checked(batch.column(name)) if name else pa.nulls(batch.num_rows) for name in columns]
         for start in range(0, batch.num_rows, _SLICE_ROWS):
-            rows = batch.slice(start, _SLICE_ROWS)
-            cells = [_values(rows.column(name)) if name else [None] * rows.num_rows for name in columns]
+            cells = [column.slice(start, _SLICE_ROWS).to_pylist() for column in read]
             if names is not None:
                 label = Columns._fields.index("label")
                 cells[label] = [_class_name(value, names) for value in cells[label]]
@@ -67,16 +66,19 @@ def _rows(schema: pa.Schema, columns: Columns, path: Path, batches: Iterable[pa.
                 yield Row(f"row {number}", *values)
 
 
-def _values(column: pa.Array) -> list[Any]:
-    """Python values; strings as bytes, because one that is not UTF-8 would fail the whole column."""
+def _checked(column: pa.Array) -> pa.Array:
+    """The column with its strings as bytes, because one that is not UTF-8 would fail all of them.
+
+    Offsets and indices of a damaged file, which would lead out of its buffers, are refused.
+    """
     if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+        return pa.DictionaryArray.from_arrays(column.indices, _checked(column.dictionary)).dictionary_decode()
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         column = column.cast(pa.large_binary())
     elif pa.types.is_string_view(column.type):
         column = column.cast(pa.binary_view())
-    column.validate(full=True)  # offsets of a damaged file would otherwise be followed out of the buffer
-    return column.to_pylist()
+    column.validate(full=True)
+    return column
 
 
 class _Feature(msgspec.Struct):
