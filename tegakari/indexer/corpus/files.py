@@ -197,7 +197,7 @@ def read_documents(path: Path, split: Literal["train", "eval", "all"] = "all") -
     except FileNotFoundError:
         raise CorpusError(f"{file} is missing", field=_FIELD, fix=_IMPORT_AGAIN) from None
     except (OSError, UnicodeError, pa.ArrowException) as error:
-        raise CorpusError(f"{file} is damaged: {error}", field=_FIELD, fix=_IMPORT_AGAIN) from None
+        raise CorpusError(f"cannot read {file}: {error}", field=_FIELD, fix=_IMPORT_AGAIN) from None
     if content.hexdigest() != manifest.content_sha256 or sorted(labels) != manifest.labels:
         raise CorpusError(
             f"{file} and {MANIFEST_FILE} do not belong together: one was changed after the import",
