@@ -23,6 +23,7 @@ Natural = Annotated[int, Meta(ge=1)]
 NonNegative = Annotated[float, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
+Seed = Annotated[int, Meta(ge=0, lt=2**32)]
 
 
 def _about(description: str) -> Meta:
@@ -41,7 +42,7 @@ class CorpusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     split_column: Annotated[str, _about("train or eval; empty = sampled, see below")] = ""
     train_per_label: Annotated[Natural, _about("documents of a label drawn for training")] = 280
     eval_per_label: Annotated[Natural, _about("documents of a label drawn for evaluation")] = 120
-    seed: Annotated[int, _about("seed of the draw")] = 0
+    seed: Annotated[Seed, _about("seed of the draw")] = 0
     max_characters: Annotated[Natural, _about("longer texts are cut here before tokenization, and counted")] = 100_000
 
 
@@ -57,7 +58,7 @@ class ClassifierConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     batch_size: Annotated[Natural, _about("documents a step")] = 2
     gradient_checkpointing: Annotated[bool, _about("less memory for about a third more time")] = False
     checkpoint_steps: Annotated[Natural, _about("steps between checkpoints that a killed run resumes from")] = 500
-    seed: Annotated[int, _about("seed of head initialisation and document order")] = 0
+    seed: Annotated[Seed, _about("seed of head initialisation and document order")] = 0
 
 
 class SaesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -80,7 +81,7 @@ class SaesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         65_536
     )
     checkpoint_steps: Annotated[Natural, _about("steps between checkpoints that a killed run resumes from")] = 1000
-    seed: Annotated[int, _about("seed of initialisation and shuffling")] = 0
+    seed: Annotated[Seed, _about("seed of initialisation and shuffling")] = 0
 
 
 class IndexConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

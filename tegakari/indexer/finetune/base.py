@@ -10,6 +10,7 @@ from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import GatedRepoError
 from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
@@ -17,12 +18,13 @@ from transformers import (
     set_seed,
 )
 
-from tegakari.models.classifier import attention_of, find_blocks, pad_id_of, text_config
+from tegakari.models.classifier import attention_of, find_blocks, text_config
 from tegakari.schemas.errors import DiskFullError, ModelError
 from tegakari.store.files import disk_full_is_said
 
 _FIELD = "classifier.base"
 _GIVE_A_DIRECTORY = "give a directory with the model's config.json, safetensors weights and tokenizer.json"
+_TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab.*")
 _CANNOT_LOAD = (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError)
 """What transformers raises for a directory that is not what it should be."""
 
@@ -57,8 +59,7 @@ def _downloaded(base: str) -> Path:
         raise
     except Exception as error:  # noqa: BLE001 - the client lets through what its HTTP and transfer libraries raise
         raise ModelError(
-            f"{base!r} is no directory, and no model of that name can be fetched from the hub "
-            f"({' '.join(str(error).split())})",
+            f"{base!r} is no directory, and no model of that name can be fetched from the hub ({_first_line(error)})",
             field=_FIELD,
             fix=_GIVE_A_DIRECTORY,
         ) from None
@@ -67,32 +68,48 @@ def _downloaded(base: str) -> Path:
 def _check_files(directory: Path) -> None:
     if not (directory / "config.json").is_file():
         raise ModelError(f"{directory} has no config.json", field=_FIELD, fix=_GIVE_A_DIRECTORY)
-    if any(directory.glob("*.safetensors")):
-        return
-    pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in directory.glob(pattern))
-    raise ModelError(
-        f"{directory} has no safetensors weights" + (f", only pickled ones ({pickled[0]})" if pickled else ""),
-        field=_FIELD,
-        fix="load it with transformers where you trust it and save it again with save_pretrained, "
-        "which writes safetensors; pickled weights are never loaded",
-    )
+    try:
+        AutoConfig.from_pretrained(directory, trust_remote_code=False)
+    except _CANNOT_LOAD as error:
+        raise ModelError(
+            f"{directory} is no model that transformers knows: {_first_line(error)}",
+            field=_FIELD,
+            fix="give one of a family that transformers itself has; code that comes with a model is never run",
+        ) from None
+    if not any(directory.glob("*.safetensors")):
+        pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in directory.glob(pattern))
+        raise ModelError(
+            f"{directory} has no safetensors weights" + (f", only pickled ones ({pickled[0]})" if pickled else ""),
+            field=_FIELD,
+            fix="load it with transformers where you trust it and save it again with save_pretrained, "
+            "which writes safetensors; pickled weights are never loaded",
+        )
+    # transformers would make up an empty tokenizer.
+    if not any(file for pattern in _TOKENIZER_FILES for file in directory.glob(pattern)):
+        raise ModelError(f"{directory} has no tokenizer", field=_FIELD, fix="save its tokenizer.json beside the model")
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """Load a tokenizer that pads on the right; one without a padding token pads with its end token.
 
     Raises:
-        ModelError: there is none, or it has neither token.
+        ModelError: it cannot be read, or has neither token.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
     except _CANNOT_LOAD as error:
         raise ModelError(
-            f"{directory} has no usable tokenizer: {error}", field=_FIELD, fix="save a tokenizer.json beside the model"
+            f"{directory} has no usable tokenizer: {_first_line(error)}",
+            field=_FIELD,
+            fix="save its tokenizer.json beside the model",
         ) from None
-    if tokenizer.pad_token is None:
-        pad_id_of(tokenizer)
-        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None and tokenizer.eos_token is None:
+        raise ModelError(
+            f"the tokenizer of {directory} has neither a padding nor an end token",
+            field=_FIELD,
+            fix='name one of its tokens "pad_token" in tokenizer_config.json',
+        )
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     tokenizer.padding_side = "right"
     return tokenizer
 
@@ -127,7 +144,9 @@ def load_base_model(directory: Path, labels: Sequence[str], pad_id: int, seed: i
         )
     except _CANNOT_LOAD as error:
         raise ModelError(
-            f"{directory} cannot become a sequence classifier: {error}", field=_FIELD, fix=_GIVE_A_DIRECTORY
+            f"{directory} cannot become a sequence classifier: {_first_line(error)}",
+            field=_FIELD,
+            fix=_GIVE_A_DIRECTORY,
         ) from None
     find_blocks(model)
     _check_weights(model, {*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}, directory)
@@ -146,3 +165,7 @@ def _check_weights(model: PreTrainedModel, initialised: set[str], directory: Pat
             field=_FIELD,
             fix="give weights that belong to its config.json",
         )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

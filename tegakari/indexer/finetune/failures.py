@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from tegakari.schemas.errors import DiskFullError, ModelError
 from tegakari.store.files import disk_full_is_said
 
 _TORCH_CANNOT_WRITE = ("PytorchStreamWriter failed", "unexpected pos")
 """torch.save drops the system's reason; a full disk is the only one that comes up in the middle of a file."""
+
+_NO_MEMORY = ("out of memory", "DefaultCPUAllocator")
 
 
 @contextmanager
@@ -28,17 +28,18 @@ def failures_are_said(target: Path) -> Iterator[None]:
             yield
     except DiskFullError as error:
         raise _disk_full(error.message) from None
-    except torch.OutOfMemoryError as error:
-        raise ModelError(
-            f"the model does not fit into the GPU's memory ({str(error).splitlines()[0]})",
-            field="classifier.batch_size",
-            fix="lower it or classifier.max_length, or set classifier.gradient_checkpointing = true; "
-            "the same command then goes on where it can",
-        ) from None
-    except RuntimeError as error:
-        if not any(words in str(error) for words in _TORCH_CANNOT_WRITE):
-            raise
-        raise _disk_full(f"no space left on the disk of {target}") from None
+    except (RuntimeError, MemoryError) as error:
+        said = str(error)
+        if any(words in said for words in _TORCH_CANNOT_WRITE):
+            raise _disk_full(f"no space left on the disk of {target}") from None
+        if isinstance(error, MemoryError) or any(words in said for words in _NO_MEMORY):
+            raise ModelError(
+                f"training does not fit into memory: {said.partition(chr(10))[0]}",
+                field="classifier.batch_size",
+                fix="set classifier.gradient_checkpointing = true and run the same command again, "
+                "or lower batch_size or max_length and start over",
+            ) from None
+        raise
 
 
 def _disk_full(message: str) -> DiskFullError:
