@@ -13,6 +13,9 @@ from tegakari.schemas.errors import SaeError
 
 Activation = Literal["relu", "jumprelu", "topk", "batch_topk", "gated"]
 
+TINY_NORM = 1e-8
+"""Decoder rows are not divided by less; a row of zeros stays one."""
+
 
 @dataclass(frozen=True)
 class Sae:
@@ -62,10 +65,18 @@ class Sae:
         return replace(self, **moved)
 
     def encoder(self, dtype: torch.dtype) -> Encoder:
-        """What sparse encode needs, with input scale and `b_dec` folded into weight and bias."""
-        zero = torch.zeros_like(self.b_enc, dtype=torch.float32)
-        shift = -(self.b_dec.double() @ self.W_enc.double()).float() if self.apply_b_dec_to_input else zero
+        """What sparse encode needs, with input scale and `b_dec` folded into weight and bias.
+
+        Args:
+            dtype: what encode computes in, float32 or bfloat16. Biases and thresholds are float32 either way.
+        """
         weight = (self.scale * self.W_enc).to(dtype)
+        zero = torch.zeros_like(self.b_enc, dtype=torch.float32)
+        shift = zero
+        if self.apply_b_dec_to_input:
+            # b_dec passes through the rounded weight, as the residual does: most of a residual is its mean, and what
+            # rounding does to the mean then cancels.
+            shift = -((self.b_dec.double() / self.scale) @ weight.double()).float()
         bias = self.b_enc.float() + shift
         match self.activation:
             case "relu":
@@ -89,6 +100,21 @@ class Sae:
         """What one unit of activation adds to the residual; [d_sae, d_model]."""
         return self.W_dec / self.scale
 
+    def with_unit_decoder(self) -> Sae:
+        """The SAE with decoder rows of norm 1 and activations multiplied with the norms they had.
+
+        It reconstructs the same, except that TopK chooses among the new activations.
+        """
+        norms = self.W_dec.norm(dim=1).clamp_min(TINY_NORM)
+        decoder = self.W_dec / norms[:, None]
+        if self.activation == "gated":
+            assert self.r_mag is not None
+            assert self.b_mag is not None
+            # The gate keeps its own units: the norms go to the magnitude path alone.
+            return replace(self, W_dec=decoder, r_mag=self.r_mag + norms.log(), b_mag=self.b_mag * norms)
+        threshold = None if self.threshold is None else self.threshold * norms
+        return replace(self, W_dec=decoder, W_enc=self.W_enc * norms, b_enc=self.b_enc * norms, threshold=threshold)
+
 
 def check_weights(sae: Sae) -> None:
     """Refuse weights that do not belong together.
@@ -96,6 +122,10 @@ def check_weights(sae: Sae) -> None:
     Raises:
         SaeError: shapes that differ, values that are not finite, or a missing parameter of the activation.
     """
+    if sae.W_enc.ndim != 2:
+        raise SaeError(
+            f"has shape {tuple(sae.W_enc.shape)}, not [d_model, d_sae]", field="W_enc", fix="export the SAE again"
+        )
     d_model, d_sae = sae.W_enc.shape
     per_feature = (d_sae,)
     shapes = {"W_dec": (d_sae, d_model), "b_enc": per_feature, "b_dec": (d_model,)}

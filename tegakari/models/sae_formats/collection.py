@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -12,10 +13,24 @@ from safetensors import SafetensorError
 
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import dictionary_learning, gemma_scope, saelens, sparsify
-from tegakari.models.sae_formats.naming import layer_of_name
+from tegakari.models.sae_formats.naming import layer_of_directory
 from tegakari.schemas.errors import SaeError
 
 _FORMATS = (saelens, sparsify, dictionary_learning, gemma_scope)
+
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    RuntimeError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    SafetensorError,
+)
+"""What the formats' libraries raise on files that are cut, damaged, or of another layout than their names promise."""
 
 
 class Shaped(Protocol):
@@ -37,13 +52,12 @@ def load_sae(directory: Path) -> Sae:
         if kind.matches(directory):
             try:
                 return kind.load(directory)
-            except SaeError:
-                raise
-            except (OSError, KeyError, ValueError, json.JSONDecodeError, SafetensorError) as error:
+            except SaeError as error:
+                raise SaeError(f"{directory}: {error.message}", field=error.field, fix=error.fix) from None
+            except _UNREADABLE as error:
+                reason = f"it has no {error}" if isinstance(error, KeyError) else error
                 raise SaeError(
-                    f"{directory} cannot be read: {type(error).__name__} {error}",
-                    field="saes.path",
-                    fix="export it again",
+                    f"{directory} cannot be read: {reason}", field="saes.path", fix="export it again"
                 ) from None
     raise SaeError(
         f"no SAE in {directory}",
@@ -84,8 +98,8 @@ def load_saes(path: Path) -> dict[int, Sae]:
 
 
 def _layer_of_path(directory: Path, root: Path) -> int | None:
-    names = reversed(directory.relative_to(root.parent).parts)
-    return next((layer for name in names if (layer := layer_of_name(name)) is not None), None)
+    names = reversed([root.resolve().name, *directory.relative_to(root).parts])
+    return next((layer for name in names if (layer := layer_of_directory(name)) is not None), None)
 
 
 def check_fits(saes: Mapping[int, Sae], classifier: Shaped) -> None:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from tegakari.models.sae import Activation, Sae
-from tegakari.models.sae_formats.naming import layer_of_name
+from tegakari.models.sae_formats.naming import layer_of_hook
 from tegakari.schemas.errors import SaeError
 
 CONFIG = "cfg.json"
 WEIGHTS = "sae_weights.safetensors"
+SCALER = "activation_scaler.json"
+
+LAYOUT = "6.54.12"
+"""The version of SAELens whose layout is written. A configuration without one is taken for that of version 5."""
 
 _ACTIVATIONS: dict[str, Activation] = {
     "standard": "relu",
-    "relu": "relu",
     "jumprelu": "jumprelu",
     "topk": "topk",
     "batchtopk": "batch_topk",
+    "matryoshka_batchtopk": "batch_topk",
     "gated": "gated",
 }
 
@@ -30,61 +36,55 @@ def matches(directory: Path) -> bool:
 
 
 def load(directory: Path) -> Sae:
-    """Read an SAE of SAELens 6, or of its flat configuration before.
+    """Read an SAE of SAELens 6, finished or in training, or of its flat configuration before.
 
     Raises:
-        SaeError: an architecture, normalisation or reshaping that cannot be reproduced.
+        SaeError: an architecture, normalisation or reshaping that cannot be reproduced, or another place than the
+            residual after a block.
     """
     config: dict[str, Any] = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+    metadata: dict[str, Any] = config.get("metadata") or config
     weights = {name: tensor.float() for name, tensor in load_file(directory / WEIGHTS).items()}
-    activation = _activation(config, directory)
-    normalization = config.get("normalize_activations", "none")
-    if normalization not in ("none", None):
-        raise SaeError(
-            f"{directory.name} normalizes its input by {normalization!r}",
-            field="normalize_activations",
-            fix="fold the normalisation into the weights with SAELens and save it again",
-        )
-    if config.get("reshape_activations", "none") not in ("none", None):
-        raise SaeError(
-            f"{directory.name} reshapes its input", field="reshape_activations", fix="use an SAE of a residual"
-        )
-    metadata = config.get("metadata") or config
-    W_enc, W_dec, b_enc = weights["W_enc"], weights["W_dec"], weights.get("b_enc", weights.get("b_gate"))
-    if b_enc is None:
-        raise SaeError(f"{directory.name} has neither b_enc nor b_gate", field=WEIGHTS, fix="export the SAE again")
-    if "scaling_factor" in weights and activation == "relu":
+    if config.get("reshape_activations") not in (None, "none"):
+        raise SaeError("it reshapes its input", field="reshape_activations", fix="use an SAE of a residual")
+    activation = _activation(config, metadata)
+    hook = metadata.get("hook_name") or metadata.get("hook_point")
+    b_enc = weights["b_gate" if activation == "gated" else "b_enc"]
+    W_dec = weights["W_dec"]
+    if "scaling_factor" in weights:  # before version 6: what decode multiplies activations with
         W_dec = W_dec * weights["scaling_factor"][:, None]
-    if config.get("rescale_acts_by_decoder_norm"):
-        # Encode multiplies by the decoder's norms, decode divides by them.
-        norms = W_dec.norm(dim=1)
-        W_enc, b_enc, W_dec = W_enc * norms, b_enc * norms, W_dec / norms[:, None]
-    return Sae(
-        W_enc=W_enc,
+    sae = Sae(
+        W_enc=weights["W_enc"],
         W_dec=W_dec,
         b_enc=b_enc,
         b_dec=weights["b_dec"],
         activation=activation,
-        threshold=weights.get("threshold"),
+        threshold=_threshold(weights, b_enc),
         k=_k(config) if activation == "topk" else None,
         r_mag=weights.get("r_mag"),
         b_mag=weights.get("b_mag"),
+        scale=_scale(config, directory),
         apply_b_dec_to_input=bool(config.get("apply_b_dec_to_input", True)),
-        layer=layer_of_name(str(metadata.get("hook_name") or metadata.get("hook_point") or "")),
+        layer=layer_of_hook(hook) if hook else None,
     )
+    if config.get("rescale_acts_by_decoder_norm"):
+        rescaled = sae.with_unit_decoder()
+        # A BatchTopK in training compares its threshold with activations that are rescaled already.
+        return replace(rescaled, threshold=sae.threshold)
+    return sae
 
 
-def _activation(config: dict[str, Any], directory: Path) -> Activation:
-    architecture = str(config.get("architecture", "standard"))
-    if (
-        architecture == "standard"
-        and str(config.get("activation_fn_str", config.get("activation_fn", "relu"))) == "topk"
-    ):
-        return "topk"  # before version 6, TopK was a standard SAE with another activation
+def _activation(config: dict[str, Any], metadata: dict[str, Any]) -> Activation:
+    architecture = str(config.get("architecture") or "standard")
+    function = str(config.get("activation_fn_str") or config.get("activation_fn") or "relu")
+    if architecture == "standard" and function == "topk":
+        return "topk"  # before version 6, TopK was a standard SAE with another function
+    if architecture == "jumprelu" and metadata.get("trained_as") == "batch_topk":
+        return "batch_topk"
     known = _ACTIVATIONS.get(architecture)
-    if known is None:
+    if known is None or function not in ("relu", "topk"):
         raise SaeError(
-            f"{directory.name} is a {architecture!r} SAE",
+            f"it is a {architecture!r} SAE with {function}",
             field="architecture",
             fix=f"use one of: {', '.join(_ACTIVATIONS)}",
         )
@@ -95,10 +95,35 @@ def _k(config: dict[str, Any]) -> int | None:
     return config.get("k") or (config.get("activation_fn_kwargs") or {}).get("k")
 
 
+def _threshold(weights: dict[str, Tensor], like: Tensor) -> Tensor | None:
+    if "topk_threshold" in weights:
+        return weights["topk_threshold"].expand_as(like)
+    return weights.get("threshold")
+
+
+def _scale(config: dict[str, Any], directory: Path) -> float:
+    """The input scale: folded into the weights of a finished SAE, beside them while it is in training."""
+    normalization = config.get("normalize_activations")
+    if normalization in (None, False, "none"):
+        return 1.0
+    if normalization in (True, "expected_average_only_in") and (directory / SCALER).is_file():
+        return float(json.loads((directory / SCALER).read_text(encoding="utf-8"))["scaling_factor"])
+    raise SaeError(
+        f"it normalizes its input by {normalization!r}",
+        field="normalize_activations",
+        fix="fold the normalisation into the weights with SAELens and save it again",
+    )
+
+
 def save_sae(directory: Path, sae: Sae, *, model_name: str = "") -> None:
-    """Write an SAE as SAELens 6 reads it. The input scale is folded into the weights.
+    """Write an SAE as SAELens 6 reads it, in float32. The input scale is folded into the weights.
 
     A batch_topk SAE is written as the JumpReLU that it is at inference, as SAELens itself does.
+
+    Args:
+        directory: made if it is not there.
+        sae: on any device.
+        model_name: what SAELens is told it was trained on.
     """
     directory.mkdir(parents=True, exist_ok=True)
     # s*h - b_dec = s * (h - b_dec/s): the same scale folds all three, b_dec subtracted from the input or not.
@@ -134,10 +159,13 @@ def save_sae(directory: Path, sae: Sae, *, model_name: str = "") -> None:
         "normalize_activations": "none",
         "reshape_activations": "none",
         "metadata": {
+            "sae_lens_version": LAYOUT,
+            "sae_lens_training_version": None,
             "model_name": model_name,
-            "hook_name": f"blocks.{sae.layer}.hook_resid_post",
+            "hook_name": None if sae.layer is None else f"blocks.{sae.layer}.hook_resid_post",
             "hook_head_index": None,
             "prepend_bos": True,
+            "trained_as": sae.activation,
         },
         **extra,
     }

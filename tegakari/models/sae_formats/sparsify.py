@@ -13,6 +13,14 @@ from tegakari.schemas.errors import SaeError
 CONFIG = "cfg.json"
 WEIGHTS = "sae.safetensors"
 
+_NOT_AN_SAE = {
+    "transcode": "is a transcoder, which predicts another activation than its input",
+    "skip_connection": "has a linear path around its features",
+    "embed_skip": "has a linear path from the embedding",
+    "gram_lookup": "subtracts a table of n-grams from its input",
+    "signed": "has features with negative activations",
+}
+
 
 def matches(directory: Path) -> bool:
     return (directory / CONFIG).is_file() and (directory / WEIGHTS).is_file()
@@ -22,17 +30,14 @@ def load(directory: Path) -> Sae:
     """Read a sparsify SAE: `a = topk(relu(W (x - b_dec) + b))`, `x_hat = a W_dec + b_dec`.
 
     Raises:
-        SaeError: it is a transcoder, has a skip connection, or groups its features.
+        SaeError: it is a transcoder, has a path around its features, or groups them.
     """
     config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
-    if config.get("transcode") or config.get("skip_connection"):
-        raise SaeError(
-            f"{directory.name} is a transcoder, which reconstructs another activation than its input",
-            field="transcode",
-            fix="use a sparse autoencoder of the residual",
-        )
+    for field, what in _NOT_AN_SAE.items():
+        if config.get(field):
+            raise SaeError(f"it {what}", field=field, fix="use a sparse autoencoder of the residual")
     if config.get("activation", "topk") != "topk":
-        raise SaeError(f"{directory.name} uses {config['activation']!r}", field="activation", fix="use a topk SAE")
+        raise SaeError(f"it uses {config['activation']!r}", field="activation", fix="use a topk SAE")
     weights = {name: tensor.float() for name, tensor in load_file(directory / WEIGHTS).items()}
     return Sae(
         W_enc=weights["encoder.weight"].T.contiguous(),
