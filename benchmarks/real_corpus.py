@@ -104,16 +104,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def report(work: Path, costs: dict[str, dict[str, Any]]) -> None:
     """Print what came of it."""
-    from tegakari.indexer.finetune import macro_f1_by_prefix
     from tegakari.schemas.classifier import ClassifierReport
     from tegakari.store import Store, queries
 
     found = msgspec.json.decode((work / "classifier" / "report.json").read_bytes(), type=ClassifierReport)
     scores = Table("macro-F1", "classifier", "TF-IDF + SVC", title="Evaluation documents")
-    scores.add_row("all labels", f"{found.macro_f1:.3f}", f"{found.baseline.macro_f1:.3f}")
-    ours, theirs = (
-        {row.prefix: row.macro_f1 for row in macro_f1_by_prefix(scores_.labels)} for scores_ in (found, found.baseline)
-    )
+    scores.add_row("all labels", f"{found.classifier.macro_f1:.3f}", f"{found.baseline.macro_f1:.3f}")
+    ours, theirs = found.classifier.macro_f1_by_prefix, found.baseline.macro_f1_by_prefix
     for prefix, value in ours.items():
         scores.add_row(f"{prefix}-*", f"{value:.3f}", f"{theirs[prefix]:.3f}")
     out.print(scores)
@@ -131,7 +128,7 @@ def report(work: Path, costs: dict[str, dict[str, Any]]) -> None:
         times.add_row(name, f"{cost['seconds']:.0f}", f"{cost['peak_memory_bytes'] / 2**20:.0f}")
     out.print(times)
     figures = {
-        "macro_f1": found.macro_f1,
+        "macro_f1": found.classifier.macro_f1,
         "baseline_macro_f1": found.baseline.macro_f1,
         "macro_f1_by_prefix": ours,
         "baseline_macro_f1_by_prefix": theirs,
