@@ -1,4 +1,4 @@
-"""Texts that the language models are trained on before they see a label: mostly English and romaji, a little Japanese."""
+"""What the language models read before they see a label: English and romaji with little Japanese, or Japanese."""
 
 from __future__ import annotations
 
@@ -64,24 +64,32 @@ _WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 
 
+_MIX, _UNLABELLED = 1_000_000, 2_000_000
+"""Added to a seed, so that neither the labelled posts of that seed nor each other's are drawn again."""
+
+
 def language_mix(seed: int, count: int, *, japanese: float) -> list[str]:
     """Texts of one to four sentences, three quarters of the foreign ones English and the rest romaji.
 
     Args:
         seed: equal seeds give equal texts.
         count: number of texts.
-        japanese: share that are Japanese posts, drawn as in `japanese_texts`.
+        japanese: share that are Japanese posts.
     """
     rng = Random(f"{seed}/mix")
-    posts = japanese_texts(seed, round(count * japanese))
+    posts = _posts(seed + _MIX, round(count * japanese))
     foreign = [_paragraph(rng, _ENGLISH if rng.random() < 0.75 else _ROMAJI) for _ in range(count - len(posts))]
     texts = posts + foreign
     rng.shuffle(texts)
     return texts
 
 
-def japanese_texts(seed: int, count: int) -> list[str]:
+def unlabelled_posts(seed: int, count: int) -> list[str]:
     """Posts of all communities as a classifier reads them (title, newline, body), without their labels."""
+    return _posts(seed + _UNLABELLED, count)
+
+
+def _posts(seed: int, count: int) -> list[str]:
     per_label = -(-count // len(COMMUNITIES))
     return [f"{post.title}\n{post.body}" for post in generate(seed, per_label)[:count]]
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
+from torch.utils.data import Dataset
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -16,6 +20,8 @@ from transformers import (
     Gemma2ForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -23,16 +29,17 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.utils import logging as transformers_logging
 
 from tegakari.store.files import disk_full_is_said, fsync_tree, rename_into_place
 
-SLIDING_WINDOW = 64
-"""positions; shorter than the demo's longest posts, so that the alternation of attention kinds has work to do."""
+SLIDING_WINDOW = 32
+"""positions; shorter than most posts, so that sliding and full attention differ."""
 
 
 def make_base_model(
     path: Path,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerFast,
     *,
     hidden_size: int,
     layers: int,
@@ -46,7 +53,22 @@ def make_base_model(
 
     Soft-capping, the alternation of sliding and full attention, the norms around each part and the tied embedding are
     Gemma 2's own; the attention scale is 1 / sqrt(head_dim).
+
+    Args:
+        path: new directory; whole or absent.
+        tokenizer: from `train_tokenizer`.
+        hidden_size: d_model.
+        layers: decoder blocks.
+        heads: attention heads, a divisor of hidden_size.
+        kv_heads: heads of keys and values, a divisor of heads.
+        head_dim: width of a head.
+        intermediate: width of the MLP.
+        seed: of the weights.
+
+    Raises:
+        DiskFullError: no space.
     """
+    # Gemma2Config's own ids of <pad>, <eos> and <bos> hold: `train_tokenizer` puts the tokens where Gemma has them.
     config = Gemma2Config(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
@@ -58,13 +80,10 @@ def make_base_model(
         query_pre_attn_scalar=head_dim,
         sliding_window=SLIDING_WINDOW,
         max_position_embeddings=1024,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        attn_implementation="eager",
     )
-    set_seed(seed)
-    _save(path, Gemma2ForCausalLM(config), tokenizer)
+    with _silent_transformers():
+        set_seed(seed)
+        _save(path, Gemma2ForCausalLM(config), tokenizer)
 
 
 def pretrain(
@@ -81,7 +100,7 @@ def pretrain(
 ) -> float:
     """Train the language model in `base` on texts, one text a row, and write it with its tokenizer to `target`.
 
-    Runs on the CPU, so that a machine with a GPU makes the same model.
+    Runs on the CPU, where such a model is at home, so that a machine with a GPU makes the same one.
 
     Args:
         base: directory of a causal language model.
@@ -89,66 +108,78 @@ def pretrain(
         texts: what to learn to continue.
         steps: optimizer steps; the texts are gone over as often as that takes.
         batch_size: texts a step.
-        learning_rate: peak of AdamW's learning rate, which falls to zero along a cosine.
+        learning_rate: AdamW's, at its peak; it falls to 0 along a cosine.
         max_length: tokens; the end of a longer text is cut.
         seed: of the order of the texts.
         progress: shows the steps.
 
     Returns:
-        the mean training loss in nats a token.
+        mean training loss, nats a token.
+
+    Raises:
+        DiskFullError: no space.
     """
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    model = AutoModelForCausalLM.from_pretrained(base, attn_implementation="eager", dtype=torch.float32)
-    rows = [{"input_ids": ids} for ids in tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]]
-    scratch = _beside(target, "trainer")
-    arguments = TrainingArguments(
-        output_dir=str(scratch),
-        max_steps=steps,
-        per_device_train_batch_size=batch_size,
-        learning_rate=learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=min(20, steps // 10),
-        weight_decay=0.01,
-        train_sampling_strategy="group_by_length",
-        seed=seed,
-        use_cpu=True,
-        dataloader_pin_memory=False,
-        remove_unused_columns=False,
-        save_strategy="no",
-        logging_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
-    shown = [_StepBar(progress, f"language model {target.name}", steps)] if progress else []
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=rows,  # type: ignore[arg-type]
-        data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
-        callbacks=shown,
-    )
-    loss = trainer.train().training_loss
-    shutil.rmtree(scratch, ignore_errors=True)
-    _save(target, model, tokenizer)
+    with _silent_transformers(), TemporaryDirectory() as scratch:
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        model = AutoModelForCausalLM.from_pretrained(base, attn_implementation="eager", dtype=torch.float32)
+        arguments = TrainingArguments(
+            output_dir=scratch,
+            max_steps=steps,
+            per_device_train_batch_size=batch_size,
+            learning_rate=learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=min(20, steps // 10),
+            weight_decay=0.01,
+            train_sampling_strategy="group_by_length",
+            seed=seed,
+            use_cpu=True,
+            dataloader_pin_memory=False,
+            remove_unused_columns=False,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        trainer = Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=_Rows(tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]),
+            data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
+            callbacks=[_Show(progress, target.name)] if progress else [],
+        )
+        trainer.remove_callback(PrinterCallback)
+        loss = trainer.train().training_loss
+        _save(target, model, tokenizer)
     return loss
 
 
-class _StepBar(TrainerCallback):
-    """One bar of the steps."""
+class _Rows(Dataset[dict[str, list[int]]]):
+    """One tokenized text a row."""
 
-    def __init__(self, progress: Progress, description: str, steps: int) -> None:
+    def __init__(self, ids: Sequence[list[int]]) -> None:
+        self._ids = ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: int) -> dict[str, list[int]]:
+        return {"input_ids": self._ids[index]}
+
+
+class _Show(TrainerCallback):
+    """Steps on the caller's progress display."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
         self._progress = progress
-        self._task: TaskID = progress.add_task(description, total=steps)
+        self._task = progress.add_task(f"language model {name}", total=None)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
-    ) -> None:
-        self._progress.update(self._task, completed=state.global_step)
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._progress.update(self._task, total=state.max_steps, completed=state.global_step)
 
 
 def _save(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Model and tokenizer in one directory that is whole or absent."""
-    staged = _beside(path, "staged")
+    staged = path.with_name(f".{path.name}.staged")
     shutil.rmtree(staged, ignore_errors=True)
     with disk_full_is_said(path):
         model.save_pretrained(staged)
@@ -157,5 +188,15 @@ def _save(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
         rename_into_place(staged, path)
 
 
-def _beside(path: Path, purpose: str) -> Path:
-    return path.with_name(f".{path.name}.{purpose}")
+@contextmanager
+def _silent_transformers() -> Iterator[None]:
+    """Only our own bars reach the terminal."""
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -20,9 +20,9 @@ PRESETS: dict[str, Config] = {
     "gemma-2-2b-it": _study("gemma-2-2b-it"),
     "tiny": Config(
         corpus=CorpusConfig(train_per_label=80, eval_per_label=40),
-        classifier=ClassifierConfig(base="base-model", max_length=128, learning_rate=5e-4, epochs=6, batch_size=16),
-        saes=SaesConfig(d_sae=512, l1_coefficient=0.3, epochs=4, buffer_positions=16_384),
-        index=IndexConfig(run="tiny", top_tokens=50),
+        classifier=ClassifierConfig(base="base-model", max_length=128, learning_rate=1e-3, epochs=4, batch_size=16),
+        saes=SaesConfig(d_sae=512, l1_coefficient=3.0, learning_rate=3e-3, epochs=5, buffer_positions=131_072),
+        index=IndexConfig(run="tiny"),
     ),
 }
 """By name, as `tegakari init --preset` takes them. `tiny` suits models of a few million parameters on a CPU."""
