@@ -14,12 +14,19 @@ from tegakari.schemas.errors import TegakariError
 
 app = typer.Typer(
     name="tegakari",
-    help="A feature store for sparse autoencoders over text classifiers: which clue carries a label.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def start() -> None:
+    """A feature store for sparse autoencoders over text classifiers: which clue carries a label."""
+    set_up_logging()
+
+
 setup.register(app)
 app.add_typer(corpus.app, name="corpus")
 train.register(app)
@@ -38,7 +45,6 @@ def main() -> None:
     # Models come from directories; nothing is fetched unless the user says so, and nothing asks the hub on the way.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    set_up_logging()
     try:
         app()
     except TegakariError as error:

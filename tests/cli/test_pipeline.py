@@ -1,0 +1,119 @@
+"""Every stage as a user runs it, on a demo of toy size: from nothing to two published runs and their answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tegakari.cli.app import app
+from tegakari.demo.workspace import DemoSizes, make_demo
+from tegakari.schemas.errors import NotFoundError
+
+SIZES = DemoSizes(
+    train_per_label=10,
+    eval_per_label=5,
+    vocab_size=900,
+    alphabet=400,
+    hidden_size=32,
+    layers=2,
+    heads=2,
+    kv_heads=1,
+    head_dim=16,
+    intermediate=64,
+    mix_texts=80,
+    mix_steps=3,
+    unlabelled_posts=80,
+    unlabelled_steps=3,
+)
+
+
+def run(*arguments: str) -> str:
+    """Standard output of a command that must succeed."""
+    done = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A demo whose two runs are published."""
+    directory = tmp_path_factory.mktemp("demo")
+    configs = make_demo(directory, sizes=SIZES)
+    for config in configs:
+        text = config.read_text().replace("d_sae = 512", "d_sae = 64").replace("epochs = 5", "epochs = 1")
+        config.write_text(text)
+    imported = json.loads(run("corpus", "import", "-c", str(configs[0]), "--json"))
+    assert imported["documents"] + sum(drop["count"] for drop in imported["dropped"]) == imported["rows"]
+    for config in configs:
+        tuned = json.loads(run("finetune", "-c", str(config), "--device", "cpu", "--json"))
+        assert 0 <= tuned["classifier"]["macro_f1"] <= 1
+        assert tuned["baseline"]["macro_f1"] > 0.3
+        saes = json.loads(run("sae", "train", "-c", str(config), "--device", "cpu", "--json"))
+        assert [layer["layer"] for layer in saes["layers"]] == [0, 1]
+        manifest = json.loads(run("index", "-c", str(config), "--json"))
+        assert manifest["corpus"]["documents"] == imported["eval"]
+    return directory
+
+
+def test_both_runs_are_there_and_whole(demo: Path):
+    store = str(demo / "store")
+    found = json.loads(run("runs", "list", "--store", store, "--json"))
+    assert [row["run"] for row in found] == ["demo-base", "demo-jpn"]
+    for row in found:
+        assert "as it was published" in run("runs", "verify", row["run"], "--store", store)
+        assert "classifier" not in json.dumps(row["classifier"]).replace("ForSequenceClassification", "").lower()
+
+
+def test_the_questions_answer_on_the_command_line(demo: Path):
+    store = str(demo / "store")
+    labels = json.loads(run("labels", "-r", "demo-jpn", "--store", store, "--json"))
+    assert len(labels) == 16
+    page = json.loads(run("features", "-r", "demo-jpn", "-l", "自動車", "--store", store, "--limit", "3", "--json"))
+    assert len(page["items"]) == 3
+    assert page["items"][0]["d"] >= page["items"][1]["d"] >= page["items"][2]["d"]
+    more = run(
+        "features",
+        "-r",
+        "demo-jpn",
+        "-l",
+        "自動車",
+        "--store",
+        store,
+        "--limit",
+        "3",
+        "--json",
+        "--cursor",
+        page["next"],
+    )
+    assert json.loads(more)["items"][0]["d"] <= page["items"][2]["d"]
+    best = page["items"][0]
+    layer, feature = str(best["layer"]), str(best["feature"])
+    detail = json.loads(run("feature", "-r", "demo-jpn", "--layer", layer, "-f", feature, "--store", store, "--json"))
+    assert next(label["d"] for label in detail["labels"] if label["label"] == "自動車") == pytest.approx(best["d"])
+    layers = json.loads(run("specificity", "-r", "demo-jpn", "--store", store, "--json"))
+    assert [row["weak"] + row["specific"] + row["shared"] for row in layers] == [64, 64]
+
+
+def test_tables_are_for_people(demo: Path):
+    store = str(demo / "store")
+    assert "自動車" in run("labels", "-r", "demo-base", "--store", store)
+    assert "demo-jpn" in run("runs", "--store", store)
+    assert "【" in run("feature", "-r", "demo-base", "--layer", "1", "-f", "3", "--store", store, "--tokens", "500")
+
+
+def test_a_second_index_changes_nothing(demo: Path):
+    manifest = demo / "store" / "runs" / "demo-jpn" / "run.json"
+    before = manifest.read_bytes()
+    assert "published already" in run("index", "-c", str(demo / "jpn.toml"))
+    assert manifest.read_bytes() == before
+
+
+def test_a_deleted_run_is_gone(demo: Path):
+    store = str(demo / "store")
+    run("runs", "delete", "demo-base", "--store", store)
+    assert [row["run"] for row in json.loads(run("runs", "list", "--store", store, "--json"))] == ["demo-jpn"]
+    with pytest.raises(NotFoundError):
+        run("labels", "-r", "demo-base", "--store", store)
