@@ -54,14 +54,15 @@ def _widened(product, scratch):
 
 
 @compiled
-def gate(product, scale, shift, opening, threshold, activation):
+def gate(product, vectors, activation):
     """Activations of one row and block; returns whether a pre-activation was NaN or infinite (0 or 1)."""
+    scale, shift, opening, threshold = vectors
     bad = NO
     for j in range(len(product)):
         value = product[j] * scale[j] + shift[j]
         bad |= NO if abs(value) <= LARGEST else YES
-        open_ = (value > threshold[j]) & (product[j] + opening[j] > ZERO)
-        activation[j] = value if open_ else ZERO
+        active = (value > threshold[j]) & (product[j] + opening[j] > ZERO)
+        activation[j] = value if active else ZERO
     return bad
 
 
@@ -74,8 +75,9 @@ def keep_largest(activation, value, feature):
 
 
 @compiled
-def accumulate(activation, count, total, maximum):
-    """Add one row's activations to a document's."""
+def accumulate(activation, sums):
+    """Add one row's activations to a document's count, total and maximum."""
+    count, total, maximum = sums
     for j in range(len(activation)):
         a = activation[j]
         maximum[j] = np.maximum(maximum[j], a)
@@ -116,12 +118,15 @@ def emit(activation, floor, first_feature, position, into, n, flags, found):
 
 
 @compiled
-def pool(product, first, lo, hi, gates, cuts, offsets, pooled, columns, carry, floor, survivors, pairs, per_block):
+def pool(
+    product, first, document, lo, hi, gates, cuts, offsets, pooled, columns, carry, floor, survivors, pairs, per_block
+):
     """Gate, pool, count and emit features lo:hi of one chunk in one read.
 
     Args:
         product: [n, d_sae] float32, or uint16 holding bfloat16.
         first: row of the residual that is the chunk's row 0.
+        document: the one that this row belongs to.
         lo: first feature.
         hi: last feature + 1.
         gates: scale, shift, opening, threshold, each [d_sae] float32: a = product * scale + shift, active where
@@ -144,7 +149,7 @@ def pool(product, first, lo, hi, gates, cuts, offsets, pooled, columns, carry, f
     last, maximum, mean = pooled
     column_count, column_total, column_maximum = columns
     end = first + len(product)
-    first_document = np.searchsorted(offsets, first, side="right") - 1
+    first_document = document
     zero_floor = np.zeros(BLOCK, np.float32)
     scratch, activation = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     count, part, peak = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
@@ -154,38 +159,38 @@ def pool(product, first, lo, hi, gates, cuts, offsets, pooled, columns, carry, f
         b = min(a + BLOCK, hi)
         width = b - a
         act = activation[:width]
-        count[:] = ZERO
+        vectors = scale[a:b], shift[a:b], opening[a:b], threshold[a:b]
+        sums = count[:width], part[:width], peak[:width]
+        count.fill(ZERO)
         document = first_document
         start = first
         while start < end:
             stop = min(offsets[document + 1], end)
-            part[:] = ZERO
-            peak[:] = ZERO
+            part.fill(ZERO)
+            peak.fill(ZERO)
             for position in range(start, stop):
                 row = position - first
-                values = widened(product[row, a:b], scratch)
-                bad |= gate(values, scale[a:b], shift[a:b], opening[a:b], threshold[a:b], act)
+                bad |= gate(widened(product[row, a:b], scratch), vectors, act)
                 if len(cut_value):
                     keep_largest(act, cut_value[row], cut_feature[row] - a)
-                accumulate(act, count[:width], part[:width], peak[:width])
+                accumulate(act, sums)
                 if len(floor):
                     n_survivors = emit(act, floor[a:b], a, position, survivors, n_survivors, flags, found)
                 if per_block.size:
                     before = n_pairs
                     n_pairs = emit(act, zero_floor, a, position, pairs, n_pairs, flags, found)
                     per_block[row, block] = n_pairs - before
-            if start > offsets[document]:
+            if start == offsets[document]:
                 for j in range(width):
-                    maximum[document, a + j] = np.maximum(maximum[document, a + j], peak[j])
-            else:
-                maximum[document, a:b] = peak[:width]
-                carry[a:b] = 0
+                    maximum[document, a + j] = ZERO
+                    carry[a + j] = 0
             for j in range(width):
+                maximum[document, a + j] = np.maximum(maximum[document, a + j], peak[j])
                 carry[a + j] += part[j]
             if stop == offsets[document + 1]:
                 length = stop - offsets[document]
-                last[document, a:b] = act
                 for j in range(width):
+                    last[document, a + j] = act[j]
                     mean[document, a + j] = carry[a + j] / length
                     column_total[a + j] += carry[a + j]
                     column_maximum[a + j] = np.maximum(column_maximum[a + j], maximum[document, a + j])
@@ -197,11 +202,36 @@ def pool(product, first, lo, hi, gates, cuts, offsets, pooled, columns, carry, f
 
 
 @compiled
+def key_of(bits, position):
+    """A number that orders like (activation descending, position): positive floats order like their bit patterns."""
+    return (np.uint64(~bits) << np.uint64(32)) | np.uint64(position)
+
+
+@compiled
+def position_of(key):
+    return np.int32(key & np.uint64(0xFFFFFFFF))
+
+
+@compiled
 def count_above(activation, value):
     n = 0
     for j in range(len(activation)):
         n += 1 if activation[j] > value else 0
     return n
+
+
+@compiled
+def kth_smallest(keys, n, k):
+    """Find the k-th smallest of n different keys bit by bit. As fast as a partition here, and compiles in a tenth."""
+    key = np.uint64(0)
+    for bit in range(63, -1, -1):
+        trial = key | (np.uint64(1) << np.uint64(bit))
+        smaller = 0
+        for i in range(n):
+            smaller += 1 if keys[i] < trial else 0
+        if smaller < k:
+            key = trial
+    return key
 
 
 @compiled
@@ -211,13 +241,14 @@ def cut_rows(product, lo, hi, k, gates, values, features):
     The previous row's value is a good guess at this one's: mostly one count narrows a row to little more than k
     candidates.
     """
-    scale, shift, opening, threshold = gates
     width = product.shape[1]
     activation, scratch = np.empty(width, np.float32), np.empty(width, np.float32)
+    bits = activation.view(np.uint32)
     flags, found = np.empty((width + 15) // 8 * 8, np.uint8), np.empty(width + 16, np.int64)
+    keys = np.empty(width, np.uint64)
     guess = ONE
     for row in range(lo, hi):
-        gate(widened(product[row], scratch), scale, shift, opening, threshold, activation)
+        gate(widened(product[row], scratch), gates, activation)
         values[row], features[row] = ZERO, -1
         if count_above(activation, ZERO) <= k:
             continue
@@ -233,17 +264,12 @@ def cut_rows(product, lo, hi, k, gates, values, features):
             guess = (below + above) * HALF if above > ZERO else guess + guess
         for j in range(width):
             flags[j] = SET if activation[j] > below else CLEAR
-        candidates = activation[found[: flagged(flags, width, found)]]
-        value = np.partition(candidates, len(candidates) - k)[len(candidates) - k]
-        left = k - np.sum(candidates > value)
-        for i in range(len(candidates)):
-            if candidates[i] == value:
-                left -= 1
-                if left == 0:
-                    features[row] = found[i]
-                    break
-        values[row] = value
-        guess = value * NEARLY
+        n = flagged(flags, width, found)
+        for i in range(n):
+            keys[i] = key_of(bits[found[i]], found[i])
+        features[row] = position_of(kth_smallest(keys, n, k))
+        values[row] = activation[features[row]]
+        guess = values[row] * NEARLY
 
 
 @compiled
@@ -255,8 +281,9 @@ def place(per_block, starts, pairs, feature, activation):
         for row in range(per_block.shape[0]):
             n = per_block[row, block]
             target = starts[row, block]
-            feature[target : target + n] = features[source : source + n]
-            activation[target : target + n] = activations[source : source + n]
+            for i in range(n):
+                feature[target + i] = features[source + i]
+                activation[target + i] = activations[source + i]
             source += n
 
 
@@ -271,13 +298,12 @@ def sort_survivors(feature, position, activation, lo, hi):
     keys = np.empty(len(feature), np.uint64)
     bits = activation.view(np.uint32)
     for i in range(len(feature)):
-        # Positive floats order like their bit patterns.
-        keys[cursor[feature[i] - lo]] = (np.uint64(~bits[i]) << np.uint64(32)) | np.uint64(position[i])
+        keys[cursor[feature[i] - lo]] = key_of(bits[i], position[i])
         cursor[feature[i] - lo] += 1
     for f in range(hi - lo):
         group = keys[starts[f] : starts[f + 1]]
         group.sort()
         for i in range(starts[f], starts[f + 1]):
             feature[i] = lo + f
-            position[i] = np.int32(keys[i] & np.uint64(0xFFFFFFFF))
+            position[i] = position_of(keys[i])
             bits[i] = ~np.uint32(keys[i] >> np.uint64(32))

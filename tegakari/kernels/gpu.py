@@ -98,7 +98,7 @@ class _Run:
         self.encoder = encoder
         self.given = (residual, encoder, offsets, floor)
         self.device = device = residual.device
-        self.residual = residual.to(encoder.weight.dtype)
+        self.residual = residual.to(encoder.weight.dtype).contiguous()
         self.offsets = offsets.to(device, non_blocking=True).contiguous()
         self.pairs, self.floor, self.fused = pairs, floor, fused
         positions, d_sae = len(residual), encoder.weight.shape[1]

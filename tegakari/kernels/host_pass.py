@@ -81,6 +81,8 @@ class Pass:
         blocks = self._ranges[-1].first_block + self._ranges[-1].blocks if pairs else 0
         counts = torch.empty(n, blocks, dtype=torch.int32).numpy()
 
+        document = int(np.searchsorted(self._offsets, first, side="right")) - 1
+
         def pool(part: _Range) -> tuple[_Pairs, _Pairs, bool]:
             entries = n * (part.hi - part.lo)
             surviving = _Pairs.of(entries if len(self._floor) else 0)
@@ -88,6 +90,7 @@ class Pass:
             n_surviving, _, bad = compiled.pool(
                 chunk,
                 first,
+                document,
                 part.lo,
                 part.hi,
                 self._gates,

@@ -13,7 +13,7 @@ import torch
 
 from tegakari.kernels import Encoded, backend, dispatch, encode, fastest, gpu, host, plain
 from tegakari.schemas.errors import KernelError
-from tests.kernels.cases import Case, exact_case
+from tests.kernels.cases import Case, exact_case, needs_triton
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +35,8 @@ def test_the_cpu_runs_the_compiled_pass() -> None:
 
 @pytest.mark.parametrize("setting", ["torch", "numba", "triton", "triton-gemm", "triton-fused"])
 def test_a_setting_is_what_runs(setting: str, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    if setting.startswith("triton"):
+        needs_triton()
     monkeypatch.setenv("TEGAKARI_KERNELS", setting)
     ran = []
 

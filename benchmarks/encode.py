@@ -1,0 +1,283 @@
+"""Sparse encode against the bare GEMM under it, and against what others would run in its place.
+
+    python -m benchmarks.encode [--positions 1024] [--repeats 15]
+
+Every contender runs once a round, one after the other; a figure is the median over rounds of its time over the bare
+GEMM's of the same round, so that a slow spell of the machine hits both. Nothing is timed before it has been compared
+with the reference. SAELens runs in a process and an environment of its own, in the same rounds:
+
+    python -m venv --system-site-packages benchmarks/work/sae-lens
+    benchmarks/work/sae-lens/bin/pip install sae-lens==6.54.12
+
+or any interpreter that has it, named by SAE_LENS_PYTHON. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from benchmarks.sae_lens_encode import make_weights
+from tegakari.kernels import Encoded, Encoder, backend, encode, reference
+from tegakari.kernels.host import multiplies_bfloat16
+
+D_MODEL, D_SAE, DOCUMENT = 2304, 9216, 128
+WARM_FLOOR = 0.945
+"""Passes a tenth of the active pairs, as a top-100 does after some ten thousand positions."""
+SAE_LENS_PYTHON = os.environ.get("SAE_LENS_PYTHON", "benchmarks/work/sae-lens/bin/python")
+
+console = Console(width=120)
+warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+
+
+class Inputs(NamedTuple):
+    residual: Tensor
+    encoder: Encoder
+    offsets: Tensor
+
+    def to(self, device: str, dtype: torch.dtype) -> Inputs:
+        weight, bias, threshold = self.encoder[:3]
+        moved = Encoder(weight.to(device, dtype), bias.to(device), threshold.to(device))
+        return Inputs(self.residual.to(device, dtype), moved, self.offsets.to(device))
+
+
+class Timing(NamedTuple):
+    """Times of one contender, seconds, a round each."""
+
+    name: str
+    seconds: list[float]
+
+    def over(self, other: Timing) -> float:
+        return statistics.median(a / b for a, b in zip(self.seconds, other.seconds, strict=True))
+
+
+def inputs(positions: int) -> Inputs:
+    residual, weight, bias = make_weights(positions, D_MODEL, D_SAE)
+    offsets = torch.arange(0, positions + DOCUMENT, DOCUMENT).clamp(max=positions)
+    return Inputs(residual, Encoder(weight, bias, torch.zeros(D_SAE)), offsets)
+
+
+def check(case: Inputs) -> float:
+    """Compare all outputs with the reference; returns the active features of a position."""
+    floor = torch.full((D_SAE,), WARM_FLOOR, device=case.residual.device)
+    found = encode(*case, rows="all", floor=floor)
+    want = reference.encode(*case, rows="all", floor=floor)
+    tolerance = 1e-4 if case.encoder.weight.dtype == torch.float32 else 5e-2
+    for mine, theirs in zip(found.pooled, want.pooled, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=tolerance)
+    assert found.rows is not None
+    assert want.rows is not None
+    assert found.survivors is not None
+    assert want.survivors is not None
+    # Sums in another order may move a value over the threshold or the floor, never many.
+    for mine, theirs in ((found.rows, want.rows), (found.survivors, want.survivors)):
+        n, m = len(mine.trimmed().feature), len(theirs.feature)
+        assert abs(n - m) <= max(8, m // 200), (n, m)
+    return float(want.columns.count.sum()) / len(case.residual)
+
+
+def to_csr(case: Inputs) -> Tensor:
+    return torch.relu_(case.residual @ case.encoder.weight + case.encoder.bias).to_sparse_csr()
+
+
+def to_pairs(case: Inputs) -> tuple[Tensor, Tensor]:
+    """What most indexers do: dense activations, `nonzero`, gather."""
+    activation = torch.relu_((case.residual @ case.encoder.weight).add_(case.encoder.bias))
+    at = activation.nonzero()
+    return at, activation[at[:, 0], at[:, 1]]
+
+
+def bare_gemm(case: Inputs) -> Callable[[], Tensor]:
+    """The library's product into a buffer that is there: nothing that encodes can be faster."""
+    product = torch.empty(len(case.residual), D_SAE, dtype=case.encoder.weight.dtype, device=case.residual.device)
+    return lambda: torch.mm(case.residual, case.encoder.weight, out=product)
+
+
+def rounds(contenders: dict[str, Callable[[], float]], repeats: int) -> dict[str, Timing]:
+    """Run all contenders in turn; each returns the seconds it took."""
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(repeats + 1):
+        for name, contender in contenders.items():
+            seconds = contender()
+            if number:  # the first round compiles and touches memory
+                taken[name].append(seconds)
+    return {name: Timing(name, seconds) for name, seconds in taken.items()}
+
+
+def on_the_host(work: Callable[[], Any]) -> Callable[[], float]:
+    def run() -> float:
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+
+    return run
+
+
+def on_the_gpu(work: Callable[[], Any]) -> Callable[[], float]:
+    def run() -> float:
+        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        work()
+        stop.record()
+        stop.synchronize()
+        return start.elapsed_time(stop) / 1000
+
+    return run
+
+
+class SaeLens:
+    """SAELens in its own process, waiting for its turn."""
+
+    def __init__(self, positions: int) -> None:
+        command = [SAE_LENS_PYTHON, "-m", "benchmarks.sae_lens_encode", str(positions), str(D_MODEL), str(D_SAE)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.version = self.answer()
+
+    def answer(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{SAE_LENS_PYTHON} ended with {self.process.wait()}")
+        return line.strip()
+
+    def __call__(self) -> float:
+        assert self.process.stdin is not None
+        self.process.stdin.write("encode\n")
+        self.process.stdin.flush()
+        return float(self.answer())
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def shown(title: str, timings: Iterable[Timing], base: Timing) -> None:
+    table = Table(title=title, title_justify="left")
+    for column in ("", "median ms", "fastest ms", "x bare GEMM"):
+        table.add_column(column, justify="left" if not column else "right")
+    for timing in timings:
+        milliseconds = [f"{value * 1e3:.2f}" for value in (statistics.median(timing.seconds), min(timing.seconds))]
+        table.add_row(timing.name, *milliseconds, f"{timing.over(base):.3f}")
+    console.print(table)
+
+
+def ours(case: Inputs, **options: Any) -> Callable[[], Encoded]:
+    return lambda: encode(*case, **options)
+
+
+def cpu(positions: int, repeats: int) -> dict[str, float | None]:
+    case = inputs(positions)
+    base = "bare GEMM, float32"
+    active = check(case)
+    warm, cold = torch.full((D_SAE,), WARM_FLOOR), torch.zeros(D_SAE)
+    contenders = {
+        base: on_the_host(bare_gemm(case)),
+        "encode: last rows, pools, columns, survivors": on_the_host(ours(case, floor=warm)),
+        "encode: all rows, pools, columns, survivors": on_the_host(ours(case, rows="all", floor=warm)),
+        "encode: last rows, pools, columns, every pair a survivor": on_the_host(ours(case, floor=cold)),
+        "encode: TopK 64": on_the_host(ours(case._replace(encoder=case.encoder._replace(k=64)), floor=warm)),
+        "GEMM, relu, to_sparse_csr": on_the_host(lambda: to_csr(case)),
+        "GEMM, relu, nonzero, gather": on_the_host(lambda: to_pairs(case)),
+    }
+    halved = case.to("cpu", torch.bfloat16)
+    if multiplies_bfloat16():
+        contenders["bare GEMM, bfloat16"] = on_the_host(bare_gemm(halved))
+        contenders["encode, bfloat16"] = on_the_host(ours(halved, floor=warm))
+        contenders["GEMM, relu, to_sparse_csr, bfloat16"] = on_the_host(lambda: to_csr(halved))
+    else:
+        console.print("This processor has no bfloat16 products: bfloat16 weights are widened at each call.")
+        contenders["encode, bfloat16 weights"] = on_the_host(ours(halved, floor=warm))
+    sae_lens = None
+    if Path(SAE_LENS_PYTHON).exists():
+        sae_lens = SaeLens(positions)
+        contenders[f"SAELens {sae_lens.version} encode, to_sparse_csr"] = sae_lens
+    else:
+        console.print(f"SAELens is left out: there is no {SAE_LENS_PYTHON}; see the head of this file.")
+    timings = rounds(contenders, repeats)
+    title = f"{positions} positions, {D_MODEL} -> {D_SAE}, {active:.0f} active, {torch.get_num_threads()} threads"
+    shown(title, timings.values(), timings[base])
+    mine, bare = timings["encode: last rows, pools, columns, survivors"], timings[base]
+    if multiplies_bfloat16():
+        mine, bare = timings["encode, bfloat16"], timings["bare GEMM, bfloat16"]
+    result: dict[str, float | None] = {"cpu_encode_over_gemm": mine.over(bare), "saelens_over_cpu_encode": None}
+    if sae_lens is not None:
+        sae_lens.close()
+        result["saelens_over_cpu_encode"] = timings[f"SAELens {sae_lens.version} encode, to_sparse_csr"].over(mine)
+    return result
+
+
+def gpu(positions: int, repeats: int) -> dict[str, float | None]:
+    """Four times the positions: a GPU is fed larger batches."""
+    if not torch.cuda.is_available():
+        return {"gpu_encode_over_gemm": None, "gpu_eager_over_encode": None}
+    from functools import partial
+
+    from tegakari.kernels import gpu as paths
+
+    case = inputs(4 * positions).to("cuda", torch.bfloat16)
+    active = check(case)
+    warm = torch.full((D_SAE,), WARM_FLOOR, device="cuda")
+    base = "bare GEMM, bfloat16"
+    timings = rounds(
+        {
+            base: on_the_gpu(bare_gemm(case)),
+            f"encode ({backend('cuda')})": on_the_gpu(ours(case, floor=warm)),
+            "encode, gemm path": on_the_gpu(partial(paths.encode, *case, floor=warm, fused=False)),
+            "encode, fused path": on_the_gpu(partial(paths.encode, *case, floor=warm, fused=True)),
+            "encode, all rows": on_the_gpu(ours(case, rows="all", floor=warm)),
+            "GEMM, relu, nonzero, gather": on_the_gpu(lambda: to_pairs(case)),
+        },
+        repeats,
+    )
+    title = f"{torch.cuda.get_device_name()}: {4 * positions} positions, {D_MODEL} -> {D_SAE}, {active:.0f} active"
+    shown(title, timings.values(), timings[base])
+    mine = timings[f"encode ({backend('cuda')})"]
+    return {
+        "gpu_encode_over_gemm": mine.over(timings[base]),
+        "gpu_eager_over_encode": timings["GEMM, relu, nonzero, gather"].over(mine),
+    }
+
+
+def machine() -> dict[str, str | int]:
+    processor = platform.processor() or platform.machine()
+    if (info := Path("/proc/cpuinfo")).exists():
+        processor = next(
+            (line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), processor
+        )
+    return {
+        "processor": processor,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "backend": backend("cpu"),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Sparse encode against the bare GEMM and against others.")
+    parser.add_argument("--positions", type=int, default=1024, help="rows of the residual")
+    parser.add_argument("--repeats", type=int, default=15, help="rounds that are timed")
+    arguments = parser.parse_args()
+    result = cpu(arguments.positions, arguments.repeats) | gpu(arguments.positions, arguments.repeats)
+    rounded = {name: value if value is None else round(value, 4) for name, value in result.items()}
+    sys.stdout.write(json.dumps(rounded | machine()) + "\n")
+
+
+if __name__ == "__main__":
+    main()
