@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from tegakari.demo.tiny import make_base_model, pretrain
 from tegakari.models.classifier import find_blocks
 
 SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "kv_heads": 1, "head_dim": 16, "intermediate": 64}
+TRAINING: Any = {"steps": 30, "batch_size": 16, "learning_rate": 1e-2}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def untrained(tokenizer, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def trained(untrained) -> Path:
     target = untrained.with_name("trained")
-    pretrain(untrained, target, unlabelled_posts(0, 320), steps=30, batch_size=16, learning_rate=1e-2)
+    pretrain(untrained, target, unlabelled_posts(0, 320), **TRAINING)
     return target
 
 
@@ -70,14 +72,7 @@ def test_training_teaches_it_posts(untrained, trained):
 
 def test_equal_seeds_make_equal_models(untrained, trained, tokenizer, tmp_path):
     make_base_model(tmp_path / "untrained", tokenizer, **SHAPE, seed=0)
-    pretrain(
-        tmp_path / "untrained",
-        tmp_path / "trained",
-        unlabelled_posts(0, 320),
-        steps=30,
-        batch_size=16,
-        learning_rate=1e-2,
-    )
+    pretrain(tmp_path / "untrained", tmp_path / "trained", unlabelled_posts(0, 320), **TRAINING)
     for ours, again in ((untrained, tmp_path / "untrained"), (trained, tmp_path / "trained")):
         one, two = (load_file(path / "model.safetensors") for path in (ours, again))
         assert one.keys() == two.keys()
