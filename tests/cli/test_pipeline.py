@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
+import duckdb
 import pytest
 from typer.testing import CliRunner
 
@@ -102,6 +105,33 @@ def test_tables_are_for_people(demo: Path):
     assert "自動車" in run("labels", "-r", "demo-base", "--store", store)
     assert "demo-jpn" in run("runs", "--store", store)
     assert "【" in run("feature", "-r", "demo-base", "--layer", "1", "-f", "3", "--store", store, "--tokens", "500")
+
+
+def readme_blocks(language: str) -> list[str]:
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_readmes_commands_run(demo: Path):
+    lines = [line for block in readme_blocks("") for line in block.splitlines() if "--run demo-jpn" in line]
+    assert len(lines) == 4
+    for line in lines:
+        assert run(*shlex.split(line)[1:], "--store", str(demo / "store"))
+
+
+def test_the_readmes_python_runs(demo: Path, capsys: pytest.CaptureFixture[str]):
+    (block,) = readme_blocks("python")
+    exec(block.replace("demo-work/store", str(demo / "store")), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert 1 <= len(printed) <= 5
+
+
+def test_the_readmes_sql_runs(demo: Path):
+    (command,) = (block for block in readme_blocks("") if block.startswith("duckdb "))
+    program, flag, database, sql = shlex.split(command.replace("\\\n", " "))
+    assert (program, flag, database) == ("duckdb", "-readonly", "demo-work/store/runs/demo-jpn/index.duckdb")
+    with duckdb.connect(str(demo / "store/runs/demo-jpn/index.duckdb"), read_only=True) as connection:
+        assert len(connection.sql(sql).fetchall()) == 5
 
 
 def test_a_second_index_changes_nothing(demo: Path):
