@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import click
 import typer.main
 
 from tegakari.cli.app import app
@@ -56,7 +56,7 @@ def cli_page() -> str:
     return "".join(parts)
 
 
-def _commands(command: click.Command, path: str, parts: list[str]) -> None:
+def _commands(command: Any, path: str, parts: list[str]) -> None:
     children = getattr(command, "commands", None)
     if children is not None and path == "tegakari":
         for name, child in children.items():
