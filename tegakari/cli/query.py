@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,7 +18,7 @@ def register(app: typer.Typer) -> None:
         app.command(command.__name__)(command)
 
 
-def _open(run: str, store) -> Run:  # noqa: ANN001 - StoreOption's Path | None
+def _open(run: str, store: Path | None) -> Run:
     from tegakari.store import Store
 
     return Store(store_directory(store)).run(run)

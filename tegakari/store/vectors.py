@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def write_directions(run: Path, layers: dict[int, np.ndarray]) -> None:
     width = next(iter(layers.values())).shape[1]
     schema = pa.schema([("layer", pa.int32()), ("feature", pa.int32()), ("vector", pa.list_(pa.float32(), width))])
 
-    def batches():  # noqa: ANN202
+    def batches() -> Iterator[pa.RecordBatch]:
         for layer, vectors in sorted(layers.items()):
             yield pa.record_batch(
                 [
