@@ -128,6 +128,7 @@ def test_the_directory_holds_a_whole_model_and_nothing_pickled(tuned: Tuned):
     files = {file.name for file in tuned.path.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "report.json"} <= files
     assert {Path(name).suffix for name in files} <= {".json", ".safetensors", ".jinja"}
+    assert len({file.stat().st_mode for file in tuned.path.iterdir()}) == 1
     assert not tuned.path.with_name("classifier.work").exists()
     config = json.loads((tuned.path / "config.json").read_text())
     assert config["label2id"] == {label: index for index, label in enumerate(sorted(CLUES))}

@@ -157,16 +157,16 @@ def test_stopped_between_training_and_publication(bert_case: Case, unbroken: Pat
 @pytest.fixture
 def stopped(case: Case, tmp_path: Path) -> Path:
     with pytest.raises(Stopped):
-        finetune(case.config(tmp_path / "c", checkpoint_steps=5), device="cpu", progress=At(8, stop))
+        finetune(case.config(tmp_path / "c", epochs=2, checkpoint_steps=5), device="cpu", progress=At(8, stop))
     return tmp_path / "c"
 
 
 def test_other_settings_do_not_go_on_and_the_error_says_what_differs(case: Case, stopped: Path):
     with pytest.raises(ModelError, match=r"learning_rate was 0.003 and is now 0.001") as caught:
-        finetune(case.config(stopped, checkpoint_steps=5, learning_rate=1e-3), device="cpu")
+        finetune(case.config(stopped, epochs=2, learning_rate=1e-3), device="cpu")
     assert caught.value.field == "classifier.path"
     assert f"remove {stopped}.work" in (caught.value.fix or "")
-    finetune(case.config(stopped, checkpoint_steps=50), device="cpu")  # how often to save is no such setting
+    finetune(case.config(stopped, epochs=2, checkpoint_steps=50), device="cpu")  # how often to save is no such setting
 
 
 def test_a_corpus_that_has_changed_does_not_go_on(case: Case, stopped: Path, tmp_path: Path):

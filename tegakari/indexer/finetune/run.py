@@ -178,6 +178,9 @@ def _train_and_save(
     )
     model.save_pretrained(staged)
     tokenizer.save_pretrained(staged)
+    mode = (staged / "config.json").stat().st_mode
+    for weights in staged.glob("*.safetensors"):
+        weights.chmod(mode)  # safetensors leaves them readable by their owner alone
     return trained
 
 
