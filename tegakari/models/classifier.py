@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
@@ -166,13 +167,14 @@ def load_classifier(
         model = AutoModelForSequenceClassification.from_pretrained(
             directory, trust_remote_code=False, use_safetensors=True, dtype=kind, **attention_of(directory)
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"{directory} is not a sequence classifier: {error}", field="classifier.path", fix="fine-tune one"
         ) from None
     tokenizer.padding_side = "right"
     model = model.to(on).eval()
     model.config.pad_token_id = pad_id_of(tokenizer)
+    text_config(model).pad_token_id = model.config.pad_token_id  # where a model of text and images looks
     labels = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
     return Classifier(model, tokenizer, find_blocks(model), labels, max_length, on, kind)
 
@@ -198,6 +200,9 @@ def check_model_directory(
             field=field,
             fix="save the model with save_pretrained(..., safe_serialization=True); pickled weights are not loaded",
         )
+    if not any((directory / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.txt")):
+        # transformers would make an empty tokenizer, which reads every text as nothing.
+        raise ModelError(f"{directory} has no tokenizer", field=field, fix="save a tokenizer.json beside the model")
 
 
 def attention_of(path: str | Path) -> dict[str, str]:
@@ -213,7 +218,11 @@ def pad_id_of(tokenizer: PreTrainedTokenizerBase) -> int:
     for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
         if isinstance(token, int):
             return token
-    raise ModelError("the tokenizer has neither a padding nor an end token", field="classifier.base")
+    raise ModelError(
+        "the tokenizer has neither a padding nor an end token",
+        field="classifier.base",
+        fix="add a padding token to the tokenizer and save it again",
+    )
 
 
 def text_config(model: PreTrainedModel):  # noqa: ANN201 - transformers' configuration classes share no typed base

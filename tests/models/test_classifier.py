@@ -129,6 +129,12 @@ def test_a_directory_without_safetensors_is_refused(classifier_dir: Path, tmp_pa
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80")
     with pytest.raises(ModelError, match="safetensors"):
         load_classifier(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(ModelError, match="no tokenizer"):
+        load_classifier(tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes((classifier_dir / "tokenizer.json").read_bytes())
+    with pytest.raises(ModelError, match="not a sequence classifier"):
+        load_classifier(tmp_path)
 
 
 def test_buckets_keep_to_the_budget_and_hold_every_document_once():
