@@ -260,5 +260,5 @@ def _merge(
         vectors.write_directions(writer.directory, directions)
         vectors.write_embeddings(writer.directory, embeddings)
     else:
-        log.warning("no vectors", reason="lancedb is not installed", fix="tegakari runs add-vectors")
+        log.warning("no vectors", reason="lancedb is not installed", fix="install lancedb and index again")
     return scores

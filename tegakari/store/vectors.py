@@ -20,7 +20,7 @@ EMBEDDINGS = "embeddings"
 
 
 def available() -> bool:
-    """A run can be indexed where LanceDB is not installed; its vectors are then added later."""
+    """A run can be indexed where LanceDB is not installed; the run then has none."""
     return importlib.util.find_spec("lancedb") is not None
 
 
