@@ -21,7 +21,7 @@ def make_weights(positions: int, d_model: int, d_sae: int) -> tuple[Tensor, Tens
     return residual, weight, torch.full((d_sae,), -1.6)
 
 
-def main(positions: int, d_model: int, d_sae: int) -> None:
+def main(positions: int, d_model: int, d_sae: int, clock: str) -> None:
     from importlib.metadata import version
 
     from sae_lens import StandardSAE, StandardSAEConfig  # pyright: ignore[reportMissingImports]
@@ -32,13 +32,14 @@ def main(positions: int, d_model: int, d_sae: int) -> None:
     sae.load_state_dict({"W_enc": weight, "b_enc": bias, "W_dec": weight.T.contiguous(), "b_dec": torch.zeros(d_model)})
     sys.stdout.write(version("sae-lens") + "\n")
     sys.stdout.flush()
+    now = getattr(time, clock)
     with torch.no_grad():
         for _ in sys.stdin:
-            start = time.perf_counter()
+            start = now()
             sae.encode(residual).to_sparse_csr()
-            sys.stdout.write(f"{time.perf_counter() - start}\n")
+            sys.stdout.write(f"{now() - start}\n")
             sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(*map(int, sys.argv[1:4]), clock=sys.argv[4])

@@ -1,8 +1,9 @@
 """The CPU's pass over a chunk of products, compiled by numba.
 
 Every function releases the GIL and writes only what belongs to its range of features or rows, so the caller may run
-ranges on threads; no result depends on how the ranges are cut. The inner loops are written so that LLVM turns them into
-vector instructions (np.maximum, float counts: an integer count or `a if a > b else b` stays scalar and costs twice).
+ranges on threads; no result depends on how the ranges are cut. The inner loops are written so that LLVM turns
+them into vector instructions: np.maximum, float counts and integers held to 32 bits. `a if a > b else b`, an integer
+count, an integer that numba widens, or one loop over more arrays than LLVM tells apart cost two to three times as much.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from numba.extending import overload
 
 BLOCK = 1024
 """Features at a time: a block's accumulators stay in the first-level cache while the chunk's rows stream through."""
+FEW = 24
+"""Keys up to which an insertion sort is faster; most features have fewer survivors in a batch."""
 ZERO, ONE = np.float32(0), np.float32(1)
 NO, YES = np.int32(0), np.int32(1)
 CLEAR, SET = np.uint8(0), np.uint8(1)
@@ -60,7 +63,7 @@ def gate(product, vectors, activation):
     bad = NO
     for j in range(len(product)):
         value = product[j] * scale[j] + shift[j]
-        bad |= NO if abs(value) <= LARGEST else YES
+        bad = np.int32(bad | (NO if abs(value) <= LARGEST else YES))
         active = (value > threshold[j]) & (product[j] + opening[j] > ZERO)
         activation[j] = value if active else ZERO
     return bad
@@ -288,6 +291,16 @@ def place(per_block, starts, pairs, feature, activation):
 
 
 @compiled
+def insertion_sort(keys):
+    for i in range(1, len(keys)):
+        key, j = keys[i], i
+        while j > 0 and keys[j - 1] > key:
+            keys[j] = keys[j - 1]
+            j -= 1
+        keys[j] = key
+
+
+@compiled
 def sort_survivors(feature, position, activation, lo, hi):
     """Sort one range's survivors in place by (feature, activation descending, position)."""
     starts = np.zeros(hi - lo + 1, np.int64)
@@ -302,7 +315,10 @@ def sort_survivors(feature, position, activation, lo, hi):
         cursor[feature[i] - lo] += 1
     for f in range(hi - lo):
         group = keys[starts[f] : starts[f + 1]]
-        group.sort()
+        if len(group) > FEW:
+            group.sort()
+        else:
+            insertion_sort(group)
         for i in range(starts[f], starts[f + 1]):
             feature[i] = lo + f
             position[i] = position_of(keys[i])
