@@ -45,7 +45,7 @@ class CapacityRows(Rows):
 
     @classmethod
     def of(cls, rows: Rows, flags: Flags, exact: Callable[[int], Rows]) -> CapacityRows:
-        """`exact` makes the rows again in buffers of a given length, for when these were too short."""
+        """`exact` makes the rows again, with room for a given number of pairs, for when there was too little."""
         pending = cls(*rows)
         pending.flags, pending.exact = flags, exact
         return pending
@@ -57,8 +57,10 @@ class CapacityRows(Rows):
             KernelError: the inputs held NaN or infinity, or offsets or thresholds were wrong.
         """
         nnz = self.flags.settle(self.indptr[-1])
-        rows = self if nnz <= len(self.feature) else self.exact(nnz)
-        return Rows(rows.indptr, rows.feature[:nnz].clone(), rows.activation[:nnz].clone())
+        if nnz > len(self.feature):
+            return self.exact(nnz)
+        # Copied, so that the rest of the buffer is free.
+        return Rows(self.indptr, self.feature[:nnz].clone(), self.activation[:nnz].clone())
 
 
 class CapacitySurvivors(Survivors):
@@ -72,7 +74,7 @@ class CapacitySurvivors(Survivors):
     def of(
         cls, survivors: Survivors, flags: Flags, found: Tensor, exact: Callable[[int], Survivors]
     ) -> CapacitySurvivors:
-        """`found` is how many there are, int64 []; `exact` finds them again in buffers of a given length."""
+        """`found` is how many there are, int64 []; `exact` finds them again, with room for a given number."""
         pending = cls(*survivors)
         pending.flags, pending.found, pending.exact = flags, found, exact
         return pending
@@ -84,5 +86,6 @@ class CapacitySurvivors(Survivors):
             KernelError: the inputs held NaN or infinity, or offsets or thresholds were wrong.
         """
         found = self.flags.settle(self.found)
-        survivors = self if found <= len(self.feature) else self.exact(found)
-        return sorted_survivors(*(values[:found] for values in survivors))
+        if found > len(self.feature):
+            return self.exact(found)
+        return sorted_survivors(*(values[:found] for values in self))

@@ -59,7 +59,7 @@ def encode(
 
     Returns:
         Rows, pooled activations, column statistics and survivors. Call `trimmed()` on rows and survivors when the whole
-        forward pass is done: on a GPU they are capacity buffers until then.
+        forward pass is done: on a GPU they are capacity buffers until then, and what was encoded must stay unchanged.
 
     Raises:
         KernelError: a wrong shape, dtype or device, an empty document, k > d_sae, NaN or infinity. What only the values

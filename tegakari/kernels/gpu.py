@@ -191,19 +191,21 @@ class _Run:
         total /= self.offsets.diff()[:, None]
         residual, encoder, offsets, floor = self.given
         flags = Flags((self.flags, *self.tile_flags), *self.given)
-
-        def again(capacity: Capacity) -> Encoded:
-            return encode(residual, encoder, offsets, rows=rows, floor=floor, fused=self.fused, capacity=capacity)
+        fused, capacity = self.fused, self.capacity  # what waits for the host must not hold on to self: to its scratch
 
         def exact_rows(nnz: int) -> Rows:
-            found = compressed(last) if rows == "last" else again(self.capacity._replace(pairs=nnz)).rows
+            if rows == "last":
+                return compressed(last)
+            room = capacity._replace(pairs=nnz)
+            found = encode(residual, encoder, offsets, rows=rows, floor=floor, fused=fused, capacity=room).rows
             assert found is not None
-            return found
+            return found.trimmed()
 
-        def exact_survivors(found: int) -> Survivors:
-            survivors = again(self.capacity._replace(survivors=found)).survivors
-            assert survivors is not None
-            return survivors
+        def exact_survivors(number: int) -> Survivors:
+            room = capacity._replace(survivors=number)
+            found = encode(residual, encoder, offsets, rows="none", floor=floor, fused=fused, capacity=room).survivors
+            assert found is not None
+            return found.trimmed()
 
         found_rows = found_survivors = None
         if rows == "last":
@@ -219,7 +221,7 @@ class _Run:
 
 
 def _starts(counts: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each row and segment begins in the output, int64 [n, S], and the number of entries so far."""
+    """Where each row and block begins in the output, int64 [n, B], and the number of entries so far."""
     if not counts.numel():
         return counts.long(), before
     ends = counts.flatten().cumsum(0, dtype=torch.int64) + before

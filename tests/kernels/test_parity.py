@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -122,6 +124,16 @@ def test_full_buffers_are_noticed_and_refilled(path: str) -> None:
     assert len(found.rows.feature) == 10 < int(found.rows.indptr[-1])
     assert len(found.survivors.feature) == 7
     assert_exact(found, case, "all", case.floor)
+
+
+@pytest.mark.parametrize("path", ["triton-gemm", "triton-fused"])
+def test_results_that_wait_do_not_hold_scratch(path: str) -> None:
+    """A forward pass keeps the results of all its layers, and must not keep a chunk of products for each."""
+    case = exact_case("relu", torch.float32, [3, 5], 6, 40)
+    waiting = PATHS[path](case.residual, case.encoder, case.offsets, rows="all", floor=case.floor)
+    gc.collect()
+    assert not [held for held in gc.get_objects() if isinstance(held, gpu._Run)]
+    assert waiting.rows is not None
 
 
 @given(
