@@ -18,9 +18,11 @@ BELOW = {
     "models": {"schemas", "kernels"},
     "store": {"schemas"},
     "indexer": {"schemas", "kernels", "models", "store"},
-    "service": {"schemas", "kernels", "models", "store"},
-    "demo": {"schemas", "kernels", "models", "store", "indexer"},
-    "cli": {"schemas", "kernels", "models", "store", "indexer", "service", "demo"},
+    "analyses": {"schemas", "kernels", "models", "store"},
+    "service": {"schemas", "kernels", "models", "store", "analyses"},
+    "client": {"schemas"},
+    "demo": {"schemas", "kernels", "models", "store", "indexer", "analyses"},
+    "cli": {"schemas", "kernels", "models", "store", "indexer", "analyses", "service", "demo"},
 }
 
 

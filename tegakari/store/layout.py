@@ -44,6 +44,15 @@ def work_directory(store: Path, run: str) -> Path:
     return store / "work" / check_run_name(run)
 
 
+def analyses_directory(store: Path) -> Path:
+    return store / "analyses"
+
+
+def analysis_directory(store: Path, kind: str, key: str) -> Path:
+    """A stored analysis."""
+    return analyses_directory(store) / kind / key
+
+
 def layer_file(run: Path, layer: int) -> Path:
     """The activations of one layer."""
     return run / ACTIVATIONS / f"layer={layer:02d}" / "part-0.parquet"

@@ -1,0 +1,1 @@
+"""What is asked of a finished run with its model at hand."""

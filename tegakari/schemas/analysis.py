@@ -1,0 +1,37 @@
+"""analysis.json: what was computed on finished runs, from what, and the checksum of every file of it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tegakari.schemas.run import FileEntry
+
+ANALYSIS_FORMAT = 1
+"""Version of the layout of an analysis; a reader refuses a larger one."""
+
+
+class RunReference(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that an analysis was made on."""
+
+    run: str
+    fingerprint: str
+    """of the run's classifier, SAEs, documents and settings."""
+
+
+class AnalysisManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """analysis.json of a stored analysis."""
+
+    format: int
+    kind: str
+    """knockout, circuit, cues, ..."""
+    key: str
+    """hash of kind, runs and settings: equal keys give equal results."""
+    runs: list[RunReference]
+    settings: msgspec.Raw
+    """what was asked, defaults filled in; JSON."""
+    created: str
+    """ISO 8601, UTC."""
+    versions: dict[str, str]
+    seconds: float
+    """time it took to compute."""
+    files: list[FileEntry]
