@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 DEMO ?= demo-work
 TEGAKARI_PORT ?= 8765
 # A laptop of two cores is the yardstick; more threads than cores only get in each other's way.
-export OMP_NUM_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$n)
+export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
+TEST_JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-index serve test check format bench docs clean
@@ -34,8 +35,9 @@ demo-index: $(VENV)/ready ## the same without serving
 serve: $(VENV)/ready ## serve the demo's store
 	$(BIN)/tegakari serve --store $(DEMO)/store --port $(TEGAKARI_PORT)
 
+# One process a core, one thread a process; whole files, so that what a file sets up is made once.
 test: $(VENV)/ready ## all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
 
 check: $(VENV)/lint-ready ## linter, formatter, type checker
 	$(BIN)/ruff check .
