@@ -41,7 +41,7 @@ def config_for(corpus: Path) -> Config:
         classifier=ClassifierConfig(
             base="base-model", max_length=128, learning_rate=1e-3, epochs=3, batch_size=32, checkpoint_steps=100
         ),
-        saes=SaesConfig(d_sae=512, l1_coefficient=1.0, epochs=2, batch_size=1024, buffer_positions=262_144),
+        saes=SaesConfig(d_sae=512, l1_coefficient=0.1, epochs=2, batch_size=1024, buffer_positions=262_144),
         index=IndexConfig(run="real"),
     )
 

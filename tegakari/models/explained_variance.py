@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import torch
@@ -29,19 +28,13 @@ class LayerQuality(msgspec.Struct, frozen=True):
     """features active on none of the positions."""
 
 
-class Advance(Protocol):
-    """Called with the number of documents done."""
-
-    def __call__(self, documents: int) -> None: ...
-
-
 def explained_variance(
     classifier: Classifier,
     saes: Mapping[int, Sae],
     texts: Sequence[str],
     *,
     batch_tokens: int,
-    advance: Advance | None = None,
+    advance: Callable[[int], None] | None = None,
 ) -> dict[int, LayerQuality]:
     """Measure every SAE on the same documents, in one stream of forward passes.
 
@@ -50,7 +43,7 @@ def explained_variance(
         saes: by layer.
         texts: documents that neither the classifier nor the SAEs were trained on.
         batch_tokens: tokens a forward pass.
-        advance: told of progress.
+        advance: called with the number of documents done since the last call.
 
     Returns:
         by layer; empty where the documents have no countable position.

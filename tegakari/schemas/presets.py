@@ -21,7 +21,7 @@ PRESETS: dict[str, Config] = {
     "tiny": Config(
         corpus=CorpusConfig(train_per_label=80, eval_per_label=40),
         classifier=ClassifierConfig(base="base-model", max_length=128, learning_rate=7e-4, epochs=5, batch_size=16),
-        saes=SaesConfig(d_sae=512, l1_coefficient=3.0, learning_rate=3e-3, epochs=5, buffer_positions=131_072),
+        saes=SaesConfig(d_sae=512, l1_coefficient=0.14, learning_rate=3e-3, epochs=5, buffer_positions=131_072),
         index=IndexConfig(run="tiny"),
     ),
 }

@@ -1,104 +1,38 @@
-"""SAE training: planted directions are recovered, a killed run gives the same SAEs, and the report is true."""
+"""SAE training on a real classifier: the report is true, and killed or cut into groups it gives the same SAEs."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tegakari.indexer.sae import train_saes
-from tegakari.indexer.sae.fills import batches_of, plan_fills
-from tegakari.indexer.sae.trainable import TrainableSae
-from tegakari.models.classifier import load_classifier
+from tegakari.indexer.corpus import import_corpus
+from tegakari.indexer.sae import memory, train, train_saes
+from tegakari.indexer.sae.work import sole_trainer
+from tegakari.models.classifier import Classifier, load_classifier
 from tegakari.models.sae_formats import load_saes
 from tegakari.schemas.config import Config, load_config
-from tegakari.schemas.errors import SaeError
+from tegakari.schemas.errors import CorpusError, SaeError
 from tegakari.schemas.render import render_config
 from tests.indexer.conftest import SmallCase
-
-
-def planted_data(positions: int, d_model: int, true_features: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sparse positive sums of unit directions, around a mean that is far from zero; [P, d], [features, d]."""
-    generator = torch.Generator().manual_seed(seed)
-    directions = torch.nn.functional.normalize(torch.randn(true_features, d_model, generator=generator), dim=1)
-    active = torch.rand(positions, true_features, generator=generator) < 3 / true_features
-    amounts = active * (1 + torch.rand(positions, true_features, generator=generator))
-    return amounts @ directions * 5 + torch.randn(d_model, generator=generator) * 3, directions
-
-
-@pytest.mark.parametrize("architecture", ["relu", "batch_topk"])
-def test_planted_directions_are_recovered(architecture):
-    h, directions = planted_data(20_000, 32, 48)
-    sae = TrainableSae(
-        32, 96, architecture=architecture, k=4, learning_rate=3e-3, seed=0, device=torch.device("cpu")
-    )  # fmt: skip
-    sae.start_from(h)
-    steps = 700
-    generator = torch.Generator().manual_seed(1)
-    for step in range(steps):
-        rows = torch.randint(0, len(h), (512,), generator=generator)
-        rate = 3e-3 * min(1, (steps - step) / (0.3 * steps))
-        sae.step(h[rows], l1=0.4 * min(1, step / 50), learning_rate=rate)
-        if step in (200, 350):
-            sae.resample_silent(h[rows], seed=step)
-    finished = sae.finished(0)
-    norms = finished.decoder_directions().norm(dim=1, keepdim=True)
-    cosine = (directions @ (finished.decoder_directions() / norms).T).max(1).values
-    assert (cosine > 0.9).float().mean() > 0.9
-    pre = h @ finished.encoder(torch.float32).weight + finished.encoder(torch.float32).bias
-    a = pre * (pre > finished.encoder(torch.float32).threshold)
-    explained = 1 - (h - finished.decode(a)).square().sum() / (h - h.mean(0)).square().sum()
-    assert explained > 0.85
-    assert 2 < (a > 0).float().sum(1).mean() < 12
-
-
-def test_silent_features_get_a_new_direction():
-    h, _ = planted_data(2_000, 16, 20)
-    sae = TrainableSae(16, 32, architecture="relu", k=1, learning_rate=1e-3, seed=0, device=torch.device("cpu"))
-    sae.start_from(h)
-    with torch.no_grad():
-        sae.b_enc[:5] = -1e6
-    for _ in range(3):
-        sae.step(h[:500], l1=0.0, learning_rate=1e-3)
-    assert not sae.fired[:5].any()
-    before = sae.W_dec[:5].clone()
-    sae.resample_silent(h[:500], seed=0)
-    assert int(sae.resampled) >= 5
-    assert not torch.equal(before, sae.W_dec[:5])
-    assert (sae.b_enc[:5] == 0).all()
-    sae.step(h[:500], l1=0.0, learning_rate=1e-3)
-    assert sae.fired[:5].any()
-
-
-def test_fills_hold_every_document_once_an_epoch_within_bounds():
-    positions = np.random.default_rng(0).integers(1, 50, 200).tolist()
-    fills = plan_fills(positions, epochs=3, buffer_positions=400, batch_size=32, seed=5)
-    assert fills == plan_fills(positions, epochs=3, buffer_positions=400, batch_size=32, seed=5)
-    for epoch in range(3):
-        mine = [fill for fill in fills if fill.epoch == epoch]
-        assert sorted(document for fill in mine for document in fill.documents) == list(range(200))
-        assert all(sum(positions[d] for d in fill.documents) <= 400 for fill in mine)
-    assert fills[0].documents != next(fill for fill in fills if fill.epoch == 1).documents
-    total = sum(positions[document] for document in fills[0].documents)
-    batches = batches_of(fills[0], total, seed=5)
-    assert sorted(np.concatenate(batches).tolist()) == list(range(total))
-    assert {len(batch) for batch in batches} <= set(range(20, 50))
 
 
 def sae_config(case: SmallCase, path: Path, **changes: object) -> Config:
     settings = {
         "path": str(path),
         "d_sae": 64,
-        "l1_coefficient": 0.1,
+        "l1_coefficient": 0.03,
         "epochs": 3,
         "learning_rate": 1e-2,
         "batch_size": 32,
@@ -137,17 +71,99 @@ def test_the_report_is_what_the_formula_gives(trained):
         assert layer.dead_share == pytest.approx(((a > 0).sum(0) == 0).double().mean().item(), abs=0.05)
         assert layer.explained_variance > 0.3  # it did learn something
         norms = sae.W_dec.norm(dim=1)
-        torch.testing.assert_close(norms, torch.full_like(norms, norms.mean().item()), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(norms * layer.input_scale, torch.ones_like(norms))
     assert report.eval_positions == len(torch.cat(residuals[0]))
 
 
-def test_the_same_again_is_a_no_op_and_other_settings_are_refused(trained):
+def test_the_same_again_is_a_no_op_and_anything_else_is_refused(trained):
     case, path, report = trained
-    assert train_saes(sae_config(case, path)) == report
-    with pytest.raises(SaeError, match="corpus or settings"):
+    config = sae_config(case, path)
+    assert train_saes(config) == report
+    batched = msgspec.structs.replace(config, index=msgspec.structs.replace(config.index, batch_tokens=50))
+    assert train_saes(batched) == report
+    with pytest.raises(SaeError, match=r"l1_coefficient was 0\.03 and is now 0\.2") as caught:
         train_saes(sae_config(case, path, l1_coefficient=0.2))
+    assert caught.value.field == "saes.path"
     with pytest.raises(SaeError, match="layers 0 to 2, not 9"):
         train_saes(sae_config(case, path.with_name("other"), layers=[9]))
+    with pytest.raises(SaeError, match="64 active features a position, of 64"):
+        train_saes(sae_config(case, path.with_name("other"), architecture="batch_topk", k=64))
+    with pytest.raises(SaeError, match=r"has no training\.json"):
+        train_saes(sae_config(case, path / "layer_00"))
+
+
+def test_layers_may_be_chosen(trained, tmp_path: Path):
+    case, path, _ = trained
+    train_saes(sae_config(case, tmp_path / "saes", layers=[2, 0]))
+    assert_same_saes(path, tmp_path / "saes", [0, 2])
+
+
+def test_layers_that_do_not_fit_together_learn_the_same(trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    case, path, report = trained
+    config = sae_config(case, tmp_path / "saes")
+    needed = memory.layer_bytes(config.saes, 32, torch.float32)
+    assert needed == 120 * 32 * 4 + 4 * 2 * 32 * 64 * 4
+    monkeypatch.setattr(memory, "free_bytes", lambda device: int(2 * needed / memory.MEMORY_SHARE))
+    grouped = train_saes(config)
+    assert_same_saes(path, tmp_path / "saes", [0, 1, 2])
+    assert grouped.layers == report.layers
+    monkeypatch.setattr(memory, "free_bytes", lambda device: needed - 1)
+    with pytest.raises(SaeError, match="training one layer takes"):
+        train_saes(sae_config(case, tmp_path / "other"))
+
+
+def test_free_memory_is_some_of_what_the_machine_has():
+    assert 2**20 < memory.free_bytes(torch.device("cpu")) < 2**50
+
+
+def test_residuals_that_are_all_in_memory_are_computed_once(trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    case, _, _ = trained
+    calls: list[int] = []
+    run = Classifier.run
+
+    def counted(self, batch, *arguments):
+        calls.append(len(batch.positions))
+        return run(self, batch, *arguments)
+
+    monkeypatch.setattr(Classifier, "run", counted)
+    report = train_saes(sae_config(case, tmp_path / "saes", buffer_positions=10_000))
+    assert sum(calls) == report.train_positions + report.eval_positions
+
+
+def test_divergence_is_said(trained, tmp_path: Path):
+    case, _, _ = trained
+    with pytest.raises(SaeError, match="layer 0 diverged") as caught:
+        train_saes(sae_config(case, tmp_path / "saes", learning_rate=1e30))
+    assert caught.value.field == "saes.learning_rate"
+    assert not (tmp_path / "saes").exists()
+
+
+def test_one_process_trains(trained, tmp_path: Path):
+    case, _, _ = trained
+    with sole_trainer(tmp_path / "saes.work"), pytest.raises(SaeError, match="another process"):
+        train_saes(sae_config(case, tmp_path / "saes"))
+
+
+def test_a_corpus_without_evaluation_documents_is_refused(trained, tmp_path: Path):
+    case, _, _ = trained
+    posts = [json.loads(line) for line in Path(case.config.corpus.source).read_text().splitlines()]
+    (tmp_path / "posts.jsonl").write_text("".join(json.dumps({**post, "split": "train"}) + "\n" for post in posts))
+    corpus = msgspec.structs.replace(
+        case.config.corpus, source=str(tmp_path / "posts.jsonl"), path=str(tmp_path / "corpus")
+    )
+    import_corpus(corpus)
+    config = msgspec.structs.replace(sae_config(case, tmp_path / "saes"), corpus=corpus)
+    with pytest.raises(CorpusError, match="no evaluation documents"):
+        train_saes(config)
+
+
+def assert_same_saes(one: Path, other: Path, layers: Sequence[int]) -> None:
+    assert set(layers) == set(load_saes(other))
+    for layer in layers:
+        name = Path(f"layer_{layer:02d}") / "sae_weights.safetensors"
+        ours, theirs = load_file(one / name), load_file(other / name)
+        for key, value in ours.items():
+            assert torch.equal(value, theirs[key]), (layer, key)
 
 
 def test_killed_in_the_middle_gives_the_same_saes(trained, tmp_path: Path):
@@ -160,26 +176,60 @@ def test_killed_in_the_middle_gives_the_same_saes(trained, tmp_path: Path):
         "train._train_fill = lambda *a: (time.sleep(0.1), slow(*a))[1]; "
         "from tegakari.cli import main; sys.argv = ['tegakari', 'sae', 'train', '-c', sys.argv[1]]; main()"
     )
-    command = [sys.executable, "-c", program, str(config_file)]
     work = tmp_path / "saes.work"
-    for _ in range(2):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        before = {entry.name for entry in work.glob("*/step-*")}
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and process.poll() is None:
-            if {entry.name for entry in work.glob("*/step-*")} - before:
-                break
-            time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        assert list(work.glob("*/step-*"))
-        assert not (tmp_path / "saes").exists()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "resuming" in done.stderr
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(config_file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not list(work.glob("*/step-*")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert list(work.glob("*/step-*"))
+    assert not (tmp_path / "saes").exists()
+    with pytest.raises(SaeError, match=r"begun otherwise: learning_rate was 0\.01 and is now 0\.1"):
+        train_saes(sae_config(case, tmp_path / "saes", learning_rate=0.1))
+    train_saes(load_config(config_file))
     assert not work.exists()
-    for layer in load_saes(path):
-        name = Path(f"layer_{layer:02d}") / "sae_weights.safetensors"
-        ours, theirs = load_file(path / name), load_file(tmp_path / "saes" / name)
-        for key, value in ours.items():
-            assert torch.equal(value, theirs[key]), (layer, key)
+    assert_same_saes(path, tmp_path / "saes", [0, 1, 2])
+
+
+@pytest.mark.parametrize("architecture", ["relu", "batch_topk"])
+def test_stopped_at_every_fill_gives_the_same_saes(
+    trained, architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Everything that decides the next step is in a checkpoint: moments, cuts, silent features, which group it was."""
+    case, _, _ = trained
+    settings = {"architecture": architecture, "k": 4, "checkpoint_steps": 1}
+    train_saes(sae_config(case, tmp_path / "unbroken", **settings))
+    needed = memory.layer_bytes(sae_config(case, tmp_path).saes, 32, torch.float32) / memory.MEMORY_SHARE
+    whole = train._train_fill
+    finished: list[int] = []
+
+    def one_more(fill, *arguments):
+        if finished:
+            raise KeyboardInterrupt
+        finished.append(fill.number)
+        whole(fill, *arguments)
+
+    monkeypatch.setattr(train, "_train_fill", one_more)
+    attempts = 0
+    while not (tmp_path / "saes").exists():
+        attempts += 1
+        # Free memory differs between attempts; the groups stay those of the first.
+        monkeypatch.setattr(memory, "free_bytes", lambda device, n=attempts: (1 + n) * needed)
+        finished.clear()
+        with contextlib.suppress(KeyboardInterrupt):
+            train_saes(sae_config(case, tmp_path / "saes", **settings))
+    assert attempts > 10
+    assert_same_saes(tmp_path / "unbroken", tmp_path / "saes", [0, 1, 2])
+
+
+def test_what_a_checkpoint_was_interrupted_at_is_forgotten(trained, tmp_path: Path):
+    case, path, _ = trained
+    rubbish = tmp_path / "saes.work" / "group-00" / ".writing"
+    rubbish.mkdir(parents=True)
+    (rubbish / "tensors.safetensors").write_bytes(b"half")
+    (tmp_path / "saes.work" / "staged" / "layer_07").mkdir(parents=True)
+    train_saes(sae_config(case, tmp_path / "saes"))
+    assert_same_saes(path, tmp_path / "saes", [0, 1, 2])

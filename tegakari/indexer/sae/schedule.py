@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from tegakari.schemas.config import SaesConfig
 
 
@@ -18,15 +16,11 @@ class Schedule:
         self._steps = steps
 
     def l1(self, step: int) -> float:
-        """L1 coefficient of a step."""
+        """L1 coefficient of a step, the first being 0."""
         warmup = self._settings.l1_warmup * self._steps
         return self._settings.l1_coefficient * (min(1.0, step / warmup) if warmup else 1.0)
 
     def learning_rate(self, step: int) -> float:
-        """Learning rate of a step."""
+        """Learning rate of a step, the first being 0."""
         decay = self._settings.learning_rate_decay * self._steps
         return self._settings.learning_rate * (min(1.0, (self._steps - step) / decay) if decay else 1.0)
-
-    def resample_steps(self, shares: Sequence[float]) -> set[int]:
-        """The steps at these shares of training."""
-        return {round(share * self._steps) for share in shares}
