@@ -1,0 +1,189 @@
+"""Activations of one layer: put in order, rounded, written as Parquet, and the strongest of each group found.
+
+Feature, document and rounded activation are packed into one 64-bit integer each, because sorting integers is ten times
+as fast as sorting rows by two keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tegakari.schemas.errors import StoreError
+from tegakari.schemas.tables import ACTIVATIONS
+
+_DROPPED_BITS = 13
+"""of the 23 of a float32's fraction. Ten are left, as in a float16, with the exponent of a float32."""
+
+_VALUE_BITS = 18
+"""exponent and ten bits of fraction; activations are positive."""
+
+_FEATURE_BITS = 20
+_DOCUMENT_BITS = 26
+
+_LARGEST = (0x7F7F_FFFF >> _DROPPED_BITS) & (2**_VALUE_BITS - 1)
+
+
+class Activations(NamedTuple):
+    """Active features of documents; parallel arrays."""
+
+    feature: np.ndarray
+    """int32"""
+    document: np.ndarray
+    """int32"""
+    activation: np.ndarray
+    """float32, > 0"""
+
+
+class Strongest(NamedTuple):
+    """The strongest members of each group, group after group, strongest first."""
+
+    number: np.ndarray
+    """int32 [groups]: members kept of each."""
+    member: np.ndarray
+    """int32"""
+    activation: np.ndarray
+    """float32"""
+
+
+def rounded(activation: np.ndarray) -> np.ndarray:
+    """Positive activations to 11 significant bits, as they are stored: nearest, ties to even, never to 0 or infinity.
+
+    The relative error is at most 2**-11, that of a float16, over the whole range of float32.
+    """
+    return _value(_bits(activation))
+
+
+def ordered(parts: Sequence[Activations]) -> Activations:
+    """Join activations by (feature, document), rounded.
+
+    Raises:
+        StoreError: more than 1,048,576 features or 67,108,864 documents.
+    """
+    keys = np.empty(sum(len(part.feature) for part in parts), np.uint64)
+    at = 0
+    for part in parts:
+        if len(part.feature):
+            _check_fits(part)
+            keys[at : at + len(part.feature)] = _packed(
+                (part.feature, _FEATURE_BITS), (part.document, _DOCUMENT_BITS), (_bits(part.activation), _VALUE_BITS)
+            )
+            at += len(part.feature)
+    keys.sort()
+    feature, document, bits = _unpacked(keys, _FEATURE_BITS, _DOCUMENT_BITS, _VALUE_BITS)
+    return Activations(feature, document, _value(bits))
+
+
+def strongest_documents(activations: Activations, features: int, n: int) -> Strongest:
+    """The n documents in which each feature is strongest, of `features` features; ties by document."""
+    return _strongest(
+        (activations.feature, _FEATURE_BITS),
+        (activations.document, _DOCUMENT_BITS),
+        activations.activation,
+        features,
+        n,
+    )
+
+
+def strongest_features(activations: Activations, documents: int, n: int) -> Strongest:
+    """The n features that are strongest in each document, of `documents` documents; ties by feature."""
+    return _strongest(
+        (activations.document, _DOCUMENT_BITS),
+        (activations.feature, _FEATURE_BITS),
+        activations.activation,
+        documents,
+        n,
+    )
+
+
+def write_activations(file: Path, row_groups: Iterable[Activations]) -> None:
+    """Write activations in order, one row group each; an empty one counts as a row group."""
+    with pq.ParquetWriter(
+        file,
+        ACTIVATIONS.schema,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=False,
+        # Sorted integers are small differences, and floats compress byte by byte: two fifths of the default's size.
+        column_encoding={
+            "feature": "DELTA_BINARY_PACKED",
+            "document": "DELTA_BINARY_PACKED",
+            "activation": "BYTE_STREAM_SPLIT",
+        },
+        write_page_checksum=True,
+    ) as writer:
+        for activations in row_groups:
+            table = pa.table([pa.array(column) for column in activations], schema=ACTIVATIONS.schema)
+            writer.write_table(table, row_group_size=max(1, len(table)))
+
+
+def read_row_group(file: Path, place: int) -> Activations:
+    """Read one row group.
+
+    Raises:
+        OSError: the file is damaged.
+    """
+    table = pq.ParquetFile(file, page_checksum_verification=True).read_row_group(place)
+    return Activations(*(table[name].to_numpy() for name in Activations._fields))
+
+
+def _check_fits(part: Activations) -> None:
+    features, documents = int(part.feature.max()) + 1, int(part.document.max()) + 1
+    if features > 2**_FEATURE_BITS or documents > 2**_DOCUMENT_BITS:
+        raise StoreError(
+            f"{features:,} features or {documents:,} documents are more than a layer can hold "
+            f"({2**_FEATURE_BITS:,} and {2**_DOCUMENT_BITS:,})",
+            field="index.run",
+            fix="index the corpus in several runs",
+        )
+
+
+def _strongest(
+    group: tuple[np.ndarray, int], member: tuple[np.ndarray, int], activation: np.ndarray, groups: int, n: int
+) -> Strongest:
+    # Inverted, so that an ascending sort puts the largest value first and the smallest member before equal ones.
+    falling = 2**_VALUE_BITS - 1 - _bits(activation)
+    keys = _packed(group, (falling, _VALUE_BITS), member)
+    keys.sort()
+    found = np.bincount(group[0], minlength=groups)
+    number = np.minimum(found, n)
+    places = (np.cumsum(found) - found)[:, None] + np.arange(n)
+    kept = keys[places[np.arange(n) < number[:, None]]]
+    _, falling, members = _unpacked(kept, group[1], _VALUE_BITS, member[1])
+    return Strongest(number.astype(np.int32), members, _value(2**_VALUE_BITS - 1 - falling))
+
+
+def _bits(activation: np.ndarray) -> np.ndarray:
+    """Upper bits of rounded float32; int32."""
+    raw = activation.astype(np.float32, copy=False).view(np.int32)
+    to_even = (raw >> _DROPPED_BITS) & 1
+    nearest = (raw + (2 ** (_DROPPED_BITS - 1) - 1) + to_even) >> _DROPPED_BITS
+    return np.clip(nearest, 1, _LARGEST)
+
+
+def _value(bits: np.ndarray) -> np.ndarray:
+    return (bits.astype(np.int32, copy=False) << _DROPPED_BITS).view(np.float32)
+
+
+def _packed(*fields: tuple[np.ndarray, int]) -> np.ndarray:
+    """Arrays of non-negative integers side by side in 64 bits, the first uppermost."""
+    keys = np.zeros(len(fields[0][0]), np.uint64)
+    for values, bits in fields:
+        keys <<= np.uint64(bits)
+        keys |= values.astype(np.uint64)
+    return keys
+
+
+def _unpacked(keys: np.ndarray, *widths: int) -> list[np.ndarray]:
+    """The arrays that were packed with these widths; int32."""
+    fields = []
+    shift = sum(widths)
+    for bits in widths:
+        shift -= bits
+        fields.append(((keys >> np.uint64(shift)) & np.uint64(2**bits - 1)).astype(np.int32))
+    return fields
