@@ -1,9 +1,10 @@
-"""The whole path on a real labelled corpus, with a tiny Gemma 2 of its own, stage by stage: time, memory, results.
+"""The whole path on a real labelled corpus, with two tiny Gemma 2 of its own, stage by stage: time, memory, results.
 
     make bench-real-corpus CORPUS=posts.jsonl.gz        (columns id, title, body, label, split)
 
 Every stage is the command a user runs, in a process of its own; a stage that is finished is not run again. Labels with
-a prefix ("source-name") are also scored by prefix.
+a prefix ("source-name") are also scored by prefix. The two models differ as the study's do: `more` is `base` with more
+language modelling.
 """
 
 from __future__ import annotations
@@ -28,26 +29,43 @@ from tegakari.schemas.render import render_config
 out = Console()
 
 VOCABULARY = 4000
+MODELS = {"base": "untrained", "more": "base/language-model"}
+"""What each language model starts from."""
 PRETRAINING_STEPS = 200
+"""Of each of them."""
 MODEL = {"hidden_size": 128, "layers": 6, "heads": 4, "kv_heads": 2, "head_dim": 32, "intermediate": 384, "seed": 0}
 
 
-def config_for(corpus: Path) -> Config:
+def config_for(corpus: Path, model: str) -> Config:
     """The settings of the recipe: those of the `tiny` preset, one size larger."""
     return Config(
         corpus=CorpusConfig(
             source=str(corpus.resolve()), split_column="split", train_per_label=400, eval_per_label=400
         ),
         classifier=ClassifierConfig(
-            base="base-model", max_length=128, learning_rate=1e-3, epochs=3, batch_size=32, checkpoint_steps=100
+            base=f"{model}/language-model",
+            path=f"{model}/classifier",
+            max_length=128,
+            learning_rate=1e-3,
+            epochs=3,
+            batch_size=32,
+            checkpoint_steps=100,
         ),
-        saes=SaesConfig(d_sae=512, l1_coefficient=0.1, epochs=2, batch_size=1024, buffer_positions=262_144),
-        index=IndexConfig(run="real"),
+        saes=SaesConfig(
+            path=f"{model}/saes",
+            d_sae=512,
+            l1_coefficient=0.1,
+            learning_rate=3e-3,
+            epochs=2,
+            batch_size=1024,
+            buffer_positions=262_144,
+        ),
+        index=IndexConfig(run=f"real-{model}"),
     )
 
 
-def make_model(work: Path) -> None:
-    """Train a tokenizer and a tiny Gemma 2 language model on the training documents alone."""
+def make_model(work: Path, model: str) -> None:
+    """Train a tiny Gemma 2 language model, and before the first one a tokenizer, on the training documents alone."""
     from tegakari.demo.tiny import make_base_model, pretrain
     from tegakari.demo.tokenizer import train_tokenizer
     from tegakari.indexer.corpus import read_documents
@@ -55,12 +73,14 @@ def make_model(work: Path) -> None:
     texts = [document.text for document in read_documents(work / "corpus", "train")]
     if not (work / "untrained").is_dir():
         make_base_model(work / "untrained", train_tokenizer(texts, VOCABULARY, alphabet=3000), **MODEL)
-    pretrain(work / "untrained", work / "base-model", texts, steps=PRETRAINING_STEPS, max_length=128)
+    target = work / model / "language-model"
+    target.parent.mkdir(exist_ok=True)
+    pretrain(work / MODELS[model], target, texts, steps=PRETRAINING_STEPS, max_length=128, seed=len(model))
 
 
 def run_stage(name: str, command: Sequence[str], work: Path, finished: Path) -> dict[str, Any]:
     """Run one stage unless it is finished; return its wall time in seconds and peak memory in bytes."""
-    record = work / f"{name}.stage.json"
+    record = work / f"{name.replace(' ', '-')}.stage.json"
     if finished.exists() and record.is_file():
         return json.loads(record.read_text())
     started = time.perf_counter()
@@ -78,64 +98,74 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path, nargs="?", default=os.environ.get("CORPUS"), help="labelled posts")
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work/real-corpus"))
-    parser.add_argument("--model-only", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--model-only", choices=MODELS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.model_only:
-        make_model(options.work)
+        make_model(options.work, options.model_only)
         return
     if options.corpus is None:
         parser.error("give the corpus, or set CORPUS")
     work = options.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    config = work / "tegakari.toml"
-    config.write_text(render_config(config_for(Path(options.corpus))), encoding="utf-8")
-    root = Path(__file__).parent.parent
-    os.environ["PYTHONPATH"] = str(root)
-    stages = {
-        "corpus import": (["tegakari.cli", "corpus", "import"], work / "corpus"),
-        "model": (["benchmarks.real_corpus", "--model-only", "--work", str(work)], work / "base-model"),
-        "finetune": (["tegakari.cli", "finetune"], work / "classifier"),
-        "sae train": (["tegakari.cli", "sae", "train"], work / "saes"),
-        "index": (["tegakari.cli", "index"], work / "store" / "runs" / "real"),
-    }
-    costs = {name: run_stage(name, command, work, done) for name, (command, done) in stages.items()}
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
+    costs = {}
+    for model in MODELS:
+        config = work / f"{model}.toml"
+        config.write_text(render_config(config_for(Path(options.corpus), model)), encoding="utf-8")
+        cli, of = "tegakari.cli", ("--config", config.name)
+        stages = {
+            "corpus import": ([cli, "corpus", "import", *of], work / "corpus"),
+            f"{model} model": (
+                ["benchmarks.real_corpus", "--model-only", model, "--work", str(work)],
+                work / model / "language-model",
+            ),
+            f"{model} finetune": ([cli, "finetune", *of], work / model / "classifier"),
+            f"{model} sae train": ([cli, "sae", "train", *of], work / model / "saes"),
+            f"{model} index": ([cli, "index", *of], work / "store" / "runs" / f"real-{model}"),
+        }
+        costs |= {name: run_stage(name, command, work, done) for name, (command, done) in stages.items()}
     report(work, costs)
 
 
 def report(work: Path, costs: dict[str, dict[str, Any]]) -> None:
     """Print what came of it."""
+    figures: dict[str, Any] = {"stages": costs}
+    for model in MODELS:
+        figures[model] = report_model(work, model)
+    times = Table("stage", "seconds", "peak MB", title="Cost")
+    for name, cost in costs.items():
+        times.add_row(name, f"{cost['seconds']:.0f}", f"{cost['peak_memory_bytes'] / 2**20:.0f}")
+    out.print(times)
+    out.file.write(json.dumps(figures, ensure_ascii=False) + "\n")
+
+
+def report_model(work: Path, model: str) -> dict[str, Any]:
+    """Print and return what came of one model."""
     from tegakari.schemas.classifier import ClassifierReport
     from tegakari.store import Store, queries
 
-    found = msgspec.json.decode((work / "classifier" / "report.json").read_bytes(), type=ClassifierReport)
-    scores = Table("macro-F1", "classifier", "TF-IDF + SVC", title="Evaluation documents")
+    found = msgspec.json.decode((work / model / "classifier" / "report.json").read_bytes(), type=ClassifierReport)
+    scores = Table("macro-F1", f"classifier {model}", "TF-IDF + SVC", title="Evaluation documents")
     scores.add_row("all labels", f"{found.classifier.macro_f1:.3f}", f"{found.baseline.macro_f1:.3f}")
     ours, theirs = found.classifier.macro_f1_by_prefix, found.baseline.macro_f1_by_prefix
     for prefix, value in ours.items():
         scores.add_row(f"{prefix}-*", f"{value:.3f}", f"{theirs[prefix]:.3f}")
     out.print(scores)
-    run = Store(work / "store").run("real")
     layers = Table(
-        "layer", "explained variance", "L0", "specific", "shared", "weak", title="SAEs and label specificity"
+        "layer", "explained variance", "L0", "specific", "shared", "weak", title=f"SAEs and label specificity, {model}"
     )
-    specificity = queries.specificity(run)
+    specificity = queries.specificity(Store(work / "store").run(f"real-{model}"))
     for row in specificity:
         variance = "-" if row.explained_variance is None else f"{row.explained_variance:.3f}"
         layers.add_row(str(row.layer), variance, f"{row.l0:.1f}", str(row.specific), str(row.shared), str(row.weak))
     out.print(layers)
-    times = Table("stage", "seconds", "peak MB", title="Cost")
-    for name, cost in costs.items():
-        times.add_row(name, f"{cost['seconds']:.0f}", f"{cost['peak_memory_bytes'] / 2**20:.0f}")
-    out.print(times)
-    figures = {
+    return {
         "macro_f1": found.classifier.macro_f1,
         "baseline_macro_f1": found.baseline.macro_f1,
         "macro_f1_by_prefix": ours,
         "baseline_macro_f1_by_prefix": theirs,
         "layers": [msgspec.to_builtins(row) for row in specificity],
-        "stages": costs,
     }
-    out.file.write(json.dumps(figures, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":
