@@ -41,14 +41,12 @@ class Activations(NamedTuple):
 
 
 class Strongest(NamedTuple):
-    """The strongest members of each group, group after group, strongest first."""
+    """The strongest members of each group, strongest first."""
 
-    number: np.ndarray
-    """int32 [groups]: members kept of each."""
     member: np.ndarray
-    """int32"""
+    """int32 [groups, n]; -1 where a group has no more."""
     activation: np.ndarray
-    """float32"""
+    """float32 [groups, n]; 0 there."""
 
 
 def rounded(activation: np.ndarray) -> np.ndarray:
@@ -151,11 +149,14 @@ def _strongest(
     keys = _packed(group, (falling, _VALUE_BITS), member)
     keys.sort()
     found = np.bincount(group[0], minlength=groups)
-    number = np.minimum(found, n)
-    places = (np.cumsum(found) - found)[:, None] + np.arange(n)
-    kept = keys[places[np.arange(n) < number[:, None]]]
+    place = np.arange(n)
+    there = place < found[:, None]
+    kept = keys[((np.cumsum(found) - found)[:, None] + place)[there]]
     _, falling, members = _unpacked(kept, group[1], _VALUE_BITS, member[1])
-    return Strongest(number.astype(np.int32), members, _value(2**_VALUE_BITS - 1 - falling))
+    strongest = Strongest(np.full((groups, n), -1, np.int32), np.zeros((groups, n), np.float32))
+    strongest.member[there] = members
+    strongest.activation[there] = _value(2**_VALUE_BITS - 1 - falling)
+    return strongest
 
 
 def _bits(activation: np.ndarray) -> np.ndarray:
