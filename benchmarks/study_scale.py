@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import torch
 from rich.console import Console
 
@@ -32,6 +31,7 @@ from tegakari.indexer.top_tokens import Candidates, strongest
 from tegakari.models.tokens import Tokenized
 from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, Locations, RunManifest, SaeInfo
 from tegakari.store import vectors
+from tegakari.store.activations import Activations, ordered
 from tegakari.store.layout import run_directory, work_directory
 from tegakari.store.publish import publish, read_manifest
 from tegakari.store.writer import RunWriter
@@ -183,7 +183,6 @@ def _layer(shard: Shard, layer: int, seed: int, size: Size) -> LayerPartial:
     numbers = np.array([item.number for item in shard.documents], np.int32)
     position = rng.integers(1, 41, len(feature)).astype(np.int32)
     candidates = Candidates(feature.astype(np.int32), activation, numbers[document], position)
-    order = np.lexsort((document, feature))
     return LayerPartial(
         moments.mean.numpy(),
         moments.m2.numpy(),
@@ -191,13 +190,7 @@ def _layer(shard: Shard, layer: int, seed: int, size: Size) -> LayerPartial:
         np.bincount(feature, activation.astype(np.float64), minlength=size.d_sae) * 10,
         # A real worker's floor lets through about its share of the corpus' strongest positions.
         strongest(candidates, max(4, 4 * TOP_TOKENS // size.labels)),
-        pa.table(
-            {
-                "feature": pa.array(feature[order].astype(np.int32)),
-                "document": pa.array(numbers[document[order]]),
-                "activation": pa.array(activation[order]),
-            }
-        ),
+        ordered([Activations(feature.astype(np.int32), numbers[document], activation)]),
     )
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from tegakari.indexer.merge import LayerFacts, Merger, MergeSettings
@@ -24,6 +23,7 @@ from tegakari.indexer.top_tokens import Candidates, strongest
 from tegakari.models.tokens import Tokenized
 from tegakari.schemas.config import POOLINGS, Pooling
 from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, Locations, RunManifest, SaeInfo, Scores
+from tegakari.store.activations import Activations, ordered
 from tegakari.store.layout import work_directory
 from tegakari.store.publish import publish
 from tegakari.store.writer import RunWriter
@@ -190,13 +190,7 @@ def _layer_partial(shard: Shard, activations: Sequence[np.ndarray], pooling: Poo
         (every > 0).sum(0),
         every.sum(0, dtype=np.float64),
         strongest(candidates, TOP_TOKENS),
-        pa.table(
-            {
-                "feature": pa.array(active_feature.astype(np.int32)),
-                "document": pa.array(numbers[place]),
-                "activation": pa.array(pooled[pooling][place, active_feature]),
-            }
-        ),
+        ordered([Activations(active_feature.astype(np.int32), numbers[place], pooled[pooling][place, active_feature])]),
     )
 
 

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from tegakari.indexer.moments import LabelStatistics, Moments, label_statistics, merge
-from tegakari.indexer.partial import DocumentPartial, LayerPartial, Partial
+from tegakari.indexer.partial import LayerPartial, Partial, in_document_order
 from tegakari.indexer.shards import IndexedDocument
+from tegakari.indexer.spelling import first_different, spelling
 from tegakari.indexer.top_tokens import Candidates, concatenate, ranks, strongest
 from tegakari.schemas import tables
 from tegakari.schemas.config import POOLINGS, Pooling
 from tegakari.schemas.run import Scores
-from tegakari.store.hot import HotWriter, Places
+from tegakari.store.activations import Activations, ordered, strongest_documents, strongest_features
+from tegakari.store.hot import SHOWN_TOKENS, TOP_DOCUMENTS, TOP_FEATURES, HotWriter, Places, TopPositions
 from tegakari.store.queries import HIGH_D_CUTOFFS
 from tegakari.store.writer import RunWriter
-
-SHOWN_TOKENS = 5
-"""Different tokens that the features table names for a feature."""
 
 
 class LayerFacts(NamedTuple):
@@ -59,6 +59,9 @@ class Merger:
         self._settings = settings
         self._specific = np.zeros(len(labels), np.int64)
         self._shared = np.zeros(len(labels), np.int64)
+        self._spelling = spelling(documents)
+        self._said = in_document_order([partial.documents() for partial in partials])
+        self._own_labels = np.array([document.label_id for document in documents], np.int32)
         self._positions = sum(partial.summary.positions for partial in partials)
 
     def merge_layers(self, layers: dict[int, LayerFacts], advance: Callable[[], None]) -> None:
@@ -69,48 +72,72 @@ class Merger:
             advance: called after each layer.
         """
         places = Places(sorted(layers), [facts.d_sae for _, facts in sorted(layers.items())])
-        hot = HotWriter(self._writer.directory, places, len(self._labels))
-        alive, places_alive = [], []
-        for layer, facts in sorted(layers.items()):
-            partials = [partial.layer(layer) for partial in self._partials]
-            statistics = label_statistics(self._label_moments(partials, facts.d_sae))
-            count = np.sum([partial.active for partial in partials], axis=0)
-            total = np.sum([partial.total for partial in partials], axis=0)
-            top = strongest(concatenate([partial.candidates for partial in partials]), self._settings.top_tokens)
-            top_rows = self._top_token_rows(layer, top)
-            self._writer.append(tables.LAYERS, self._layer_row(layer, facts, count))
-            self._writer.append(tables.TOP_TOKENS, top_rows)
-            features = self._feature_rows(layer, statistics, count, total, top_rows)
-            self._writer.append(tables.FEATURES, features)
-            self._writer.append(tables.SPECIFICITY, self._specificity_rows(layer, statistics))
-            self._writer.write_activations(layer, _by_feature([partial.activations for partial in partials]))
-            self._count_carriers(statistics)
-            for values in statistics:
-                values[:, :, count == 0] = np.nan  # never active: no statistics, in the tables and here
-            hot.write_layer(layer, statistics._asdict(), features.cast(tables.FEATURES.schema), top_rows)
-            alive.append(pa.table({name: features[name].to_numpy()[count > 0] for name in ("layer", "feature")}))
-            places_alive.append(np.flatnonzero(count) + places.slice_of(layer).start)
-            advance()
-        self._append_feature_labels(hot, pa.concat_tables(alive), np.concatenate(places_alive))
-        hot.finish(
-            self._settings.pooling,
-            pa.table(
-                {
-                    "id": [document.id for document in self._documents],
-                    "label_id": pa.array([document.label_id for document in self._documents], pa.int32()),
-                    "text": [document.text for document in self._documents],
-                }
-            ),
+        hot = HotWriter(
+            self._writer.directory, places, len(self._labels), len(self._documents), self._settings.top_tokens
+        )
+        alive: list[np.ndarray] = []
+        with ThreadPoolExecutor(1, thread_name_prefix="write-activations") as writing:
+            pending: Future[None] | None = None
+            for layer, facts in sorted(layers.items()):
+                partials = [partial.layer(layer) for partial in self._partials]
+                if pending is not None:
+                    pending.result()  # one layer is written while the next is merged, never more
+                parts = [partial.activations for partial in partials]
+                pending = writing.submit(self._write_activations, hot, layer, facts.d_sae, parts)
+                count = self._merge_statistics(hot, layer, facts, partials)
+                alive.append(np.flatnonzero(count) + places.slice_of(layer).start)
+                advance()
+            if pending is not None:
+                pending.result()
+        self._append_feature_labels(hot, places, np.concatenate(alive))
+        documents = self._document_rows().select(
+            ["id", "label_id", "predicted_id", "text", "token_ids", "token_starts", "token_ends"]
+        )
+        hot.finish(self._settings.pooling, documents, self._spelling.texts)
+
+    def _merge_statistics(
+        self, hot: HotWriter, layer: int, facts: LayerFacts, partials: Sequence[LayerPartial]
+    ) -> np.ndarray:
+        """Write all of a layer but its activations; return the active positions of each feature, int64 [d_sae]."""
+        statistics = label_statistics(self._label_moments(partials, facts.d_sae))
+        count = np.sum([partial.active for partial in partials], axis=0)
+        total = np.sum([partial.total for partial in partials], axis=0)
+        top = strongest(concatenate([partial.candidates for partial in partials]), self._settings.top_tokens)
+        where = self._spelling.at(top.document, top.position)
+        shown = first_different(top.feature, self._spelling.text[where], facts.d_sae, SHOWN_TOKENS)
+        positions = _as_matrix(top, facts.d_sae, self._settings.top_tokens)
+        self._writer.append(tables.LAYERS, self._layer_row(layer, facts, count))
+        self._writer.append(tables.TOP_TOKENS, self._top_token_rows(layer, top, where))
+        features = self._feature_rows(layer, statistics, count, total, positions.activation, shown)
+        self._writer.append(tables.FEATURES, features)
+        self._writer.append(tables.SPECIFICITY, self._specificity_rows(layer, statistics))
+        self._count_carriers(statistics)
+        for values in statistics:
+            values[:, :, count == 0] = np.nan  # never active: no statistics, in the tables and here
+        hot.write_layer(layer, statistics._asdict(), features, positions, shown)
+        return count
+
+    def _write_activations(self, hot: HotWriter, layer: int, d_sae: int, parts: Sequence[Activations]) -> None:
+        activations = ordered(parts)
+        self._writer.write_activations(layer, activations)
+        hot.write_activations(
+            layer,
+            strongest_documents(activations, d_sae, TOP_DOCUMENTS),
+            strongest_features(activations, len(self._documents), TOP_FEATURES),
         )
 
-    def _append_feature_labels(self, hot: HotWriter, alive: pa.Table, places: np.ndarray) -> None:
+    def _append_feature_labels(self, hot: HotWriter, places: Places, alive: np.ndarray) -> None:
         """Label by label, the features that were ever active: what the blocks hold, for SQL."""
-        ordered = [column.name for column in tables.FEATURE_LABELS.columns]
+        layer = np.repeat(np.array(places.layers, np.int32), places.widths)[alive]
+        feature = np.concatenate([np.arange(width, dtype=np.int32) for width in places.widths])[alive]
         for label_id in range(len(self._labels)):
-            rows = alive.add_column(0, "label_id", pa.array(np.full(len(places), label_id, np.int32)))
+            columns = {"label_id": np.full(len(alive), label_id, np.int32), "layer": layer, "feature": feature}
             for name, values in hot.label_rows(label_id).items():
-                rows = rows.append_column(name, pa.array(values[places], from_pandas=True))  # NaN becomes null
-            self._writer.append(tables.FEATURE_LABELS, rows.select(ordered))
+                columns[name] = pa.array(values[alive], from_pandas=True)  # NaN becomes null
+            self._writer.append(
+                tables.FEATURE_LABELS,
+                pa.table({column.name: columns[column.name] for column in tables.FEATURE_LABELS.columns}),
+            )
 
     def _count_carriers(self, statistics: LabelStatistics) -> None:
         """Add a layer's features to the labels that they carry."""
@@ -143,32 +170,32 @@ class Merger:
             }
         )
 
-    def _top_token_rows(self, layer: int, top: Candidates) -> pa.Table:
-        ids, tokens, starts, ends = [], [], [], []
-        for document, position in zip(top.document.tolist(), top.position.tolist(), strict=True):
-            found = self._documents[document]
-            start, end = found.tokens.spans[position]
-            ids.append(found.tokens.input_ids[position])
-            tokens.append(found.text[start:end])
-            starts.append(start)
-            ends.append(end)
+    def _top_token_rows(self, layer: int, top: Candidates, where: np.ndarray) -> pa.Table:
+        """Rows of top_tokens; `where` are the places of the tokens in the spelling."""
+        spelled = self._spelling
         return pa.table(
             {
-                "layer": np.full(len(ids), layer, np.int32),
+                "layer": np.full(len(where), layer, np.int32),
                 "feature": top.feature,
                 "rank": (ranks(top.feature) + 1).astype(np.int32),
                 "activation": top.activation,
                 "document": top.document,
                 "position": top.position,
-                "token_id": pa.array(ids, pa.int32()),
-                "token": pa.array(tokens, pa.string()),
-                "char_start": pa.array(starts, pa.int32()),
-                "char_end": pa.array(ends, pa.int32()),
+                "token_id": spelled.token_id[where],
+                "token": spelled.texts.take(pa.array(spelled.text[where])),
+                "char_start": spelled.start[where],
+                "char_end": spelled.end[where],
             }
         )
 
     def _feature_rows(
-        self, layer: int, statistics: LabelStatistics, count: np.ndarray, total: np.ndarray, top_rows: pa.Table
+        self,
+        layer: int,
+        statistics: LabelStatistics,
+        count: np.ndarray,
+        total: np.ndarray,
+        strongest_activations: np.ndarray,
+        shown: np.ndarray,
     ) -> pa.Table:
         d_sae = len(count)
         own = statistics.d[:, POOLINGS.index(self._settings.pooling)]
@@ -176,16 +203,9 @@ class Merger:
         best = ranked.argmax(0)
         best_d = ranked[best, np.arange(d_sae)]
         undefined = np.isinf(best_d)
-        maximum = np.zeros(d_sae, np.float32)
-        shown: list[list[str]] = [[] for _ in range(d_sae)]
-        for feature, token, rank, activation in zip(
-            *(top_rows[name].to_pylist() for name in ("feature", "token", "rank", "activation")), strict=True
-        ):
-            if rank == 1:
-                maximum[feature] = activation
-            if len(shown[feature]) < SHOWN_TOKENS and token not in shown[feature]:
-                shown[feature].append(token)
         varieties = _varieties(statistics, self._settings.variety_threshold)
+        offsets = np.cumsum([0, *(shown >= 0).sum(1)], dtype=np.int32)
+        texts = self._spelling.texts.take(pa.array(shown[shown >= 0]))
         return pa.table(
             {
                 "layer": np.full(d_sae, layer, np.int32),
@@ -193,11 +213,11 @@ class Merger:
                 "density": count / self._positions,
                 "active_positions": count,
                 "mean_activation": total / np.maximum(count, 1),
-                "max_activation": maximum,
+                "max_activation": strongest_activations[:, 0],
                 **{f"variety_{pooling}": varieties[index] for index, pooling in enumerate(POOLINGS)},
                 "best_label_id": pa.array(best.astype(np.int32), mask=undefined),
                 "best_d": pa.array(best_d.astype(np.float32), mask=undefined),
-                "top_tokens": pa.array(shown, pa.list_(pa.string())),
+                "top_tokens": pa.ListArray.from_arrays(offsets, texts),
             }
         )
 
@@ -218,12 +238,8 @@ class Merger:
             document embeddings, float32 [documents, d_model], and the classifier's scores; macro-F1 is the mean over
             the labels that have documents.
         """
-        parts = [partial.documents() for partial in self._partials]
-        joined = DocumentPartial(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-        order = np.argsort(joined.document)
-        said = DocumentPartial(*(array[order] for array in joined))
-        own = np.array([document.label_id for document in self._documents], np.int32)
-        self._writer.append(tables.DOCUMENTS, self._document_rows(said, own))
+        said, own = self._said, self._own_labels
+        self._writer.append(tables.DOCUMENTS, self._document_rows())
         confusion = np.zeros((len(self._labels), len(self._labels)), np.int32)
         np.add.at(confusion, (own, said.predicted_id), 1)
         label, predicted = np.nonzero(confusion)
@@ -237,26 +253,31 @@ class Merger:
         accuracy = confusion.trace() / confusion.sum()
         return said.embedding, Scores(accuracy=float(accuracy), macro_f1=float(f1.mean()))
 
-    def _document_rows(self, said: DocumentPartial, own: np.ndarray) -> pa.Table:
-        tokens = [document.tokens for document in self._documents]
-        lists = pa.list_(pa.int32())
+    def _document_rows(self) -> pa.Table:
+        said, spelled = self._said, self._spelling
+        token_ids, starts, ends = (
+            self._by_document(values) for values in (spelled.token_id, spelled.start, spelled.end)
+        )
         return pa.table(
             {
                 "document": said.document,
                 "id": [document.id for document in self._documents],
-                "label_id": own,
+                "label_id": self._own_labels,
                 "split": [document.split for document in self._documents],
                 "predicted_id": said.predicted_id,
                 "label_logit": said.label_logit,
                 "predicted_logit": said.predicted_logit,
-                "tokens": [len(item.input_ids) for item in tokens],
-                "truncated": [item.truncated for item in tokens],
+                "tokens": np.diff(spelled.first).astype(np.int32),
+                "truncated": [document.tokens.truncated for document in self._documents],
                 "text": [document.text for document in self._documents],
-                "token_ids": pa.array([item.input_ids for item in tokens], lists),
-                "token_starts": pa.array([[start for start, _ in item.spans] for item in tokens], lists),
-                "token_ends": pa.array([[end for _, end in item.spans] for item in tokens], lists),
+                "token_ids": token_ids,
+                "token_starts": starts,
+                "token_ends": ends,
             }
         )
+
+    def _by_document(self, values: np.ndarray) -> pa.ListArray:
+        return pa.ListArray.from_arrays(self._spelling.first.astype(np.int32), values)
 
     def _label_rows(self, confusion: np.ndarray) -> pa.Table:
         hits = confusion.diagonal()
@@ -282,8 +303,12 @@ def _varieties(statistics: LabelStatistics, threshold: float) -> np.ndarray:
     return (np.nan_to_num(statistics.d, nan=-np.inf) > threshold).sum(0).astype(np.int32)
 
 
-def _by_feature(parts: Sequence[pa.Table]) -> pa.Table:
-    """Join the shards' activations, by (feature, document)."""
-    joined = pa.concat_tables(parts)
-    order = np.lexsort((joined["document"].to_numpy(), joined["feature"].to_numpy()))
-    return joined.take(pa.array(order))
+def _as_matrix(top: Candidates, d_sae: int, n: int) -> TopPositions:
+    """Rows that `strongest` put in order, as one row a feature."""
+    where = top.feature, ranks(top.feature)
+    matrix = TopPositions(
+        np.zeros((d_sae, n), np.float32), np.full((d_sae, n), -1, np.int32), np.full((d_sae, n), -1, np.int32)
+    )
+    for values, column in zip(matrix, (top.activation, top.document, top.position), strict=True):
+        values[where] = column
+    return matrix

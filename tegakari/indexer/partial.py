@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 from tegakari.indexer.shards import Shard
 from tegakari.indexer.top_tokens import Candidates
+from tegakari.store.activations import Activations, read_row_group, write_activations
 from tegakari.store.files import fsync_tree, rename_into_place
 
 _STATISTICS = "statistics.safetensors"
@@ -39,8 +40,8 @@ class LayerPartial(NamedTuple):
     total: np.ndarray
     """float64 [d_sae]: sum of activations."""
     candidates: Candidates
-    activations: pa.Table
-    """feature, document, activation for the run's pooling, by (feature, document)."""
+    activations: Activations
+    """for the run's pooling, by (feature, document), rounded."""
 
 
 class DocumentPartial(NamedTuple):
@@ -56,6 +57,13 @@ class DocumentPartial(NamedTuple):
     """float32 [D]"""
     embedding: np.ndarray
     """float32 [D, d_model]"""
+
+
+def in_document_order(parts: Sequence[DocumentPartial]) -> DocumentPartial:
+    """Join what was said of documents, by their numbers."""
+    joined = DocumentPartial(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    order = np.argsort(joined.document)
+    return DocumentPartial(*(array[order] for array in joined))
 
 
 class ShardSummary(msgspec.Struct, frozen=True):
@@ -82,7 +90,7 @@ class Partial:
         place = self.summary.layers.index(layer)
         found = pq.ParquetFile(self._directory / _CANDIDATES).read_row_group(place)
         candidates = Candidates(*(found[name].to_numpy() for name in Candidates._fields))
-        activations = pq.ParquetFile(self._directory / _ACTIVATIONS).read_row_group(place)
+        activations = read_row_group(self._directory / _ACTIVATIONS, place)
         return LayerPartial(mean, m2, active, total, candidates, activations)
 
     def documents(self) -> DocumentPartial:
@@ -111,7 +119,7 @@ def write_partial(
     _write_row_groups(
         staged / _CANDIDATES, [pa.table(dict(zip(Candidates._fields, p.candidates, strict=True))) for p in ordered]
     )
-    _write_row_groups(staged / _ACTIVATIONS, [partial.activations for partial in ordered])
+    write_activations(staged / _ACTIVATIONS, (partial.activations for partial in ordered))
     width = documents.embedding.shape[1]
     embedding = pa.FixedSizeListArray.from_arrays(pa.array(documents.embedding.reshape(-1)), width)
     columns = {name: pa.array(getattr(documents, name)) for name in DocumentPartial._fields[:-1]}

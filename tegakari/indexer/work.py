@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
 from tegakari.indexer.moments import Moments, merge, moments_of, zero_moments
-from tegakari.indexer.partial import DocumentPartial, LayerPartial
+from tegakari.indexer.partial import DocumentPartial, LayerPartial, in_document_order
 from tegakari.indexer.shards import IndexedDocument, Shard
 from tegakari.indexer.top_tokens import TopTokens
 from tegakari.kernels import Encoded, Encoder, encode
 from tegakari.models.classifier import Classifier
 from tegakari.models.tokens import bucketed
 from tegakari.schemas.config import POOLINGS, Pooling
+from tegakari.store.activations import Activations, ordered
 
 
 class ShardResult(NamedTuple):
@@ -65,7 +65,7 @@ class Worker:
         return ShardResult(
             sum(len(document.tokens.positions) for document in shard.documents),
             {layer: work.result() for layer, work in layers.items()},
-            _in_document_order(said),
+            in_document_order(said),
         )
 
     def _run_batch(self, documents: Sequence[IndexedDocument], layers: dict[int, _LayerWork]) -> DocumentPartial:
@@ -104,7 +104,7 @@ class _LayerWork:
         self._moments: Moments[Tensor] = zero_moments((len(POOLINGS), d_sae), device)
         self._count = torch.zeros(d_sae, dtype=torch.int64, device=device)
         self._total = torch.zeros(d_sae, dtype=torch.float64, device=device)
-        self._activations: list[pa.Table] = []
+        self._activations: list[Activations] = []
         self.top = TopTokens(d_sae, top_tokens, floor)
 
     def encode(self, residual: Tensor, offsets: Tensor) -> Encoded:
@@ -124,7 +124,7 @@ class _LayerWork:
         if encoded.survivors is not None:
             self.top.add(encoded.survivors.trimmed(), row_document, row_position)
 
-    def _active_pairs(self, encoded: Encoded, numbers: np.ndarray) -> pa.Table:
+    def _active_pairs(self, encoded: Encoded, numbers: np.ndarray) -> Activations:
         if encoded.rows is not None:
             rows = encoded.rows.trimmed()
             document = np.repeat(numbers, rows.indptr.diff().cpu().numpy())
@@ -133,28 +133,14 @@ class _LayerWork:
             dense = getattr(encoded.pooled, self._pooling).cpu().numpy()
             place, feature = np.nonzero(dense)
             document, activation = numbers[place], dense[place, feature]
-        return pa.table(
-            {
-                "feature": pa.array(feature.astype(np.int32)),
-                "document": pa.array(document),
-                "activation": pa.array(activation),
-            }
-        )
+        return Activations(feature.astype(np.int32), document, activation)
 
     def result(self) -> LayerPartial:
-        activations = pa.concat_tables(self._activations)
-        order = np.lexsort((activations["document"].to_numpy(), activations["feature"].to_numpy()))
         return LayerPartial(
             self._moments.mean.cpu().numpy(),
             self._moments.m2.cpu().numpy(),
             self._count.cpu().numpy(),
             self._total.cpu().numpy(),
             self.top.result(),
-            activations.take(pa.array(order)).combine_chunks(),
+            ordered(self._activations),
         )
-
-
-def _in_document_order(parts: Sequence[DocumentPartial]) -> DocumentPartial:
-    joined = DocumentPartial(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-    order = np.argsort(joined.document)
-    return DocumentPartial(*(array[order] for array in joined))

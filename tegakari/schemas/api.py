@@ -113,6 +113,21 @@ class TopToken(msgspec.Struct, frozen=True, kw_only=True):
     after: str
 
 
+class TopDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the documents in which a feature is strongest, by the run's pooling."""
+
+    rank: int
+    activation: float
+    """pooled; stored with 11 significant bits."""
+    document: str
+    """id of the document."""
+    label: str
+    predicted: str
+    """label that the classifier predicts."""
+    text: str
+    """its beginning."""
+
+
 class FeatureDetail(msgspec.Struct, frozen=True, kw_only=True):
     """One feature with its statistics, its labels by d, and its strongest positions in context."""
 

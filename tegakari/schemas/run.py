@@ -7,8 +7,11 @@ import msgspec
 from tegakari.schemas.config import Pooling
 from tegakari.schemas.corpus import Drop
 
-FORMAT = 1
-"""Version of the store's layout; a reader refuses a run with a larger one."""
+FORMAT = 2
+"""Version of the store's layout; a reader refuses a run with another one.
+
+1: the first. 2: rounded activations, strongest documents and features in the hot blocks, a checksum of run.json.
+"""
 
 
 class FileEntry(msgspec.Struct, frozen=True):
@@ -98,3 +101,5 @@ class RunManifest(msgspec.Struct, frozen=True, kw_only=True):
     synthetic: bool = False
     """made by a generator, not from a model."""
     files: list[FileEntry]
+    checksum: str = ""
+    """SHA-256 of this file's compact JSON with an empty checksum; added when the run is published."""

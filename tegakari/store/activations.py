@@ -99,8 +99,14 @@ def strongest_features(activations: Activations, documents: int, n: int) -> Stro
     )
 
 
-def write_activations(file: Path, row_groups: Iterable[Activations]) -> None:
-    """Write activations in order, one row group each; an empty one counts as a row group."""
+def write_activations(file: Path, parts: Iterable[Activations], *, row_group: int | None = None) -> None:
+    """Write activations that are in order.
+
+    Args:
+        file: to write.
+        parts: each begins a row group of its own, an empty one too.
+        row_group: rows of a row group, which readers can skip; default: as many as the part has.
+    """
     with pq.ParquetWriter(
         file,
         ACTIVATIONS.schema,
@@ -115,9 +121,9 @@ def write_activations(file: Path, row_groups: Iterable[Activations]) -> None:
         },
         write_page_checksum=True,
     ) as writer:
-        for activations in row_groups:
-            table = pa.table([pa.array(column) for column in activations], schema=ACTIVATIONS.schema)
-            writer.write_table(table, row_group_size=max(1, len(table)))
+        for part in parts:
+            table = pa.table([pa.array(column) for column in part], schema=ACTIVATIONS.schema)
+            writer.write_table(table, row_group_size=row_group or max(1, len(table)))
 
 
 def read_row_group(file: Path, place: int) -> Activations:

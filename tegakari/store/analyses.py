@@ -49,7 +49,7 @@ class Analysis:
         """
         try:
             return msgspec.json.decode((self.directory / RESULT).read_bytes(), type=type_)
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise _damaged(self.directory, error) from None
 
     def table(self, table: Table) -> pa.Table:
@@ -167,7 +167,7 @@ def delete_analysis(store: Path, analysis: Analysis) -> None:
 def _read_manifest(directory: Path) -> AnalysisManifest:
     try:
         manifest = msgspec.json.decode((directory / MANIFEST).read_bytes(), type=AnalysisManifest)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _damaged(directory, error) from None
     if manifest.format > ANALYSIS_FORMAT:
         raise StoreError(

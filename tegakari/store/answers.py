@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tegakari.schemas.api import FeatureLabel, LabelFeature, TopToken
+from tegakari.schemas.api import FeatureLabel, LabelFeature, TopDocument, TopToken
 from tegakari.schemas.config import Pooling
 from tegakari.store.hot import Hot, by_descending
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 CONTEXT_CHARACTERS = 40
 """Text shown on either side of a top token."""
+
+EXCERPT_CHARACTERS = 80
+"""Text shown of a document in a list."""
 
 _STEP = 1024
 """Places looked at together when a filter passes few of them."""
@@ -87,8 +90,7 @@ def _sorted_now(hot: Hot, label_id: int, pooling: Pooling, start: int, stop: int
 
 def label_features(hot: Hot, label_id: int, pooling: Pooling, places: np.ndarray) -> list[LabelFeature]:
     """Features as one label sees them, in the order of `places`."""
-    columns = hot.features
-    shown = hot.shown_tokens
+    columns, texts = hot.features, hot.token_texts
     return [
         LabelFeature(
             layer=layer,
@@ -99,15 +101,15 @@ def label_features(hot: Hot, label_id: int, pooling: Pooling, places: np.ndarray
             variety=variety,
             density=density,
             max_activation=maximum,
-            top_tokens=shown[place].as_py(),
+            top_tokens=[texts[number] for number in shown if number >= 0],
         )
-        for place, d, mean, sd, layer, feature, variety, density, maximum in zip(
-            places.tolist(),
+        for d, mean, sd, layer, feature, variety, density, maximum, shown in zip(
             *(hot.statistics[statistic, pooling][label_id][places].tolist() for statistic in ("d", "mean", "sd")),
             *(
                 columns[name][places].tolist()
                 for name in ("layer", "feature", f"variety_{pooling}", "density", "max_activation")
             ),
+            hot.shown_tokens[places].tolist(),
             strict=True,
         )
     ]
@@ -130,24 +132,65 @@ def feature_labels(run: Run, place: int, pooling: Pooling) -> list[FeatureLabel]
     ]
 
 
-def tokens_in_context(run: Run, layer: int, feature: int, n: int) -> list[TopToken]:
+def tokens_in_context(run: Run, place: int, n: int) -> list[TopToken]:
     """The n strongest positions of a feature, each in a window of its document's text."""
-    documents = run.hot.documents
+    top, documents = run.hot.top_positions, run.hot.documents
+    number = int(np.count_nonzero(top.document[place, :n] >= 0))
+    activation, document, position = (column[place, :number] for column in top)
+    token = documents.first_token[document] + position
     answer = []
-    for rank, row in enumerate(run.hot.top_tokens(layer, feature, n), start=1):
-        text = documents["text"][row["document"]].as_py()
-        start, end = row["char_start"], row["char_end"]
+    for rank, (activation_, document_, position_, token_id, start, end, label) in enumerate(
+        zip(
+            activation.tolist(),
+            document.tolist(),
+            position.tolist(),
+            documents.token_ids[token].tolist(),
+            documents.token_starts[token].tolist(),
+            documents.token_ends[token].tolist(),
+            documents.label_id[document].tolist(),
+            strict=True,
+        ),
+        start=1,
+    ):
+        text = documents.text[document_].as_py()
         answer.append(
             TopToken(
                 rank=rank,
-                activation=row["activation"],
-                document=documents["id"][row["document"]].as_py(),
-                label=run.labels[documents["label_id"][row["document"]].as_py()],
-                position=row["position"],
-                token_id=row["token_id"],
-                token=row["token"],
+                activation=activation_,
+                document=documents.id[document_].as_py(),
+                label=run.labels[label],
+                position=position_,
+                token_id=token_id,
+                token=text[start:end],
                 before=text[max(0, start - CONTEXT_CHARACTERS) : start],
                 after=text[end : end + CONTEXT_CHARACTERS],
             )
         )
     return answer
+
+
+def feature_documents(run: Run, place: int, n: int) -> list[TopDocument]:
+    """The n documents in which a feature is strongest, up to TOP_DOCUMENTS."""
+    top, documents = run.hot.top_documents, run.hot.documents
+    number = int(np.count_nonzero(top.member[place, :n] >= 0))
+    document = top.member[place, :number]
+    return [
+        TopDocument(
+            rank=rank,
+            activation=activation,
+            document=documents.id[number].as_py(),
+            label=run.labels[label],
+            predicted=run.labels[predicted],
+            text=documents.text[number].as_py()[:EXCERPT_CHARACTERS],
+        )
+        for rank, (activation, number, label, predicted) in enumerate(
+            zip(
+                top.activation[place, : len(document)].tolist(),
+                document.tolist(),
+                documents.label_id[document].tolist(),
+                documents.predicted_id[document].tolist(),
+                strict=True,
+            ),
+            start=1,
+        )
+    ]

@@ -2,7 +2,8 @@
 
 Features of all layers are numbered in a row: *place* = first place of the layer + feature. A matrix [labels, places] of
 each statistic, and for each label the places in the order of their d, make "the features of a label" a slice and a
-gather, at any depth, and "the labels of a feature" a column. The blocks are derived from the same arrays as the tables.
+gather, at any depth, and "the labels of a feature" a column. The strongest positions and documents of a feature, and
+the strongest features of a document, are rows of matrices. The blocks are derived from the same arrays as the tables.
 """
 
 from __future__ import annotations
@@ -11,20 +12,42 @@ import itertools
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from tegakari.schemas.config import POOLINGS, Pooling
+from tegakari.store.activations import Strongest
 from tegakari.store.layout import HOT
+
+TOP_DOCUMENTS = 50
+"""Strongest documents kept of a feature."""
+
+TOP_FEATURES = 20
+"""Strongest features kept of a document and layer."""
+
+SHOWN_TOKENS = 5
+"""Different tokens that a feature is shown with."""
 
 STATISTICS = ("mean", "sd", "d")
 _FEATURES = "features.arrow"
-_TOP_TOKENS = "top_tokens.arrow"
+_TOKEN_TEXTS = "token_texts.arrow"
 _DOCUMENTS = "documents.arrow"
 _ORDER = "order.npy"
 _LAYER_ORDER = "layer_order.npy"
+_SHOWN_TOKENS = "shown_tokens.npy"
+
+
+class TopPositions(NamedTuple):
+    """The strongest positions of each feature of a layer, strongest first; [d_sae, n], or of one feature [n]."""
+
+    activation: np.ndarray
+    """float32; 0 where a feature has no more."""
+    document: np.ndarray
+    """int32; -1 there."""
+    position: np.ndarray
+    """int32"""
 
 
 class Places(NamedTuple):
@@ -52,34 +75,61 @@ def _statistic_file(statistic: str, pooling: Pooling) -> str:
 class HotWriter:
     """Writes the blocks of one run, layer after layer, then `finish`."""
 
-    def __init__(self, run: Path, places: Places, labels: int) -> None:
+    def __init__(self, run: Path, places: Places, labels: int, documents: int, top_tokens: int) -> None:
+        """Take the space of all blocks.
+
+        Args:
+            run: the run's (staging) directory.
+            places: its features.
+            labels: number of labels.
+            documents: number of documents.
+            top_tokens: strongest positions kept of a feature.
+        """
         self._directory = run / HOT
         self._directory.mkdir(parents=True)
         self._places = places
         self._labels = labels
+        every_place = places.starts[-1]
         self._matrices = {
-            (statistic, pooling): self._matrix(_statistic_file(statistic, pooling), np.float32)
+            (statistic, pooling): self._matrix(_statistic_file(statistic, pooling), np.float32, labels, every_place)
             for pooling in POOLINGS
             for statistic in STATISTICS
         }
+        self._top_positions = TopPositions(
+            self._matrix(_top_file("token", "activation"), np.float32, every_place, top_tokens),
+            self._matrix(_top_file("token", "document"), np.int32, every_place, top_tokens),
+            self._matrix(_top_file("token", "position"), np.int32, every_place, top_tokens),
+        )
+        self._top_documents = self._strongest("document", every_place, TOP_DOCUMENTS)
+        self._top_features = self._strongest("feature", len(places.layers), documents, TOP_FEATURES)
+        self._shown_tokens = self._matrix(_SHOWN_TOKENS, np.int32, every_place, SHOWN_TOKENS)
         self._features = _BatchFile(self._directory / _FEATURES)
-        self._top_tokens = _BatchFile(self._directory / _TOP_TOKENS)
 
-    def _matrix(self, name: str, kind: type) -> np.memmap:
-        """A file-backed [labels, places] array whose space is taken beforehand.
+    def _strongest(self, member: str, *shape: int) -> Strongest:
+        return Strongest(
+            self._matrix(_top_file(member, "member"), np.int32, *shape),
+            self._matrix(_top_file(member, "activation"), np.float32, *shape),
+        )
+
+    def _matrix(self, name: str, kind: type, *shape: int) -> np.memmap:
+        """A file-backed array whose space is taken beforehand.
 
         Raises:
             OSError: the disk is full. Without the space, a later write to the mapping would kill the process.
         """
         file = self._directory / name
-        shape = (self._labels, self._places.starts[-1])
         matrix = np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=shape)
         with file.open("r+b") as stream:
             os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
         return matrix
 
     def write_layer(
-        self, layer: int, statistics: dict[str, np.ndarray], features: pa.Table, top_tokens: pa.Table
+        self,
+        layer: int,
+        statistics: dict[str, np.ndarray],
+        features: pa.Table,
+        top_positions: TopPositions,
+        shown_tokens: np.ndarray,
     ) -> None:
         """Write one layer; layers come in ascending order.
 
@@ -87,34 +137,58 @@ class HotWriter:
             layer: the layer.
             statistics: `mean`, `sd` and `d`, each float64 [labels, poolings, d_sae]; NaN for features never active.
             features: its rows of the features table.
-            top_tokens: its rows of the top_tokens table.
+            top_positions: of its features.
+            shown_tokens: int32 [d_sae, SHOWN_TOKENS]: numbers of token texts, -1 = no more.
         """
         where = self._places.slice_of(layer)
         for (statistic, pooling), matrix in self._matrices.items():
             matrix[:, where] = statistics[statistic][:, POOLINGS.index(pooling)]
-        number = np.bincount(top_tokens["feature"].to_numpy(), minlength=features.num_rows).astype(np.int32)
-        features = features.append_column("top_tokens_number", pa.array(number))
-        self._features.write(_one_batch(features))
-        self._top_tokens.write(_one_batch(top_tokens.drop_columns(["layer", "feature", "rank"])))
+        for matrix, values in zip(self._top_positions, top_positions, strict=True):
+            matrix[where] = values
+        self._shown_tokens[where] = shown_tokens
+        self._features.write(_one_batch(features.drop_columns(["top_tokens"])))
+
+    def write_activations(self, layer: int, documents: Strongest, features: Strongest) -> None:
+        """Write where a layer is strongest; layers come in any order.
+
+        Args:
+            layer: the layer.
+            documents: the TOP_DOCUMENTS strongest of each feature.
+            features: the TOP_FEATURES strongest of each document.
+        """
+        for matrix, values in zip(self._top_documents, documents, strict=True):
+            matrix[self._places.slice_of(layer)] = values
+        for matrix, values in zip(self._top_features, features, strict=True):
+            matrix[self._places.layers.index(layer)] = values
 
     def label_rows(self, label_id: int) -> dict[str, np.ndarray]:
         """What was written for one label: `mean_last`, ... -> float32 [places]."""
         return {f"{statistic}_{pooling}": matrix[label_id] for (statistic, pooling), matrix in self._matrices.items()}
 
-    def finish(self, pooling: Pooling, documents: pa.Table) -> None:
-        """Write the orders by d of the run's pooling, and the documents' id, label_id and text in document order."""
-        order = self._matrix(_ORDER, np.int32)
-        layer_order = self._matrix(_LAYER_ORDER, np.int32)
-        starts = self._places.starts
+    def finish(self, pooling: Pooling, documents: pa.Table, token_texts: pa.Array) -> None:
+        """Write what is known at the end, and the orders by d of the run's pooling.
+
+        Args:
+            pooling: the run's.
+            documents: id, label_id, predicted_id, text, token_ids, token_starts, token_ends, in document order.
+            token_texts: what the numbers of shown tokens stand for.
+        """
+        every_place = self._places.starts[-1]
+        order = self._matrix(_ORDER, np.int32, self._labels, every_place)
+        layer_order = self._matrix(_LAYER_ORDER, np.int32, self._labels, every_place)
         for label_id, d in enumerate(self._matrices["d", pooling]):
             order[label_id] = by_descending(d)
-            for start, end in itertools.pairwise(starts):
+            for start, end in itertools.pairwise(self._places.starts):
                 layer_order[label_id, start:end] = start + by_descending(d[start:end])
         self._features.close()
-        self._top_tokens.close()
-        texts = _BatchFile(self._directory / _DOCUMENTS)
-        texts.write(_one_batch(documents))
-        texts.close()
+        for name, table in ((_DOCUMENTS, documents), (_TOKEN_TEXTS, pa.table({"text": token_texts}))):
+            file = _BatchFile(self._directory / name)
+            file.write(_one_batch(table))
+            file.close()
+
+
+def _top_file(of: str, column: str) -> str:
+    return f"top_{of}_{column}s.npy"
 
 
 class _BatchFile:
@@ -144,6 +218,25 @@ def by_descending(d: np.ndarray) -> np.ndarray:
     return np.argsort(np.where(np.isnan(d), np.inf, -d), kind="stable").astype(np.int32)
 
 
+class Documents(NamedTuple):
+    """Documents of a run and their tokens."""
+
+    id: pa.StringArray
+    label_id: np.ndarray
+    """int32"""
+    predicted_id: np.ndarray
+    """int32"""
+    text: pa.StringArray
+    first_token: np.ndarray
+    """int32 [documents + 1]: where the tokens of each begin in the arrays below."""
+    token_ids: np.ndarray
+    """int32"""
+    token_starts: np.ndarray
+    """int32: first character of each token in its document."""
+    token_ends: np.ndarray
+    """int32: character after the last."""
+
+
 class Hot:
     """The mapped blocks of a published run. Threads share it; nothing is ever written."""
 
@@ -155,7 +248,7 @@ class Hot:
     def statistics(self) -> dict[tuple[str, str], np.ndarray]:
         """(statistic, pooling) -> float32 [labels, places]; NaN where not defined."""
         return {
-            (statistic, pooling): np.load(self._directory / _statistic_file(statistic, pooling), mmap_mode="r")
+            (statistic, pooling): self._map(_statistic_file(statistic, pooling))
             for pooling in POOLINGS
             for statistic in STATISTICS
         }
@@ -163,56 +256,63 @@ class Hot:
     @cached_property
     def order(self) -> np.ndarray:
         """int32 [labels, places]: places by d of the run's pooling, largest first, undefined at the end."""
-        return np.load(self._directory / _ORDER, mmap_mode="r")
+        return self._map(_ORDER)
 
     @cached_property
     def layer_order(self) -> np.ndarray:
         """As `order`, within each layer."""
-        return np.load(self._directory / _LAYER_ORDER, mmap_mode="r")
+        return self._map(_LAYER_ORDER)
 
     @cached_property
     def features(self) -> dict[str, np.ndarray]:
-        """Columns of the features table that have no nulls, one entry a place.
-
-        `first_top_token` is the row of a feature's strongest position in its layer's batch of top tokens.
-        """
-        table = self._feature_table
-        columns = {
+        """Columns of the features table that have no nulls, one entry a place."""
+        table = self._open(_FEATURES).read_all()
+        return {
             field.name: table[field.name].to_numpy()
             for field in table.schema
             if pa.types.is_primitive(field.type) and not table[field.name].null_count
         }
-        number = columns["top_tokens_number"].astype(np.int64)
-        starts = self.places.starts
-        first = [np.cumsum(number[a:b]) - number[a:b] for a, b in itertools.pairwise(starts)]
-        return {**columns, "first_top_token": np.concatenate(first)}
 
     @cached_property
-    def shown_tokens(self) -> pa.ListArray:
-        """The tokens that the features table names for each place."""
-        return self._feature_table["top_tokens"].combine_chunks()
+    def shown_tokens(self) -> np.ndarray:
+        """int32 [places, SHOWN_TOKENS]: numbers of the token texts that a feature is shown with, -1 = no more."""
+        return self._map(_SHOWN_TOKENS)
 
     @cached_property
-    def _feature_table(self) -> pa.Table:
-        return self._open(_FEATURES).read_all()
-
-    def top_tokens(self, layer: int, feature: int, n: int) -> list[dict[str, Any]]:
-        """The n strongest positions of a feature, as rows of the top_tokens table without their key."""
-        at = self.places.layers.index(layer)
-        place = self.places.starts[at] + feature
-        first = int(self.features["first_top_token"][place])
-        number = min(n, int(self.features["top_tokens_number"][place]))
-        return self._top_token_batches[at].slice(first, number).to_pylist()
+    def token_texts(self) -> list[str]:
+        """The texts that those numbers stand for."""
+        return self._open(_TOKEN_TEXTS).get_batch(0)["text"].to_pylist()
 
     @cached_property
-    def _top_token_batches(self) -> list[pa.RecordBatch]:
-        reader = self._open(_TOP_TOKENS)
-        return [reader.get_batch(index) for index in range(reader.num_record_batches)]
+    def top_positions(self) -> TopPositions:
+        """The strongest positions of each feature, [places, number kept]."""
+        return TopPositions(*(self._map(_top_file("token", column)) for column in TopPositions._fields))
 
     @cached_property
-    def documents(self) -> pa.RecordBatch:
-        """id, label_id and text of every document."""
-        return self._open(_DOCUMENTS).get_batch(0)
+    def top_documents(self) -> Strongest:
+        """The strongest documents of each feature, by the run's pooling, [places, TOP_DOCUMENTS]."""
+        return Strongest(*(self._map(_top_file("document", column)) for column in Strongest._fields))
+
+    @cached_property
+    def top_features(self) -> Strongest:
+        """The strongest features of each document, [layers, documents, TOP_FEATURES]; layers as in `places`."""
+        return Strongest(*(self._map(_top_file("feature", column)) for column in Strongest._fields))
+
+    @cached_property
+    def documents(self) -> Documents:
+        """Every document with its tokens."""
+        batch = self._open(_DOCUMENTS).get_batch(0)
+        return Documents(
+            batch["id"],
+            batch["label_id"].to_numpy(),
+            batch["predicted_id"].to_numpy(),
+            batch["text"],
+            batch["token_ids"].offsets.to_numpy(),
+            *(batch[name].values.to_numpy() for name in ("token_ids", "token_starts", "token_ends")),
+        )
+
+    def _map(self, name: str) -> np.ndarray:
+        return np.load(self._directory / name, mmap_mode="r")
 
     def _open(self, name: str) -> pa.ipc.RecordBatchFileReader:
         return pa.ipc.open_file(pa.memory_map(str(self._directory / name)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -18,27 +19,54 @@ def read_manifest(directory: Path) -> RunManifest:
     """Read run.json of a published run.
 
     Raises:
-        StoreError: it cannot be read, or a newer version of tegakari wrote it.
+        StoreError: it cannot be read, or another version of tegakari wrote it.
     """
+    return _decode(directory, _read(directory))
+
+
+def _read(directory: Path) -> bytes:
     try:
-        raw = (directory / MANIFEST).read_bytes()
+        return (directory / MANIFEST).read_bytes()
+    except OSError as error:
+        raise _damaged(directory, error) from None
+
+
+def _decode(directory: Path, raw: bytes) -> RunManifest:
+    try:
         version = msgspec.json.decode(raw, type=_FormatOnly).format
-    except (OSError, msgspec.DecodeError) as error:
-        raise StoreError(f"{directory.name} has no readable {MANIFEST}: {error}", field="run") from None
-    if version > FORMAT:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _damaged(directory, error) from None
+    if version != FORMAT:
         raise StoreError(
-            f"run {directory.name} has format {version}, this program reads up to {FORMAT}",
+            f"{MANIFEST} of run {directory.name} says format {version}, this program reads {FORMAT}",
             field="run",
-            fix="upgrade tegakari",
+            fix="upgrade tegakari"
+            if version > FORMAT
+            else "delete the run and index again: classifier and SAEs are kept and need no training",
         )
     try:
         return msgspec.json.decode(raw, type=RunManifest)
-    except msgspec.DecodeError as error:
-        raise StoreError(f"{MANIFEST} of run {directory.name} is damaged: {error}", field="run") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _damaged(directory, error) from None
+
+
+def _damaged(directory: Path, error: Exception) -> StoreError:
+    return StoreError(
+        f"{MANIFEST} of run {directory.name} is missing or damaged: {error}",
+        field="run",
+        fix="restore it from a copy, or delete the run and index again",
+    )
 
 
 class _FormatOnly(msgspec.Struct):
     format: int
+
+
+def _written(manifest: RunManifest) -> bytes:
+    """Content of run.json, with its checksum."""
+    bare = msgspec.structs.replace(manifest, checksum="")
+    digest = hashlib.sha256(msgspec.json.encode(bare)).hexdigest()
+    return msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(manifest, checksum=digest)), indent=1)
 
 
 def publish(store: Path, staged: Path, manifest: RunManifest) -> RunManifest:
@@ -57,12 +85,13 @@ def publish(store: Path, staged: Path, manifest: RunManifest) -> RunManifest:
     with disk_full_is_said(store):
         runs_directory(store).mkdir(parents=True, exist_ok=True)
         complete = msgspec.structs.replace(manifest, files=checksums(staged, leave_out=MANIFEST))
-        (staged / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(complete), indent=1))
+        written = _written(complete)
+        (staged / MANIFEST).write_bytes(written)
         fsync_tree(staged)
         if target.exists():
             raise RunExistsError(f"run {manifest.run!r} exists", field="index.run", fix="choose another name")
         rename_into_place(staged, target)
-    return complete
+    return _decode(target, written)
 
 
 def delete_run(store: Path, run: str) -> None:
@@ -90,7 +119,11 @@ def damaged_files(store: Path, run: str) -> list[str]:
     directory = run_directory(store, run)
     if not directory.is_dir():
         raise NotFoundError(f"no run {run!r} in {store}", field="run", fix="`tegakari runs list` shows what is there")
-    expected = {entry.path: entry for entry in read_manifest(directory).files}
+    raw = _read(directory)
+    manifest = _decode(directory, raw)
+    if raw != _written(manifest):  # then its list of files says nothing either
+        return [f"{MANIFEST}: content differs from its checksum"]
+    expected = {entry.path: entry for entry in manifest.files}
     present = {file.relative_to(directory).as_posix() for file in directory.rglob("*") if file.is_file()} - {MANIFEST}
     problems = [f"{path}: missing" for path in sorted(expected.keys() - present)]
     problems += [f"{path}: not part of the run" for path in sorted(present - expected.keys())]

@@ -20,11 +20,13 @@ from tegakari.schemas.api import (
     LayerSpecificity,
     Page,
     RunSummary,
+    TopDocument,
 )
 from tegakari.schemas.config import POOLINGS, Pooling
 from tegakari.schemas.errors import NotFoundError, TegakariError
-from tegakari.store.answers import Ranking, feature_labels, label_features, tokens_in_context
+from tegakari.store.answers import Ranking, feature_documents, feature_labels, label_features, tokens_in_context
 from tegakari.store.cursor import CursorError, read_cursor, write_cursor
+from tegakari.store.hot import TOP_DOCUMENTS
 from tegakari.store.reader import Run
 
 T = TypeVar("T")
@@ -135,14 +137,8 @@ def feature(
         tokens = min(SHOWN_POSITIONS, run.manifest.top_tokens)
     if not 0 <= tokens <= run.manifest.top_tokens:
         raise QueryError(f"{tokens} is not from 0 to {run.manifest.top_tokens}", field="tokens", fix="ask for fewer")
-    where = run.hot.places.slice_of(layer)
-    if not 0 <= index < where.stop - where.start:
-        raise NotFoundError(
-            f"layer {layer} has features 0 to {where.stop - where.start - 1}, not {index}",
-            field="feature",
-            fix="choose one of those",
-        )
-    columns = {name: values[where.start + index].item() for name, values in run.hot.features.items()}
+    place = place_of(run, layer, index)
+    columns = {name: values[place].item() for name, values in run.hot.features.items()}
     return FeatureDetail(
         layer=layer,
         feature=index,
@@ -152,9 +148,22 @@ def feature(
         max_activation=columns["max_activation"],
         pooling=chosen,
         variety=columns[f"variety_{chosen}"],
-        labels=feature_labels(run, where.start + index, chosen),
-        tokens=tokens_in_context(run, layer, index, tokens),
+        labels=feature_labels(run, place, chosen),
+        tokens=tokens_in_context(run, place, tokens),
     )
+
+
+def top_documents(run: Run, layer: int, index: int, *, limit: int = 20) -> list[TopDocument]:
+    """Documents in which a feature is strongest, by the run's pooling; ties by document.
+
+    Raises:
+        NotFoundError: no such layer or feature.
+        QueryError: not from 1 to TOP_DOCUMENTS; all are in the activation files.
+    """
+    check_layer(run, layer)
+    if not 1 <= limit <= TOP_DOCUMENTS:
+        raise QueryError(f"{limit} is not from 1 to {TOP_DOCUMENTS}", field="limit", fix="ask for fewer")
+    return feature_documents(run, place_of(run, layer, index), limit)
 
 
 _SPECIFICITY = """
@@ -225,6 +234,22 @@ def check_layer(run: Run, layer: int) -> None:
     if layer not in run.manifest.saes.layers:
         there = ", ".join(map(str, run.manifest.saes.layers))
         raise NotFoundError(f"run {run.name!r} has no layer {layer}", field="layer", fix=f"indexed layers: {there}")
+
+
+def place_of(run: Run, layer: int, feature: int) -> int:
+    """Number of a feature among those of all layers.
+
+    Raises:
+        NotFoundError: the layer, which the run has, has no such feature.
+    """
+    where = run.hot.places.slice_of(layer)
+    if not 0 <= feature < where.stop - where.start:
+        raise NotFoundError(
+            f"layer {layer} has features 0 to {where.stop - where.start - 1}, not {feature}",
+            field="feature",
+            fix="choose one of those",
+        )
+    return where.start + feature
 
 
 def check_place(run: Run, place: int | None) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from tegakari.schemas.tables import ACTIVATIONS, TABLES, Table
+from tegakari.schemas.tables import TABLES, Table
+from tegakari.store.activations import Activations, write_activations
 from tegakari.store.layout import DATABASE, layer_file
 
 _SQL_TYPES = {
@@ -25,6 +25,10 @@ _SQL_TYPES = {
 
 READABLE_SINCE = "v1.2.0"
 """Oldest DuckDB that opens the file."""
+
+
+ROW_GROUP = 2**17
+"""Rows of a row group of the activation files: what the question for one feature has to read."""
 
 
 class RunWriter:
@@ -55,22 +59,9 @@ class RunWriter:
         self._connection.execute(f"INSERT INTO {table.name} SELECT * FROM incoming")
         self._connection.unregister("incoming")
 
-    def write_activations(self, layer: int, rows: pa.Table) -> None:
-        """Write one layer's activations, already sorted by (feature, document)."""
+    def write_activations(self, layer: int, activations: Activations) -> None:
+        """Write one layer's activations, as `activations.ordered` gives them."""
         file = layer_file(self.directory, layer)
         file.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(
-            rows.cast(ACTIVATIONS.schema),
-            file,
-            compression="zstd",
-            compression_level=1,
-            use_dictionary=False,
-            # Sorted integers are small differences, and floats compress byte by byte: a third of the default's size.
-            column_encoding={
-                "feature": "DELTA_BINARY_PACKED",
-                "document": "DELTA_BINARY_PACKED",
-                "activation": "BYTE_STREAM_SPLIT",
-            },
-            write_page_checksum=True,
-        )
-        self.activations += rows.num_rows
+        write_activations(file, [activations], row_group=ROW_GROUP)
+        self.activations += len(activations.feature)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 
+import duckdb
 import numpy as np
 import pytest
 
 from tegakari.schemas.config import POOLINGS
+from tegakari.schemas.errors import NotFoundError
 from tegakari.store import Store, queries
 from tegakari.store.cursor import CursorError
+from tegakari.store.layout import layer_file
+from tegakari.store.queries import QueryError
 from tegakari.store.reader import Run
 from tests.factories import LABELS, make_run, random_case
 
@@ -110,6 +114,52 @@ def test_top_tokens_in_context_are_those_of_the_tables(run: Run):
                 assert (found.before, found.after) == (text[max(0, start - 40) : start], text[end : end + 40])
                 shown += 1
     assert shown > 500
+
+
+ACTIVATIONS_OF = "SELECT feature, document, activation FROM read_parquet('{file}')"
+
+
+def test_strongest_documents_and_features_are_those_of_the_activation_files(run: Run):
+    seen = 0
+    for at, layer in enumerate(run.manifest.saes.layers):
+        rows = duckdb.sql(ACTIVATIONS_OF.format(file=layer_file(run.directory, layer))).fetchall()
+        for feature in range(run.manifest.saes.widths[at]):
+            mine = sorted((-value, document) for f, document, value in rows if f == feature)
+            found = queries.top_documents(run, layer, feature, limit=15)
+            ids = [run.hot.documents.id[document].as_py() for _, document in mine[:15]]
+            assert [row.document for row in found] == ids
+            assert [row.activation for row in found] == [-value for value, _ in mine[:15]]
+            assert [row.rank for row in found] == list(range(1, len(found) + 1))
+            seen += len(found)
+        for document in range(run.manifest.corpus.documents):
+            mine = sorted((-value, f) for f, d, value in rows if d == document)[:20]
+            member, activation = (column[at, document] for column in run.hot.top_features)
+            assert [f for f in member.tolist() if f >= 0] == [f for _, f in mine]
+            assert activation[: len(mine)].tolist() == [-value for value, _ in mine]
+    assert seen > 200
+
+
+def test_a_document_of_a_feature_says_what_the_tables_say(run: Run):
+    sql = (
+        "SELECT id AS document, l.label, p.label AS predicted, text FROM documents JOIN labels l USING (label_id) "
+        "JOIN labels p ON p.label_id = predicted_id"
+    )
+    expected = {row["document"]: row for row in run.rows(sql)}
+    for row in queries.top_documents(run, 0, 0):
+        said = {name: getattr(row, name) for name in ("document", "label", "predicted", "text")}
+        assert said == expected[row.document] | {"text": expected[row.document]["text"][:80]}
+
+
+@pytest.mark.parametrize(("layer", "feature", "limit"), [(9, 0, 5), (0, 40, 5), (0, -1, 5)])
+def test_documents_of_no_feature_are_refused(run: Run, layer: int, feature: int, limit: int):
+    with pytest.raises(NotFoundError):
+        queries.top_documents(run, layer, feature, limit=limit)
+
+
+@pytest.mark.parametrize("limit", [0, 51])
+def test_more_documents_than_are_kept_are_refused(run: Run, limit: int):
+    with pytest.raises(QueryError, match="is not from 1 to 50"):
+        queries.top_documents(run, 0, 0, limit=limit)
 
 
 def test_carriers_of_each_label_are_counted(run: Run):
