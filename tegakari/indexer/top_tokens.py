@@ -28,10 +28,22 @@ def no_candidates() -> Candidates:
 
 def strongest(candidates: Candidates, n: int) -> Candidates:
     """The n strongest of each feature, by (feature, activation descending, document, position)."""
-    order = np.lexsort((candidates.position, candidates.document, -candidates.activation, candidates.feature))
+    # Positive floats are ordered as their bits are, so that feature and activation sort as one integer.
+    falling = 0x7FFF_FFFF - candidates.activation.view(np.int32).astype(np.int64)
+    keys = candidates.feature.astype(np.int64) << 31 | falling
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    tied = np.flatnonzero(_equal_to_a_neighbour(keys))
+    rows = order[tied]
+    order[tied] = rows[np.lexsort((candidates.position[rows], candidates.document[rows], keys[tied]))]
     ordered = Candidates(*(array[order] for array in candidates))
     keep = ranks(ordered.feature) < n
     return Candidates(*(array[keep] for array in ordered))
+
+
+def _equal_to_a_neighbour(ascending: np.ndarray) -> np.ndarray:
+    same = ascending[1:] == ascending[:-1]
+    return np.r_[same, False] | np.r_[False, same] if len(ascending) else same
 
 
 def ranks(feature: np.ndarray) -> np.ndarray:
