@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import multiprocessing
 import shutil
 import time
 from collections.abc import Sequence
@@ -70,7 +71,7 @@ def make_study_run(store: Path, name: str, seed: int, size: Size, *, with_vector
     documents = _documents(seed, size)
     shards = plan_shards(documents, 128, fingerprint)
     missing = [shard for shard in shards if not finished(work / "shards", shard.key)]
-    with ProcessPoolExecutor(2) as pool:
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         list(pool.map(_write_shard, missing, [work] * len(missing), [seed] * len(missing), [size] * len(missing)))
     generated = time.perf_counter()
     partials = [open_partial(work / "shards", shard.key) for shard in shards]
@@ -169,7 +170,9 @@ def _layer(shard: Shard, layer: int, seed: int, size: Size) -> LayerPartial:
     shape_rng = np.random.default_rng([seed, 3, layer])
     density = shape_rng.lognormal(0, 1.5, size.d_sae)
     density[shape_rng.random(size.d_sae) < 0.05] = 0
-    density = np.minimum(density * size.active / density.sum(), 0.9).astype(np.float32)
+    for _ in range(4):  # what is cut off at 0.9 goes to the others
+        density = np.minimum(density * size.active / density.sum(), 0.9)
+    density = density.astype(np.float32)
     owner = shape_rng.integers(0, size.labels * 16, size.d_sae)  # one feature in sixteen has a label of its own
     density = np.where(owner == shard.label_id, np.maximum(density, 0.6), density)
     rng = np.random.default_rng([seed, 4, layer, shard.documents[0].number])
