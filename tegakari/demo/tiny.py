@@ -181,7 +181,7 @@ def _save(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     """Model and tokenizer in one directory that is whole or absent."""
     staged = path.with_name(f".{path.name}.staged")
     shutil.rmtree(staged, ignore_errors=True)
-    with disk_full_is_said(path):
+    with disk_full_is_said(path, field="directory"):
         model.save_pretrained(staged)
         tokenizer.save_pretrained(staged)
         fsync_tree(staged)

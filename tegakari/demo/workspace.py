@@ -83,7 +83,7 @@ def make_demo(
         DiskFullError: no space; what is finished is kept.
     """
     recipe = DemoRecipe(seed, sizes or DemoSizes())
-    with disk_full_is_said(directory):
+    with disk_full_is_said(directory, field="directory"):
         _claim(directory, recipe)
         posts = directory / "posts.jsonl"
         if not posts.exists():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -29,7 +28,7 @@ from tegakari.schemas.corpus import CorpusManifest, Drop
 from tegakari.schemas.errors import CorpusError, ModelError, RunExistsError, StoreError
 from tegakari.schemas.run import RunManifest, Scores
 from tegakari.store import vectors
-from tegakari.store.files import disk_full_is_said, write_whole
+from tegakari.store.files import disk_full_is_said, sole_process, write_whole
 from tegakari.store.layout import run_directory, work_directory
 from tegakari.store.publish import publish
 from tegakari.store.publish import read_manifest as read_run_manifest
@@ -134,15 +133,11 @@ def _same_or_refuse(published: Path, recipe: str) -> RunManifest:
 
 @contextmanager
 def _sole_worker(work: Path) -> Iterator[None]:
-    """Hold the run's lock; the system drops it when the process dies, however it dies."""
     work.mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(
-                f"another process is indexing run {work.name!r}", field="index.run", fix="wait for it, or stop it"
-            ) from None
+    busy = StoreError(
+        f"another process is indexing run {work.name!r}", field="index.run", fix="wait for it, or stop it"
+    )
+    with sole_process(work / "lock", busy):
         yield
 
 

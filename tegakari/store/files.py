@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tegakari.schemas.errors import DiskFullError
+from tegakari.schemas.errors import DiskFullError, TegakariError
 from tegakari.schemas.run import FileEntry
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
-def disk_full_is_said(directory: Path) -> Iterator[None]:
+def disk_full_is_said(
+    directory: Path,
+    *,
+    field: str = "index.store",
+    fix: str = "make space and run the same command again; finished work is kept",
+) -> Iterator[None]:
     """Turn every library's way of saying that the disk is full into one error.
+
+    Args:
+        directory: where the block writes.
+        field: the key or option that names it.
+        fix: what to do.
 
     Raises:
         DiskFullError: the block ran out of space below `directory`.
@@ -33,9 +44,28 @@ def disk_full_is_said(directory: Path) -> Iterator[None]:
             raise
         raise DiskFullError(
             f"no space left on the disk of {directory}",
-            field="index.store",
-            fix="make space and run the same command again; finished work is kept",
+            field=field,
+            fix=fix,
         ) from error
+
+
+@contextmanager
+def sole_process(path: Path, busy: TegakariError) -> Iterator[None]:
+    """Hold a lock for the block; the system drops it when the process dies, however it dies.
+
+    Args:
+        path: an existing directory, or a file, which is made where it is not there.
+        busy: raised where another process holds the lock.
+    """
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise busy from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def fsync_tree(directory: Path) -> None:

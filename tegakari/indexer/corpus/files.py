@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tegakari.schemas.corpus import DOCUMENTS_FILE, MANIFEST_FILE, CorpusManifest, Document
-from tegakari.schemas.errors import CorpusError, DiskFullError
-from tegakari.store.files import disk_full_is_said, rename_into_place
+from tegakari.schemas.errors import CorpusError
+from tegakari.store.files import disk_full_is_said, rename_into_place, sole_process
 
 NEW_DOCUMENTS_FILE = f".{DOCUMENTS_FILE}.new"
 NEW_MANIFEST_FILE = f".{MANIFEST_FILE}.new"
@@ -76,7 +75,10 @@ def write_corpus(directory: Path, documents: Sequence[Document], manifest: Corpu
     new_documents, new_manifest = directory / NEW_DOCUMENTS_FILE, directory / NEW_MANIFEST_FILE
     with _failures_are_said(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        with _sole_writer(directory):
+        busy = CorpusError(
+            f"another import is writing to {directory}", field=_FIELD, fix="wait for it, or choose another directory"
+        )
+        with sole_process(directory, busy):
             _settle(directory)
             try:
                 with _flushed(new_documents) as stream:
@@ -109,34 +111,14 @@ def _flushed(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _failures_are_said(directory: Path) -> Iterator[None]:
+    fix = "make space and import again; a corpus that was there is untouched"
     try:
-        with disk_full_is_said(directory):
+        with disk_full_is_said(directory, field=_FIELD, fix=fix):
             yield
-    except DiskFullError as error:
-        raise DiskFullError(
-            error.message, field=_FIELD, fix="make space and import again; a corpus that was there is untouched"
-        ) from None
     except OSError as error:
         raise CorpusError(
             f"cannot write to {directory}: {error.strerror or error}", field=_FIELD, fix="choose another directory"
         ) from None
-
-
-@contextmanager
-def _sole_writer(directory: Path) -> Iterator[None]:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CorpusError(
-                f"another import is writing to {directory}",
-                field=_FIELD,
-                fix="wait for it, or choose another directory",
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _settle(directory: Path) -> None:

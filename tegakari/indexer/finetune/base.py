@@ -45,7 +45,7 @@ def find_base(base: str) -> Path:
 
 def _downloaded(base: str) -> Path:
     try:
-        with disk_full_is_said(Path(constants.HF_HUB_CACHE)):
+        with disk_full_is_said(Path(constants.HF_HUB_CACHE), field=_FIELD):
             # Only what stands in the repository's root: below it lie exports for other programs.
             files = ["*.json", "*.safetensors", "*.model", "*.txt"]
             return Path(snapshot_download(base, allow_patterns=files, ignore_patterns=["*/*", "consolidated*"]))

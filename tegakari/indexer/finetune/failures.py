@@ -12,6 +12,9 @@ from tegakari.store.files import disk_full_is_said
 _TORCH_CANNOT_WRITE = ("PytorchStreamWriter failed", "unexpected pos")
 """torch.save drops the system's reason; a full disk is the only one that comes up in the middle of a file."""
 
+_FIELD = "classifier.path"
+_MAKE_SPACE = "make space and run the same command again: it goes on from its last checkpoint"
+
 _NO_MEMORY = ("out of memory", "DefaultCPUAllocator")
 
 
@@ -24,14 +27,12 @@ def failures_are_said(target: Path) -> Iterator[None]:
         ModelError: the model does not fit into memory.
     """
     try:
-        with disk_full_is_said(target):
+        with disk_full_is_said(target, field=_FIELD, fix=_MAKE_SPACE):
             yield
-    except DiskFullError as error:
-        raise _disk_full(error.message) from None
     except (RuntimeError, MemoryError) as error:
         said = str(error)
         if any(words in said for words in _TORCH_CANNOT_WRITE):
-            raise _disk_full(f"no space left on the disk of {target}") from None
+            raise DiskFullError(f"no space left on the disk of {target}", field=_FIELD, fix=_MAKE_SPACE) from None
         if isinstance(error, MemoryError) or any(words in said for words in _NO_MEMORY):
             raise ModelError(
                 f"training does not fit into memory: {said.partition(chr(10))[0]}",
@@ -40,11 +41,3 @@ def failures_are_said(target: Path) -> Iterator[None]:
                 "or lower batch_size or max_length and start over",
             ) from None
         raise
-
-
-def _disk_full(message: str) -> DiskFullError:
-    return DiskFullError(
-        message,
-        field="classifier.path",
-        fix="make space and run the same command again: it goes on from its last checkpoint",
-    )

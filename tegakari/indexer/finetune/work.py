@@ -9,7 +9,6 @@ classifier.work/
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ import msgspec
 
 from tegakari.schemas.classifier import ClassifierReport, FinetuneRecipe
 from tegakari.schemas.errors import ModelError
-from tegakari.store.files import fsync_tree, write_whole
+from tegakari.store.files import fsync_tree, sole_process, write_whole
 
 REPORT_FILE = "report.json"
 _RECIPE_FILE = "recipe.json"
@@ -67,7 +66,7 @@ def finished_report(target: Path, recipe: FinetuneRecipe) -> ClassifierReport | 
 
 @contextmanager
 def sole_trainer(work: Path) -> Iterator[None]:
-    """Hold the lock of a training; the system drops it when the process dies, however it dies.
+    """Hold the lock of a training.
 
     Raises:
         ModelError: another process trains this classifier.
@@ -78,13 +77,8 @@ def sole_trainer(work: Path) -> Iterator[None]:
         raise ModelError(
             f"cannot make {work}: {error.strerror}", field=_FIELD, fix="choose another directory"
         ) from None
-    with (work / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ModelError(
-                f"another process is training in {work}", field=_FIELD, fix="wait for it, or stop it"
-            ) from None
+    busy = ModelError(f"another process is training in {work}", field=_FIELD, fix="wait for it, or stop it")
+    with sole_process(work / "lock", busy):
         yield
 
 

@@ -72,7 +72,7 @@ def train_saes(config: Config, *, device: str = "auto", progress: Progress | Non
         return report
     data = _data(config, classifier)
     work = target.with_name(f"{target.name}.work")
-    with disk_full_is_said(target), lack_of_memory_is_said(), sole_trainer(work):
+    with disk_full_is_said(target, field="saes.path"), lack_of_memory_is_said(), sole_trainer(work):
         staged = work / "staged"
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir()

@@ -9,7 +9,6 @@ saes.work/
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from torch import Tensor
 from tegakari.indexer.sae.trainable import TrainableSae
 from tegakari.schemas.errors import SaeError
 from tegakari.schemas.saes import SaesRecipe, SaesReport
-from tegakari.store.files import fsync_tree, rename_into_place, write_whole
+from tegakari.store.files import fsync_tree, rename_into_place, sole_process, write_whole
 
 REPORT_FILE = "training.json"
 _PLAN_FILE = "plan.json"
@@ -76,7 +75,7 @@ def finished_report(target: Path, recipe: SaesRecipe) -> SaesReport | None:
 
 @contextmanager
 def sole_trainer(work: Path) -> Iterator[None]:
-    """Hold the lock of a training; the system drops it when the process dies, however it dies.
+    """Hold the lock of a training.
 
     Raises:
         SaeError: another process trains these SAEs, or the directory cannot be made.
@@ -85,13 +84,8 @@ def sole_trainer(work: Path) -> Iterator[None]:
         work.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         raise SaeError(f"cannot make {work}: {error.strerror}", field=_FIELD, fix="choose another directory") from None
-    with (work / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SaeError(
-                f"another process is training in {work}", field=_FIELD, fix="wait for it, or stop it"
-            ) from None
+    busy = SaeError(f"another process is training in {work}", field=_FIELD, fix="wait for it, or stop it")
+    with sole_process(work / "lock", busy):
         yield
 
 
