@@ -238,69 +238,49 @@ class Documents(NamedTuple):
 
 
 class Hot:
-    """The mapped blocks of a published run. Threads share it; nothing is ever written."""
+    """The mapped blocks of a published run. Threads share it; nothing is ever written.
+
+    Everything is opened at once, so that blocks of two runs never mix.
+    """
 
     def __init__(self, run: Path, places: Places) -> None:
+        """Map the blocks.
+
+        Raises:
+            OSError, ValueError, pyarrow.ArrowException: a file is missing or its header is damaged.
+        """
         self._directory = run / HOT
         self.places = places
-
-    @cached_property
-    def statistics(self) -> dict[tuple[str, str], np.ndarray]:
-        """(statistic, pooling) -> float32 [labels, places]; NaN where not defined."""
-        return {
+        self.statistics = {
             (statistic, pooling): self._map(_statistic_file(statistic, pooling))
             for pooling in POOLINGS
             for statistic in STATISTICS
         }
-
-    @cached_property
-    def order(self) -> np.ndarray:
+        """(statistic, pooling) -> float32 [labels, places]; NaN where not defined."""
+        self.order = self._map(_ORDER)
         """int32 [labels, places]: places by d of the run's pooling, largest first, undefined at the end."""
-        return self._map(_ORDER)
-
-    @cached_property
-    def layer_order(self) -> np.ndarray:
+        self.layer_order = self._map(_LAYER_ORDER)
         """As `order`, within each layer."""
-        return self._map(_LAYER_ORDER)
-
-    @cached_property
-    def features(self) -> dict[str, np.ndarray]:
-        """Columns of the features table that have no nulls, one entry a place."""
-        table = self._open(_FEATURES).read_all()
-        return {
-            field.name: table[field.name].to_numpy()
-            for field in table.schema
-            if pa.types.is_primitive(field.type) and not table[field.name].null_count
-        }
-
-    @cached_property
-    def shown_tokens(self) -> np.ndarray:
+        self.shown_tokens = self._map(_SHOWN_TOKENS)
         """int32 [places, SHOWN_TOKENS]: numbers of the token texts that a feature is shown with, -1 = no more."""
-        return self._map(_SHOWN_TOKENS)
-
-    @cached_property
-    def token_texts(self) -> list[str]:
-        """The texts that those numbers stand for."""
-        return self._open(_TOKEN_TEXTS).get_batch(0)["text"].to_pylist()
-
-    @cached_property
-    def top_positions(self) -> TopPositions:
+        self.top_positions = TopPositions(*(self._map(_top_file("token", name)) for name in TopPositions._fields))
         """The strongest positions of each feature, [places, number kept]."""
-        return TopPositions(*(self._map(_top_file("token", column)) for column in TopPositions._fields))
-
-    @cached_property
-    def top_documents(self) -> Strongest:
+        self.top_documents = Strongest(*(self._map(_top_file("document", name)) for name in Strongest._fields))
         """The strongest documents of each feature, by the run's pooling, [places, TOP_DOCUMENTS]."""
-        return Strongest(*(self._map(_top_file("document", column)) for column in Strongest._fields))
-
-    @cached_property
-    def top_features(self) -> Strongest:
+        self.top_features = Strongest(*(self._map(_top_file("feature", name)) for name in Strongest._fields))
         """The strongest features of each document, [layers, documents, TOP_FEATURES]; layers as in `places`."""
-        return Strongest(*(self._map(_top_file("feature", column)) for column in Strongest._fields))
+        self.documents = self._documents()
+        self._features = self._open(_FEATURES)
+        self._token_texts = self._open(_TOKEN_TEXTS)
 
-    @cached_property
-    def documents(self) -> Documents:
-        """Every document with its tokens."""
+    def _map(self, name: str) -> np.ndarray:
+        # As a plain array: every slice of a memmap costs microseconds more.
+        return np.asarray(np.load(self._directory / name, mmap_mode="r"))
+
+    def _open(self, name: str) -> pa.ipc.RecordBatchFileReader:
+        return pa.ipc.open_file(pa.memory_map(str(self._directory / name)))
+
+    def _documents(self) -> Documents:
         batch = self._open(_DOCUMENTS).get_batch(0)
         return Documents(
             batch["id"],
@@ -311,8 +291,17 @@ class Hot:
             *(batch[name].values.to_numpy() for name in ("token_ids", "token_starts", "token_ends")),
         )
 
-    def _map(self, name: str) -> np.ndarray:
-        return np.load(self._directory / name, mmap_mode="r")
+    @cached_property
+    def features(self) -> dict[str, np.ndarray]:
+        """Columns of the features table that have no nulls, one entry a place."""
+        table = self._features.read_all()
+        return {
+            field.name: table[field.name].to_numpy()
+            for field in table.schema
+            if pa.types.is_primitive(field.type) and not table[field.name].null_count
+        }
 
-    def _open(self, name: str) -> pa.ipc.RecordBatchFileReader:
-        return pa.ipc.open_file(pa.memory_map(str(self._directory / name)))
+    @cached_property
+    def token_texts(self) -> list[str]:
+        """The texts that the numbers of shown tokens stand for."""
+        return self._token_texts.get_batch(0)["text"].to_pylist()

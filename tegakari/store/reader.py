@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,21 @@ log = structlog.get_logger()
 
 
 class Run:
-    """A published run. Safe to share between threads; a run that is deleted meanwhile stays readable here."""
+    """A published run. Safe to share between threads.
+
+    Files are opened when they are first asked for. Once open they stay readable, even when the run is deleted; a run
+    that is deleted or replaced before that is answered with NotFoundError, never with files of another run.
+    """
 
     def __init__(self, directory: Path) -> None:
+        """Read run.json.
+
+        Raises:
+            FileNotFoundError: there is no run.
+            StoreError: it is damaged or of another format.
+        """
         self.directory = directory
-        self.manifest: RunManifest = read_manifest(directory)
+        self.identity, self.manifest = _settled_manifest(directory)
         self._per_thread = threading.local()
         self._opening = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
@@ -34,13 +46,48 @@ class Run:
     def name(self) -> str:
         return self.manifest.run
 
+    @contextmanager
+    def _files_are_this_runs(self) -> Iterator[None]:
+        """Around opening files: what was opened belongs to this run, if its run.json is in place afterwards.
+
+        Raises:
+            NotFoundError: the run was deleted or replaced.
+            StoreError: a file is damaged.
+        """
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            if not _is_damage(error):
+                raise
+            failure = error
+        try:
+            there = _identity(self.directory) == self.identity
+        except FileNotFoundError:
+            there = False
+        if not there:
+            raise NotFoundError(
+                f"run {self.name!r} was deleted or replaced meanwhile", field="run", fix="ask again"
+            ) from failure
+        if failure is not None:
+            raise self._unreadable(failure) from failure
+
+    def _unreadable(self, error: Exception) -> StoreError:
+        return StoreError(
+            f"run {self.name!r} could not be read: {error}",
+            field="run",
+            fix=f"`tegakari runs verify {self.name}` names the damaged file",
+        )
+
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         """The calling thread's cursor on the one connection of the process."""
         cursor = getattr(self._per_thread, "cursor", None)
         if cursor is None:
             with self._opening:
                 if self._connection is None:
-                    self._connection = _attach(self.directory / DATABASE)
+                    with self._files_are_this_runs():
+                        opened = _attach(self.directory / DATABASE)
+                    self._connection = opened
             cursor = self._connection.cursor()
             cursor.execute("USE run")
             self._per_thread.cursor = cursor
@@ -48,14 +95,13 @@ class Run:
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
         """Run one of the store's own queries with bound parameters, on a cursor of the calling thread."""
+        cursor = self._cursor()
         try:
-            return self._cursor().sql(sql, params=parameters or {}).to_arrow_table()
-        except (duckdb.IOException, duckdb.SerializationException) as error:
-            raise StoreError(
-                f"run {self.name!r} could not be read: {error}",
-                field="run",
-                fix=f"`tegakari runs verify {self.name}` names the damaged file",
-            ) from None
+            return cursor.sql(sql, params=parameters or {}).to_arrow_table()
+        except Exception as error:
+            if not _is_damage(error):
+                raise
+            raise self._unreadable(error) from error
 
     def rows(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """As `query`, as Python rows."""
@@ -63,8 +109,9 @@ class Run:
 
     @cached_property
     def hot(self) -> Hot:
-        """The mapped blocks."""
-        return Hot(self.directory, Places(self.manifest.saes.layers, self.manifest.saes.widths))
+        """The mapped blocks, all opened at once."""
+        with self._files_are_this_runs():
+            return Hot(self.directory, Places(self.manifest.saes.layers, self.manifest.saes.widths))
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -94,6 +141,48 @@ class Run:
             ) from None
 
 
+def _identity(directory: Path) -> tuple[int, int, int]:
+    """What tells a published run from another that has its name.
+
+    The inode alone is not enough: file systems give the number of a deleted file to the next one.
+
+    Raises:
+        FileNotFoundError: there is no run.
+    """
+    seen = (directory / MANIFEST).stat()
+    return seen.st_ino, seen.st_mtime_ns, seen.st_size
+
+
+def _settled_manifest(directory: Path) -> tuple[tuple[int, int, int], RunManifest]:
+    """Identity and run.json of one and the same run."""
+    while True:
+        identity = _identity(directory)
+        try:
+            manifest = read_manifest(directory)
+        except StoreError:
+            if _identity(directory) == identity:
+                raise
+            continue  # deleted or replaced while it was read
+        if _identity(directory) == identity:
+            return identity, manifest
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether DuckDB, NumPy or Arrow say that a file is missing or not as it was written."""
+    if isinstance(error, duckdb.Error):
+        # A block whose checksum is wrong is a plain Error; wrong SQL is one of its other subclasses.
+        return type(error) is duckdb.Error or isinstance(error, _DAMAGED_DATABASE)
+    return isinstance(error, (OSError, ValueError, pa.ArrowException))
+
+
+_DAMAGED_DATABASE = (
+    duckdb.IOException,
+    duckdb.SerializationException,
+    duckdb.InternalException,
+    duckdb.FatalException,
+)
+
+
 def _attach(file: Path) -> duckdb.DuckDBPyConnection:
     """Open a database file in an instance of its own.
 
@@ -111,7 +200,7 @@ class Store:
 
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory)
-        self._open: dict[str, tuple[tuple[int, int, int], Run]] = {}
+        self._open: dict[str, Run] = {}
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
@@ -142,16 +231,14 @@ class Store:
         """
         directory = run_directory(self.directory, name)
         try:
-            seen = (directory / MANIFEST).stat()
+            identity = _identity(directory)
+            with self._lock:
+                known = self._open.get(name)
+                if known is None or known.identity != identity:  # never seen, or deleted and published anew
+                    known = self._open[name] = Run(directory)
+                return known
         except FileNotFoundError:
             with self._lock:
                 self._open.pop(name, None)  # deleted: its files need not stay open for us
             there = ", ".join(self.names()) or "none"
             raise NotFoundError(f"no run {name!r}", field="run", fix=f"published runs: {there}") from None
-        # The inode alone is not enough: file systems give the number of a deleted file to the next one.
-        identity = seen.st_ino, seen.st_mtime_ns, seen.st_size
-        with self._lock:
-            known = self._open.get(name)
-            if known is None or known[0] != identity:  # never seen, or deleted and published anew
-                known = self._open[name] = (identity, Run(directory))
-            return known[1]

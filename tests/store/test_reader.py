@@ -1,0 +1,121 @@
+"""Readers beside writers: runs that are deleted, replaced or damaged while someone reads."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tegakari.schemas.errors import NotFoundError, StoreError
+from tegakari.store import Store, queries
+from tegakari.store.layout import layer_file
+from tegakari.store.publish import delete_run
+from tests.factories import LABELS, make_run
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    make_run(tmp_path, "drawn")
+    return tmp_path
+
+
+QUESTIONS = {
+    "sql": queries.labels,
+    "blocks": lambda run: queries.top_documents(run, 0, 0),
+    "both": lambda run: queries.features_of_label(run, LABELS[0]),
+    "feature": lambda run: queries.feature(run, 0, 0),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_run_deleted_before_its_first_question_is_not_found(store: Path, question: str):
+    run = Store(store).run("drawn")
+    delete_run(store, "drawn")
+    with pytest.raises(NotFoundError, match="deleted or replaced"):
+        QUESTIONS[question](run)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_run_replaced_before_its_first_question_is_not_mixed_with_the_new_one(store: Path, question: str):
+    readers = Store(store)
+    run = readers.run("drawn")
+    delete_run(store, "drawn")
+    make_run(store, "drawn", seed=1, labels=[f"new {label}" for label in LABELS])
+    with pytest.raises(NotFoundError, match="ask again"):
+        QUESTIONS[question](run)
+    assert queries.labels(readers.run("drawn"))[0].label == f"new {LABELS[0]}"
+
+
+def test_a_run_that_was_read_stays_readable_after_it_is_gone(store: Path):
+    run = Store(store).run("drawn")
+    before = [ask(run) for ask in QUESTIONS.values()]
+    delete_run(store, "drawn")
+    assert [ask(run) for ask in QUESTIONS.values()] == before
+
+
+def test_a_missing_or_cut_file_is_an_error_that_names_the_way_out(store: Path):
+    hot = store / "runs" / "drawn" / "hot"
+    for victim in sorted(hot.iterdir()):
+        copy = victim.read_bytes()
+        for damaged in (None, copy[: len(copy) // 2]):
+            victim.unlink(missing_ok=True)
+            if damaged is not None:
+                victim.write_bytes(damaged)
+            with pytest.raises(StoreError, match="could not be read") as caught:
+                queries.features_of_label(Store(store).run("drawn"), LABELS[0])
+            assert caught.value.fix
+            assert "runs verify" in caught.value.fix
+        victim.write_bytes(copy)
+
+
+EVERYTHING = (
+    "FROM labels",
+    "FROM documents",
+    "FROM confusion",
+    "FROM layers",
+    "FROM features",
+    "FROM feature_labels",
+    "FROM top_tokens",
+    "FROM specificity",
+)
+
+
+def read_all(store: Path) -> list[object]:
+    run = Store(store).run("drawn")
+    return [run.rows(sql) for sql in EVERYTHING]
+
+
+def test_a_damaged_database_is_never_answered_from_in_silence(store: Path):
+    """DuckDB keeps a checksum of each block: a flipped bit is an error, or it is where nothing is stored."""
+    database = store / "runs" / "drawn" / "index.duckdb"
+    whole, content = read_all(store), database.read_bytes()
+    generator = random.Random(0)
+    refused = 0
+    for _ in range(60):
+        at = generator.randrange(len(content))
+        database.write_bytes(content[:at] + bytes([content[at] ^ (1 << generator.randrange(8))]) + content[at + 1 :])
+        try:
+            assert read_all(store) == whole
+        except StoreError:
+            refused += 1
+    assert refused > 20
+
+
+def test_damaged_activations_are_an_error_where_checksums_are_checked(store: Path):
+    """Pages carry checksums; the footer, which has none, is left to `runs verify`."""
+    file = layer_file(store / "runs" / "drawn", 0)
+    content, whole = file.read_bytes(), pq.read_table(file, partitioning=None)
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    refused = 0
+    for at in range(4, footer, 5):
+        file.write_bytes(content[:at] + bytes([content[at] ^ (1 << at % 8)]) + content[at + 1 :])
+        try:
+            found = pq.read_table(file, partitioning=None, page_checksum_verification=True)
+        except (OSError, pa.ArrowException):
+            refused += 1
+            continue
+        assert found.equals(whole)  # a field of a page's header that decides nothing
+    assert refused > 0.9 * len(range(4, footer, 5))
