@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from math import isnan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -120,16 +121,24 @@ def feature_labels(run: Run, place: int, pooling: Pooling) -> list[FeatureLabel]
     if not run.hot.features["active_positions"][place]:
         return []
     d, mean, sd = (run.hot.statistics[statistic, pooling][:, place] for statistic in ("d", "mean", "sd"))
+    order = by_descending(d)
+    names, documents = run.labels, run.label_documents
     return [
         FeatureLabel(
-            label=run.labels[label],
-            d=None if np.isnan(d[label]) else d[label].item(),
-            mean=None if np.isnan(mean[label]) else mean[label].item(),
-            sd=None if np.isnan(sd[label]) else sd[label].item(),
-            documents=run.label_documents[label],
+            label=names[label],
+            d=_or_none(d_),
+            mean=_or_none(mean_),
+            sd=_or_none(sd_),
+            documents=documents[label],
         )
-        for label in by_descending(d).tolist()
+        for label, d_, mean_, sd_ in zip(
+            order.tolist(), d[order].tolist(), mean[order].tolist(), sd[order].tolist(), strict=True
+        )
     ]
+
+
+def _or_none(value: float) -> float | None:
+    return None if isnan(value) else value
 
 
 def tokens_in_context(run: Run, place: int, n: int) -> list[TopToken]:

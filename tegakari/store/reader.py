@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +38,8 @@ class Run:
             StoreError: it is damaged or of another format.
         """
         self.directory = directory
-        self.identity, self.manifest = _settled_manifest(directory)
+        self._manifest_file = str(directory / MANIFEST)
+        self._identity, self.manifest = _settled_manifest(self._manifest_file)
         self._per_thread = threading.local()
         self._opening = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
@@ -45,6 +47,13 @@ class Run:
     @property
     def name(self) -> str:
         return self.manifest.run
+
+    def is_published(self) -> bool:
+        """Whether this very run is in the store now: neither deleted nor replaced by another of its name."""
+        try:
+            return _identity(self._manifest_file) == self._identity
+        except FileNotFoundError:
+            return False
 
     @contextmanager
     def _files_are_this_runs(self) -> Iterator[None]:
@@ -61,11 +70,7 @@ class Run:
             if not _is_damage(error):
                 raise
             failure = error
-        try:
-            there = _identity(self.directory) == self.identity
-        except FileNotFoundError:
-            there = False
-        if not there:
+        if not self.is_published():
             raise NotFoundError(
                 f"run {self.name!r} was deleted or replaced meanwhile", field="run", fix="ask again"
             ) from failure
@@ -141,7 +146,7 @@ class Run:
             ) from None
 
 
-def _identity(directory: Path) -> tuple[int, int, int]:
+def _identity(manifest_file: str) -> tuple[int, int, int]:
     """What tells a published run from another that has its name.
 
     The inode alone is not enough: file systems give the number of a deleted file to the next one.
@@ -149,21 +154,21 @@ def _identity(directory: Path) -> tuple[int, int, int]:
     Raises:
         FileNotFoundError: there is no run.
     """
-    seen = (directory / MANIFEST).stat()
+    seen = os.stat(manifest_file)  # noqa: PTH116 - asked with every question; Path doubles what it costs
     return seen.st_ino, seen.st_mtime_ns, seen.st_size
 
 
-def _settled_manifest(directory: Path) -> tuple[tuple[int, int, int], RunManifest]:
+def _settled_manifest(manifest_file: str) -> tuple[tuple[int, int, int], RunManifest]:
     """Identity and run.json of one and the same run."""
     while True:
-        identity = _identity(directory)
+        identity = _identity(manifest_file)
         try:
-            manifest = read_manifest(directory)
+            manifest = read_manifest(Path(manifest_file).parent)
         except StoreError:
-            if _identity(directory) == identity:
+            if _identity(manifest_file) == identity:
                 raise
             continue  # deleted or replaced while it was read
-        if _identity(directory) == identity:
+        if _identity(manifest_file) == identity:
             return identity, manifest
 
 
@@ -229,12 +234,14 @@ class Store:
             NotFoundError: no such run.
             StoreError: it is damaged or of a newer format.
         """
+        known = self._open.get(name)
+        if known is not None and known.is_published():
+            return known
         directory = run_directory(self.directory, name)
         try:
-            identity = _identity(directory)
             with self._lock:
                 known = self._open.get(name)
-                if known is None or known.identity != identity:  # never seen, or deleted and published anew
+                if known is None or not known.is_published():  # never seen, or deleted and published anew
                     known = self._open[name] = Run(directory)
                 return known
         except FileNotFoundError:
