@@ -1,0 +1,48 @@
+"""Batches of like length: the best cut of all, and little padding on lengths as posts have them."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tegakari.models.tokens import BATCH_COST, bucketed
+
+
+def padded(lengths: list[int], groups: list[list[int]]) -> int:
+    return sum(max(lengths[index] for index in group) * len(group) for group in groups)
+
+
+def cost(lengths: list[int], groups: list[list[int]]) -> float:
+    return padded(lengths, groups) + len(groups) * BATCH_COST * sum(lengths) / len(lengths)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=9), st.integers(1, 120))
+def test_no_other_cut_is_better(lengths: list[int], budget: int):
+    found = list(bucketed(lengths, budget))
+    order = [index for group in found for index in group]
+    assert order == sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    allowed = []
+    for cuts in itertools.product([False, True], repeat=len(lengths) - 1):
+        edges = [0, *(place + 1 for place, cut in enumerate(cuts) if cut), len(lengths)]
+        groups = [order[a:b] for a, b in itertools.pairwise(edges)]
+        if all(len(group) == 1 or lengths[group[0]] * len(group) <= budget for group in groups):
+            allowed.append(cost(lengths, groups))
+    assert cost(lengths, found) == pytest.approx(min(allowed))
+
+
+@pytest.mark.parametrize("documents", [40, 120])
+@pytest.mark.parametrize("median", [40, 160])
+def test_at_most_a_twentieth_is_padding(documents: int, median: int):
+    rng = np.random.default_rng(0)
+    shards = [np.clip(rng.lognormal(np.log(median), 0.7, documents), 5, 512).astype(int).tolist() for _ in range(30)]
+    shares = [1 - sum(lengths) / padded(lengths, list(bucketed(lengths, 8192))) for lengths in shards]
+    assert np.mean(shares) <= 0.05
+    assert max(len(list(bucketed(lengths, 8192))) for lengths in shards) <= documents / 3
+
+
+def test_nothing_makes_no_batch():
+    assert list(bucketed([], 100)) == []
