@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.machine import machine, rounded
 from benchmarks.sae_lens_encode import make_weights
 from tegakari.kernels import Encoded, Encoder, backend, encode, reference
 from tegakari.kernels.host import multiplies_bfloat16
@@ -257,21 +257,6 @@ def gpu(positions: int, repeats: int) -> dict[str, float | None]:
     }
 
 
-def machine() -> dict[str, str | int]:
-    processor = platform.processor() or platform.machine()
-    if (info := Path("/proc/cpuinfo")).exists():
-        processor = next(
-            (line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), processor
-        )
-    return {
-        "processor": processor,
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "backend": backend("cpu"),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Sparse encode against the bare GEMM and against others.")
     parser.add_argument("--positions", type=int, default=1024, help="rows of the residual")
@@ -284,8 +269,7 @@ def main() -> None:
     arguments = parser.parse_args()
     clock = "process_time" if arguments.processor_time else "perf_counter"
     result = cpu(arguments.positions, arguments.repeats, clock) | gpu(arguments.positions, arguments.repeats)
-    rounded = {name: value if value is None else round(value, 4) for name, value in result.items()}
-    sys.stdout.write(json.dumps(rounded | machine()) + "\n")
+    sys.stdout.write(json.dumps(rounded(result) | machine()) + "\n")
 
 
 if __name__ == "__main__":

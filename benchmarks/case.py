@@ -1,0 +1,190 @@
+"""What the benchmarks of indexing run on: invented posts, a Gemma 2 classifier and SAEs of random weights.
+
+The weights are random, but the work is real: every SAE's bias is set on residuals of the posts, so that as many of
+its features are active as asked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import torch
+from torch import Tensor
+from transformers import Gemma2Config, Gemma2ForSequenceClassification
+
+from tegakari.demo.communities import COMMUNITIES
+from tegakari.demo.corpus import generate
+from tegakari.demo.tokenizer import train_tokenizer
+from tegakari.indexer.corpus import import_corpus, read_documents
+from tegakari.models.classifier import Classifier, load_classifier
+from tegakari.models.sae import Sae
+from tegakari.models.sae_formats import save_sae
+from tegakari.models.tokens import Tokenized, bucketed
+from tegakari.schemas.config import ClassifierConfig, Config, CorpusConfig, IndexConfig, SaesConfig
+
+POSTS_A_DOCUMENT = (5, 1, 9, 3, 7, 2, 8, 4, 6)
+CALIBRATED_ON = 1024
+"""positions that the SAEs' biases are set on"""
+EXPLAINED_SHARE = 256 / 12_650
+"""of the documents: what `index` measures explained variance on in a corpus of the study's size"""
+
+
+class Shape(NamedTuple):
+    """Sizes of a Gemma 2 classifier and its SAEs; the defaults are gemma-2-2b's and the study's."""
+
+    layers: int = 26
+    d_model: int = 2304
+    intermediate: int = 9216
+    heads: int = 8
+    kv_heads: int = 4
+    head_dim: int = 256
+    vocabulary: int = 256_000
+    d_sae: int = 9216
+    active: int = 500
+    """features of a layer that are active at a position, on average"""
+
+
+SMALL = Shape(
+    layers=6, d_model=128, intermediate=512, heads=4, kv_heads=2, head_dim=32, vocabulary=4096, d_sae=512, active=30
+)
+"""The model that the peers are compared on."""
+
+
+def make_case(root: Path, shape: Shape, documents: int, *, labels: int = len(COMMUNITIES)) -> Config:
+    """Write classifier, SAEs and corpus under a directory; what is there already is kept.
+
+    Args:
+        root: made if need be.
+        shape: of the models.
+        documents: how many, of all labels alike; all are evaluation documents.
+        labels: communities they are of.
+
+    Returns:
+        a configuration to index.
+    """
+    config = Config(
+        corpus=CorpusConfig(
+            source=str(root / "posts.jsonl"),
+            path=str(root / "corpus"),
+            split_column="split",
+            eval_per_label=documents,
+            train_per_label=1,
+        ),
+        classifier=ClassifierConfig(path=str(root / "classifier")),
+        saes=SaesConfig(path=str(root / "saes"), d_sae=shape.d_sae),
+        index=IndexConfig(
+            run="benchmark",
+            store=str(root / "store"),
+            explained_variance_documents=max(1, round(documents * EXPLAINED_SHARE)),
+        ),
+    )
+    if not (root / "ready").exists():
+        root.mkdir(parents=True, exist_ok=True)
+        _write_corpus(config, documents, labels)
+        _write_classifier(config, shape)
+        _write_saes(config, shape)
+        (root / "ready").touch()
+    return config
+
+
+def with_store(config: Config, store: Path) -> Config:
+    """The same index into another store."""
+    return msgspec.structs.replace(config, index=msgspec.structs.replace(config.index, store=str(store)))
+
+
+def texts(config: Config) -> list[str]:
+    return [document.text for document in read_documents(Path(config.corpus.path), config.index.split)]
+
+
+def classifier_of(config: Config) -> Classifier:
+    """Load the classifier as `index` does."""
+    return load_classifier(
+        config.classifier.path,
+        max_length=config.classifier.max_length,
+        device=config.index.device,
+        dtype=config.index.dtype,
+    )
+
+
+def batches(documents: list[Tokenized], batch_tokens: int) -> Iterator[list[Tokenized]]:
+    """Documents as batches of like length."""
+    for group in bucketed([len(document.input_ids) for document in documents], batch_tokens):
+        yield [documents[place] for place in sorted(group)]
+
+
+def _write_corpus(config: Config, documents: int, labels: int) -> None:
+    """One to nine invented posts a document: 30 to 300 tokens, 150 on average, as real posts are."""
+    cycle = len(POSTS_A_DOCUMENT)
+    made = generate(0, (documents // (labels * cycle) + 1) * sum(POSTS_A_DOCUMENT))
+    posts = [iter([post for post in made if post.label == COMMUNITIES[label].label]) for label in range(labels)]
+    with Path(config.corpus.source).open("w", encoding="utf-8") as file:
+        for number in range(documents):
+            taken = list(islice(posts[number % labels], POSTS_A_DOCUMENT[number // labels % cycle]))
+            row = {
+                "id": f"document-{number:06d}",
+                "title": taken[0].title,
+                "body": "\n".join(post.body for post in taken),
+                "label": taken[0].label,
+                "split": "eval",
+            }
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    import_corpus(config.corpus)
+
+
+def _write_classifier(config: Config, shape: Shape) -> None:
+    found = read_documents(Path(config.corpus.path), "eval")
+    labels = sorted({document.label for document in found})
+    tokenizer = train_tokenizer([document.text for document in found[:2000]], min(4096, shape.vocabulary))
+    torch.manual_seed(0)
+    model = Gemma2ForSequenceClassification(
+        Gemma2Config(
+            vocab_size=shape.vocabulary,
+            hidden_size=shape.d_model,
+            intermediate_size=shape.intermediate,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.kv_heads,
+            head_dim=shape.head_dim,
+            query_pre_attn_scalar=shape.head_dim,
+            id2label=dict(enumerate(labels)),
+            label2id={label: number for number, label in enumerate(labels)},
+        )
+    )
+    model.save_pretrained(config.classifier.path)
+    tokenizer.save_pretrained(config.classifier.path)
+
+
+def _write_saes(config: Config, shape: Shape) -> None:
+    """One SAE a layer, made and written before the next."""
+    classifier = classifier_of(config)
+    residuals = _residuals(classifier, texts(config))
+    for layer, residual in residuals.items():
+        random = torch.Generator().manual_seed(layer)
+        directions = torch.randn(shape.d_sae, shape.d_model, generator=random)
+        directions /= directions.norm(dim=1, keepdim=True)
+        product = residual @ directions.T
+        # Each feature at the same density: none is always on because the residuals have a mean.
+        kept = max(1, round(len(product) * shape.active / shape.d_sae))
+        bias = -product.topk(kept, dim=0).values[-1]
+        sae = Sae(directions.T.contiguous(), directions, bias, torch.zeros(shape.d_model), layer=layer)
+        save_sae(Path(config.saes.path) / f"layer_{layer:02d}", sae)
+
+
+def _residuals(classifier: Classifier, found: list[str]) -> dict[int, Tensor]:
+    """Residuals of some positions, by layer; float32 on the CPU."""
+    documents: list[Tokenized] = []
+    positions = 0
+    for document in classifier.tokenize(found[::7] or found):
+        documents.append(document)
+        positions += len(document.positions)
+        if positions >= CALIBRATED_ON:
+            break
+    residuals: dict[int, list[Tensor]] = {layer: [] for layer in range(classifier.layers)}
+    for group in batches(documents, 1024):
+        classifier.run(classifier.batch(group), lambda layer, found: residuals[layer].append(found.float().cpu()))
+    return {layer: torch.cat(parts) for layer, parts in residuals.items()}

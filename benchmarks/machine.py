@@ -1,0 +1,34 @@
+"""What a benchmark ran on, and figures short enough to read."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from tegakari.kernels import backend
+
+Value = TypeVar("Value")
+
+
+def machine() -> dict[str, str | int]:
+    processor = platform.processor() or platform.machine()
+    if (info := Path("/proc/cpuinfo")).exists():
+        processor = next(
+            (line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), processor
+        )
+    return {
+        "processor": processor,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "backend": backend("cpu"),
+    }
+
+
+def rounded(figures: Mapping[str, Value]) -> dict[str, Value | float]:
+    """Figures to four decimals."""
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}
