@@ -65,7 +65,7 @@ class LabelDetail(LabelRow, frozen=True, kw_only=True):
     """predicted labels of its documents, most frequent first, itself included."""
 
 
-class LabelFeature(msgspec.Struct, frozen=True, kw_only=True):
+class LabelFeature(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A feature as one label sees it."""
 
     layer: int
@@ -82,6 +82,42 @@ class LabelFeature(msgspec.Struct, frozen=True, kw_only=True):
     max_activation: float
     top_tokens: list[str]
     """tokens of the strongest positions, each once, strongest first."""
+
+
+class FeatureRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A feature among those of a run."""
+
+    layer: int
+    feature: int
+    density: float
+    """share of positions on which the feature is active."""
+    active_positions: int
+    mean_activation: float
+    """over the positions on which it is active; 0 if it never is."""
+    max_activation: float
+    variety: int
+    """labels with d above the run's threshold, by the run's pooling."""
+    best_label: str | None
+    """the label for which its d is largest; null if it has no d."""
+    best_d: float | None
+    """that d."""
+    top_tokens: list[str]
+    """tokens of the strongest positions, each once, strongest first."""
+
+
+class ActivationHistogram(msgspec.Struct, frozen=True, kw_only=True):
+    """How a feature's activations are spread over the documents in which it is active."""
+
+    layer: int
+    feature: int
+    pooling: str
+    """the run's; activations are pooled over a document by it."""
+    documents: int
+    """documents in which it is active."""
+    edges: list[float]
+    """borders of the bins, one more than there are bins; from 0 to the largest activation."""
+    counts: list[int]
+    """documents in each bin."""
 
 
 class FeatureLabel(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,6 +162,61 @@ class TopDocument(msgspec.Struct, frozen=True, kw_only=True):
     """label that the classifier predicts."""
     text: str
     """its beginning."""
+
+
+class DocumentRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A document of a run."""
+
+    document: str
+    """its id in the corpus."""
+    label: str
+    predicted: str
+    """label that the classifier predicts."""
+    correct: bool
+    tokens: int
+    """tokens read, special ones included."""
+    text: str
+    """its beginning."""
+
+
+class DocumentFeature(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the strongest features of a document in a layer, by the run's pooling."""
+
+    layer: int
+    feature: int
+    rank: int
+    """1 = the strongest of the layer."""
+    activation: float
+    """pooled; stored with 11 significant bits."""
+    variety: int
+    """labels with d above the run's threshold."""
+    top_tokens: list[str]
+    """tokens of the feature's strongest positions, each once, strongest first."""
+
+
+class DocumentDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """A document with its text, what the classifier said of it, and its strongest features."""
+
+    document: str
+    """its id in the corpus."""
+    label: str
+    predicted: str
+    """label that the classifier predicts."""
+    correct: bool
+    split: str
+    """train or eval."""
+    label_logit: float
+    """logit of its label."""
+    predicted_logit: float
+    """logit of the predicted label."""
+    tokens: int
+    """tokens read, special ones included."""
+    truncated: bool
+    """whether its end was cut at the classifier's max_length."""
+    text: str
+    """title, newline, body."""
+    features: list[DocumentFeature]
+    """by layer, strongest first."""
 
 
 class FeatureDetail(msgspec.Struct, frozen=True, kw_only=True):

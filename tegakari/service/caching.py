@@ -6,8 +6,6 @@ import hashlib
 import re
 from contextlib import suppress
 
-from litestar.concurrency import sync_to_thread
-from litestar.datastructures import Headers, MutableScopeHeaders
 from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,6 +13,8 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from tegakari import __version__
 from tegakari.schemas.config import NAME_PATTERN
 from tegakari.schemas.errors import NotFoundError
+from tegakari.service.headers import header
+from tegakari.service.paths import decode_parameters
 from tegakari.store import Run, Store
 
 CACHE_CONTROL = "private, max-age=60, must-revalidate"
@@ -22,24 +22,36 @@ CACHE_CONTROL = "private, max-age=60, must-revalidate"
 
 
 class RunOfRequest(ASGIMiddleware):
-    """Opens the run that the path names, and answers 304 where the client has the answer already."""
+    """Opens the run that the path names, and answers 304 where the client has the answer already.
+
+    A route whose answer can change while the run is the same says so with a `cache_control` of its own: it gets no tag.
+    """
 
     scopes = (ScopeType.HTTP,)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        run = await sync_to_thread(_open, scope["litestar_app"].state.store, scope["path_params"]["run"])
+        decode_parameters(scope)
+        run = _open(scope["litestar_app"].state.store, scope["path_params"]["run"])
         scope["state"]["run"] = run
+        if scope.get("method") != "GET":
+            await next_app(scope, receive, send)
+            return
         tag = _entity_tag(run, scope)
+        described = [
+            (b"etag", tag.encode()),
+            (b"cache-control", CACHE_CONTROL.encode()),
+            (b"vary", b"Accept, Accept-Encoding"),
+        ]
 
         async def send_with_tag(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] in (200, 304):
-                headers = MutableScopeHeaders.from_message(message)
-                headers["ETag"] = tag
-                headers["Cache-Control"] = CACHE_CONTROL
+            if message["type"] == "http.response.start" and message["status"] == 200:
+                headers = list(message.get("headers", []))
+                if not any(name == b"cache-control" for name, _ in headers):
+                    message["headers"] = headers + described
             await send(message)
 
-        if tag in _known_tags(Headers.from_scope(scope)):
-            await send_with_tag({"type": "http.response.start", "status": 304, "headers": []})
+        if tag in _known_tags(scope):
+            await send({"type": "http.response.start", "status": 304, "headers": described})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         await next_app(scope, receive, send_with_tag)
@@ -58,11 +70,12 @@ def run_of_request(scope: Scope) -> Run:
 
 
 def _entity_tag(run: Run, scope: Scope) -> str:
-    """The tables decide the answer, given the question and the program that answers."""
-    asked = scope["path"], scope["query_string"].decode("latin-1")
+    """The tables decide the answer, given the question, the form it is wanted in and the program that answers."""
+    asked = scope["path"], scope["query_string"], header(scope, b"accept"), header(scope, b"accept-encoding")
     made = run.manifest.fingerprint, run.manifest.created, __version__
     return f'"{hashlib.sha256(repr((made, asked)).encode()).hexdigest()[:32]}"'
 
 
-def _known_tags(headers: Headers) -> list[str]:
-    return re.findall(r'"[^"]*"', headers.get("If-None-Match", ""))
+def _known_tags(scope: Scope) -> list[str]:
+    known = header(scope, b"if-none-match")
+    return re.findall(r'"[^"]*"', known) if known else []

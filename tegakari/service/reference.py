@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,7 @@ from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 from litestar.static_files import create_static_files_router
 
 from tegakari import __version__
-from tegakari.schemas import api, run
-from tegakari.service import health, problems
+from tegakari.service.formats import FORMATS, JSON
 
 STATIC = Path(__file__).parent / "static"
 
@@ -38,19 +38,59 @@ class ReferencePage(OpenAPIRenderPlugin):
 
 
 class DescribedJson(JsonRenderPlugin):
-    """The document, with what the code says about each message and field of it; made when first asked for."""
+    """The document with what the code says about messages, and with the forms of lists; made when first asked for."""
 
     _document: bytes | None = None
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         if self._document is None:
             schemas = openapi_schema["components"]["schemas"]
-            for module in (api, run, problems, health):
-                for name, struct in vars(module).items():
-                    if name in schemas and issubclass(struct, msgspec.Struct):
-                        _describe(schemas[name], struct)
+            for struct in _structs(msgspec.Struct):
+                if struct.__name__ in schemas and struct.__module__.startswith("tegakari."):
+                    _describe(schemas[struct.__name__], struct)
+            for methods in openapi_schema["paths"].values():
+                for operation in methods.values():
+                    _describe_list(operation, schemas)
             self._document = super().render(request, openapi_schema)
         return self._document
+
+
+def _structs(base: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
+    for struct in base.__subclasses__():
+        yield struct
+        yield from _structs(struct)
+
+
+def _describe_list(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Add the parameters and media types that every list has; see `formats`."""
+    good = operation["responses"].get("200", {}).get("content", {}).get(JSON)
+    name = good["schema"].get("$ref", "").rpartition("/")[2] if good else ""
+    if not name.startswith("Page_"):
+        return
+    row = schemas[name]["properties"]["items"]["items"]
+    columns = schemas[row["$ref"].rpartition("/")[2]]["properties"]
+    one = f"({'|'.join(columns)})"
+    operation.setdefault("parameters", []).extend(
+        [
+            _query("format", "form of the list; default: what `Accept` asks for", enum=["json", *FORMATS]),
+            _query("fields", "only these fields, separated by commas", pattern=f"^{one}(,{one})*$"),
+        ]
+    )
+    some = {"type": "object", "properties": columns, "additionalProperties": False}
+    selected = {
+        "type": "object",
+        "description": "with `fields`",
+        "properties": {**schemas[name]["properties"], "items": {"type": "array", "items": some}},
+        "required": ["items"],
+    }
+    good["schema"] = {"anyOf": [good["schema"], selected]}
+    content = operation["responses"]["200"]["content"]
+    for form in FORMATS.values():
+        content[form.media_type] = {"schema": {"type": "string"}}
+
+
+def _query(name: str, description: str, **schema: Any) -> dict[str, Any]:
+    return {"name": name, "in": "query", "description": description, "schema": {"type": "string", **schema}}
 
 
 def _describe(schema: dict[str, Any], struct: type[msgspec.Struct]) -> None:

@@ -1,40 +1,21 @@
-"""The routes below /v1: each a question of `tegakari.store.queries`."""
+"""The routes about runs and their labels."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import structlog
-from litestar import Request, Router, get
+from litestar import get
 from litestar.datastructures import CacheControlHeader
-from litestar.di import NamedDependency, Provide
+from litestar.di import NamedDependency
 
 from tegakari.schemas.api import (
-    FeatureDetail,
     LabelDetail,
-    LabelFeature,
     LabelRow,
     LayerSpecificity,
     Page,
     RunSummary,
 )
 from tegakari.schemas.errors import NotFoundError, StoreError
-from tegakari.service.caching import RunOfRequest, run_of_request
-from tegakari.service.parameters import (
-    Cursor,
-    FeatureNumber,
-    LabelName,
-    LayerNumber,
-    LeastD,
-    OnlyLayer,
-    PageSize,
-    PoolingName,
-    RunName,
-    TokenCount,
-    VarietyName,
-    refuse_unknown_parameters,
-)
-from tegakari.service.paths import DecodedParameters
+from tegakari.service.parameters import LabelName, PoolingName
 from tegakari.service.problems import documented
 from tegakari.store import Run, Store, queries
 
@@ -93,36 +74,6 @@ def get_label(opened: NamedDependency[Run], label: LabelName) -> LabelDetail:
 
 
 @get(
-    "/labels/{label:str}/features",
-    operation_id="listLabelFeatures",
-    summary="Features of a label",
-    responses=documented(400, 404, 500),
-    sync_to_thread=True,
-)
-def list_label_features(
-    opened: NamedDependency[Run],
-    label: LabelName,
-    layer: OnlyLayer = None,
-    pooling: PoolingName = None,
-    min_d: LeastD = None,
-    variety: VarietyName = None,
-    limit: PageSize = 50,
-    cursor: Cursor = None,
-) -> Page[LabelFeature]:
-    """Features by Cohen's d for the label, largest first; ties by layer, then feature."""
-    return queries.features_of_label(
-        opened,
-        label,
-        layer=layer,
-        pooling=queries.check_pooling(opened, pooling),
-        min_d=min_d,
-        variety=queries.parse_variety(variety) if variety is not None else None,
-        limit=limit,
-        cursor=cursor,
-    )
-
-
-@get(
     "/specificity",
     operation_id="getSpecificity",
     summary="Specificity of the layers",
@@ -134,33 +85,4 @@ def get_specificity(opened: NamedDependency[Run], pooling: PoolingName = None) -
     return Page(queries.specificity(opened, pooling=queries.check_pooling(opened, pooling)))
 
 
-@get(
-    "/layers/{layer:str}/features/{feature:str}",
-    operation_id="getFeature",
-    summary="A feature",
-    responses=documented(400, 404, 500),
-    sync_to_thread=True,
-)
-def get_feature(
-    opened: NamedDependency[Run],
-    layer: LayerNumber,
-    feature: FeatureNumber,
-    pooling: PoolingName = None,
-    tokens: TokenCount = None,
-) -> FeatureDetail:
-    """One feature: its statistics, its labels by Cohen's d, and its strongest positions in context."""
-    return queries.feature(opened, layer, feature, pooling=queries.check_pooling(opened, pooling), tokens=tokens)
-
-
-def _opened(request: Request[Any, Any, Any], run: RunName) -> Run:
-    # The name is taken to have it described; the run itself is open already.
-    return run_of_request(request.scope)
-
-
-_OF_A_RUN = Router(
-    "/runs/{run:str}",
-    route_handlers=[get_run, list_labels, get_label, list_label_features, get_specificity, get_feature],
-    middleware=[DecodedParameters(), RunOfRequest()],
-    dependencies={"opened": Provide(_opened, sync_to_thread=False)},
-)
-ROUTER = Router("/v1", route_handlers=[list_runs, _OF_A_RUN], before_request=refuse_unknown_parameters)
+HANDLERS = (get_run, list_labels, get_label, get_specificity)

@@ -108,7 +108,7 @@ def features_of_label(
     after = read_cursor(cursor, question, int) if cursor else None
     check_place(run, after)
     ranking = Ranking(run.hot, label_id, chosen, layer, own=chosen == run.manifest.pooling)
-    found = ranking.after(after, limit + 1, min_d=min_d, variety=_variety_range(variety))
+    found = ranking.after(after, limit + 1, min_d=min_d, variety=variety_range(variety))
     more = len(found) > limit
     page = found[:limit]
     following = write_cursor(question, int(page[-1])) if more else None
@@ -287,7 +287,8 @@ def parse_variety(text: str) -> Variety:
     raise QueryError(f"{text!r} is no label variety", field="variety", fix="use specific, shared or a number")
 
 
-def _variety_range(variety: Variety | None) -> tuple[int, int]:
+def variety_range(variety: Variety | None) -> tuple[int, int]:
+    """Least and largest label variety of those asked for."""
     unbounded = 2**31 - 1
     match variety:
         case None:

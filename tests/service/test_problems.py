@@ -81,7 +81,8 @@ def test_failures_are_problems(client: TestClient, path, status, slug, field, sa
 
 def test_an_unknown_parameter_is_answered_with_the_known_ones(client: TestClient):
     assert "layer, pooling, min_d, variety, limit, cursor" in client.get(f"{FEATURES}?lable=1").json()["fix"]
-    assert "no parameters" in client.get("/v1/runs?page=2").json()["fix"]
+    assert "no parameters" in client.get(f"/v1/runs/{RUN}?page=2").json()["fix"]
+    assert "known parameters: format, fields" in client.get("/v1/runs?page=2").json()["fix"]
 
 
 @pytest.mark.parametrize("key", [10**9, -1, 2**70, True, 1.5, None, "1", [1]])
