@@ -305,3 +305,14 @@ class Hot:
     def token_texts(self) -> list[str]:
         """The texts that the numbers of shown tokens stand for."""
         return self._token_texts.get_batch(0)["text"].to_pylist()
+
+    @cached_property
+    def _texts_and_none(self) -> np.ndarray:
+        """The texts as objects, and None at the end, where number -1 finds it."""
+        return np.array([*self.token_texts, None], object)
+
+    def shown_texts(self, places: np.ndarray) -> list[list[str]]:
+        """The tokens that features are shown with, strongest first."""
+        numbers = self.shown_tokens[places]
+        texts = self._texts_and_none[numbers].tolist()
+        return [[text for text in row if text is not None] for row in texts] if numbers.min(initial=0) < 0 else texts
