@@ -42,7 +42,7 @@ from tegakari.store.reader import Run
 from tegakari.store.writer import RunWriter
 
 WORK = Path(__file__).parent / "work"
-CODE = ("benchmarks/study_scale.py", "tegakari/indexer/merge.py", "tegakari/store/hot.py", "tegakari/store/writer.py",
+CODE = ("benchmarks/study_scale.py", "tegakari/indexer/merge.py", "tegakari/store/writer.py",
         "tegakari/store/activations.py", "tegakari/schemas/run.py", "tegakari/schemas/tables.py")  # fmt: skip
 """What decides the content of the runs."""
 
