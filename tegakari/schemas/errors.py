@@ -48,6 +48,12 @@ class ModelError(TegakariError):
     slug = "bad-model"
 
 
+class ModelNotHereError(ModelError):
+    """The model of a run is not on this machine, or is no longer the one that the run was made from."""
+
+    slug = "model-not-here"
+
+
 class SaeError(TegakariError):
     """A sparse autoencoder cannot be read or does not fit the classifier."""
 

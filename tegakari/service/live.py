@@ -8,23 +8,20 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import structlog
-from litestar import Request
-from litestar.exceptions import HTTPException
 
-from tegakari.analyses.run_models import RunModels, load_run_models
 from tegakari.schemas.errors import TegakariError
 from tegakari.store import Run
+
+if TYPE_CHECKING:
+    from tegakari.analyses.run_models import RunModels
 
 T = TypeVar("T")
 P = TypeVar("P")
 
 log = structlog.get_logger()
-
-CLIENT_GONE = 499
-"""Status for the log, as nginx has it: nobody reads the answer."""
 
 
 class BusyError(TegakariError):
@@ -127,7 +124,7 @@ class Live:
         waiting: int = 64,
         models: int = 2,
         deadline: float = 60.0,
-        load: Callable[[Run], RunModels] = load_run_models,
+        load: Callable[[Run], RunModels] | None = None,
     ) -> None:
         """Nothing is loaded before it is asked for.
 
@@ -135,12 +132,12 @@ class Live:
             waiting: requests that may wait; more are refused.
             models: runs whose models stay in memory, those used last.
             deadline: seconds that a request may take, waiting included, unless it says otherwise.
-            load: gives the models of a run.
+            load: gives the models of a run; default: `load_run_models`.
         """
         self._most_waiting = waiting
         self._most_models = models
         self._deadline = deadline
-        self._load = load
+        self._load = load or _load
         self._models: OrderedDict[str, RunModels] = OrderedDict()
         self._waiting: deque[_Job] = deque()
         self._running: list[_Job] = []
@@ -186,6 +183,8 @@ class Live:
         try:
             async with asyncio.timeout(None if seconds == float("inf") else seconds):
                 return await asyncio.wrap_future(job.answer)
+        except StoppedError:
+            raise _shutting_down() from None
         except TimeoutError:
             raise DeadlineError(
                 f"no answer within {seconds:g} s", fix="ask for less, or again when the server is less busy"
@@ -196,7 +195,7 @@ class Live:
     def _enqueue(self, job: _Job) -> None:
         with self._changed:
             if self._closed:
-                raise BusyError("the server is shutting down", fix="ask again once it is back")
+                raise _shutting_down()
             if len(self._waiting) >= self._most_waiting:
                 self._waiting = deque(waiting for waiting in self._waiting if not waiting.progress.stopped)
             if len(self._waiting) >= self._most_waiting:
@@ -279,11 +278,15 @@ class Live:
             running = list(self._running)
             self._changed.notify_all()
         for job in waiting:
-            _settle(job.answer, error=BusyError("the server is shutting down", fix="ask again once it is back"))
+            _settle(job.answer, error=_shutting_down())
         for job in running:
             job.progress.stop()
         if self._thread is not None:
             self._thread.join(5)
+
+
+def _shutting_down() -> BusyError:
+    return BusyError("the server is shutting down", fix="ask again once it is back")
 
 
 def _settle(answer: Future[T], value: T | None = None, *, error: Exception | None = None) -> None:
@@ -296,20 +299,7 @@ def _settle(answer: Future[T], value: T | None = None, *, error: Exception | Non
         answer.set_result(value)  # type: ignore[arg-type]
 
 
-async def while_connected(request: Request[Any, Any, Any], answer: asyncio.Future[T] | Any) -> T:
-    """Wait for an answer as long as the client does; its body must have been read."""
-    working: asyncio.Task[T] = asyncio.ensure_future(answer)
-    gone = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise HTTPException(status_code=CLIENT_GONE, detail="the client closed the connection")
-    finally:
-        gone.cancel()
-        working.cancel()
+def _load(run: Run) -> RunModels:
+    from tegakari.analyses.run_models import load_run_models  # torch: a service that only reads does without it
 
-
-async def _disconnected(request: Request[Any, Any, Any]) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    return load_run_models(run)

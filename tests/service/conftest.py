@@ -15,8 +15,12 @@ import httpx
 import pytest
 from litestar.testing import TestClient
 
+from tegakari.indexer.index import index
 from tegakari.service.app import create_app
+from tegakari.store import Store
 from tests.factories import Case, make_run, random_case
+from tests.indexer.conftest import SmallCase, small_case, with_index  # noqa: F401 - a fixture among them
+from tests.service.live_case import LiveCase
 
 RUN = "demo-jpn"
 UNEVEN = "uneven"
@@ -54,6 +58,16 @@ def client_of(directory: Path) -> Iterator[TestClient]:
 def client(store: Path) -> Iterator[TestClient]:
     with client_of(store) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def live_case(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCase]:  # noqa: F811
+    """A run whose models are on this machine, indexed for real."""
+    directory = tmp_path_factory.mktemp("live")
+    index(with_index(small_case, directory, pooling="max"))
+    texts = {id_: text for id_, _, split, text in small_case.documents if split == "eval"}
+    with client_of(directory) as opened:
+        yield LiveCase(directory, Store(directory).run("small"), opened, texts, small_case)
 
 
 def get(client: TestClient | httpx.Client, path: str, **parameters: object) -> Any:

@@ -1,0 +1,98 @@
+"""What live inference is asked for, and what it answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+MAX_TEXTS = 64
+MAX_CHARACTERS = 100_000
+MAX_TOP = 1000
+MAX_ACTIVATIONS = 500_000
+"""Most activations that one answer may hold."""
+
+Text = Annotated[str, Meta(min_length=1, max_length=MAX_CHARACTERS)]
+Texts = Annotated[list[Text], Meta(min_length=1, max_length=MAX_TEXTS, description="read as title, newline, body")]
+Index = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+
+
+class ClassifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Texts for the classifier of a run."""
+
+    texts: Texts
+
+
+class LabelScore(msgspec.Struct, frozen=True, kw_only=True):
+    """What the classifier gives one label."""
+
+    label: str
+    logit: float
+    probability: float
+    """softmax over the labels."""
+
+
+class Classification(msgspec.Struct, frozen=True, kw_only=True):
+    """What the classifier says of a text."""
+
+    predicted: str
+    """the label with the largest logit."""
+    probability: float
+    """of that label."""
+    tokens: int
+    """tokens read, special ones included."""
+    truncated: bool
+    """whether the end of the text was cut at the classifier's max_length."""
+    labels: list[LabelScore]
+    """in class order."""
+
+
+class EncodeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Texts for the classifier and SAEs of a run."""
+
+    texts: Texts
+    layers: Annotated[list[Index] | None, Meta(description="layers to encode; default: all that the run has")] = None
+    features: Annotated[
+        list[Index] | None, Meta(description="only these features, of the one layer asked for; default: all")
+    ] = None
+    pooling: Annotated[
+        Literal["last", "max", "mean", "none"] | None,
+        Meta(description="over the positions of each text; `none`: position by position; default: the run's pooling"),
+    ] = None
+    top: Annotated[int, Meta(ge=1, le=MAX_TOP, description="strongest features of a layer that are given")] = 20
+
+
+class Active(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An active feature."""
+
+    layer: int
+    feature: int
+    activation: float
+
+
+class EncodedToken(msgspec.Struct, frozen=True, kw_only=True):
+    """One position of a text."""
+
+    position: int
+    token_id: int
+    token: str
+    """the characters the token covers; a piece of a character shows the whole one."""
+    special: bool
+    """BOS, EOS and the like: never encoded."""
+    features: list[Active]
+    """by layer, strongest first; empty where features are pooled over the text."""
+
+
+class EncodedText(msgspec.Struct, frozen=True, kw_only=True):
+    """What the SAEs make of a text."""
+
+    predicted: str
+    """label that the classifier predicts."""
+    truncated: bool
+    """whether the end of the text was cut at the classifier's max_length."""
+    pooling: str
+    """last, max, mean, or none."""
+    features: list[Active]
+    """pooled over the text: by layer, strongest first; empty for pooling none."""
+    tokens: list[EncodedToken]
