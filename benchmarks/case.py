@@ -7,7 +7,7 @@ its features are active as asked.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -21,9 +21,9 @@ from tegakari.demo.communities import COMMUNITIES
 from tegakari.demo.corpus import generate
 from tegakari.demo.tokenizer import train_tokenizer
 from tegakari.indexer.corpus import import_corpus, read_documents
-from tegakari.models.classifier import Classifier, load_classifier
+from tegakari.models.classifier import Classifier, fingerprint, load_classifier
 from tegakari.models.sae import Sae
-from tegakari.models.sae_formats import save_sae
+from tegakari.models.sae_formats import load_saes, save_sae
 from tegakari.models.tokens import Tokenized, bucketed
 from tegakari.schemas.config import ClassifierConfig, Config, CorpusConfig, IndexConfig, SaesConfig
 
@@ -109,6 +109,16 @@ def classifier_of(config: Config) -> Classifier:
         device=config.index.device,
         dtype=config.index.dtype,
     )
+
+
+def loading_seconds(config: Config, now: Callable[[], float]) -> float:
+    """What `index` takes to read and hash its models, by a clock."""
+    start = now()
+    classifier_of(config)
+    load_saes(Path(config.saes.path))
+    for directory in (config.classifier.path, config.saes.path):
+        fingerprint(Path(directory))
+    return now() - start
 
 
 def batches(documents: list[Tokenized], batch_tokens: int) -> Iterator[list[Tokenized]]:

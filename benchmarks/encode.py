@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.machine import machine, rounded
+from benchmarks.machine import add_clock_option, clock_of, machine, rounded
 from benchmarks.sae_lens_encode import make_weights
 from tegakari.kernels import Encoded, Encoder, backend, encode, reference
 from tegakari.kernels.host import multiplies_bfloat16
@@ -261,14 +261,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Sparse encode against the bare GEMM and against others.")
     parser.add_argument("--positions", type=int, default=1024, help="rows of the residual")
     parser.add_argument("--repeats", type=int, default=15, help="rounds that are timed")
-    parser.add_argument(
-        "--processor-time",
-        action="store_true",
-        help="count processor seconds: for a machine that others use, one thread",
-    )
+    add_clock_option(parser)
     arguments = parser.parse_args()
-    clock = "process_time" if arguments.processor_time else "perf_counter"
-    result = cpu(arguments.positions, arguments.repeats, clock) | gpu(arguments.positions, arguments.repeats)
+    result = cpu(arguments.positions, arguments.repeats, clock_of(arguments)) | gpu(
+        arguments.positions, arguments.repeats
+    )
     sys.stdout.write(json.dumps(rounded(result) | machine()) + "\n")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,19 @@ import torch
 from tegakari.kernels import backend
 
 Value = TypeVar("Value")
+
+
+def clock_of(arguments: argparse.Namespace) -> str:
+    """Name of the function of `time` that `--processor-time` chooses."""
+    return "process_time" if arguments.processor_time else "perf_counter"
+
+
+def add_clock_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="count processor seconds: for a machine that others use, one thread (OMP_NUM_THREADS=1)",
+    )
 
 
 def machine() -> dict[str, str | int]:

@@ -1,0 +1,88 @@
+"""Environments of the libraries that we are compared with: made once, each on its own, from exact versions."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+WORK = Path(__file__).parent / "work"
+"""Environments, models and stores of the benchmarks; not kept under version control."""
+
+
+class Environment(NamedTuple):
+    """What an environment is made from."""
+
+    name: str
+    packages: tuple[str, ...]
+    alone: tuple[str, ...] = ()
+    """installed without what they depend on"""
+    unwanted: tuple[str, ...] = ()
+    """removed again"""
+
+    @property
+    def python(self) -> Path:
+        return WORK / self.name / "bin" / "python"
+
+    def make(self) -> Path:
+        """The environment's interpreter; makes the environment if it is not there or was made from something else."""
+        ready = WORK / self.name / "ready"
+        recipe = hashlib.sha256(repr(self).encode()).hexdigest()
+        if not ready.is_file() or ready.read_text() != recipe:
+            directory = str(WORK / self.name)
+            subprocess.run([sys.executable, "-m", "venv", "--clear", directory], check=True)
+            pip = [str(self.python), "-m", "pip", "--disable-pip-version-check", "-q"]
+            subprocess.run([*pip, "install", *self.packages], check=True)
+            if self.alone:
+                subprocess.run([*pip, "install", "--no-deps", *self.alone], check=True)
+            if self.unwanted:
+                subprocess.run([*pip, "uninstall", "-y", *self.unwanted], check=True)
+            ready.write_text(recipe)
+        return self.python
+
+
+ENCODERS = Environment("sae-lens", ("torch==2.13.0", "sae-lens==6.54.12", "eai-sparsify==1.3.3"))
+DELPHI = Environment(
+    "delphi",
+    # Everything that delphi imports, without vllm and bitsandbytes, which it needs for its explanations alone.
+    (
+        "torch==2.13.0",
+        "transformers==5.23.0",
+        "numpy==2.4.6",
+        "aiofiles",
+        "anyio",
+        "asyncer",
+        "blobfile",
+        "datasets",
+        "einops",
+        "faiss-cpu",
+        "fire",
+        "httpx",
+        "jaxtyping",
+        "nltk",
+        "openai",
+        "orjson",
+        "pandas",
+        "plotly",
+        "safetensors",
+        "scikit-learn",
+        "seaborn",
+        "sentence-transformers",
+        "simple-parsing",
+    ),
+    alone=("eai-delphi==0.1.3", "eai-sparsify==1.3.3"),
+)
+SAE_DASHBOARD = Environment(
+    "sae-dashboard",
+    (
+        "torch==2.13.0",
+        "sae-dashboard==0.8.0",
+        "sae-lens==6.54.12",
+        "transformer-lens==2.17.0",
+        "transformers==4.56.2",
+        "pyarrow<20",  # it takes numpy 1, with which later ones do not load
+    ),
+    unwanted=("torchvision", "torchaudio"),  # built for another torch
+)
