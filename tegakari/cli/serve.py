@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import msgspec
 import typer
 
 from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, StoreOption, store_directory
-from tegakari.schemas.config import ServiceConfig, load_config
+from tegakari.schemas.config import LogFormat, ServiceConfig, load_config
+from tegakari.schemas.errors import ConfigError
 
 
 def register(app: typer.Typer) -> None:
@@ -23,6 +24,9 @@ def serve(
     port: Annotated[
         int | None, typer.Option(help="Port; default: the configuration's.", envvar="TEGAKARI_PORT")
     ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; default: the configuration's.", min=1)] = None,
+    keys: Annotated[Path | None, typer.Option(help="File of API keys; default: the configuration's.")] = None,
+    log: Annotated[str | None, typer.Option(help="text, json or off; default: the configuration's.")] = None,
     insecure: Annotated[bool, typer.Option(help="Allow an address that other machines reach, without keys.")] = False,
 ) -> None:
     """Serve the store's REST API.
@@ -32,5 +36,8 @@ def serve(
     from tegakari.service.server import serve as run
 
     service = load_config(config).service if Path(config).is_file() else ServiceConfig()
-    changes = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    if log is not None and log not in get_args(LogFormat):
+        raise ConfigError(f"{log!r} is no form", field="--log", fix=f"use one of: {', '.join(get_args(LogFormat))}")
+    asked = {"host": host, "port": port, "workers": workers, "keys": keys and str(keys), "log": log}
+    changes = {key: value for key, value in asked.items() if value is not None}
     run(msgspec.structs.replace(service, **changes), store_directory(store, config), insecure=insecure)

@@ -104,11 +104,24 @@ class IndexConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     device: Annotated[str, _about("auto, cpu, cuda or cuda:N")] = "auto"
 
 
+LogFormat = Literal["text", "json", "off"]
+
+
 class ServiceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where the API listens."""
+    """Where the API listens, and what it allows."""
 
     host: Annotated[str, _about("address to bind")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535, description="port to bind")] = 8765
+    workers: Annotated[int, Meta(ge=1, le=64, description="processes that answer; they share only the store")] = 1
+    keys: Annotated[str, _about("file of API keys; once it is there, every request needs one")] = "keys.json"
+    requests_per_second: Annotated[NonNegative, _about("that one key, or else one address, may make; 0 = any")] = 0
+    max_requests: Annotated[Natural, _about("requests in progress a worker; more are answered 503")] = 256
+    max_body_bytes: Annotated[Natural, _about("largest body of a request")] = 10_000_000
+    body_seconds: Annotated[Positive, _about("time that a request may take to come in")] = 20
+    cors_origins: Annotated[list[str], _about("web pages of these origins may ask; empty = none")] = []
+    trusted_proxies: Annotated[list[str], _about("addresses whose X-Forwarded-For is believed; empty = none")] = []
+    log: Annotated[LogFormat, _about("a line a request: text, json or off")] = "text"
+    telemetry: Annotated[bool, _about("OpenTelemetry traces, where its packages are installed")] = False
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -121,7 +134,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     service: ServiceConfig = msgspec.field(default_factory=ServiceConfig)
 
 
-_PATH_KEYS = {"corpus": ("source", "path"), "classifier": ("path",), "saes": ("path",), "index": ("store",)}
+_PATH_KEYS = {
+    "corpus": ("source", "path"),
+    "classifier": ("path",),
+    "saes": ("path",),
+    "index": ("store",),
+    "service": ("keys",),
+}
 
 
 def load_config(path: Path) -> Config:

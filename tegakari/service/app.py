@@ -6,26 +6,35 @@ from pathlib import Path
 from typing import Any
 
 from litestar import Litestar, Request, Router
+from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 
-from tegakari.service import documents, features, health, runs
+from tegakari.schemas.config import ServiceConfig
+from tegakari.service import documents, features, health, inference, runs
 from tegakari.service.caching import RunOfRequest, run_of_request
 from tegakari.service.formats import Answer
 from tegakari.service.front import Front
+from tegakari.service.keys import KeyRing, require_scope
+from tegakari.service.limits import Rates
+from tegakari.service.live import Live
 from tegakari.service.parameters import RunName, refuse_unknown_parameters
 from tegakari.service.paths import encoded_path
 from tegakari.service.problems import EXCEPTION_HANDLERS
 from tegakari.service.reference import openapi_config
 from tegakari.store import Run, Store
 
-OF_A_RUN = (*runs.HANDLERS, *features.HANDLERS, *documents.HANDLERS)
+OF_A_RUN = (*runs.HANDLERS, *features.HANDLERS, *documents.HANDLERS, *inference.HANDLERS)
 """Route handlers below /v1/runs/{run}; each is given the open run as `opened`."""
 
 BELOW_V1 = (runs.list_runs,)
 """The other route handlers below /v1."""
+
+
+QUIET = ServiceConfig(log="off")
+"""The default limits, without a line of log a request."""
 
 
 class Api(Litestar):
@@ -38,16 +47,26 @@ class Api(Litestar):
             await super().__call__(scope, receive, send)  # pyright: ignore
             return
         # The server keeps its own scope, knows that the method is HEAD, and leaves the body out.
-        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        original = scope["method"]
+        method = "GET" if original == "HEAD" else original
         scope = {**scope, "path": encoded_path(scope), "method": method}  # pyright: ignore
+        scope.setdefault("state", {})["head"] = method != original
         await self.front(scope, receive, send, super().__call__)  # pyright: ignore
 
 
-def create_app(store: Path) -> Api:
+def create_app(
+    store: Path, config: ServiceConfig = QUIET, *, keys: Path | None = None, shared: Path | None = None
+) -> Api:
     """Build the API over a store; runs published or deleted later are noticed.
 
     Args:
         store: the store's directory; it need not be there yet.
+        config: its limits.
+        keys: file of API keys; once it is there, every request needs one. None: no keys.
+        shared: directory in which the workers of one service count together; None: it is one process.
+
+    Raises:
+        ConfigError: the file of keys is damaged.
     """
     of_a_run = Router(
         "/runs/{run:str}",
@@ -59,22 +78,39 @@ def create_app(store: Path) -> Api:
         "/v1",
         route_handlers=[*BELOW_V1, of_a_run],
         before_request=refuse_unknown_parameters,
+        guards=[require_scope],
         response_class=Answer,
     )
+    live = Live()
     app = Api(
         [health.ROUTER, v1],
-        state=State({"store": Store(store)}),
-        dependencies={"store": Provide(_store, sync_to_thread=False)},
+        state=State({"store": Store(store), "live": live}),
+        dependencies={"store": Provide(_store, sync_to_thread=False), "live": Provide(_live, sync_to_thread=False)},
+        on_shutdown=[live.close],
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=openapi_config(),
+        cors_config=_cors(config.cors_origins),
+        request_max_body_size=config.max_body_bytes,
         logging_config=None,  # failures are logged once, where they become problems
     )
-    app.front = Front()
+    rates = Rates(shared / "rates" if shared else None)
+    app.front = Front(config, keys=KeyRing(keys), rates=rates)
     return app
+
+
+def _cors(origins: list[str]) -> CORSConfig | None:
+    if not origins:
+        return None
+    headers = ["Authorization", "X-API-Key", "Content-Type", "If-None-Match"]
+    return CORSConfig(allow_origins=origins, allow_methods=["GET", "POST", "DELETE"], allow_headers=headers)
 
 
 def _store(state: State) -> Store:
     return state.store
+
+
+def _live(state: State) -> Live:
+    return state.live
 
 
 def _opened(request: Request[Any, Any, Any], run: RunName) -> Run:

@@ -11,8 +11,9 @@ from litestar.datastructures import CacheControlHeader
 from litestar.di import NamedDependency
 
 from tegakari.schemas.errors import TegakariError
+from tegakari.service.metrics import metrics
 from tegakari.service.parameters import refuse_unknown_parameters
-from tegakari.service.problems import documented
+from tegakari.service.problems import described
 from tegakari.store import Store
 
 
@@ -36,13 +37,13 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     """published runs"""
 
 
-@get("/healthz", operation_id="getHealth", summary="Liveness", responses=documented(400), sync_to_thread=False)
+@get("/healthz", operation_id="getHealth", summary="Liveness", responses=described(400), sync_to_thread=False)
 def healthz() -> Health:
     """Answers as long as the process runs."""
     return Health()
 
 
-@get("/readyz", operation_id="getReadiness", summary="Readiness", responses=documented(400, 503), sync_to_thread=True)
+@get("/readyz", operation_id="getReadiness", summary="Readiness", responses=described(400, 503), sync_to_thread=True)
 def readyz(store: NamedDependency[Store]) -> Readiness:
     """Answers 503 as long as the store cannot be read. A store without runs is ready."""
     try:
@@ -56,7 +57,7 @@ def readyz(store: NamedDependency[Store]) -> Readiness:
 
 ROUTER = Router(
     "/",
-    route_handlers=[healthz, readyz],
+    route_handlers=[healthz, readyz, metrics],
     before_request=refuse_unknown_parameters,
     cache_control=CacheControlHeader(no_store=True),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import msgspec
@@ -45,9 +46,15 @@ KINDS = {
     "bad-parameter": Kind(400, "A parameter is wrong"),
     "bad-cursor": Kind(400, "The cursor is not of this list"),
     "bad-request": Kind(400, "The request is wrong"),
+    "no-key": Kind(401, "A good API key is needed"),
+    "key-lacks-scope": Kind(403, "The API key is not good for this"),
     "not-found": Kind(404, "Not found"),
     "method-not-allowed": Kind(405, "The method is not allowed here"),
+    "too-slow": Kind(408, "The request came too slowly"),
     "run-exists": Kind(409, "The run exists"),
+    "too-large": Kind(413, "The request is too large"),
+    "too-many-requests": Kind(429, "Too many requests"),
+    "model-not-here": Kind(409, "The run's model is not on this machine"),
     "internal-error": Kind(500, "The server failed"),
     "error": Kind(500, "The server failed"),
     "bad-configuration": Kind(500, "The server's configuration is wrong"),
@@ -57,6 +64,9 @@ KINDS = {
     "bad-encode-input": Kind(500, "Sparse encode refused its input"),
     "bad-store": Kind(500, "The store cannot be read"),
     "not-ready": Kind(503, "The server is not ready"),
+    "overloaded": Kind(503, "The server has enough to do"),
+    "busy": Kind(503, "The server is busy"),
+    "deadline-passed": Kind(503, "The answer did not come in time"),
     "disk-full": Kind(507, "The server's disk is full"),
 }
 """By slug: the one table of statuses. A page of the documentation stands behind each."""
@@ -93,12 +103,33 @@ def _answer(
     )
 
 
+def refusal(error: TegakariError) -> Response[Problem]:
+    """The answer to a request that is refused; an error that passes says so with `retry_after`, in seconds."""
+    headers = {}
+    if error.slug == "no-key":
+        headers["WWW-Authenticate"] = "Bearer"
+    seconds = getattr(error, "retry_after", None)
+    if seconds is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(seconds)))
+    return _answer(error.slug, error.message, field=error.field, fix=error.fix, headers=headers)
+
+
 def _of_ours(request: Request[Any, Any, Any], error: TegakariError) -> Response[Problem]:
     if KINDS[error.slug].status in (500, 507):
         # Such messages are for whoever runs the server: they name its files.
         log.error("failed", path=request.scope["path"], error=str(error), slug=error.slug)
         return _answer(error.slug, "the server's log says what happened")
-    return _answer(error.slug, error.message, field=error.field, fix=error.fix)
+    return refusal(error)
+
+
+def _of_deep_nesting(request: Request[Any, Any, Any], error: RecursionError) -> Response[Problem]:
+    return _answer("bad-request", "the body is nested too deeply", fix="see /schema")
+
+
+def _of_wrong_characters(request: Request[Any, Any, Any], error: UnicodeDecodeError) -> Response[Problem]:
+    if request.method == "GET":  # no body: it is not the request's fault
+        return _of_anything(request, error)
+    return _answer("bad-request", f"the body is not UTF-8: {error.reason}", fix="send UTF-8")
 
 
 def _of_validation(request: Request[Any, Any, Any], error: ValidationException) -> Response[Problem]:
@@ -119,6 +150,8 @@ def _of_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[
         case 405:
             detail = f"{request.method} is not allowed at {path}"
             return _answer("method-not-allowed", detail, fix=f"allowed: {headers.get('allow')}", headers=headers)
+        case 413:
+            return _answer("too-large", error.detail, fix="ask for less at once", headers=headers)
         case status if status < 500:
             return _answer("bad-request", error.detail, status=status, headers=headers)
         case _:
@@ -134,12 +167,23 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     TegakariError: _of_ours,
     ValidationException: _of_validation,
     HTTPException: _of_http,
+    RecursionError: _of_deep_nesting,
+    UnicodeDecodeError: _of_wrong_characters,
     Exception: _of_anything,
 }
 
 
+ANYWHERE = (401, 403, 429, 503)
+"""Statuses that any route below /v1 can answer, whatever it does."""
+
+
 def documented(*statuses: int) -> dict[int, ResponseSpec]:
-    """Describe the problems of a route in its OpenAPI operation."""
+    """Describe the problems of a route below /v1 in its OpenAPI operation, those of ANYWHERE included."""
+    return described(*sorted({*statuses, *ANYWHERE}))
+
+
+def described(*statuses: int) -> dict[int, ResponseSpec]:
+    """Describe exactly these problems."""
     return {
         status: ResponseSpec(
             Problem, media_type=PROBLEM_JSON, description=_DESCRIPTIONS[status], generate_examples=False
@@ -150,7 +194,13 @@ def documented(*statuses: int) -> dict[int, ResponseSpec]:
 
 _DESCRIPTIONS = {
     400: "A parameter is unknown, or its value is not allowed.",
+    401: "The server asks for an API key, and the request has none that is good.",
+    403: "The API key is good, but not for this.",
     404: "There is no such run, label, layer or feature.",
+    409: "The run's model is not on this machine.",
+    408: "The body did not come in time.",
+    413: "The body is too large.",
+    429: "More requests than the key, or else the address, may make; Retry-After says when to come again.",
     500: "The store could not be read.",
-    503: "The store directory cannot be read.",
+    503: "The server is not ready, is busy, or could not answer in time.",
 }

@@ -20,6 +20,12 @@ from litestar.static_files import create_static_files_router
 from tegakari import __version__
 from tegakari.service.formats import FORMATS, JSON
 
+PAGE_POLICY = (
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+"""For pages of this package: nothing from elsewhere, no script that is not a file."""
+
 STATIC = Path(__file__).parent / "static"
 
 
@@ -108,6 +114,7 @@ async def _refuse_what_is_not_there(response: Response[Any]) -> Response[Any]:
     """Litestar answers an unknown page below /schema in HTML; here every failure is a problem."""
     if response.status_code == 404:
         raise NotFoundException
+    response.headers["Content-Security-Policy"] = PAGE_POLICY
     return response
 
 

@@ -1,4 +1,4 @@
-"""The API on a port: uvicorn, with one line of log a request."""
+"""The API on a port: uvicorn, in one process or in several that share the socket and the store."""
 
 from __future__ import annotations
 
@@ -6,54 +6,103 @@ import ipaddress
 import os
 import signal
 import socket
+import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import structlog
 import uvicorn
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp
+from uvicorn.supervisors import Multiprocess
 
 from tegakari.schemas.config import ServiceConfig
 from tegakari.schemas.errors import ConfigError
-from tegakari.service.app import create_app
+from tegakari.service.connections import ImpatientProtocol
+from tegakari.service.keys import KeyRing, read_keys
+from tegakari.service.logs import set_up_logs
 
 log = structlog.get_logger()
 
 SHUTDOWN_SECONDS = 10
 """Time that requests under way get to finish once the server is asked to stop."""
 
+BACKLOG = 2048
+"""Connections that wait to be taken on while the workers are busy."""
+
 
 def serve(config: ServiceConfig, store: Path, *, insecure: bool = False) -> None:
     """Serve a store until SIGINT or SIGTERM, then finish the requests under way and return.
 
     Args:
-        config: where to listen; port 0 takes any free one, which the log names.
+        config: where to listen, with how many workers, and what is allowed; port 0 takes any free one, which the log
+            names.
         store: the store's directory.
-        insecure: listen on an address that other machines reach, although anyone there can then read everything.
+        insecure: listen without keys on an address that other machines reach, although anyone there can then read
+            everything.
 
     Raises:
-        ConfigError: the address is not a loopback one and `insecure` is not given, is not this machine's, or is taken.
+        ConfigError: the address is not a loopback one and there are neither keys nor `insecure`, is not this machine's,
+            or is taken; or the file of keys is damaged.
     """
-    listener = _listen(config, insecure=insecure)
+    set_up_logs(config.log)
+    keys = Path(config.keys)
+    listener = _listen(config, guarded=bool(read_keys(keys)), insecure=insecure)
     if not store.is_dir():
         log.warning("no store yet", store=str(store), fix="index a run, or check --store")
-    server = uvicorn.Server(
-        uvicorn.Config(
-            AccessLog(create_app(store)),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        )
-    )
     host, port = listener.getsockname()[:2]
-    log.info("serving", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", store=str(store))
-    with listener, _ended_by_signals():
-        server.run(sockets=[listener])
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    log.info("serving", url=url, store=str(store), workers=config.workers, keys=KeyRing(keys).required)
+    with listener, tempfile.TemporaryDirectory(prefix="tegakari-") as shared, _ended_by_signals():
+        directory = Path(shared) if config.workers > 1 else None
+        _run(config, partial(_application, store, config, keys, directory), listener, directory)
     log.info("stopped")
+
+
+def _run(config: ServiceConfig, application: partial[ASGIApp], listener: socket.socket, shared: Path | None) -> None:
+    settings = uvicorn.Config(
+        application,
+        factory=True,
+        workers=config.workers,
+        http=ImpatientProtocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        proxy_headers=bool(config.trusted_proxies),
+        forwarded_allow_ips=config.trusted_proxies or None,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    if shared is None:
+        uvicorn.Server(settings).run(sockets=[listener])
+        return
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
+    listener.set_inheritable(True)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        Multiprocess(settings, sockets=[listener]).run()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        del os.environ["PROMETHEUS_MULTIPROC_DIR"]
+
+
+def _application(store: Path, config: ServiceConfig, keys: Path, shared: Path | None) -> ASGIApp:
+    """What each worker runs."""
+    # Imported here: Prometheus' library looks at the environment when it is imported.
+    from tegakari.service.app import create_app
+
+    set_up_logs(config.log)
+    app: ASGIApp = create_app(store, config, keys=keys, shared=shared)  # pyright: ignore
+    if config.telemetry:
+        from tegakari.service.telemetry import traced
+
+        app = traced(app)
+    return app
 
 
 @contextmanager
@@ -70,7 +119,7 @@ def _ended_by_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _listen(config: ServiceConfig, *, insecure: bool) -> socket.socket:
+def _listen(config: ServiceConfig, *, guarded: bool, insecure: bool) -> socket.socket:
     """Bind before anything else starts, so that a wrong address is said plainly."""
     try:
         family, _, _, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
@@ -78,48 +127,20 @@ def _listen(config: ServiceConfig, *, insecure: bool) -> socket.socket:
         raise ConfigError(
             f"{config.host!r} is no address: {error.strerror}", field="service.host", fix="use 127.0.0.1"
         ) from None
-    if not (insecure or ipaddress.ip_address(address[0]).is_loopback):
+    if not (guarded or insecure or ipaddress.ip_address(address[0]).is_loopback):
         raise ConfigError(
-            f"{config.host!r} can be reached from other machines, and API keys are not available yet",
+            f"{config.host!r} can be reached from other machines, and there are no API keys in {config.keys}",
             field="service.host",
-            fix="listen on 127.0.0.1 and put a proxy that asks for a password before it",
+            fix="make a key with `tegakari keys create`, or listen on 127.0.0.1",
         )
     # asyncio turns Nagle's delay off only for a socket that says it is TCP; with it every answer takes 40 ms more.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen()  # from here on clients wait rather than fail
+        listener.listen(BACKLOG)  # from here on clients wait rather than fail
         return listener
     except OSError as error:
         listener.close()
         taken = f"cannot listen on {config.host} port {config.port}: {os.strerror(error.errno or 0)}"
         raise ConfigError(taken, field="service.port", fix="choose another port, or stop what listens there") from None
-
-
-class AccessLog:
-    """Logs method, path, status and milliseconds of every request."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        start = time.perf_counter()
-        status = 0
-
-        async def note_status(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, note_status)
-        finally:
-            # As it was sent: decoded, it could hold a line break and forge a line of the log.
-            path = scope["raw_path"].decode("ascii", "replace")
-            milliseconds = round((time.perf_counter() - start) * 1000, 1)
-            log.info("request", method=scope["method"], path=path, status=status, ms=milliseconds)

@@ -1,0 +1,103 @@
+"""`tegakari keys`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption
+from tegakari.cli.output import err, out, print_json, print_table
+from tegakari.schemas.config import ServiceConfig, load_config
+from tegakari.schemas.errors import ConfigError
+from tegakari.schemas.keys import KEY_SCOPES, ApiKey
+
+app = typer.Typer(help="API keys of the service.", no_args_is_help=True)
+
+KeysOption = Annotated[Path | None, typer.Option("--keys", help="File of keys; default: the configuration's.")]
+
+
+class NewKey(ApiKey, frozen=True, kw_only=True):
+    """A key as it is shown once."""
+
+    key: str
+
+
+def _file(keys: Path | None, config: Path) -> Path:
+    if keys is not None:
+        return keys
+    return Path(load_config(config).service.keys if config.is_file() else ServiceConfig().keys)
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Option("--name", "-n", help="Whose key it is.")],
+    scope: Annotated[str, typer.Option(help="read, compute or admin; each includes the ones before.")] = "read",
+    days: Annotated[int | None, typer.Option(help="Days until it expires; default: never.", min=1)] = None,
+    requests_per_second: Annotated[
+        float | None, typer.Option(help="Its own limit; default: the configuration's.", min=0.01)
+    ] = None,
+    keys: KeysOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    json: JsonOption = False,
+) -> None:
+    """Make an API key and show it once. From the first key on, the service asks for one.
+
+    Example: [bold]tegakari keys create --name notebook --scope compute --days 90[/]
+    """
+    from tegakari.service.keys import create_key
+
+    for known in KEY_SCOPES:
+        if scope == known:
+            break
+    else:
+        raise ConfigError(f"{scope!r} is no scope", field="--scope", fix=f"use one of: {', '.join(KEY_SCOPES)}")
+    file = _file(keys, config)
+    key, kept = create_key(file, name, known, days=days, requests_per_second=requests_per_second)
+    if json:
+        print_json(NewKey(**msgspec.structs.asdict(kept), key=key))
+        return
+    out.print(key, soft_wrap=True, highlight=False, markup=False)
+    err.print(f"kept as a hash in {file}; it is not shown again", soft_wrap=True, highlight=False, markup=False)
+
+
+@app.command("list")
+def list_keys(keys: KeysOption = None, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """List the keys there are, without their secrets.
+
+    Example: [bold]tegakari keys list[/]
+    """
+    from tegakari.service.keys import read_keys
+
+    file = _file(keys, config)
+    found = read_keys(file)
+    if json:
+        print_json(found)
+        return
+    print_table(
+        f"Keys in {file}",
+        ("id", "name", "scope", "created", "expires", "requests a second"),
+        [(key.id, key.name, key.scope, key.created, key.expires, key.requests_per_second) for key in found],
+    )
+
+
+@app.command()
+def revoke(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `tegakari keys list` shows it.")],
+    keys: KeysOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    json: JsonOption = False,
+) -> None:
+    """Refuse a key from now on. A running service notices within two seconds.
+
+    Example: [bold]tegakari keys revoke 1a2b3c4d[/]
+    """
+    from tegakari.service.keys import revoke_key
+
+    gone = revoke_key(_file(keys, config), id_)
+    if json:
+        print_json(gone)
+        return
+    out.print(f"revoked {gone.id} ({gone.name})", soft_wrap=True, highlight=False, markup=False)
