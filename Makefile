@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 TEST_JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-index serve test check format bench docs clean
+.PHONY: help demo demo-index serve test soak check format bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ serve: $(VENV)/ready ## serve the demo's store
 test: $(VENV)/ready ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
 
+soak: $(VENV)/ready ## the long survival tests: 100 kills, a minute of readers beside writers, 4 workers
+	OMP_NUM_THREADS=1 TEGAKARI_SOAK=1 $(BIN)/python -m pytest tests/soak tests/indexer/test_workers.py tests/indexer/test_disk_full.py tests/store/test_publish.py tests/store/test_reader.py
+
 check: $(VENV)/lint-ready ## linter, formatter, type checker
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -49,6 +52,13 @@ format: $(VENV)/lint-ready ## let the linter and the formatter mend what they ca
 	$(BIN)/ruff format .
 
 bench: bench-encode ## all benchmarks
+
+$(VENV)/bench-ready: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	touch $@
+
+bench-store: $(VENV)/bench-ready ## the store at the study's scale, beside PostgreSQL
+	$(BIN)/python -m benchmarks.store
 
 bench-%: $(VENV)/ready
 	$(BIN)/python -m benchmarks.$(subst -,_,$*)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, DeviceOption, JsonOption, read
@@ -63,15 +65,23 @@ def train(config: ConfigOption = DEFAULT_CONFIG, device: DeviceOption = "auto", 
     )
 
 
-def index(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+WorkersOption = Annotated[
+    int,
+    typer.Option(
+        "--workers", "-w", min=1, max=64, help="Processes; each loads the models. Same tables for any number."
+    ),
+]
+
+
+def index(config: ConfigOption = DEFAULT_CONFIG, workers: WorkersOption = 1, json: JsonOption = False) -> None:
     """Index the corpus and publish a run. A killed index goes on with the next shard.
 
-    Example: [bold]tegakari index[/]
+    Example: [bold]tegakari index --workers 2[/]
     """
     from tegakari.indexer.index import index as run
 
     with progress() as bars:
-        result = run(read(config), bars)
+        result = run(read(config), bars, workers=workers)
     manifest = result.manifest
     if json:
         print_json(manifest)

@@ -15,14 +15,15 @@ import structlog
 from rich.progress import Progress
 
 from tegakari.indexer.corpus import read_documents, read_manifest
+from tegakari.indexer.inputs import load_inputs
 from tegakari.indexer.merge import LayerFacts, Merger, MergeSettings
 from tegakari.indexer.partial import finished, open_partial, write_partial
 from tegakari.indexer.provenance import Models, Outcome, manifest_of, recipe_of
 from tegakari.indexer.shards import IndexedDocument, Shard, plan_shards
-from tegakari.indexer.work import Worker
-from tegakari.models.classifier import Classifier, fingerprint, load_classifier
+from tegakari.indexer.work import make_worker
+from tegakari.indexer.workers import index_in_processes
+from tegakari.models.classifier import Classifier, fingerprint
 from tegakari.models.explained_variance import LayerQuality, explained_variance
-from tegakari.models.sae_formats import check_fits, load_saes
 from tegakari.schemas.config import Config
 from tegakari.schemas.corpus import CorpusManifest, Drop
 from tegakari.schemas.errors import CorpusError, ModelError, RunExistsError, StoreError
@@ -58,15 +59,20 @@ class _Timings:
         self.seconds[name] = round(time.perf_counter() - start, 3)
 
 
-def index(config: Config, progress: Progress | None = None) -> IndexResult:
+def index(config: Config, progress: Progress | None = None, *, workers: int = 1) -> IndexResult:
     """Index the corpus of a configuration and publish the run.
 
     A run already published from the same classifier, SAEs, documents and settings is returned as it is.
 
+    Args:
+        config: what to index, with what, into which store.
+        progress: where to show bars.
+        workers: processes that shards are spread over; the tables are the same for any number.
+
     Raises:
         CorpusError, ModelError, SaeError: an input is missing or does not fit the others.
         RunExistsError: the run's name belongs to a run made from something else.
-        StoreError: another process is indexing this run.
+        StoreError: another process is indexing this run, or a worker process died.
         DiskFullError: no space; finished shards are kept.
     """
     store = Path(config.index.store)
@@ -78,13 +84,17 @@ def index(config: Config, progress: Progress | None = None) -> IndexResult:
     recipe = recipe_of(config, models, corpus)
     published = run_directory(store, config.index.run)
     if published.is_dir():
-        return IndexResult(_same_or_refuse(published, recipe), already_published=True)
+        manifest = _same_or_refuse(published, recipe)
+        if work.exists():  # killed between publishing and tidying up
+            with _sole_worker(work):
+                shutil.rmtree(work)
+        return IndexResult(manifest, already_published=True)
     with disk_full_is_said(store), _sole_worker(work):
         with timings.stage("tokenize"):
             documents, skipped = _documents(config, models.classifier, corpus)
         shards = plan_shards(documents, config.index.shard_documents, recipe)
         with timings.stage("encode"):
-            _index_shards(config, models, shards, work / "shards", progress)
+            _index_shards(config, models, shards, work / "shards", progress, workers)
         with timings.stage("explained_variance"):
             quality = _quality(config, models, work / f"explained_variance-{recipe[:32]}.json", progress)
         staged = work / "staged"
@@ -107,16 +117,7 @@ def index(config: Config, progress: Progress | None = None) -> IndexResult:
 
 
 def _load(config: Config) -> Models:
-    classifier = load_classifier(
-        config.classifier.path,
-        max_length=config.classifier.max_length,
-        device=config.index.device,
-        dtype=config.index.dtype,
-    )
-    saes = load_saes(Path(config.saes.path))
-    if config.saes.layers:
-        saes = {layer: sae for layer, sae in saes.items() if layer in config.saes.layers}
-    check_fits(saes, classifier)
+    classifier, saes = load_inputs(config)
     return Models(classifier, fingerprint(Path(config.classifier.path)), saes, fingerprint(Path(config.saes.path)))
 
 
@@ -167,34 +168,37 @@ def _documents(
 
 
 def _index_shards(
-    config: Config, models: Models, shards: Sequence[Shard], partials: Path, progress: Progress | None
+    config: Config, models: Models, shards: Sequence[Shard], partials: Path, progress: Progress | None, workers: int
 ) -> None:
-    """Run what is not there yet; a thread writes one shard while the next is computed."""
+    """Run what is not there yet."""
     missing = [shard for shard in shards if not finished(partials, shard.key)]
     done = sum(len(shard.documents) for shard in shards) - sum(len(shard.documents) for shard in missing)
     if done:
         log.info("resuming", finished_documents=done, shards_left=len(missing))
-    worker = Worker(
-        models.classifier,
-        {
-            layer: sae.to(models.classifier.device).encoder(models.classifier.dtype)
-            for layer, sae in models.saes.items()
-        },
-        pooling=config.index.pooling,
-        top_tokens=config.index.top_tokens,
-        batch_tokens=config.index.batch_tokens,
-    )
     total = sum(len(shard.documents) for shard in shards)
     task = progress.add_task("indexing documents", total=total, completed=done) if progress else None
+    workers = min(workers, len(missing))
+    indexed = (
+        index_in_processes(config, missing, partials, workers)
+        if workers > 1
+        else _index_here(config, models, missing, partials)
+    )
+    for shard in indexed:
+        if progress and task is not None:
+            progress.advance(task, len(shard.documents))
+
+
+def _index_here(config: Config, models: Models, shards: Sequence[Shard], partials: Path) -> Iterator[Shard]:
+    """Index shards in this process; a thread writes one while the next is computed."""
+    worker = make_worker(config, models.classifier, models.saes)
     with ThreadPoolExecutor(1, thread_name_prefix="write-partial") as writing:
         pending: Future[None] | None = None
-        for shard in missing:
+        for shard in shards:
             result = worker.index(shard)
             if pending is not None:
                 pending.result()
             pending = writing.submit(write_partial, partials, shard, result.positions, result.layers, result.documents)
-            if progress and task is not None:
-                progress.advance(task, len(shard.documents))
+            yield shard
         if pending is not None:
             pending.result()
 

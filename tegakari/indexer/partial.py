@@ -127,7 +127,12 @@ def write_partial(
     summary = ShardSummary(shard.key, shard.label_id, len(shard.documents), positions, sorted(layers))
     (staged / _SUMMARY).write_bytes(msgspec.json.encode(summary))
     fsync_tree(staged)
-    rename_into_place(staged, directory / shard.key)
+    try:
+        rename_into_place(staged, directory / shard.key)
+    except OSError:
+        if not finished(directory, shard.key):
+            raise
+        shutil.rmtree(staged)  # a process that was given up wrote it in its last moment; it holds the same
 
 
 def _write_row_groups(file: Path, tables: Sequence[pa.Table]) -> None:

@@ -15,8 +15,9 @@ from tegakari.indexer.shards import IndexedDocument, Shard
 from tegakari.indexer.top_tokens import TopTokens
 from tegakari.kernels import Encoded, Encoder, encode
 from tegakari.models.classifier import Classifier
+from tegakari.models.sae import Sae
 from tegakari.models.tokens import bucketed
-from tegakari.schemas.config import POOLINGS, Pooling
+from tegakari.schemas.config import POOLINGS, Config, Pooling
 from tegakari.store.activations import Activations, ordered
 
 
@@ -91,6 +92,17 @@ class Worker:
             logits.gather(1, predicted[:, None])[:, 0].numpy(),
             output.embeddings.cpu().numpy(),
         )
+
+
+def make_worker(config: Config, classifier: Classifier, saes: Mapping[int, Sae]) -> Worker:
+    """A worker as the configuration says, on the classifier's device and in its dtype."""
+    return Worker(
+        classifier,
+        {layer: sae.to(classifier.device).encoder(classifier.dtype) for layer, sae in saes.items()},
+        pooling=config.index.pooling,
+        top_tokens=config.index.top_tokens,
+        batch_tokens=config.index.batch_tokens,
+    )
 
 
 class _LayerWork:

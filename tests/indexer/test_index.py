@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import duckdb
@@ -292,46 +286,6 @@ def tables_of(directory: Path) -> dict[str, str]:
     for file in sorted((directory / "activations").rglob("*.parquet")):
         hashes[file.relative_to(directory).as_posix()] = str(pq.ParquetFile(file).read().to_pydict())
     return hashes
-
-
-def test_killed_again_and_again_gives_the_same_tables(indexed, tmp_path: Path):
-    case, store, _ = indexed
-    config = tmp_path / "tegakari.toml"
-    config.write_text(case.config_file.read_text())
-    raw = config.read_text().replace('store = "store"', f'store = "{tmp_path / "store"}"')
-    for key in ("corpus", "classifier", "saes"):
-        raw = raw.replace(f'path = "{key}"', f'path = "{case.config_file.parent / key}"')
-    config.write_text(raw)
-    # Slowed down by one shard at a time, so that each kill really falls into the middle of the work.
-    program = (
-        "import sys, time; from pathlib import Path; from tegakari.indexer import work; "
-        "run = work.Worker.index; "
-        "work.Worker.index = lambda self, shard: (time.sleep(0.15), run(self, shard))[1]; "
-        "from tegakari.cli import main; sys.argv = ['tegakari', 'index', '-c', sys.argv[1]]; main()"
-    )
-    command = [sys.executable, "-c", program, str(config)]
-    shards = tmp_path / "store" / "work" / "small" / "shards"
-    generator = random.Random(0)
-    killed_with: list[int] = []
-    for _ in range(3):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        before = len(list(shards.glob("[0-9a-f]*"))) if shards.exists() else 0
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and process.poll() is None:
-            if shards.exists() and len(list(shards.glob("[0-9a-f]*"))) > before:
-                break
-            time.sleep(0.01)
-        time.sleep(generator.random() * 0.1)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        killed_with.append(len(list(shards.glob("[0-9a-f]*"))))
-        assert Store(tmp_path / "store").names() == []
-    assert killed_with[0] >= 1
-    assert killed_with[-1] > killed_with[0]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert tables_of(tmp_path / "store" / "runs" / "small") == tables_of(store / "runs" / "small")
-    assert not (tmp_path / "store" / "work" / "small").exists()
 
 
 def test_same_inputs_again_are_a_no_op_and_others_are_refused(indexed):

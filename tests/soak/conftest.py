@@ -1,0 +1,5 @@
+"""The small indexed case of the indexer's tests."""
+
+from tests.indexer.conftest import small_case
+
+__all__ = ["small_case"]

@@ -1,0 +1,109 @@
+"""kill -9 at random moments of index and publish: readers see whole runs or none, and the tables are the same."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tegakari.indexer.index import index
+from tegakari.schemas.errors import NotFoundError
+from tegakari.store import Store, queries
+from tegakari.store.publish import damaged_files, delete_run
+from tests.indexer.conftest import SmallCase, with_index
+from tests.indexer.test_index import tables_of
+from tests.soak.length import KILLS
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def store(small_case: SmallCase, tmp_path: Path) -> tuple[Path, Path]:
+    """A store and a configuration that indexes the small case into it, a document a shard."""
+    text = small_case.config_file.read_text()
+    text = re.sub(r'(?m)^store = "store"', f'store = "{tmp_path / "store"}"', text)
+    text = re.sub(r"(?m)^shard_documents = \d+", "shard_documents = 2", text)
+    for key in ("corpus", "classifier", "saes"):
+        text = text.replace(f'path = "{key}"', f'path = "{small_case.config_file.parent / key}"')
+    (tmp_path / "tegakari.toml").write_text(text)
+    return tmp_path / "store", tmp_path / "tegakari.toml"
+
+
+def look(store: Path, stop: threading.Event, seen: list[object]) -> None:
+    """What a reader finds, again and again: nothing, or a run whose every file is as it was published."""
+    readers = Store(store)
+    while not stop.is_set():
+        for run in readers.runs():
+            try:
+                found = queries.labels(run), damaged_files(store, run.name)
+            except (NotFoundError, OSError):
+                found = None
+            if run.is_published():  # else it was deleted while we looked
+                seen.append(found)
+        time.sleep(0.01)
+
+
+def test_killed_at_random_moments(small_case: SmallCase, store: tuple[Path, Path], tmp_path: Path):
+    directory, config = store
+    unbroken = index(with_index(small_case, tmp_path / "unbroken", shard_documents=2)).manifest
+    expected = tables_of(tmp_path / "unbroken" / "runs" / unbroken.run)
+    labels = queries.labels(Store(tmp_path / "unbroken").run(unbroken.run))
+    command = [sys.executable, "-m", "tests.soak.indexing"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    driver = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment
+    )
+    assert driver.stdin
+    assert driver.stdout
+    stop, seen = threading.Event(), []
+    watcher = threading.Thread(target=look, args=(directory, stop, seen))
+    watcher.start()
+    generator = random.Random(0)
+    kills = published = 0
+    longest = 1.0
+    try:
+        while kills < KILLS or not published:
+            driver.stdin.write(f"{config}\n")
+            driver.stdin.flush()
+            child = int(driver.stdout.readline())
+            started = time.monotonic()
+            if kills < KILLS:
+                killer = threading.Timer(generator.uniform(0, longest), _kill, (child,))
+                killer.start()
+            status = int(driver.stdout.readline())
+            if kills < KILLS:
+                killer.cancel()
+            if status == signal.SIGKILL:
+                kills += 1
+                continue
+            assert status == 0
+            longest = max(0.5, 1.2 * (time.monotonic() - started))
+            assert tables_of(directory / "runs" / unbroken.run) == expected
+            assert damaged_files(directory, unbroken.run) == []
+            assert [path.name for path in (directory / "work").iterdir()] == []
+            published += 1
+            if kills < KILLS:
+                delete_run(directory, unbroken.run)
+    finally:
+        driver.stdin.close()
+        driver.wait()
+        stop.set()
+        watcher.join()
+    assert published >= 1
+    assert seen
+    assert all(found == (labels, []) for found in seen)
+
+
+def _kill(process: int) -> None:
+    try:
+        os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,66 @@
+"""Readers in 8 threads of each of 2 processes, while runs are published, deleted and replaced under their names."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tegakari.store import Store
+from tegakari.store.layout import MANIFEST, run_directory, work_directory
+from tegakari.store.publish import delete_run, publish, read_manifest
+from tests.factories import LABELS, make_run
+from tests.soak.length import READING_SECONDS
+from tests.soak.reading import answers
+
+ROOT = Path(__file__).parent.parent.parent
+PROCESSES, THREADS = 2, 8
+
+
+def publish_copy(store: Path, made: Path) -> None:
+    """Publish a made run, files copied as a writer would have left them."""
+    manifest = read_manifest(made)
+    staged = work_directory(store, manifest.run)
+    shutil.copytree(made, staged)
+    (staged / MANIFEST).unlink()
+    publish(store, staged, manifest)
+
+
+def test_no_reader_ever_sees_a_partial_or_a_mixed_run(tmp_path: Path):
+    store, made = tmp_path / "store", []
+    expected = {}
+    for variant in range(2):
+        for name in ("one", "two"):
+            labels = [f"{variant} {label}" for label in LABELS]
+            make_run(tmp_path / str(variant), name, seed=variant, labels=labels)
+            run = Store(tmp_path / str(variant)).run(name)
+            expected[run.manifest.fingerprint] = answers(run)
+            made.append(run.directory)
+    assert len(expected) == 2  # of equal content under both names
+    (tmp_path / "expected.json").write_text(json.dumps(expected))
+    for directory in made[:2]:
+        publish_copy(store, directory)
+    command = [sys.executable, "-m", "tests.soak.reading", store, tmp_path / "expected.json", READING_SECONDS, THREADS]
+    readers = [
+        subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        for _ in range(PROCESSES)
+    ]
+    published = 0
+    until = time.monotonic() + READING_SECONDS
+    while time.monotonic() < until or any(reader.poll() is None for reader in readers):
+        published += 1
+        directory = made[published % 4]
+        if run_directory(store, directory.name).exists():
+            delete_run(store, directory.name)
+        publish_copy(store, directory)
+        time.sleep(0.02)
+    for reader in readers:
+        said = json.loads(reader.communicate()[0])
+        assert said["failures"] == []
+        assert len(said["counts"]) == 2
+        assert all(count > 10 for count in said["counts"].values()), said
+    assert published > 10
+    assert [entry.name for entry in (store / "work").iterdir()] == []
