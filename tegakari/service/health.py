@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
-from litestar import Router, get
+from litestar import Request, Router, get
 from litestar.datastructures import CacheControlHeader
 from litestar.di import NamedDependency
 
@@ -55,9 +55,13 @@ def readyz(store: NamedDependency[Store]) -> Readiness:
         ) from None
 
 
+async def _check(request: Request[Any, Any, Any]) -> None:
+    refuse_unknown_parameters(request)
+
+
 ROUTER = Router(
     "/",
     route_handlers=[healthz, readyz, metrics],
-    before_request=refuse_unknown_parameters,
+    before_request=_check,
     cache_control=CacheControlHeader(no_store=True),
 )

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import msgspec
 import structlog
-from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
+from litestar.types import Scope
 
 from tegakari.schemas.errors import ConfigError, NotFoundError, TegakariError
 from tegakari.schemas.keys import KEY_SCOPES, ApiKey, KeyFile, KeyScope
@@ -213,17 +213,17 @@ class KeyRing:
         return known
 
 
-def require_scope(connection: ASGIConnection, handler: BaseRouteHandler) -> None:
+def require_scope(scope: Scope) -> None:
     """Refuse a key that may not do this: reading needs `read`, everything else what the route's `scope` says.
 
     Raises:
         KeyScopeError: naming the scope.
     """
-    key: ApiKey | None = connection.scope["state"].get("key")
+    key: ApiKey | None = scope["state"].get("key")
     if key is None:
         return
-    method = connection.scope.get("method")
-    needed: KeyScope = handler.opt.get("scope", "read" if method == "GET" else "compute")
+    handler: BaseRouteHandler = scope["route_handler"]
+    needed: KeyScope = handler.opt.get("scope", "read" if scope.get("method") == "GET" else "compute")
     if KEY_SCOPES.index(key.scope) < KEY_SCOPES.index(needed):
         raise KeyScopeError(
             f"the key {key.id} has scope {key.scope}, this needs {needed}", field="Authorization", fix="use another key"

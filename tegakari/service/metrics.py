@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 
 from litestar import Response, get
 from prometheus_client import (
@@ -41,9 +42,19 @@ UNROUTED = "none"
 
 def record(method: str, route: str, status: int, seconds: float, size: int) -> None:
     """Count one answered request."""
-    REQUESTS.labels(method if method in METHODS else "other", route, str(status)).inc()
-    SECONDS.labels(route).observe(seconds)
+    _requests(method if method in METHODS else "other", route, status).inc()
+    _seconds(route).observe(seconds)
     RESPONSE_BYTES.inc(size)
+
+
+@cache
+def _requests(method: str, route: str, status: int) -> Counter:
+    return REQUESTS.labels(method, route, str(status))  # finding it each time costs more than counting
+
+
+@cache
+def _seconds(route: str) -> Histogram:
+    return SECONDS.labels(route)
 
 
 @get(

@@ -84,7 +84,7 @@ def known_parameters(handler: BaseRouteHandler) -> tuple[str, ...]:
     return (*own, *(LIST_PARAMETERS if row_type(handler) else ()))
 
 
-async def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
+def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
     """Refuse a parameter that the route does not have, has twice, or has without a value.
 
     Raises:
