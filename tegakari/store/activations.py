@@ -136,6 +136,24 @@ def read_row_group(file: Path, place: int) -> Activations:
     return Activations(*(table[name].to_numpy() for name in Activations._fields))
 
 
+def read_feature(file: Path, feature: int) -> Activations:
+    """Read one feature; row groups without it are skipped, and the checksums of pages are compared.
+
+    Raises:
+        OSError, pyarrow.ArrowException: the file is missing or damaged.
+    """
+    with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+        groups = []
+        for group in range(parquet.num_row_groups):
+            bounds = parquet.metadata.row_group(group).column(0).statistics
+            if bounds is not None and bounds.min <= feature <= bounds.max:
+                groups.append(group)
+        table = parquet.read_row_groups(groups)
+    columns = [table[name].to_numpy() for name in Activations._fields]
+    start, stop = np.searchsorted(columns[0], [feature, feature + 1])
+    return Activations(*(column[start:stop] for column in columns))
+
+
 def _check_fits(part: Activations) -> None:
     features, documents = int(part.feature.max()) + 1, int(part.document.max()) + 1
     if features > 2**_FEATURE_BITS or documents > 2**_DOCUMENT_BITS:

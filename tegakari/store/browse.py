@@ -23,7 +23,6 @@ from tegakari.schemas.errors import NotFoundError
 from tegakari.store.answers import EXCERPT_CHARACTERS, feature_labels, tokens_in_context
 from tegakari.store.cursor import CursorError, read_cursor, write_cursor
 from tegakari.store.hot import TOP_FEATURES, Hot
-from tegakari.store.layout import layer_file
 from tegakari.store.queries import (
     QueryError,
     Variety,
@@ -154,10 +153,7 @@ def histogram(run: Run, layer: int, feature: int) -> ActivationHistogram:
     """
     check_layer(run, layer)
     place_of(run, layer, feature)
-    found = run.query(
-        "SELECT activation FROM read_parquet($file) WHERE feature = $feature",
-        {"file": str(layer_file(run.directory, layer)), "feature": feature},
-    )["activation"].to_numpy()
+    found = run.activations_of(layer, feature).activation
     largest = float(found.max()) if len(found) else 0.0
     counts, edges = np.histogram(found, bins=HISTOGRAM_BINS, range=(0, largest or 1.0))
     return ActivationHistogram(

@@ -16,8 +16,9 @@ import structlog
 
 from tegakari.schemas.errors import NotFoundError, StoreError
 from tegakari.schemas.run import RunManifest
+from tegakari.store.activations import Activations, read_feature
 from tegakari.store.hot import Hot, Places
-from tegakari.store.layout import DATABASE, MANIFEST, run_directory, runs_directory
+from tegakari.store.layout import DATABASE, MANIFEST, layer_file, run_directory, runs_directory
 from tegakari.store.publish import read_manifest
 
 log = structlog.get_logger()
@@ -117,6 +118,16 @@ class Run:
         """The mapped blocks, all opened at once."""
         with self._files_are_this_runs():
             return Hot(self.directory, Places(self.manifest.saes.layers, self.manifest.saes.widths))
+
+    def activations_of(self, layer: int, feature: int) -> Activations:
+        """Pooled activations of a feature that the run has, by document, as stored.
+
+        Raises:
+            NotFoundError: the run was deleted meanwhile.
+            StoreError: the file is damaged.
+        """
+        with self._files_are_this_runs():
+            return read_feature(layer_file(self.directory, layer), feature)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:

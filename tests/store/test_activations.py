@@ -15,6 +15,7 @@ from tegakari.schemas.errors import StoreError
 from tegakari.store.activations import (
     Activations,
     ordered,
+    read_feature,
     read_row_group,
     rounded,
     strongest_documents,
@@ -116,6 +117,15 @@ def test_other_tools_read_the_file(tmp_path: Path):
     assert [tuple(row.values()) for row in pq.read_table(file).to_pylist()] == expected
     np.testing.assert_array_equal(read_row_group(file, 0).activation, rows.activation)
     assert len(read_row_group(file, 1).activation) == 0
+
+
+def test_a_feature_is_found_in_whichever_row_groups_it_lies(tmp_path: Path):
+    rows = ordered([drawn(2)])
+    write_activations(tmp_path / "a.parquet", [rows], row_group=7)
+    for feature in range(31):
+        found, mine = read_feature(tmp_path / "a.parquet", feature), rows.feature == feature
+        np.testing.assert_array_equal(found.document, rows.document[mine])
+        np.testing.assert_array_equal(found.activation, rows.activation[mine])
 
 
 def test_an_activation_takes_less_than_three_bytes(tmp_path: Path):

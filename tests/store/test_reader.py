@@ -104,6 +104,29 @@ def test_a_damaged_database_is_never_answered_from_in_silence(store: Path):
     assert refused > 20
 
 
+def test_activations_of_each_feature_are_those_of_the_file(store: Path):
+    run = Store(store).run("drawn")
+    for layer in run.manifest.saes.layers:
+        rows = pq.read_table(layer_file(run.directory, layer), partitioning=None).to_pylist()
+        for feature in range(run.manifest.saes.widths[layer]):
+            mine = [(row["document"], row["activation"]) for row in rows if row["feature"] == feature]
+            found = run.activations_of(layer, feature)
+            assert list(zip(found.document.tolist(), found.activation.tolist(), strict=True)) == mine
+
+
+def test_activations_of_a_damaged_or_deleted_run_are_refused(store: Path):
+    run = Store(store).run("drawn")
+    file = layer_file(run.directory, 0)
+    content = file.read_bytes()
+    start = pq.ParquetFile(file).metadata.row_group(0).column(2).data_page_offset
+    file.write_bytes(content[: start + 60] + bytes([content[start + 60] ^ 1]) + content[start + 61 :])
+    with pytest.raises(StoreError, match="could not be read"):
+        run.activations_of(0, 0)
+    delete_run(store, "drawn")
+    with pytest.raises(NotFoundError):
+        run.activations_of(1, 0)
+
+
 def test_damaged_activations_are_an_error_where_checksums_are_checked(store: Path):
     """Pages carry checksums; the footer, which has none, is left to `runs verify`."""
     file = layer_file(store / "runs" / "drawn", 0)
