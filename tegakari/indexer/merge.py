@@ -93,6 +93,8 @@ class Merger:
         documents = self._document_rows().select(
             ["id", "label_id", "predicted_id", "text", "token_ids", "token_starts", "token_ends"]
         )
+        at = documents.schema.get_field_index("text")
+        documents = documents.set_column(at, "text", documents["text"].cast(pa.large_string()))  # may pass 2 GiB
         hot.finish(self._settings.pooling, documents, self._spelling.texts)
 
     def _merge_statistics(

@@ -226,7 +226,7 @@ class Documents(NamedTuple):
     """int32"""
     predicted_id: np.ndarray
     """int32"""
-    text: pa.StringArray
+    text: pa.LargeStringArray
     first_token: np.ndarray
     """int32 [documents + 1]: where the tokens of each begin in the arrays below."""
     token_ids: np.ndarray
