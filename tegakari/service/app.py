@@ -13,7 +13,7 @@ from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 
 from tegakari.schemas.config import ServiceConfig
-from tegakari.service import documents, features, health, inference, runs
+from tegakari.service import documents, features, health, inference, runs, sql
 from tegakari.service.caching import RunOfRequest, run_of_request
 from tegakari.service.formats import Answer
 from tegakari.service.front import Front
@@ -24,12 +24,13 @@ from tegakari.service.parameters import RunName, refuse_unknown_parameters
 from tegakari.service.paths import encoded_path
 from tegakari.service.problems import EXCEPTION_HANDLERS
 from tegakari.service.reference import openapi_config
+from tegakari.service.sandboxes import Sandboxes
 from tegakari.store import Run, Store
 
 OF_A_RUN = (*runs.HANDLERS, *features.HANDLERS, *documents.HANDLERS, *inference.HANDLERS)
 """Route handlers below /v1/runs/{run}; each is given the open run as `opened`."""
 
-BELOW_V1 = (runs.list_runs,)
+BELOW_V1 = (runs.list_runs, *sql.HANDLERS)
 """The other route handlers below /v1."""
 
 
@@ -80,12 +81,16 @@ def create_app(
         before_request=_check,
         response_class=Answer,
     )
-    live = Live()
+    live, sandboxes = Live(), Sandboxes()
     app = Api(
         [health.ROUTER, v1],
-        state=State({"store": Store(store), "live": live}),
-        dependencies={"store": Provide(_store, sync_to_thread=False), "live": Provide(_live, sync_to_thread=False)},
-        on_shutdown=[live.close],
+        state=State({"store": Store(store), "live": live, "sandboxes": sandboxes}),
+        dependencies={
+            "store": Provide(_store, sync_to_thread=False),
+            "live": Provide(_live, sync_to_thread=False),
+            "sandboxes": Provide(_sandboxes, sync_to_thread=False),
+        },
+        on_shutdown=[live.close, sandboxes.close],
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=openapi_config(),
         cors_config=_cors(config.cors_origins),
@@ -116,6 +121,10 @@ def _store(state: State) -> Store:
 
 def _live(state: State) -> Live:
     return state.live
+
+
+def _sandboxes(state: State) -> Sandboxes:
+    return state.sandboxes
 
 
 def _opened(request: Request[Any, Any, Any], run: RunName) -> Run:

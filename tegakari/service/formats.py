@@ -83,7 +83,7 @@ class Answer(Response[T]):
         if isinstance(content, Page) and rows:
             asked = parse_qs(request.scope["query_string"].decode("ascii")) if request.scope["query_string"] else {}
             fields = _fields(asked["fields"][0], rows) if "fields" in asked else None
-            name = asked["format"][0] if "format" in asked else _by_accept(request.scope)
+            name = asked["format"][0] if "format" in asked else by_accept(request.scope)
             if name in FORMATS:
                 form = FORMATS[name]
                 body, media_type = form.write(table_of(content.items, rows, fields)), form.media_type
@@ -157,7 +157,7 @@ def _narrow(page: Page[Any], fields: tuple[str, ...]) -> Page[dict[str, Any]]:
     return Page([{name: getattr(item, name) for name in fields} for item in page.items], page.next)
 
 
-def _by_accept(scope: Scope) -> str:
+def by_accept(scope: Scope) -> str:
     """The most wanted form that there is; JSON where none of them is named."""
     for wanted in preferences(header(scope, b"accept")):
         if wanted in (JSON, "*/*", "application/*"):

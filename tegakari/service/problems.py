@@ -45,6 +45,7 @@ class Kind(NamedTuple):
 KINDS = {
     "bad-parameter": Kind(400, "A parameter is wrong"),
     "bad-cursor": Kind(400, "The cursor is not of this list"),
+    "bad-sql": Kind(400, "The query cannot be answered"),
     "bad-request": Kind(400, "The request is wrong"),
     "no-key": Kind(401, "A good API key is needed"),
     "key-lacks-scope": Kind(403, "The API key is not good for this"),
