@@ -51,15 +51,16 @@ class Ranking:
         at = 0 if place is None else self._rank_of(place) + 1
         least, most = variety
         unfiltered = (least, most) == (0, 2**31 - 1)
+        least_d = np.float64(-np.inf if min_d is None else min_d)
         parts: list[np.ndarray] = []
         wanted = n
         while wanted > 0 and at < len(self._order):
             places = self._order[at : at + (wanted if unfiltered else _STEP)]
             at += len(places)
             d = self._d[places]
-            good = ~np.isnan(d) if min_d is None else d >= np.float64(min_d)
-            ended = not good[-1]
-            places = places[good]
+            ended = not d[-1] >= least_d  # smaller ones come last, and after them those that are not defined
+            if ended:
+                places = places[d >= least_d]
             if not unfiltered:
                 found = self._variety[places]
                 places = places[(found >= least) & (found <= most)]
@@ -67,7 +68,7 @@ class Ranking:
             wanted -= len(parts[-1])
             if ended:
                 break
-        return np.concatenate(parts) if parts else np.empty(0, np.int32)
+        return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int32), *parts])
 
     def _rank_of(self, place: int) -> int:
         """Index of a place in the order, by bisection on (d descending, place)."""

@@ -313,6 +313,5 @@ class Hot:
 
     def shown_texts(self, places: np.ndarray) -> list[list[str]]:
         """The tokens that features are shown with, strongest first."""
-        numbers = self.shown_tokens[places]
-        texts = self._texts_and_none[numbers].tolist()
-        return [[text for text in row if text is not None] for row in texts] if numbers.min(initial=0) < 0 else texts
+        texts = self._texts_and_none[self.shown_tokens.take(places, axis=0)].tolist()
+        return [row if row[-1] is not None else [text for text in row if text is not None] for row in texts]
