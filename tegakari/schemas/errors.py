@@ -88,3 +88,9 @@ class DiskFullError(StoreError):
     """The disk filled up; what was finished is kept and the same command goes on from there."""
 
     slug = "disk-full"
+
+
+class SqlError(TegakariError):
+    """The query is wrong, or asks for what it may not have."""
+
+    slug = "bad-sql"

@@ -48,8 +48,19 @@ class Analysis:
             StoreError: the file is damaged.
         """
         try:
-            return msgspec.json.decode((self.directory / RESULT).read_bytes(), type=type_)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            return msgspec.json.decode(self.result_json(), type=type_)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise _damaged(self.directory, error) from None
+
+    def result_json(self) -> str:
+        """The result as it was written.
+
+        Raises:
+            StoreError: the file is missing or damaged.
+        """
+        try:
+            return (self.directory / RESULT).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
             raise _damaged(self.directory, error) from None
 
     def table(self, table: Table) -> pa.Table:

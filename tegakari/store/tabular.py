@@ -1,0 +1,75 @@
+"""Tables as files that other tools read: Parquet, Arrow, CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import IO, Protocol
+
+import msgspec
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+
+class BatchWriter(Protocol):
+    """Takes the rows of a table, batch after batch."""
+
+    def write_batch(self, batch: pa.RecordBatch, /) -> None: ...
+
+
+def flat(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with lists and structs written as JSON, for formats that have neither."""
+    columns = [
+        pa.array([None if cell is None else msgspec.json.encode(cell).decode() for cell in column.to_pylist()])
+        if pa.types.is_nested(column.type)
+        else column
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+class _Csv:
+    def __init__(self, sink: IO[bytes], schema: pa.Schema) -> None:
+        self._types = [pa.string() if pa.types.is_nested(field.type) else field.type for field in schema]
+        self._schema = pa.schema([(field.name, kind) for field, kind in zip(schema, self._types, strict=True)])
+        self._writer = pa_csv.CSVWriter(sink, self._schema)
+
+    def write_batch(self, batch: pa.RecordBatch, /) -> None:
+        self._writer.write_batch(flat(batch).cast(self._schema))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+@contextmanager
+def _csv(sink: IO[bytes], schema: pa.Schema) -> Iterator[BatchWriter]:
+    writer = _Csv(sink, schema)
+    yield writer
+    writer.close()
+
+
+def _parquet(sink: IO[bytes], schema: pa.Schema) -> AbstractContextManager[BatchWriter]:
+    return pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True)
+
+
+def _arrow(sink: IO[bytes], schema: pa.Schema) -> AbstractContextManager[BatchWriter]:
+    return pa.ipc.new_file(sink, schema)
+
+
+WRITERS: dict[str, Callable[[IO[bytes], pa.Schema], AbstractContextManager[BatchWriter]]] = {
+    "parquet": _parquet,
+    "arrow": _arrow,
+    "csv": _csv,
+}
+"""By name of the format, which is also the suffix of its files."""
+
+
+def write(sink: IO[bytes], batches: pa.RecordBatchReader, form: str) -> int:
+    """Write all rows of a reader in one of the formats of WRITERS; return how many there were."""
+    rows = 0
+    with WRITERS[form](sink, batches.schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            rows += batch.num_rows
+    return rows
