@@ -67,7 +67,6 @@ class Front:
             except TegakariError as error:
                 metrics.REFUSED.labels(error.slug).inc()
                 response = refusal(error).to_asgi_response(None, Request(scope))
-                response.headers["connection"] = "close"  # what is still to come of the request is not waited for
                 await response(scope, receive, answer)
                 return
             if scope.get("method") in _BODY_METHODS:

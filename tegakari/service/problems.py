@@ -109,6 +109,8 @@ def refusal(error: TegakariError) -> Response[Problem]:
     headers = {}
     if error.slug == "no-key":
         headers["WWW-Authenticate"] = "Bearer"
+    if error.slug in ("too-large", "too-slow"):
+        headers["Connection"] = "close"  # what is still to come of the request is not waited for
     seconds = getattr(error, "retry_after", None)
     if seconds is not None:
         headers["Retry-After"] = str(max(1, math.ceil(seconds)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Literal, TypeVar
 
@@ -74,10 +75,13 @@ def features(
 
     Raises:
         NotFoundError: no such layer.
-        QueryError: a limit out of range.
+        QueryError: a limit out of range, or a filter that is not finite.
         CursorError: the cursor is of another question.
     """
     check_limit(limit)
+    for name, value in (("min_density", min_density), ("max_density", max_density), ("min_d", min_d)):
+        if value is not None and not math.isfinite(value):
+            raise QueryError(f"{value} is no number", field=name, fix="give a finite number")
     hot, columns = run.hot, run.hot.features
     passes = np.ones(len(columns["layer"]), bool)
     if layer is not None:

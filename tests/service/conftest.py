@@ -88,7 +88,7 @@ def serving(*arguments: str | Path) -> Iterator[tuple[str, subprocess.Popen[str]
             said = []
             for line in process.stderr:
                 said.append(line)
-                if found := re.search(r"url=(http://\S+)", line):
+                if found := re.search(r'url"?[=:] ?"?(http://[^\s"]+)', line):
                     break
             else:
                 raise AssertionError("".join(said))
