@@ -4,27 +4,20 @@
 
 Every contender runs once a round, one after the other; a figure is the median over rounds of its time over the bare
 GEMM's of the same round, so that a slow spell of the machine hits both. Nothing is timed before it has been compared
-with the reference. SAELens runs in a process and an environment of its own, in the same rounds:
-
-    python -m venv --system-site-packages benchmarks/work/sae-lens
-    benchmarks/work/sae-lens/bin/pip install sae-lens==6.54.12
-
-or any interpreter that has it, named by SAE_LENS_PYTHON. The last line is one JSON object.
+with the reference. SAELens and sparsify run in a process and an environment of their own, in the same rounds; the
+environment is made when there is none (--no-peers leaves them out). The last line is one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -32,15 +25,19 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.environments import ENCODERS
 from benchmarks.machine import add_clock_option, clock_of, machine, rounded
-from benchmarks.sae_lens_encode import make_weights
+from benchmarks.peer import Peer
+from benchmarks.peer_encoders import make_weights
 from tegakari.kernels import Encoded, Encoder, backend, encode, reference
 from tegakari.kernels.host import multiplies_bfloat16
 
 D_MODEL, D_SAE, DOCUMENT = 2304, 9216, 128
 WARM_FLOOR = 0.945
 """Passes a tenth of the active pairs, as a top-100 does after some ten thousand positions."""
-SAE_LENS_PYTHON = os.environ.get("SAE_LENS_PYTHON", "benchmarks/work/sae-lens/bin/python")
+TOP_K = 64
+PEERS = {"SAELens: encode, to_sparse_csr": "sae-lens", f"sparsify: encode, TopK {TOP_K}": "sparsify"}
+"""As they are called in the table, and what they are asked by."""
 
 console = Console(width=120)
 warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
@@ -143,34 +140,6 @@ def on_the_gpu(work: Callable[[], Any]) -> Callable[[], float]:
     return run
 
 
-class SaeLens:
-    """SAELens in its own process, waiting for its turn."""
-
-    def __init__(self, positions: int, clock: str) -> None:
-        shape = map(str, (positions, D_MODEL, D_SAE))
-        command = [SAE_LENS_PYTHON, "-m", "benchmarks.sae_lens_encode", *shape, clock]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.version = self.answer()
-
-    def answer(self) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{SAE_LENS_PYTHON} ended with {self.process.wait()}")
-        return line.strip()
-
-    def __call__(self) -> float:
-        assert self.process.stdin is not None
-        self.process.stdin.write("encode\n")
-        self.process.stdin.flush()
-        return float(self.answer())
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
-
-
 def shown(title: str, timings: Iterable[Timing], base: Timing) -> None:
     table = Table(title=title, title_justify="left")
     for column in ("", "median ms", "fastest ms", "x bare GEMM"):
@@ -185,7 +154,7 @@ def ours(case: Inputs, **options: Any) -> Callable[[], Encoded]:
     return lambda: encode(*case, **options)
 
 
-def cpu(positions: int, repeats: int, clock: str) -> dict[str, float | None]:
+def cpu(positions: int, repeats: int, clock: str, *, peers: bool) -> dict[str, float | None]:
     case = inputs(positions)
     timed = partial(on_the_host, clock=clock)
     base = "bare GEMM, float32"
@@ -196,7 +165,7 @@ def cpu(positions: int, repeats: int, clock: str) -> dict[str, float | None]:
         "encode: last rows, pools, columns, survivors": timed(ours(case, floor=warm)),
         "encode: all rows, pools, columns, survivors": timed(ours(case, rows="all", floor=warm)),
         "encode: last rows, pools, columns, every pair a survivor": timed(ours(case, floor=cold)),
-        "encode: TopK 64": timed(ours(case._replace(encoder=case.encoder._replace(k=64)), floor=warm)),
+        f"encode: TopK {TOP_K}": timed(ours(case._replace(encoder=case.encoder._replace(k=TOP_K)), floor=warm)),
         "GEMM, relu, to_sparse_csr": timed(lambda: to_csr(case)),
         "GEMM, relu, nonzero, gather": timed(lambda: to_pairs(case)),
     }
@@ -208,22 +177,30 @@ def cpu(positions: int, repeats: int, clock: str) -> dict[str, float | None]:
     else:
         console.print("This processor has no bfloat16 products: bfloat16 weights are widened at each call.")
         contenders["encode, bfloat16 weights"] = timed(ours(halved, floor=warm))
-    sae_lens = None
-    if Path(SAE_LENS_PYTHON).exists():
-        sae_lens = SaeLens(positions, clock)
-        contenders[f"SAELens {sae_lens.version} encode, to_sparse_csr"] = sae_lens
-    else:
-        console.print(f"SAELens is left out: there is no {SAE_LENS_PYTHON}; see the head of this file.")
+    peer = (
+        Peer(ENCODERS.make(), "benchmarks.peer_encoders", (positions, D_MODEL, D_SAE, TOP_K, clock)) if peers else None
+    )
+    if peer is not None:
+        console.print(peer.version)
+        contenders |= {name: partial(peer.ask, question) for name, question in PEERS.items()}
     timings = rounds(contenders, repeats)
     title = f"{positions} positions, {D_MODEL} -> {D_SAE}, {active:.0f} active, {torch.get_num_threads()} threads"
     shown(title, timings.values(), timings[base])
     mine, bare = timings["encode: last rows, pools, columns, survivors"], timings[base]
     if multiplies_bfloat16():
         mine, bare = timings["encode, bfloat16"], timings["bare GEMM, bfloat16"]
-    result: dict[str, float | None] = {"cpu_encode_over_gemm": mine.over(bare), "saelens_over_cpu_encode": None}
-    if sae_lens is not None:
-        sae_lens.close()
-        result["saelens_over_cpu_encode"] = timings[f"SAELens {sae_lens.version} encode, to_sparse_csr"].over(mine)
+    result: dict[str, float | None] = {
+        "cpu_encode_over_gemm": mine.over(bare),
+        "cpu_csr_over_encode": timings["GEMM, relu, to_sparse_csr"].over(mine),
+        "cpu_nonzero_over_encode": timings["GEMM, relu, nonzero, gather"].over(mine),
+        "saelens_over_cpu_encode": None,
+        "sparsify_over_cpu_encode_top_k": None,
+    }
+    if peer is not None:
+        peer.close()
+        sae_lens, sparsify = (timings[name] for name in PEERS)
+        result["saelens_over_cpu_encode"] = sae_lens.over(mine)
+        result["sparsify_over_cpu_encode_top_k"] = sparsify.over(timings[f"encode: TopK {TOP_K}"])
     return result
 
 
@@ -261,9 +238,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Sparse encode against the bare GEMM and against others.")
     parser.add_argument("--positions", type=int, default=1024, help="rows of the residual")
     parser.add_argument("--repeats", type=int, default=15, help="rounds that are timed")
+    parser.add_argument("--no-peers", action="store_true", help="without SAELens and sparsify")
     add_clock_option(parser)
     arguments = parser.parse_args()
-    result = cpu(arguments.positions, arguments.repeats, clock_of(arguments)) | gpu(
+    result = cpu(arguments.positions, arguments.repeats, clock_of(arguments), peers=not arguments.no_peers) | gpu(
         arguments.positions, arguments.repeats
     )
     sys.stdout.write(json.dumps(rounded(result) | machine()) + "\n")

@@ -10,6 +10,7 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor
 from benchmarks.peer_program import serve
 
 BATCH = 32
+Turn = Callable[[str], dict[str, Any]]
 
 
 class Encode:
@@ -34,7 +36,7 @@ class Encode:
         return torch.relu(residual @ self.weight + self.bias)
 
 
-def main(root: Path, packed: bool, contexts: int, clock: str) -> None:
+def prepare(root: Path, packed: bool, contexts: int, clock: str) -> tuple[str, Turn]:
     from delphi.config import ConstructorConfig, SamplerConfig  # pyright: ignore[reportMissingImports]
     from delphi.latents import LatentCache, LatentDataset  # pyright: ignore[reportMissingImports]
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -73,7 +75,7 @@ def main(root: Path, packed: bool, contexts: int, clock: str) -> None:
         found = {"seconds": stop - start, "cache_seconds": cached - start, "features": len(records)}
         return found if packed else found | {"top": strongest(cache, documents["special"])}
 
-    serve(version("eai-delphi"), turn)
+    return version("eai-delphi"), turn
 
 
 def strongest(cache: Any, special: Tensor) -> list[list[list[float]]]:
@@ -93,4 +95,4 @@ def strongest(cache: Any, special: Tensor) -> list[list[list[float]]]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2] == "packed", int(sys.argv[3]), sys.argv[4])
+    serve(lambda: prepare(Path(sys.argv[1]), sys.argv[2] == "packed", int(sys.argv[3]), sys.argv[4]))

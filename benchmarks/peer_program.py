@@ -8,15 +8,19 @@ from collections.abc import Callable
 from typing import Any
 
 
-def serve(version: str, turn: Callable[[str], Any]) -> None:
-    """Say the version, then answer each line of standard input. Whatever else is printed goes to standard error."""
+def serve(prepare: Callable[[], tuple[str, Callable[[str], Any]]]) -> None:
+    """Prepare, say the version, then answer each line of standard input.
+
+    Args:
+        prepare: returns the version and what answers. All that it or the answering prints goes to standard error.
+    """
     answers, sys.stdout = sys.stdout, sys.stderr
-    for answer in _answers(version, turn):
+
+    def say(answer: Any) -> None:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
-
-def _answers(version: str, turn: Callable[[str], Any]):  # noqa: ANN202
-    yield version
+    version, turn = prepare()
+    say(version)
     for line in sys.stdin:
-        yield turn(line.strip())
+        say(turn(line.strip()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 
 from benchmarks.peer_program import serve
 
+Turn = Callable[[str], dict[str, Any]]
 SPECIAL = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
 
 
@@ -77,7 +79,7 @@ def sae_of(directory: Path) -> Any:
     return SAE.load_from_disk(directory, device="cpu")
 
 
-def main(root: Path, layer: int, features: int, contexts: int, clock: str) -> None:
+def prepare(root: Path, layer: int, features: int, contexts: int, clock: str) -> tuple[str, Turn]:
     from sae_dashboard.components_config import (  # pyright: ignore[reportMissingImports]
         ActsHistogramConfig,
         Column,
@@ -107,6 +109,7 @@ def main(root: Path, layer: int, features: int, contexts: int, clock: str) -> No
 
     now = getattr(time, clock)
 
+    @torch.no_grad()
     def turn(_question: str) -> dict[str, Any]:
         sae = sae_of(directory)
         start = now()
@@ -121,8 +124,7 @@ def main(root: Path, layer: int, features: int, contexts: int, clock: str) -> No
         tops = [group_top(found.feature_data_dict[feature].sequence_data) for feature in range(features)]
         return {"seconds": stop - start, "features": len(found.feature_data_dict), "top": tops}
 
-    with torch.no_grad():
-        serve(version("sae-dashboard"), turn)
+    return version("sae-dashboard"), turn
 
 
 def group_top(sequences: Any) -> float:
@@ -131,4 +133,4 @@ def group_top(sequences: Any) -> float:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *map(int, sys.argv[2:5]), clock=sys.argv[5])
+    serve(lambda: prepare(Path(sys.argv[1]), *map(int, sys.argv[2:5]), clock=sys.argv[5]))

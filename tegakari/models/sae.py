@@ -70,7 +70,8 @@ class Sae:
         Args:
             dtype: what encode computes in, float32 or bfloat16. Biases and thresholds are float32 either way.
         """
-        weight = (self.scale * self.W_enc).to(dtype)
+        scaled = self.W_enc if self.scale == 1 else self.scale * self.W_enc  # no copy of what may be mapped from disk
+        weight = scaled.to(dtype)
         zero = torch.zeros_like(self.b_enc, dtype=torch.float32)
         shift = zero
         if self.apply_b_dec_to_input:

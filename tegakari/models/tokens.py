@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tegakari.schemas.errors import ModelError
 
-_TEXTS_AT_ONCE = 1024
+_TEXTS_AT_ONCE = 128
 """What the tokenizer says of a text takes a hundred times the memory of what is kept of it."""
 
 BATCH_COST = 0.3
