@@ -177,32 +177,25 @@ def ask_ours_alone(store: Store, rounds: int) -> dict[str, Latency]:
 
 def more_runs(store: Path, rounds: int) -> float:
     """Median ratio of the label question with 50 runs open to that with 2, asked in turn."""
-    many = WORK / "fifty"
-    shutil.rmtree(many, ignore_errors=True)
-    for name in ("study-0", "study-1"):  # the same files, so that the number of runs is all that differs
-        shutil.copytree(run_directory(store, name), run_directory(many, name), copy_function=os.link)
-    tiny = Size(layers=2, d_sae=64, labels=107, documents=321, active=8, d_model=16)
-    make_study_run(many, "tiny-00", 0, tiny)
-    raw = run_directory(many, "tiny-00")
-    for number in range(1, 48):
-        shutil.copytree(raw, run_directory(many, f"tiny-{number:02d}"))
-    stores = Store(store), Store(many)
-    opened = [found.runs() for found in stores]
-    assert [len(runs) for runs in opened] == [2, 50]
-    for runs in opened:
-        for run in runs:
+    with tempfile.TemporaryDirectory(dir=WORK) as directory:
+        many = Path(directory)
+        for name in ("study-0", "study-1"):  # the same files, so that the number of runs is all that differs
+            shutil.copytree(run_directory(store, name), run_directory(many, name), copy_function=os.link)
+        tiny = Size(layers=2, d_sae=64, labels=107, documents=321, active=8, d_model=16)
+        make_study_run(many, "tiny-00", 0, tiny)
+        for number in range(1, 48):
+            shutil.copytree(run_directory(many, "tiny-00"), run_directory(many, f"tiny-{number:02d}"))
+        stores = Store(store), Store(many)
+        opened = [found.runs() for found in stores]
+        assert [len(runs) for runs in opened] == [2, 50]
+        for run in (run for runs in opened for run in runs):
             queries.features_of_label(run, run.labels[0], limit=50)
-    generator = random.Random(2)
-    label = opened[0][0].labels
-    ratios = []
-    for _ in range(rounds):
-        asked = generator.choice(label)
-        ask = [
-            lambda found=found, name=asked: queries.features_of_label(found.run("study-0"), name) for found in stores
-        ]
-        few, lots = (min(timed(one)[0] for _ in range(3)) for one in ask)
-        ratios.append(lots / few)
-    shutil.rmtree(many)
+        generator = random.Random(2)
+        ratios = []
+        for _ in range(rounds):
+            label = generator.choice(opened[0][0].labels)
+            few, lots = (min(timed(partial(ours_label, found, label))[0] for _ in range(3)) for found in stores)
+            ratios.append(lots / few)
     return statistics.median(ratios)
 
 
