@@ -10,10 +10,10 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import asyncpg
+import asyncpg  # pyright: ignore[reportMissingImports] - this and FastAPI are in the environment of the peer alone
 import uvicorn
-from fastapi import FastAPI
-from fastapi.responses import ORJSONResponse
+from fastapi import FastAPI  # pyright: ignore[reportMissingImports]
+from fastapi.responses import ORJSONResponse  # pyright: ignore[reportMissingImports]
 
 LABEL_FEATURES = """
 SELECT t.layer, t.feature, d_last, mean_last, sd_last, variety_last, density, max_activation, top_tokens

@@ -1,0 +1,64 @@
+"""docs/serving.md names the metrics, limits and commands that there are."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import msgspec
+import yaml
+from litestar.testing import TestClient
+from typer.testing import CliRunner
+
+from tegakari.cli.app import app as cli
+from tegakari.schemas.config import ServiceConfig
+from tegakari.schemas.keys import KEY_SCOPES
+from tegakari.service import connections
+from tests.service.conftest import RUN, get
+
+PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+
+
+def test_every_metric_is_described(client: TestClient):
+    get(client, f"/v1/runs/{RUN}")
+    client.get("/v1/runs", headers={"Content-Length": "9" * 12})
+    exported = re.findall(r"^# TYPE (tegakari_http_\S+) (\w+)$", client.get("/metrics").text, re.M)
+    assert len(exported) >= 5
+    described = set(re.findall(r"^\| `(tegakari_http_\w+)`", PAGE, re.M))
+    assert {name for name, kind in exported if not name.endswith("_created")} == described
+
+
+def test_every_setting_is_described():
+    settings = {field.name for field in msgspec.structs.fields(ServiceConfig)} - {"host", "port"}
+    named = set(re.findall(r"`(?:service\.)?([a-z_]+)(?:`| = )", PAGE))
+    assert settings <= named
+
+
+def test_limits_are_as_written():
+    defaults = ServiceConfig()
+    assert f"| `max_requests` | {defaults.max_requests} " in PAGE
+    assert f"| `max_body_bytes` | {defaults.max_body_bytes:,} |" in PAGE
+    assert f"| `body_seconds` | {defaults.body_seconds:g} |" in PAGE
+    assert (
+        f"| headers | {connections.MAX_HEADER_BYTES // 1000 - 1} KB, {connections.HEADER_SECONDS:g} seconds |" in PAGE
+    )
+    assert re.findall(r"^\| `(read|compute|admin)` \|", PAGE, re.M) == list(KEY_SCOPES)
+
+
+def test_commands_are_there():
+    for command in re.findall(r"^tegakari (keys \w+|serve)", PAGE, re.M):
+        assert CliRunner().invoke(cli, [*command.split(), "--help"]).exit_code == 0
+    for option in set(re.findall(r"--[a-z][a-z-]+", PAGE)):
+        pages = [
+            CliRunner().invoke(cli, [*command, "--help"], env={"COLUMNS": "300"}).stdout
+            for command in (["serve"], ["keys", "create"])
+        ]
+        assert any(option in page for page in pages), option
+
+
+def test_what_is_to_be_copied_can_be_read():
+    for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL):
+        assert yaml.safe_load(text)["scrape_configs"][0]["job_name"] == "tegakari"
+    for line in re.findall(r"`((?:cors_origins|trusted_proxies|telemetry) = [^`]+)`", PAGE):
+        msgspec.convert(tomllib.loads(line), ServiceConfig)
