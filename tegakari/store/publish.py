@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -88,9 +89,15 @@ def publish(store: Path, staged: Path, manifest: RunManifest) -> RunManifest:
         written = _written(complete)
         (staged / MANIFEST).write_bytes(written)
         fsync_tree(staged)
+        taken = RunExistsError(f"run {manifest.run!r} exists", field="index.run", fix="choose another name")
         if target.exists():
-            raise RunExistsError(f"run {manifest.run!r} exists", field="index.run", fix="choose another name")
-        rename_into_place(staged, target)
+            raise taken
+        try:
+            rename_into_place(staged, target)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process was faster
+                raise taken from None
+            raise
     return _decode(target, written)
 
 
@@ -101,11 +108,15 @@ def delete_run(store: Path, run: str) -> None:
         NotFoundError: no such run.
     """
     source = run_directory(store, run)
+    missing = NotFoundError(f"no run {run!r} in {store}", field="run", fix="`tegakari runs list` shows what is there")
     if not source.is_dir():
-        raise NotFoundError(f"no run {run!r} in {store}", field="run", fix="`tegakari runs list` shows what is there")
+        raise missing
     grave = work_directory(store, run).with_name(f".deleted-{run}-{os.getpid()}")
     grave.parent.mkdir(parents=True, exist_ok=True)
-    rename_into_place(source, grave)
+    try:
+        rename_into_place(source, grave)
+    except FileNotFoundError:  # another process was faster
+        raise missing from None
     shutil.rmtree(grave)
 
 

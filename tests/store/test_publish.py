@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tegakari.schemas.errors import StoreError
+from tegakari.schemas.errors import NotFoundError, RunExistsError, StoreError
 from tegakari.schemas.run import FORMAT
 from tegakari.store import Store
-from tegakari.store.publish import damaged_files
+from tegakari.store.publish import damaged_files, delete_run
 from tests.factories import make_run
 
 
@@ -86,3 +88,29 @@ def test_runs_of_other_formats_are_refused_with_the_way_out(store: Path, version
         assert Store(store).runs() == []
     finally:
         file.write_bytes(raw)
+
+
+def test_a_name_taken_in_the_last_moment_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Between looking and renaming another process has published the name."""
+    make_run(tmp_path, "drawn")
+    monkeypatch.setattr(Path, "exists", lambda self: False)
+    with pytest.raises(RunExistsError, match="'drawn' exists"):
+        make_run(tmp_path, "drawn", seed=1)
+
+
+def test_many_deleting_one_run_delete_it_once(tmp_path: Path):
+    make_run(tmp_path, "drawn")
+    together = threading.Barrier(8)
+
+    def delete(_: int) -> str:
+        together.wait()
+        try:
+            delete_run(tmp_path, "drawn")
+        except NotFoundError:
+            return "gone"
+        return "deleted"
+
+    with ThreadPoolExecutor(8) as pool:
+        said = list(pool.map(delete, range(8)))
+    assert sorted(said) == ["deleted", *["gone"] * 7]
+    assert Store(tmp_path).names() == []
