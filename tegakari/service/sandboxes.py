@@ -10,8 +10,9 @@ from contextlib import suppress
 import msgspec
 import structlog
 
+from tegakari.schemas.errors import SqlError
 from tegakari.service.live import BusyError, DeadlineError
-from tegakari.store.sandbox import SandboxReply, SandboxRequest, SqlError
+from tegakari.store.sandbox import SandboxReply, SandboxRequest
 
 log = structlog.get_logger()
 

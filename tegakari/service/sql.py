@@ -12,7 +12,7 @@ from litestar.datastructures import CacheControlHeader
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 
-from tegakari.schemas.errors import NotFoundError
+from tegakari.schemas.errors import NotFoundError, SqlError
 from tegakari.schemas.sql import MAX_RUNS, SqlAnswer, SqlColumn, SqlRequest
 from tegakari.service.bodies import BODY_EXCEPTION_HANDLERS
 from tegakari.service.connection import while_connected
@@ -22,7 +22,7 @@ from tegakari.service.problems import documented
 from tegakari.service.sandboxes import Sandboxes
 from tegakari.store import Store
 from tegakari.store.queries import QueryError
-from tegakari.store.sandbox import SandboxRequest, SqlError
+from tegakari.store.sandbox import SandboxRequest
 
 MAX_BYTES = 32 * 2**20
 """of Arrow in one answer"""

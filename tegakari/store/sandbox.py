@@ -25,13 +25,9 @@ from typing import Any
 import duckdb
 import msgspec
 import pyarrow as pa
-import pyarrow.dataset as ds
 
-from tegakari.schemas.errors import TegakariError
-from tegakari.schemas.run import RunManifest
-from tegakari.schemas.tables import TABLES
-from tegakari.store.layout import ACTIVATIONS, DATABASE, run_directory
-from tegakari.store.publish import read_manifest
+from tegakari.schemas.errors import SqlError, TegakariError
+from tegakari.store.views import add_views
 
 MEMORY = "512MB"
 """for DuckDB"""
@@ -90,12 +86,6 @@ REFUSED_VIEWS = frozenset(("duckdb_databases", "duckdb_logs", "pragma_database_l
 """Views of DuckDB that tell of the machine."""
 
 
-class SqlError(TegakariError):
-    """The query is wrong, or asks for what it may not have."""
-
-    slug = "bad-sql"
-
-
 class SandboxRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What the process reads from its standard input."""
 
@@ -120,7 +110,7 @@ class SandboxReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def connect(store: Path, runs: list[str]) -> duckdb.DuckDBPyConnection:
-    """A locked connection in which each table of the runs is a view with a `run` column in front.
+    """A locked connection with the views of these runs.
 
     It has an instance of its own: instances are shared by path within a process, and this one is locked for good.
 
@@ -140,48 +130,12 @@ def connect(store: Path, runs: list[str]) -> duckdb.DuckDBPyConnection:
         }
     )
     connection.execute("SET enable_progress_bar = false")
-    manifests = {run: read_manifest(run_directory(store, run)) for run in runs}
-    sources: dict[str, list[str]] = {table.name: [] for table in TABLES}
-    sources[ACTIVATIONS] = []
-    for number, run in enumerate(runs):
-        directory = run_directory(store, run)
-        path = str(directory / DATABASE).replace("'", "''")
-        connection.execute(f"ATTACH '{path}' AS run_{number} (READ_ONLY)")
-        for table in TABLES:
-            sources[table.name].append(f"SELECT '{run}' AS run, * FROM run_{number}.{table.name}")
-        hive = ds.partitioning(pa.schema([("layer", pa.int32())]), flavor="hive")
-        connection.register(
-            f"activations_{number}", ds.dataset(directory / ACTIVATIONS, format="parquet", partitioning=hive)
-        )
-        columns = "layer, feature, document, activation"
-        sources[ACTIVATIONS].append(f"SELECT '{run}' AS run, {columns} FROM activations_{number}")
-    connection.register("runs", _runs(manifests))
-    for name, selects in sources.items():
-        connection.execute(f"CREATE TEMP VIEW {name} AS {' UNION ALL BY NAME '.join(selects)}")
+    add_views(connection, store, runs)
     connection.execute("SET allowed_paths = []")  # attaching has put the files of the runs on it
     connection.execute("SET enable_external_access = false")
     connection.execute("SET disabled_filesystems = 'LocalFileSystem'")
     connection.execute("SET lock_configuration = true")
     return connection
-
-
-def _runs(manifests: dict[str, RunManifest]) -> pa.Table:
-    rows: list[dict[str, Any]] = [
-        {
-            "run": run,
-            "created": manifest.created,
-            "fingerprint": manifest.fingerprint,
-            "pooling": manifest.pooling,
-            "documents": manifest.corpus.documents,
-            "labels": manifest.corpus.labels,
-            "layers": len(manifest.saes.layers),
-            "positions": manifest.positions,
-            "accuracy": manifest.scores.accuracy,
-            "macro_f1": manifest.scores.macro_f1,
-        }
-        for run, manifest in manifests.items()
-    ]
-    return pa.Table.from_pylist(rows)
 
 
 def check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:

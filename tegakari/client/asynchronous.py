@@ -1,0 +1,366 @@
+"""The REST API from Python, with asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+import httpx
+
+from tegakari.client.calls import ARROW, RETRIED, Call, check, decoded, path, pause, settings
+from tegakari.client.errors import ApiError, UnreachableError
+from tegakari.schemas.api import (
+    ActivationHistogram,
+    DocumentDetail,
+    DocumentFeature,
+    DocumentRow,
+    FeatureDetail,
+    FeatureLabel,
+    FeatureRow,
+    LabelDetail,
+    LabelFeature,
+    LabelRow,
+    LayerSpecificity,
+    Page,
+    RunSummary,
+    TopDocument,
+    TopToken,
+)
+from tegakari.schemas.config import Pooling
+from tegakari.schemas.live import Classification, ClassifyRequest, EncodedText, EncodeRequest
+from tegakari.schemas.sql import SqlAnswer, SqlRequest
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
+T = TypeVar("T")
+
+
+class AsyncPages(Generic[T]):
+    """The items of a list, fetched page by page as they are asked for; or all of them as a table."""
+
+    def __init__(self, client: AsyncClient, call: Call[Page[T]]) -> None:
+        self._client = client
+        self._call = call
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        cursor = None
+        while True:
+            page = await self.page(cursor)
+            for item in page.items:
+                yield item
+            cursor = page.next
+            if cursor is None:
+                return
+
+    async def page(self, cursor: str | None = None) -> Page[T]:
+        """One page: the first, or the one that `next` of the page before names."""
+        more = {} if cursor is None else {"cursor": cursor}
+        response = await self._client.send(self._call, **more)
+        return decoded(response, self._call.answer)
+
+    async def all(self) -> list[T]:
+        """All items. Mind that a list of features can hold hundreds of thousands."""
+        return [item async for item in self]
+
+    async def to_arrow(self) -> pa.Table:
+        """All items as an Arrow table."""
+        import pyarrow as pa
+
+        tables = []
+        cursor = None
+        while True:
+            more = {} if cursor is None else {"cursor": cursor}
+            response = await self._client.send(self._call, accept=ARROW, **more)
+            check(response)
+            tables.append(pa.ipc.open_stream(response.content).read_all())
+            following = response.links.get("next", {}).get("url")
+            if following is None:
+                return pa.concat_tables(tables)
+            cursor = httpx.URL(following).params["cursor"]
+
+    async def to_pandas(self) -> pd.DataFrame:
+        """All items as a data frame of pandas, which must be installed."""
+        return (await self.to_arrow()).to_pandas()
+
+    async def to_polars(self) -> pl.DataFrame:
+        """All items as a data frame of polars, which must be installed."""
+        import polars as pl
+
+        frame = pl.from_arrow(await self.to_arrow())
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
+
+class AsyncClient:
+    """A service of tegakari. Close it, or use it as a context manager.
+
+    Every method raises ApiError with the service's problem document, or UnreachableError.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8765",
+        *,
+        key: str | None = None,
+        timeout: float = 90.0,
+        retries: int = 4,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Connections are opened when they are needed.
+
+        Args:
+            url: of the service.
+            key: an API key; default: the environment variable TEGAKARI_KEY, if it is set.
+            timeout: seconds for an answer.
+            retries: how often to ask again where the service is busy (429, 503) or cannot be reached.
+            transport: of httpx; for proxies and tests.
+        """
+        self._http = httpx.AsyncClient(**settings(url, key, timeout), transport=transport)
+        self._retries = retries
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def send(self, call: Call[Any], *, accept: str | None = None, **more: Any) -> httpx.Response:
+        """Ask, and ask again where that helps. The response may be a problem.
+
+        Raises:
+            UnreachableError: after the last attempt.
+        """
+        request = call.request(**more)
+        if accept is not None:
+            request["headers"] = {**request["headers"], "accept": accept}
+        attempt = 0
+        while True:
+            response = None
+            try:
+                response = await self._http.request(**request)
+                if response.status_code not in RETRIED or attempt >= self._retries:
+                    return response
+            except httpx.TransportError as error:
+                if attempt >= self._retries or isinstance(error, httpx.TimeoutException):
+                    raise UnreachableError(
+                        f"{self._http.base_url} does not answer: {error or type(error).__name__}",
+                        fix="is the service running, and is the address right?",
+                    ) from error
+            await asyncio.sleep(pause(attempt, response))
+            attempt += 1
+
+    async def ask(self, call: Call[T]) -> T:
+        """The answer to one call, for routes that have no method here."""
+        return decoded(await self.send(call), call.answer)
+
+    async def healthy(self) -> bool:
+        """Whether the process answers."""
+        return (await self.send(Call("GET", "/healthz", dict))).is_success
+
+    async def ready(self) -> bool:
+        """Whether the service can answer questions; asked once, without waiting."""
+        try:
+            return (await self._http.get("/readyz")).is_success
+        except httpx.TransportError:
+            return False
+
+    async def metrics(self) -> str:
+        """Metrics in Prometheus' text format."""
+        response = await self.send(Call("GET", "/metrics", dict), accept="text/plain")
+        check(response)
+        return response.text
+
+    def runs(self) -> AsyncPages[RunSummary]:
+        """Published runs by name."""
+        return AsyncPages(self, Call("GET", path("runs"), Page[RunSummary]))
+
+    async def run(self, run: str) -> RunSummary:
+        """What a run was made from, and how its classifier does."""
+        return await self.ask(Call("GET", path("runs", run), RunSummary))
+
+    def labels(self, run: str) -> AsyncPages[LabelRow]:
+        """Labels of a run in class order."""
+        return AsyncPages(self, Call("GET", path("runs", run, "labels"), Page[LabelRow]))
+
+    async def label(self, run: str, label: str) -> LabelDetail:
+        """A label, and which labels its documents are predicted as."""
+        return await self.ask(Call("GET", path("runs", run, "labels", label), LabelDetail))
+
+    def specificity(self, run: str, *, pooling: Pooling | None = None) -> AsyncPages[LayerSpecificity]:
+        """How specific the features of each layer are."""
+        where = path("runs", run, "specificity")
+        return AsyncPages(self, Call("GET", where, Page[LayerSpecificity], {"pooling": pooling}))
+
+    def label_features(
+        self,
+        run: str,
+        label: str,
+        *,
+        layer: int | None = None,
+        pooling: Pooling | None = None,
+        min_d: float | None = None,
+        variety: Literal["specific", "shared"] | int | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[LabelFeature]:
+        """Features by Cohen's d for a label, largest first; `limit` is the size of a page."""
+        asked = {"layer": layer, "pooling": pooling, "min_d": min_d, "variety": variety, "limit": limit}
+        return AsyncPages(self, Call("GET", path("runs", run, "labels", label, "features"), Page[LabelFeature], asked))
+
+    def features(
+        self,
+        run: str,
+        *,
+        layer: int | None = None,
+        token: str | None = None,
+        variety: Literal["specific", "shared"] | int | None = None,
+        min_density: float | None = None,
+        max_density: float | None = None,
+        min_d: float | None = None,
+        order: str | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[FeatureRow]:
+        """Features of a run that pass every filter given; `limit` is the size of a page."""
+        asked = {
+            "layer": layer,
+            "token": token,
+            "variety": variety,
+            "min_density": min_density,
+            "max_density": max_density,
+            "min_d": min_d,
+            "order": order,
+            "limit": limit,
+        }
+        return AsyncPages(self, Call("GET", path("runs", run, "features"), Page[FeatureRow], asked))
+
+    async def feature(
+        self, run: str, layer: int, feature: int, *, pooling: Pooling | None = None, tokens: int | None = None
+    ) -> FeatureDetail:
+        """A feature: statistics, labels by d, strongest positions in context."""
+        asked = {"pooling": pooling, "tokens": tokens}
+        return await self.ask(Call("GET", _feature(run, layer, feature), FeatureDetail, asked))
+
+    def feature_labels(
+        self, run: str, layer: int, feature: int, *, pooling: Pooling | None = None, limit: int | None = None
+    ) -> AsyncPages[FeatureLabel]:
+        """Labels by Cohen's d for a feature."""
+        asked = {"pooling": pooling, "limit": limit}
+        return AsyncPages(self, Call("GET", _feature(run, layer, feature, "labels"), Page[FeatureLabel], asked))
+
+    def feature_tokens(self, run: str, layer: int, feature: int, *, limit: int | None = None) -> AsyncPages[TopToken]:
+        """The strongest positions of a feature, in context."""
+        where = _feature(run, layer, feature, "tokens")
+        return AsyncPages(self, Call("GET", where, Page[TopToken], {"limit": limit}))
+
+    def feature_documents(
+        self,
+        run: str,
+        layer: int,
+        feature: int,
+        *,
+        limit: int | None = None,
+    ) -> AsyncPages[TopDocument]:
+        """The documents in which a feature is strongest."""
+        where = _feature(run, layer, feature, "documents")
+        return AsyncPages(self, Call("GET", where, Page[TopDocument], {"limit": limit}))
+
+    async def feature_histogram(self, run: str, layer: int, feature: int) -> ActivationHistogram:
+        """How a feature's activations are spread over documents."""
+        return await self.ask(Call("GET", _feature(run, layer, feature, "histogram"), ActivationHistogram))
+
+    def documents(
+        self,
+        run: str,
+        *,
+        label: str | None = None,
+        predicted: str | None = None,
+        correct: bool | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[DocumentRow]:
+        """Documents of a run by id; `limit` is the size of a page."""
+        asked = {"label": label, "predicted": predicted, "correct": correct, "limit": limit}
+        return AsyncPages(self, Call("GET", path("runs", run, "documents"), Page[DocumentRow], asked))
+
+    async def document(
+        self, run: str, document: str, *, layer: int | None = None, features: int | None = None
+    ) -> DocumentDetail:
+        """A document: text, label, prediction, strongest features."""
+        asked = {"layer": layer, "features": features}
+        return await self.ask(Call("GET", path("runs", run, "documents", document), DocumentDetail, asked))
+
+    def document_features(
+        self, run: str, document: str, *, layer: int | None = None, limit: int | None = None
+    ) -> AsyncPages[DocumentFeature]:
+        """The strongest features of a document."""
+        where = path("runs", run, "documents", document, "features")
+        return AsyncPages(self, Call("GET", where, Page[DocumentFeature], {"layer": layer, "limit": limit}))
+
+    async def classify(self, run: str, texts: list[str]) -> list[Classification]:
+        """What a run's classifier says of texts; runs the model."""
+        body = ClassifyRequest(texts=texts)
+        answer = await self.ask(Call("POST", path("runs", run, "classify"), Page[Classification], body=body))
+        return answer.items
+
+    async def encode(
+        self,
+        run: str,
+        texts: list[str],
+        *,
+        layers: list[int] | None = None,
+        features: list[int] | None = None,
+        pooling: Literal["last", "max", "mean", "none"] | None = None,
+        top: int = 20,
+    ) -> list[EncodedText]:
+        """Active features of texts, pooled over each or position by position (`pooling="none"`); runs the model."""
+        body = EncodeRequest(texts=texts, layers=layers, features=features, pooling=pooling, top=top)
+        answer = await self.ask(Call("POST", path("runs", run, "encode"), Page[EncodedText], body=body))
+        return answer.items
+
+    async def sql(
+        self,
+        query: str,
+        parameters: dict[str, str | int | float | bool | None] | None = None,
+        *,
+        runs: list[str] | None = None,
+        limit: int = 1000,
+        seconds: float = 10,
+    ) -> SqlAnswer:
+        """One SELECT over the tables of runs; `$name` in it stands for a parameter."""
+        body = SqlRequest(sql=query, parameters=parameters or {}, runs=runs, limit=limit, seconds=seconds)
+        return await self.ask(Call("POST", path("sql"), SqlAnswer, body=body))
+
+    async def sql_table(
+        self,
+        query: str,
+        parameters: dict[str, str | int | float | bool | None] | None = None,
+        *,
+        runs: list[str] | None = None,
+        limit: int = 100_000,
+        seconds: float = 10,
+    ) -> pa.Table:
+        """As `sql`, as an Arrow table.
+
+        Raises:
+            ApiError: also where there are more rows than `limit`: a table must not be cut unnoticed.
+        """
+        import pyarrow as pa
+
+        body = SqlRequest(sql=query, parameters=parameters or {}, runs=runs, limit=limit, seconds=seconds)
+        response = await self.send(Call("POST", path("sql"), SqlAnswer, body=body), accept=ARROW)
+        check(response)
+        if "tegakari-truncated" in response.headers:
+            raise ApiError(
+                response.status_code, "The answer was cut", f"more than {limit} rows, or too many bytes", field="limit"
+            )
+        return pa.ipc.open_stream(response.content).read_all()
+
+
+def _feature(run: str, layer: int, feature: int, *more: str) -> str:
+    return path("runs", run, "layers", layer, "features", feature, *more)

@@ -1,0 +1,34 @@
+"""A real server over a store with a drawn run and one whose models are at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tegakari.client import Client
+from tegakari.indexer.index import index
+from tests.factories import make_run
+from tests.indexer.conftest import SmallCase, small_case, with_index  # noqa: F401 - a fixture among them
+from tests.service.conftest import RUN, serving
+
+
+@pytest.fixture(scope="session")
+def store(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+    directory = tmp_path_factory.mktemp("client-store")
+    make_run(directory, RUN)
+    index(with_index(small_case, directory))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def address(store: Path) -> Iterator[str]:
+    with serving("--store", store) as (url, _):
+        yield url
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[Client]:
+    with Client(address) as opened:
+        yield opened

@@ -1,0 +1,204 @@
+"""The client against a real server: every route, every page, every label, and what goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+
+from docs.generate_client import CLIENT, synchronous
+from tegakari.client import ApiError, AsyncClient, Client, UnreachableError
+from tegakari.store import Store, queries
+from tests.factories import LABELS
+from tests.service.conftest import RUN
+
+OPERATIONS: dict[str, Callable[[Client], object]] = {
+    "getHealth": lambda c: c.healthy(),
+    "getReadiness": lambda c: c.ready(),
+    "getMetrics": lambda c: c.metrics(),
+    "listRuns": lambda c: c.runs().all(),
+    "getRun": lambda c: c.run(RUN),
+    "listLabels": lambda c: c.labels(RUN).all(),
+    "getLabel": lambda c: c.label(RUN, LABELS[2]),
+    "listLabelFeatures": lambda c: c.label_features(RUN, LABELS[0], layer=0, min_d=0.5, variety="specific").all(),
+    "getSpecificity": lambda c: c.specificity(RUN, pooling="max").all(),
+    "listFeatures": lambda c: c.features(RUN, layer=1, order="density", limit=5).page().items,
+    "getFeature": lambda c: c.feature(RUN, 0, 1, tokens=2),
+    "listFeatureLabels": lambda c: c.feature_labels(RUN, 0, 1).all(),
+    "listFeatureTokens": lambda c: c.feature_tokens(RUN, 0, 1).all(),
+    "listFeatureDocuments": lambda c: c.feature_documents(RUN, 0, 1).all(),
+    "getFeatureHistogram": lambda c: c.feature_histogram(RUN, 0, 1),
+    "listDocuments": lambda c: c.documents(RUN, correct=True).all(),
+    "getDocument": lambda c: c.document(RUN, f"{LABELS[1]}-000", features=3),
+    "listDocumentFeatures": lambda c: c.document_features(RUN, f"{LABELS[1]}-000", layer=0).all(),
+    "classifyTexts": lambda c: c.classify("small", ["軽トラ"]),
+    "encodeTexts": lambda c: c.encode("small", ["軽トラ"], top=3),
+    "querySql": lambda c: c.sql("SELECT $a AS a", {"a": 1}),
+}
+"""A call for each operation of the service."""
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_operation_can_be_asked(client: Client, operation: str):
+    assert OPERATIONS[operation](client)
+
+
+def test_no_operation_is_left_out(address: str):
+    document = httpx.get(f"{address}/schema/openapi.json").json()
+    operations = {method["operationId"] for item in document["paths"].values() for method in item.values()}
+    assert operations == OPERATIONS.keys()
+
+
+def test_every_query_parameter_can_be_given(address: str):
+    """By name, in some method of the client; cursors and formats are its own business."""
+    document = httpx.get(f"{address}/schema/openapi.json").json()
+    taken = {
+        name
+        for _, method in inspect.getmembers(Client, inspect.isfunction)
+        for name in inspect.signature(method).parameters
+    }
+    for item in document["paths"].values():
+        for operation in item.values():
+            asked = {p["name"] for p in operation.get("parameters", []) if p["in"] == "query"}
+            assert asked - {"cursor", "format", "fields"} <= taken, operation["operationId"]
+
+
+def test_pages_are_one_list(client: Client, store: Path):
+    found = list(client.label_features(RUN, LABELS[1], limit=7))
+    page = queries.features_of_label(Store(store).run(RUN), LABELS[1], limit=1000)
+    assert found == page.items
+    assert len(found) > 14, "one page would prove nothing"
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_labels_of_every_kind(client: Client, label: str):
+    assert client.label(RUN, label).label == label
+    assert client.label_features(RUN, label).page().items
+    assert {row.label for row in client.documents(RUN, label=label)} == {label}
+
+
+def test_tables_hold_what_the_pages_do(client: Client):
+    pages = client.label_features(RUN, LABELS[0], limit=9)
+    rows = pages.all()
+    table = pages.to_arrow()
+    assert table.column("feature").to_pylist() == [row.feature for row in rows]
+    assert table.column("top_tokens").to_pylist() == [row.top_tokens for row in rows]
+    assert pages.to_pandas()["d"].tolist() == [row.d for row in rows]
+    assert pages.to_polars()["d"].to_list() == [row.d for row in rows]
+
+
+def test_sql_comes_as_rows_and_as_a_table(client: Client):
+    query = "SELECT label FROM labels WHERE run = $run ORDER BY label_id"
+    assert [row["label"] for row in client.sql(query, {"run": RUN}).items] == list(LABELS)
+    assert client.sql_table(query, {"run": RUN}).column("label").to_pylist() == list(LABELS)
+    with pytest.raises(ApiError, match="more than 2 rows"):
+        client.sql_table("FROM range(3)", limit=2)
+
+
+def test_asyncio_asks_many_at_once(address: str, client: Client):
+    async def scenario() -> list[str]:
+        async with AsyncClient(address) as asking:
+            assert [row async for row in asking.labels(RUN)] == client.labels(RUN).all()
+            assert (await asking.labels(RUN).to_arrow()).num_rows == len(LABELS)
+            found = await asyncio.gather(*(asking.label(RUN, label) for label in LABELS * 5))
+            return [one.label for one in found]
+
+    assert asyncio.run(scenario()) == list(LABELS * 5)
+
+
+def test_problems_are_exceptions(client: Client):
+    with pytest.raises(ApiError) as missing:
+        client.label(RUN, "no such label")
+    assert (missing.value.status, missing.value.kind, missing.value.field) == (404, "not-found", "label")
+    assert "no such label" in missing.value.message
+    with pytest.raises(ApiError) as wrong:
+        client.sql("SELECT nothing FROM labels")
+    assert wrong.value.kind == "bad-sql"
+    with pytest.raises(ApiError) as absent:
+        client.classify(RUN, ["x"])
+    assert (absent.value.status, absent.value.kind) == (409, "model-not-here")
+
+
+def test_nobody_there_is_said():
+    with Client("http://127.0.0.1:9", retries=1) as nobody:
+        with pytest.raises(UnreachableError, match="does not answer"):
+            nobody.run(RUN)
+        assert not nobody.ready()
+
+
+@contextmanager
+def answering(*statuses: int) -> Iterator[tuple[str, Counter[int]]]:
+    """A server that gives these answers one after another, the last one for good."""
+    left, given = list(statuses), Counter()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status = left.pop(0) if len(left) > 1 else left[0]
+            given[status] += 1
+            body = b'{"status": "ok"}' if status == 200 else b"<html>bad gateway</html>"
+            self.send_response(status)
+            self.send_header("Retry-After", "0")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", given
+        server.shutdown()
+
+
+def test_a_busy_service_is_asked_again():
+    with answering(503, 429, 503, 200) as (url, given), Client(url) as asking:
+        assert asking.healthy()
+    assert given == {503: 2, 429: 1, 200: 1}
+
+
+def test_not_for_ever_and_not_for_what_does_not_pass():
+    with answering(503) as (url, given), Client(url, retries=2) as asking:
+        assert not asking.healthy()
+        assert given[503] == 3
+    with answering(502) as (url, given), Client(url) as asking:
+        with pytest.raises(ApiError, match="bad gateway"):
+            asking.run(RUN)
+        assert given[502] == 1
+
+
+def test_the_key_is_sent(monkeypatch: pytest.MonkeyPatch):
+    seen = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get("authorization"))
+        return httpx.Response(200, json={"items": []})
+
+    transport = httpx.MockTransport(answer)
+    monkeypatch.delenv("TEGAKARI_KEY", raising=False)
+    for key in (None, "given"):
+        Client(key=key, transport=transport).runs().all()
+    monkeypatch.setenv("TEGAKARI_KEY", "of the environment")
+    Client(transport=transport).runs().all()
+    assert seen == [None, "Bearer given", "Bearer of the environment"]
+
+
+def test_it_imports_without_the_heavy_libraries():
+    heavy = ("torch", "transformers", "duckdb", "pyarrow", "litestar", "lancedb", "numba", "pandas", "polars")
+    program = f"import tegakari.client, sys; sys.exit(str([m for m in {heavy!r} if m in sys.modules] or ''))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
+
+
+def test_the_client_without_asyncio_is_made_from_the_one_with():
+    assert (CLIENT / "synchronous.py").read_text(encoding="utf-8") == synchronous()
