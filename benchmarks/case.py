@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+from random import Random
 from typing import NamedTuple
 
 import msgspec
@@ -27,7 +28,7 @@ from tegakari.models.sae_formats import load_saes, save_sae
 from tegakari.models.tokens import Tokenized, bucketed
 from tegakari.schemas.config import ClassifierConfig, Config, CorpusConfig, IndexConfig, SaesConfig
 
-POSTS_A_DOCUMENT = (5, 1, 9, 3, 7, 2, 8, 4, 6)
+POSTS_A_DOCUMENT = range(1, 10)
 CALIBRATED_ON = 1024
 """positions that the SAEs' biases are set on"""
 EXPLAINED_SHARE = 256 / 12_650
@@ -129,17 +130,18 @@ def batches(documents: list[Tokenized], batch_tokens: int) -> Iterator[list[Toke
 
 def _write_corpus(config: Config, documents: int, labels: int) -> None:
     """One to nine invented posts a document: 30 to 300 tokens, 150 on average, as real posts are."""
-    cycle = len(POSTS_A_DOCUMENT)
-    made = generate(0, (documents // (labels * cycle) + 1) * sum(POSTS_A_DOCUMENT))
+    rng = Random(0)
+    taken = [rng.choice(POSTS_A_DOCUMENT) for _ in range(documents)]
+    made = generate(0, max(sum(taken[label::labels]) for label in range(labels)))
     posts = [iter([post for post in made if post.label == COMMUNITIES[label].label]) for label in range(labels)]
     with Path(config.corpus.source).open("w", encoding="utf-8") as file:
-        for number in range(documents):
-            taken = list(islice(posts[number % labels], POSTS_A_DOCUMENT[number // labels % cycle]))
+        for number, count in enumerate(taken):
+            joined = list(islice(posts[number % labels], count))
             row = {
                 "id": f"document-{number:06d}",
-                "title": taken[0].title,
-                "body": "\n".join(post.body for post in taken),
-                "label": taken[0].label,
+                "title": joined[0].title,
+                "body": "\n".join(post.body for post in joined),
+                "label": joined[0].label,
                 "split": "eval",
             }
             file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -16,7 +16,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -234,13 +234,13 @@ def gpu(positions: int, repeats: int) -> dict[str, float | None]:
     }
 
 
-def main() -> None:
+def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Sparse encode against the bare GEMM and against others.")
     parser.add_argument("--positions", type=int, default=1024, help="rows of the residual")
     parser.add_argument("--repeats", type=int, default=15, help="rounds that are timed")
     parser.add_argument("--no-peers", action="store_true", help="without SAELens and sparsify")
     add_clock_option(parser)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     result = cpu(arguments.positions, arguments.repeats, clock_of(arguments), peers=not arguments.no_peers) | gpu(
         arguments.positions, arguments.repeats
     )

@@ -26,11 +26,21 @@ class Environment(NamedTuple):
     def python(self) -> Path:
         return WORK / self.name / "bin" / "python"
 
+    @property
+    def _recipe(self) -> str:
+        return hashlib.sha256(repr(self).encode()).hexdigest()
+
+    @property
+    def _ready(self) -> Path:
+        return WORK / self.name / "ready"
+
+    def is_ready(self) -> bool:
+        """Whether it is there and was made from what this says."""
+        return self._ready.is_file() and self._ready.read_text() == self._recipe
+
     def make(self) -> Path:
-        """The environment's interpreter; makes the environment if it is not there or was made from something else."""
-        ready = WORK / self.name / "ready"
-        recipe = hashlib.sha256(repr(self).encode()).hexdigest()
-        if not ready.is_file() or ready.read_text() != recipe:
+        """The environment's interpreter; makes the environment if it is not ready."""
+        if not self.is_ready():
             directory = str(WORK / self.name)
             subprocess.run([sys.executable, "-m", "venv", "--clear", directory], check=True)
             pip = [str(self.python), "-m", "pip", "--disable-pip-version-check", "-q"]
@@ -39,7 +49,7 @@ class Environment(NamedTuple):
                 subprocess.run([*pip, "install", "--no-deps", *self.alone], check=True)
             if self.unwanted:
                 subprocess.run([*pip, "uninstall", "-y", *self.unwanted], check=True)
-            ready.write_text(recipe)
+            self._ready.write_text(self._recipe)
         return self.python
 
 

@@ -1,0 +1,59 @@
+"""Every benchmark of indexing runs at its smallest size and ends with the figures it promises."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import encode, environments, full_size, growth, index, peers
+
+
+def figures(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
+    """The JSON object of the last line."""
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_encode(capsys: pytest.CaptureFixture[str]):
+    encode.main(["--positions", "32", "--repeats", "1", "--no-peers"])
+    found = figures(capsys)
+    assert found["cpu_encode_over_gemm"] > 0
+    assert found["saelens_over_cpu_encode"] is None
+
+
+def test_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    size = ["--layers", "1", "--documents", "24", "--d-model", "72", "--repeats", "1"]
+    index.main([*size, "--work", str(tmp_path)])
+    found = figures(capsys)
+    assert found["index_over_forward_cpu"] > 1
+    assert 0 <= found["padding_share"] < 0.1
+    assert found["tokens"] > 24 * 30
+    index.main([*size, "--work", str(tmp_path), "--processor-time"])  # on what is there already
+    assert figures(capsys)["clock"] == "process_time"
+
+
+def test_full_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    full_size.main(["--layers", "2", "--documents", "8", "--d-model", "72", "--work", str(tmp_path)])
+    found = figures(capsys)
+    assert found["full_size_index_over_forward_cpu"] > 1
+    # 500 of 9,216 features, scaled; documents' last positions are not those that the SAEs were set on.
+    assert 0.3 < found["active_features"] / (500 * 72 / 2304) < 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_growth(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    growth.main(["--documents", "24", "--work", str(tmp_path)])
+    found = figures(capsys)
+    assert found["tokens_16x_over_1x"] == pytest.approx(16, rel=0.3)
+    assert found["peak_memory_growth"] < 1.3
+    assert set(found) >= {"time_16x_over_1x", "processor_time_16x_over_1x", "peak_megabytes"}
+
+
+@pytest.mark.skipif(not environments.DELPHI.is_ready(), reason="`make bench-peers` makes delphi's environment")
+def test_peers_find_the_same_positions(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    size = ["--layers", "1", "--documents", "96", "--repeats", "1", "--dashboard-features", "0"]
+    peers.main([*size, "--work", str(tmp_path)])
+    found = figures(capsys)
+    assert found["delphi_over_index"] > 0
+    assert found["top_positions_that_differ"] == 0
