@@ -1,0 +1,201 @@
+"""What lies in deploy/, as far as it can be checked without an engine: syntax, paths, commands, metrics."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from litestar.testing import TestClient
+
+from tegakari.schemas.config import Config, load_config
+from tegakari.service.app import create_app
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+CONTAINERFILE = (DEPLOY / "Containerfile").read_text(encoding="utf-8")
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana/dashboards/tegakari.json").read_text(encoding="utf-8"))
+
+
+def instructions() -> list[tuple[str, str]]:
+    """(instruction, arguments) of the Containerfile, continued lines joined."""
+    lines = "\n".join(line for line in CONTAINERFILE.splitlines() if not line.lstrip().startswith("#"))
+    joined = lines.replace("\\\n", " ").splitlines()
+    return [(line.split()[0], line.split(maxsplit=1)[1]) for line in joined if line.strip()]
+
+
+def check_command(words: list[str]) -> None:
+    """A command of ours is there and takes these options."""
+    command = [sys.executable, "-c", "from tegakari.cli import main; main()", words[0], "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, env={"TERM": "dumb", "COLUMNS": "200"})
+    for option in (word for word in words[1:] if word.startswith("--")):
+        assert option in shown.stdout, f"{option} is no option of {words[0]}"
+
+
+def test_what_the_image_copies_is_there_and_sent_to_the_builder():
+    sent = (DEPLOY / "Containerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    copied = [
+        source
+        for name, rest in instructions()
+        if name == "COPY" and "--from" not in rest
+        for source in rest.split()[:-1]
+    ]
+    assert copied
+    for source in copied:
+        assert (ROOT / source).exists(), source
+        assert f"!{source}" in sent, source
+
+
+def test_the_image_runs_a_command_that_is_there():
+    found = dict(instructions())
+    assert json.loads(found["ENTRYPOINT"]) == ["tegakari"]
+    check_command(json.loads(found["CMD"]))
+    assert f"--uid {found['USER']}" in found["RUN"], "not as root"
+    config = load_config(DEPLOY / "tegakari.toml")
+    assert int(found["EXPOSE"]) == config.service.port
+    assert f":{config.service.port}/readyz" in found["HEALTHCHECK"]
+    assert config.index.store in json.loads(found["VOLUME"])
+
+
+def test_the_image_is_of_the_python_that_is_supported():
+    versions = set(re.findall(r"FROM python:(\d\.\d+)", CONTAINERFILE))
+    assert versions == {"3.12"}
+
+
+def test_the_configuration_is_valid_and_needs_keys():
+    config: Config = load_config(DEPLOY / "tegakari.toml")
+    assert config.service.host == "0.0.0.0"
+    assert config.service.keys
+
+
+@pytest.mark.skipif(shutil.which("hadolint") is None, reason="no hadolint on this machine")
+def test_hadolint_finds_nothing():
+    done = subprocess.run(["hadolint", DEPLOY / "Containerfile"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+SERVICE_KEYS = {
+    *("build", "image", "command", "ports", "volumes", "secrets", "read_only", "tmpfs", "cap_drop", "security_opt"),
+    *("mem_limit", "stop_grace_period", "restart", "depends_on", "environment"),
+}
+"""Of the Compose specification, those in use here."""
+
+
+def test_compose_is_of_the_right_shape():
+    assert set(COMPOSE) == {"name", "services", "volumes", "secrets"}
+    for name, service in COMPOSE["services"].items():
+        assert set(service) <= SERVICE_KEYS, name
+        for secret in service.get("secrets", ()):
+            assert secret in COMPOSE["secrets"], secret
+        for needed in service.get("depends_on", ()):
+            assert needed in COMPOSE["services"], needed
+        for port in service.get("ports", ()):
+            assert port.startswith("127.0.0.1:"), "others reach it through a proxy"
+        for volume in service["volumes"]:
+            source = volume.split(":")[0]
+            ours = source.startswith("./") and source not in ("./store", "./models")
+            assert not ours or (DEPLOY / source).exists(), source
+            assert source.startswith("./") or source in COMPOSE["volumes"], source
+    build = COMPOSE["services"]["tegakari"]["build"]
+    assert (DEPLOY / build["context"] / build["dockerfile"]).resolve() == DEPLOY / "Containerfile"
+    check_command(COMPOSE["services"]["tegakari"]["command"])
+
+
+def test_secrets_never_reach_the_repository():
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    for secret in COMPOSE["secrets"].values():
+        assert secret["file"].startswith("./secrets/")
+    assert "deploy/secrets/" in ignored
+
+
+def test_prometheus_asks_the_service_with_a_key():
+    (job,) = yaml.safe_load((DEPLOY / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    ((target,),) = [group["targets"] for group in job["static_configs"]]
+    host, port = target.split(":")
+    assert host in COMPOSE["services"]
+    assert int(port) == load_config(DEPLOY / "tegakari.toml").service.port
+    secret = Path(job["authorization"]["credentials_file"])
+    assert secret.parent == Path("/run/secrets")
+    assert secret.name in COMPOSE["services"]["prometheus"]["secrets"]
+
+
+def test_grafana_finds_its_source_and_its_dashboards():
+    provisioning = DEPLOY / "grafana/provisioning"
+    (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yaml").read_text(encoding="utf-8"))[
+        "datasources"
+    ]
+    assert source["url"].removeprefix("http://").split(":")[0] in COMPOSE["services"]
+    assert {panel["datasource"]["uid"] for panel in DASHBOARD["panels"]} == {source["uid"]}
+    (provider,) = yaml.safe_load((provisioning / "dashboards/tegakari.yaml").read_text(encoding="utf-8"))["providers"]
+    mounted = [volume.split(":")[1] for volume in COMPOSE["services"]["grafana"]["volumes"]]
+    assert provider["options"]["path"] in mounted
+
+
+def test_the_dashboard_shows_metrics_that_are_exported(tmp_path: Path):
+    with TestClient(create_app(tmp_path)) as client:
+        client.get("/v1/runs")
+        exported = set(re.findall(r"^# TYPE (\w+)", client.get("/metrics").text, re.MULTILINE))
+    expressions = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+    assert len(expressions) >= 8
+    for expression in expressions:
+        for name in re.findall(r"tegakari_\w+", expression):
+            assert {name, name.removesuffix("_bucket"), name.removesuffix("_total")} & exported, name
+
+
+def unit() -> dict[str, str]:
+    lines = (DEPLOY / "tegakari.service").read_text(encoding="utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+def test_the_unit_runs_a_command_that_is_there():
+    program, *words = shlex.split(unit()["ExecStart"])
+    assert Path(program).name == "tegakari"
+    check_command(words)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd on this machine")
+def test_systemd_understands_the_unit(tmp_path: Path):
+    text = (DEPLOY / "tegakari.service").read_text(encoding="utf-8")
+    # The program and its user are not on this machine.
+    text = text.replace("/opt/tegakari/bin/tegakari", sys.executable)
+    (tmp_path / "tegakari.service").write_text(re.sub(r"^(User|Group)=.*\n", "", text, flags=re.MULTILINE))
+    command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / "tegakari.service")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = [line for line in done.stderr.splitlines() if "tegakari.service" in line]
+    assert not said, said
+
+
+def test_nginx_passes_paths_on_as_they_are():
+    text = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
+    assert re.search(r"proxy_pass http://tegakari;", text), "a path behind the address would decode %2F"
+    assert f"server 127.0.0.1:{load_config(DEPLOY / 'tegakari.toml').service.port};" in text
+    limit = int(re.search(r"client_max_body_size (\d+)m;", text)[1])  # type: ignore[index]
+    assert limit * 2**20 >= load_config(DEPLOY / "tegakari.toml").service.max_body_bytes
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="no nginx on this machine")
+def test_nginx_understands_its_file(tmp_path: Path):
+    key, certificate = tmp_path / "privkey.pem", tmp_path / "fullchain.pem"
+    subprocess.run(
+        f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -keyout {key} -out {certificate}",
+        shell=True,
+        check=True,
+        capture_output=True,
+    )
+    text = (DEPLOY / "nginx.conf").read_text(encoding="utf-8").replace("/etc/ssl/tegakari", str(tmp_path))
+    scratch = "".join(
+        f"{kind}_temp_path {tmp_path}/{kind}; " for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    whole = f"pid {tmp_path}/pid; error_log stderr; events {{}} http {{ access_log off; {scratch} {text} }}"
+    (tmp_path / "nginx.conf").write_text(whole)
+    command = ["nginx", "-t", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
