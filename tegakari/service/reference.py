@@ -57,6 +57,7 @@ class DescribedJson(JsonRenderPlugin):
             for methods in openapi_schema["paths"].values():
                 for operation in methods.values():
                     _describe_list(operation, schemas)
+                    _describe_links(operation)
             self._document = super().render(request, openapi_schema)
         return self._document
 
@@ -65,6 +66,35 @@ def _structs(base: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
     for struct in base.__subclasses__():
         yield struct
         yield from _structs(struct)
+
+
+_ITEM = "$response.body#/items/0/"
+_SAME_RUN = {"run": "$request.path.run"}
+_FEATURE = {**_SAME_RUN, "layer": f"{_ITEM}layer", "feature": f"{_ITEM}feature"}
+_LABEL = {**_SAME_RUN, "label": f"{_ITEM}label"}
+_DOCUMENT = {**_SAME_RUN, "document": f"{_ITEM}document"}
+
+LINKS: dict[str, dict[str, dict[str, str]]] = {
+    "listRuns": {
+        name: {"run": f"{_ITEM}run"}
+        for name in ("getRun", "listLabels", "listFeatures", "listDocuments", "getSpecificity")
+    },
+    "listLabels": {"getLabel": _LABEL, "listLabelFeatures": _LABEL},
+    "listLabelFeatures": {"getFeature": _FEATURE, "listFeatureTokens": _FEATURE, "listFeatureDocuments": _FEATURE},
+    "listFeatures": {"getFeature": _FEATURE, "listFeatureLabels": _FEATURE, "getFeatureHistogram": _FEATURE},
+    "listFeatureLabels": {"getLabel": _LABEL},
+    "listFeatureDocuments": {"getDocument": _DOCUMENT},
+    "listDocuments": {"getDocument": _DOCUMENT, "listDocumentFeatures": _DOCUMENT},
+    "listDocumentFeatures": {"getFeature": _FEATURE},
+}
+"""Where the first item of a list leads: operation -> operation that follows -> its parameters."""
+
+
+def _describe_links(operation: dict[str, Any]) -> None:
+    if following := LINKS.get(operation["operationId"]):
+        operation["responses"]["200"]["links"] = {
+            name: {"operationId": name, "parameters": parameters} for name, parameters in following.items()
+        }
 
 
 def _describe_list(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
