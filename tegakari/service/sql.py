@@ -11,6 +11,7 @@ from litestar.concurrency import sync_to_thread
 from litestar.datastructures import CacheControlHeader
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
+from litestar.params import JSONBody
 
 from tegakari.schemas.errors import NotFoundError, SqlError
 from tegakari.schemas.sql import MAX_RUNS, SqlAnswer, SqlColumn, SqlRequest
@@ -50,7 +51,7 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
 async def query_sql(
     store: NamedDependency[Store],
     sandboxes: NamedDependency[Sandboxes],
-    data: SqlRequest,
+    data: JSONBody[SqlRequest],
     request: Request[Any, Any, Any],
     format: FormatName = None,
 ) -> Response[bytes]:
