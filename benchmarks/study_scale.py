@@ -87,8 +87,7 @@ def make_study_run(store: Path, name: str, seed: int, size: Size, *, with_vector
             directions = {
                 layer: rng.standard_normal((size.d_sae, size.d_model), dtype=np.float32) for layer in range(size.layers)
             }
-            vectors.write_directions(writer.directory, directions)
-            vectors.write_embeddings(writer.directory, embeddings)
+            vectors.write_vectors(writer.directory, directions, embeddings, [document.text for document in documents])
     merged = time.perf_counter()
     manifest = RunManifest(
         format=FORMAT,
