@@ -15,6 +15,7 @@ from litestar.types import Receive, Scope, Send
 from tegakari.schemas.config import ServiceConfig
 from tegakari.service import documents, features, health, inference, runs, sql
 from tegakari.service.caching import RunOfRequest, run_of_request
+from tegakari.service.elsewhere import Elsewhere, models_client
 from tegakari.service.formats import Answer
 from tegakari.service.front import Front
 from tegakari.service.keys import KeyRing, require_scope
@@ -41,7 +42,8 @@ QUIET = ServiceConfig(log="off")
 class Api(Litestar):
     """Litestar behind its front, routing by the encoded path; HEAD is answered where GET is."""
 
-    front: Front
+    front: Front | None
+    """None behind another process's, which has admitted the request."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # pyright: ignore
         if scope["type"] != ScopeType.HTTP:
@@ -52,11 +54,19 @@ class Api(Litestar):
         method = "GET" if original == "HEAD" else original
         scope = {**scope, "path": encoded_path(scope), "method": method}  # pyright: ignore
         scope.setdefault("state", {})["head"] = method != original
+        if self.front is None:
+            await super().__call__(scope, receive, send)  # pyright: ignore
+            return
         await self.front(scope, receive, send, super().__call__)  # pyright: ignore
 
 
 def create_app(
-    store: Path, config: ServiceConfig = QUIET, *, keys: Path | None = None, shared: Path | None = None
+    store: Path,
+    config: ServiceConfig = QUIET,
+    *,
+    keys: Path | None = None,
+    shared: Path | None = None,
+    behind: bool = False,
 ) -> Api:
     """Build the API over a store; runs published or deleted later are noticed.
 
@@ -64,7 +74,9 @@ def create_app(
         store: the store's directory; it need not be there yet.
         config: its limits.
         keys: file of API keys; once it is there, every request needs one. None: no keys.
-        shared: directory in which the workers of one service count together; None: it is one process.
+        shared: directory in which the workers of one service count together, and reach the process that runs models
+            for all of them; None: it is one process.
+        behind: it is that process: whoever reaches it has been admitted.
 
     Raises:
         ConfigError: the file of keys is damaged.
@@ -80,11 +92,13 @@ def create_app(
         route_handlers=[*BELOW_V1, of_a_run],
         before_request=_check,
         response_class=Answer,
+        middleware=[Elsewhere()] if shared else [],
     )
     live, sandboxes = Live(), Sandboxes()
+    models = models_client(shared) if shared else None
     app = Api(
         [health.ROUTER, v1],
-        state=State({"store": Store(store), "live": live, "sandboxes": sandboxes}),
+        state=State({"store": Store(store), "live": live, "sandboxes": sandboxes, "models": models}),
         dependencies={
             "store": Provide(_store, sync_to_thread=False),
             "live": Provide(_live, sync_to_thread=False),
@@ -98,7 +112,7 @@ def create_app(
         logging_config=None,  # failures are logged once, where they become problems
     )
     rates = Rates(shared / "rates" if shared else None)
-    app.front = Front(config, keys=KeyRing(keys), rates=rates)
+    app.front = None if behind else Front(config, keys=KeyRing(keys), rates=rates)
     return app
 
 

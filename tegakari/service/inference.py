@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from litestar import Request, post
 from litestar.datastructures import CacheControlHeader
 from litestar.di import NamedDependency
+from litestar.params import JSONBody
 
 from tegakari.schemas.api import Page
 from tegakari.schemas.errors import NotFoundError
@@ -38,9 +39,13 @@ STATUSES = (400, 404, 409, 413, 500, 503)
     responses=documented(*STATUSES),
     cache_control=NO_STORE,
     exception_handlers=BODY_EXCEPTION_HANDLERS,
+    live=True,
 )
 async def classify_texts(
-    opened: NamedDependency[Run], live: NamedDependency[Live], data: ClassifyRequest, request: Request[Any, Any, Any]
+    opened: NamedDependency[Run],
+    live: NamedDependency[Live],
+    data: JSONBody[ClassifyRequest],
+    request: Request[Any, Any, Any],
 ) -> Page[Classification]:
     """Logits and probabilities of all labels for each text, in the order given."""
     answers = live.submit_batchable(opened, _CLASSIFY, data)
@@ -55,9 +60,13 @@ async def classify_texts(
     responses=documented(*STATUSES),
     cache_control=NO_STORE,
     exception_handlers=BODY_EXCEPTION_HANDLERS,
+    live=True,
 )
 async def encode_texts(
-    opened: NamedDependency[Run], live: NamedDependency[Live], data: EncodeRequest, request: Request[Any, Any, Any]
+    opened: NamedDependency[Run],
+    live: NamedDependency[Live],
+    data: JSONBody[EncodeRequest],
+    request: Request[Any, Any, Any],
 ) -> Page[EncodedText]:
     """Strongest features of each text, pooled over its positions or position by position."""
     answers = live.submit_batchable(opened, _ENCODE, (opened, _checked(opened, data)))

@@ -10,7 +10,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from tegakari.schemas.errors import ConfigError
 from tegakari.service.connections import ImpatientProtocol
 from tegakari.service.keys import KeyRing, read_keys
 from tegakari.service.logs import set_up_logs
+from tegakari.service.model_process import model_process
 
 log = structlog.get_logger()
 
@@ -58,7 +59,8 @@ def serve(config: ServiceConfig, store: Path, *, insecure: bool = False) -> None
     log.info("serving", url=url, store=str(store), workers=config.workers, keys=KeyRing(keys).required)
     with listener, tempfile.TemporaryDirectory(prefix="tegakari-") as shared, _ended_by_signals():
         directory = Path(shared) if config.workers > 1 else None
-        _run(config, partial(_application, store, config, keys, directory), listener, directory)
+        with model_process(store, config, directory) if directory else nullcontext():
+            _run(config, partial(_application, store, config, keys, directory), listener, directory)
     log.info("stopped")
 
 
