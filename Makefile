@@ -51,7 +51,7 @@ format: $(VENV)/lint-ready ## let the linter and the formatter mend what they ca
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-encode ## all benchmarks
+bench: bench-encode bench-index bench-growth bench-peers ## benchmarks of encoding and indexing
 
 $(VENV)/bench-ready: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
