@@ -256,8 +256,7 @@ def _merge(
     embeddings, scores = merger.merge_documents()
     if vectors.available():
         directions = {layer: sae.decoder_directions().float().cpu().numpy() for layer, sae in models.saes.items()}
-        vectors.write_directions(writer.directory, directions)
-        vectors.write_embeddings(writer.directory, embeddings)
+        vectors.write_vectors(writer.directory, directions, embeddings, [document.text for document in documents])
     else:
-        log.warning("no vectors", reason="lancedb is not installed", fix="install lancedb and index again")
+        log.warning("no vectors", reason="lancedb is not installed", fix="`tegakari runs add-vectors` where it is")
     return scores

@@ -219,6 +219,21 @@ class DocumentDetail(msgspec.Struct, frozen=True, kw_only=True):
     """by layer, strongest first."""
 
 
+class FeatureNeighbour(FeatureRow, frozen=True, kw_only=True):
+    """A feature whose decoder direction is near another's."""
+
+    run: str
+    cosine: float
+    """of the two decoder directions."""
+
+
+class DocumentMatch(DocumentRow, frozen=True, kw_only=True):
+    """A document that was searched for."""
+
+    score: float
+    """cosine of the embeddings, or BM25 of the words: larger is nearer."""
+
+
 class FeatureDetail(msgspec.Struct, frozen=True, kw_only=True):
     """One feature with its statistics, its labels by d, and its strongest positions in context."""
 

@@ -114,7 +114,7 @@ def features(
         at = int(where[0]) + 1
     page = places[at : at + limit]
     following = write_cursor(question, int(page[-1])) if at + limit < len(places) else None
-    return Page(_feature_rows(run, page), following)
+    return Page(feature_rows(run, page), following)
 
 
 def labels_of_feature(
@@ -225,7 +225,7 @@ def document(run: Run, id_: str, *, layer: int | None = None, features: int = SH
         NotFoundError: no such document or layer.
         QueryError: too many features.
     """
-    number = _document_number(run, id_)
+    number = document_number(run, id_)
     if not 0 <= features <= TOP_FEATURES:
         raise QueryError(f"{features} is not from 0 to {TOP_FEATURES}", field="features", fix="ask for fewer")
     if layer is not None:
@@ -253,7 +253,7 @@ def features_of_document(
         QueryError: a limit out of range.
         CursorError: the cursor is of another question.
     """
-    number = _document_number(run, id_)
+    number = document_number(run, id_)
     if layer is not None:
         check_layer(run, layer)
     layers = run.manifest.saes.layers if layer is None else [layer]
@@ -275,7 +275,12 @@ def document_row(run: Run, number: int) -> DocumentRow:
     )
 
 
-def _document_number(run: Run, id_: str) -> int:
+def document_number(run: Run, id_: str) -> int:
+    """Number of a document.
+
+    Raises:
+        NotFoundError: the run has no document of that id.
+    """
     number: int = pc.index(run.hot.documents.id, id_).as_py()
     if number < 0:
         raise NotFoundError(
@@ -312,7 +317,8 @@ def _document_features(run: Run, number: int, layer: int, n: int) -> list[Docume
     ]
 
 
-def _feature_rows(run: Run, places: np.ndarray) -> list[FeatureRow]:
+def feature_rows(run: Run, places: np.ndarray) -> list[FeatureRow]:
+    """Features in a list, by their places among those of all layers."""
     hot, texts = run.hot, run.hot.token_texts
     names = ("layer", "feature", "density", "active_positions", "mean_activation", "max_activation")
     columns = [hot.features[name][places].tolist() for name in names]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tegakari.schemas.config import NAME_PATTERN
 from tegakari.schemas.errors import StoreError
+from tegakari.schemas.run import RunManifest
 
 MANIFEST = "run.json"
 DATABASE = "index.duckdb"
@@ -51,6 +52,11 @@ def analyses_directory(store: Path) -> Path:
 def analysis_directory(store: Path, kind: str, key: str) -> Path:
     """A stored analysis."""
     return analyses_directory(store) / kind / key
+
+
+def added_vectors_directory(store: Path, manifest: RunManifest) -> Path:
+    """Vectors of a run that was indexed without them; named by the run's content, so that they are never another's."""
+    return store / "vectors" / f"{manifest.run}-{manifest.fingerprint[:16]}"
 
 
 def layer_file(run: Path, layer: int) -> Path:

@@ -1,0 +1,183 @@
+"""What lies near: features by decoder direction, documents by embedding, documents by their words.
+
+Vector questions are answered by comparing with every vector, so answers are exact.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from tegakari.schemas.api import DocumentMatch, FeatureNeighbour
+from tegakari.schemas.errors import NotFoundError
+from tegakari.store.browse import document_number, document_row, feature_rows
+from tegakari.store.layout import VECTORS, added_vectors_directory
+from tegakari.store.queries import QueryError, check_layer, check_limit, place_of
+from tegakari.store.reader import Run
+from tegakari.store.vectors import DIRECTIONS, EMBEDDINGS, TEXTS
+
+DEFAULT_MIN_COSINE = 0.8
+"""Of the study's pairs of posts."""
+
+PAIR_BLOCK = 512
+"""Documents compared with all others at a time."""
+
+
+def neighbours(
+    run: Run, layer: int, feature: int, *, within: Run | None = None, in_layer: int | None = None, limit: int = 20
+) -> list[FeatureNeighbour]:
+    """Features whose decoder directions have the largest cosine with that of one feature, itself left out.
+
+    Args:
+        run: the run of the feature.
+        layer: its layer.
+        feature: its number.
+        within: the run that is searched; default: the feature's own. Two runs have comparable directions only if their
+            classifiers were fine-tuned from one model or from near relatives.
+        in_layer: the layer that is searched; default: all.
+        limit: rows.
+
+    Raises:
+        NotFoundError: no such layer or feature, or a run without vectors.
+        QueryError: the two runs differ in d_model, or a limit out of range.
+    """
+    check_limit(limit)
+    check_layer(run, layer)
+    place_of(run, layer, feature)
+    searched = within or run
+    if in_layer is not None:
+        check_layer(searched, in_layer)
+    if searched.manifest.classifier.d_model != run.manifest.classifier.d_model:
+        raise QueryError(
+            f"run {searched.name!r} has d_model {searched.manifest.classifier.d_model}, "
+            f"run {run.name!r} has {run.manifest.classifier.d_model}",
+            field="in",
+            fix="compare runs of one width",
+        )
+    own = _table(run, DIRECTIONS).search().where(f"layer = {layer} AND feature = {feature}").limit(1).to_arrow()
+    vector = own["vector"].combine_chunks().values.to_numpy()
+    query = _table(searched, DIRECTIONS).search(vector).distance_type("cosine").bypass_vector_index()
+    if in_layer is not None:
+        query = query.where(f"layer = {in_layer}", prefilter=True)
+    found = query.select(["layer", "feature", "_distance"]).limit(limit + 1).to_arrow().to_pylist()
+    same = searched.manifest.fingerprint == run.manifest.fingerprint
+    hits = [
+        (1.0 - row["_distance"], row["layer"], row["feature"])
+        for row in found
+        if not (same and (row["layer"], row["feature"]) == (layer, feature))
+    ]
+    hits.sort(key=lambda hit: (-hit[0], *hit[1:]))
+    hits = hits[:limit]
+    rows = feature_rows(searched, np.array([place_of(searched, *hit[1:]) for hit in hits], np.int64))
+    return [
+        FeatureNeighbour(run=searched.name, cosine=hit[0], **msgspec.structs.asdict(row))
+        for hit, row in zip(hits, rows, strict=True)
+    ]
+
+
+def similar_documents(run: Run, document: str, *, limit: int = 20) -> list[DocumentMatch]:
+    """Documents whose embeddings have the largest cosine with that of one document, itself left out.
+
+    Raises:
+        NotFoundError: no such document, or a run without vectors.
+        QueryError: a limit out of range.
+    """
+    check_limit(limit)
+    number = document_number(run, document)
+    table = _table(run, EMBEDDINGS)
+    own = table.search().where(f"document = {number}").limit(1).to_arrow()
+    vector = own["vector"].combine_chunks().values.to_numpy()
+    query = table.search(vector).distance_type("cosine").bypass_vector_index()
+    found = query.where(f"document != {number}", prefilter=True).select(["document", "_distance"]).limit(limit)
+    return _matches(run, [(row["document"], 1.0 - row["_distance"]) for row in found.to_arrow().to_pylist()])
+
+
+def search_documents(run: Run, text: str, *, limit: int = 20) -> list[DocumentMatch]:
+    """Documents that hold all the words of a text, best first by BM25; Japanese is cut into words, as documents are.
+
+    Raises:
+        NotFoundError: a run without vectors.
+        QueryError: nothing to search for, or a limit out of range.
+    """
+    from lancedb.query import FullTextOperator, MatchQuery
+
+    check_limit(limit)
+    if not text.strip():
+        raise QueryError("nothing to search for", field="q", fix="give a word")
+    words = MatchQuery(text, "text", operator=FullTextOperator.AND)
+    found = _table(run, TEXTS).search(words, query_type="fts").select(["document", "_score"]).limit(limit)
+    return _matches(run, [(row["document"], row["_score"]) for row in found.to_arrow().to_pylist()])
+
+
+class Pairs(NamedTuple):
+    """Pairs of documents, in the order of their numbers."""
+
+    clean: np.ndarray
+    """int32 [n]: document numbers"""
+    corrupted: np.ndarray
+    """int32 [n]"""
+    cosine: np.ndarray
+    """float32 [n], of their embeddings"""
+    found: int
+    """pairs that qualify, of which n were drawn"""
+    correct: int
+    """documents that could be in a pair: those that the classifier predicts correctly"""
+
+
+def similar_pairs(run: Run, *, min_cosine: float = DEFAULT_MIN_COSINE, n: int = 1000, seed: int = 0) -> Pairs:
+    """Draw pairs of documents that are near but differ in label, both predicted correctly (the study, section 3.2).
+
+    (a, b) and (b, a) are two pairs: which one is clean matters. All pairs are looked at, a block of documents at a
+    time, and every one that qualifies is as likely to be drawn as any other.
+
+    Raises:
+        NotFoundError: a run without vectors.
+    """
+    known = run.hot.documents
+    label = np.asarray(known.label_id)
+    correct = np.flatnonzero(label == np.asarray(known.predicted_id)).astype(np.int32)
+    table = _table(run, EMBEDDINGS).to_arrow().sort_by("document")
+    width = run.manifest.classifier.d_model
+    vectors = table["vector"].combine_chunks().values.to_numpy().reshape(-1, width)[correct]
+    vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    random = np.random.default_rng(seed)
+    keys, rows, cosines, found = np.empty(0), np.empty((0, 2), np.int32), np.empty(0, np.float32), 0
+    for start in range(0, len(correct), PAIR_BLOCK):
+        cosine = vectors[start : start + PAIR_BLOCK] @ vectors.T
+        own = label[correct[start : start + PAIR_BLOCK]]
+        a, b = np.nonzero((cosine >= min_cosine) & (own[:, None] != label[correct]))
+        found += len(a)
+        # The n smallest of independent random keys are a uniform draw, and need no more memory than n pairs.
+        keys = np.concatenate((keys, random.random(len(a))))
+        rows = np.concatenate((rows, np.stack((correct[start + a], correct[b]), axis=1)))
+        cosines = np.concatenate((cosines, cosine[a, b]))
+        kept = np.argsort(keys, kind="stable")[:n]
+        keys, rows, cosines = keys[kept], rows[kept], cosines[kept]
+    order = np.lexsort((rows[:, 1], rows[:, 0]))
+    return Pairs(rows[order, 0], rows[order, 1], cosines[order], found, len(correct))
+
+
+def _matches(run: Run, found: list[tuple[int, float]]) -> list[DocumentMatch]:
+    found.sort(key=lambda match: (-match[1], match[0]))
+    return [DocumentMatch(score=score, **msgspec.structs.asdict(document_row(run, number))) for number, score in found]
+
+
+@lru_cache(maxsize=64)
+def _table(run: Run, name: str) -> Any:
+    """A LanceDB table of a run, opened once.
+
+    Raises:
+        NotFoundError: the run was indexed without vectors.
+    """
+    import lancedb
+
+    store = run.directory.parent.parent
+    for directory in (run.directory, added_vectors_directory(store, run.manifest)):
+        if (directory / VECTORS / f"{name}.lance").is_dir():
+            return lancedb.connect(directory / VECTORS).open_table(name)
+    raise NotFoundError(
+        f"run {run.name!r} has no {name}", field="run", fix=f"`tegakari runs add-vectors {run.name}` adds them"
+    )
