@@ -9,10 +9,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import uvloop
 
 CONNECTIONS = 16
 
@@ -34,7 +37,7 @@ def requests_per_second(base: str, paths: Sequence[str], seconds: float) -> floa
     """
     wrk = shutil.which("wrk")
     if wrk is None:
-        return asyncio.run(_as_fast_as_it_goes(base, paths, seconds))
+        return uvloop.run(_as_fast_as_it_goes(base, paths, seconds))
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(_SCRIPT % ", ".join(f'"{path}"' for path in paths))
         script.flush()
@@ -48,28 +51,45 @@ def requests_per_second(base: str, paths: Sequence[str], seconds: float) -> floa
     return float(found[1])
 
 
-class _Connection:
-    """A connection that is kept; answers have a Content-Length."""
+class _Connection(asyncio.Protocol):
+    """A connection that is kept; one request at a time, answers have a Content-Length."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
+    def __init__(self) -> None:
+        self._received = b""
+        self._size = 0
+        self._answer: asyncio.Future[int] | None = None
+        self._transport: Any = None
 
     @classmethod
     async def to(cls, base: str) -> _Connection:
         where = urlsplit(base)
-        return cls(*await asyncio.open_connection(where.hostname, where.port))
+        _, connection = await asyncio.get_running_loop().create_connection(cls, where.hostname or "", where.port or 80)
+        return connection
 
-    async def get(self, path: str) -> int:
-        """The status of one request, its body read."""
-        self._writer.write(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
-        head = await self._reader.readuntil(b"\r\n\r\n")
-        length = re.search(rb"content-length: (\d+)", head.lower())
-        if length:
-            await self._reader.readexactly(int(length[1]))
-        return int(head[9:12])
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def ask(self, path: str) -> asyncio.Future[int]:
+        """Send a request; its status is there when its body is."""
+        self._received, self._size = b"", 0
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % path.encode())
+        return self._answer
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if not self._size and (end := self._received.find(b"\r\n\r\n")) > 0:
+            length = re.search(rb"(?i)content-length: (\d+)", self._received[:end])
+            self._size = end + 4 + (int(length[1]) if length else 0)
+        if self._size and len(self._received) >= self._size and self._answer is not None:
+            self._answer.set_result(int(self._received[9:12]))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(exc or ConnectionError("closed"))
 
     def close(self) -> None:
-        self._writer.close()
+        self._transport.close()
 
 
 async def _as_fast_as_it_goes(base: str, paths: Sequence[str], seconds: float) -> float:
@@ -79,7 +99,7 @@ async def _as_fast_as_it_goes(base: str, paths: Sequence[str], seconds: float) -
         nonlocal answered
         connection = await _Connection.to(base)
         while time.perf_counter() < end:
-            status = await connection.get(paths[(answered + place) % len(paths)])
+            status = await connection.ask(paths[(answered + place) % len(paths)])
             if status != 200:
                 raise RuntimeError(f"status {status}")
             answered += 1
@@ -92,31 +112,33 @@ async def _as_fast_as_it_goes(base: str, paths: Sequence[str], seconds: float) -
 
 def latencies(base: str, paths: Sequence[str], rate: float, seconds: float) -> np.ndarray:
     """Seconds from when each request was due until its answer was there, at a steady rate; float64."""
-    return asyncio.run(_at_a_rate(base, paths, rate, seconds))
+    return uvloop.run(_at_a_rate(base, paths, rate, seconds))
 
 
 async def _at_a_rate(base: str, paths: Sequence[str], rate: float, seconds: float) -> np.ndarray:
     idle: asyncio.Queue[_Connection] = asyncio.Queue()
-    for _ in range(4 * CONNECTIONS):
+    for _ in range(CONNECTIONS):
         idle.put_nowait(await _Connection.to(base))
     found: list[float] = []
+    failed: list[int] = []
 
-    async def ask(due: float, path: str) -> None:
-        connection = await idle.get()
-        if await connection.get(path) != 200:
-            raise RuntimeError(path)
+    def note(due: float, connection: _Connection, answer: asyncio.Future[int]) -> None:
         found.append(time.perf_counter() - due)
+        if answer.result() != 200:
+            failed.append(answer.result())
         idle.put_nowait(connection)
 
     start = time.perf_counter()
-    async with asyncio.TaskGroup() as group:
-        for turn in range(round(rate * seconds)):
-            due = start + turn / rate
-            if (early := due - time.perf_counter()) > 0:
-                await asyncio.sleep(early)
-            group.create_task(ask(due, paths[turn % len(paths)]))
-    while not idle.empty():
-        idle.get_nowait().close()
+    for turn in range(round(rate * seconds)):
+        due = start + turn / rate
+        if (early := due - time.perf_counter()) > 0:
+            await asyncio.sleep(early)
+        connection = await idle.get()
+        connection.ask(paths[turn % len(paths)]).add_done_callback(partial(note, due, connection))
+    for _ in range(CONNECTIONS):
+        (await idle.get()).close()
+    if failed:
+        raise RuntimeError(f"statuses {set(failed)}")
     return np.array(found[len(found) // 10 :])
 
 
@@ -139,6 +161,6 @@ def wait_until_answered(url: str, deadline: float = 60) -> float:
 
 async def _ask_once(url: str) -> int:
     connection = await _Connection.to(url)
-    status = await connection.get(Path(urlsplit(url).path).as_posix())
+    status = await connection.ask(Path(urlsplit(url).path).as_posix())
     connection.close()
     return status
