@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from tegakari.cli.app import app
 from tegakari.demo.workspace import DemoSizes, make_demo
 from tegakari.schemas.errors import NotFoundError
+from tests.service.conftest import serving
 
 SIZES = DemoSizes(
     train_per_label=10,
@@ -120,10 +121,18 @@ def test_the_readmes_commands_run(demo: Path):
 
 
 def test_the_readmes_python_runs(demo: Path, capsys: pytest.CaptureFixture[str]):
-    (block,) = readme_blocks("python")
+    block, _ = readme_blocks("python")
     exec(block.replace("demo-work/store", str(demo / "store")), {})
     printed = capsys.readouterr().out.splitlines()
     assert 1 <= len(printed) <= 5
+
+
+def test_the_readmes_client_asks_a_server(demo: Path, capsys: pytest.CaptureFixture[str]):
+    _, block = readme_blocks("python")
+    with serving("--store", demo / "store") as (url, _):
+        exec(block.replace("http://127.0.0.1:8765", url), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert 2 <= len(printed) <= 6
 
 
 def test_the_readmes_sql_runs(demo: Path):
