@@ -68,6 +68,18 @@ def sole_process(path: Path, busy: TegakariError) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of `sole_process` on an existing path."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def fsync_tree(directory: Path) -> None:
     """Flush every file and directory below `directory`, then itself."""
     for root, _, names in os.walk(directory):

@@ -102,12 +102,13 @@ def search_documents(run: Run, text: str, *, limit: int = 20) -> list[DocumentMa
         NotFoundError: a run without vectors.
         QueryError: nothing to search for, or a limit out of range.
     """
-    from lancedb.query import FullTextOperator, MatchQuery
+    from lancedb import query
 
     check_limit(limit)
     if not text.strip():
         raise QueryError("nothing to search for", field="q", fix="give a word")
-    words = MatchQuery(text, "text", operator=FullTextOperator.AND)
+    match: Any = query.MatchQuery  # the stub of its compiled class calls the defaults required
+    words = match(text, "text", operator=query.FullTextOperator.AND)
     found = _table(run, TEXTS).search(words, query_type="fts").select(["document", "_score"]).limit(limit)
     return _matches(run, [(row["document"], row["_score"]) for row in found.to_arrow().to_pylist()])
 
