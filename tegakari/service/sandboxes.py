@@ -26,6 +26,9 @@ OVERHEAD_BYTES = 2**20
 _INHERITED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "VIRTUAL_ENV")
 """Of the environment; keys and tokens that lie there are nobody's business in a query."""
 
+_FRUGAL = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+"""A thread a core reserves address space that the process may not have on a machine of many cores."""
+
 
 class Sandboxes:
     """The SQL queries of one process of the service."""
@@ -89,7 +92,7 @@ async def _start() -> asyncio.subprocess.Process:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        env={name: os.environ[name] for name in _INHERITED if name in os.environ},
+        env={name: os.environ[name] for name in _INHERITED if name in os.environ} | _FRUGAL,
         limit=HEADER_BYTES,
     )
 

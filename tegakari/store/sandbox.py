@@ -252,6 +252,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+    pa.set_cpu_count(THREADS)
+    pa.set_io_thread_count(THREADS)
     os.chdir("/")
     line = sys.stdin.buffer.readline()
     if not line:
