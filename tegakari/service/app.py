@@ -13,7 +13,7 @@ from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 
 from tegakari.schemas.config import ServiceConfig
-from tegakari.service import documents, features, health, inference, runs, sql
+from tegakari.service import documents, features, health, inference, near, runs, sql
 from tegakari.service.caching import RunOfRequest, run_of_request
 from tegakari.service.elsewhere import Elsewhere, models_client
 from tegakari.service.formats import Answer
@@ -28,7 +28,7 @@ from tegakari.service.reference import openapi_config
 from tegakari.service.sandboxes import Sandboxes
 from tegakari.store import Run, Store
 
-OF_A_RUN = (*runs.HANDLERS, *features.HANDLERS, *documents.HANDLERS, *inference.HANDLERS)
+OF_A_RUN = (*runs.HANDLERS, *features.HANDLERS, *documents.HANDLERS, *near.HANDLERS, *inference.HANDLERS)
 """Route handlers below /v1/runs/{run}; each is given the open run as `opened`."""
 
 BELOW_V1 = (runs.list_runs, *sql.HANDLERS)

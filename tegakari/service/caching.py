@@ -31,7 +31,7 @@ class RunOfRequest(ASGIMiddleware):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         decode_parameters(scope)
-        run = _open(scope["litestar_app"].state.store, scope["path_params"]["run"])
+        run = open_run(scope["litestar_app"].state.store, scope["path_params"]["run"])
         scope["state"]["run"] = run
         if scope.get("method") != "GET":
             await next_app(scope, receive, send)
@@ -57,11 +57,16 @@ class RunOfRequest(ASGIMiddleware):
         await next_app(scope, receive, send_with_tag)
 
 
-def _open(store: Store, name: str) -> Run:
+def open_run(store: Store, name: str, *, field: str = "run") -> Run:
+    """A published run.
+
+    Raises:
+        NotFoundError: there is none of that name, which `field` gave.
+    """
     if re.fullmatch(NAME_PATTERN, name):
         with suppress(NotFoundError):  # the store's own words name its directory, which is nobody's business here
             return store.run(name)
-    raise NotFoundError(f"no run {name!r}", field="run", fix="GET /v1/runs lists the published runs")
+    raise NotFoundError(f"no run {name!r}", field=field, fix="GET /v1/runs lists the published runs")
 
 
 def run_of_request(scope: Scope) -> Run:

@@ -23,9 +23,9 @@ LayerNumber = Annotated[int, PathParameter(description="layer, from 0", ge=0)]
 FeatureNumber = Annotated[int, PathParameter(description="feature of the layer's SAE, from 0", ge=0)]
 
 
-def optional(description: str, **schema: Any) -> QueryParameter:
+def optional(description: str, name: str | None = None, **schema: Any) -> QueryParameter:
     """A parameter that may be left out; there is no way to send null, so the documented type leaves it out too."""
-    return QueryParameter(description=description, schema_extra={"one_of": None, **schema})
+    return QueryParameter(name=name, description=description, schema_extra={"one_of": None, **schema})
 
 
 OnlyLayer = Annotated[int | None, optional("only this layer", type="integer", minimum=0)]
@@ -77,7 +77,7 @@ OnlyCorrect = Annotated[
 def known_parameters(handler: BaseRouteHandler) -> tuple[str, ...]:
     """Names of the query parameters that a route takes."""
     own = [
-        name
+        field.kwarg_definition.name or name
         for name, field in handler.parsed_fn_signature.parameters.items()
         if isinstance(field.kwarg_definition, QueryParameter)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, NamedTuple
 
 import msgspec
@@ -138,6 +139,8 @@ def _of_wrong_characters(request: Request[Any, Any, Any], error: UnicodeDecodeEr
 def _of_validation(request: Request[Any, Any, Any], error: ValidationException) -> Response[Problem]:
     # The framework lists [{"key": ..., "message": ..., "source": "path" | "query"}], without the value.
     first: Any = error.extra[0] if isinstance(error.extra, list) and error.extra else {}
+    if missing := re.match(r"Missing required query parameter '(\w+)'", error.detail):
+        return _answer("bad-parameter", "it is missing", field=missing[1], fix="give it; see /schema")
     field = first.get("key")
     sent = {**request.path_params, **request.query_params}.get(field)
     reason = str(first.get("message", error.detail)).removesuffix(", got `str`")

@@ -12,13 +12,15 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import numpy as np
 import pytest
 from litestar.testing import TestClient
 
 from tegakari.indexer.index import index
 from tegakari.service.app import create_app
 from tegakari.store import Store
-from tests.factories import Case, make_run, random_case
+from tegakari.store.vectors import publish_added
+from tests.factories import D_MODEL, LABELS, Case, make_run, random_case
 from tests.indexer.conftest import SmallCase, small_case, with_index  # noqa: F401 - a fixture among them
 from tests.service.live_case import LiveCase
 
@@ -26,6 +28,12 @@ RUN = "demo-jpn"
 UNEVEN = "uneven"
 UNEVEN_DOCUMENTS = (6, 1, 0, 2, 3, 4)
 """A label with one document and a label with none."""
+
+
+_RNG = np.random.default_rng(5)
+DIRECTIONS = {layer: _RNG.normal(size=(40, D_MODEL)).astype(np.float32) for layer in range(3)}
+"""Decoder directions of the run RUN."""
+EMBEDDINGS = _RNG.normal(size=(6 * len(LABELS), D_MODEL)).astype(np.float32)
 
 
 def segment(text: str) -> str:
@@ -37,7 +45,9 @@ def segment(text: str) -> str:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Read only: tests that publish or delete make their own."""
     directory = tmp_path_factory.mktemp("store")
-    make_run(directory, RUN)
+    manifest = make_run(directory, RUN)
+    drawn = random_case()
+    publish_added(directory, manifest, DIRECTIONS, EMBEDDINGS, [document.text for document in drawn.documents])
     make_run(directory, UNEVEN, seed=1, layers=1, documents_per_label=UNEVEN_DOCUMENTS, pooling="max")
     return directory
 
