@@ -230,7 +230,7 @@ def write_rate(run: Run, layers: int = 4) -> dict[int, float]:
         parts.append([Activations(*part) for part in zip(*(np.split(c[order], cuts) for c in columns), strict=True)])
     total = sum(len(part.feature) for layer in parts for part in layer)
     rates: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(3):
+    for _ in range(5):
         for threads, found in rates.items():
             with tempfile.TemporaryDirectory(dir=WORK) as scratch, RunWriter(Path(scratch)) as writer:
 

@@ -218,6 +218,11 @@ def by_descending(d: np.ndarray) -> np.ndarray:
     return np.argsort(np.where(np.isnan(d), np.inf, -d), kind="stable").astype(np.int32)
 
 
+def _numbers(array: pa.Array) -> np.ndarray:
+    """Numbers without nulls, not copied. `to_numpy` would import pandas where it is installed, for half a second."""
+    return np.from_dlpack(array)
+
+
 class Documents(NamedTuple):
     """Documents of a run and their tokens."""
 
@@ -284,11 +289,11 @@ class Hot:
         batch = self._open(_DOCUMENTS).get_batch(0)
         return Documents(
             batch["id"],
-            batch["label_id"].to_numpy(),
-            batch["predicted_id"].to_numpy(),
+            _numbers(batch["label_id"]),
+            _numbers(batch["predicted_id"]),
             batch["text"],
-            batch["token_ids"].offsets.to_numpy(),
-            *(batch[name].values.to_numpy() for name in ("token_ids", "token_starts", "token_ends")),
+            _numbers(batch["token_ids"].offsets),
+            *(_numbers(batch[name].values) for name in ("token_ids", "token_starts", "token_ends")),
         )
 
     @cached_property
@@ -296,7 +301,7 @@ class Hot:
         """Columns of the features table that have no nulls, one entry a place."""
         table = self._features.read_all()
         return {
-            field.name: table[field.name].to_numpy()
+            field.name: np.concatenate([_numbers(chunk) for chunk in table[field.name].chunks])
             for field in table.schema
             if pa.types.is_primitive(field.type) and not table[field.name].null_count
         }
