@@ -65,6 +65,7 @@ bench-%: $(VENV)/ready
 
 docs: $(VENV)/ready ## regenerate the pages that come from the code
 	$(BIN)/python -m docs.generate
+	$(BIN)/python -m docs.generate_client
 
 clean: ## remove what the demo made
 	rm -rf $(DEMO)
