@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tegakari.cli.options import JsonOption, StoreOption, store_directory
-from tegakari.cli.output import out, print_json, print_table
+from tegakari.cli.options import DeviceOption, JsonOption, StoreOption, store_directory
+from tegakari.cli.output import out, print_json, print_table, progress
 from tegakari.schemas.errors import StoreError
 
-app = typer.Typer(help="Published runs: list, show, verify, delete.", invoke_without_command=True)
+app = typer.Typer(
+    help="Published runs: list, show, verify, export, publish, delete, and what they leave behind.",
+    invoke_without_command=True,
+)
 
 RunArgument = Annotated[str, typer.Argument(help="Name of a published run.")]
 
@@ -94,3 +98,86 @@ def delete(run: RunArgument, store: StoreOption = None) -> None:
 
     delete_run(store_directory(store), run)
     out.print(f"run {run} deleted")
+
+
+@app.command("export")
+def export(
+    run: RunArgument,
+    to: Annotated[Path, typer.Option("--to", help="New directory.")],
+    form: Annotated[str, typer.Option("--format", help="parquet, arrow or csv; lists are JSON in csv.")] = "parquet",
+    table: Annotated[list[str] | None, typer.Option("--table", help="Only these tables; default: all.")] = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write every table of a run, activations included, as files that any tool reads.
+
+    Example: [bold]tegakari runs export demo-jpn --to exported --format parquet[/]
+    """
+    from tegakari.store import Store
+    from tegakari.store.export import EXPORTED, export_run
+
+    opened = Store(store_directory(store)).run(run)
+    with progress() as bars:
+        task = bars.add_task("exporting", total=len(table or EXPORTED))
+
+        def advance(name: str) -> None:
+            bars.update(task, description=f"exporting {name}", advance=1)
+
+        written = export_run(opened, to, form=form, tables=table or (), advance=advance)
+    if json:
+        print_json(written)
+    else:
+        print_table(f"Run {run} in {to}", ("table", "rows"), written.items())
+
+
+@app.command("publish")
+def publish(
+    directory: Annotated[Path, typer.Argument(help="Directory of a run of another store: it holds run.json.")],
+    store: StoreOption = None,
+) -> None:
+    """Publish a copy of a run that was indexed elsewhere, after comparing every file with its checksum.
+
+    Example: [bold]tegakari runs publish /mnt/gpu-box/store/runs/demo-jpn --store store[/]
+    """
+    from tegakari.store.publish import adopt_run
+
+    manifest = adopt_run(store_directory(store), directory)
+    out.print(f"run {manifest.run} published")
+
+
+@app.command("add-vectors")
+def add_vectors_(run: RunArgument, store: StoreOption = None, device: DeviceOption = "auto") -> None:
+    """Add decoder directions, document embeddings and the index of words to a run indexed without LanceDB.
+
+    Example: [bold]tegakari runs add-vectors demo-jpn[/]
+    """
+    from tegakari.analyses.add_vectors import add_vectors
+    from tegakari.store import Store
+
+    directory = store_directory(store)
+    with progress() as bars:
+        add_vectors(directory, Store(directory).run(run), device=device, progress=bars)
+    out.print(f"run {run} has vectors")
+
+
+@app.command("gc")
+def gc(
+    delete: Annotated[bool, typer.Option("--delete", help="Remove it; without this it is only listed.")] = False,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List, or remove, what no published run needs: old unfinished work, and what deleted runs left behind.
+
+    Example: [bold]tegakari runs gc --delete[/]
+    """
+    from tegakari.store.collect import collect, find_garbage
+
+    directory = store_directory(store)
+    found = find_garbage(directory)
+    if delete:
+        collect(directory, found)
+    if json:
+        print_json([{"path": str(entry.path), "reason": entry.reason, "bytes": entry.size} for entry in found])
+        return
+    rows = [(str(entry.path.relative_to(directory)), entry.reason, entry.size) for entry in found]
+    print_table("Removed" if delete else "May be removed with --delete", ("path", "why", "bytes"), rows)

@@ -92,12 +92,7 @@ def publish(store: Path, staged: Path, manifest: RunManifest) -> RunManifest:
         taken = RunExistsError(f"run {manifest.run!r} exists", field="index.run", fix="choose another name")
         if target.exists():
             raise taken
-        try:
-            rename_into_place(staged, target)
-        except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process was faster
-                raise taken from None
-            raise
+        _show(staged, target, taken)
     return _decode(target, written)
 
 
@@ -130,6 +125,55 @@ def damaged_files(store: Path, run: str) -> list[str]:
     directory = run_directory(store, run)
     if not directory.is_dir():
         raise NotFoundError(f"no run {run!r} in {store}", field="run", fix="`tegakari runs list` shows what is there")
+    return _damage(directory)
+
+
+def adopt_run(store: Path, source: Path) -> RunManifest:
+    """Publish a copy of a run that was made elsewhere, if every file of it is as it was published there.
+
+    Args:
+        store: the store that takes it.
+        source: directory of the run: the one that holds run.json.
+
+    Raises:
+        NotFoundError: there is no run.
+        StoreError: a file is damaged, or the run is of another format.
+        RunExistsError: the store has a run of its name.
+        DiskFullError: no space; nothing was published.
+    """
+    if not (source / MANIFEST).is_file():
+        raise NotFoundError(f"no {MANIFEST} in {source}", field="directory", fix="name the directory of one run")
+    if damage := _damage(source):
+        raise StoreError("; ".join(damage), field=str(source), fix="copy the run again")
+    manifest = read_manifest(source)
+    target = run_directory(store, manifest.run)
+    taken = RunExistsError(f"run {manifest.run!r} exists in {store}", field="run", fix="delete that one first")
+    if target.exists():
+        raise taken
+    staged = work_directory(store, f"adopt-{os.getpid()}")
+    with disk_full_is_said(store):
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        runs_directory(store).mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copytree(source, staged)
+            fsync_tree(staged)
+            _show(staged, target, taken)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+    return manifest
+
+
+def _show(staged: Path, target: Path, taken: RunExistsError) -> None:
+    try:
+        rename_into_place(staged, target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process was faster
+            raise taken from None
+        raise
+
+
+def _damage(directory: Path) -> list[str]:
     raw = _read(directory)
     manifest = _decode(directory, raw)
     if raw != _written(manifest):  # then its list of files says nothing either

@@ -1,0 +1,43 @@
+"""Vectors for a run that was indexed where LanceDB was not installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from rich.progress import Progress
+
+from tegakari.analyses.run_models import load_run_models
+from tegakari.analyses.texts import BATCH_TOKENS
+from tegakari.models.tokens import bucketed
+from tegakari.schemas.errors import RunExistsError
+from tegakari.store import Run
+from tegakari.store.layout import VECTORS, added_vectors_directory
+from tegakari.store.vectors import publish_added
+
+
+def add_vectors(store: Path, run: Run, *, device: str = "auto", progress: Progress | None = None) -> Path:
+    """Write decoder directions, document embeddings and the index of words beside a run.
+
+    The directions come from the run's SAEs, the embeddings from one forward pass over its documents.
+
+    Raises:
+        RunExistsError: the run has vectors.
+        ModelNotHereError: its models are not on this machine, or have changed.
+        DiskFullError: no space; nothing is shown.
+    """
+    for there in (run.directory / VECTORS, added_vectors_directory(store, run.manifest)):
+        if there.exists():
+            raise RunExistsError(f"run {run.name!r} has vectors", field="run", fix="nothing needs to be done")
+    models = load_run_models(run, device)
+    texts = [row["text"] for row in run.rows("SELECT text FROM documents ORDER BY document")]
+    documents = models.classifier.tokenize(texts)
+    embeddings = np.empty((len(texts), models.classifier.d_model), np.float32)
+    task = progress.add_task("embedding documents", total=len(texts)) if progress else None
+    for members in bucketed([len(document.input_ids) for document in documents], BATCH_TOKENS):
+        batch = models.classifier.batch([documents[number] for number in members])
+        embeddings[members] = models.classifier.run(batch).embeddings.cpu().numpy()
+        if progress and task is not None:
+            progress.advance(task, len(members))
+    directions = {layer: sae.decoder_directions().float().cpu().numpy() for layer, sae in models.saes.items()}
+    return publish_added(store, run.manifest, directions, embeddings, texts)
