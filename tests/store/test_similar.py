@@ -92,6 +92,22 @@ def test_japanese_words_are_found_even_of_one_character(case, words: str, number
     assert {row.document for row in search_documents(run, words)} == {ids[number] for number in numbers}
 
 
+def test_parts_of_words_come_behind_words(case):
+    store, _ = case
+    run = Store(store).run("one")
+    rows = run.rows("SELECT id, text FROM documents ORDER BY document")
+    part = "買い"  # the run's own texts have it inside 買い物
+    expected = [row["id"] for row in rows if part in row["text"]]
+    assert expected
+    found = search_documents(run, part, limit=len(rows))
+    inside = [row.document for row in found if row.score == 0.0]
+    assert inside
+    assert inside == sorted(inside)
+    assert set(expected) <= {row.document for row in found}
+    assert [row.score for row in found] == sorted((row.score for row in found), reverse=True)
+    assert len(search_documents(run, part, limit=2)) == 2
+
+
 @pytest.mark.parametrize("block", [3, 512])
 def test_pairs_are_all_that_qualify(case, block: int, monkeypatch: pytest.MonkeyPatch):
     store, made = case
