@@ -14,9 +14,11 @@ from tegakari.schemas.api import (
     ActivationHistogram,
     DocumentDetail,
     DocumentFeature,
+    DocumentMatch,
     DocumentRow,
     FeatureDetail,
     FeatureLabel,
+    FeatureNeighbour,
     FeatureRow,
     LabelDetail,
     LabelFeature,
@@ -270,6 +272,21 @@ class Client:
         where = _feature(run, layer, feature, "documents")
         return Pages(self, Call("GET", where, Page[TopDocument], {"limit": limit}))
 
+    def feature_neighbours(
+        self,
+        run: str,
+        layer: int,
+        feature: int,
+        *,
+        in_run: str | None = None,
+        in_layer: int | None = None,
+        limit: int | None = None,
+    ) -> Pages[FeatureNeighbour]:
+        """Features whose decoder directions are nearest by cosine, of this run or of another."""
+        asked = {"in": in_run, "in_layer": in_layer, "limit": limit}
+        where = _feature(run, layer, feature, "neighbours")
+        return Pages(self, Call("GET", where, Page[FeatureNeighbour], asked))
+
     def feature_histogram(self, run: str, layer: int, feature: int) -> ActivationHistogram:
         """How a feature's activations are spread over documents."""
         return self.ask(Call("GET", _feature(run, layer, feature, "histogram"), ActivationHistogram))
@@ -300,6 +317,22 @@ class Client:
         """The strongest features of a document."""
         where = path("runs", run, "documents", document, "features")
         return Pages(self, Call("GET", where, Page[DocumentFeature], {"layer": layer, "limit": limit}))
+
+    def similar_documents(
+        self,
+        run: str,
+        document: str,
+        *,
+        limit: int | None = None,
+    ) -> Pages[DocumentMatch]:
+        """Documents whose embeddings are nearest to a document's, by cosine."""
+        where = path("runs", run, "documents", document, "similar")
+        return Pages(self, Call("GET", where, Page[DocumentMatch], {"limit": limit}))
+
+    def search(self, run: str, words: str, *, limit: int | None = None) -> Pages[DocumentMatch]:
+        """Documents that hold the words, best first."""
+        asked = {"q": words, "limit": limit}
+        return Pages(self, Call("GET", path("runs", run, "search"), Page[DocumentMatch], asked))
 
     def classify(self, run: str, texts: list[str]) -> list[Classification]:
         """What a run's classifier says of texts; runs the model."""

@@ -41,6 +41,9 @@ OPERATIONS: dict[str, Callable[[Client], object]] = {
     "listDocuments": lambda c: c.documents(RUN, correct=True).all(),
     "getDocument": lambda c: c.document(RUN, f"{LABELS[1]}-000", features=3),
     "listDocumentFeatures": lambda c: c.document_features(RUN, f"{LABELS[1]}-000", layer=0).all(),
+    "listFeatureNeighbours": lambda c: c.feature_neighbours("small", 0, 1, in_run="small", in_layer=1, limit=3).all(),
+    "listSimilarDocuments": lambda c: c.similar_documents("small", c.documents("small").page().items[0].document).all(),
+    "searchDocuments": lambda c: c.search("small", "軽トラ", limit=3).all(),
     "classifyTexts": lambda c: c.classify("small", ["軽トラ"]),
     "encodeTexts": lambda c: c.encode("small", ["軽トラ"], top=3),
     "querySql": lambda c: c.sql("SELECT $a AS a", {"a": 1}),
@@ -67,6 +70,7 @@ def test_every_query_parameter_can_be_given(address: str):
         for _, method in inspect.getmembers(Client, inspect.isfunction)
         for name in inspect.signature(method).parameters
     }
+    taken |= {"in", "q"}  # are no names for arguments: in_run, words
     for item in document["paths"].values():
         for operation in item.values():
             asked = {p["name"] for p in operation.get("parameters", []) if p["in"] == "query"}
