@@ -7,7 +7,6 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from tegakari.schemas.run import RunManifest
 from tegakari.schemas.tables import ACTIVATIONS as ACTIVATIONS_TABLE
@@ -64,6 +63,8 @@ def add_views(connection: duckdb.DuckDBPyConnection, store: Path, runs: Sequence
     Raises:
         NotFoundError, StoreError: a run is not there or damaged.
     """
+    import pyarrow.dataset as ds  # takes pandas with it where that is installed: 0.3 s that only queries need
+
     manifests = {run: read_manifest(run_directory(store, run)) for run in runs}
     sources: dict[Table, list[str]] = {table: [] for table in (*TABLES, ACTIVATIONS_TABLE)}
     hive = ds.partitioning(pa.schema([("layer", pa.int32())]), flavor="hive")
