@@ -13,7 +13,7 @@ from tegakari.models.tokens import bucketed
 from tegakari.schemas.errors import RunExistsError
 from tegakari.store import Run
 from tegakari.store.layout import VECTORS, added_vectors_directory
-from tegakari.store.vectors import publish_added
+from tegakari.store.vectors import TEXTS, publish_added
 
 
 def add_vectors(store: Path, run: Run, *, device: str = "auto", progress: Progress | None = None) -> Path:
@@ -26,8 +26,9 @@ def add_vectors(store: Path, run: Run, *, device: str = "auto", progress: Progre
         ModelNotHereError: its models are not on this machine, or have changed.
         DiskFullError: no space; nothing is shown.
     """
-    for there in (run.directory / VECTORS, added_vectors_directory(store, run.manifest)):
-        if there.exists():
+    for there in (run.directory, added_vectors_directory(store, run.manifest)):
+        # Runs of earlier versions have vectors without the index of words.
+        if (there / VECTORS / f"{TEXTS}.lance").is_dir():
             raise RunExistsError(f"run {run.name!r} has vectors", field="run", fix="nothing needs to be done")
     models = load_run_models(run, device)
     texts = [row["text"] for row in run.rows("SELECT text FROM documents ORDER BY document")]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+import pyarrow.compute as pc
 
 from tegakari.schemas.api import DocumentMatch, FeatureNeighbour
 from tegakari.schemas.errors import NotFoundError
@@ -98,6 +99,9 @@ def similar_documents(run: Run, document: str, *, limit: int = 20) -> list[Docum
 def search_documents(run: Run, text: str, *, limit: int = 20) -> list[DocumentMatch]:
     """Documents that hold all the words of a text, best first by BM25; Japanese is cut into words, as documents are.
 
+    Behind them, with score 0 and in the order of their ids, come those that hold all its parts between spaces inside
+    longer words, as 洗車 holds 車.
+
     Raises:
         NotFoundError: a run without vectors.
         QueryError: nothing to search for, or a limit out of range.
@@ -109,8 +113,13 @@ def search_documents(run: Run, text: str, *, limit: int = 20) -> list[DocumentMa
         raise QueryError("nothing to search for", field="q", fix="give a word")
     match: Any = query.MatchQuery  # the stub of its compiled class calls the defaults required
     words = match(text, "text", operator=query.FullTextOperator.AND)
-    found = _table(run, TEXTS).search(words, query_type="fts").select(["document", "_score"]).limit(limit)
-    return _matches(run, [(row["document"], row["_score"]) for row in found.to_arrow().to_pylist()])
+    rows = _table(run, TEXTS).search(words, query_type="fts").select(["document", "_score"]).limit(limit).to_arrow()
+    found = [(row["document"], row["_score"]) for row in rows.to_pylist()]
+    if len(found) < limit:
+        as_words = {number for number, _ in found}
+        inside = [number for number in _containing(run, text.split()) if number not in as_words]
+        found += [(number, 0.0) for number in inside[: limit - len(found)]]
+    return _matches(run, found)
 
 
 class Pairs(NamedTuple):
@@ -159,6 +168,15 @@ def similar_pairs(run: Run, *, min_cosine: float = DEFAULT_MIN_COSINE, n: int = 
         keys, rows, cosines = keys[kept], rows[kept], cosines[kept]
     order = np.lexsort((rows[:, 1], rows[:, 0]))
     return Pairs(rows[order, 0], rows[order, 1], cosines[order], found, len(correct))
+
+
+def _containing(run: Run, parts: list[str]) -> list[int]:
+    """Numbers of the documents whose text holds every part, whatever its case."""
+    texts, holds = run.hot.documents.text, np.ones(run.manifest.corpus.documents, bool)
+    for part in parts:
+        found = pc.call_function("match_substring", [texts], pc.MatchSubstringOptions(part, ignore_case=True))
+        holds &= found.to_numpy(zero_copy_only=False)
+    return np.flatnonzero(holds).tolist()
 
 
 def _matches(run: Run, found: list[tuple[int, float]]) -> list[DocumentMatch]:
