@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,7 +63,7 @@ def _run(store: Path, config: ServiceConfig, shared: Path) -> None:
     from tegakari.service.app import create_app
 
     os.setsid()  # a terminal's Ctrl-C goes to the parent, which ends this process when the workers are done
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     set_up_logs(config.log)
     (shared / SOCKET).unlink(missing_ok=True)
     app = create_app(store, config, behind=True)
@@ -78,8 +79,13 @@ def _run(store: Path, config: ServiceConfig, shared: Path) -> None:
     uvicorn.Server(server).run()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Have this process end when the one that started it does, however it does."""
     parent = multiprocessing.parent_process()
     assert parent is not None
-    parent.join()  # returns also when it is killed
-    os._exit(1)
+
+    def wait() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()

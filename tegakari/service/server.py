@@ -24,7 +24,7 @@ from tegakari.schemas.errors import ConfigError
 from tegakari.service.connections import ImpatientProtocol
 from tegakari.service.keys import KeyRing, read_keys
 from tegakari.service.logs import set_up_logs
-from tegakari.service.model_process import model_process
+from tegakari.service.model_process import end_with_parent, model_process
 
 log = structlog.get_logger()
 
@@ -100,6 +100,8 @@ def _application(store: Path, config: ServiceConfig, keys: Path, shared: Path | 
     from tegakari.service.app import create_app
 
     set_up_logs(config.log)
+    if shared is not None:
+        end_with_parent()
     app: ASGIApp = create_app(store, config, keys=keys, shared=shared)  # pyright: ignore
     if config.telemetry:
         from tegakari.service.telemetry import traced

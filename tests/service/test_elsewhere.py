@@ -90,3 +90,25 @@ def test_a_key_for_reading_does_not_reach_the_models(live_case: LiveCase, tmp_pa
                 time.sleep(0.2)
         assert answers == {"read": 403, "compute": 200}
         assert httpx.post(f"{url}/v1/runs/small/classify", json={"texts": ["x"]}).status_code == 401
+
+
+def test_nothing_outlives_a_server_that_is_killed(live_case: LiveCase):
+    with serving("--store", live_case.store, "--workers", "2") as (url, process):
+        assert httpx.post(f"{url}/v1/sql", json={"sql": "SELECT 1"}, timeout=60).status_code == 200
+        family = [*children(process.pid), *(grand for child in children(process.pid) for grand in children(child))]
+        assert len(family) >= 4
+        process.kill()
+        process.wait()
+    for _ in range(150):
+        alive = [pid for pid in family if Path(f"/proc/{pid}").exists() and state(pid) != "Z"]
+        if not alive:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"still there: {alive}")
+
+
+def state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0]
+    except FileNotFoundError:
+        return "Z"
