@@ -11,6 +11,7 @@ from tegakari.cli.app import app
 from tegakari.schemas.config import Config
 from tegakari.schemas.render import render_config
 from tegakari.schemas.tables import ACTIVATIONS, TABLES, Table
+from tegakari.store.views import ANALYSES, RUNS
 
 HERE = Path(__file__).parent
 
@@ -28,7 +29,12 @@ def tables_page() -> str:
         "Any DuckDB since 1.2 opens the file read-only:\n\n"
         "```\nduckdb -readonly store/runs/<run>/index.duckdb\n```\n"
     )
-    return head + "".join(_table(table) for table in TABLES) + _table(ACTIVATIONS)
+    views = (
+        "\n# Tables of a store\n\n"
+        "`tegakari sql` and `POST /v1/sql` show the tables above of all runs, with a `run` column in front, and these:\n"
+    )
+    own = "".join(_table(table) for table in (*TABLES, ACTIVATIONS))
+    return head + own + views + "".join(_table(table) for table in (RUNS, ANALYSES))
 
 
 def _table(table: Table) -> str:
