@@ -31,7 +31,8 @@ def tables_page() -> str:
     )
     views = (
         "\n# Tables of a store\n\n"
-        "`tegakari sql` and `POST /v1/sql` show the tables above of all runs, with a `run` column in front, and these:\n"
+        "`tegakari sql` and `POST /v1/sql` show the tables above of all runs, with a `run` column in front, and\n"
+        "these:\n"
     )
     own = "".join(_table(table) for table in (*TABLES, ACTIVATIONS))
     return head + own + views + "".join(_table(table) for table in (RUNS, ANALYSES))
