@@ -41,7 +41,7 @@ class Sandboxes:
         """
         self._most = at_once
         self._running = 0
-        self._spare: asyncio.subprocess.Process | None = None
+        self._spare: asyncio.Task[asyncio.subprocess.Process] | None = None
 
     async def answer(self, request: SandboxRequest) -> tuple[SandboxReply, bytes]:
         """Run a query in a process of its own. Cancelling the call kills the process.
@@ -71,17 +71,24 @@ class Sandboxes:
 
     async def _process(self) -> asyncio.subprocess.Process:
         """The process that was held ready, if there is one; another is started for the next query."""
-        process, self._spare = self._spare, None
-        if process is None or process.returncode is not None:
-            process = await _start()
-        self._spare = await _start()
-        return process
+        starting, self._spare = self._spare or asyncio.create_task(_start()), asyncio.create_task(_start())
+        try:
+            process = await asyncio.shield(starting)
+            return process if process.returncode is None else await _start()
+        except asyncio.CancelledError:
+            starting.add_done_callback(_kill)
+            raise
 
     async def close(self) -> None:
         """End the process that was held ready."""
         spare, self._spare = self._spare, None
         if spare is not None:
-            await _end(spare)
+            await _end(await spare)
+
+
+def _kill(started: asyncio.Task[asyncio.subprocess.Process]) -> None:
+    if not started.cancelled() and started.exception() is None:
+        started.result().kill()
 
 
 async def _start() -> asyncio.subprocess.Process:

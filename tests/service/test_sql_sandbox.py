@@ -266,8 +266,8 @@ def test_the_process_has_no_environment_and_can_write_nothing(store: Path, monke
     async def scenario() -> None:
         sandboxes = Sandboxes()
         await sandboxes.answer(request(store, "SELECT 1"))
-        spare = sandboxes._spare
-        assert spare is not None
+        assert sandboxes._spare is not None
+        spare = await sandboxes._spare
         here = Path(f"/proc/{spare.pid}")
         for _ in range(200):
             limits = (here / "limits").read_text()
