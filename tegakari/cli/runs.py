@@ -104,8 +104,11 @@ def delete(run: RunArgument, store: StoreOption = None) -> None:
 def export(
     run: RunArgument,
     to: Annotated[Path, typer.Option("--to", help="New directory.")],
-    form: Annotated[str, typer.Option("--format", help="parquet, arrow or csv; lists are JSON in csv.")] = "parquet",
+    form: Annotated[
+        str, typer.Option("--format", help="parquet, arrow, csv (lists are JSON), or neuronpedia's bulk import.")
+    ] = "parquet",
     table: Annotated[list[str] | None, typer.Option("--table", help="Only these tables; default: all.")] = None,
+    creator: Annotated[str, typer.Option(help="For neuronpedia: creator id that it knows.")] = "tegakari",
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -115,15 +118,22 @@ def export(
     """
     from tegakari.store import Store
     from tegakari.store.export import EXPORTED, export_run
+    from tegakari.store.neuronpedia import export_neuronpedia
 
     opened = Store(store_directory(store)).run(run)
+    layers = opened.manifest.saes.layers
     with progress() as bars:
-        task = bars.add_task("exporting", total=len(table or EXPORTED))
+        task = bars.add_task("exporting", total=len(layers) if form == "neuronpedia" else len(table or EXPORTED))
 
-        def advance(name: str) -> None:
-            bars.update(task, description=f"exporting {name}", advance=1)
+        def advance(part: object) -> None:
+            bars.update(task, description=f"exporting {part}", advance=1)
 
-        written = export_run(opened, to, form=form, tables=table or (), advance=advance)
+        if form == "neuronpedia":
+            if table:
+                raise StoreError("neuronpedia has no tables to choose", field="--table", fix="leave --table out")
+            written = export_neuronpedia(opened, to, creator=creator, advance=advance)
+        else:
+            written = export_run(opened, to, form=form, tables=table or (), advance=advance)
     if json:
         print_json(written)
     else:
