@@ -1,0 +1,31 @@
+"""A small indexed run with its models at hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tegakari.analyses.run_models import RunModels, load_run_models
+from tegakari.indexer.index import index
+from tegakari.store import Run, Store
+from tests.indexer.conftest import SmallCase, small_case, with_index
+
+__all__ = ["small_case"]
+
+
+@pytest.fixture(scope="package")
+def store(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("analyses") / "store"
+    index(with_index(small_case, directory))
+    return directory
+
+
+@pytest.fixture(scope="package")
+def run(store: Path) -> Run:
+    return Store(store).run("small")
+
+
+@pytest.fixture(scope="package")
+def models(run: Run) -> RunModels:
+    return load_run_models(run, "cpu")
