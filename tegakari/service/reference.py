@@ -52,8 +52,10 @@ class DescribedJson(JsonRenderPlugin):
         if self._document is None:
             schemas = openapi_schema["components"]["schemas"]
             for struct in _structs(msgspec.Struct):
-                if struct.__name__ in schemas and struct.__module__.startswith("tegakari."):
-                    _describe(schemas[struct.__name__], struct)
+                schema = schemas.get(struct.__name__, {})
+                # Another struct of the program may have the name of one of the API's.
+                if set(schema.get("properties", ())) == set(struct.__struct_encode_fields__):
+                    _describe(schema, struct)
             for methods in openapi_schema["paths"].values():
                 for operation in methods.values():
                     _describe_list(operation, schemas)

@@ -82,13 +82,18 @@ class Sandboxes:
     async def close(self) -> None:
         """End the process that was held ready."""
         spare, self._spare = self._spare, None
-        if spare is not None:
+        if spare is None:
+            return
+        if spare.get_loop() is asyncio.get_running_loop():
             await _end(await spare)
+        elif spare.done():  # whoever drives the application from several loops cannot wait in one for another's process
+            _kill(spare)
 
 
 def _kill(started: asyncio.Task[asyncio.subprocess.Process]) -> None:
     if not started.cancelled() and started.exception() is None:
-        started.result().kill()
+        with suppress(ProcessLookupError):
+            started.result().kill()
 
 
 async def _start() -> asyncio.subprocess.Process:

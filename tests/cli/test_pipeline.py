@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import duckdb
@@ -115,9 +117,20 @@ def readme_blocks(language: str) -> list[str]:
 
 def test_the_readmes_commands_run(demo: Path):
     lines = [line for block in readme_blocks("") for line in block.splitlines() if "--run demo-jpn" in line]
-    assert len(lines) == 4
+    assert len(lines) == 7
     for line in lines:
         assert run(*shlex.split(line)[1:], "--store", str(demo / "store"))
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
+def test_the_readmes_curl_asks_a_server(demo: Path, tmp_path: Path):
+    (block,) = (block for block in readme_blocks("") if block.startswith("API="))
+    with serving("--store", demo / "store") as (url, _):
+        script = block.replace("http://127.0.0.1:8765", url)
+        done = subprocess.run(["bash", "-ec", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "features.parquet").stat().st_size
+    assert '"predicted"' in done.stdout
 
 
 def test_the_readmes_python_runs(demo: Path, capsys: pytest.CaptureFixture[str]):

@@ -43,6 +43,16 @@ def test_the_document_is_openapi_3_1(document: dict[str, Any]):
     OpenAPIV31SpecValidator(document).validate()
 
 
+def test_a_struct_of_the_same_name_does_not_get_in(store: Path):
+    from tegakari.schemas import classifier, live
+
+    assert classifier.LabelScore.__name__ == live.LabelScore.__name__
+    with TestClient(create_app(store)) as client:
+        described = client.get("/schema/openapi.json").json()["components"]["schemas"]["LabelScore"]
+    assert described["description"] == live.LabelScore.__doc__
+    assert set(described["properties"]) == set(live.LabelScore.__struct_encode_fields__)
+
+
 def test_nothing_is_used_that_the_next_litestar_drops(store: Path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", LitestarDeprecationWarning)
