@@ -54,7 +54,8 @@ class DescribedJson(JsonRenderPlugin):
             for struct in _structs(msgspec.Struct):
                 schema = schemas.get(struct.__name__, {})
                 # Another struct of the program may have the name of one of the API's.
-                if set(schema.get("properties", ())) == set(struct.__struct_encode_fields__):
+                same = set(schema.get("properties", ())) == set(struct.__struct_encode_fields__)
+                if same and struct.__module__.startswith("tegakari."):
                     _describe(schema, struct)
             for methods in openapi_schema["paths"].values():
                 for operation in methods.values():
