@@ -52,11 +52,11 @@ class DescribedJson(JsonRenderPlugin):
         if self._document is None:
             schemas = openapi_schema["components"]["schemas"]
             for struct in _structs(msgspec.Struct):
-                schema = schemas.get(struct.__name__, {})
-                # Another struct of the program may have the name of one of the API's.
-                same = set(schema.get("properties", ())) == set(struct.__struct_encode_fields__)
-                if same and struct.__module__.startswith("tegakari."):
-                    _describe(schema, struct)
+                if struct.__module__.startswith("tegakari.") and struct.__name__ in schemas:
+                    schema = schemas[struct.__name__]
+                    # Another struct of the program may have the name of one of the API's.
+                    if set(schema.get("properties", ())) == set(struct.__struct_encode_fields__):
+                        _describe(schema, struct)
             for methods in openapi_schema["paths"].values():
                 for operation in methods.values():
                     _describe_list(operation, schemas)
