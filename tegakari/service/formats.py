@@ -11,14 +11,13 @@ from urllib.parse import parse_qs, quote, urlencode
 
 import msgspec
 import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 from litestar import Request, Response
 from litestar.handlers.base import BaseRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from tegakari.schemas.api import Page
 from tegakari.service.headers import header, preferences
+from tegakari.store import tabular
 from tegakari.store.queries import QueryError
 
 LIST_PARAMETERS = ("format", "fields")
@@ -34,22 +33,15 @@ class Format(NamedTuple):
     write: Callable[[pa.Table], bytes]
 
 
-def _csv(table: pa.Table) -> bytes:
-    flat = [
-        pa.array([None if cell is None else msgspec.json.encode(cell).decode() for cell in column.to_pylist()])
-        if pa.types.is_nested(column.type)
-        else column
-        for column in table.columns
-    ]
-    sink = io.BytesIO()
-    pa_csv.write_csv(pa.table(flat, names=table.column_names), sink)
-    return sink.getvalue()
+def _file(form: str) -> Callable[[pa.Table], bytes]:
+    """One of the forms of files, which `tegakari sql` and exports write as well."""
 
+    def write(table: pa.Table) -> bytes:
+        sink = io.BytesIO()
+        tabular.write(sink, table.to_reader(), form)
+        return sink.getvalue()
 
-def _parquet(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
+    return write
 
 
 def _arrow(table: pa.Table) -> bytes:
@@ -60,8 +52,8 @@ def _arrow(table: pa.Table) -> bytes:
 
 
 FORMATS = {
-    "csv": Format("text/csv", _csv),
-    "parquet": Format("application/vnd.apache.parquet", _parquet),
+    "csv": Format("text/csv", _file("csv")),
+    "parquet": Format("application/vnd.apache.parquet", _file("parquet")),
     "arrow": Format("application/vnd.apache.arrow.stream", _arrow),
 }
 """By name, as `format` takes it; JSON is what everything else is."""
