@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 from tegakari.store import Store
@@ -18,6 +19,7 @@ from tests.soak.reading import answers
 
 ROOT = Path(__file__).parent.parent.parent
 PROCESSES, THREADS = 2, 8
+SHORTEST_PAUSE = 0.02
 
 
 def publish_copy(store: Path, made: Path) -> None:
@@ -31,13 +33,16 @@ def publish_copy(store: Path, made: Path) -> None:
 
 def test_no_reader_ever_sees_a_partial_or_a_mixed_run(tmp_path: Path):
     store, made = tmp_path / "store", []
-    expected = {}
+    expected, pause = {}, SHORTEST_PAUSE
     for variant in range(2):
         for name in ("one", "two"):
             labels = [f"{variant} {label}" for label in LABELS]
             make_run(tmp_path / str(variant), name, seed=variant, labels=labels)
             run = Store(tmp_path / str(variant)).run(name)
+            asked = time.perf_counter()
             expected[run.manifest.fingerprint] = answers(run)
+            # A run stays for longer than a reader among many needs for an answer, or none would ever be whole.
+            pause = max(SHORTEST_PAUSE, THREADS * (time.perf_counter() - asked))
             made.append(run.directory)
     assert len(expected) == 2  # of equal content under both names
     (tmp_path / "expected.json").write_text(json.dumps(expected))
@@ -48,7 +53,7 @@ def test_no_reader_ever_sees_a_partial_or_a_mixed_run(tmp_path: Path):
         subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True, cwd=ROOT)
         for _ in range(PROCESSES)
     ]
-    published = 0
+    published, pause = 0, min(pause, READING_SECONDS / 20)
     until = time.monotonic() + READING_SECONDS
     while time.monotonic() < until or any(reader.poll() is None for reader in readers):
         published += 1
@@ -56,11 +61,13 @@ def test_no_reader_ever_sees_a_partial_or_a_mixed_run(tmp_path: Path):
         if run_directory(store, directory.name).exists():
             delete_run(store, directory.name)
         publish_copy(store, directory)
-        time.sleep(0.02)
+        time.sleep(pause)
+    counts: Counter[str] = Counter()
     for reader in readers:
         said = json.loads(reader.communicate()[0])
         assert said["failures"] == []
-        assert len(said["counts"]) == 2
-        assert all(count > 10 for count in said["counts"].values()), said
+        counts.update(said["counts"])
+    assert counts.keys() == expected.keys()
+    assert all(count > 5 for count in counts.values()), counts
     assert published > 10
     assert [entry.name for entry in (store / "work").iterdir()] == []
