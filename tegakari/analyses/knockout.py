@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
+from tegakari.analyses.intervals import mean_interval
 from tegakari.analyses.run_models import RunModels
 from tegakari.analyses.texts import BATCH_TOKENS
 from tegakari.models.interventions import Edit, rerun, run_prefix
@@ -23,8 +24,6 @@ from tegakari.store import Run, queries
 from tegakari.store.analyses import find_analysis, publish_analysis
 
 KIND = "knockout"
-BOOTSTRAP_SAMPLES = 2000
-_INTERVAL = (2.5, 97.5)
 
 
 def stored_knockout(store: Path, run: Run, settings: KnockoutSettings) -> KnockoutResult | None:
@@ -137,7 +136,7 @@ def _result(
 ) -> KnockoutResult:
     right, still = before == label_id, after == label_id
     recall, recalls = right.mean(), still.mean(1)
-    low, high = _interval(still[0].astype(float) - right, settings.seed)
+    low, high = (100 * end for end in mean_interval(still[0].astype(float) - right, settings.seed))
     control = None
     draws = recalls[1 : 1 + settings.draws] if removed else recalls[:0]
     if len(draws):
@@ -166,11 +165,3 @@ def _result(
         ],
         gained=int((still[0] & ~right).sum()),
     )
-
-
-def _interval(change: np.ndarray, seed: int) -> tuple[float, float]:
-    """95 % interval of the mean change, in points: documents drawn with replacement, before and after together."""
-    draw = np.random.default_rng(seed)
-    means = change[draw.integers(0, len(change), (BOOTSTRAP_SAMPLES, len(change)))].mean(1)
-    low, high = np.percentile(100 * means, _INTERVAL)
-    return float(low), float(high)
