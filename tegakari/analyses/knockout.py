@@ -16,7 +16,9 @@ from rich.progress import Progress
 from tegakari.analyses.intervals import mean_interval
 from tegakari.analyses.run_models import RunModels
 from tegakari.analyses.texts import BATCH_TOKENS
-from tegakari.models.interventions import Edit, rerun, run_prefix
+from tegakari.models.interventions import Edit
+from tegakari.models.prefix import run_prefix
+from tegakari.models.rerun import rerun
 from tegakari.models.tokens import bucketed
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.knockout import Control, Destination, KnockoutResult, KnockoutSettings, RemovedFeature
@@ -116,11 +118,12 @@ def _predictions(
     before, after = np.empty(len(texts), np.int64), np.empty((len(sets), len(texts)), np.int64)
     task = progress.add_task("knocking out", total=len(texts)) if progress else None
     for members in bucketed([len(document.input_ids) for document in documents], BATCH_TOKENS):
-        prefix = run_prefix(classifier, classifier.batch([documents[number] for number in members]), [settings.layer])
+        batch = classifier.batch([documents[number] for number in members])
+        above = settings.layer if settings.positions == "last" else None
+        prefix = run_prefix(classifier, batch, [settings.layer], keys_above=above)
         before[members] = prefix.logits.argmax(1).cpu().numpy()
-        for number, features in enumerate(sets):
-            edit = Edit(settings.layer, features, settings.mode, settings.positions)
-            after[number, members] = rerun(classifier, models.saes, prefix, [edit]).argmax(1).cpu().numpy()
+        edits = [[Edit(settings.layer, features, settings.mode, settings.positions)] for features in sets]
+        after[:, members] = rerun(classifier, models.saes, prefix, edits).argmax(2).cpu().numpy()
         if progress and task is not None:
             progress.advance(task, len(members))
     return before, after

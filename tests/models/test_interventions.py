@@ -17,7 +17,9 @@ from transformers import (
 )
 
 from tegakari.models.classifier import Classifier, load_classifier
-from tegakari.models.interventions import Edit, rerun, run_prefix
+from tegakari.models.interventions import Edit
+from tegakari.models.prefix import run_prefix
+from tegakari.models.rerun import rerun
 from tegakari.models.sae import Sae
 from tegakari.schemas.errors import SaeError
 
@@ -139,11 +141,14 @@ CASES = [
 
 @pytest.mark.parametrize("edits", CASES, ids=range(len(CASES)))
 @pytest.mark.parametrize("kind", ["relu", "topk"])
-def test_the_rerun_is_the_whole_run_with_a_hook(classifier: Classifier, kind: str, edits: list[Edit]):
+@pytest.mark.parametrize("keys_above", [None, 0])
+def test_the_rerun_is_the_whole_run_with_a_hook(
+    classifier: Classifier, kind: str, edits: list[Edit], keys_above: int | None
+):
     saes = {layer: make_sae(kind, layer) for layer in range(3)}
     batch = classifier.batch(classifier.tokenize(TEXTS))
-    prefix = run_prefix(classifier, batch, [edit.layer for edit in edits])
-    found = rerun(classifier, saes, prefix, edits)
+    prefix = run_prefix(classifier, batch, [edit.layer for edit in edits], keys_above=keys_above)
+    (found,) = rerun(classifier, saes, prefix, [edits])
     expected = torch.stack([naive(classifier, text, saes, edits) for text in TEXTS])
     if not (classifier.model.config.model_type == "bert" and edits[0].layer == 2):
         # The head of BERT reads a special position, which an edit of the last layer does not reach.
@@ -160,7 +165,7 @@ def test_every_kind_of_sae(classifier: Classifier, kind: str, mode: str):
     edits = [Edit(1, (0, 2, 4, 6, 8, 10, 12), mode=mode)]
     prefix = run_prefix(classifier, classifier.batch(classifier.tokenize(TEXTS)), [1])
     expected = torch.stack([naive(classifier, text, saes, edits) for text in TEXTS])
-    torch.testing.assert_close(rerun(classifier, saes, prefix, edits), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(rerun(classifier, saes, prefix, [edits])[0], expected, atol=1e-4, rtol=1e-4)
 
 
 def test_nothing_taken_out_changes_nothing(classifier: Classifier):
@@ -169,7 +174,7 @@ def test_nothing_taken_out_changes_nothing(classifier: Classifier):
     saes = dict.fromkeys(range(3), silent)
     prefix = run_prefix(classifier, classifier.batch(classifier.tokenize(TEXTS)), [0, 1, 2])
     for edits in ([], [Edit(1, ())], [Edit(1, (0, 1, 2, 3, 4))], [Edit(0, (1,)), Edit(2, (2,))]):
-        assert torch.equal(rerun(classifier, saes, prefix, edits), prefix.logits)
+        assert torch.equal(rerun(classifier, saes, prefix, [edits])[0], prefix.logits)
 
 
 def test_an_edit_does_not_reach_other_documents_or_special_positions(classifier: Classifier):
@@ -177,8 +182,8 @@ def test_an_edit_does_not_reach_other_documents_or_special_positions(classifier:
     batch = classifier.batch(classifier.tokenize(TEXTS))
     alone = classifier.batch(classifier.tokenize(TEXTS[:1]))
     edit = [Edit(1, tuple(range(15)))]
-    together = rerun(classifier, saes, run_prefix(classifier, batch, [1]), edit)
-    single = rerun(classifier, saes, run_prefix(classifier, alone, [1]), edit)
+    together = rerun(classifier, saes, run_prefix(classifier, batch, [1]), [edit])[0]
+    single = rerun(classifier, saes, run_prefix(classifier, alone, [1]), [edit])[0]
     torch.testing.assert_close(together[0], single[0], atol=1e-5, rtol=1e-5)
 
 
@@ -189,4 +194,4 @@ def test_an_edit_does_not_reach_other_documents_or_special_positions(classifier:
 def test_wrong_edits_are_said(classifier: Classifier, edits: list[Edit], words: str):
     prefix = run_prefix(classifier, classifier.batch(classifier.tokenize(TEXTS)), [1])
     with pytest.raises(SaeError, match=words):
-        rerun(classifier, {1: make_sae("relu", 1)}, prefix, edits)
+        rerun(classifier, {1: make_sae("relu", 1)}, prefix, [edits])

@@ -1,0 +1,160 @@
+"""One ordinary pass over a batch, and what it leaves behind for passes that start further up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_layers import GenericForSequenceClassification
+
+from tegakari.models.classifier import Classifier, block_output
+from tegakari.models.tokens import Batch
+
+
+class BlockCall(NamedTuple):
+    """What the model hands to a block besides the residual: masks, rotary angles, positions."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class Keys(NamedTuple):
+    """Keys and values of a block's attention at all positions, [B, heads, S, head size]."""
+
+    keys: Tensor
+    values: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """What an ordinary pass over a batch leaves behind."""
+
+    batch: Batch
+    logits: Tensor
+    """float32 [B, labels]"""
+    residuals: Mapping[int, Tensor]
+    """layer -> raw output of its block, [B, S, d_model]"""
+    calls: Mapping[int, BlockCall]
+    """layer -> how its block was called"""
+    keys: Mapping[int, Keys]
+    """layer -> keys and values of its block; of the layers asked for"""
+    last: Tensor
+    """int64 [B]: the last non-special position of each document; of one that has none, its last token."""
+    follows_last: bool
+    """Whether the logits hang on the last position alone once keys and values are known: attention is causal, and the
+    head reads that position of every document."""
+    tuples: bool
+    """whether the blocks return their residual in a tuple, as some older families do"""
+
+    @property
+    def has_positions(self) -> Tensor:
+        """Which documents have a position that is not special, bool [B]; nothing can be taken out of the others."""
+        return self.batch.offsets.diff() > 0
+
+    @property
+    def nbytes(self) -> int:
+        kept = [*self.residuals.values(), *(tensor for both in self.keys.values() for tensor in both)]
+        masks = {id(mask): mask.nbytes for call in self.calls.values() for mask in tensors_of(call.kwargs)}
+        return sum(tensor.nbytes for tensor in kept) + sum(masks.values())
+
+
+@torch.inference_mode()
+def run_prefix(classifier: Classifier, batch: Batch, layers: Sequence[int], *, keys_above: int | None = None) -> Prefix:
+    """Run the classifier once.
+
+    Args:
+        classifier: any.
+        batch: documents.
+        layers: whose residuals are kept, special positions and padding included.
+        keys_above: keep the keys and values of all layers above this one (-1: of all), for passes of single positions.
+    """
+    last = batch.attention_mask.sum(1) - 1
+    some = batch.offsets.diff() > 0
+    last[some] = batch.positions[batch.offsets[1:][some] - 1] % batch.input_ids.shape[1]
+    single = follows_last(classifier, batch, last)
+    with_keys = range(keys_above + 1, classifier.layers) if keys_above is not None and single else range(0)
+    with _recording(classifier, layers, with_keys) as record:
+        logits = run_model(classifier, batch.input_ids, batch.attention_mask)
+    return Prefix(batch, logits, record.residuals, record.calls, record.keys, last, single, record.tuples)
+
+
+def run_model(classifier: Classifier, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """Logits, float32 [B, labels]."""
+    return classifier.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits.float()
+
+
+def follows_last(classifier: Classifier, batch: Batch, last: Tensor) -> bool:
+    """See `Prefix.follows_last`. The head of transformers' decoders reads the last token that is not padding."""
+    model = classifier.model
+    config = model.config.get_text_config()
+    if not isinstance(model, GenericForSequenceClassification) or getattr(config, "use_bidirectional_attention", False):
+        return False
+    if config._attn_implementation not in ("eager", "sdpa"):  # others take masks of their own kinds
+        return False
+    not_padding = (batch.input_ids != config.pad_token_id).int()
+    read = (torch.arange(batch.input_ids.shape[1], device=last.device) * not_padding).argmax(1)
+    return bool((read == last).all())
+
+
+class KeyStore:
+    """Stands where attention expects its cache of keys and values, notes what it is given, and changes nothing."""
+
+    def __init__(self) -> None:
+        self.keys: dict[int, Keys] = {}
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        self.keys[layer] = Keys(keys, values)
+        return keys, values
+
+
+class _Record:
+    def __init__(self) -> None:
+        self.residuals: dict[int, Tensor] = {}
+        self.calls: dict[int, BlockCall] = {}
+        self.store = KeyStore()
+        self.tuples = False
+
+    @property
+    def keys(self) -> dict[int, Keys]:
+        return self.store.keys
+
+
+@contextmanager
+def _recording(classifier: Classifier, layers: Sequence[int], with_keys: range) -> Iterator[_Record]:
+    record = _Record()
+    handles = []
+    for layer, block in enumerate(classifier.blocks):
+
+        def entered(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], layer: int = layer) -> Any:
+            rest = {name: value for name, value in kwargs.items() if name not in ("hidden_states", "past_key_values")}
+            record.calls[layer] = BlockCall(args[1:], rest)
+            return (args, {**kwargs, "past_key_values": record.store}) if layer in with_keys else None
+
+        def left(_module: nn.Module, _inputs: object, output: object, layer: int = layer) -> None:
+            record.tuples = isinstance(output, tuple)
+            if layer in layers:
+                record.residuals[layer] = block_output(output)
+
+        handles.append(block.register_forward_pre_hook(entered, with_kwargs=True))
+        handles.append(block.register_forward_hook(left))
+    try:
+        yield record
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def tensors_of(value: Any) -> Iterator[Tensor]:
+    """All tensors in nested tuples, lists and dictionaries."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from tensors_of(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from tensors_of(item)
