@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from tegakari.indexer.versions import recorded_versions
 from tegakari.kernels import backend
 from tegakari.models.classifier import Classifier
 from tegakari.models.sae import Sae
 from tegakari.schemas.config import Config
 from tegakari.schemas.corpus import CorpusManifest, Drop
 from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, Locations, RunManifest, SaeInfo, Scores
+from tegakari.store.versions import recorded_versions
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,13 @@ from tegakari.indexer.finetune.prediction import predict
 from tegakari.indexer.finetune.scores import score
 from tegakari.indexer.finetune.training import Trained, train
 from tegakari.indexer.finetune.work import REPORT_FILE, finished_report, last_checkpoint, sole_trainer
-from tegakari.indexer.versions import recorded_versions
 from tegakari.models.classifier import fingerprint, load_classifier, pad_id_of, resolve_device
 from tegakari.schemas.classifier import ClassifierReport, FinetuneRecipe, ModelScores
 from tegakari.schemas.config import Config
 from tegakari.schemas.corpus import Document
 from tegakari.schemas.errors import ModelError
 from tegakari.store.files import fsync_tree, rename_into_place
+from tegakari.store.versions import recorded_versions
 
 log = structlog.get_logger()
 

@@ -1,17 +1,16 @@
-"""How much memory there is, how much training takes, and so which layers are trained together."""
+"""How much memory training takes, and so which layers are trained together."""
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 
 from tegakari.models.classifier import Classifier
+from tegakari.models.memory import free_bytes
 from tegakari.schemas.config import SaesConfig
 from tegakari.schemas.errors import SaeError
 
@@ -46,21 +45,6 @@ def layer_bytes(config: SaesConfig, d_model: int, dtype: torch.dtype) -> int:
     """Memory that training holds for a layer: its buffer of residuals, and weights, gradients and Adam's moments."""
     residuals = config.buffer_positions * d_model * dtype.itemsize
     return residuals + 4 * 2 * d_model * config.d_sae * torch.float32.itemsize
-
-
-def free_bytes(device: torch.device) -> int:
-    """Memory that could be taken now: of the GPU, or of the machine within the limit of its container."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    page = os.sysconf("SC_PAGE_SIZE")
-    free = os.sysconf("SC_PHYS_PAGES") * page // 2  # a guess, for systems that do not say
-    if (memory := Path("/proc/meminfo")).is_file():
-        fields = dict(line.split(":", 1) for line in memory.read_text().splitlines())
-        free = int(fields["MemAvailable"].split()[0]) * 1024
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.is_file() and (most := limit.read_text().strip()) != "max":
-        free = min(free, int(most) - int(used.read_text()))
-    return free
 
 
 def peak_bytes(device: torch.device) -> int:

@@ -28,7 +28,6 @@ from tegakari.indexer.sae.work import (
     sole_trainer,
     write_checkpoint,
 )
-from tegakari.indexer.versions import recorded_versions
 from tegakari.models.classifier import Classifier, fingerprint, load_classifier
 from tegakari.models.explained_variance import LayerQuality, explained_variance
 from tegakari.models.sae import Sae
@@ -38,6 +37,7 @@ from tegakari.schemas.config import Config, SaesConfig
 from tegakari.schemas.errors import CorpusError, SaeError
 from tegakari.schemas.saes import LayerReport, SaesRecipe, SaesReport
 from tegakari.store.files import disk_full_is_said, fsync_tree, rename_into_place
+from tegakari.store.versions import recorded_versions
 
 log = structlog.get_logger()
 
