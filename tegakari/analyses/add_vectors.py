@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
+from tegakari.analyses.batches import BATCH_TOKENS
 from tegakari.analyses.run_models import load_run_models
-from tegakari.analyses.texts import BATCH_TOKENS
 from tegakari.models.tokens import bucketed
 from tegakari.schemas.errors import RunExistsError
 from tegakari.store import Run

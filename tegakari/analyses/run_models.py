@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
+from tegakari.analyses.prefixes import Prefixes
 from tegakari.kernels import Encoder
 from tegakari.models.classifier import Classifier, fingerprint, load_classifier
 from tegakari.models.sae import Sae
@@ -22,6 +23,8 @@ class RunModels:
     classifier: Classifier
     saes: Mapping[int, Sae]
     """by layer, on the classifier's device"""
+    prefixes: Prefixes = field(default_factory=Prefixes)
+    """ordinary passes kept for knockouts"""
     _encoders: dict[int, Encoder] = field(default_factory=dict)
 
     def encoder(self, layer: int) -> Encoder:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tegakari.analyses.batches import batches, tokenized
 from tegakari.analyses.run_models import RunModels
 from tegakari.kernels import Encoded, encode
-from tegakari.models.tokens import Batch, Tokenized, bucketed
+from tegakari.models.tokens import Batch, Tokenized
 from tegakari.schemas.config import Pooling
 from tegakari.schemas.live import MAX_ACTIVATIONS, Active, Classification, EncodedText, EncodedToken, LabelScore
 from tegakari.store.queries import QueryError
-
-BATCH_TOKENS = 4096
-"""tokens of a forward pass, padding included"""
 
 
 class EncodeQuestion(NamedTuple):
@@ -47,9 +45,9 @@ def classify_texts(
     Raises:
         QueryError: a text without a token.
     """
-    tokens = _tokenize(models, texts)
+    tokens = tokenized(models.classifier, texts)
     logits = torch.empty(len(texts), len(models.classifier.labels))
-    for members, batch in _batches(models, tokens):
+    for members, batch in batches(models.classifier, tokens):
         advance()
         logits[members] = models.classifier.run(batch).logits.cpu()
     probabilities = logits.softmax(1)
@@ -88,13 +86,13 @@ def encode_texts(
         QueryError: a text without a token, or an answer that would be too long.
         KernelError: a residual was not finite.
     """
-    parts = [_tokenize(models, question.texts) for question in questions]
+    parts = [tokenized(models.classifier, question.texts) for question in questions]
     for question, tokens in zip(questions, parts, strict=True):
         _check_length(models, question, tokens)
     found = [_Found(question, item) for question, tokens in zip(questions, parts, strict=True) for item in tokens]
     layers = sorted({layer for question in questions for layer in question.layers})
     by_position = any(question.pooling == "none" for question in questions)
-    for members, batch in _batches(models, [item.tokens for item in found]):
+    for members, batch in batches(models.classifier, [item.tokens for item in found]):
         advance()
         _run_batch(models, layers, by_position, [found[member] for member in members], batch)
     answers = iter([item.answer(text) for item, text in zip(found, _texts(questions), strict=True)])
@@ -171,20 +169,6 @@ def _run_batch(
     output = models.classifier.run(batch, on_residual, layers=layers)
     for member, best in zip(members, output.logits.argmax(1).tolist(), strict=True):
         member.predicted = models.classifier.labels[best]
-
-
-def _batches(models: RunModels, tokens: Sequence[Tokenized]) -> Iterator[tuple[list[int], Batch]]:
-    for group in bucketed([len(item.input_ids) for item in tokens], BATCH_TOKENS):
-        members = sorted(group)
-        yield members, models.classifier.batch([tokens[member] for member in members])
-
-
-def _tokenize(models: RunModels, texts: Sequence[str]) -> list[Tokenized]:
-    tokens = models.classifier.tokenize(texts)
-    for number, item in enumerate(tokens):
-        if not item.positions:
-            raise QueryError(f"{texts[number][:20]!r} has no token", field=f"texts[{number}]", fix="leave it out")
-    return tokens
 
 
 def _check_length(models: RunModels, question: EncodeQuestion, tokens: Sequence[Tokenized]) -> None:

@@ -37,33 +37,28 @@ def knockout(
 
     Example: [bold]tegakari knockout --run demo-jpn --label 自動車 --layer 2 -k 20[/]
     """
-    from tegakari.analyses.knockout import knock_out, stored_knockout
+    from tegakari.analyses.knockout import knock_out_all
     from tegakari.analyses.run_models import load_run_models
     from tegakari.store import Store
-    from tegakari.store.queries import check_pooling
 
     directory = store_directory(store)
     opened = Store(directory).run(run)
-    models = None
-    results: list[KnockoutResult] = []
+    asked = [
+        _settings(
+            label=name, layer=number, k=k, pooling=pooling, mode=mode, positions=positions, draws=draws, seed=seed
+        )
+        for name in label
+        for number in layer
+    ]
     with progress() as bars:
-        for name in label:
-            for number in layer:
-                asked = _settings(
-                    label=name,
-                    layer=number,
-                    k=k,
-                    pooling=check_pooling(opened, pooling),
-                    mode=mode,
-                    positions=positions,
-                    draws=draws,
-                    seed=seed,
-                )
-                result = stored_knockout(directory, opened, asked)
-                if result is None:
-                    models = models or load_run_models(opened, device)
-                    result = knock_out(directory, opened, models, asked, progress=bars)
-                results.append(result)
+        task = bars.add_task("knocking out", total=None)
+        results = knock_out_all(
+            directory,
+            opened,
+            lambda: load_run_models(opened, device),
+            asked,
+            report=lambda done, total: bars.update(task, completed=done, total=total),
+        )
     if json:
         print_json(results)
         return

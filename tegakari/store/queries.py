@@ -9,6 +9,7 @@ import math
 from typing import Any, Literal, TypeVar
 
 import msgspec
+import numpy as np
 
 from tegakari.schemas.api import (
     Confusion,
@@ -210,6 +211,12 @@ def _high_d(cutoff: float, counts: dict[int, int]) -> HighD:
     return HighD(
         cutoff=cutoff, features=above, single_label=single, single_label_share=single / above if above else None
     )
+
+
+def evaluation_documents(run: Run) -> np.ndarray:
+    """Numbers of the documents that the classifier was not trained on, int64, ascending."""
+    found = run.query("SELECT document FROM documents WHERE split = 'eval' ORDER BY document")
+    return found["document"].to_numpy().astype(np.int64)
 
 
 def check_pooling(run: Run, pooling: str | None) -> Pooling:
