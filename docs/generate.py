@@ -10,7 +10,7 @@ import typer.main
 from tegakari.cli.app import app
 from tegakari.schemas.config import Config
 from tegakari.schemas.render import render_config
-from tegakari.schemas.tables import ACTIVATIONS, TABLES, Table
+from tegakari.schemas.tables import ACTIVATIONS, ANALYSIS_TABLES, TABLES, Table
 from tegakari.store.views import ANALYSES, RUNS
 
 HERE = Path(__file__).parent
@@ -35,7 +35,12 @@ def tables_page() -> str:
         "these:\n"
     )
     own = "".join(_table(table) for table in (*TABLES, ACTIVATIONS))
-    return head + own + views + "".join(_table(table) for table in (RUNS, ANALYSES))
+    analyses = (
+        "\n# Tables of analyses\n\n"
+        "Results that were computed on finished runs lie beside them as Parquet, `store/analyses/<kind>/<key>/`:\n"
+    )
+    shown = "".join(_table(table) for table in (RUNS, ANALYSES))
+    return head + own + views + shown + analyses + "".join(_table(table) for table in ANALYSIS_TABLES)
 
 
 def _table(table: Table) -> str:

@@ -2,97 +2,206 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 import typer
 
-from tegakari.cli.options import DeviceOption, JsonOption, PoolingOption, RunOption, StoreOption, store_directory
-from tegakari.cli.output import out, print_json, print_table, progress
+from tegakari.cli.options import DeviceOption, JsonOption, PoolingOption, StoreOption, store_directory
+from tegakari.cli.output import out, print_json, print_table, progress, reporter
 from tegakari.schemas.errors import ConfigError
-from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
+from tegakari.schemas.knockout import Control, KnockoutResult, KnockoutSettings
+
+if TYPE_CHECKING:
+    from tegakari.analyses.knockout.answers import Load
+    from tegakari.analyses.run_models import RunModels
+    from tegakari.store import Run
+
+T = TypeVar("T")
+
+LayerOption = Annotated[int, typer.Option(help="Layer, from 0.")]
+LabelOption = Annotated[str, typer.Option("--label", "-l", help="Label, as `tegakari labels` shows it.")]
+KOption = Annotated[int, typer.Option("-k", help="Features with the largest d that are taken out.")]
+ModeOption = Annotated[str, typer.Option(help="error_preserving or reconstruction.")]
+PositionsOption = Annotated[str, typer.Option(help="all, or last: only the last position.")]
+DrawsOption = Annotated[int, typer.Option(help="Sets of other features in each control.")]
+SeedOption = Annotated[int, typer.Option(help="Of the controls and the intervals.")]
 
 
-def register(app: typer.Typer) -> None:
-    app.command("knockout")(knockout)
+def converted(kind: type[T], **asked: object) -> T:
+    """What was asked for on the command line, checked.
 
-
-def knockout(
-    run: RunOption,
-    label: Annotated[list[str], typer.Option("--label", "-l", help="Label; may be given more than once.")],
-    layer: Annotated[list[int], typer.Option(help="Layer; may be given more than once.")],
-    k: Annotated[int, typer.Option("-k", help="Features with the largest d that are taken out.")] = 20,
-    pooling: PoolingOption = None,
-    mode: Annotated[str, typer.Option(help="error_preserving or reconstruction.")] = "error_preserving",
-    positions: Annotated[str, typer.Option(help="all, or last: only the last position.")] = "all",
-    draws: Annotated[int, typer.Option(help="Random sets of as many features, for comparison.")] = 5,
-    seed: Annotated[int, typer.Option(help="Of the random sets and of the interval.")] = 0,
-    device: DeviceOption = "auto",
-    store: StoreOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Take the features of a label out of a layer, and see what the classifier makes of the label's documents.
-
-    An answer is stored; asked again, it is read.
-
-    Example: [bold]tegakari knockout --run demo-jpn --label 自動車 --layer 2 -k 20[/]
+    Raises:
+        ConfigError: an option has a value that is not allowed.
     """
-    from tegakari.analyses.knockout import knock_out_all
-    from tegakari.analyses.run_models import load_run_models
-    from tegakari.store import Store
-
-    directory = store_directory(store)
-    opened = Store(directory).run(run)
-    asked = [
-        _settings(
-            label=name, layer=number, k=k, pooling=pooling, mode=mode, positions=positions, draws=draws, seed=seed
-        )
-        for name in label
-        for number in layer
-    ]
-    with progress() as bars:
-        task = bars.add_task("knocking out", total=None)
-        results = knock_out_all(
-            directory,
-            opened,
-            lambda: load_run_models(opened, device),
-            asked,
-            report=lambda done, total: bars.update(task, completed=done, total=total),
-        )
-    if json:
-        print_json(results)
-        return
-    _show(results)
-
-
-def _settings(**asked: object) -> KnockoutSettings:
     try:
-        return msgspec.convert(asked, KnockoutSettings)
+        return msgspec.convert(asked, kind)
     except msgspec.ValidationError as error:
         reason, _, where = str(error).partition(" - at `$.")
         raise ConfigError(reason, field=f"--{where.rstrip('`')}", fix="see `tegakari knockout --help`") from None
 
 
-def _show(results: list[KnockoutResult]) -> None:
+def loader(run: Run, device: str) -> Load:
+    """Loads the models when they are first needed, and once."""
+    loaded: list[RunModels] = []
+
+    def load() -> RunModels:
+        from tegakari.analyses.run_models import load_run_models
+
+        if not loaded:
+            loaded.append(load_run_models(run, device))
+        return loaded[0]
+
+    return load
+
+
+def knockout(
+    context: typer.Context,
+    run: Annotated[str | None, typer.Option("--run", "-r", help="Name of a published run.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", "-l", help="Label; may be given more than once.")
+    ] = None,
+    layer: Annotated[list[int] | None, typer.Option(help="Layer; repeatable.")] = None,
+    k: KOption = 20,
+    feature: Annotated[
+        list[str] | None, typer.Option("--feature", "-f", help="LAYER:FEATURE, instead of a label's; repeatable.")
+    ] = None,
+    documents_of: Annotated[str | None, typer.Option(help="Documents of this label; default: of --label.")] = None,
+    document: Annotated[list[str] | None, typer.Option(help="Document of the run, by id; repeatable.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="Title, newline, body; repeatable.")] = None,
+    pooling: PoolingOption = None,
+    mode: ModeOption = "error_preserving",
+    positions: PositionsOption = "all",
+    draws: DrawsOption = 5,
+    seed: SeedOption = 0,
+    details: Annotated[str, typer.Option(help="Of each document, in --json: none, predictions or logits.")] = "none",
+    device: DeviceOption = "auto",
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Take features out of a layer, and see what the classifier makes of the documents.
+
+    An answer is stored; asked again, it is read.
+
+    Example: [bold]tegakari knockout --run demo-jpn --label 自動車 --layer 2 -k 20[/]
+
+    Example: [bold]tegakari knockout --run demo-jpn --feature 2:17 --feature 3:4 --documents-of 自動車[/]
+    """
+    if context.invoked_subcommand:
+        return
+    from tegakari.analyses.knockout import knock_out_all
+    from tegakari.store import Store
+
+    if run is None:
+        raise ConfigError("it is missing", field="--run", fix="see `tegakari runs list`")
+    directory = store_directory(store)
+    opened = Store(directory).run(run)
+    common = {
+        "documents_of": documents_of,
+        "documents": document or None,
+        "texts": text or None,
+        "mode": mode,
+        "positions": positions,
+        "draws": draws,
+        "seed": seed,
+        "details": details,
+    }
+    if feature and not label and not layer:
+        asked = [converted(KnockoutSettings, features=[_feature(each) for each in feature], **common)]
+    elif label and layer and not feature:
+        common |= {"k": k, "pooling": pooling}
+        asked = [converted(KnockoutSettings, label=name, layer=number, **common) for name in label for number in layer]
+    else:
+        raise ConfigError(
+            "give either a label and a layer, or features", field="--label", fix="see `tegakari knockout --help`"
+        )
+    with progress() as bars:
+        results = knock_out_all(
+            directory,
+            opened,
+            loader(opened, device),
+            asked,
+            report=reporter(bars, "knocking out"),
+        )
+    if json:
+        print_json(results)
+        return
+    show(f"Recall without the features, {run}", results)
+
+
+def _feature(text: str) -> dict[str, int]:
+    layer, _, feature = text.partition(":")
+    if not (layer.isdigit() and feature.isdigit()):
+        raise ConfigError(f"{text!r} is no feature", field="--feature", fix="write LAYER:FEATURE, as 2:17")
+    return {"layer": int(layer), "feature": int(feature)}
+
+
+def show(title: str, results: Sequence[KnockoutResult]) -> None:
+    """Knockouts as a table."""
     print_table(
-        f"Recall without the label's features, {results[0].run}",
-        ("label", "layer", "k", "documents", "before", "after", "points", "95 % interval", "random features", "go to"),
+        title,
+        ("label", "layer", "k", "documents", "recall", "points (95 %)", "random", "as dense", "go to"),
         [
             (
-                row.settings.label,
-                row.settings.layer,
+                row.settings.label or row.settings.documents_of or "-",
+                ", ".join(map(str, sorted({each.layer for each in row.features}))) or str(row.settings.layer),
                 len(row.features),
                 row.documents,
-                row.recall_before,
-                row.recall_after,
-                f"{row.delta:+.1f}",
-                f"{row.delta_low:+.1f} to {row.delta_high:+.1f}",
-                f"{row.control.delta_mean:+.1f} ± {row.control.delta_sd:.1f}" if row.control else "-",
-                ", ".join(f"{place.label} {place.documents}" for place in row.lost[:3]),
+                _recall(row),
+                _points(row),
+                _spread(row.control),
+                _spread(row.density_control),
+                ", ".join(f"{place.label} {place.documents}" for place in row.lost[:1]),
             )
             for row in results
         ],
     )
     for row in results:
         if row.recall_reconstructed is not None:
-            out.print(f"{row.settings.label}: reconstruction with nothing taken out: {row.recall_reconstructed:.3f}")
+            out.print(
+                f"{row.settings.label or 'these features'}: reconstruction with nothing taken out: "
+                f"{row.recall_reconstructed:.3f}"
+            )
+
+
+def show_beside(tables: Mapping[str, Sequence[KnockoutResult]]) -> None:
+    """Knockouts of the same labels in several runs, side by side."""
+    columns = ("layer", "recall", "points (95 %)", "as dense")
+    print_table(
+        f"Recall without a label's features: {' | '.join(tables)}",
+        ("label", *(name for _ in tables for name in columns)),
+        [
+            (
+                rows[0].settings.label,
+                *(
+                    cell
+                    for row in rows
+                    for cell in (str(row.settings.layer), _recall(row), _points(row), _spread(row.density_control))
+                ),
+            )
+            for rows in zip(*tables.values(), strict=True)
+        ],
+    )
+
+
+def _recall(row: KnockoutResult) -> str:
+    return f"{row.recall_before:.2f} → {row.recall_after:.2f}"
+
+
+def _points(row: KnockoutResult) -> str:
+    return f"{row.delta:+.1f} ({row.delta_low:+.1f} to {row.delta_high:+.1f})"
+
+
+def _spread(control: Control | None) -> str:
+    return f"{control.delta_mean:+.1f} ± {control.delta_sd:.1f}" if control else "-"
+
+
+def register(app: typer.Typer) -> None:
+    from tegakari.cli.knockout_sweeps import COMMANDS
+
+    group = typer.Typer(invoke_without_command=True)
+    group.callback()(knockout)
+    for command in COMMANDS:
+        group.command(command.__name__)(command)
+    app.add_typer(group, name="knockout")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,6 +47,12 @@ def progress() -> Iterator[Progress]:
     )
     with bars:
         yield bars
+
+
+def reporter(bars: Progress, what: str) -> Callable[[int, int], None]:
+    """A bar for work that reports how much of how much is done."""
+    task = bars.add_task(what, total=None)
+    return lambda done, total: bars.update(task, completed=done, total=total)
 
 
 def print_json(value: Any) -> None:

@@ -176,3 +176,44 @@ class KnockoutResult(msgspec.Struct, frozen=True, kw_only=True):
     """of each document, in the order asked; null unless asked for."""
     provenance: Provenance
     timings: Timings
+
+
+class SmallestSetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How few features hang a label: taken out one after the other, each time the one that costs most."""
+
+    label: Annotated[str, _about("whose evaluation documents are read")]
+    layer: Annotated[Index, _about("of the features")]
+    candidates: Annotated[int, Meta(ge=1, le=MAX_FEATURES, description="features of largest d to choose from")] = 50
+    share: Annotated[float, Meta(ge=0, lt=1, description="of the recall with all features, to come down to")] = 0.5
+    pooling: Annotated[Pooling | None, _about("of the d; default: the run's")] = None
+    mode: Literal["error_preserving", "reconstruction"] = "error_preserving"
+    positions: Literal["all", "last"] = "all"
+
+
+class SmallestSetStep(msgspec.Struct, frozen=True, kw_only=True):
+    """A feature that was taken out, with those before it."""
+
+    layer: int
+    feature: int
+    d: float
+    recall: float
+    """without it and those before it"""
+
+
+class SmallestSetResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The smallest set found; a greedy search, so there may be smaller ones."""
+
+    run: str
+    settings: SmallestSetSettings
+    documents: int
+    recall_before: float
+    target: float
+    """share of recall_before that was asked for"""
+    reached: bool
+    """whether the search came down to it; it gives up after 10 features in vain."""
+    steps: list[SmallestSetStep]
+    """up to the last one that lowered the recall"""
+    by_d: int | None
+    """features needed if they are taken out by d, largest first; null: all candidates do not suffice."""
+    recalls_by_d: list[float]
+    """without the first 1, 2, ... candidates by d"""

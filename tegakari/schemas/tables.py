@@ -195,3 +195,31 @@ ACTIVATIONS = Table(
         Column("activation", pa.float32(), "pooled activation, > 0, rounded"),
     ),
 )
+
+KNOCKOUTS = Table(
+    "knockouts",
+    "A knockout a row: what became of the documents when the features were taken out.",
+    ("run", "label", "layer", "k"),
+    (
+        Column("run", pa.string(), "run"),
+        Column("label", pa.string(), "label whose documents were read; null for documents or texts that were named"),
+        Column("layer", pa.int32(), "layer; null for features of several"),
+        Column("k", pa.int32(), "features taken out"),
+        Column("documents", pa.int32(), "documents read"),
+        Column("recall_before", pa.float64(), "share predicted as expected, with all features"),
+        Column("recall_after", pa.float64(), "the same without them"),
+        Column("delta", pa.float64(), "points: 100 * (after - before)"),
+        Column("delta_low", pa.float64(), "lower end of its 95 % interval"),
+        Column("delta_high", pa.float64(), "upper end"),
+        Column("random_mean", pa.float64(), "points, mean over draws of as many random features"),
+        Column("random_sd", pa.float64(), "their standard deviation, ddof 1"),
+        Column("matched_mean", pa.float64(), "the same for random features that are about as dense"),
+        Column("matched_sd", pa.float64(), "their standard deviation, ddof 1"),
+        Column("macro_f1_before", pa.float64(), "over all documents of the run, with all features"),
+        Column("macro_f1_after", pa.float64(), "the same without them in the documents read"),
+        Column("lost_to", pa.string(), "label that takes most of the lost documents; null where none are lost"),
+    ),
+)
+
+ANALYSIS_TABLES: tuple[Table, ...] = (KNOCKOUTS,)
+"""Parquet files of stored analyses."""

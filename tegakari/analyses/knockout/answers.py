@@ -29,6 +29,9 @@ from tegakari.store.versions import recorded_versions
 
 KIND = "knockout"
 
+Load = Callable[[], RunModels]
+"""Gives the models of a run; called only if they are needed."""
+
 TOGETHER = 32
 """Knockouts that go through the classifier together: what a killed sweep loses at most."""
 
@@ -62,7 +65,7 @@ def knock_out(
 
 
 def knock_out_all(
-    store: Path, run: Run, load: Callable[[], RunModels], asked: Sequence[KnockoutSettings], *, report: Report = quiet
+    store: Path, run: Run, load: Load, asked: Sequence[KnockoutSettings], *, report: Report = quiet
 ) -> list[KnockoutResult]:
     """Answer questions, from the store where the same was asked before; each new answer is stored.
 

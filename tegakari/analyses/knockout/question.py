@@ -113,15 +113,21 @@ def strongest_features(run: Run, label: str, layer: int, pooling: Pooling | None
     Raises:
         NotFoundError: there are fewer.
     """
+    found = strongest_up_to(run, label, layer, pooling, k)
+    if len(found) < k:
+        raise NotFoundError(
+            f"layer {layer} has {len(found)} features with a d for {label!r}, not {k}",
+            field="k",
+            fix=f"ask for at most {len(found)}",
+        )
+    return found
+
+
+def strongest_up_to(run: Run, label: str, layer: int, pooling: Pooling | None, k: int) -> list[RemovedFeature]:
+    """The k features of a layer with the largest d for a label, or as many as have one."""
     if k == 0:
         return []
     page = queries.features_of_label(run, label, layer=layer, pooling=pooling, limit=k)
-    if len(page.items) < k:
-        raise NotFoundError(
-            f"layer {layer} has {len(page.items)} features with a d for {label!r}, not {k}",
-            field="k",
-            fix=f"ask for at most {len(page.items)}",
-        )
     return [RemovedFeature(layer=row.layer, feature=row.feature, d=row.d, density=row.density) for row in page.items]
 
 

@@ -1,0 +1,39 @@
+"""Knockouts as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from tegakari.schemas.knockout import KnockoutResult
+from tegakari.schemas.tables import KNOCKOUTS
+
+
+def rows_of(results: Sequence[KnockoutResult]) -> pa.Table:
+    """The table KNOCKOUTS, in the order of the results."""
+    return pa.Table.from_pylist([_row(result) for result in results], schema=KNOCKOUTS.schema)
+
+
+def _row(result: KnockoutResult) -> dict[str, object]:
+    layers = {each.layer for each in result.features} or {result.settings.layer}
+    random, matched = result.control, result.density_control
+    return {
+        "run": result.run,
+        "label": result.settings.label or result.settings.documents_of,
+        "layer": layers.pop() if len(layers) == 1 else None,
+        "k": len(result.features),
+        "documents": result.documents,
+        "recall_before": result.recall_before,
+        "recall_after": result.recall_after,
+        "delta": result.delta,
+        "delta_low": result.delta_low,
+        "delta_high": result.delta_high,
+        "random_mean": random.delta_mean if random else None,
+        "random_sd": random.delta_sd if random else None,
+        "matched_mean": matched.delta_mean if matched else None,
+        "matched_sd": matched.delta_sd if matched else None,
+        "macro_f1_before": result.macro_f1_before,
+        "macro_f1_after": result.macro_f1_after,
+        "lost_to": result.lost[0].label if result.lost else None,
+    }
