@@ -34,7 +34,7 @@ def draw_controls(run: Run, taken: Iterable[LayerFeature], draws: int, seed: int
     by_layer: dict[int, list[int]] = {}
     for each in taken:
         by_layer.setdefault(each.layer, []).append(each.feature)
-    if not by_layer:
+    if not by_layer or not draws:
         return Controls([], [])
     layers = {layer: (features, *_others(run, layer, features)) for layer, features in sorted(by_layer.items())}
     draw, matching = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2))
