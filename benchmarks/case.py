@@ -7,7 +7,7 @@ its features are active as asked.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from random import Random
@@ -56,7 +56,29 @@ SMALL = Shape(
 """The model that the peers are compared on."""
 
 
-def make_case(root: Path, shape: Shape, documents: int, *, labels: int = len(COMMUNITIES)) -> Config:
+def scaled(layers: int, d_model: int) -> Shape:
+    """gemma-2-2b's and the study's shapes with other numbers of layers and widths: all widths follow d_model."""
+    full = Shape()
+    share = d_model / full.d_model
+    return Shape(
+        layers=layers,
+        d_model=d_model,
+        intermediate=round(full.intermediate * share),
+        head_dim=round(full.head_dim * share),
+        vocabulary=max(4096, round(full.vocabulary * share)),
+        d_sae=round(full.d_sae * share),
+        active=round(full.active * share),
+    )
+
+
+def make_case(
+    root: Path,
+    shape: Shape,
+    documents: int,
+    *,
+    labels: int = len(COMMUNITIES),
+    layers: Sequence[int] | None = None,
+) -> Config:
     """Write classifier, SAEs and corpus under a directory; what is there already is kept.
 
     Args:
@@ -64,6 +86,7 @@ def make_case(root: Path, shape: Shape, documents: int, *, labels: int = len(COM
         shape: of the models.
         documents: how many, of all labels alike; all are evaluation documents.
         labels: communities they are of.
+        layers: that get an SAE; default: all.
 
     Returns:
         a configuration to index.
@@ -88,7 +111,7 @@ def make_case(root: Path, shape: Shape, documents: int, *, labels: int = len(COM
         root.mkdir(parents=True, exist_ok=True)
         _write_corpus(config, documents, labels)
         _write_classifier(config, shape)
-        _write_saes(config, shape)
+        _write_saes(config, shape, range(shape.layers) if layers is None else layers)
         (root / "ready").touch()
     return config
 
@@ -172,10 +195,10 @@ def _write_classifier(config: Config, shape: Shape) -> None:
     tokenizer.save_pretrained(config.classifier.path)
 
 
-def _write_saes(config: Config, shape: Shape) -> None:
+def _write_saes(config: Config, shape: Shape, layers: Sequence[int]) -> None:
     """One SAE a layer, made and written before the next."""
     classifier = classifier_of(config)
-    residuals = _residuals(classifier, texts(config))
+    residuals = _residuals(classifier, texts(config), layers)
     for layer, residual in residuals.items():
         random = torch.Generator().manual_seed(layer)
         directions = torch.randn(shape.d_sae, shape.d_model, generator=random)
@@ -188,7 +211,7 @@ def _write_saes(config: Config, shape: Shape) -> None:
         save_sae(Path(config.saes.path) / f"layer_{layer:02d}", sae)
 
 
-def _residuals(classifier: Classifier, found: list[str]) -> dict[int, Tensor]:
+def _residuals(classifier: Classifier, found: list[str], layers: Sequence[int]) -> dict[int, Tensor]:
     """Residuals of some positions, by layer; float32 on the CPU."""
     documents: list[Tokenized] = []
     positions = 0
@@ -197,7 +220,8 @@ def _residuals(classifier: Classifier, found: list[str]) -> dict[int, Tensor]:
         positions += len(document.positions)
         if positions >= CALIBRATED_ON:
             break
-    residuals: dict[int, list[Tensor]] = {layer: [] for layer in range(classifier.layers)}
+    residuals: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     for group in batches(documents, 1024):
-        classifier.run(classifier.batch(group), lambda layer, found: residuals[layer].append(found.float().cpu()))
+        batch = classifier.batch(group)
+        classifier.run(batch, lambda layer, found: residuals[layer].append(found.float().cpu()), layers=layers)
     return {layer: torch.cat(parts) for layer, parts in residuals.items()}

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from benchmarks.case import Shape, make_case
+from benchmarks.case import Shape, make_case, scaled
 from benchmarks.environments import WORK
 from benchmarks.index import measure, show
 from benchmarks.machine import machine, rounded
@@ -52,15 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     width, full = options.d_model, Shape()
     share = width / full.d_model
-    shape = Shape(
-        layers=options.layers,
-        d_model=width,
-        intermediate=round(full.intermediate * share),
-        head_dim=round(full.head_dim * share),
-        vocabulary=max(4096, round(full.vocabulary * share)),
-        d_sae=round(full.d_sae * share),
-        active=round(full.active * share),
-    )
+    shape = scaled(options.layers, width)
     needed = BYTES_NEEDED * share**2 * options.layers / full.layers
     if not gpu and available_bytes() < needed:
         parser.error(f"{needed / 2**30:.0f} GiB of memory are needed, {available_bytes() / 2**30:.0f} are free")

@@ -79,10 +79,10 @@ def test_curves_over_k_and_layers(store: Path, run: Run, models: RunModels, alon
     assert not over_k[-1].control
     (over_layers,) = sweeps.over_layers(store, run, lambda: models, [KnockoutSettings(label=label, k=4, draws=1)])
     assert [each.settings.layer for each in over_layers] == run.manifest.saes.layers
-    for figure in (pictures.curve(over_k, over="k"), pictures.curve(over_layers, over="layer")):
-        drawn = svg(figure)
+    for results, over in ((over_k, "k"), (over_layers, "layer")):
+        drawn = svg(pictures.curve(results, over=over))
         assert label in "".join(ElementTree.fromstring(drawn).itertext())
-        assert drawn == svg(figure)
+        assert drawn == svg(pictures.curve(results, over=over))
     bars = svg(pictures.bars({"small": over_layers[:1], "other": over_k[:1]}))
     assert {"small", "other", label} <= set(ElementTree.fromstring(bars).itertext())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import encode, environments, full_size, growth, index, peers
+from benchmarks import encode, environments, full_size, growth, index, knockout, peers
 
 
 def figures(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
@@ -39,6 +39,16 @@ def test_full_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert found["full_size_index_over_forward_cpu"] > 1
     # 500 of 9,216 features, scaled; documents' last positions are not those that the SAEs were set on.
     assert 0.3 < found["active_features"] / (500 * 72 / 2304) < 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_knockout(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    size = ["--layers", "4", "--d-model", "72", "--documents", "4", "--repeats", "1"]
+    knockout.main([*size, "--work", str(tmp_path)])
+    found = figures(capsys)
+    assert found["max_logit_difference"] < 1e-4
+    names = ("naive_over_warm", "naive_over_cold", "naive_over_warm_last", "concurrent16_over_one")
+    assert all(found[name] > 0 for name in names)
     assert not list(tmp_path.iterdir())
 
 
