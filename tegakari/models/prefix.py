@@ -43,7 +43,7 @@ class Prefix:
     keys: Mapping[int, Keys]
     """layer -> keys and values of its block; of the layers asked for"""
     last: Tensor
-    """int64 [B]: the last non-special position of each document; of one that has none, its last token."""
+    """int64 [B], see `last_positions`"""
     follows_last: bool
     """Whether the logits hang on the last position alone once keys and values are known: attention is causal, and the
     head reads that position of every document."""
@@ -72,14 +72,20 @@ def run_prefix(classifier: Classifier, batch: Batch, layers: Sequence[int], *, k
         layers: whose residuals are kept, special positions and padding included.
         keys_above: keep the keys and values of all layers above this one (-1: of all), for passes of single positions.
     """
-    last = batch.attention_mask.sum(1) - 1
-    some = batch.offsets.diff() > 0
-    last[some] = batch.positions[batch.offsets[1:][some] - 1] % batch.input_ids.shape[1]
+    last = last_positions(batch)
     single = follows_last(classifier, batch, last)
     with_keys = range(keys_above + 1, classifier.layers) if keys_above is not None and single else range(0)
     with _recording(classifier, layers, with_keys) as record:
         logits = run_model(classifier, batch.input_ids, batch.attention_mask)
     return Prefix(batch, logits, record.residuals, record.calls, record.keys, last, single, record.tuples)
+
+
+def last_positions(batch: Batch) -> Tensor:
+    """The last non-special position of each document, int64 [B]; of one that has none, its last token."""
+    last = batch.attention_mask.sum(1) - 1
+    some = batch.offsets.diff() > 0
+    last[some] = batch.positions[batch.offsets[1:][some] - 1] % batch.input_ids.shape[1]
+    return last
 
 
 def run_model(classifier: Classifier, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,12 @@ def classifier(request: pytest.FixtureRequest, tiny_tokenizer: Path, tmp_path_fa
         if parameter.ndim == 2:
             parameter.data.normal_(0, 0.25)
     model.save_pretrained(path)
-    AutoTokenizer.from_pretrained(tiny_tokenizer).save_pretrained(path)
-    return load_classifier(path, max_length=32, device="cpu")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_tokenizer)
+    tokenizer.save_pretrained(path)
+    # In a directory of a Qwen 2 model transformers takes every tokenizer for Qwen's own, which knows none of its words.
+    loaded = replace(load_classifier(path, max_length=32, device="cpu"), tokenizer=tokenizer)
+    assert all(document.positions for document in loaded.tokenize(TEXTS))
+    return loaded
 
 
 def make_sae(kind: str, seed: int) -> Sae:
