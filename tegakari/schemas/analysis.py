@@ -1,4 +1,4 @@
-"""analysis.json: what was computed on finished runs, from what, and the checksum of every file of it."""
+"""What is computed on finished runs: analysis.json, and what all results of analyses share."""
 
 from __future__ import annotations
 
@@ -35,3 +35,24 @@ class AnalysisManifest(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     """time it took to compute."""
     files: list[FileEntry]
+
+
+class Interval(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure with its 95 % interval: 2,000 bootstrap samples."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+    """What is needed to repeat it."""
+
+    run: str
+    fingerprint: str
+    classifier_sha256: str
+    saes_sha256: str
+    corpus_sha256: str
+    dtype: str
+    device: str
+    versions: dict[str, str]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from tegakari.schemas.analysis import Provenance
 from tegakari.schemas.config import Pooling, Seed
 from tegakari.schemas.live import Index, Text
 
@@ -107,19 +108,6 @@ class DocumentOutcome(msgspec.Struct, frozen=True, kw_only=True):
     logits_before: list[float] | None = None
     """of all labels, in class order; null unless asked for."""
     logits_after: list[float] | None = None
-
-
-class Provenance(msgspec.Struct, frozen=True, kw_only=True):
-    """What is needed to repeat it."""
-
-    run: str
-    fingerprint: str
-    classifier_sha256: str
-    saes_sha256: str
-    corpus_sha256: str
-    dtype: str
-    device: str
-    versions: dict[str, str]
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True):

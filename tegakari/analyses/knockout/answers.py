@@ -14,18 +14,17 @@ from tegakari.analyses.knockout.controls import Controls, draw_controls
 from tegakari.analyses.knockout.outcome import Outcome
 from tegakari.analyses.knockout.passes import Logits, Removal, Report, run_removals
 from tegakari.analyses.knockout.question import Targets, removed_features, resolve, targets_of
+from tegakari.analyses.provenance import provenance_of
 from tegakari.analyses.run_models import RunModels
 from tegakari.schemas.knockout import (
     KnockoutResult,
     KnockoutSettings,
     LayerFeature,
-    Provenance,
     RemovedFeature,
     Timings,
 )
 from tegakari.store import Run
 from tegakari.store.analyses import analysis_key, find_analysis, publish_analysis
-from tegakari.store.versions import recorded_versions
 
 KIND = "knockout"
 
@@ -196,16 +195,7 @@ def _result(run: Run, models: RunModels, plan: _Plan, logits: Logits, timings: T
         gained=outcome.gained(after),
         survived=outcome.survived(after),
         outcomes=outcome.of_each(after, settings),
-        provenance=Provenance(
-            run=run.name,
-            fingerprint=run.manifest.fingerprint,
-            classifier_sha256=run.manifest.classifier.sha256,
-            saes_sha256=run.manifest.saes.sha256,
-            corpus_sha256=run.manifest.corpus.content_sha256,
-            dtype=str(models.classifier.dtype).removeprefix("torch."),
-            device=models.classifier.device.type,
-            versions=recorded_versions(),
-        ),
+        provenance=provenance_of(run, models),
         timings=timings,
     )
 
