@@ -221,5 +221,33 @@ KNOCKOUTS = Table(
     ),
 )
 
-ANALYSIS_TABLES: tuple[Table, ...] = (KNOCKOUTS,)
+CIRCUIT = Table(
+    "circuit",
+    "Mean effect of attention and MLP of each layer at the last position, by activation patching.",
+    ("run", "layer", "component"),
+    (
+        Column("run", pa.string(), "run"),
+        Column("layer", pa.int32(), "layer"),
+        Column("component", pa.string(), "attention or mlp"),
+        Column("effect", pa.float64(), "mean over pairs of (z_patched - z_corrupted) / (z_clean - z_corrupted)"),
+        Column("effect_low", pa.float64(), "lower end of its 95 % interval"),
+        Column("effect_high", pa.float64(), "upper end"),
+        Column("in_circuit", pa.bool_(), "whether the effect reaches the threshold"),
+    ),
+)
+
+CIRCUIT_PAIRS = Table(
+    "circuit_pairs",
+    "The pairs of documents that effects were measured on.",
+    ("run", "clean", "corrupted"),
+    (
+        Column("run", pa.string(), "run"),
+        Column("clean", pa.string(), "id of the document whose outputs are put in place"),
+        Column("corrupted", pa.string(), "id of the document that is run with them"),
+        Column("cosine", pa.float32(), "of their embeddings"),
+        Column("gained", pa.float32(), "z_clean - z_corrupted of the clean one's label; below 1e-6 effects are 0"),
+    ),
+)
+
+ANALYSIS_TABLES: tuple[Table, ...] = (KNOCKOUTS, CIRCUIT, CIRCUIT_PAIRS)
 """Parquet files of stored analyses."""

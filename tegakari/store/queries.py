@@ -214,9 +214,21 @@ def _high_d(cutoff: float, counts: dict[int, int]) -> HighD:
 
 
 def evaluation_documents(run: Run) -> np.ndarray:
-    """Numbers of the documents that the classifier was not trained on, int64, ascending."""
-    found = run.query("SELECT document FROM documents WHERE split = 'eval' ORDER BY document")
-    return found["document"].to_numpy().astype(np.int64)
+    """Numbers of the documents that the classifier was not trained on, int64, ascending.
+
+    Raises:
+        NotFoundError: the run has none.
+    """
+    match run.manifest.corpus.split:
+        case "eval":
+            return np.arange(run.manifest.corpus.documents)
+        case "train":
+            raise NotFoundError(
+                f"run {run.name!r} has training documents only", field="run", fix="index the evaluation documents"
+            )
+        case _:
+            found = run.query("SELECT document FROM documents WHERE split = 'eval' ORDER BY document")
+            return found["document"].to_numpy().astype(np.int64)
 
 
 def check_pooling(run: Run, pooling: str | None) -> Pooling:

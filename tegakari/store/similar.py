@@ -16,7 +16,7 @@ from tegakari.schemas.api import DocumentMatch, FeatureNeighbour
 from tegakari.schemas.errors import NotFoundError
 from tegakari.store.browse import document_number, document_row, feature_rows
 from tegakari.store.layout import VECTORS, added_vectors_directory
-from tegakari.store.queries import QueryError, check_layer, check_limit, place_of
+from tegakari.store.queries import QueryError, check_layer, check_limit, evaluation_documents, place_of
 from tegakari.store.reader import Run
 from tegakari.store.vectors import DIRECTIONS, EMBEDDINGS, TEXTS
 
@@ -140,15 +140,16 @@ class Pairs(NamedTuple):
 def similar_pairs(run: Run, *, min_cosine: float = DEFAULT_MIN_COSINE, n: int = 1000, seed: int = 0) -> Pairs:
     """Draw pairs of documents that are near but differ in label, both predicted correctly (the study, section 3.2).
 
-    (a, b) and (b, a) are two pairs: which one is clean matters. All pairs are looked at, a block of documents at a
-    time, and every one that qualifies is as likely to be drawn as any other.
+    Evaluation documents only; (a, b) and (b, a) are two pairs: which one is clean matters. All pairs are looked at, a
+    block of documents at a time, and every one that qualifies is as likely to be drawn as any other.
 
     Raises:
-        NotFoundError: a run without vectors.
+        NotFoundError: a run without vectors, or without evaluation documents.
     """
     known = run.hot.documents
     label = np.asarray(known.label_id)
     correct = np.flatnonzero(label == np.asarray(known.predicted_id)).astype(np.int32)
+    correct = np.intersect1d(correct, evaluation_documents(run)).astype(np.int32)
     table = _table(run, EMBEDDINGS).to_arrow().sort_by("document")
     width = run.manifest.classifier.d_model
     vectors = table["vector"].combine_chunks().values.to_numpy().reshape(-1, width)[correct]

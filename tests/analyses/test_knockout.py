@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 
 from tegakari.analyses.knockout import knock_out, knock_out_all, resolve, stored_knockout
 from tegakari.analyses.knockout.controls import NEAREST, draw_controls
-from tegakari.analyses.knockout.passes import MemoryShortError
+from tegakari.analyses.memory import MemoryShortError
 from tegakari.analyses.run_models import RunModels
 from tegakari.models.interventions import Edit
 from tegakari.schemas.errors import NotFoundError
@@ -225,7 +225,7 @@ def with_nothing_kept(models: RunModels) -> RunModels:
 def test_what_memory_does_not_hold_is_refused_before_it_runs(
     store: Path, run: Run, models: RunModels, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("tegakari.analyses.knockout.passes.free_bytes", lambda device: 1000)
+    monkeypatch.setattr("tegakari.analyses.memory.free_bytes", lambda device: 1000)
     with pytest.raises(MemoryShortError, match="are free"):
         knock_out(store, run, with_nothing_kept(models), settings(run))
 

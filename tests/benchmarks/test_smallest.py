@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import encode, environments, full_size, growth, index, knockout, peers
+from benchmarks import encode, environments, full_size, growth, index, knockout, patching, peers
 
 
 def figures(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
@@ -49,6 +49,16 @@ def test_knockout(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert found["max_logit_difference"] < 1e-4
     names = ("naive_over_warm", "naive_over_cold", "naive_over_warm_last", "concurrent16_over_one")
     assert all(found[name] > 0 for name in names)
+    assert not list(tmp_path.iterdir())
+
+
+def test_patching(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    size = ["--layers", "3", "--d-model", "72", "--tokens", "64", "--pairs", "2"]
+    patching.main([*size, "--work", str(tmp_path)])
+    found = figures(capsys)
+    assert found["max_effect_difference"] < 1e-3
+    assert found["naive_over_ours"] > 0
+    assert found["naive_over_ours_patched"] > found["naive_over_ours"]
     assert not list(tmp_path.iterdir())
 
 

@@ -10,24 +10,15 @@ import numpy as np
 
 from tegakari.analyses.batches import BATCH_TOKENS
 from tegakari.analyses.knockout.controls import FeatureSet
+from tegakari.analyses.memory import refuse_beyond_memory
 from tegakari.analyses.prefixes import Passes
 from tegakari.analyses.run_models import RunModels
 from tegakari.models.classifier import text_config
 from tegakari.models.interventions import Edit, Mode, Positions
-from tegakari.models.memory import free_bytes
 from tegakari.models.rerun import TOKENS_TOGETHER, rerun
-from tegakari.schemas.errors import TegakariError
 
 Report = Callable[[int, int], object]
 """Told how many of how many documents are done; it may raise to end the work."""
-
-
-class MemoryShortError(TegakariError):
-    """The work would take more memory than is free; nothing was begun."""
-
-    slug = "memory-short"
-    retry_after = 30
-    """seconds"""
 
 
 class Removal(NamedTuple):
@@ -123,9 +114,4 @@ def _check_memory(models: RunModels, wanted: Passes, removals: Sequence[Removal]
     values = tokens * a_position + together * (4 * width + 2 * inner + config.num_attention_heads * longest)
     wide = [models.saes[layer].d_sae for each in removals if each.mode == "reconstruction" for layer in each.layers]
     needed = values * classifier.dtype.itemsize + 4 * (tokens * max(wide, default=0) + (len(removals) + 1) * answers)
-    free = free_bytes(classifier.device)
-    if needed > free:
-        raise MemoryShortError(
-            f"this takes about {needed / 2**30:.2f} GiB of memory, and {free / 2**30:.2f} GiB are free",
-            fix="ask again when other work is done, or for fewer documents, layers or draws",
-        )
+    refuse_beyond_memory(needed, classifier.device, fix="ask for fewer documents, layers or draws")

@@ -75,9 +75,8 @@ def targets_of(run: Run, asked: KnockoutSettings) -> Targets:
     else:
         assert asked.documents_of is not None
         numbers = np.flatnonzero(known.label_id == run.label_id(asked.documents_of))
-        if run.manifest.corpus.split == "all":
-            numbers = np.intersect1d(numbers, queries.evaluation_documents(run))
-        if not len(numbers) or run.manifest.corpus.split == "train":
+        numbers = np.intersect1d(numbers, queries.evaluation_documents(run))
+        if not len(numbers):
             raise NotFoundError(
                 f"run {run.name!r} has no evaluation documents of label {asked.documents_of!r}",
                 field="documents_of" if asked.label is None else "label",
