@@ -13,11 +13,12 @@ from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 
 from tegakari.schemas.config import ServiceConfig
-from tegakari.service import documents, features, health, inference, near, runs, sql
+from tegakari.service import documents, features, health, inference, knockouts, near, runs, sql
 from tegakari.service.caching import RunOfRequest, run_of_request
 from tegakari.service.elsewhere import Elsewhere, models_client
 from tegakari.service.formats import Answer
 from tegakari.service.front import Front
+from tegakari.service.jobs import Jobs
 from tegakari.service.keys import KeyRing, require_scope
 from tegakari.service.limits import Rates
 from tegakari.service.live import Live
@@ -28,10 +29,17 @@ from tegakari.service.reference import openapi_config
 from tegakari.service.sandboxes import Sandboxes
 from tegakari.store import Run, Store
 
-OF_A_RUN = (*runs.HANDLERS, *features.HANDLERS, *documents.HANDLERS, *near.HANDLERS, *inference.HANDLERS)
+OF_A_RUN = (
+    *runs.HANDLERS,
+    *features.HANDLERS,
+    *documents.HANDLERS,
+    *near.HANDLERS,
+    *inference.HANDLERS,
+    *knockouts.OF_A_RUN,
+)
 """Route handlers below /v1/runs/{run}; each is given the open run as `opened`."""
 
-BELOW_V1 = (runs.list_runs, *sql.HANDLERS)
+BELOW_V1 = (runs.list_runs, *sql.HANDLERS, *knockouts.HANDLERS)
 """The other route handlers below /v1."""
 
 
@@ -95,16 +103,19 @@ def create_app(
         middleware=[Elsewhere()] if shared else [],
     )
     live, sandboxes = Live(), Sandboxes()
+    jobs = Jobs(store, live)
     models = models_client(shared) if shared else None
     app = Api(
         [health.ROUTER, v1],
-        state=State({"store": Store(store), "live": live, "sandboxes": sandboxes, "models": models}),
+        state=State({"store": Store(store), "live": live, "jobs": jobs, "sandboxes": sandboxes, "models": models}),
         dependencies={
             "store": Provide(_store, sync_to_thread=False),
             "live": Provide(_live, sync_to_thread=False),
+            "jobs": Provide(_jobs, sync_to_thread=False),
             "sandboxes": Provide(_sandboxes, sync_to_thread=False),
         },
-        on_shutdown=[live.close, sandboxes.close],
+        on_startup=[] if shared else [jobs.mark_interrupted],  # those of the process that runs the models
+        on_shutdown=[jobs.close, live.close, sandboxes.close],
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=openapi_config(),
         cors_config=_cors(config.cors_origins),
@@ -135,6 +146,10 @@ def _store(state: State) -> Store:
 
 def _live(state: State) -> Live:
     return state.live
+
+
+def _jobs(state: State) -> Jobs:
+    return state.jobs
 
 
 def _sandboxes(state: State) -> Sandboxes:

@@ -53,6 +53,8 @@ class Progress:
     def __init__(self) -> None:
         self.done = 0
         self.total: int | None = None
+        self.between: Callable[[], object] | None = None
+        """called at each step, in the thread of the work"""
         self._stopped = threading.Event()
 
     def __call__(self, done: int | None = None, total: int | None = None) -> None:
@@ -65,6 +67,8 @@ class Progress:
         self.total = self.total if total is None else total
         if self._stopped.is_set():
             raise StoppedError
+        if self.between:
+            self.between()
 
     def stop(self) -> None:
         """Have the work end at its next step."""
@@ -85,6 +89,8 @@ class Batchable(NamedTuple, Generic[P, T]):
     """of a payload, in the unit of `most`."""
     most: int
     """largest size that is answered together."""
+    patient: bool = False
+    """whether what waits is answered between its steps, if it is not patient itself."""
 
 
 @dataclass(eq=False)
@@ -113,6 +119,8 @@ class _Together(Progress):
             job.progress.total = job.progress.total if total is None else total
         if all(job.progress.stopped for job in self._jobs):
             raise StoppedError
+        if self.between:
+            self.between()
 
 
 class Live:
@@ -172,10 +180,16 @@ class Live:
         return await self._answer(_Job(run, alone, None, progress or Progress()), deadline)
 
     async def submit_batchable(
-        self, run: Run, work: Batchable[P, T], payload: P, *, deadline: float | None = None
+        self,
+        run: Run,
+        work: Batchable[P, T],
+        payload: P,
+        *,
+        deadline: float | None = None,
+        progress: Progress | None = None,
     ) -> T:
         """As `submit`, together with what else waits for the same work."""
-        return await self._answer(_Job(run, work, payload, Progress()), deadline)
+        return await self._answer(_Job(run, work, payload, progress or Progress()), deadline)
 
     async def _answer(self, job: _Job, deadline: float | None) -> Any:
         self._enqueue(job)
@@ -233,18 +247,40 @@ class Live:
                 self._changed.wait()
             if self._closed:
                 return []
-            jobs = [self._waiting.popleft()]
-            size = jobs[0].work.size(jobs[0].payload)
-            for job in list(self._waiting):
-                if job.joins(jobs[0]) and size + job.work.size(job.payload) <= job.work.most:
-                    size += job.work.size(job.payload)
-                    self._waiting.remove(job)
-                    jobs.append(job)
-            self._running = jobs
-            return jobs
+            self._running = self._with_others(self._waiting.popleft())
+            return self._running
+
+    def _with_others(self, first: _Job) -> list[_Job]:
+        """A job that waited no longer, and what waits and can be answered with it."""
+        jobs = [first]
+        size = first.work.size(first.payload)
+        for job in list(self._waiting):
+            mine = 0 if job.progress.stopped else job.work.size(job.payload)
+            if mine and job.joins(first) and size + mine <= job.work.most:
+                size += mine
+                self._waiting.remove(job)
+                jobs.append(job)
+        return jobs
+
+    def _run_impatient(self) -> None:
+        """Between two steps of patient work: answer what waits and is not patient, of runs whose models are here."""
+        while True:
+            with self._changed:
+                for job in self._waiting:
+                    if not (job.work.patient or job.progress.stopped or self._closed) and _key(job.run) in self._models:
+                        break
+                else:
+                    return
+                self._waiting.remove(job)
+                outer, jobs = self._running, self._with_others(job)
+                self._running = [*outer, *jobs]
+            self._run(jobs)
+            with self._changed:
+                self._running = outer
 
     def _run(self, jobs: list[_Job]) -> None:
         progress = jobs[0].progress if len(jobs) == 1 else _Together(jobs)
+        progress.between = self._run_impatient if jobs[0].work.patient else None
         try:
             models = self._models_of(jobs[0].run)
             progress()
@@ -261,7 +297,7 @@ class Live:
             _settle(job.answer, answer)
 
     def _models_of(self, run: Run) -> RunModels:
-        key = run.manifest.checksum or run.manifest.fingerprint
+        key = _key(run)
         if key not in self._models:
             while len(self._models) >= self._most_models:
                 self._models.popitem(last=False)  # before the next is loaded: both may not fit
@@ -283,6 +319,11 @@ class Live:
             job.progress.stop()
         if self._thread is not None:
             self._thread.join(5)
+
+
+def _key(run: Run) -> str:
+    """Of a run's models."""
+    return run.manifest.checksum or run.manifest.fingerprint
 
 
 def _shutting_down() -> BusyError:

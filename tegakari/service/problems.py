@@ -6,7 +6,6 @@ import math
 import re
 from typing import Any, NamedTuple
 
-import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
@@ -14,26 +13,12 @@ from litestar.openapi import ResponseSpec
 from litestar.types import ExceptionHandlersMap
 
 from tegakari.schemas.errors import TegakariError
+from tegakari.schemas.problem import Problem
 
 log = structlog.get_logger()
 
 PROBLEM_JSON = "application/problem+json"
-
-
-class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """What went wrong, by RFC 9457."""
-
-    type: str
-    """a relative URI: the page of this kind of error in the project's documentation."""
-    title: str
-    """the kind in words, always the same for one type."""
-    status: int
-    detail: str
-    """this occurrence, with the offending value."""
-    field: str | None = None
-    """the parameter or part of the path at fault."""
-    fix: str | None = None
-    """what to do about it."""
+IN_THE_LOG = "the server's log says what happened"
 
 
 class Kind(NamedTuple):
@@ -57,6 +42,7 @@ KINDS = {
     "too-large": Kind(413, "The request is too large"),
     "too-many-requests": Kind(429, "Too many requests"),
     "model-not-here": Kind(409, "The run's model is not on this machine"),
+    "job-cancelled": Kind(409, "The knockout was cancelled"),
     "internal-error": Kind(500, "The server failed"),
     "error": Kind(500, "The server failed"),
     "bad-configuration": Kind(500, "The server's configuration is wrong"),
@@ -69,6 +55,7 @@ KINDS = {
     "overloaded": Kind(503, "The server has enough to do"),
     "busy": Kind(503, "The server is busy"),
     "deadline-passed": Kind(503, "The answer did not come in time"),
+    "memory-short": Kind(503, "The server's memory does not suffice"),
     "disk-full": Kind(507, "The server's disk is full"),
 }
 """By slug: the one table of statuses. A page of the documentation stands behind each."""
@@ -77,6 +64,43 @@ KINDS = {
 def problem_type(slug: str) -> str:
     """The `type` of a slug."""
     return f"/docs/errors/{slug}.md"
+
+
+def _problem(
+    slug: str, detail: str, *, field: str | None = None, fix: str | None = None, status: int | None = None
+) -> Problem:
+    kind = KINDS[slug]
+    return Problem(
+        type=problem_type(slug),
+        title=kind.title,
+        status=status or kind.status,
+        detail=detail,
+        field=field,
+        fix=fix,
+    )
+
+
+def problem_of(error: Exception) -> Problem:
+    """What is said of an error. Of those that are for whoever runs the server, nothing but their kind."""
+    if not isinstance(error, TegakariError):
+        return _problem("internal-error", IN_THE_LOG)
+    if _is_ours(error):
+        return _problem(error.slug, IN_THE_LOG)
+    return _problem(error.slug, error.message, field=error.field, fix=error.fix)
+
+
+def _is_ours(error: TegakariError) -> bool:
+    """Whether its message is for whoever runs the server: it names files."""
+    return KINDS[error.slug].status in (500, 507)
+
+
+def _response(problem: Problem, headers: dict[str, str] | None = None) -> Response[Problem]:
+    return Response(
+        problem,
+        status_code=problem.status,
+        media_type=PROBLEM_JSON,
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )
 
 
 def _answer(
@@ -88,21 +112,7 @@ def _answer(
     status: int | None = None,
     headers: dict[str, str] | None = None,
 ) -> Response[Problem]:
-    kind = KINDS[slug]
-    problem = Problem(
-        type=problem_type(slug),
-        title=kind.title,
-        status=status or kind.status,
-        detail=detail,
-        field=field,
-        fix=fix,
-    )
-    return Response(
-        problem,
-        status_code=problem.status,
-        media_type=PROBLEM_JSON,
-        headers={"Cache-Control": "no-store", **(headers or {})},
-    )
+    return _response(_problem(slug, detail, field=field, fix=fix, status=status), headers)
 
 
 def refusal(error: TegakariError) -> Response[Problem]:
@@ -115,14 +125,12 @@ def refusal(error: TegakariError) -> Response[Problem]:
     seconds = getattr(error, "retry_after", None)
     if seconds is not None:
         headers["Retry-After"] = str(max(1, math.ceil(seconds)))
-    return _answer(error.slug, error.message, field=error.field, fix=error.fix, headers=headers)
+    return _response(problem_of(error), headers)
 
 
 def _of_ours(request: Request[Any, Any, Any], error: TegakariError) -> Response[Problem]:
-    if KINDS[error.slug].status in (500, 507):
-        # Such messages are for whoever runs the server: they name its files.
+    if _is_ours(error):
         log.error("failed", path=request.scope["path"], error=str(error), slug=error.slug)
-        return _answer(error.slug, "the server's log says what happened")
     return refusal(error)
 
 
@@ -166,7 +174,7 @@ def _of_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[
 
 def _of_anything(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     log.error("unhandled", path=request.scope["path"], exc_info=error)
-    return _answer("internal-error", "the server's log says what happened")
+    return _response(problem_of(error))
 
 
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {
@@ -203,10 +211,11 @@ _DESCRIPTIONS = {
     401: "The server asks for an API key, and the request has none that is good.",
     403: "The API key is good, but not for this.",
     404: "There is no such run, label, layer or feature.",
-    409: "The run's model is not on this machine.",
+    409: "The run's model is not on this machine, or the work was cancelled.",
     408: "The body did not come in time.",
     413: "The body is too large.",
     429: "More requests than the key, or else the address, may make; Retry-After says when to come again.",
     500: "The store could not be read.",
     503: "The server is not ready, is busy, or could not answer in time.",
+    507: "The server's disk is full.",
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -88,6 +89,12 @@ def find_analysis(store: Path, kind: str, runs: Sequence[RunManifest], settings:
     """The stored answer to a question, if there is one."""
     directory = analysis_directory(store, kind, analysis_key(kind, runs, settings))
     return Analysis(directory) if (directory / MANIFEST).is_file() else None
+
+
+def analysis_by_key(store: Path, kind: str, key: str) -> Analysis | None:
+    """The stored answer of that name, whatever was asked; None for what is no name."""
+    directory = analysis_directory(store, kind, key)
+    return Analysis(directory) if re.fullmatch("[0-9a-f]{32}", key) and (directory / MANIFEST).is_file() else None
 
 
 def stored_analyses(store: Path, *, kind: str | None = None, run: RunManifest | None = None) -> Iterator[Analysis]:

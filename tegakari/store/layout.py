@@ -54,6 +54,11 @@ def analysis_directory(store: Path, kind: str, key: str) -> Path:
     return analyses_directory(store) / kind / key
 
 
+def jobs_directory(store: Path) -> Path:
+    """Jobs of the service: what was asked and how it ended, a small file each."""
+    return store / "jobs"
+
+
 def added_vectors_directory(store: Path, manifest: RunManifest) -> Path:
     """Vectors of a run that was indexed without them; named by the run's content, so that they are never another's."""
     return store / "vectors" / f"{manifest.run}-{manifest.fingerprint[:16]}"
