@@ -7,8 +7,21 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import httpx
+import msgspec
 
-from tegakari.client.calls import ARROW, RETRIED, Call, check, decoded, path, pause, settings
+from tegakari.client.calls import (
+    ARROW,
+    EVENT_DATA,
+    JOB_STARTED,
+    RETRIED,
+    Call,
+    check,
+    decoded,
+    finished_job,
+    path,
+    pause,
+    settings,
+)
 from tegakari.client.errors import ApiError, UnreachableError
 from tegakari.schemas.api import (
     ActivationHistogram,
@@ -30,6 +43,8 @@ from tegakari.schemas.api import (
     TopToken,
 )
 from tegakari.schemas.config import Pooling
+from tegakari.schemas.jobs import JobProgress, KnockoutJob
+from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.live import Classification, ClassifyRequest, EncodedText, EncodeRequest
 from tegakari.schemas.sql import SqlAnswer, SqlRequest
 
@@ -355,6 +370,45 @@ class AsyncClient:
         body = EncodeRequest(texts=texts, layers=layers, features=features, pooling=pooling, top=top)
         answer = await self.ask(Call("POST", path("runs", run, "encode"), Page[EncodedText], body=body))
         return answer.items
+
+    async def start_knockout(self, run: str, asked: KnockoutSettings, *, wait: float = 0) -> KnockoutJob:
+        """Ask for a knockout, and do not wait for it longer than `wait` seconds; runs the model."""
+        response = await self.send(Call("POST", path("runs", run, "knockouts"), KnockoutJob, {"wait": wait}, asked))
+        if response.status_code == JOB_STARTED:
+            return decoded(response, KnockoutJob)
+        return finished_job(response)
+
+    async def knock_out(self, run: str, asked: KnockoutSettings, *, wait: float = 30) -> KnockoutResult:
+        """Take features out of documents, and wait for what becomes of them, however long that takes.
+
+        Args:
+            run: the run.
+            asked: which features, which documents.
+            wait: seconds between two questions whether it is done.
+        """
+        while True:
+            job = await self.start_knockout(run, asked, wait=wait)
+            if job.result is not None:
+                return job.result
+
+    async def knockout(self, knockout: str) -> KnockoutJob:
+        """State of a knockout by its id, with its result once it is done."""
+        return await self.ask(Call("GET", path("knockouts", knockout), KnockoutJob))
+
+    async def cancel_knockout(self, knockout: str) -> KnockoutJob:
+        """End a knockout that waits or runs; one that has ended stays as it is."""
+        return await self.ask(Call("DELETE", path("knockouts", knockout), KnockoutJob))
+
+    async def follow_knockout(self, knockout: str) -> AsyncIterator[JobProgress]:
+        """Progress of a knockout as it comes; the last one says how it ended."""
+        where = path("knockouts", knockout, "events")
+        async with self._http.stream("GET", where, timeout=None) as response:
+            if not response.is_success:
+                await response.aread()
+                check(response)
+            async for line in response.aiter_lines():
+                if line.startswith(EVENT_DATA):
+                    yield msgspec.json.decode(line.removeprefix(EVENT_DATA), type=JobProgress)
 
     async def sql(
         self,

@@ -13,11 +13,19 @@ import msgspec
 
 from tegakari import __version__
 from tegakari.client.errors import ApiError
+from tegakari.schemas.jobs import KnockoutJob
+from tegakari.schemas.knockout import KnockoutResult
 
 T = TypeVar("T")
 
 KEY_VARIABLE = "TEGAKARI_KEY"
 ARROW = "application/vnd.apache.arrow.stream"
+
+JOB_STARTED = 202
+"""Status of an answer that is a job."""
+
+EVENT_DATA = "data: "
+"""Begins a line of Server-Sent Events that holds an event's data."""
 
 RETRIED = (429, 503)
 """Statuses that pass. What is asked changes nothing, so asking again is safe."""
@@ -85,6 +93,25 @@ def decoded(response: httpx.Response, answer: type[T]) -> T:
         raise ApiError(
             response.status_code, "The answer cannot be read", str(error), fix="is this a tegakari service?"
         ) from None
+
+
+def finished_job(response: httpx.Response) -> KnockoutJob:
+    """A knockout that was answered at once, as the job that it could have been.
+
+    Raises:
+        ApiError: it was not answered.
+    """
+    result = decoded(response, KnockoutResult)
+    return KnockoutJob(
+        id=response.headers.get("content-location", "").rpartition("/")[2],
+        state="done",
+        done=result.documents,
+        total=result.documents,
+        run=result.run,
+        settings=result.settings,
+        created="",
+        result=result,
+    )
 
 
 def check(response: httpx.Response) -> None:

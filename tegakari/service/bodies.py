@@ -8,7 +8,8 @@ from litestar import Request, Response
 from litestar.types import ExceptionHandlersMap
 
 from tegakari.schemas.errors import TegakariError
-from tegakari.service.problems import Problem, refusal
+from tegakari.schemas.problem import Problem
+from tegakari.service.problems import refusal
 
 
 class BodyError(TegakariError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -31,6 +32,9 @@ KIND = "knockout"
 
 TOGETHER = 32
 """Knockouts of a run that go through its models together."""
+
+KEPT_DAYS = 30
+"""How long it is known of a job that did not end well; results stay."""
 
 REMEMBERED = 32
 """Ended jobs that are kept in memory where the store cannot be written."""
@@ -105,10 +109,13 @@ class Jobs:
         self._closing = False
 
     def mark_interrupted(self) -> None:
-        """At the start: jobs that were queued or running when a server ended do so no more."""
+        """At the start: jobs that were queued or running when a server ended do so no more; old ones are forgotten."""
+        oldest = time.time() - KEPT_DAYS * 86_400
         for file in sorted(jobs_directory(self._store).glob("*.json")):
             job = _read(file)
-            if job and job.state not in FINAL:
+            if job and job.state in FINAL and file.stat().st_mtime < oldest:
+                file.unlink(missing_ok=True)
+            elif job and job.state not in FINAL:
                 self._keep(msgspec.structs.replace(job, state="interrupted"))
 
     def start(self, id_: str, run: Run, settings: KnockoutSettings) -> ActiveJob:
@@ -209,7 +216,7 @@ class Jobs:
         except TegakariError as error:
             self._end(active, "failed", error=error)
         except Exception as error:
-            log.error("unhandled", job=active.job.id, exc_info=error)
+            log.exception("unhandled", job=active.job.id)
             self._end(active, "failed", error=error)
 
     def _end(

@@ -71,7 +71,7 @@ async def knock_out(
         if not await while_connected(request, jobs.wait(active, wait)):
             return Response(active.job, status_code=202, headers={"Location": f"/v1/knockouts/{id_}"})
         stored = _result(active)
-    return Response(stored)
+    return Response(stored, headers={"Content-Location": f"/v1/knockouts/{id_}"})
 
 
 def _look_up(store: Path, run: Run, asked: KnockoutSettings) -> tuple[str, KnockoutSettings, KnockoutResult | None]:

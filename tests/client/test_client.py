@@ -14,13 +14,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
 from docs.generate_client import CLIENT, synchronous
 from tegakari.client import ApiError, AsyncClient, Client, UnreachableError
+from tegakari.schemas.knockout import KnockoutSettings
 from tegakari.store import Store, queries
 from tests.factories import LABELS
 from tests.service.conftest import RUN
+
+ASKED = KnockoutSettings(label="車/軽", layer=1, k=3)
+
+"""A knockout of the run whose models are at hand."""
 
 OPERATIONS: dict[str, Callable[[Client], object]] = {
     "getHealth": lambda c: c.healthy(),
@@ -46,6 +52,10 @@ OPERATIONS: dict[str, Callable[[Client], object]] = {
     "searchDocuments": lambda c: c.search("small", "軽トラ", limit=3).all(),
     "classifyTexts": lambda c: c.classify("small", ["軽トラ"]),
     "encodeTexts": lambda c: c.encode("small", ["軽トラ"], top=3),
+    "knockOut": lambda c: c.knock_out("small", ASKED),
+    "getKnockout": lambda c: c.knockout(c.start_knockout("small", ASKED, wait=30).id),
+    "cancelKnockout": lambda c: c.cancel_knockout(c.start_knockout("small", ASKED, wait=30).id),
+    "followKnockout": lambda c: list(c.follow_knockout(c.start_knockout("small", ASKED, wait=30).id)),
     "querySql": lambda c: c.sql("SELECT $a AS a", {"a": 1}),
 }
 """A call for each operation of the service."""
@@ -206,3 +216,30 @@ def test_it_imports_without_the_heavy_libraries():
 
 def test_the_client_without_asyncio_is_made_from_the_one_with():
     assert (CLIENT / "synchronous.py").read_text(encoding="utf-8") == synchronous()
+
+
+def test_a_knockout_is_waited_for_and_followed(client: Client, address: str):
+    texts = [row.text for row in client.documents("small").all()] * 5
+    asked = KnockoutSettings(label="車/軽", layer=0, k=4, draws=100, texts=texts[:200])
+    job = client.start_knockout("small", asked)
+    assert job.state in ("queued", "running")
+    said = list(client.follow_knockout(job.id))
+    assert said[-1].state == "done"
+    assert [each.done for each in said] == sorted(each.done for each in said)
+    found = client.knockout(job.id)
+    assert found.result
+    assert found.result.documents == 200
+    assert client.knock_out("small", asked, wait=0) == found.result
+    again = msgspec.structs.replace(asked, seed=1)
+    assert client.cancel_knockout(client.start_knockout("small", again).id).state == "cancelled"
+    with pytest.raises(ApiError, match="not 99"):
+        client.knock_out("small", KnockoutSettings(label="車/軽", layer=0, k=99))
+    with pytest.raises(ApiError) as caught:
+        list(client.follow_knockout("none"))
+    assert caught.value.status == 404
+
+    async def waited() -> object:
+        async with AsyncClient(address) as other:
+            return [each async for each in other.follow_knockout(job.id)], await other.knock_out("small", asked)
+
+    assert asyncio.run(waited()) == (said[-1:], found.result)

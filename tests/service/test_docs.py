@@ -12,10 +12,14 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import httpx
+import msgspec
 import pyarrow.parquet as pq
 import pytest
 from litestar.testing import TestClient
 
+from tegakari.analyses.knockout import knockout_key, resolve
+from tegakari.schemas.knockout import KnockoutSettings
+from tegakari.store import Store
 from tests.factories import LABELS
 from tests.service.conftest import RUN
 
@@ -68,9 +72,17 @@ def test_every_route_has_its_section(client: TestClient):
             assert named or parameter["name"] in ("format", "fields"), (route, parameter["name"])
 
 
+def _knockout(server: httpx.Client, store: Path) -> str:
+    """Id of a knockout: one that failed, since the drawn run has no model."""
+    run = Store(store).run(RUN)
+    asked = resolve(run, KnockoutSettings(label=LABELS[0], layer=0, k=2))
+    server.post(f"/v1/runs/{RUN}/knockouts", content=msgspec.json.encode(asked))
+    return knockout_key(run, asked)
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
 @pytest.mark.parametrize("example", examples(), ids=lambda example: example.route)
-def test_examples_run_and_answer_as_shown(server: httpx.Client, example: Example):
+def test_examples_run_and_answer_as_shown(server: httpx.Client, store: Path, example: Example):
     assert ADDRESS in example.command
     command = example.command.replace(ADDRESS, str(server.base_url).rstrip("/"))
     first = server.get(f"/v1/runs/{RUN}/documents", params={"label": LABELS[0]}).json()["items"][0]["document"]
@@ -80,7 +92,7 @@ def test_examples_run_and_answer_as_shown(server: httpx.Client, example: Example
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "DOCUMENT": quote(first, safe="")},
+        env={**os.environ, "DOCUMENT": quote(first, safe=""), "KNOCKOUT": _knockout(server, store)},
     )
     if done.returncode and "model-not-here" in done.stdout:  # the drawn run has no model; what was asked is good
         return

@@ -226,7 +226,7 @@ def test_too_little_memory_is_said_before_it_runs(live_case: LiveCase, monkeypat
         knockout.resolve(live_case.run, msgspec.convert(by_label(live_case, seed=14), KnockoutSettings)),
     )
     job = live_case.client.get(f"/v1/knockouts/{id_}").json()
-    assert (job["state"], job["failure"]["type"]) == ("failed", response.json()["type"])
+    assert (job["state"], job["problem"]["type"]) == ("failed", response.json()["type"])
 
 
 @pytest.mark.parametrize("id_", ["0" * 32, "..", "%2e%2e%2fruns", "x" * 300, "%00"])
