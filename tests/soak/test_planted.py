@@ -1,0 +1,68 @@
+"""What is planted in the demo is found by knockouts: one clue is easily taken away, many are not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from tegakari.analyses.knockout import knock_out_all, sweeps
+from tegakari.analyses.run_models import RunModels, load_run_models
+from tegakari.demo.communities import COMMUNITIES
+from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
+from tegakari.store import Run, Store
+from tests.soak.length import SOAK
+
+MADE = os.environ.get("TEGAKARI_DEMO_STORE", "")
+"""Store of a finished demo (`make demo-index`)."""
+
+pytestmark = pytest.mark.skipif(not (SOAK or MADE), reason="needs a trained demo: TEGAKARI_DEMO_STORE, or `make soak`")
+
+FEW = 5
+"""features; a layer has 512"""
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if MADE:
+        return Path(MADE)
+    directory = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, "-c", "from tegakari.cli import main; main()", "demo", "--no-serve"]
+    subprocess.run([*command, str(directory)], check=True)
+    return directory / "store"
+
+
+@pytest.fixture(scope="module", params=["demo-jpn", "demo-base"])
+def run(request: pytest.FixtureRequest, demo: Path) -> Run:
+    return Store(demo).run(request.param)
+
+
+@pytest.fixture(scope="module")
+def models(run: Run) -> RunModels:
+    return load_run_models(run, "cpu")
+
+
+def test_a_label_of_one_clue_loses_its_recall_and_labels_of_many_keep_more(demo: Path, run: Run, models: RunModels):
+    def largest_loss(label: str) -> float:
+        asked = KnockoutSettings(label=label, k=FEW, draws=0)
+        (found,) = sweeps.over_layers(demo, run, lambda: models, [asked])
+        return min(result.delta for result in found)
+
+    by_dependence: dict[str, list[float]] = {}
+    for community in COMMUNITIES:
+        by_dependence.setdefault(community.dependence, []).append(largest_loss(community.label))
+    assert fmean(by_dependence["single"]) < -60
+    assert fmean(by_dependence["single"]) < fmean(by_dependence["redundant"]) - 10
+
+
+def test_random_features_change_next_to_nothing(demo: Path, run: Run, models: RunModels):
+    asked = [KnockoutSettings(label=label, layer=2, k=20) for label in run.labels]
+    found: list[KnockoutResult] = knock_out_all(demo, run, lambda: models, asked)
+    for control in ("control", "density_control"):
+        deltas = [getattr(result, control).delta_mean for result in found]
+        assert abs(fmean(deltas)) < 1.5
+        assert max(map(abs, deltas)) < 8
