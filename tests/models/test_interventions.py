@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from transformers import (
     Qwen2Config,
 )
 
-from tegakari.models.classifier import Classifier, load_classifier
-from tegakari.models.interventions import Edit
-from tegakari.models.prefix import run_prefix
+from tegakari.models.classifier import Classifier, find_blocks, load_classifier
+from tegakari.models.interventions import Edit, edited_rows
+from tegakari.models.prefix import run_model, run_prefix
 from tegakari.models.rerun import rerun
 from tegakari.models.sae import Sae
 from tegakari.schemas.errors import SaeError
@@ -200,3 +201,32 @@ def test_wrong_edits_are_said(classifier: Classifier, edits: list[Edit], words: 
     prefix = run_prefix(classifier, classifier.batch(classifier.tokenize(TEXTS)), [1])
     with pytest.raises(SaeError, match=words):
         rerun(classifier, {1: make_sae("relu", 1)}, prefix, [edits])
+
+
+@pytest.mark.parametrize("positions", ["all", "last"])
+@pytest.mark.parametrize("mode", ["error_preserving", "reconstruction"])
+def test_bfloat16_is_as_near_as_its_eight_bits(classifier: Classifier, mode: str, positions: str):
+    half = replace(classifier, model=copy.deepcopy(classifier.model).bfloat16(), dtype=torch.bfloat16)
+    half = replace(half, blocks=find_blocks(half.model))
+    saes = {1: make_sae("relu", 1)}
+    edits = [Edit(1, (3, 7, 11), mode, positions)]
+    batch = half.batch(half.tokenize(TEXTS))
+    prefix = run_prefix(half, batch, [1], keys_above=1 if positions == "last" else None)
+    assert prefix.residuals[1].dtype == torch.bfloat16
+    found = rerun(half, saes, prefix, [edits])[0]
+    where = batch.positions if positions == "all" else batch.positions[batch.offsets[1:] - 1]
+
+    def hook(_module, _inputs, output):
+        hidden = (output if isinstance(output, torch.Tensor) else output[0]).clone()
+        flat = hidden.view(-1, hidden.shape[-1])
+        flat[where] = edited_rows(flat[where], saes[1], edits[0], torch.bfloat16).rows
+        return hidden if isinstance(output, torch.Tensor) else (hidden, *output[1:])
+
+    handle = half.blocks[1].register_forward_hook(hook)
+    expected = run_model(half, batch.input_ids, batch.attention_mask)
+    handle.remove()
+    assert found.dtype == torch.float32
+    assert float((expected - prefix.logits).abs().max()) > 0.1
+    assert float((found - expected).abs().max()) < 0.03 * max(1.0, float(expected.abs().max()))
+    nothing = rerun(half, saes, prefix, [[Edit(1, (), "error_preserving", positions)]])[0]
+    assert torch.equal(nothing, prefix.logits)
