@@ -60,6 +60,10 @@ class FinetuneRecipe(msgspec.Struct, frozen=True, kw_only=True):
     """of the matrix products; weights and optimizer state are float32 either way"""
 
 
+REPORT_FILE = "report.json"
+"""in the directory of a fine-tuned classifier"""
+
+
 class ClassifierReport(msgspec.Struct, frozen=True, kw_only=True):
     """report.json of a fine-tuned classifier."""
 

@@ -155,6 +155,31 @@ def read_feature(file: Path, feature: int) -> Activations:
     return Activations(*(column[start:stop] for column in columns))
 
 
+class Totals(NamedTuple):
+    """Of the documents in a layer."""
+
+    active: np.ndarray
+    """int64 [documents]: features that are not zero"""
+    mass: np.ndarray
+    """float64 [documents]: sum of their activations"""
+
+
+def layer_totals(file: Path, documents: int) -> Totals:
+    """Count and add up the activations of each document, a row group at a time.
+
+    Raises:
+        OSError, pyarrow.ArrowException: the file is missing or damaged.
+    """
+    active, mass = np.zeros(documents, np.int64), np.zeros(documents)
+    with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+        for group in range(parquet.num_row_groups):
+            table = parquet.read_row_group(group, columns=["document", "activation"])
+            document = table["document"].to_numpy()
+            active += np.bincount(document, minlength=documents)
+            mass += np.bincount(document, table["activation"].to_numpy(), documents)
+    return Totals(active, mass)
+
+
 def _check_fits(part: Activations) -> None:
     features, documents = int(part.feature.max()) + 1, int(part.document.max()) + 1
     if features > 2**_FEATURE_BITS or documents > 2**_DOCUMENT_BITS:

@@ -213,6 +213,11 @@ def _high_d(cutoff: float, counts: dict[int, int]) -> HighD:
     )
 
 
+def layer_l0(run: Run) -> list[float]:
+    """Active features per position of each layer, in the order of layers."""
+    return [row["l0"] for row in run.rows("SELECT l0 FROM layers ORDER BY layer")]
+
+
 def evaluation_documents(run: Run) -> np.ndarray:
     """Numbers of the documents that the classifier was not trained on, int64, ascending.
 

@@ -24,9 +24,9 @@ from tegakari.indexer.finetune.failures import failures_are_said
 from tegakari.indexer.finetune.prediction import predict
 from tegakari.indexer.finetune.scores import score
 from tegakari.indexer.finetune.training import Trained, train
-from tegakari.indexer.finetune.work import REPORT_FILE, finished_report, last_checkpoint, sole_trainer
+from tegakari.indexer.finetune.work import finished_report, last_checkpoint, sole_trainer
 from tegakari.models.classifier import fingerprint, load_classifier, pad_id_of, resolve_device
-from tegakari.schemas.classifier import ClassifierReport, FinetuneRecipe, ModelScores
+from tegakari.schemas.classifier import REPORT_FILE, ClassifierReport, FinetuneRecipe, ModelScores
 from tegakari.schemas.config import Config
 from tegakari.schemas.corpus import Document
 from tegakari.schemas.errors import ModelError

@@ -17,11 +17,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from tegakari.schemas.classifier import ClassifierReport, FinetuneRecipe
+from tegakari.schemas.classifier import REPORT_FILE, ClassifierReport, FinetuneRecipe
 from tegakari.schemas.errors import ModelError
 from tegakari.store.files import fsync_tree, sole_process, write_whole
 
-REPORT_FILE = "report.json"
 _RECIPE_FILE = "recipe.json"
 _COMPLETE_FILE = "complete.json"
 _FIELD = "classifier.path"
