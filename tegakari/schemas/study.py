@@ -1,11 +1,17 @@
-"""Results of the study's tables that need the store alone: classification, sparsity, cues."""
+"""The study's tables: of one run each, and all of them for one or two runs."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from tegakari.schemas.analysis import Interval
-from tegakari.schemas.config import Pooling
+from tegakari.schemas.api import HighD, LayerSpecificity
+from tegakari.schemas.circuit import CircuitResult, CircuitSettings
+from tegakari.schemas.config import Pooling, Seed
+from tegakari.schemas.knockout import KnockoutResult
 
 
 class ClassificationResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +26,28 @@ class ClassificationResult(msgspec.Struct, frozen=True, kw_only=True):
     baseline_macro_f1: float | None
     """of TF-IDF and a linear SVC, from the report beside the classifier; null where it is not on this machine, is not
     the run's, or was trained on other documents."""
+
+
+class SpecificityResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How many labels features carry (the study, Table 2)."""
+
+    run: str
+    pooling: Pooling
+    threshold: float
+    """Cohen's d above which a feature carries a label"""
+    features: int
+    """of all layers"""
+    mean_variety: Interval
+    """labels a feature carries, mean over features; the interval is over features, which are not independent"""
+    weak: int
+    """features that carry none"""
+    specific: int
+    """exactly one"""
+    shared: int
+    """two or more"""
+    high_d: list[HighD]
+    """at several cut-offs: the study does not say which d is high"""
+    layers: list[LayerSpecificity]
 
 
 class LayerSparsity(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,3 +135,62 @@ class LabelCues(msgspec.Struct, frozen=True, kw_only=True):
     """features whose strong positions are more than the run keeps"""
     features: list[FeatureCues]
     """by d; features that never fire have no cues and are left out"""
+
+
+class StudySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the study's tables are made with; what is not said is as in each analysis alone."""
+
+    labels: list[str] | None = None
+    """of the tables of knockouts and cues; default: all that the runs share"""
+    layer: Annotated[int, Meta(ge=0)] | None = None
+    """of knockouts and cues; default: of each run and label the layer that costs most recall"""
+    k: Annotated[int, Meta(ge=1, le=1000)] = 20
+    """features with the largest d"""
+    draws: Annotated[int, Meta(ge=0, le=100)] = 5
+    circuit: CircuitSettings = msgspec.field(default_factory=CircuitSettings)
+    seed: Seed = 0
+
+
+class RunStudy(msgspec.Struct, frozen=True, kw_only=True):
+    """All tables of one run."""
+
+    run: str
+    classification: ClassificationResult
+    specificity: SpecificityResult
+    sparsity: SparsityResult
+    knockouts: list[KnockoutResult]
+    """a label each"""
+    cues: list[LabelCues]
+    """of the same labels, in the layer of the knockout; labels without cues are left out"""
+    circuit: CircuitResult | None
+    no_circuit: str | None
+    """why there is none"""
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure of two runs."""
+
+    figure: str
+    a: float
+    b: float
+    difference: Interval
+    """b - a"""
+    over: str
+    """what is drawn again for the interval, and whether both runs draw the same"""
+    n: int
+
+
+class StudyResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The study of one or two runs."""
+
+    settings: StudySettings
+    labels: list[str]
+    """of the tables of knockouts and cues"""
+    left_out: list[str]
+    """labels that one of the runs does not have"""
+    shared_documents: int
+    """documents, by id, that all runs have"""
+    runs: list[RunStudy]
+    differences: list[Difference]
+    """of two runs; none of one"""
+    seconds: float

@@ -14,6 +14,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from tegakari.analyses.classification import classification
 from tegakari.analyses.cues import feature_cues, label_cues, normalised
 from tegakari.analyses.sparsity import sparsity
+from tegakari.analyses.specificity import overall_specificity
 from tegakari.schemas.errors import NotFoundError
 from tegakari.store import Run, Store
 from tests.factories import Case, make_run, random_case
@@ -122,3 +123,19 @@ def test_what_is_not_there_is_said(drawn: tuple[Run, Case], tmp_path: Path):
             label_cues(run, **asked)
     with pytest.raises(NotFoundError):
         feature_cues(run, 0, 40)
+
+
+def test_overall_specificity_is_the_sum_of_the_layers(drawn: tuple[Run, Case]):
+    run, _ = drawn
+    found = overall_specificity(run)
+    variety = [row["variety_last"] for row in run.rows("SELECT variety_last FROM features")]
+    assert found.features == len(variety)
+    assert found.mean_variety.value == pytest.approx(np.mean(variety))
+    assert (found.weak, found.specific) == (variety.count(0), variety.count(1))
+    assert found.weak + found.specific + found.shared == len(variety)
+    best = run.rows(
+        "SELECT count(*) FILTER (labels > 0) AS above, count(*) FILTER (labels = 1) AS single FROM "
+        "(SELECT layer, feature, count(*) FILTER (d_last > 2) AS labels FROM feature_labels GROUP BY ALL)"
+    )[0]
+    (at,) = (each for each in found.high_d if each.cutoff == 2)
+    assert (at.features, at.single_label) == (best["above"], best["single"])

@@ -101,7 +101,7 @@ def circuit(store: Path, run: Run, load: Load, settings: CircuitSettings, *, rep
         [run.manifest],
         settings,
         result,
-        {CIRCUIT: _rows(result), CIRCUIT_PAIRS: _pair_rows(run, pairs, found.gained)},
+        {CIRCUIT: circuit_rows(result), CIRCUIT_PAIRS: _pair_rows(run, pairs, found.gained)},
         seconds=result.seconds,
         versions=recorded_versions(),
     )
@@ -184,7 +184,8 @@ def _mean(values: np.ndarray, seed: int) -> Interval:
     return Interval(value=float(values.mean()), low=low, high=high)
 
 
-def _rows(result: CircuitResult) -> pa.Table:
+def circuit_rows(result: CircuitResult) -> pa.Table:
+    """The table CIRCUIT."""
     rows = [
         {
             "run": result.run,

@@ -33,7 +33,7 @@ def figure(results: Sequence[CircuitResult]) -> Figure:
         place.set_ylabel("layer")
         place.grid(visible=False)
         place.set_title(f"{result.run}\n{int(chosen.sum())} in the circuit, total {result.total.value:.2f}", fontsize=9)
-    drawn.colorbar(image, ax=list(axes[:-1]), shrink=0.6, label="effect / largest of the run")  # pyright: ignore
+    drawn.colorbar(image, ax=list(axes[:-1]), shrink=0.6, label="effect / largest")  # pyright: ignore
     _bars(axes[-1], results)
     return drawn
 
@@ -49,6 +49,6 @@ def _bars(place: Axes, results: Sequence[CircuitResult]) -> None:
         spread = np.array([[each.value - each.low, each.high - each.value] if each else [0, 0] for each in found]).T
         place.bar(x, values, 0.9 * width, color=COLORS[number], label=result.run, yerr=np.maximum(spread, 0), capsize=2)
     place.set_xticks([0, 1], names)
-    place.set_ylim(0, 1.1)
+    place.set_ylim(0, 1.35)
     place.set_title("ablation by the mean", fontsize=9)
-    place.legend(loc="lower center", fontsize=8)
+    place.legend(loc="upper right", fontsize=7)

@@ -1,0 +1,82 @@
+"""Two runs side by side, every difference with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tegakari.analyses.intervals import difference_interval, mean_interval, statistic_interval
+from tegakari.analyses.scores import macro_f1
+from tegakari.analyses.sparsity import sparsity_values
+from tegakari.schemas.analysis import Interval
+from tegakari.schemas.study import Difference, RunStudy
+from tegakari.store import Run
+
+
+def differences(runs: Sequence[Run], made: Sequence[RunStudy], seed: int) -> list[Difference]:
+    """Of the second run to the first. Documents and labels are paired where both runs have them."""
+    rows = _shared_rows(runs)
+    found = [_macro_f1(runs, rows, seed)] if len(rows[0]) else []
+    variety = [np.asarray(run.hot.features[f"variety_{run.manifest.pooling}"], np.float64) for run in runs]
+    found.append(_unpaired("mean label variety", variety, "features of each run for itself", seed))
+    values = [sparsity_values(run) for run in runs]
+    if len(rows[0]):
+        active = [each.active[:, mine].mean(0) for each, mine in zip(values, rows, strict=True)]
+        found.append(_paired("active features of a document", active, "documents of both runs", seed))
+        ratio = np.array([each.ratio[:, mine].mean(0) for each, mine in zip(values, rows, strict=True)])
+        found.append(_paired("top-20 ratio", ratio[:, ~np.isnan(ratio).any(0)], "documents of both runs", seed))
+    deltas = [[row.delta for row in each.knockouts] for each in made]
+    found.append(_paired("points lost in a knockout", deltas, "labels of both runs", seed))
+    cues = [{each.label: each for each in one.cues} for one in made]
+    both = [label for label in cues[0] if label in cues[1]]
+    if both:
+        shares = [[one[label].top_token_share.value for label in both] for one in cues]
+        found.append(_paired("top token share of a label", shares, "labels of both runs", seed))
+        unique = [[one[label].unique_tokens.value for label in both] for one in cues]
+        found.append(_paired("unique tokens of a label", unique, "labels of both runs", seed))
+    return found
+
+
+def _shared_rows(runs: Sequence[Run]) -> list[np.ndarray]:
+    """Numbers of the documents that both runs have, in the order of ids."""
+    places = [{id_: number for number, id_ in enumerate(run.hot.documents.id.to_pylist())} for run in runs]
+    shared = sorted(places[0].keys() & places[1].keys())
+    return [np.array([place[id_] for id_ in shared], np.int64) for place in places]
+
+
+def _macro_f1(runs: Sequence[Run], rows: Sequence[np.ndarray], seed: int) -> Difference:
+    known = [run.hot.documents for run in runs]
+    pairs = [
+        (np.asarray(documents.label_id)[mine], np.asarray(documents.predicted_id)[mine], len(run.labels))
+        for run, documents, mine in zip(runs, known, rows, strict=True)
+    ]
+
+    def scores(drawn: np.ndarray) -> list[float]:
+        return [macro_f1(own[drawn], predicted[drawn], labels) for own, predicted, labels in pairs]
+
+    def difference(drawn: np.ndarray) -> float:
+        a, b = scores(drawn)
+        return b - a
+
+    n = len(rows[0])
+    a, b = scores(np.arange(n))
+    low, high = statistic_interval(difference, n, seed)
+    interval = Interval(value=b - a, low=low, high=high)
+    return Difference(figure="macro-F1", a=a, b=b, difference=interval, over="documents of both runs", n=n)
+
+
+def _paired(figure: str, values: Sequence[Sequence[float]] | np.ndarray, over: str, seed: int) -> Difference:
+    a, b = (np.asarray(each, np.float64) for each in values)
+    low, high = mean_interval(b - a, seed)
+    interval = Interval(value=float((b - a).mean()), low=low, high=high)
+    return Difference(figure=figure, a=float(a.mean()), b=float(b.mean()), difference=interval, over=over, n=len(a))
+
+
+def _unpaired(figure: str, values: Sequence[np.ndarray], over: str, seed: int) -> Difference:
+    a, b = values
+    low, high = difference_interval(a, b, seed)
+    interval = Interval(value=float(b.mean() - a.mean()), low=low, high=high)
+    return Difference(
+        figure=figure, a=float(a.mean()), b=float(b.mean()), difference=interval, over=over, n=min(len(a), len(b))
+    )

@@ -1,0 +1,75 @@
+"""The report: one HTML file that needs nothing else, or Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from urllib.parse import quote
+
+from jinja2 import Environment, StrictUndefined
+
+from tegakari.analyses.study.sections import Section, sections
+from tegakari.schemas.study import StudyResult
+from tegakari.store import Run
+
+DEFAULT_SERVICE = "http://127.0.0.1:8765"
+
+
+def html(result: StudyResult, runs: Sequence[Run], service: str = DEFAULT_SERVICE) -> str:
+    """The report as a page. Pictures are inside; nothing is fetched.
+
+    Args:
+        result: of the runs.
+        runs: as in the result.
+        service: address that links to labels and runs lead to.
+    """
+    # The template is the package's own; what is put in is escaped, pictures apart, whose text is escaped already.
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(
+        files("tegakari.analyses.study").joinpath("report.html").read_text(encoding="utf-8")
+    )
+    names = [run.name for run in runs]
+    links = {name: f"{service}/v1/runs/{name}" for name in names}
+    links |= {label: f"{service}/v1/runs/{names[0]}/labels/{quote(label, safe='')}/features" for label in result.labels}
+    return template.render(
+        runs=names,
+        sections=[_embedded(section, number) for number, section in enumerate(sections(result))],
+        links=links,
+        provenance=_provenance(runs),
+        service=service,
+    )
+
+
+def markdown(result: StudyResult, runs: Sequence[Run]) -> str:
+    """The report as text, without pictures."""
+    lines = [f"# What {' and '.join(run.name for run in runs)} hang on"]
+    for section in sections(result):
+        lines += ["", f"## {section.title}", "", section.definition, "", section.made]
+        for grid in section.grids:
+            lines += ["", _row(grid.columns), _row(["---"] * len(grid.columns)), *map(_row, grid.rows)]
+    return "\n".join([*lines, "", *(f"- {line}" for line in _provenance(runs))]) + "\n"
+
+
+def _embedded(section: Section, number: int) -> Section:
+    """Pictures as they stand in a page: without their XML head, and with ids of their own."""
+    pictures = []
+    for place, picture in enumerate(section.pictures):
+        inside = picture.svg[picture.svg.index("<svg") :]
+        inside = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>s{number}p{place}-", inside)
+        pictures.append(picture._replace(svg=inside))
+    return section._replace(pictures=pictures)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def _provenance(runs: Sequence[Run]) -> list[str]:
+    return [
+        f"{run.name}: {run.manifest.classifier.architecture}, {run.manifest.classifier.layers} layers, "
+        f"{run.manifest.corpus.documents} documents, fingerprint {run.manifest.fingerprint[:16]}, "
+        f"made {run.manifest.created} with tegakari {run.manifest.versions.get('tegakari', '?')}"
+        + (", synthetic: not from a model" if run.manifest.synthetic else "")
+        for run in runs
+    ]
