@@ -16,6 +16,9 @@ from tegakari.schemas.study import ClassificationResult
 from tegakari.store import Run
 from tegakari.store.queries import evaluation_documents
 
+ROUNDING = 0.01
+"""How far macro-F1 may be from that of the report: other batches round otherwise."""
+
 
 def classification(run: Run, *, seed: int = 0) -> ClassificationResult:
     """Macro-F1 and accuracy, with intervals over documents, beside the baseline.
@@ -55,4 +58,5 @@ def _baseline(run: Run, documents: int) -> float | None:
         report = msgspec.json.decode(content, type=ClassifierReport)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return report.baseline.macro_f1 if report.eval_documents == documents else None
+    same = abs(report.classifier.macro_f1 - run.manifest.scores.macro_f1) < ROUNDING
+    return report.baseline.macro_f1 if same and report.eval_documents == documents else None

@@ -87,7 +87,8 @@ def feature_cues(run: Run, layer: int, feature: int, *, d: float | None = None) 
 
 def normalised(token: str) -> str:
     """A written form without what does not make it another cue: width, case, the space in front."""
-    return unicodedata.normalize("NFKC", token).casefold().lstrip(_SPACE_MARKS) or token
+    bare = token.lstrip(_SPACE_MARKS)
+    return unicodedata.normalize("NFKC", bare).casefold().lstrip(_SPACE_MARKS) or token
 
 
 def _counts(members: Sequence[object]) -> CueCounts:

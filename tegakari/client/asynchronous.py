@@ -42,11 +42,13 @@ from tegakari.schemas.api import (
     TopDocument,
     TopToken,
 )
+from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.config import Pooling
 from tegakari.schemas.jobs import JobProgress, KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.live import Classification, ClassifyRequest, EncodedText, EncodeRequest
 from tegakari.schemas.sql import SqlAnswer, SqlRequest
+from tegakari.schemas.study import ClassificationResult, Comparison, FeatureCues, LabelCues, SparsityResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -349,6 +351,31 @@ class AsyncClient:
         """Documents that hold the words, best first."""
         asked = {"q": words, "limit": limit}
         return AsyncPages(self, Call("GET", path("runs", run, "search"), Page[DocumentMatch], asked))
+
+    async def classification(self, run: str) -> ClassificationResult:
+        """Scores of a run's classifier with intervals."""
+        return await self.ask(Call("GET", path("runs", run, "classification"), ClassificationResult))
+
+    async def sparsity(self, run: str) -> SparsityResult:
+        """How many features are active, layer by layer."""
+        return await self.ask(Call("GET", path("runs", run, "sparsity"), SparsityResult))
+
+    async def cues(self, run: str, label: str, *, layer: int | None = None, k: int = 20) -> LabelCues:
+        """Which tokens a label's features fire on."""
+        asked = {"label": label, "layer": layer, "k": k}
+        return await self.ask(Call("GET", path("runs", run, "cues"), LabelCues, asked))
+
+    async def feature_cues(self, run: str, layer: int, feature: int) -> FeatureCues:
+        """Which tokens a feature fires on."""
+        return await self.ask(Call("GET", _feature(run, layer, feature, "cues"), FeatureCues))
+
+    async def circuit(self, run: str) -> CircuitResult:
+        """The circuit of a run that was computed last."""
+        return await self.ask(Call("GET", path("runs", run, "circuit"), CircuitResult))
+
+    async def compare(self, a: str, b: str) -> Comparison:
+        """Two runs side by side, of the study that was made of them last."""
+        return await self.ask(Call("GET", path("compare"), Comparison, {"runs": f"{a},{b}"}))
 
     async def classify(self, run: str, texts: list[str]) -> list[Classification]:
         """What a run's classifier says of texts; runs the model."""

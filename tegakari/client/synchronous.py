@@ -42,11 +42,13 @@ from tegakari.schemas.api import (
     TopDocument,
     TopToken,
 )
+from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.config import Pooling
 from tegakari.schemas.jobs import JobProgress, KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.live import Classification, ClassifyRequest, EncodedText, EncodeRequest
 from tegakari.schemas.sql import SqlAnswer, SqlRequest
+from tegakari.schemas.study import ClassificationResult, Comparison, FeatureCues, LabelCues, SparsityResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -348,6 +350,31 @@ class Client:
         """Documents that hold the words, best first."""
         asked = {"q": words, "limit": limit}
         return Pages(self, Call("GET", path("runs", run, "search"), Page[DocumentMatch], asked))
+
+    def classification(self, run: str) -> ClassificationResult:
+        """Scores of a run's classifier with intervals."""
+        return self.ask(Call("GET", path("runs", run, "classification"), ClassificationResult))
+
+    def sparsity(self, run: str) -> SparsityResult:
+        """How many features are active, layer by layer."""
+        return self.ask(Call("GET", path("runs", run, "sparsity"), SparsityResult))
+
+    def cues(self, run: str, label: str, *, layer: int | None = None, k: int = 20) -> LabelCues:
+        """Which tokens a label's features fire on."""
+        asked = {"label": label, "layer": layer, "k": k}
+        return self.ask(Call("GET", path("runs", run, "cues"), LabelCues, asked))
+
+    def feature_cues(self, run: str, layer: int, feature: int) -> FeatureCues:
+        """Which tokens a feature fires on."""
+        return self.ask(Call("GET", _feature(run, layer, feature, "cues"), FeatureCues))
+
+    def circuit(self, run: str) -> CircuitResult:
+        """The circuit of a run that was computed last."""
+        return self.ask(Call("GET", path("runs", run, "circuit"), CircuitResult))
+
+    def compare(self, a: str, b: str) -> Comparison:
+        """Two runs side by side, of the study that was made of them last."""
+        return self.ask(Call("GET", path("compare"), Comparison, {"runs": f"{a},{b}"}))
 
     def classify(self, run: str, texts: list[str]) -> list[Classification]:
         """What a run's classifier says of texts; runs the model."""

@@ -180,6 +180,19 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     n: int
 
 
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """Two runs side by side."""
+
+    runs: list[str]
+    labels: list[str]
+    """of the figures of knockouts and cues"""
+    left_out: list[str]
+    """labels that one of the runs does not have"""
+    shared_documents: int
+    """documents, by id, that both runs have"""
+    differences: list[Difference]
+
+
 class StudyResult(msgspec.Struct, frozen=True, kw_only=True):
     """The study of one or two runs."""
 

@@ -13,7 +13,7 @@ from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 
 from tegakari.schemas.config import ServiceConfig
-from tegakari.service import documents, features, health, inference, knockouts, near, runs, sql
+from tegakari.service import analyses, documents, features, health, inference, knockouts, near, runs, sql
 from tegakari.service.caching import RunOfRequest, run_of_request
 from tegakari.service.elsewhere import Elsewhere, models_client
 from tegakari.service.formats import Answer
@@ -36,10 +36,11 @@ OF_A_RUN = (
     *near.HANDLERS,
     *inference.HANDLERS,
     *knockouts.OF_A_RUN,
+    *analyses.OF_A_RUN,
 )
 """Route handlers below /v1/runs/{run}; each is given the open run as `opened`."""
 
-BELOW_V1 = (runs.list_runs, *sql.HANDLERS, *knockouts.HANDLERS)
+BELOW_V1 = (runs.list_runs, *sql.HANDLERS, *knockouts.HANDLERS, *analyses.HANDLERS)
 """The other route handlers below /v1."""
 
 

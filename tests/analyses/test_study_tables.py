@@ -110,7 +110,8 @@ def test_cues_of_a_label_are_means_over_its_strongest_features(drawn: tuple[Run,
 
 
 @pytest.mark.parametrize(
-    ("token", "form"), [("▁Ｃar", "car"), (" CAR", "car"), ("㍻", "平成"), ("\u3000", "\u3000"), ("ｶﾞ", "ガ")]
+    ("token", "form"),
+    [("▁Ｃar", "car"), ("Ġcar", "car"), (" CAR", "car"), ("㍻", "平成"), ("\u3000", "\u3000"), ("ｶﾞ", "ガ")],
 )
 def test_forms_are_normalised(token: str, form: str):
     assert normalised(token) == form

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tegakari.analyses.run_models import load_run_models
+from tegakari.analyses.study import study
 from tegakari.client import Client
 from tegakari.indexer.index import index
+from tegakari.schemas.circuit import CircuitSettings
+from tegakari.schemas.study import StudySettings
+from tegakari.store import Store
 from tests.factories import make_run
 from tests.indexer.conftest import SmallCase, small_case, with_index  # noqa: F401 - a fixture among them
 from tests.service.conftest import RUN, serving
@@ -19,6 +24,10 @@ def store(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> Pa
     directory = tmp_path_factory.mktemp("client-store")
     make_run(directory, RUN)
     index(with_index(small_case, directory))
+    run = Store(directory).run("small")
+    models = load_run_models(run, "cpu")
+    asked = StudySettings(k=2, draws=0, circuit=CircuitSettings(pairs=10, min_cosine=-1.0))
+    study(directory, [run, run], lambda _: lambda: models, asked)
     return directory
 
 

@@ -24,6 +24,11 @@ from tegakari.store import Store, queries
 from tests.factories import LABELS
 from tests.service.conftest import RUN
 
+
+def strongest(client: Client) -> int:
+    return client.label_features("small", "車/軽", layer=1).page().items[0].feature
+
+
 ASKED = KnockoutSettings(label="車/軽", layer=1, k=3)
 
 """A knockout of the run whose models are at hand."""
@@ -52,6 +57,14 @@ OPERATIONS: dict[str, Callable[[Client], object]] = {
     "searchDocuments": lambda c: c.search("small", "軽トラ", limit=3).all(),
     "classifyTexts": lambda c: c.classify("small", ["軽トラ"]),
     "encodeTexts": lambda c: c.encode("small", ["軽トラ"], top=3),
+    "getClassification": lambda c: c.classification(RUN),
+    "getSparsity": lambda c: c.sparsity(RUN),
+    "getCues": lambda c: c.cues("small", "車/軽", layer=1, k=3),
+    "getFeatureCues": lambda c: c.feature_cues(
+        "small", 1, c.features("small", layer=1, order="density").page().items[0].feature
+    ),
+    "getCircuit": lambda c: c.circuit("small"),
+    "compareRuns": lambda c: c.compare("small", "small"),
     "knockOut": lambda c: c.knock_out("small", ASKED),
     "getKnockout": lambda c: c.knockout(c.start_knockout("small", ASKED, wait=30).id),
     "cancelKnockout": lambda c: c.cancel_knockout(c.start_knockout("small", ASKED, wait=30).id),
@@ -80,7 +93,7 @@ def test_every_query_parameter_can_be_given(address: str):
         for _, method in inspect.getmembers(Client, inspect.isfunction)
         for name in inspect.signature(method).parameters
     }
-    taken |= {"in", "q"}  # are no names for arguments: in_run, words
+    taken |= {"in", "q", "runs"}  # have other names: in_run, words, a and b
     for item in document["paths"].values():
         for operation in item.values():
             asked = {p["name"] for p in operation.get("parameters", []) if p["in"] == "query"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 
 from tegakari.analyses.intervals import difference_interval, mean_interval, statistic_interval
 from tegakari.analyses.scores import macro_f1
@@ -12,6 +13,7 @@ from tegakari.analyses.sparsity import sparsity_values
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.study import Difference, RunStudy
 from tegakari.store import Run
+from tegakari.store.queries import evaluation_documents
 
 
 def differences(runs: Sequence[Run], made: Sequence[RunStudy], seed: int) -> list[Difference]:
@@ -19,7 +21,7 @@ def differences(runs: Sequence[Run], made: Sequence[RunStudy], seed: int) -> lis
     rows = _shared_rows(runs)
     found = [_macro_f1(runs, rows, seed)] if len(rows[0]) else []
     variety = [np.asarray(run.hot.features[f"variety_{run.manifest.pooling}"], np.float64) for run in runs]
-    found.append(_unpaired("mean label variety", variety, "features of each run for itself", seed))
+    found.append(_unpaired("mean label variety", variety, "features of each run for itself, over its own labels", seed))
     values = [sparsity_values(run) for run in runs]
     if len(rows[0]):
         active = [each.active[:, mine].mean(0) for each, mine in zip(values, rows, strict=True)]
@@ -39,8 +41,16 @@ def differences(runs: Sequence[Run], made: Sequence[RunStudy], seed: int) -> lis
 
 
 def _shared_rows(runs: Sequence[Run]) -> list[np.ndarray]:
-    """Numbers of the documents that both runs have, in the order of ids."""
-    places = [{id_: number for number, id_ in enumerate(run.hot.documents.id.to_pylist())} for run in runs]
+    """Numbers of the evaluation documents that both runs have, of labels that both have, in the order of ids."""
+    labels = set(runs[0].labels) & set(runs[1].labels)
+    places = []
+    for run in runs:
+        known = run.hot.documents
+        numbers = evaluation_documents(run)
+        ids = known.id.take(pa.array(numbers)).to_pylist()
+        own = [run.labels[label] for label in np.asarray(known.label_id)[numbers].tolist()]
+        every = zip(ids, numbers.tolist(), own, strict=True)
+        places.append({id_: number for id_, number, label in every if label in labels})
     shared = sorted(places[0].keys() & places[1].keys())
     return [np.array([place[id_] for id_ in shared], np.int64) for place in places]
 
