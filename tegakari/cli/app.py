@@ -8,7 +8,22 @@ import sys
 import typer
 from rich.markup import escape
 
-from tegakari.cli import circuit, corpus, demo, keys, knockout, near, query, runs, serve, setup, sql, study, train
+from tegakari.cli import (
+    circuit,
+    corpus,
+    demo,
+    keys,
+    knockout,
+    near,
+    query,
+    runs,
+    serve,
+    setup,
+    sql,
+    study,
+    train,
+    variants,
+)
 from tegakari.cli.output import err, set_up_logging
 from tegakari.schemas.errors import TegakariError
 
@@ -37,6 +52,7 @@ near.register(app)
 knockout.register(app)
 circuit.register(app)
 study.register(app)
+variants.register(app)
 sql.register(app)
 serve.register(app)
 app.add_typer(keys.app, name="keys")

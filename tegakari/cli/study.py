@@ -104,8 +104,8 @@ def _show(result: StudyResult) -> None:
         [
             (
                 run.run,
-                _said(run.classification.macro_f1),
-                _said(run.specificity.mean_variety),
+                said(run.classification.macro_f1),
+                said(run.specificity.mean_variety),
                 f"{run.sparsity.active.value:.1f}",
                 str(sum(each.in_circuit for each in run.circuit.components)) if run.circuit else "-",
                 f"{sum(row.delta for row in run.knockouts) / len(run.knockouts):+.1f}",
@@ -117,7 +117,7 @@ def _show(result: StudyResult) -> None:
         print_table(
             "Differences",
             ("figure", *(run.run for run in result.runs), "difference (95 %)"),
-            [(row.figure, row.a, row.b, _said(row.difference)) for row in result.differences],
+            [(row.figure, row.a, row.b, said(row.difference)) for row in result.differences],
         )
 
 
@@ -135,7 +135,7 @@ def classification(runs: RunsOption, store: StoreOption = None, json: JsonOption
     print_table(
         "Classification",
         ("run", "documents", "macro-F1 (95 %)", "accuracy (95 %)", "baseline macro-F1"),
-        [(row.run, row.documents, _said(row.macro_f1), _said(row.accuracy), row.baseline_macro_f1) for row in found],
+        [(row.run, row.documents, said(row.macro_f1), said(row.accuracy), row.baseline_macro_f1) for row in found],
     )
 
 
@@ -154,8 +154,8 @@ def sparsity(runs: RunsOption, store: StoreOption = None, json: JsonOption = Fal
         print_table(
             f"Sparsity of {result.run}, pooling {result.pooling}, {result.documents} documents",
             ("layer", "active (95 %)", "a position", "top-20 ratio (95 %)"),
-            [(str(row.layer), _said(row.active), row.per_position, _said(row.top20_ratio)) for row in result.layers]
-            + [("mean", _said(result.active), result.per_position, _said(result.top20_ratio))],
+            [(str(row.layer), said(row.active), row.per_position, said(row.top20_ratio)) for row in result.layers]
+            + [("mean", said(result.active), result.per_position, said(result.top20_ratio))],
         )
 
 
@@ -187,8 +187,8 @@ def cues(
             (
                 row.run,
                 row.label,
-                _said(row.top_token_share),
-                _said(row.unique_tokens),
+                said(row.top_token_share),
+                said(row.unique_tokens),
                 " ".join(token.token for token in row.features[0].tokens[:5]),
             )
             for row in found
@@ -196,5 +196,6 @@ def cues(
     )
 
 
-def _said(figure: Interval | None) -> str:
+def said(figure: Interval | None) -> str:
+    """A figure with its interval."""
     return "-" if figure is None else f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"

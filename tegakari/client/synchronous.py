@@ -49,6 +49,7 @@ from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.live import Classification, ClassifyRequest, EncodedText, EncodeRequest
 from tegakari.schemas.sql import SqlAnswer, SqlRequest
 from tegakari.schemas.study import ClassificationResult, Comparison, FeatureCues, LabelCues, SparsityResult
+from tegakari.schemas.variants import VariantsResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -371,6 +372,10 @@ class Client:
     def circuit(self, run: str) -> CircuitResult:
         """The circuit of a run that was computed last."""
         return self.ask(Call("GET", path("runs", run, "circuit"), CircuitResult))
+
+    def variants(self, run: str) -> VariantsResult:
+        """How much of a form's features another form does without, as it was measured last."""
+        return self.ask(Call("GET", path("runs", run, "variants"), VariantsResult))
 
     def compare(self, a: str, b: str) -> Comparison:
         """Two runs side by side, of the study that was made of them last."""

@@ -12,6 +12,7 @@ from tegakari.schemas.api import HighD, LayerSpecificity
 from tegakari.schemas.circuit import CircuitResult, CircuitSettings
 from tegakari.schemas.config import Pooling, Seed
 from tegakari.schemas.knockout import KnockoutResult
+from tegakari.schemas.variants import VariantsResult
 
 
 class ClassificationResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +148,8 @@ class StudySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     k: Annotated[int, Meta(ge=1, le=1000)] = 20
     """features with the largest d"""
     draws: Annotated[int, Meta(ge=0, le=100)] = 5
+    ks: list[Annotated[int, Meta(ge=1)]] = msgspec.field(default_factory=lambda: [20, 50, 100])
+    """sizes of the feature sets of written variants"""
     circuit: CircuitSettings = msgspec.field(default_factory=CircuitSettings)
     seed: Seed = 0
 
@@ -162,6 +165,8 @@ class RunStudy(msgspec.Struct, frozen=True, kw_only=True):
     """a label each"""
     cues: list[LabelCues]
     """of the same labels, in the layer of the knockout; labels without cues are left out"""
+    variants: VariantsResult
+    """of the concepts that come with the package"""
     circuit: CircuitResult | None
     no_circuit: str | None
     """why there is none"""

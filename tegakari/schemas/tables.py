@@ -249,5 +249,20 @@ CIRCUIT_PAIRS = Table(
     ),
 )
 
-ANALYSIS_TABLES: tuple[Table, ...] = (KNOCKOUTS, CIRCUIT, CIRCUIT_PAIRS)
+VARIANTS = Table(
+    "variants",
+    "How much of a written form's features remains without those of another form.",
+    ("run", "kind", "k", "layer"),
+    (
+        Column("run", pa.string(), "run"),
+        Column(
+            "kind", pa.string(), "sentences, frames (one sentence for all forms), or unrelated (of different concepts)"
+        ),
+        Column("k", pa.int32(), "features of a form's sentence that are compared"),
+        Column("layer", pa.int32(), "layer"),
+        Column("survival", pa.float64(), "mean over concepts (unrelated: pairs); null where no sentence has features"),
+    ),
+)
+
+ANALYSIS_TABLES: tuple[Table, ...] = (KNOCKOUTS, CIRCUIT, CIRCUIT_PAIRS, VARIANTS)
 """Parquet files of stored analyses."""

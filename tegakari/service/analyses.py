@@ -17,6 +17,7 @@ from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.config import NAME_PATTERN
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.study import ClassificationResult, Comparison, FeatureCues, LabelCues, SparsityResult, StudyResult
+from tegakari.schemas.variants import VariantsResult
 from tegakari.service.caching import open_run
 from tegakari.service.parameters import FeatureNumber, LayerNumber, OnlyLayer
 from tegakari.service.problems import documented
@@ -106,6 +107,25 @@ def get_circuit(opened: NamedDependency[Run], store: NamedDependency[Store]) -> 
 
 
 @get(
+    "/variants",
+    operation_id="getVariants",
+    summary="Written variants",
+    responses=documented(404, 500),
+    cache_control=_ASK_AGAIN,
+    sync_to_thread=True,
+)
+def get_variants(opened: NamedDependency[Run], store: NamedDependency[Store]) -> VariantsResult:
+    """How much of a written form's features remains without those of another form, as it was measured last."""
+    for analysis in stored_analyses(store.directory, kind="variants", run=opened.manifest):
+        return analysis.result(VariantsResult)
+    raise NotFoundError(
+        f"no variants were measured in run {opened.name!r}",
+        field="run",
+        fix=f"`tegakari variants --runs {opened.name}`",
+    )
+
+
+@get(
     "/compare",
     operation_id="compareRuns",
     summary="Two runs side by side",
@@ -139,5 +159,5 @@ def _sparsity(run: Run) -> SparsityResult:
     return sparsity(run)
 
 
-OF_A_RUN = (get_classification, get_sparsity, get_cues, get_feature_cues, get_circuit)
+OF_A_RUN = (get_classification, get_sparsity, get_cues, get_feature_cues, get_circuit, get_variants)
 HANDLERS = (compare_runs,)

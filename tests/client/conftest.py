@@ -26,7 +26,7 @@ def store(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> Pa
     index(with_index(small_case, directory))
     run = Store(directory).run("small")
     models = load_run_models(run, "cpu")
-    asked = StudySettings(k=2, draws=0, circuit=CircuitSettings(pairs=10, min_cosine=-1.0))
+    asked = StudySettings(k=2, draws=0, ks=[3], circuit=CircuitSettings(pairs=10, min_cosine=-1.0))
     study(directory, [run, run], lambda _: lambda: models, asked)
     return directory
 

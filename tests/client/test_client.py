@@ -64,6 +64,7 @@ OPERATIONS: dict[str, Callable[[Client], object]] = {
         "small", 1, c.features("small", layer=1, order="density").page().items[0].feature
     ),
     "getCircuit": lambda c: c.circuit("small"),
+    "getVariants": lambda c: c.variants("small"),
     "compareRuns": lambda c: c.compare("small", "small"),
     "knockOut": lambda c: c.knock_out("small", ASKED),
     "getKnockout": lambda c: c.knockout(c.start_knockout("small", ASKED, wait=30).id),

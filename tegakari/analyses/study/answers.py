@@ -18,6 +18,7 @@ from tegakari.analyses.knockout.sweeps import table
 from tegakari.analyses.sparsity import sparsity
 from tegakari.analyses.specificity import overall_specificity
 from tegakari.analyses.study.differences import differences
+from tegakari.analyses.variants import read_concepts, variants
 from tegakari.schemas.errors import ConfigError, ModelError, NotFoundError
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.study import LabelCues, RunStudy, StudyResult, StudySettings
@@ -111,6 +112,7 @@ def _run_study(
         specificity=overall_specificity(run, seed=settings.seed),
         sparsity=sparsity(run, seed=settings.seed),
         knockouts=knockouts,
+        variants=variants(store, run, load, read_concepts(), settings.ks, seed=settings.seed, report=of("variants")),
         cues=[found for knockout in knockouts if (found := _cues(run, knockout, settings.k))],
         circuit=found_circuit,
         no_circuit=no_circuit,

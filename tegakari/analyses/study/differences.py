@@ -37,6 +37,19 @@ def differences(runs: Sequence[Run], made: Sequence[RunStudy], seed: int) -> lis
         found.append(_paired("top token share of a label", shares, "labels of both runs", seed))
         unique = [[one[label].unique_tokens.value for label in both] for one in cues]
         found.append(_paired("unique tokens of a label", unique, "labels of both runs", seed))
+    return [*found, *_variants(made, seed)]
+
+
+def _variants(made: Sequence[RunStudy], seed: int) -> list[Difference]:
+    """Survival over the concepts that have one in both runs."""
+    found = []
+    for a, b in zip(*(one.variants.rows for one in made), strict=True):
+        if a.kind == "unrelated":
+            continue
+        both = [(x, y) for x, y in zip(a.of_concepts, b.of_concepts, strict=True) if x is not None and y is not None]
+        if both:
+            figure = f"survival of written variants, k = {a.k}, {a.kind}"
+            found.append(_paired(figure, np.array(both).T, "concepts", seed))
     return found
 
 

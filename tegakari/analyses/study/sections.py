@@ -11,6 +11,7 @@ from tegakari.analyses.study import pictures
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.api import LayerSpecificity
 from tegakari.schemas.study import StudyResult
+from tegakari.schemas.variants import VariantsResult
 
 
 class Grid(NamedTuple):
@@ -46,6 +47,7 @@ def sections(result: StudyResult) -> list[Section]:
         _specificity(result),
         _knockouts(result),
         _cues(result),
+        _variants(result),
         _sparsity(result),
     ]
     return [_differences(result), *found] if result.differences else found
@@ -275,6 +277,57 @@ def _cues(result: StudyResult) -> Section:
         [Grid(("label", *(f"{run.run}: {name}" for run in result.runs for name in names)), rows)],
         [Picture("A point a label and run.", svg(pictures.cues(result.runs)))],
     )
+
+
+def _variants(result: StudyResult) -> Section:
+    found = [run.variants for run in result.runs]
+    made = [
+        f"{each.run}: {len(each.concepts)} concepts, {each.forms} forms; "
+        f"{sum(row.empty for row in each.rows)} pairs left out because a sentence has no active feature, "
+        f"{sum(row.small for row in each.rows if row.kind == 'sentences')} sets smaller than their k"
+        for each in found
+    ]
+    return Section(
+        "Written variants (Tables 4 and 9)",
+        "The k features of a layer with the largest activation in the sentence of a written form, without those of "
+        "another form of the concept: the share that remains, mean over ordered pairs, concepts and layers. Two "
+        "controls that the study lacks: all forms in one sentence (frames), which leaves the form alone to differ, "
+        "and forms of different concepts (unrelated), which share no meaning. Where sentences survive like unrelated "
+        "ones, the figure speaks of the sentences and not of the forms.",
+        "; ".join(made) + ".",
+        [
+            Grid(
+                ("pairs of", "k", *(f"{each.run}: survival (95 %)" for each in found)),
+                [
+                    (rows[0].kind, str(rows[0].k), *(_interval(row.survival) for row in rows))
+                    for rows in zip(*(each.rows for each in found), strict=True)
+                ],
+            ),
+            Grid(
+                (
+                    "layer",
+                    *(f"{each.run}: k = {row.k}" for each in found for row in each.rows if row.kind == "sentences"),
+                ),
+                _survival_by_layer(found),
+            ),
+        ],
+        [],
+    )
+
+
+def _survival_by_layer(found: list[VariantsResult]) -> list[tuple[str, ...]]:
+    columns = [
+        {each.layer: each.survival for each in row.layers}
+        for result in found
+        for row in result.rows
+        if row.kind == "sentences"
+    ]
+    layers = sorted({layer for column in columns for layer in column})
+    cells = [[column.get(layer) for column in columns] for layer in layers]
+    return [
+        (str(layer), *("-" if value is None else f"{value:.3f}" for value in row))
+        for layer, row in zip(layers, cells, strict=True)
+    ]
 
 
 def _sparsity(result: StudyResult) -> Section:

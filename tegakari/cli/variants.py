@@ -1,0 +1,83 @@
+"""`tegakari variants`: how much of a concept's features hangs on the way it is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tegakari.cli.knockout import loader
+from tegakari.cli.options import DeviceOption, JsonOption, StoreOption, store_directory
+from tegakari.cli.output import print_json, print_table, progress, reporter
+from tegakari.schemas.variants import VariantsResult
+
+
+def register(app: typer.Typer) -> None:
+    app.command("variants")(variants)
+
+
+def variants(
+    runs: Annotated[str, typer.Option("--runs", help="Runs, separated by commas.")],
+    concepts: Annotated[
+        Path | None, typer.Option(help="JSON file of concepts and their forms; default: 50 in Japanese.")
+    ] = None,
+    k: Annotated[list[int] | None, typer.Option("-k", min=1, help="Size of the feature sets; repeatable.")] = None,
+    unrelated: Annotated[int, typer.Option(min=1, help="Pairs of forms of different concepts, for comparison.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of these pairs and the intervals.")] = 0,
+    device: DeviceOption = "auto",
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show how much of a written form's features remains once those of another form are excluded.
+
+    A result is stored; asked again, it is read.
+
+    Example: [bold]tegakari variants --runs demo-jpn,demo-base -k 20 -k 50[/]
+    """
+    from tegakari.analyses.variants import read_concepts
+    from tegakari.analyses.variants import variants as measure
+    from tegakari.analyses.variants.answers import KS
+    from tegakari.store import Store
+
+    directory, found = store_directory(store), read_concepts(concepts)
+    opened = [Store(directory).run(name) for name in runs.split(",")]
+    with progress() as bars:
+        results = [
+            measure(
+                directory,
+                run,
+                loader(run, device),
+                found,
+                k or KS,
+                unrelated=unrelated,
+                seed=seed,
+                report=reporter(bars, run.name),
+            )
+            for run in opened
+        ]
+    if json:
+        print_json(results)
+        return
+    for result in results:
+        _show(result)
+
+
+def _show(result: VariantsResult) -> None:
+    print_table(
+        f"Survival in {result.run}: {len(result.concepts)} concepts, {result.forms} forms",
+        ("pairs of", "k", "survival (95 %)", "pairs", "sets smaller than k", "left out"),
+        [
+            (
+                row.kind,
+                row.k,
+                f"{row.survival.value:.3f} ({row.survival.low:.3f} to {row.survival.high:.3f})"
+                if row.survival
+                else "-",
+                row.pairs,
+                row.small,
+                row.empty,
+            )
+            for row in result.rows
+        ],
+    )
