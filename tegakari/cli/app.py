@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from tegakari.cli import (
     circuit,
+    compare,
     corpus,
     demo,
     keys,
@@ -53,6 +54,7 @@ knockout.register(app)
 circuit.register(app)
 study.register(app)
 variants.register(app)
+compare.register(app)
 sql.register(app)
 serve.register(app)
 app.add_typer(keys.app, name="keys")

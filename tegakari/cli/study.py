@@ -45,6 +45,7 @@ def study(
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File of the report.")] = None,
     format_: Annotated[str, typer.Option("--format", help="html, md or json.")] = "html",
+    tables: Annotated[Path | None, typer.Option("--tables", help="Directory to write the tables to, as CSV.")] = None,
     service: Annotated[str | None, typer.Option(help="Address that links in the report lead to.")] = None,
     device: DeviceOption = "auto",
     store: StoreOption = None,
@@ -58,6 +59,7 @@ def study(
     """
     from tegakari.analyses.study import study as make_study
     from tegakari.analyses.study.render import DEFAULT_SERVICE, html, markdown
+    from tegakari.analyses.study.tables import write_tables
 
     if format_ not in ("html", "md", "json"):
         raise ConfigError(f"{format_!r} is no format", field="--format", fix="use html, md or json")
@@ -80,6 +82,8 @@ def study(
             told_of[what](done, total)
 
         result = make_study(store_directory(store), opened, lambda run: loader(run, device), asked, report=told)
+    if tables:
+        write_tables(store_directory(store), opened, asked, tables)
     if json:
         print_json(result)
         return

@@ -208,6 +208,8 @@ class StudyResult(msgspec.Struct, frozen=True, kw_only=True):
     """labels that one of the runs does not have"""
     shared_documents: int
     """documents, by id, that all runs have"""
+    same_tokens: bool
+    """whether all runs read the documents that they share in the same tokens"""
     runs: list[RunStudy]
     differences: list[Difference]
     """of two runs; none of one"""

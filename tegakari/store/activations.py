@@ -6,7 +6,7 @@ as fast as sorting rows by two keys.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -153,6 +153,18 @@ def read_feature(file: Path, feature: int) -> Activations:
     columns = [table[name].to_numpy() for name in Activations._fields]
     start, stop = np.searchsorted(columns[0], [feature, feature + 1])
     return Activations(*(column[start:stop] for column in columns))
+
+
+def read_layer(file: Path) -> Iterator[Activations]:
+    """All of a layer, a row group at a time.
+
+    Raises:
+        OSError, pyarrow.ArrowException: the file is missing or damaged.
+    """
+    with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+        for group in range(parquet.num_row_groups):
+            table = parquet.read_row_group(group)
+            yield Activations(*(table[name].to_numpy() for name in Activations._fields))
 
 
 class Totals(NamedTuple):

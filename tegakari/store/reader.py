@@ -16,7 +16,7 @@ import structlog
 
 from tegakari.schemas.errors import NotFoundError, StoreError
 from tegakari.schemas.run import RunManifest
-from tegakari.store.activations import Activations, Totals, layer_totals, read_feature
+from tegakari.store.activations import Activations, Totals, layer_totals, read_feature, read_layer
 from tegakari.store.hot import Hot, Places
 from tegakari.store.layout import DATABASE, MANIFEST, layer_file, run_directory, runs_directory
 from tegakari.store.publish import read_manifest
@@ -128,6 +128,16 @@ class Run:
         """
         with self._files_are_this_runs():
             return read_feature(layer_file(self.directory, layer), feature)
+
+    def layer_activations(self, layer: int) -> Iterator[Activations]:
+        """Pooled activations of a layer as stored, a part at a time.
+
+        Raises:
+            NotFoundError: the run was deleted meanwhile.
+            StoreError: the file is damaged.
+        """
+        with self._files_are_this_runs():
+            yield from read_layer(layer_file(self.directory, layer))
 
     def activation_totals(self, layer: int) -> Totals:
         """Active features and sum of pooled activations of each document in a layer, as stored.

@@ -79,6 +79,16 @@ def neighbours(
     ]
 
 
+def directions(run: Run, layer: int) -> np.ndarray:
+    """Decoder directions of a layer's features, float32 [d_sae, d_model].
+
+    Raises:
+        NotFoundError: a run without vectors.
+    """
+    rows = _table(run, DIRECTIONS).search().where(f"layer = {layer}").limit(None).to_arrow().sort_by("feature")
+    return rows["vector"].combine_chunks().values.to_numpy().reshape(-1, run.manifest.classifier.d_model)
+
+
 def similar_documents(run: Run, document: str, *, limit: int = 20) -> list[DocumentMatch]:
     """Documents whose embeddings have the largest cosine with that of one document, itself left out.
 

@@ -18,7 +18,9 @@ from tegakari.analyses.cues import label_cues
 from tegakari.analyses.knockout import sweeps
 from tegakari.analyses.run_models import RunModels, load_run_models
 from tegakari.analyses.study import study
+from tegakari.analyses.study.differences import differences, same_tokens
 from tegakari.analyses.study.render import html, markdown
+from tegakari.analyses.study.tables import write_tables
 from tegakari.indexer.index import index
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.errors import ConfigError, NotFoundError
@@ -66,6 +68,28 @@ def test_every_part_is_what_it_is_alone(two: tuple[Path, list[Run]], made: Study
     assert set(analysis.table(CIRCUIT)["run"].to_pylist()) == {"small", "other"}
 
 
+def test_tables_for_spreadsheets(two: tuple[Path, list[Run]], made: StudyResult, tmp_path: Path):
+    store, runs = two
+    write_tables(store, runs, SETTINGS, tmp_path / "csv")
+    lines = {path.name: path.read_text().splitlines() for path in (tmp_path / "csv").iterdir()}
+    assert lines.keys() == {"knockouts.csv", "circuit.csv", "variants.csv"}
+    assert len(lines["knockouts.csv"]) == 1 + 2 * len(made.labels)
+    with pytest.raises(NotFoundError):
+        write_tables(store, runs[:1], StudySettings(k=17), tmp_path / "csv")
+
+
+def test_other_tokens_are_noticed(two: tuple[Path, list[Run]], made: StudyResult, monkeypatch: pytest.MonkeyPatch):
+    assert made.same_tokens
+    store, (a, _) = two
+    b = Store(store).run("other")
+    documents = b.hot.documents
+    changed = np.array(documents.token_ids)
+    changed[5] += 1
+    monkeypatch.setattr(b.hot, "documents", documents._replace(token_ids=changed))
+    assert not same_tokens([a, b])
+    assert "different tokens" in markdown(msgspec.structs.replace(made, same_tokens=False), [a, b])
+
+
 def test_a_model_does_not_differ_from_itself(made: StudyResult):
     assert made.shared_documents > 0
     assert made.left_out == []
@@ -77,8 +101,6 @@ def test_a_model_does_not_differ_from_itself(made: StudyResult):
 
 def test_differences_are_found(two: tuple[Path, list[Run]], made: StudyResult, monkeypatch: pytest.MonkeyPatch):
     """The second run's predictions and knockouts made worse by hand."""
-    from tegakari.analyses.study.differences import differences
-
     store, (a, _) = two
     b = Store(store).run("other")
     documents = b.hot.documents

@@ -17,12 +17,13 @@ from tegakari.analyses.knockout.rows import rows_of
 from tegakari.analyses.knockout.sweeps import table
 from tegakari.analyses.sparsity import sparsity
 from tegakari.analyses.specificity import overall_specificity
-from tegakari.analyses.study.differences import differences
+from tegakari.analyses.study.differences import differences, same_tokens
 from tegakari.analyses.variants import read_concepts, variants
+from tegakari.analyses.variants.answers import variants_rows
 from tegakari.schemas.errors import ConfigError, ModelError, NotFoundError
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.study import LabelCues, RunStudy, StudyResult, StudySettings
-from tegakari.schemas.tables import CIRCUIT, KNOCKOUTS
+from tegakari.schemas.tables import CIRCUIT, KNOCKOUTS, VARIANTS
 from tegakari.store import Run
 from tegakari.store.analyses import find_analysis, publish_analysis
 from tegakari.store.versions import recorded_versions
@@ -74,6 +75,7 @@ def study(
         labels=list(labels),
         left_out=left_out,
         shared_documents=len(set.intersection(*ids)),
+        same_tokens=same_tokens(runs),
         runs=made,
         differences=differences(runs, made, settings.seed) if len(runs) == 2 else [],
         seconds=round(time.perf_counter() - started, 3),
@@ -86,7 +88,11 @@ def study(
         manifests,
         settings,
         result,
-        {KNOCKOUTS: knockouts, CIRCUIT: pa.concat_tables([CIRCUIT.schema.empty_table(), *circuits])},
+        {
+            KNOCKOUTS: knockouts,
+            CIRCUIT: pa.concat_tables([CIRCUIT.schema.empty_table(), *circuits]),
+            VARIANTS: pa.concat_tables([variants_rows(each.variants) for each in made]),
+        },
         seconds=result.seconds,
         versions=recorded_versions(),
     )

@@ -40,6 +40,21 @@ def differences(runs: Sequence[Run], made: Sequence[RunStudy], seed: int) -> lis
     return [*found, *_variants(made, seed)]
 
 
+def same_tokens(runs: Sequence[Run]) -> bool:
+    """Whether runs read the documents that they share in the same tokens."""
+    if len(runs) < 2:
+        return True
+    known = [run.hot.documents for run in runs]
+    for row in zip(*_shared_rows(runs), strict=True):
+        a, b = (
+            each.token_ids[each.first_token[number] : each.first_token[number + 1]]
+            for each, number in zip(known, row, strict=True)
+        )
+        if not np.array_equal(a, b):
+            return False
+    return True
+
+
 def _variants(made: Sequence[RunStudy], seed: int) -> list[Difference]:
     """Survival over the concepts that have one in both runs."""
     found = []

@@ -60,6 +60,7 @@ def _differences(result: StudyResult) -> Section:
         "Every figure that both runs have, and the difference with its 95 % interval (2,000 bootstrap samples). Where "
         "the interval holds 0, the runs are not shown to differ.",
         f"{result.shared_documents} documents are in both runs."
+        + ("" if result.same_tokens else " The runs read them in different tokens: do not compare counts of token ids.")
         + (f" Labels left out, which one run does not have: {', '.join(result.left_out)}." if result.left_out else ""),
         [
             Grid(

@@ -109,7 +109,7 @@ def variants(
         [run.manifest],
         settings,
         result,
-        {VARIANTS: _table(result)},
+        {VARIANTS: variants_rows(result)},
         seconds=result.seconds,
         versions=recorded_versions(),
     )
@@ -184,7 +184,8 @@ def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-def _table(result: VariantsResult) -> pa.Table:
+def variants_rows(result: VariantsResult) -> pa.Table:
+    """The table VARIANTS."""
     rows = [
         {"run": result.run, "kind": row.kind, "k": row.k, "layer": each.layer, "survival": each.survival}
         for row in result.rows
