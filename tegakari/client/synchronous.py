@@ -47,6 +47,7 @@ from tegakari.schemas.config import Pooling
 from tegakari.schemas.jobs import JobProgress, KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.live import Classification, ClassifyRequest, EncodedText, EncodeRequest
+from tegakari.schemas.matching import MatchingResult
 from tegakari.schemas.sql import SqlAnswer, SqlRequest
 from tegakari.schemas.study import ClassificationResult, Comparison, FeatureCues, LabelCues, SparsityResult
 from tegakari.schemas.variants import VariantsResult
@@ -380,6 +381,10 @@ class Client:
     def compare(self, a: str, b: str) -> Comparison:
         """Two runs side by side, of the study that was made of them last."""
         return self.ask(Call("GET", path("compare"), Comparison, {"runs": f"{a},{b}"}))
+
+    def compare_features(self, a: str, b: str) -> MatchingResult:
+        """Features that two runs share, and those that only one has."""
+        return self.ask(Call("GET", path("compare", "features"), MatchingResult, {"runs": f"{a},{b}"}))
 
     def classify(self, run: str, texts: list[str]) -> list[Classification]:
         """What a run's classifier says of texts; runs the model."""

@@ -12,6 +12,7 @@ from tegakari.schemas.api import HighD, LayerSpecificity
 from tegakari.schemas.circuit import CircuitResult, CircuitSettings
 from tegakari.schemas.config import Pooling, Seed
 from tegakari.schemas.knockout import KnockoutResult
+from tegakari.schemas.matching import MatchingResult
 from tegakari.schemas.variants import VariantsResult
 
 
@@ -213,4 +214,6 @@ class StudyResult(msgspec.Struct, frozen=True, kw_only=True):
     runs: list[RunStudy]
     differences: list[Difference]
     """of two runs; none of one"""
+    matching: MatchingResult | None
+    """features of two runs; null of one, or where the runs share no document"""
     seconds: float

@@ -12,10 +12,12 @@ from litestar.params import QueryParameter
 
 from tegakari.analyses.classification import classification
 from tegakari.analyses.cues import feature_cues, label_cues
+from tegakari.analyses.matching import match_features
 from tegakari.analyses.sparsity import sparsity
 from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.config import NAME_PATTERN
 from tegakari.schemas.errors import NotFoundError
+from tegakari.schemas.matching import MatchingResult
 from tegakari.schemas.study import ClassificationResult, Comparison, FeatureCues, LabelCues, SparsityResult, StudyResult
 from tegakari.schemas.variants import VariantsResult
 from tegakari.service.caching import open_run
@@ -149,6 +151,24 @@ def compare_runs(store: NamedDependency[Store], runs: TwoRuns) -> Comparison:
     raise NotFoundError(f"no study of {runs} was made", field="runs", fix=f"`tegakari study --runs {runs}`")
 
 
+@get(
+    "/compare/features",
+    operation_id="compareFeatures",
+    summary="Features that two runs share",
+    responses=documented(400, 404, 500),
+    cache_control=_ASK_AGAIN,
+    sync_to_thread=True,
+)
+def compare_features(store: NamedDependency[Store], runs: TwoRuns) -> MatchingResult:
+    """Features of two runs matched layer by layer, and the label-specific ones that only one run has."""
+    return _matching(*(open_run(store, name, field="runs") for name in runs.split(",")))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _matching(a: Run, b: Run) -> MatchingResult:
+    return match_features(a, b)
+
+
 @lru_cache(maxsize=_REMEMBERED)
 def _classification(run: Run) -> ClassificationResult:
     return classification(run)
@@ -160,4 +180,4 @@ def _sparsity(run: Run) -> SparsityResult:
 
 
 OF_A_RUN = (get_classification, get_sparsity, get_cues, get_feature_cues, get_circuit, get_variants)
-HANDLERS = (compare_runs,)
+HANDLERS = (compare_runs, compare_features)

@@ -94,6 +94,8 @@ def test_a_model_does_not_differ_from_itself(made: StudyResult):
     assert made.shared_documents > 0
     assert made.left_out == []
     assert len(made.differences) == 7 + 4
+    assert made.matching
+    assert all(row.only == 0 for row in made.matching.only)
     for row in made.differences:
         assert row.difference.value == 0, row.figure
         assert row.difference.low <= 0 <= row.difference.high
@@ -168,7 +170,16 @@ def test_the_report_holds_all_and_needs_nothing(two: tuple[Path, list[Run]], mad
     assert inside <= set(found.ids)
     assert len(found.ids) == len(set(found.ids))
     text = markdown(made, runs)
-    for title in ("Table 1", "Table 2", "Tables 3 and 8", "Tables 4 and 9", "Table 7", "Figure 1", "Figure 2"):
+    for title in (
+        "Table 1",
+        "Table 2",
+        "Tables 3 and 8",
+        "Tables 4 and 9",
+        "Table 7",
+        "Figure 1",
+        "Figure 2",
+        "Shared features",
+    ):
         assert title in page
         assert title in text
     for label in made.labels:
@@ -201,7 +212,7 @@ def test_a_browser_shows_it_without_errors_or_network(two: tuple[Path, list[Run]
         [*base, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True
     )
     assert "CONSOLE" not in dumped.stderr, dumped.stderr  # where a page's errors and refused loads are told
-    assert dumped.stdout.count("<section") == 8
+    assert dumped.stdout.count("<section") == 9
     assert re.search(r"<svg[^>]* height=", dumped.stdout)
     drawn = [*base, "--window-size=1200,2000", f"--screenshot={shot}", page.as_uri()]
     subprocess.run(drawn, capture_output=True, timeout=120, check=True)

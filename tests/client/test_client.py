@@ -65,6 +65,7 @@ OPERATIONS: dict[str, Callable[[Client], object]] = {
     ),
     "getCircuit": lambda c: c.circuit("small"),
     "getVariants": lambda c: c.variants("small"),
+    "compareFeatures": lambda c: c.compare_features("small", "small"),
     "compareRuns": lambda c: c.compare("small", "small"),
     "knockOut": lambda c: c.knock_out("small", ASKED),
     "getKnockout": lambda c: c.knockout(c.start_knockout("small", ASKED, wait=30).id),

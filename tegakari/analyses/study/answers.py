@@ -15,6 +15,7 @@ from tegakari.analyses.cues import label_cues
 from tegakari.analyses.knockout.answers import Load
 from tegakari.analyses.knockout.rows import rows_of
 from tegakari.analyses.knockout.sweeps import table
+from tegakari.analyses.matching import match_features
 from tegakari.analyses.sparsity import sparsity
 from tegakari.analyses.specificity import overall_specificity
 from tegakari.analyses.study.differences import differences, same_tokens
@@ -70,14 +71,16 @@ def study(
         raise NotFoundError("the runs share no label", field="--runs", fix="choose runs of the same labels")
     made = [_run_study(store, run, load(run), labels, settings, report) for run in runs]
     ids = [set(run.hot.documents.id.to_pylist()) for run in runs]
+    shared_documents = len(set.intersection(*ids))
     result = StudyResult(
         settings=settings,
         labels=list(labels),
         left_out=left_out,
-        shared_documents=len(set.intersection(*ids)),
+        shared_documents=shared_documents,
         same_tokens=same_tokens(runs),
         runs=made,
         differences=differences(runs, made, settings.seed) if len(runs) == 2 else [],
+        matching=match_features(*runs) if len(runs) == 2 and shared_documents else None,
         seconds=round(time.perf_counter() - started, 3),
     )
     knockouts = rows_of([row for each in made for row in each.knockouts])

@@ -10,6 +10,7 @@ from tegakari.analyses.knockout.pictures import bars
 from tegakari.analyses.study import pictures
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.api import LayerSpecificity
+from tegakari.schemas.matching import LONELY, MatchingResult
 from tegakari.schemas.study import StudyResult
 from tegakari.schemas.variants import VariantsResult
 
@@ -50,6 +51,8 @@ def sections(result: StudyResult) -> list[Section]:
         _variants(result),
         _sparsity(result),
     ]
+    if result.matching:
+        found.append(_matching(result.matching))
     return [_differences(result), *found] if result.differences else found
 
 
@@ -70,6 +73,46 @@ def _differences(result: StudyResult) -> Section:
                     for row in result.differences
                 ],
             )
+        ],
+        [],
+    )
+
+
+def _matching(found: MatchingResult) -> Section:
+    cosines = [each.cutoff for each in found.layers[0].by_cosine or ()] if found.layers else []
+    correlations = [each.cutoff for each in found.layers[0].by_correlation] if found.layers else []
+    a, b = found.runs
+    return Section(
+        "Shared features",
+        "Features of the same layer that are each other's best match, by the correlation of their activations over the "
+        "documents of both runs, and by the cosine of their decoder directions, which says something only between near "
+        "relatives of one model. A label-specific feature is only in one run where its best match correlates below "
+        f"{LONELY}.",
+        f"{found.shared_documents} documents."
+        + (f" Directions are not compared: {found.no_cosine}." if found.no_cosine else ""),
+        [
+            Grid(
+                (
+                    "layer",
+                    f"active, {a}",
+                    f"active, {b}",
+                    *(f"correlation at least {cutoff}" for cutoff in correlations),
+                    *(f"cosine at least {cutoff}" for cutoff in cosines),
+                ),
+                [
+                    (
+                        str(row.layer),
+                        *map(str, row.active),
+                        *(str(each.pairs) for each in row.by_correlation),
+                        *(str(each.pairs) for each in row.by_cosine or ()),
+                    )
+                    for row in found.layers
+                ],
+            ),
+            Grid(
+                ("label", "run", "label-specific features", "only in this run", "for example"),
+                [(row.label, row.run, str(row.specific), str(row.only), "; ".join(row.examples)) for row in found.only],
+            ),
         ],
         [],
     )
