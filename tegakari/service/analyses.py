@@ -46,7 +46,7 @@ TwoRuns = Annotated[
     "/classification",
     operation_id="getClassification",
     summary="Scores of the classifier",
-    responses=documented(404, 500),
+    responses=documented(400, 404, 500),
     sync_to_thread=True,
 )
 def get_classification(opened: NamedDependency[Run]) -> ClassificationResult:
@@ -58,7 +58,7 @@ def get_classification(opened: NamedDependency[Run]) -> ClassificationResult:
     "/sparsity",
     operation_id="getSparsity",
     summary="Active features",
-    responses=documented(404, 500),
+    responses=documented(400, 404, 500),
     sync_to_thread=True,
 )
 def get_sparsity(opened: NamedDependency[Run]) -> SparsityResult:
@@ -80,7 +80,7 @@ def get_cues(
     "/layers/{layer:str}/features/{feature:str}/cues",
     operation_id="getFeatureCues",
     summary="Cues of a feature",
-    responses=documented(404, 500),
+    responses=documented(400, 404, 500),
     sync_to_thread=True,
 )
 def get_feature_cues(opened: NamedDependency[Run], layer: LayerNumber, feature: FeatureNumber) -> FeatureCues:
@@ -95,7 +95,7 @@ def get_feature_cues(opened: NamedDependency[Run], layer: LayerNumber, feature: 
     "/circuit",
     operation_id="getCircuit",
     summary="The circuit",
-    responses=documented(404, 500),
+    responses=documented(400, 404, 500),
     cache_control=_ASK_AGAIN,
     sync_to_thread=True,
 )
@@ -112,7 +112,7 @@ def get_circuit(opened: NamedDependency[Run], store: NamedDependency[Store]) -> 
     "/variants",
     operation_id="getVariants",
     summary="Written variants",
-    responses=documented(404, 500),
+    responses=documented(400, 404, 500),
     cache_control=_ASK_AGAIN,
     sync_to_thread=True,
 )

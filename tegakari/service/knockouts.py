@@ -93,7 +93,7 @@ def _result(active: ActiveJob) -> KnockoutResult:
     "/knockouts/{knockout:str}",
     operation_id="getKnockout",
     summary="A knockout",
-    responses=documented(404, 500),
+    responses=documented(400, 404, 500),
     cache_control=NO_STORE,
     live=True,
 )
@@ -107,7 +107,7 @@ async def get_knockout(jobs: NamedDependency[Jobs], knockout: JobId) -> Knockout
     operation_id="cancelKnockout",
     summary="Cancel a knockout",
     status_code=200,
-    responses=documented(404, 500),
+    responses=documented(400, 404, 500),
     live=True,
 )
 async def cancel_knockout(jobs: NamedDependency[Jobs], knockout: JobId) -> KnockoutJob:
@@ -127,7 +127,7 @@ async def cancel_knockout(jobs: NamedDependency[Jobs], knockout: JobId) -> Knock
             "a JobProgress in JSON.",
             generate_examples=False,
         ),
-        **documented(404, 500),
+        **documented(400, 404, 500),
     },
     cache_control=NO_STORE,
     live=True,
