@@ -40,7 +40,7 @@ test: $(VENV)/ready ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
 
 soak: $(VENV)/ready ## the long survival tests: 100 kills, a minute of readers beside writers, 4 workers
-	OMP_NUM_THREADS=1 TEGAKARI_SOAK=1 $(BIN)/python -m pytest tests/soak tests/indexer/test_workers.py tests/indexer/test_disk_full.py tests/store/test_publish.py tests/store/test_reader.py
+	OMP_NUM_THREADS=1 TEGAKARI_SOAK=1 $(BIN)/python -m pytest tests/soak tests/indexer/test_processes.py tests/indexer/test_disk_full.py tests/store/disk/test_publish.py tests/store/test_reader.py
 
 check: $(VENV)/lint-ready ## linter, formatter, type checker
 	$(BIN)/ruff check .

@@ -30,7 +30,7 @@ from benchmarks.machine import add_clock_option, clock_of, machine, rounded
 from benchmarks.peer import Peer
 from benchmarks.peer_encoders import make_weights
 from tegakari.kernels import Encoded, Encoder, backend, encode, reference
-from tegakari.kernels.host import multiplies_bfloat16
+from tegakari.kernels.cpu.encode import multiplies_bfloat16
 
 D_MODEL, D_SAE, DOCUMENT = 2304, 9216, 128
 WARM_FLOOR = 0.945
@@ -208,7 +208,7 @@ def gpu(positions: int, repeats: int) -> dict[str, float | None]:
     """Four times the positions: a GPU is fed larger batches."""
     if not torch.cuda.is_available():
         return {"gpu_encode_over_gemm": None, "gpu_eager_over_encode": None}
-    from tegakari.kernels import gpu as paths
+    from tegakari.kernels.gpu import encode as paths
 
     case = inputs(4 * positions).to("cuda", torch.bfloat16)
     active = check(case)

@@ -26,7 +26,7 @@ from rich.table import Table
 from benchmarks.case import SMALL, make_case, with_store
 from benchmarks.environments import WORK
 from benchmarks.machine import machine, rounded
-from tegakari.indexer.index import index
+from tegakari.indexer.pipeline import index
 from tegakari.schemas.config import Config
 
 TIMES = (1, 4, 16)

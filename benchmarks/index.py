@@ -28,7 +28,7 @@ from rich.table import Table
 from benchmarks.case import Shape, batches, classifier_of, loading_seconds, make_case, texts, with_store
 from benchmarks.machine import add_clock_option, clock_of, machine, rounded
 from tegakari.indexer.corpus import read_documents
-from tegakari.indexer.index import index
+from tegakari.indexer.pipeline import index
 from tegakari.models.classifier import Classifier
 from tegakari.models.tokens import Tokenized
 from tegakari.schemas.config import Config

@@ -34,13 +34,13 @@ from torch import Tensor, nn
 from benchmarks.case import Shape, classifier_of, make_case, scaled, texts
 from benchmarks.environments import WORK
 from benchmarks.machine import machine, rounded
-from tegakari.analyses.knockout.answers import quiet
-from tegakari.analyses.knockout.passes import Removal, run_removals
-from tegakari.analyses.run_models import RunModels
+from tegakari.analyses.engine.run_models import RunModels
+from tegakari.analyses.knockout.forward import Removal, run_removals
+from tegakari.analyses.knockout.run import quiet
 from tegakari.models.classifier import Classifier, block_output
-from tegakari.models.interventions import Edit, edited_rows
-from tegakari.models.prefix import run_model, run_prefix
-from tegakari.models.rerun import rerun
+from tegakari.models.rerun.ablate_features import rerun
+from tegakari.models.rerun.edits import Edit, edited_rows
+from tegakari.models.rerun.prefix import run_model, run_prefix
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import load_saes
 from tegakari.models.tokens import Batch

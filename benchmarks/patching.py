@@ -32,9 +32,9 @@ from benchmarks.environments import WORK
 from benchmarks.machine import machine, rounded
 from tegakari.analyses.circuit.effects import effects
 from tegakari.models.classifier import Classifier
-from tegakari.models.components import run_components
-from tegakari.models.patching import run_patches
-from tegakari.models.prefix import run_model
+from tegakari.models.rerun.components import run_components
+from tegakari.models.rerun.patching import run_patches
+from tegakari.models.rerun.prefix import run_model
 from tegakari.models.tokens import Batch
 
 console = Console(width=120)

@@ -35,10 +35,10 @@ from benchmarks import environments
 from benchmarks.case import SMALL, Shape, classifier_of, loading_seconds, make_case, texts, with_store
 from benchmarks.machine import add_clock_option, clock_of, machine, rounded
 from benchmarks.peer import Peer
-from tegakari.indexer.index import index
+from tegakari.indexer.pipeline import index
 from tegakari.models.tokens import make_batch
 from tegakari.schemas.config import Config
-from tegakari.store.answers import tokens_in_context
+from tegakari.store.queries.rows import token_rows
 from tegakari.store.reader import Run
 
 MAX_LENGTH = 128
@@ -83,7 +83,7 @@ def index_and_read(config: Config, now: Callable[[], float]) -> tuple[float, Str
     manifest = index(with_store(config, store)).manifest
     run = Run(store / "runs" / manifest.run)
     places = sum(manifest.saes.widths)
-    shown = [tokens_in_context(run, place, CONTEXTS) for place in range(places)]
+    shown = [token_rows(run, place, CONTEXTS) for place in range(places)]
     taken = now() - start - loading
     assert sum(map(len, shown)) > places
     top = run.hot.top_positions

@@ -23,7 +23,7 @@ import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 
-from tegakari.store.layout import DATABASE, layer_file
+from tegakari.store.disk.layout import DATABASE, layer_file
 from tegakari.store.reader import Run
 
 if TYPE_CHECKING:

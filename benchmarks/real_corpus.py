@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tegakari.schemas.config import ClassifierConfig, Config, CorpusConfig, IndexConfig, SaesConfig
-from tegakari.schemas.render import render_config
+from tegakari.schemas.config.render import render_config
 
 out = Console()
 

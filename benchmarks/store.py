@@ -38,14 +38,14 @@ from benchmarks import postgres
 from benchmarks.study_scale import Size, make_study_run
 from tegakari.schemas.api import LabelFeature
 from tegakari.store import Store, queries
-from tegakari.store.activations import Activations, ordered
-from tegakari.store.layout import layer_file, run_directory
+from tegakari.store.blocks.activations import Activations, ordered
+from tegakari.store.disk.layout import layer_file, run_directory
 from tegakari.store.reader import Run
-from tegakari.store.writer import RunWriter
+from tegakari.store.sql.writer import RunWriter
 
 WORK = Path(__file__).parent / "work"
-CODE = ("benchmarks/study_scale.py", "tegakari/indexer/merge.py", "tegakari/store/writer.py",
-        "tegakari/store/activations.py", "tegakari/schemas/run.py", "tegakari/schemas/tables.py")  # fmt: skip
+CODE = ("benchmarks/study_scale.py", "tegakari/indexer/merge.py", "tegakari/store/sql/writer.py",
+        "tegakari/store/blocks/activations.py", "tegakari/schemas/run.py", "tegakari/schemas/tables.py")  # fmt: skip
 """What decides the content of the runs."""
 
 TOKENS = DOCUMENTS = 20
@@ -87,7 +87,7 @@ class FeaturePage(NamedTuple):
 
 
 def ours_label(store: Store, label: str) -> list[LabelFeature]:
-    return queries.features_of_label(store.run("study-0"), label, limit=50).items
+    return queries.label_features(store.run("study-0"), label, limit=50).items
 
 
 def theirs_label(connection: Any, label: str) -> list[tuple[Any, ...]]:
@@ -103,7 +103,7 @@ def label_rows(found: list[LabelFeature]) -> list[tuple[Any, ...]]:
 def ours_feature(store: Store, layer: int, feature: int) -> FeaturePage:
     run = store.run("study-0")
     found = queries.feature(run, layer, feature, tokens=TOKENS)
-    documents = queries.top_documents(run, layer, feature, limit=DOCUMENTS)
+    documents = queries.feature_documents(run, layer, feature, limit=DOCUMENTS)
     return FeaturePage(found, found.labels, found.tokens, documents)
 
 
@@ -189,7 +189,7 @@ def more_runs(store: Path, rounds: int) -> float:
         opened = [found.runs() for found in stores]
         assert [len(runs) for runs in opened] == [2, 50]
         for run in (run for runs in opened for run in runs):
-            queries.features_of_label(run, run.labels[0], limit=50)
+            queries.label_features(run, run.labels[0], limit=50)
         generator = random.Random(2)
         ratios = []
         for _ in range(rounds):
@@ -206,7 +206,7 @@ from tegakari.store import Store, queries
 start = time.perf_counter()
 store = Store(sys.argv[1])
 for run in store.runs():
-    queries.features_of_label(run, run.labels[0])
+    queries.label_features(run, run.labels[0])
     queries.feature(run, 0, 0)
 print(time.perf_counter() - start)
 """

@@ -27,15 +27,15 @@ from rich.console import Console
 from tegakari.indexer.merge import LayerFacts, Merger, MergeSettings
 from tegakari.indexer.moments import moments_of
 from tegakari.indexer.partial import DocumentPartial, LayerPartial, finished, open_partial, write_partial
-from tegakari.indexer.shards import IndexedDocument, Shard, plan_shards
+from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards
 from tegakari.indexer.top_tokens import Candidates, strongest
 from tegakari.models.tokens import Tokenized
 from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, Locations, RunManifest, SaeInfo
 from tegakari.store import vectors
-from tegakari.store.activations import Activations, ordered
-from tegakari.store.layout import run_directory, work_directory
-from tegakari.store.publish import publish, read_manifest
-from tegakari.store.writer import RunWriter
+from tegakari.store.blocks.activations import Activations, ordered
+from tegakari.store.disk.layout import run_directory, work_directory
+from tegakari.store.disk.publish import publish, read_manifest
+from tegakari.store.sql.writer import RunWriter
 
 TOP_TOKENS = 100
 WORDS = "今日 商品 の 軽自動車 会議 は 新しい 予約 を お願い します 味噌汁 面接 物件 実験 キャンペーン です 。".split()  # noqa: SIM905

@@ -9,9 +9,9 @@ import typer.main
 
 from tegakari.cli.app import app
 from tegakari.schemas.config import Config
-from tegakari.schemas.render import render_config
+from tegakari.schemas.config.render import render_config
 from tegakari.schemas.tables import ACTIVATIONS, ANALYSIS_TABLES, TABLES, Table
-from tegakari.store.views import ANALYSES, RUNS
+from tegakari.store.sql.views import ANALYSES, RUNS
 
 HERE = Path(__file__).parent
 

@@ -81,5 +81,5 @@ def test_kernels_and_models_import_on_a_bare_gpu_machine():
 
 def test_the_store_does_not_load_torch():
     """The command line's questions and the service answer without a second of imports."""
-    program = "import sys, tegakari.store.queries, tegakari.cli.app; sys.exit('torch' in sys.modules)"
+    program = "import sys, tegakari.store.queries.runs, tegakari.cli.app; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False, cwd=ROOT).returncode == 0

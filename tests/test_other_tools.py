@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tegakari.store import Store
-from tegakari.store.layout import VECTORS
+from tegakari.store.disk.layout import VECTORS
 from tegakari.store.vectors import write_vectors
-from tests.factories import D_MODEL, make_run
+from tests.support.factories import D_MODEL, make_run
 
 PAGE = Path(__file__).parent.parent / "docs" / "other-tools.md"
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
-from tegakari.analyses.batches import BATCH_TOKENS
-from tegakari.analyses.run_models import load_run_models
+from tegakari.analyses.engine.batches import BATCH_TOKENS
+from tegakari.analyses.engine.run_models import load_run_models
 from tegakari.models.tokens import bucketed
 from tegakari.schemas.errors import RunExistsError
 from tegakari.store import Run
-from tegakari.store.layout import VECTORS, added_vectors_directory
+from tegakari.store.disk.layout import VECTORS, added_vectors_directory
 from tegakari.store.vectors import TEXTS, publish_added
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from tegakari.analyses.intervals import statistic_interval
-from tegakari.analyses.scores import macro_f1
+from tegakari.analyses.statistics import macro_f1, statistic_interval
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.classifier import REPORT_FILE, ClassifierReport
 from tegakari.schemas.study import ClassificationResult
 from tegakari.store import Run
-from tegakari.store.queries import evaluation_documents
+from tegakari.store.queries.runs import evaluation_documents
 
 ROUNDING = 0.01
 """How far macro-F1 may be from that of the report: other batches round otherwise."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tegakari.analyses.intervals import mean_interval
+from tegakari.analyses.statistics import mean_interval
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.study import CueCounts, CueToken, FeatureCues, LabelCues
@@ -30,7 +30,7 @@ def label_cues(run: Run, label: str, *, layer: int | None = None, k: int = 20) -
         NotFoundError: no such label or layer, or no feature with a d for the label.
         QueryError: k out of range.
     """
-    page = queries.features_of_label(run, label, layer=layer, limit=k)
+    page = queries.label_features(run, label, layer=layer, limit=k)
     every = [feature_cues(run, row.layer, row.feature, d=row.d) for row in page.items]
     features = [found for found in every if found is not None]
     if not features:

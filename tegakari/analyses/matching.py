@@ -14,7 +14,7 @@ import numpy as np
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.matching import CUTOFFS, LONELY, LayerMatching, MatchingResult, OnlyInOne, SharedFeatures
 from tegakari.store import Run
-from tegakari.store.similar import directions
+from tegakari.store.queries import decoder_directions
 
 BLOCK = 1024
 """Features compared with all of the other run at a time."""
@@ -135,7 +135,7 @@ def _why_not(a: Run, b: Run) -> str | None:
         return "the runs differ in d_model"
     try:
         for run in (a, b):
-            directions(run, run.manifest.saes.layers[0])
+            decoder_directions(run, run.manifest.saes.layers[0])
     except NotFoundError as error:
         return error.message
     return None
@@ -146,7 +146,7 @@ def _active_directions(run: Run, layer: int) -> np.ndarray:
 
     Those were hardly trained: in SAEs that began with the same seed they still point where both began.
     """
-    vectors = directions(run, layer)
+    vectors = decoder_directions(run, layer)
     fires = run.hot.features["active_positions"][run.hot.places.slice_of(layer)] > 0
     norm = np.linalg.norm(vectors, axis=1, keepdims=True)
     return (vectors / np.maximum(norm, np.finfo(np.float32).tiny) * fires[:, None]).T

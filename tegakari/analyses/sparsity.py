@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tegakari.analyses.intervals import mean_interval
+from tegakari.analyses.statistics import mean_interval
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.study import LayerSparsity, SparsityResult
 from tegakari.store import Run
-from tegakari.store.queries import layer_l0
+from tegakari.store.queries.runs import layer_l0
 
 TOP = 20
 """Strongest features of a document whose share is taken; as many as a run keeps of each."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tegakari.analyses.intervals import mean_interval
+from tegakari.analyses.statistics import mean_interval
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.api import HighD
 from tegakari.schemas.config import Pooling

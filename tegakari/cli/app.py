@@ -1,4 +1,4 @@
-"""The `tegakari` command: its groups, and what it says when something is wrong."""
+"""The `tegakari` command: its subcommands, and how errors are printed."""
 
 from __future__ import annotations
 
@@ -10,19 +10,28 @@ from rich.markup import escape
 
 from tegakari.cli import (
     circuit,
+    classification,
     compare,
     corpus,
+    cues,
     demo,
+    feature,
+    features,
+    finetune,
+    index,
+    init,
     keys,
-    knockout,
-    near,
-    query,
+    knockout_sweeps,
+    labels,
+    neighbours,
     runs,
+    sae,
+    search,
     serve,
-    setup,
+    sparsity,
+    specificity,
     sql,
     study,
-    train,
     variants,
 )
 from tegakari.cli.output import err, set_up_logging
@@ -43,42 +52,50 @@ def start() -> None:
     set_up_logging()
 
 
-setup.register(app)
+app.command()(init.init)
 app.add_typer(corpus.app, name="corpus")
-train.register(app)
-app.add_typer(train.sae_app, name="sae")
+app.command()(finetune.finetune)
+app.add_typer(sae.app, name="sae")
+app.command()(index.index)
 app.add_typer(runs.app, name="runs")
-query.register(app)
-near.register(app)
-knockout.register(app)
-circuit.register(app)
-study.register(app)
-variants.register(app)
-compare.register(app)
-sql.register(app)
-serve.register(app)
+app.command()(labels.labels)
+app.command()(features.features)
+app.command()(feature.feature)
+app.command()(specificity.specificity)
+app.command()(neighbours.neighbours)
+app.command()(search.search)
+app.add_typer(knockout_sweeps.app, name="knockout")
+app.command()(circuit.circuit)
+app.command()(study.study)
+app.command()(classification.classification)
+app.command()(sparsity.sparsity)
+app.command()(cues.cues)
+app.command()(variants.variants)
+app.command()(compare.compare)
+app.command()(sql.sql)
+app.command()(serve.serve)
 app.add_typer(keys.app, name="keys")
-demo.register(app)
+app.command()(demo.demo)
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 an error that is explained, 2 wrong usage, 130 interrupted."""
+    """Run the command line. Exit codes: 0 success, 1 an explained error, 2 wrong usage, 130 interrupted."""
     # Models come from directories; nothing is fetched unless the user says so, and nothing asks the hub on the way.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         app()
     except TegakariError as error:
-        where = f"[bold]{escape(error.field)}[/]: " if error.field else ""
-        err.print(f"[bold red]error:[/] {where}{escape(error.message)}", soft_wrap=True)
+        field = f"[bold]{escape(error.field)}[/]: " if error.field else ""
+        err.print(f"[bold red]error:[/] {field}{escape(error.message)}", soft_wrap=True)
         if error.fix:
             err.print(f"  [bold]fix:[/] {escape(error.fix)}", soft_wrap=True)
         sys.exit(EXIT_ERROR)
     except KeyboardInterrupt:
-        err.print("interrupted; finished work is kept, the same command goes on from there")
+        err.print("interrupted; finished work is kept, the same command resumes it")
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader of a pipe left early, as `| head` does; there is nobody to tell.

@@ -14,10 +14,6 @@ from tegakari.schemas.analysis import Interval
 from tegakari.schemas.circuit import CircuitResult, CircuitSettings
 
 
-def register(app: typer.Typer) -> None:
-    app.command("circuit")(circuit)
-
-
 def circuit(
     runs: Annotated[str, typer.Option(help="Runs, separated by commas.")],
     pairs: Annotated[int, typer.Option(help="Pairs of documents that are drawn.")] = 1000,
@@ -54,8 +50,8 @@ def circuit(
             find_circuit(directory, run, loader(run, device), asked, report=reporter(bars, run.name)) for run in opened
         ]
     if plot:
-        from tegakari.analyses.circuit.pictures import figure
-        from tegakari.analyses.figures import save
+        from tegakari.analyses.circuit.heat_map import figure
+        from tegakari.analyses.plots import save
 
         save(figure(results), plot)
     if json:

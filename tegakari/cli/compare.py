@@ -12,10 +12,6 @@ from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.matching import CUTOFFS
 
 
-def register(app: typer.Typer) -> None:
-    app.command("compare")(compare)
-
-
 def compare(
     runs: Annotated[str, typer.Option("--runs", help="Two runs, separated by a comma.")],
     store: StoreOption = None,

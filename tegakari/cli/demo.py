@@ -7,14 +7,10 @@ from typing import Annotated
 
 import typer
 
-from tegakari.cli import query, serve, train
+from tegakari.cli import features, finetune, index, sae, serve, specificity
 from tegakari.cli.corpus import import_
 from tegakari.cli.output import err, progress
 from tegakari.schemas.config import load_config
-
-
-def register(app: typer.Typer) -> None:
-    app.command("demo")(demo)
 
 
 def demo(
@@ -33,13 +29,13 @@ def demo(
     import_(configs[0])
     for path in configs:
         err.rule(path.stem)
-        train.finetune(path)
-        train.train(path)
-        train.index(path)
+        finetune.finetune(path)
+        sae.train(path)
+        index.index(path)
     for path in configs:
-        index = load_config(path).index
-        query.specificity(index.run, store=Path(index.store))
-        query.features(index.run, SHOWN_LABEL, variety="specific", limit=8, store=Path(index.store))
+        settings = load_config(path).index
+        specificity.specificity(settings.run, store=Path(settings.store))
+        features.features(settings.run, SHOWN_LABEL, variety="specific", limit=8, store=Path(settings.store))
     if serve_:
         last = load_config(configs[0])
         serve.serve(configs[0], Path(last.index.store), last.service.host, port)

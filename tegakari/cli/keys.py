@@ -47,7 +47,7 @@ def create(
 
     Example: [bold]tegakari keys create --name notebook --scope compute --days 90[/]
     """
-    from tegakari.service.keys import create_key
+    from tegakari.service.admission.keys import create_key
 
     for known in KEY_SCOPES:
         if scope == known:
@@ -69,7 +69,7 @@ def list_keys(keys: KeysOption = None, config: ConfigOption = DEFAULT_CONFIG, js
 
     Example: [bold]tegakari keys list[/]
     """
-    from tegakari.service.keys import read_keys
+    from tegakari.service.admission.keys import read_keys
 
     file = _file(keys, config)
     found = read_keys(file)
@@ -94,7 +94,7 @@ def revoke(
 
     Example: [bold]tegakari keys revoke 1a2b3c4d[/]
     """
-    from tegakari.service.keys import revoke_key
+    from tegakari.service.admission.keys import revoke_key
 
     gone = revoke_key(_file(keys, config), id_)
     if json:

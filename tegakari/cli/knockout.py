@@ -14,8 +14,8 @@ from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.knockout import Control, KnockoutResult, KnockoutSettings
 
 if TYPE_CHECKING:
-    from tegakari.analyses.knockout.answers import Load
-    from tegakari.analyses.run_models import RunModels
+    from tegakari.analyses.engine.run_models import RunModels
+    from tegakari.analyses.knockout.run import Load
     from tegakari.store import Run
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ def loader(run: Run, device: str) -> Load:
     loaded: list[RunModels] = []
 
     def load() -> RunModels:
-        from tegakari.analyses.run_models import load_run_models
+        from tegakari.analyses.engine.run_models import load_run_models
 
         if not loaded:
             loaded.append(load_run_models(run, device))
@@ -56,6 +56,10 @@ def loader(run: Run, device: str) -> Load:
     return load
 
 
+app = typer.Typer(invoke_without_command=True)
+
+
+@app.callback()
 def knockout(
     context: typer.Context,
     run: Annotated[str | None, typer.Option("--run", "-r", help="Name of a published run.")] = None,
@@ -195,13 +199,3 @@ def _points(row: KnockoutResult) -> str:
 
 def _spread(control: Control | None) -> str:
     return f"{control.delta_mean:+.1f} ± {control.delta_sd:.1f}" if control else "-"
-
-
-def register(app: typer.Typer) -> None:
-    from tegakari.cli.knockout_sweeps import COMMANDS
-
-    group = typer.Typer(invoke_without_command=True)
-    group.callback()(knockout)
-    for command in COMMANDS:
-        group.command(command.__name__)(command)
-    app.add_typer(group, name="knockout")

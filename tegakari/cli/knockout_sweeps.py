@@ -16,6 +16,7 @@ from tegakari.cli.knockout import (
     ModeOption,
     PositionsOption,
     SeedOption,
+    app,
     converted,
     loader,
     show,
@@ -56,7 +57,8 @@ def table(
 
     Example: [bold]tegakari knockout table --runs demo-jpn,demo-base --labels 旅行,園芸 --layer-of-largest-effect[/]
     """
-    from tegakari.analyses.knockout import pictures, sweeps
+    from tegakari.analyses.knockout import bars as pictures
+    from tegakari.analyses.knockout import sweeps
     from tegakari.store import Store
 
     if (layer is None) != layer_of_largest_effect:
@@ -110,7 +112,8 @@ def curve(
 
     Example: [bold]tegakari knockout curve --run demo-jpn --label 自動車 --layer 2 --plot curve.svg[/]
     """
-    from tegakari.analyses.knockout import pictures, sweeps
+    from tegakari.analyses.knockout import bars as pictures
+    from tegakari.analyses.knockout import sweeps
     from tegakari.store import Store
 
     directory = store_directory(store)
@@ -219,7 +222,7 @@ def smallest(
 
     Example: [bold]tegakari knockout smallest --run demo-jpn --label 自動車 --layer 2[/]
     """
-    from tegakari.analyses.knockout import pictures
+    from tegakari.analyses.knockout import bars as pictures
     from tegakari.analyses.knockout.smallest import smallest_set
     from tegakari.store import Store
 
@@ -268,10 +271,13 @@ def _write(path: Path | None, results: Sequence[KnockoutResult]) -> None:
 
 
 def _draw(figure: object, path: Path) -> None:
-    from tegakari.analyses.figures import save
+    from tegakari.analyses.plots import save
 
     save(figure, path)  # type: ignore[arg-type]
     out.print(f"wrote {path}", soft_wrap=True)
 
 
 COMMANDS = (table, curve, single, smallest)
+
+for command in COMMANDS:
+    app.command(command.__name__)(command)

@@ -36,9 +36,9 @@ def list_(store: StoreOption = None, json: JsonOption = False) -> None:
     Example: [bold]tegakari runs list --json[/]
     """
     from tegakari.store import Store
-    from tegakari.store.queries import summary
+    from tegakari.store.queries import run_summary
 
-    found = [summary(run) for run in Store(store_directory(store)).runs()]
+    found = [run_summary(run) for run in Store(store_directory(store)).runs()]
     if json:
         print_json(found)
         return
@@ -78,7 +78,7 @@ def verify(run: RunArgument, store: StoreOption = None) -> None:
 
     Example: [bold]tegakari runs verify demo-jpn[/]
     """
-    from tegakari.store.publish import damaged_files
+    from tegakari.store.disk.publish import damaged_files
 
     problems = damaged_files(store_directory(store), run)
     if problems:
@@ -94,7 +94,7 @@ def delete(run: RunArgument, store: StoreOption = None) -> None:
 
     Example: [bold]tegakari runs delete demo-jpn[/]
     """
-    from tegakari.store.publish import delete_run
+    from tegakari.store.disk.publish import delete_run
 
     delete_run(store_directory(store), run)
     out.print(f"run {run} deleted")
@@ -117,8 +117,8 @@ def export(
     Example: [bold]tegakari runs export demo-jpn --to exported --format parquet[/]
     """
     from tegakari.store import Store
-    from tegakari.store.export import EXPORTED, export_run
-    from tegakari.store.neuronpedia import export_neuronpedia
+    from tegakari.store.export.neuronpedia import export_neuronpedia
+    from tegakari.store.export.tables import EXPORTED, export_run
 
     opened = Store(store_directory(store)).run(run)
     layers = opened.manifest.saes.layers
@@ -149,7 +149,7 @@ def publish(
 
     Example: [bold]tegakari runs publish /mnt/gpu-box/store/runs/demo-jpn --store store[/]
     """
-    from tegakari.store.publish import adopt_run
+    from tegakari.store.disk.publish import adopt_run
 
     manifest = adopt_run(store_directory(store), directory)
     out.print(f"run {manifest.run} published")
@@ -180,7 +180,7 @@ def gc(
 
     Example: [bold]tegakari runs gc --delete[/]
     """
-    from tegakari.store.collect import collect, find_garbage
+    from tegakari.store.disk.garbage import collect, find_garbage
 
     directory = store_directory(store)
     found = find_garbage(directory)

@@ -13,10 +13,6 @@ from tegakari.schemas.config import LogFormat, ServiceConfig, load_config
 from tegakari.schemas.errors import ConfigError
 
 
-def register(app: typer.Typer) -> None:
-    app.command("serve")(serve)
-
-
 def serve(
     config: ConfigOption = DEFAULT_CONFIG,
     store: StoreOption = None,
@@ -33,7 +29,7 @@ def serve(
 
     Example: [bold]tegakari serve --store store --port 8765[/]
     """
-    from tegakari.service.server import serve as run
+    from tegakari.service.process.server import serve as run
 
     service = load_config(config).service if Path(config).is_file() else ServiceConfig()
     if log is not None and log not in get_args(LogFormat):

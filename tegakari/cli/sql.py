@@ -26,10 +26,6 @@ class SqlFormat(StrEnum):
     arrow = "arrow"
 
 
-def register(app: typer.Typer) -> None:
-    app.command("sql")(sql)
-
-
 def sql(
     query: Annotated[str, typer.Argument(help="A query; - reads it from standard input.")],
     run: Annotated[list[str] | None, typer.Option("--run", "-r", help="Only these runs; default: all.")] = None,
@@ -45,7 +41,7 @@ def sql(
     Example: [bold]tegakari sql "SELECT run, label, recall FROM labels ORDER BY recall LIMIT 5"[/]
     """
     from tegakari.store import Store
-    from tegakari.store.sql import ask, write_rows
+    from tegakari.store.sql.query import ask, write_rows
 
     directory = store_directory(store)
     names = list(run) if run else Store(directory).names()

@@ -9,29 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tegakari.cli.knockout import converted, loader
-from tegakari.cli.options import DeviceOption, JsonOption, StoreOption, store_directory
+from tegakari.cli.options import DeviceOption, JsonOption, StoreOption, open_runs, store_directory
 from tegakari.cli.output import out, print_json, print_table, progress, reporter
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.errors import ConfigError
-from tegakari.schemas.study import LabelCues, StudyResult, StudySettings
+from tegakari.schemas.study import StudyResult, StudySettings
 
 if TYPE_CHECKING:
-    from tegakari.store import Run
-
-RunsOption = Annotated[str, typer.Option("--runs", help="Runs, separated by commas.")]
-
-
-def register(app: typer.Typer) -> None:
-    for command in (study, classification, sparsity, cues):
-        app.command(command.__name__)(command)
-
-
-def _open(runs: str, store: Path | None) -> list[Run]:
-    from tegakari.store import Store
-
-    opened = Store(store_directory(store))
-    return [opened.run(name) for name in runs.split(",")]
+    pass
 
 
 def study(
@@ -63,7 +49,7 @@ def study(
 
     if format_ not in ("html", "md", "json"):
         raise ConfigError(f"{format_!r} is no format", field="--format", fix="use html, md or json")
-    opened = _open(runs, store)
+    opened = open_runs(runs, store)
     asked = converted(
         StudySettings,
         labels=labels.split(",") if labels is not None else None,
@@ -123,81 +109,6 @@ def _show(result: StudyResult) -> None:
             ("figure", *(run.run for run in result.runs), "difference (95 %)"),
             [(row.figure, row.a, row.b, said(row.difference)) for row in result.differences],
         )
-
-
-def classification(runs: RunsOption, store: StoreOption = None, json: JsonOption = False) -> None:
-    """Show macro-F1 and accuracy of runs with intervals, beside the baseline.
-
-    Example: [bold]tegakari classification --runs demo-jpn,demo-base[/]
-    """
-    from tegakari.analyses.classification import classification as score
-
-    found = [score(run) for run in _open(runs, store)]
-    if json:
-        print_json(found)
-        return
-    print_table(
-        "Classification",
-        ("run", "documents", "macro-F1 (95 %)", "accuracy (95 %)", "baseline macro-F1"),
-        [(row.run, row.documents, said(row.macro_f1), said(row.accuracy), row.baseline_macro_f1) for row in found],
-    )
-
-
-def sparsity(runs: RunsOption, store: StoreOption = None, json: JsonOption = False) -> None:
-    """Show how many features are active, and how much the strongest 20 carry.
-
-    Example: [bold]tegakari sparsity --runs demo-jpn,demo-base[/]
-    """
-    from tegakari.analyses.sparsity import sparsity as measure
-
-    found = [measure(run) for run in _open(runs, store)]
-    if json:
-        print_json(found)
-        return
-    for result in found:
-        print_table(
-            f"Sparsity of {result.run}, pooling {result.pooling}, {result.documents} documents",
-            ("layer", "active (95 %)", "a position", "top-20 ratio (95 %)"),
-            [(str(row.layer), said(row.active), row.per_position, said(row.top20_ratio)) for row in result.layers]
-            + [("mean", said(result.active), result.per_position, said(result.top20_ratio))],
-        )
-
-
-def cues(
-    runs: RunsOption,
-    labels: Annotated[str | None, typer.Option(help="Labels, separated by commas; default: all of a run.")] = None,
-    layer: Annotated[int | None, typer.Option(help="Layer of the features; default: all layers.")] = None,
-    k: Annotated[int, typer.Option("-k", help="Features with the largest d for a label.")] = 20,
-    store: StoreOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Show which tokens the features of labels fire on, and how various they are.
-
-    Example: [bold]tegakari cues --runs demo-jpn,demo-base --labels 旅行,園芸 --layer 2[/]
-    """
-    from tegakari.analyses.cues import label_cues
-
-    found: list[LabelCues] = []
-    for run in _open(runs, store):
-        chosen = labels.split(",") if labels is not None else run.labels
-        found += [label_cues(run, label, layer=layer, k=k) for label in chosen]
-    if json:
-        print_json(found)
-        return
-    print_table(
-        "Cues",
-        ("run", "label", "top token share (95 %)", "unique tokens (95 %)", "strongest feature fires on"),
-        [
-            (
-                row.run,
-                row.label,
-                said(row.top_token_share),
-                said(row.unique_tokens),
-                " ".join(token.token for token in row.features[0].tokens[:5]),
-            )
-            for row in found
-        ],
-    )
 
 
 def said(figure: Interval | None) -> str:

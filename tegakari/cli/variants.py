@@ -13,10 +13,6 @@ from tegakari.cli.output import print_json, print_table, progress, reporter
 from tegakari.schemas.variants import VariantsResult
 
 
-def register(app: typer.Typer) -> None:
-    app.command("variants")(variants)
-
-
 def variants(
     runs: Annotated[str, typer.Option("--runs", help="Runs, separated by commas.")],
     concepts: Annotated[
@@ -37,7 +33,7 @@ def variants(
     """
     from tegakari.analyses.variants import read_concepts
     from tegakari.analyses.variants import variants as measure
-    from tegakari.analyses.variants.answers import KS
+    from tegakari.analyses.variants.run import KS
     from tegakari.store import Store
 
     directory, found = store_directory(store), read_concepts(concepts)

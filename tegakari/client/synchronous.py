@@ -44,9 +44,9 @@ from tegakari.schemas.api import (
 )
 from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.config import Pooling
+from tegakari.schemas.inference import Classification, ClassifyRequest, EncodedText, EncodeRequest
 from tegakari.schemas.jobs import JobProgress, KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
-from tegakari.schemas.live import Classification, ClassifyRequest, EncodedText, EncodeRequest
 from tegakari.schemas.matching import MatchingResult
 from tegakari.schemas.sql import SqlAnswer, SqlRequest
 from tegakari.schemas.study import ClassificationResult, Comparison, FeatureCues, LabelCues, SparsityResult

@@ -13,7 +13,7 @@ import msgspec
 from tegakari.demo.communities import COMMUNITIES, Community, Dependence, Kind, shared_by
 from tegakari.demo.styles import STYLE_WEIGHTS, STYLES, Style
 from tegakari.demo.vocabulary import EMOJI, NEUTRAL, TITLES, TITLES_WITH_CLUE
-from tegakari.store.files import write_whole
+from tegakari.store.disk.durable import write_whole
 
 T = TypeVar("T")
 

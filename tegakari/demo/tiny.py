@@ -31,7 +31,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from tegakari.store.files import disk_full_is_said, fsync_tree, rename_into_place
+from tegakari.store.disk.durable import disk_full_is_said, fsync_tree, rename_into_place
 
 SLIDING_WINDOW = 32
 """positions; shorter than most posts, so that sliding and full attention differ."""

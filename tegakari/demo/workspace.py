@@ -20,10 +20,10 @@ from rich.progress import Progress
 from tegakari.demo.corpus import generate, write_posts
 from tegakari.demo.languages import language_mix, unlabelled_posts
 from tegakari.schemas.config import Config
+from tegakari.schemas.config.presets import PRESETS
+from tegakari.schemas.config.render import render_config
 from tegakari.schemas.errors import ConfigError
-from tegakari.schemas.presets import PRESETS
-from tegakari.schemas.render import render_config
-from tegakari.store.files import disk_full_is_said, write_whole
+from tegakari.store.disk.durable import disk_full_is_said, write_whole
 
 SHOWN_LABEL = "自動車"
 """A label worth looking at first: it has many clues of its own."""

@@ -11,16 +11,17 @@ import pyarrow as pa
 
 from tegakari.indexer.moments import LabelStatistics, Moments, label_statistics, merge
 from tegakari.indexer.partial import LayerPartial, Partial, in_document_order
-from tegakari.indexer.shards import IndexedDocument
+from tegakari.indexer.shard import IndexedDocument
 from tegakari.indexer.spelling import first_different, spelling
 from tegakari.indexer.top_tokens import Candidates, concatenate, ranks, strongest
 from tegakari.schemas import tables
 from tegakari.schemas.config import POOLINGS, Pooling
 from tegakari.schemas.run import Scores
-from tegakari.store.activations import Activations, ordered, strongest_documents, strongest_features
-from tegakari.store.hot import SHOWN_TOKENS, TOP_DOCUMENTS, TOP_FEATURES, HotWriter, Places, TopPositions
-from tegakari.store.queries import HIGH_D_CUTOFFS
-from tegakari.store.writer import RunWriter
+from tegakari.store.blocks.activations import Activations, ordered, strongest_documents, strongest_features
+from tegakari.store.blocks.blocks import SHOWN_TOKENS, TOP_DOCUMENTS, TOP_FEATURES, Places, TopPositions
+from tegakari.store.blocks.writer import HotWriter
+from tegakari.store.queries.runs import HIGH_D_CUTOFFS
+from tegakari.store.sql.writer import RunWriter
 
 
 class LayerFacts(NamedTuple):

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from tegakari.indexer.shards import Shard
+from tegakari.indexer.shard import Shard
 from tegakari.indexer.top_tokens import Candidates
-from tegakari.store.activations import Activations, read_row_group, write_activations
-from tegakari.store.files import fsync_tree, rename_into_place
+from tegakari.store.blocks.activations import Activations, read_row_group, write_activations
+from tegakari.store.disk.durable import fsync_tree, rename_into_place
 
 _STATISTICS = "statistics.safetensors"
 _CANDIDATES = "candidates.parquet"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from tegakari.indexer.shards import IndexedDocument
+from tegakari.indexer.shard import IndexedDocument
 
 
 class Spelling(NamedTuple):

@@ -11,9 +11,9 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from tegakari.kernels import plain
-from tegakari.kernels.checks import check_inputs, check_values
+from tegakari.kernels import torch_only
 from tegakari.kernels.types import Encoded, Encoder
+from tegakari.kernels.validation import check_inputs, check_values
 from tegakari.schemas.errors import KernelError
 
 VARIABLE = "TEGAKARI_KERNELS"
@@ -85,7 +85,7 @@ def backend(device: torch.device | str | None = None) -> str:
     name, path = _chosen(kind)
     if name != "triton":
         return name
-    from tegakari.kernels.fastest import Fastest
+    from tegakari.kernels.gpu.autotune import Fastest
 
     assert isinstance(path, Fastest)
     return path.names() or name
@@ -114,21 +114,22 @@ def _best(kind: str) -> str:
 def _path(name: str, kind: str) -> Path:
     # Imported here: numba and Triton are optional, and a machine needs only one of them.
     if name == "torch":
-        return plain.encode
+        return torch_only.encode
     if name == "numba":
         if kind != "cpu" or not find_spec("numba"):
             raise KernelError(
                 f"{VARIABLE} is 'numba'", field=VARIABLE, fix="numba encodes on a CPU and has to be installed"
             )
-        from tegakari.kernels import host
+        from tegakari.kernels.cpu import encode as host
 
         return host.encode
     if not find_spec("triton"):
         raise KernelError(f"{VARIABLE} is {name!r}", field=VARIABLE, fix="install triton, or choose 'torch'")
-    from tegakari.kernels import fastest, gpu
+    from tegakari.kernels.gpu import autotune
+    from tegakari.kernels.gpu import encode as gpu
 
     if kind != "cuda" and not gpu.INTERPRETED:
         raise KernelError(
             f"{VARIABLE} is {name!r} on {kind}", field=VARIABLE, fix="set TRITON_INTERPRET=1 to interpret the kernels"
         )
-    return fastest.Fastest() if name == "triton" else partial(gpu.encode, fused=name == "triton-fused")
+    return autotune.Fastest() if name == "triton" else partial(gpu.encode, fused=name == "triton-fused")

@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tegakari.kernels.checks import refuse_non_finite
 from tegakari.kernels.types import Columns, Encoded, Encoder, Pooled, Rows, Survivors
+from tegakari.kernels.validation import refuse_non_finite
 
 
 def activations(residual: Tensor, encoder: Encoder) -> Tensor:

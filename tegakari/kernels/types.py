@@ -8,7 +8,7 @@ import msgspec
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from tegakari.kernels.capacity import Flags
+    from tegakari.kernels.gpu.deferred import Flags
 
 
 class Encoder(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -244,14 +243,3 @@ def find_blocks(model: PreTrainedModel) -> nn.ModuleList:
     if not found:
         raise ModelError(f"{type(model).__name__} has no list of {depth} blocks", field="classifier.base")
     return min(found, key=lambda item: item[:2])[2]
-
-
-def fingerprint(directory: Path) -> str:
-    """SHA-256 over the names and contents of the files that decide what a model or SAE computes; reports do not."""
-    digest = hashlib.sha256()
-    for file in sorted(directory.rglob("*")):
-        if file.is_file() and file.suffix in _COMPUTES and file.name not in _REPORTS:
-            digest.update(file.relative_to(directory).as_posix().encode() + b"\0")
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from tegakari.schemas.analysis import Provenance
 from tegakari.schemas.config import Pooling, Seed
-from tegakari.schemas.live import Index, Text
+from tegakari.schemas.inference import Index, Text
 
 MAX_KNOCKOUT_TEXTS = 256
 MAX_DOCUMENTS = 20_000

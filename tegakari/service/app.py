@@ -13,20 +13,21 @@ from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 
 from tegakari.schemas.config import ServiceConfig
-from tegakari.service import analyses, documents, features, health, inference, knockouts, near, runs, sql
-from tegakari.service.caching import RunOfRequest, run_of_request
-from tegakari.service.elsewhere import Elsewhere, models_client
-from tegakari.service.formats import Answer
-from tegakari.service.front import Front
-from tegakari.service.jobs import Jobs
-from tegakari.service.keys import KeyRing, require_scope
-from tegakari.service.limits import Rates
-from tegakari.service.live import Live
-from tegakari.service.parameters import RunName, refuse_unknown_parameters
-from tegakari.service.paths import encoded_path
-from tegakari.service.problems import EXCEPTION_HANDLERS
-from tegakari.service.reference import openapi_config
-from tegakari.service.sandboxes import Sandboxes
+from tegakari.service.admission.gate import Front
+from tegakari.service.admission.keys import KeyRing, require_scope
+from tegakari.service.admission.limits import Rates
+from tegakari.service.engine.forward_to_models import Elsewhere, models_client
+from tegakari.service.engine.jobs import Jobs
+from tegakari.service.engine.queue import Live
+from tegakari.service.engine.sql_processes import Sandboxes
+from tegakari.service.http.etags import RunOfRequest, run_of_request
+from tegakari.service.http.negotiation import Answer
+from tegakari.service.http.parameters import RunName, refuse_unknown_parameters
+from tegakari.service.http.paths import encoded_path
+from tegakari.service.http.problems import EXCEPTION_HANDLERS
+from tegakari.service.routes import analyses, documents, features, health, inference, knockouts, runs, sql
+from tegakari.service.routes import search as near
+from tegakari.service.routes.reference import openapi_config
 from tegakari.store import Run, Store
 
 OF_A_RUN = (

@@ -16,10 +16,10 @@ import structlog
 
 from tegakari.schemas.errors import NotFoundError, StoreError
 from tegakari.schemas.run import RunManifest
-from tegakari.store.activations import Activations, Totals, layer_totals, read_feature, read_layer
-from tegakari.store.hot import Hot, Places
-from tegakari.store.layout import DATABASE, MANIFEST, layer_file, run_directory, runs_directory
-from tegakari.store.publish import read_manifest
+from tegakari.store.blocks.activations import Activations, Totals, layer_totals, read_feature, read_layer
+from tegakari.store.blocks.blocks import Hot, Places
+from tegakari.store.disk.layout import DATABASE, MANIFEST, layer_file, run_directory, runs_directory
+from tegakari.store.disk.publish import read_manifest
 
 log = structlog.get_logger()
 

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from tegakari.schemas.run import RunManifest
-from tegakari.store.files import disk_full_is_said, fsync_tree, rename_into_place
-from tegakari.store.layout import VECTORS, added_vectors_directory, work_directory
+from tegakari.store.disk.durable import disk_full_is_said, fsync_tree, rename_into_place
+from tegakari.store.disk.layout import VECTORS, added_vectors_directory, work_directory
 
 # Lance warns of every table that it is asked to create.
 os.environ.setdefault("LANCEDB_LOG", "error")

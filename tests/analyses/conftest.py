@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tegakari.analyses.run_models import RunModels, load_run_models
-from tegakari.indexer.index import index
+from tegakari.analyses.engine.run_models import RunModels, load_run_models
+from tegakari.indexer.pipeline import index
 from tegakari.store import Run, Store
 from tests.indexer.conftest import SmallCase, small_case, with_index
 

@@ -12,11 +12,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tegakari.analyses.matching import best_matches, match_features, standardised
-from tegakari.indexer.index import index
+from tegakari.indexer.pipeline import index
 from tegakari.schemas.errors import NotFoundError
 from tegakari.store import Run, Store
-from tests.factories import make_run
 from tests.indexer.conftest import SmallCase, with_index
+from tests.support.factories import make_run
 
 REPLACED = 10
 """features of the layer 1 whose encoder and direction are drawn anew"""

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tegakari.analyses.run_models import load_run_models
+from tegakari.analyses.engine.run_models import load_run_models
 from tegakari.analyses.study import study
 from tegakari.client import Client
-from tegakari.indexer.index import index
+from tegakari.indexer.pipeline import index
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.study import StudySettings
 from tegakari.store import Store
-from tests.factories import make_run
 from tests.indexer.conftest import SmallCase, small_case, with_index  # noqa: F401 - a fixture among them
 from tests.service.conftest import RUN, serving
+from tests.support.factories import make_run
 
 
 @pytest.fixture(scope="session")

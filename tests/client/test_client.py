@@ -21,8 +21,8 @@ from docs.generate_client import CLIENT, synchronous
 from tegakari.client import ApiError, AsyncClient, Client, UnreachableError
 from tegakari.schemas.knockout import KnockoutSettings
 from tegakari.store import Store, queries
-from tests.factories import LABELS
 from tests.service.conftest import RUN
+from tests.support.factories import LABELS
 
 
 def strongest(client: Client) -> int:
@@ -104,7 +104,7 @@ def test_every_query_parameter_can_be_given(address: str):
 
 def test_pages_are_one_list(client: Client, store: Path):
     found = list(client.label_features(RUN, LABELS[1], limit=7))
-    page = queries.features_of_label(Store(store).run(RUN), LABELS[1], limit=1000)
+    page = queries.label_features(Store(store).run(RUN), LABELS[1], limit=1000)
     assert found == page.items
     assert len(found) > 14, "one page would prove nothing"
 

@@ -10,7 +10,7 @@ import pytest
 
 from tegakari.demo.workspace import SHOWN_LABEL, DemoSizes, make_demo
 from tegakari.indexer.corpus import import_corpus
-from tegakari.indexer.finetune import finetune
+from tegakari.indexer.training.classifier import finetune
 from tegakari.schemas.config import load_config
 from tegakari.schemas.errors import ConfigError
 

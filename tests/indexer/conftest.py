@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tegakari.schemas.config import ClassifierConfig, Config, CorpusConfig, IndexConfig, SaesConfig
-from tegakari.schemas.render import render_config
+from tegakari.schemas.config.render import render_config
 
 LABELS = {"車/軽": "軽トラ", "食品?": "味噌汁", "😀": "笑顔"}
 """Label -> the clue that only its posts carry, and of which only they know."""

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tegakari.analyses.add_vectors import add_vectors
-from tegakari.indexer.index import index
+from tegakari.indexer.pipeline import index
 from tegakari.schemas.errors import NotFoundError, RunExistsError
-from tegakari.store import Store, similar
-from tegakari.store.layout import VECTORS, added_vectors_directory
-from tegakari.store.publish import damaged_files
+from tegakari.store import Store, queries
+from tegakari.store.disk.layout import VECTORS, added_vectors_directory
+from tegakari.store.disk.publish import damaged_files
 from tests.indexer.conftest import SmallCase, with_index
 
 
@@ -23,7 +23,7 @@ def test_vectors_added_later_are_the_same(small_case: SmallCase, tmp_path: Path,
     index(with_index(small_case, tmp_path / "without"))
     run = Store(tmp_path / "without").run("small")
     with pytest.raises(NotFoundError, match="has no texts"):
-        similar.search_documents(run, "車")
+        queries.search(run, "車")
     add_vectors(tmp_path / "without", run, device="cpu")
     added = lancedb.connect(added_vectors_directory(tmp_path / "without", run.manifest) / VECTORS)
     own = lancedb.connect(tmp_path / "with" / "runs" / "small" / VECTORS)
@@ -35,7 +35,7 @@ def test_vectors_added_later_are_the_same(small_case: SmallCase, tmp_path: Path,
         for base in (added, own)
     )
     np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
-    assert similar.search_documents(run, run.rows("SELECT text FROM documents")[0]["text"])
+    assert queries.search(run, run.rows("SELECT text FROM documents")[0]["text"])
     assert damaged_files(tmp_path / "without", "small") == []
     with pytest.raises(RunExistsError, match="has vectors"):
         add_vectors(tmp_path / "without", run)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tegakari.indexer.index import index
+from tegakari.indexer.pipeline import index
 from tegakari.schemas.errors import DiskFullError
 from tegakari.store import Store, queries
 from tests.indexer.conftest import SmallCase, with_index

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tegakari.schemas.render import render_config
+from tegakari.schemas.config.render import render_config
 from tegakari.store.reader import Run
 from tests.indexer.conftest import SmallCase, with_index
 

@@ -21,7 +21,7 @@ REGISTERS = {"pool_kernel": 192, "place_kernel": 176, "cut_kernel": 96, "fused_k
 @pytest.fixture(scope="module")
 def usages() -> list[dict]:
     """In a process of its own: here the kernels are interpreted. The wider calls are left to the command line."""
-    command = [sys.executable, "-m", "tests.kernels.ahead_of_time", "gemm", "gemm topk", "fused"]
+    command = [sys.executable, "-m", "tests.support.kernel_ahead_of_time", "gemm", "gemm topk", "fused"]
     environment = os.environ | {"TRITON_INTERPRET": "0"}
     done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

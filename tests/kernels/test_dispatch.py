@@ -11,9 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from tegakari.kernels import Encoded, backend, dispatch, encode, fastest, gpu, host, plain
+from tegakari.kernels import Encoded, backend, dispatch, encode, torch_only
+from tegakari.kernels.cpu import encode as host
+from tegakari.kernels.gpu import autotune
+from tegakari.kernels.gpu import encode as gpu
 from tegakari.schemas.errors import KernelError
-from tests.kernels.cases import Case, exact_case, needs_triton
+from tests.support.kernel_cases import Case, exact_case, needs_triton
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +52,7 @@ def test_a_setting_is_what_runs(setting: str, case: Case, monkeypatch: pytest.Mo
 
         monkeypatch.setattr(module, "encode", watched)
 
-    for module, name in ((plain, "torch"), (host, "numba"), (gpu, "triton")):
+    for module, name in ((torch_only, "torch"), (host, "numba"), (gpu, "triton")):
         watch(module, name)
     found = encode(case.residual, case.encoder, case.offsets)
     assert found.rows is not None
@@ -96,10 +99,10 @@ def test_the_choice_is_logged_once(case: Case, caplog: pytest.LogCaptureFixture)
 def test_the_faster_path_is_kept_for_a_shape(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """The timing itself needs a GPU; that it is asked once a shape and obeyed does not."""
     asked = []
-    monkeypatch.setattr(fastest, "_fused_is_faster", lambda encoder: asked.append(encoder) or True)
+    monkeypatch.setattr(autotune, "_fused_is_faster", lambda encoder: asked.append(encoder) or True)
     ran = []
     monkeypatch.setattr(gpu, "encode", lambda *args, fused, **options: ran.append(fused))
-    path = fastest.Fastest()
+    path = autotune.Fastest()
     assert path.names() == ""
     other = case.encoder._replace(weight=case.encoder.weight.bfloat16())
     for encoder in (case.encoder, case.encoder, other):

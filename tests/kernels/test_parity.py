@@ -10,9 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tegakari.kernels import Encoded, gpu, host, plain, reference
-from tests.kernels.cases import KINDS, PATHS, Case, dense_of, exact_case
-from tests.kernels.oracle import expected
+from tegakari.kernels import Encoded, reference, torch_only
+from tegakari.kernels.cpu import encode as host
+from tegakari.kernels.gpu import encode as gpu
+from tests.support.kernel_cases import KINDS, PATHS, Case, dense_of, exact_case
+from tests.support.kernel_oracle import expected
 
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -83,7 +85,7 @@ def test_one_position_one_feature(path: str, kind: str) -> None:
 @pytest.mark.parametrize("path", PATHS)
 def test_documents_that_chunks_cut(path: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of 5 rows: one document lies in three of them, and some chunks hold several documents."""
-    for module in (host, gpu, plain):
+    for module in (host, gpu, torch_only):
         monkeypatch.setattr(module, "CHUNK", 5)
     case = exact_case(kind, torch.float32, [1, 2, 11, 1, 1, 4], 6, 40, seed=2)
     found = PATHS[path](case.residual, case.encoder, case.offsets, rows="all", floor=case.floor)

@@ -9,7 +9,7 @@ import torch
 
 from tegakari.kernels import encode
 from tegakari.schemas.errors import KernelError
-from tests.kernels.cases import PATHS, Case, exact_case
+from tests.support.kernel_cases import PATHS, Case, exact_case
 
 D_MODEL, D_SAE = 6, 21
 INFINITY, NAN = float("inf"), float("nan")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tegakari.kernels import Encoder, encode
-from tests.kernels.cases import dense_of
+from tests.support.kernel_cases import dense_of
 
 pytestmark = pytest.mark.skipif(find_spec("sae_lens") is None, reason="sae-lens is not installed")
 

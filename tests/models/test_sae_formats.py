@@ -16,7 +16,7 @@ from tegakari.kernels import encode
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import check_fits, load_sae, load_saes, save_sae
 from tegakari.schemas.errors import SaeError
-from tests.models.sae_layouts import (
+from tests.support.sae_layouts import (
     D_MODEL,
     D_SAE,
     LAYOUTS,

@@ -19,7 +19,7 @@ import torch
 from tegakari.kernels import encode
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import load_sae, save_sae
-from tests.models.sae_layouts import LAYOUTS, residuals
+from tests.support.sae_layouts import LAYOUTS, residuals
 
 PYTHON = os.environ.get("TEGAKARI_SAELENS_PYTHON") or (
     sys.executable if importlib.util.find_spec("sae_lens") else None
@@ -27,7 +27,7 @@ PYTHON = os.environ.get("TEGAKARI_SAELENS_PYTHON") or (
 
 pytestmark = pytest.mark.skipif(PYTHON is None, reason="SAELens is not here and TEGAKARI_SAELENS_PYTHON is not set")
 
-PROGRAM = Path(__file__).with_name("saelens_program.py")
+PROGRAM = Path(__file__).parents[1] / "support" / "saelens_program.py"
 
 
 def run_saelens(command: str, directory: Path) -> str:

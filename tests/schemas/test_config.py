@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from tegakari.schemas.config import Config, load_config
+from tegakari.schemas.config.presets import PRESETS
+from tegakari.schemas.config.render import render_config
 from tegakari.schemas.errors import ConfigError
-from tegakari.schemas.presets import PRESETS
-from tegakari.schemas.render import render_config
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from litestar.testing import TestClient
 
-from tegakari.indexer.index import index
+from tegakari.indexer.pipeline import index
 from tegakari.service.app import create_app
 from tegakari.store import Store
 from tegakari.store.vectors import publish_added
-from tests.factories import D_MODEL, LABELS, Case, make_run, random_case
 from tests.indexer.conftest import SmallCase, small_case, with_index  # noqa: F401 - a fixture among them
-from tests.service.live_case import LiveCase
+from tests.support.factories import D_MODEL, LABELS, Case, make_run, random_case
+from tests.support.live_case import LiveCase
 
 RUN = "demo-jpn"
 UNEVEN = "uneven"

@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from tegakari.schemas.config import ServiceConfig
-from tegakari.service import connections
-from tests.factories import LABELS
+from tegakari.service.process import slow_clients
 from tests.service.conftest import RUN, segment, serving
+from tests.support.factories import LABELS
 
 FEATURES = f"/v1/runs/{RUN}/labels/{segment(LABELS[0])}/features"
 CLASSIFY = f"/v1/runs/{RUN}/classify"
@@ -190,12 +190,12 @@ def test_a_connection_that_never_asks_is_closed(guarded: tuple[httpx.Client, int
 
     def seconds_until_closed(sent: bytes) -> float:
         start = time.perf_counter()
-        assert raw(client, sent, seconds=connections.HEADER_SECONDS + 10) == b""
+        assert raw(client, sent, seconds=slow_clients.HEADER_SECONDS + 10) == b""
         return time.perf_counter() - start
 
     with ThreadPoolExecutor(2) as threads:
         for seconds in threads.map(seconds_until_closed, (b"", b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: ")):
-            assert seconds < connections.HEADER_SECONDS + 5
+            assert seconds < slow_clients.HEADER_SECONDS + 5
 
 
 def test_connections_that_wait_do_not_hold_up_others(guarded: tuple[httpx.Client, int]):

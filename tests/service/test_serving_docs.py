@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from tegakari.cli.app import app as cli
 from tegakari.schemas.config import ServiceConfig
 from tegakari.schemas.keys import KEY_SCOPES
-from tegakari.service import connections
+from tegakari.service.process import slow_clients
 from tests.service.conftest import RUN, get
 
 PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
@@ -41,7 +41,7 @@ def test_limits_are_as_written():
     assert f"| `max_body_bytes` | {defaults.max_body_bytes:,} |" in PAGE
     assert f"| `body_seconds` | {defaults.body_seconds:g} |" in PAGE
     assert (
-        f"| headers | {connections.MAX_HEADER_BYTES // 1000 - 1} KB, {connections.HEADER_SECONDS:g} seconds |" in PAGE
+        f"| headers | {slow_clients.MAX_HEADER_BYTES // 1000 - 1} KB, {slow_clients.HEADER_SECONDS:g} seconds |" in PAGE
     )
     assert re.findall(r"^\| `(read|compute|admin)` \|", PAGE, re.M) == list(KEY_SCOPES)
 

@@ -19,9 +19,9 @@ from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tegakari.service.app import create_app
-from tests.factories import LABELS, make_run
 from tests.service.conftest import RUN, segment, serving
-from tests.soak.length import SOAK
+from tests.support.factories import LABELS, make_run
+from tests.support.soak_length import SOAK
 
 CASES = 5000 if SOAK else 120
 SEQUENCES = 200 if SOAK else 30

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from tegakari.indexer.index import index
+from tegakari.indexer.pipeline import index
 from tegakari.schemas.errors import NotFoundError
 from tegakari.store import Store, queries
-from tegakari.store.publish import damaged_files, delete_run
+from tegakari.store.disk.publish import damaged_files, delete_run
 from tests.indexer.conftest import SmallCase, with_index
-from tests.indexer.test_index import tables_of
-from tests.soak.length import KILLS
+from tests.indexer.test_pipeline import tables_of
+from tests.support.soak_length import KILLS
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -56,7 +56,7 @@ def test_killed_at_random_moments(small_case: SmallCase, store: tuple[Path, Path
     unbroken = index(with_index(small_case, tmp_path / "unbroken", shard_documents=2)).manifest
     expected = tables_of(tmp_path / "unbroken" / "runs" / unbroken.run)
     labels = queries.labels(Store(tmp_path / "unbroken").run(unbroken.run))
-    command = [sys.executable, "-m", "tests.soak.indexing"]
+    command = [sys.executable, "-m", "tests.support.soak_indexing"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     driver = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment

@@ -10,12 +10,12 @@ from statistics import fmean
 
 import pytest
 
+from tegakari.analyses.engine.run_models import RunModels, load_run_models
 from tegakari.analyses.knockout import knock_out_all, sweeps
-from tegakari.analyses.run_models import RunModels, load_run_models
 from tegakari.demo.communities import COMMUNITIES
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.store import Run, Store
-from tests.soak.length import SOAK
+from tests.support.soak_length import SOAK
 
 MADE = os.environ.get("TEGAKARI_DEMO_STORE", "")
 """Store of a finished demo (`make demo-index`)."""

@@ -11,11 +11,11 @@ from collections import Counter
 from pathlib import Path
 
 from tegakari.store import Store
-from tegakari.store.layout import MANIFEST, run_directory, work_directory
-from tegakari.store.publish import delete_run, publish, read_manifest
-from tests.factories import LABELS, make_run
-from tests.soak.length import READING_SECONDS
-from tests.soak.reading import answers
+from tegakari.store.disk.layout import MANIFEST, run_directory, work_directory
+from tegakari.store.disk.publish import delete_run, publish, read_manifest
+from tests.support.factories import LABELS, make_run
+from tests.support.soak_length import READING_SECONDS
+from tests.support.soak_reading import answers
 
 ROOT = Path(__file__).parent.parent.parent
 PROCESSES, THREADS = 2, 8
@@ -48,7 +48,15 @@ def test_no_reader_ever_sees_a_partial_or_a_mixed_run(tmp_path: Path):
     (tmp_path / "expected.json").write_text(json.dumps(expected))
     for directory in made[:2]:
         publish_copy(store, directory)
-    command = [sys.executable, "-m", "tests.soak.reading", store, tmp_path / "expected.json", READING_SECONDS, THREADS]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.soak_reading",
+        store,
+        tmp_path / "expected.json",
+        READING_SECONDS,
+        THREADS,
+    ]
     readers = [
         subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True, cwd=ROOT)
         for _ in range(PROCESSES)

@@ -11,9 +11,9 @@ import pytest
 
 from tegakari.schemas.errors import NotFoundError, StoreError
 from tegakari.store import Store, queries
-from tegakari.store.layout import layer_file
-from tegakari.store.publish import delete_run
-from tests.factories import LABELS, make_run
+from tegakari.store.disk.layout import layer_file
+from tegakari.store.disk.publish import delete_run
+from tests.support.factories import LABELS, make_run
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def store(tmp_path: Path) -> Path:
 
 QUESTIONS = {
     "sql": queries.labels,
-    "blocks": lambda run: queries.top_documents(run, 0, 0),
-    "both": lambda run: queries.features_of_label(run, LABELS[0]),
+    "blocks": lambda run: queries.feature_documents(run, 0, 0),
+    "both": lambda run: queries.label_features(run, LABELS[0]),
     "feature": lambda run: queries.feature(run, 0, 0),
 }
 
@@ -65,7 +65,7 @@ def test_a_missing_or_cut_file_is_an_error_that_names_the_way_out(store: Path):
             if damaged is not None:
                 victim.write_bytes(damaged)
             with pytest.raises(StoreError, match="could not be read") as caught:
-                queries.features_of_label(Store(store).run("drawn"), LABELS[0])
+                queries.label_features(Store(store).run("drawn"), LABELS[0])
             assert caught.value.fix
             assert "runs verify" in caught.value.fix
         victim.write_bytes(copy)

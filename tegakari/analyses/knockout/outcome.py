@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tegakari.analyses.intervals import mean_interval
 from tegakari.analyses.knockout.controls import FeatureSet
-from tegakari.analyses.knockout.question import Targets
-from tegakari.analyses.scores import macro_f1
+from tegakari.analyses.knockout.settings import Targets
+from tegakari.analyses.statistics import macro_f1, mean_interval
 from tegakari.schemas.knockout import Control, Destination, DocumentOutcome, KnockoutSettings
 from tegakari.store import Run
 

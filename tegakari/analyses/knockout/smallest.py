@@ -8,11 +8,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from tegakari.analyses.knockout.answers import Load, quiet
+from tegakari.analyses.engine.run_models import RunModels
+from tegakari.analyses.knockout.forward import Removal, Report, run_removals
 from tegakari.analyses.knockout.outcome import Outcome, probabilities
-from tegakari.analyses.knockout.passes import Removal, Report, run_removals
-from tegakari.analyses.knockout.question import resolve, strongest_up_to, targets_of
-from tegakari.analyses.run_models import RunModels
+from tegakari.analyses.knockout.run import Load, quiet
+from tegakari.analyses.knockout.settings import resolve, strongest_up_to, targets_of
 from tegakari.schemas.knockout import (
     KnockoutSettings,
     LayerFeature,
@@ -21,8 +21,8 @@ from tegakari.schemas.knockout import (
     SmallestSetStep,
 )
 from tegakari.store import Run
-from tegakari.store.analyses import find_analysis, publish_analysis
-from tegakari.store.queries import check_pooling
+from tegakari.store.queries.parameters import check_pooling
+from tegakari.store.results import find_analysis, publish_analysis
 from tegakari.store.versions import recorded_versions
 
 KIND = "smallest-set"

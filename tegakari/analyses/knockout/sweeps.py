@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from tegakari.analyses.knockout.answers import Load, knock_out_all, quiet
-from tegakari.analyses.knockout.passes import Report
-from tegakari.analyses.knockout.question import resolve, strongest_features, strongest_up_to
+from tegakari.analyses.knockout.forward import Report
+from tegakari.analyses.knockout.run import Load, knock_out_all, quiet
+from tegakari.analyses.knockout.settings import resolve, strongest_features, strongest_up_to
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, LayerFeature
 from tegakari.store import Run
 

@@ -1,5 +1,5 @@
 """Every table and figure of the study, for one run or two side by side."""
 
-from tegakari.analyses.study.answers import KIND, study
+from tegakari.analyses.study.run import KIND, study
 
 __all__ = ["KIND", "study"]

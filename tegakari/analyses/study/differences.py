@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from tegakari.analyses.intervals import difference_interval, mean_interval, statistic_interval
-from tegakari.analyses.scores import macro_f1
 from tegakari.analyses.sparsity import sparsity_values
+from tegakari.analyses.statistics import difference_interval, macro_f1, mean_interval, statistic_interval
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.study import Difference, RunStudy
 from tegakari.store import Run
-from tegakari.store.queries import evaluation_documents
+from tegakari.store.queries.runs import evaluation_documents
 
 
 def differences(runs: Sequence[Run], made: Sequence[RunStudy], seed: int) -> list[Difference]:

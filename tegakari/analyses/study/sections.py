@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tegakari.analyses.circuit.pictures import figure as circuit_figure
-from tegakari.analyses.figures import svg
-from tegakari.analyses.knockout.pictures import bars
-from tegakari.analyses.study import pictures
+from tegakari.analyses.circuit.heat_map import figure as circuit_figure
+from tegakari.analyses.knockout.bars import bars
+from tegakari.analyses.plots import svg
+from tegakari.analyses.study import scatter as pictures
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.api import LayerSpecificity
 from tegakari.schemas.matching import LONELY, MatchingResult

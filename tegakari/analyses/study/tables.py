@@ -7,12 +7,12 @@ from pathlib import Path
 
 from pyarrow import csv
 
-from tegakari.analyses.study.answers import KIND
+from tegakari.analyses.study.run import KIND
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.study import StudySettings
 from tegakari.schemas.tables import CIRCUIT, KNOCKOUTS, VARIANTS
 from tegakari.store import Run
-from tegakari.store.analyses import find_analysis
+from tegakari.store.results import find_analysis
 
 
 def write_tables(store: Path, runs: Sequence[Run], settings: StudySettings, directory: Path) -> None:

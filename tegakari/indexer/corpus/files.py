@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from tegakari.schemas.corpus import DOCUMENTS_FILE, MANIFEST_FILE, CorpusManifest, Document
 from tegakari.schemas.errors import CorpusError
-from tegakari.store.files import disk_full_is_said, rename_into_place, sole_process
+from tegakari.store.disk.durable import disk_full_is_said, rename_into_place, sole_process
 
 NEW_DOCUMENTS_FILE = f".{DOCUMENTS_FILE}.new"
 NEW_MANIFEST_FILE = f".{MANIFEST_FILE}.new"

@@ -17,7 +17,7 @@ from tegakari.indexer.corpus.layouts import FIELD, Part, parts_of
 from tegakari.indexer.corpus.rows import Columns, Reject, Row, require
 from tegakari.indexer.corpus.splits import split_of
 from tegakari.schemas.errors import CorpusError
-from tegakari.store.files import sha256_of
+from tegakari.store.disk.durable import sha256_of
 
 
 class Source(NamedTuple):

@@ -1,0 +1,1 @@
+"""What all analyses run on: models, batches, cached passes, memory, provenance."""

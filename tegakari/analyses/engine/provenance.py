@@ -1,0 +1,23 @@
+"""What a result was computed from and with."""
+
+from __future__ import annotations
+
+from tegakari.analyses.engine.run_models import RunModels
+from tegakari.schemas.analysis import Provenance
+from tegakari.store import Run
+from tegakari.store.versions import recorded_versions
+
+
+def provenance_of(run: Run, models: RunModels) -> Provenance:
+    """Of a result that the models of a run gave."""
+    manifest = run.manifest
+    return Provenance(
+        run=run.name,
+        fingerprint=manifest.fingerprint,
+        classifier_sha256=manifest.classifier.sha256,
+        saes_sha256=manifest.saes.sha256,
+        corpus_sha256=manifest.corpus.content_sha256,
+        dtype=str(models.classifier.dtype).removeprefix("torch."),
+        device=models.classifier.device.type,
+        versions=recorded_versions(),
+    )

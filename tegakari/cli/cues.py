@@ -1,0 +1,52 @@
+"""`tegakari cues`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tegakari.cli.options import JsonOption, RunsOption, StoreOption, open_runs
+from tegakari.cli.output import print_json, print_table
+from tegakari.cli.study import said
+from tegakari.schemas.study import LabelCues
+
+if TYPE_CHECKING:
+    pass
+
+
+def cues(
+    runs: RunsOption,
+    labels: Annotated[str | None, typer.Option(help="Labels, separated by commas; default: all of a run.")] = None,
+    layer: Annotated[int | None, typer.Option(help="Layer of the features; default: all layers.")] = None,
+    k: Annotated[int, typer.Option("-k", help="Features with the largest d for a label.")] = 20,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show which tokens the features of labels fire on, and how various they are.
+
+    Example: [bold]tegakari cues --runs demo-jpn,demo-base --labels 旅行,園芸 --layer 2[/]
+    """
+    from tegakari.analyses.cues import label_cues
+
+    found: list[LabelCues] = []
+    for run in open_runs(runs, store):
+        chosen = labels.split(",") if labels is not None else run.labels
+        found += [label_cues(run, label, layer=layer, k=k) for label in chosen]
+    if json:
+        print_json(found)
+        return
+    print_table(
+        "Cues",
+        ("run", "label", "top token share (95 %)", "unique tokens (95 %)", "strongest feature fires on"),
+        [
+            (
+                row.run,
+                row.label,
+                said(row.top_token_share),
+                said(row.unique_tokens),
+                " ".join(token.token for token in row.features[0].tokens[:5]),
+            )
+            for row in found
+        ],
+    )

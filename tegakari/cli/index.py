@@ -1,0 +1,39 @@
+"""`tegakari index`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, read
+from tegakari.cli.output import out, print_json, progress
+
+WorkersOption = Annotated[
+    int,
+    typer.Option(
+        "--workers", "-w", min=1, max=64, help="Processes; each loads the models. Same tables for any number."
+    ),
+]
+
+
+def index(config: ConfigOption = DEFAULT_CONFIG, workers: WorkersOption = 1, json: JsonOption = False) -> None:
+    """Index the corpus and publish a run. A killed index goes on with the next shard.
+
+    Example: [bold]tegakari index --workers 2[/]
+    """
+    from tegakari.indexer.pipeline import index as run
+
+    with progress() as bars:
+        result = run(read(config), bars, workers=workers)
+    manifest = result.manifest
+    if json:
+        print_json(manifest)
+        return
+    state = "was published already, from the same inputs" if result.already_published else "published"
+    out.print(
+        f"run {manifest.run} {state}: {manifest.corpus.documents:,} documents, {manifest.positions:,} positions, "
+        f"{len(manifest.saes.layers)} layers, macro-F1 {manifest.scores.macro_f1:.3f}"
+    )
+    for drop in manifest.skipped:
+        out.print(f"  left out: {drop.count:,} documents, {drop.reason} (such as {', '.join(drop.examples)})")

@@ -1,0 +1,81 @@
+"""Shards over several processes: each loads the models and takes one shard after the other."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import torch
+
+from tegakari.indexer.inputs import load_inputs
+from tegakari.indexer.partial import write_partial
+from tegakari.indexer.shard import Shard
+from tegakari.indexer.worker import Worker, make_worker
+from tegakari.schemas.config import Config
+from tegakari.schemas.errors import StoreError
+
+
+def index_in_processes(config: Config, shards: Sequence[Shard], partials: Path, workers: int) -> Iterator[Shard]:
+    """Index shards in new processes and yield each when its partial is there.
+
+    A partial holds the same whichever process wrote it: what workers learn from their earlier shards only spares work.
+
+    Args:
+        config: of the run; each process loads its models.
+        shards: to index.
+        partials: directory of the partials.
+        workers: number of processes; they share this process' threads.
+
+    Raises:
+        StoreError: a process died, as one does that the system stops for lack of memory.
+    """
+    threads = max(1, torch.get_num_threads() // workers)
+    with ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),  # a forked process cannot use torch or a GPU
+        initializer=_begin,
+        initargs=(config, partials, threads),
+    ) as pool:
+        pending = {pool.submit(_index, shard): shard for shard in shards}
+        try:
+            for done in as_completed(pending):
+                done.result()
+                yield pending[done]
+        except BrokenProcessPool:
+            raise StoreError(
+                "a worker process died",
+                field="--workers",
+                fix="run the same command again, with fewer workers if memory is short; finished work is kept",
+            ) from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+_worker: Worker | None = None
+_partials = Path()
+
+
+def _begin(config: Config, partials: Path, threads: int) -> None:
+    global _worker, _partials
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    _worker, _partials = make_worker(config, *load_inputs(config)), partials
+
+
+def _end_with_the_parent() -> None:
+    """A worker whose parent was killed would wait for its next shard forever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _index(shard: Shard) -> None:
+    assert _worker is not None
+    result = _worker.index(shard)
+    write_partial(_partials, shard, result.positions, result.layers, result.documents)

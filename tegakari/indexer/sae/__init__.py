@@ -1,5 +1,0 @@
-"""Train one SAE per layer from one stream of forward passes."""
-
-from tegakari.indexer.sae.train import train_saes
-
-__all__ = ["train_saes"]

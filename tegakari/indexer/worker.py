@@ -1,0 +1,158 @@
+"""One shard through the classifier and the SAEs: a pure function of its inputs, wherever it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tegakari.indexer.moments import Moments, merge, moments_of, zero_moments
+from tegakari.indexer.partial import DocumentPartial, LayerPartial, in_document_order
+from tegakari.indexer.shard import IndexedDocument, Shard
+from tegakari.indexer.top_tokens import TopTokens
+from tegakari.kernels import Encoded, Encoder, encode
+from tegakari.models.classifier import Classifier
+from tegakari.models.sae import Sae
+from tegakari.models.tokens import bucketed
+from tegakari.schemas.config import POOLINGS, Config, Pooling
+from tegakari.store.blocks.activations import Activations, ordered
+
+
+class ShardResult(NamedTuple):
+    """Everything a partial is written from."""
+
+    positions: int
+    layers: dict[int, LayerPartial]
+    documents: DocumentPartial
+
+
+class Worker:
+    """Holds the models, and the floors that its finished shards have raised."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        encoders: Mapping[int, Encoder],
+        *,
+        pooling: Pooling,
+        top_tokens: int,
+        batch_tokens: int,
+    ) -> None:
+        self._classifier = classifier
+        self._encoders = encoders
+        self._pooling: Pooling = pooling
+        self._top_tokens = top_tokens
+        self._batch_tokens = batch_tokens
+        self._floors: dict[int, np.ndarray] = {}
+
+    def index(self, shard: Shard) -> ShardResult:
+        """Run one shard.
+
+        Raises:
+            KernelError: a residual was not finite.
+        """
+        layers = {
+            layer: _LayerWork(encoder, self._pooling, self._top_tokens, self._floors.get(layer))
+            for layer, encoder in self._encoders.items()
+        }
+        said: list[DocumentPartial] = []
+        lengths = [len(document.tokens.input_ids) for document in shard.documents]
+        for group in bucketed(lengths, self._batch_tokens):
+            said.append(self._run_batch([shard.documents[index] for index in sorted(group)], layers))
+        self._floors = {layer: work.top.floor for layer, work in layers.items()}
+        return ShardResult(
+            sum(len(document.tokens.positions) for document in shard.documents),
+            {layer: work.result() for layer, work in layers.items()},
+            in_document_order(said),
+        )
+
+    def _run_batch(self, documents: Sequence[IndexedDocument], layers: dict[int, _LayerWork]) -> DocumentPartial:
+        batch = self._classifier.batch([document.tokens for document in documents])
+        encoded: dict[int, Encoded] = {}
+
+        def on_residual(layer: int, residual: Tensor) -> None:
+            encoded[layer] = layers[layer].encode(residual, batch.offsets)
+
+        output = self._classifier.run(batch, on_residual, layers=list(layers))
+        numbers = np.array([document.number for document in documents], np.int32)
+        row_document = np.repeat(numbers, [len(document.tokens.positions) for document in documents])
+        row_position = np.array([p for document in documents for p in document.tokens.positions], np.int32)
+        for layer, work in layers.items():
+            work.add(encoded.pop(layer), numbers, row_document, row_position)
+        logits = output.logits.cpu()
+        predicted = logits.argmax(1)
+        own = torch.tensor([document.label_id for document in documents])
+        return DocumentPartial(
+            numbers,
+            predicted.numpy().astype(np.int32),
+            logits.gather(1, own[:, None])[:, 0].numpy(),
+            logits.gather(1, predicted[:, None])[:, 0].numpy(),
+            output.embeddings.cpu().numpy(),
+        )
+
+
+def make_worker(config: Config, classifier: Classifier, saes: Mapping[int, Sae]) -> Worker:
+    """A worker as the configuration says, on the classifier's device and in its dtype."""
+    return Worker(
+        classifier,
+        {layer: sae.to(classifier.device).encoder(classifier.dtype) for layer, sae in saes.items()},
+        pooling=config.index.pooling,
+        top_tokens=config.index.top_tokens,
+        batch_tokens=config.index.batch_tokens,
+    )
+
+
+class _LayerWork:
+    """What one layer gathers over the batches of a shard."""
+
+    def __init__(self, encoder: Encoder, pooling: Pooling, top_tokens: int, floor: np.ndarray | None) -> None:
+        d_sae = encoder.weight.shape[1]
+        device = encoder.weight.device
+        self._encoder = encoder
+        self._pooling: Pooling = pooling
+        self._moments: Moments[Tensor] = zero_moments((len(POOLINGS), d_sae), device)
+        self._count = torch.zeros(d_sae, dtype=torch.int64, device=device)
+        self._total = torch.zeros(d_sae, dtype=torch.float64, device=device)
+        self._activations: list[Activations] = []
+        self.top = TopTokens(d_sae, top_tokens, floor)
+
+    def encode(self, residual: Tensor, offsets: Tensor) -> Encoded:
+        """Encode one batch and add its sums; no host synchronisation."""
+        floor = torch.from_numpy(self.top.floor).to(residual.device, non_blocking=True)
+        rows = "last" if self._pooling == "last" else "none"
+        encoded = encode(residual, self._encoder, offsets, rows=rows, floor=floor)
+        pooled = torch.stack([getattr(encoded.pooled, pooling) for pooling in POOLINGS], dim=1)
+        self._moments = merge(self._moments, moments_of(pooled))
+        self._count += encoded.columns.count
+        self._total += encoded.columns.total
+        return encoded
+
+    def add(self, encoded: Encoded, numbers: np.ndarray, row_document: np.ndarray, row_position: np.ndarray) -> None:
+        """Bring one batch's ragged parts to the host."""
+        self._activations.append(self._active_pairs(encoded, numbers))
+        if encoded.survivors is not None:
+            self.top.add(encoded.survivors.trimmed(), row_document, row_position)
+
+    def _active_pairs(self, encoded: Encoded, numbers: np.ndarray) -> Activations:
+        if encoded.rows is not None:
+            rows = encoded.rows.trimmed()
+            document = np.repeat(numbers, rows.indptr.diff().cpu().numpy())
+            feature, activation = rows.feature.cpu().numpy(), rows.activation.cpu().numpy()
+        else:
+            dense = getattr(encoded.pooled, self._pooling).cpu().numpy()
+            place, feature = np.nonzero(dense)
+            document, activation = numbers[place], dense[place, feature]
+        return Activations(feature.astype(np.int32), document, activation)
+
+    def result(self) -> LayerPartial:
+        return LayerPartial(
+            self._moments.mean.cpu().numpy(),
+            self._moments.m2.cpu().numpy(),
+            self._count.cpu().numpy(),
+            self._total.cpu().numpy(),
+            self.top.result(),
+            ordered(self._activations),
+        )

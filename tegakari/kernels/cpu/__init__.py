@@ -1,0 +1,1 @@
+"""Sparse encode on the CPU."""

@@ -1,0 +1,228 @@
+"""Sparse encode on a GPU without a host synchronisation: two ways to the products, one way from there.
+
+`gemm`: the library's GEMM into a chunk buffer, which `pool_kernel` reads once. `fused`: `fused_kernel` keeps the
+products on the chip and writes packed rows, which `pool_kernel` reads instead. Then `place_kernel` moves what was found
+to CSR and to the list of survivors.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from tegakari.kernels.gpu.deferred import CapacityRows, CapacitySurvivors, Flags
+from tegakari.kernels.gpu.fused import fused_kernel
+from tegakari.kernels.gpu.packing import BLOCK, INTERPRETED, SEGMENT
+from tegakari.kernels.gpu.pool import place_kernel, pool_kernel
+from tegakari.kernels.gpu.top_k import cut_kernel
+from tegakari.kernels.reference import compressed
+from tegakari.kernels.types import Columns, Encoded, Encoder, Pooled, Rows, Survivors
+
+PACKING = {"SEGMENT": SEGMENT, "INTERPRETED": INTERPRETED}
+CHUNK = 4096
+"""Rows a GEMM: 75 MB of bfloat16 products at d_sae = 9216."""
+POOL = {"ROWS": 16, "num_warps": 4}
+POOL_STAGES = {False: 4, True: 1}
+"""Tiles in flight from a chunk of products, and from packed rows, where values must wait for their bits."""
+PLACE = {"ROWS": 16, "num_warps": 4}
+CUT = {"ROWS": 16, "BLOCK": 256, "num_warps": 4}
+FUSED = {
+    torch.bfloat16: {
+        "ROWS": 128, "WIDTH": 128, "DEPTH": 64, "GROUP": 8, "SPLIT": 2, "num_warps": 8, "num_stages": 3,
+    },
+    torch.float32: {
+        "ROWS": 64, "WIDTH": 64, "DEPTH": 32, "GROUP": 8, "SPLIT": 1, "num_warps": 8, "num_stages": 2,
+    },
+}  # fmt: skip
+"""Tiles of the fused kernel. Full float32 has no matrix unit and would spill the larger ones."""
+
+
+def _launch(kernel: Any, programs: int, *arguments: object, **constants: object) -> None:
+    # Any: to a type checker a kernel is the function that Triton read, which takes fewer arguments.
+    kernel[(programs,)](*arguments, **constants)
+
+
+class Capacity(NamedTuple):
+    """Entries that the output buffers have room for."""
+
+    pairs: int
+    survivors: int
+
+
+def capacity_of(positions: int, d_sae: int) -> Capacity:
+    """Room for 12 % of all entries as pairs and 6 % as survivors, or for all of a small batch.
+
+    Wide SAEs are active at about 5 %, and a floor that has warmed up passes a tenth of that.
+    """
+    entries = positions * d_sae
+    return Capacity(min(entries, max(2**16, entries // 8)), min(entries, max(2**16, entries // 16)))
+
+
+def encode(
+    residual: Tensor,
+    encoder: Encoder,
+    offsets: Tensor,
+    *,
+    rows: Literal["last", "all", "none"] = "last",
+    floor: Tensor | None = None,
+    fused: bool = False,
+    capacity: Capacity | None = None,
+) -> Encoded:
+    """Sparse encode by Triton kernels. See `tegakari.kernels.encode`.
+
+    `fused` takes the products from `fused_kernel` instead of the library, but for TopK, which needs whole rows of them.
+    `capacity` sizes the output buffers; results that do not fit are made again when the host asks for them.
+    """
+    run = _Run(residual, encoder, offsets, rows == "all", floor, fused and encoder.k is None, capacity)
+    for first in range(0, len(residual), CHUNK):
+        run.add(first, min(CHUNK, len(residual) - first))
+    return run.result(rows)
+
+
+class _Run:
+    """Tables and scratch of one call, to which chunks of rows are added in order."""
+
+    def __init__(
+        self,
+        residual: Tensor,
+        encoder: Encoder,
+        offsets: Tensor,
+        pairs: bool,
+        floor: Tensor | None,
+        fused: bool,
+        capacity: Capacity | None,
+    ) -> None:
+        self.encoder = encoder
+        self.given = (residual, encoder, offsets, floor)
+        self.device = device = residual.device
+        self.residual = residual.to(encoder.weight.dtype).contiguous()
+        self.offsets = offsets.to(device, non_blocking=True).contiguous()
+        self.pairs, self.floor, self.fused = pairs, floor, fused
+        positions, d_sae = len(residual), encoder.weight.shape[1]
+        documents = len(offsets) - 1
+        self.documents, self.d_sae, self.blocks = documents, d_sae, triton.cdiv(d_sae, BLOCK)
+        self.capacity = capacity or capacity_of(positions, d_sae)
+        self.gated = encoder.gate_scale is not None
+        gates = encoder.gate_scale, encoder.bias, encoder.gate_bias, encoder.threshold
+        self.gates = tuple((encoder.bias if vector is None else vector).contiguous() for vector in gates)
+        n = min(CHUNK, positions)
+        packs = n if pairs or fused or floor is not None else 0
+        self.product = self.empty(0 if fused else n, d_sae, dtype=encoder.weight.dtype)
+        self.bits = self.empty(packs, self.blocks * BLOCK // 32, dtype=torch.int32)
+        self.values = self.empty(n if fused else 0, self.blocks * BLOCK)
+        self.cut_value, self.cut_feature = self.empty(n), self.empty(n, dtype=torch.int32)
+        self.pooled = Pooled(*(self.empty(documents, d_sae) for _ in range(3)))
+        self.count = self.empty(documents, d_sae, dtype=torch.int32)
+        self.flags = torch.zeros(documents, self.blocks, dtype=torch.int32, device=device)
+        self.tile_flags: list[Tensor] = []
+        pair_room = self.capacity.pairs if pairs else 0
+        survivor_room = self.capacity.survivors if floor is not None else 0
+        self.pair_buffers = self.empty(pair_room, dtype=torch.int32), self.empty(pair_room)
+        self.survivors = Survivors(
+            self.empty(survivor_room, dtype=torch.int32),
+            self.empty(survivor_room, dtype=torch.int32),
+            self.empty(survivor_room),
+        )
+        self.indptr: list[Tensor] = []
+        self.n_pairs = self.n_survivors = torch.zeros((), dtype=torch.int64, device=device)
+
+    def empty(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=self.device)
+
+    def add(self, first: int, n: int) -> None:
+        """Take rows first:first + n of the residual."""
+        source = self.values if self.fused else self.product
+        if self.fused:
+            self.pack(first, n)
+        else:
+            torch.mm(self.residual[first : first + n], self.encoder.weight, out=self.product[:n])
+        if self.encoder.k is not None:
+            _launch(
+                cut_kernel, triton.cdiv(n, CUT["ROWS"]),
+                self.product, self.gates[1], self.gates[3], self.cut_value, self.cut_feature, n, self.d_sae,
+                self.encoder.k, FEATURE_BITS=self.d_sae.bit_length(), **CUT,
+            )  # fmt: skip
+        surviving = self.floor is not None
+        pair_counts = self.empty(n if self.pairs else 0, self.blocks, dtype=torch.int32)
+        survivor_counts = self.empty(n if surviving else 0, self.blocks, dtype=torch.int32)
+        floor = self.gates[0] if self.floor is None else self.floor.contiguous()
+        _launch(
+            pool_kernel, self.documents * self.blocks,
+            source, self.bits, *self.gates, self.cut_value, self.cut_feature, floor, self.offsets,
+            *self.pooled, self.count, pair_counts, survivor_counts, self.flags,
+            first, n, len(self.residual), self.documents, self.d_sae, self.blocks,
+            PACKED=self.fused, GATED=self.gated, TOP_K=self.encoder.k is not None, PAIRS=self.pairs,
+            SURVIVORS=surviving, STAGES=POOL_STAGES[self.fused], BLOCK=BLOCK, **PACKING, **POOL,
+        )  # fmt: skip
+        if not (self.pairs or surviving):
+            return
+        pair_starts, self.n_pairs = _starts(pair_counts, self.n_pairs)
+        survivor_starts, self.n_survivors = _starts(survivor_counts, self.n_survivors)
+        self.indptr.append(pair_starts[:, 0])
+        _launch(
+            place_kernel, self.blocks * triton.cdiv(n, PLACE["ROWS"]),
+            source, self.bits, *self.gates[:3], floor, pair_starts, survivor_starts,
+            *self.pair_buffers, *self.survivors, *self.capacity, first, n, self.d_sae, self.blocks,
+            PACKED=self.fused, GATED=self.gated, PAIRS=self.pairs, SURVIVORS=surviving,
+            BLOCK=BLOCK, **PACKING, **PLACE,
+        )  # fmt: skip
+
+    def pack(self, first: int, n: int) -> None:
+        """Multiply, gate and pack a chunk in one kernel."""
+        weight, chunk = self.encoder.weight, self.residual[first : first + n]
+        shape = FUSED[weight.dtype]
+        tiles = triton.cdiv(n, shape["ROWS"]) * triton.cdiv(self.blocks * BLOCK, shape["WIDTH"])
+        self.tile_flags.append(self.empty(tiles, dtype=torch.int32))
+        _launch(
+            fused_kernel, tiles,
+            chunk, weight, *self.gates, self.bits, self.values, self.tile_flags[-1],
+            n, chunk.stride(0), weight.stride(0), weight.stride(1),
+            padded=self.blocks * BLOCK, d_sae=self.d_sae, K=weight.shape[0],
+            GATED=self.gated, **PACKING, **shape,
+        )  # fmt: skip
+
+    def result(self, rows: Literal["last", "all", "none"]) -> Encoded:
+        """Finish the tables. Sums of documents become means here, in one place for all chunks."""
+        last, maximum, total = self.pooled
+        columns = Columns(self.count.sum(0), total.sum(0, dtype=torch.float64), maximum.amax(0))
+        total /= self.offsets.diff()[:, None]
+        residual, encoder, offsets, floor = self.given
+        flags = Flags((self.flags, *self.tile_flags), *self.given)
+        fused, capacity = self.fused, self.capacity  # what waits for the host must not hold on to self: to its scratch
+
+        def exact_rows(nnz: int) -> Rows:
+            if rows == "last":
+                return compressed(last)
+            room = capacity._replace(pairs=nnz)
+            found = encode(residual, encoder, offsets, rows=rows, floor=floor, fused=fused, capacity=room).rows
+            assert found is not None
+            return found.trimmed()
+
+        def exact_survivors(number: int) -> Survivors:
+            room = capacity._replace(survivors=number)
+            found = encode(residual, encoder, offsets, rows="none", floor=floor, fused=fused, capacity=room).survivors
+            assert found is not None
+            return found.trimmed()
+
+        found_rows = found_survivors = None
+        if rows == "last":
+            # Dense already, and short: the host packs it when it asks for it.
+            indptr = torch.nn.functional.pad((last > 0).sum(1).cumsum(0), (1, 0))
+            found_rows = CapacityRows.of(Rows(indptr, *self.pair_buffers), flags, exact_rows)
+        elif rows == "all":
+            indptr = torch.cat([*self.indptr, self.n_pairs[None]])
+            found_rows = CapacityRows.of(Rows(indptr, *self.pair_buffers), flags, exact_rows)
+        if floor is not None:
+            found_survivors = CapacitySurvivors.of(self.survivors, flags, self.n_survivors, exact_survivors)
+        return Encoded(found_rows, Pooled(last, maximum, total), columns, found_survivors, flags)
+
+
+def _starts(counts: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each row and block begins in the output, int64 [n, B], and the number of entries so far."""
+    if not counts.numel():
+        return counts.long(), before
+    ends = counts.flatten().cumsum(0, dtype=torch.int64) + before
+    return (ends - counts.flatten()).view_as(counts), ends[-1]

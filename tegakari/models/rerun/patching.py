@@ -1,0 +1,83 @@
+"""Components patched or ablated at the last position: everything else is known from one ordinary pass.
+
+What changes at the last position changes nothing elsewhere (attention is causal), so a patched run is one position
+through the layers above, on the keys and values of the positions before it; all patches of a pair run as so many
+queries of one document. Exact, up to the order of additions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tegakari.models.classifier import Classifier
+from tegakari.models.rerun.components import Components, replaced
+from tegakari.models.rerun.suffix import read_rows, run_alternatives
+
+
+@torch.inference_mode()
+def run_patches(classifier: Classifier, corrupted: Components, owner: Tensor, clean: Tensor) -> Tensor:
+    """Logits of corrupted documents with each component alone giving what it gives in a clean one.
+
+    Args:
+        classifier: a decoder.
+        corrupted: documents, with keys and values.
+        owner: int64 [P], the corrupted document of each pair.
+        clean: [P, layers, 2, d_model], what the components add in the clean document of each pair.
+
+    Returns:
+        float32 [P, layers, 2, labels]; components are attention and MLP.
+    """
+    rows = clean.new_empty(len(owner), 0, clean.shape[-1])
+    for layer, block in enumerate(classifier.blocks):
+        entering, added = corrupted.entering[owner, layer], corrupted.added[owner, layer]
+
+        def patch(output: Tensor, layer: int = layer) -> Tensor:
+            return torch.cat([output[:, :-1], clean[:, layer, 0, None].to(output.dtype)], 1)
+
+        # The last of the rows is the patch of this block's attention; those before it were patched further down.
+        with replaced(block, (patch, None)):
+            above = torch.cat([rows, entering[:, None]], 1)
+            rows = run_alternatives(classifier, corrupted.prefix, layer, above, owner)
+        mlp = entering + added[:, 0] + clean[:, layer, 1].to(entering.dtype)
+        rows = torch.cat([rows, mlp[:, None]], 1)
+    logits = read_rows(classifier, corrupted.prefix, rows)
+    return logits.view(len(owner), classifier.layers, 2, -1)
+
+
+class Ablation(NamedTuple):
+    """Components that give something else in every document."""
+
+    ablated: Tensor
+    """bool [layers, 2]"""
+    values: Tensor
+    """[layers, 2, d_model], what they give"""
+
+
+@torch.inference_mode()
+def run_ablations(classifier: Classifier, documents: Components, ablations: Sequence[Ablation]) -> Tensor:
+    """Logits of documents with many components ablated at the last position.
+
+    Args:
+        classifier: a decoder.
+        documents: with keys and values.
+        ablations: each runs for itself.
+
+    Returns:
+        float32 [ablations, B, labels].
+    """
+    rows = documents.entering[:, :1].repeat(1, len(ablations), 1)
+    ablated = torch.stack([each.ablated for each in ablations]).to(rows.device)
+    values = torch.stack([each.values for each in ablations]).to(rows)
+    for layer, block in enumerate(classifier.blocks):
+
+        def changed(number: int, layer: int = layer) -> Callable[[Tensor], Tensor]:
+            chosen = ablated[None, :, layer, number, None]
+            return lambda output: torch.where(chosen, values[None, :, layer, number], output)
+
+        with replaced(block, (changed(0), changed(1))):
+            rows = run_alternatives(classifier, documents.prefix, layer, rows)
+    return read_rows(classifier, documents.prefix, rows).transpose(0, 1)

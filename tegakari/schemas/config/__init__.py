@@ -1,0 +1,33 @@
+"""`tegakari.toml`: its keys, presets, reading and rendering."""
+
+from tegakari.schemas.config.load import load_config
+from tegakari.schemas.config.schema import (
+    NAME_PATTERN,
+    POOLINGS,
+    ClassifierConfig,
+    Config,
+    CorpusConfig,
+    IndexConfig,
+    LogFormat,
+    Natural,
+    Pooling,
+    SaesConfig,
+    Seed,
+    ServiceConfig,
+)
+
+__all__ = [
+    "NAME_PATTERN",
+    "POOLINGS",
+    "ClassifierConfig",
+    "Config",
+    "CorpusConfig",
+    "IndexConfig",
+    "LogFormat",
+    "Natural",
+    "Pooling",
+    "SaesConfig",
+    "Seed",
+    "ServiceConfig",
+    "load_config",
+]

@@ -1,0 +1,74 @@
+"""Read `tegakari.toml`: validation that names key, value and fix; relative paths anchored at the file's directory."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+
+from tegakari.schemas.config.schema import Config
+from tegakari.schemas.errors import ConfigError
+
+_PATH_KEYS = {
+    "corpus": ("source", "path"),
+    "classifier": ("path",),
+    "saes": ("path",),
+    "index": ("store",),
+    "service": ("keys",),
+}
+
+
+def load_config(path: Path) -> Config:
+    """Read and validate a configuration file; relative paths in it are taken from the file's own directory.
+
+    `classifier.base` stays as written unless it names a directory beside the file: it may be a hub id.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or a key or value in it is wrong.
+    """
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(
+            f"no configuration file at {path}", field="--config", fix="write one with `tegakari init`"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", field="--config") from None
+    try:
+        config = msgspec.toml.decode(text, type=Config)
+    except msgspec.ValidationError as error:
+        raise _explain(error, text, path) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}", fix="correct the line named") from None
+    return _anchor(config, path.resolve().parent)
+
+
+def _explain(error: msgspec.ValidationError, text: bytes, path: Path) -> ConfigError:
+    """Turn msgspec's sentence and JSON path into key, value and fix."""
+    sentence = str(error)
+    match = re.search(r" - at `\$\.?(?P<key>[^`]*)`$", sentence)
+    key = match["key"] if match else ""
+    reason = sentence[: match.start()] if match else sentence
+    raw = msgspec.toml.decode(text)
+    unknown = re.search(r"unknown field `(?P<name>[^`]+)`", reason)
+    if unknown:
+        key = f"{key}.{unknown['name']}" if key else unknown["name"]
+        section = {f.name: f.type for f in msgspec.structs.fields(Config)}.get(key.split(".")[0])
+        known = [f.name for f in msgspec.structs.fields(section if section and "." in key else Config)]
+        return ConfigError(f"unknown key in {path}", field=key, fix=f"use one of: {', '.join(known)}")
+    value: object = raw
+    for part in re.findall(r"[^.\[\]]+", key):
+        value = value[int(part)] if isinstance(value, list) else value.get(part) if isinstance(value, dict) else None
+    return ConfigError(f"{value!r} is not allowed: {reason}", field=key, fix=f"change the value in {path}")
+
+
+def _anchor(config: Config, root: Path) -> Config:
+    for section, keys in _PATH_KEYS.items():
+        struct = getattr(config, section)
+        anchored = {key: str(root / getattr(struct, key)) for key in keys}
+        config = msgspec.structs.replace(config, **{section: msgspec.structs.replace(struct, **anchored)})
+    if (root / config.classifier.base).is_dir():
+        base = msgspec.structs.replace(config.classifier, base=str(root / config.classifier.base))
+        config = msgspec.structs.replace(config, classifier=base)
+    return config

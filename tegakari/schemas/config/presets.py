@@ -1,0 +1,28 @@
+"""Configurations to start from.
+
+The two gemma presets hold the study's settings: 280 training and 120 evaluation documents a label, 512 tokens, full
+fine-tuning at 1e-5 with weight decay 0.01 for 3 epochs in batches of 2; SAEs of 9,216 features on all layers, L1
+coefficient 0.03, learning rate 1e-3, batches of 512, 10 epochs. These are also the defaults of the keys, and a test
+compares them with the study's tables.
+"""
+
+from __future__ import annotations
+
+from tegakari.schemas.config.schema import ClassifierConfig, Config, CorpusConfig, IndexConfig, SaesConfig
+
+
+def _study(model: str) -> Config:
+    return Config(classifier=ClassifierConfig(base=f"google/{model}"), index=IndexConfig(run=model))
+
+
+PRESETS: dict[str, Config] = {
+    "gemma-2-2b-jpn-it": _study("gemma-2-2b-jpn-it"),
+    "gemma-2-2b-it": _study("gemma-2-2b-it"),
+    "tiny": Config(
+        corpus=CorpusConfig(train_per_label=80, eval_per_label=40),
+        classifier=ClassifierConfig(base="base-model", max_length=128, learning_rate=7e-4, epochs=5, batch_size=16),
+        saes=SaesConfig(d_sae=512, l1_coefficient=0.14, learning_rate=3e-3, epochs=5, buffer_positions=131_072),
+        index=IndexConfig(run="tiny"),
+    ),
+}
+"""By name, as `tegakari init --preset` takes them. `tiny` suits models of a few million parameters on a CPU."""

@@ -1,0 +1,1 @@
+"""Work behind the routes: the model queue, jobs, SQL processes."""

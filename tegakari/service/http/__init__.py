@@ -1,0 +1,1 @@
+"""HTTP semantics: content negotiation, ETags, parameters, problems."""

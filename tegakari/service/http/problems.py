@@ -1,0 +1,173 @@
+"""Every failure as one shape: RFC 9457 problem details."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.openapi import ResponseSpec
+from litestar.types import ExceptionHandlersMap
+
+from tegakari.schemas.errors import (
+    BodyError,
+    InternalError,
+    MethodNotAllowedError,
+    NoKeyError,
+    NotFoundError,
+    QueryError,
+    TegakariError,
+    TooLargeError,
+    TooSlowError,
+)
+from tegakari.schemas.problem import Problem
+
+log = structlog.get_logger()
+
+PROBLEM_JSON = "application/problem+json"
+IN_THE_LOG = "the server's log says what happened"
+
+
+def _problem(error: TegakariError | type[TegakariError], detail: str, *, status: int | None = None) -> Problem:
+    of_instance = isinstance(error, TegakariError)
+    return Problem(
+        type=error.docs_page(),
+        title=error.title,
+        status=status or error.status,
+        detail=detail,
+        field=error.field if of_instance else None,
+        fix=error.fix if of_instance else None,
+    )
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem document of an error. Errors for the operator of the server reveal their kind only."""
+    if not isinstance(error, TegakariError):
+        return _problem(InternalError, IN_THE_LOG)
+    if _is_for_operator(error):
+        return _problem(type(error), IN_THE_LOG)
+    return _problem(error, error.message)
+
+
+def _is_for_operator(error: TegakariError) -> bool:
+    """Whether the message is for whoever runs the server: it names files."""
+    return error.status in (500, 507)
+
+
+def _response(problem: Problem, headers: dict[str, str] | None = None) -> Response[Problem]:
+    return Response(
+        problem,
+        status_code=problem.status,
+        media_type=PROBLEM_JSON,
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )
+
+
+def error_response(error: TegakariError, headers: dict[str, str] | None = None) -> Response[Problem]:
+    """The response to a request that fails with an error; Retry-After carries the error's `retry_after`, rounded up."""
+    headers = dict(headers or {})
+    if isinstance(error, NoKeyError):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, (TooLargeError, TooSlowError)):
+        headers["Connection"] = "close"  # the rest of the request is not read
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    return _response(problem_of(error), headers)
+
+
+def _handle_tegakari_error(request: Request[Any, Any, Any], error: TegakariError) -> Response[Problem]:
+    if _is_for_operator(error):
+        log.error("failed", path=request.scope["path"], error=str(error), slug=error.slug)
+    return error_response(error)
+
+
+def _handle_deep_nesting(request: Request[Any, Any, Any], error: RecursionError) -> Response[Problem]:
+    if request.method == "GET":  # no body: not the client's fault
+        return _handle_any(request, error)
+    return error_response(BodyError("the body is nested too deeply", fix="see /schema"))
+
+
+def _handle_wrong_characters(request: Request[Any, Any, Any], error: UnicodeDecodeError) -> Response[Problem]:
+    if request.method == "GET":
+        return _handle_any(request, error)
+    return error_response(BodyError(f"the body is not UTF-8: {error.reason}", fix="send JSON in UTF-8"))
+
+
+def _handle_validation(request: Request[Any, Any, Any], error: ValidationException) -> Response[Problem]:
+    # The framework lists [{"key": ..., "message": ..., "source": "path" | "query"}], without the value.
+    first: Any = error.extra[0] if isinstance(error.extra, list) and error.extra else {}
+    if missing := re.match(r"Missing required query parameter '(\w+)'", error.detail):
+        return error_response(QueryError("it is missing", field=missing[1], fix="give it; see /schema"))
+    field = first.get("key")
+    value = {**request.path_params, **request.query_params}.get(field)
+    reason = str(first.get("message", error.detail)).removesuffix(", got `str`")
+    return error_response(QueryError(f"{value!r} is not allowed: {reason}", field=field, fix="see /schema"))
+
+
+def _handle_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
+    headers = error.headers or {}
+    path = request.scope["path"]
+    match error.status_code:
+        case 404:
+            return error_response(NotFoundError(f"there is nothing at {path}", fix="see /schema"))
+        case 405:
+            detail = f"{request.method} is not allowed at {path}"
+            return error_response(MethodNotAllowedError(detail, fix=f"allowed: {headers.get('allow')}"), headers)
+        case 413:
+            return error_response(TooLargeError(error.detail, fix="ask for less at once"), headers)
+        case status if status < 500:
+            return _response(_problem(BodyError, error.detail, status=status), headers)
+        case _:
+            return _handle_any(request, error)
+
+
+def _handle_any(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    log.error("unhandled", path=request.scope["path"], exc_info=error)
+    return _response(problem_of(error))
+
+
+EXCEPTION_HANDLERS: ExceptionHandlersMap = {
+    TegakariError: _handle_tegakari_error,
+    ValidationException: _handle_validation,
+    HTTPException: _handle_http,
+    RecursionError: _handle_deep_nesting,
+    UnicodeDecodeError: _handle_wrong_characters,
+    Exception: _handle_any,
+}
+
+
+ANYWHERE = (401, 403, 429, 503)
+"""Statuses that any route below /v1 can answer, whatever it does."""
+
+
+def documented(*statuses: int) -> dict[int, ResponseSpec]:
+    """Describe the problems of a route below /v1 in its OpenAPI operation, those of ANYWHERE included."""
+    return described(*sorted({*statuses, *ANYWHERE}))
+
+
+def described(*statuses: int) -> dict[int, ResponseSpec]:
+    """Describe exactly these problems."""
+    return {
+        status: ResponseSpec(
+            Problem, media_type=PROBLEM_JSON, description=_DESCRIPTIONS[status], generate_examples=False
+        )
+        for status in statuses
+    }
+
+
+_DESCRIPTIONS = {
+    400: "A parameter is unknown, or its value is not allowed.",
+    401: "The server asks for an API key, and the request has none that is good.",
+    403: "The API key is good, but not for this.",
+    404: "There is no such run, label, layer or feature.",
+    409: "The run's model is not on this machine, or the work was cancelled.",
+    408: "The body did not come in time.",
+    413: "The body is too large.",
+    429: "More requests than the key, or else the address, may make; Retry-After says when to come again.",
+    500: "The store could not be read.",
+    503: "The server is not ready, is busy, or could not answer in time.",
+    507: "The server's disk is full.",
+}

@@ -1,0 +1,153 @@
+"""The API on a port: uvicorn, in one process or in several that share the socket and the store."""
+
+from __future__ import annotations
+
+import gc
+import ipaddress
+import os
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
+from pathlib import Path
+
+import structlog
+import uvicorn
+from litestar.types import ASGIApp
+from uvicorn.supervisors import Multiprocess
+
+from tegakari.schemas.config import ServiceConfig
+from tegakari.schemas.errors import ConfigError
+from tegakari.service.admission.keys import KeyRing, read_keys
+from tegakari.service.observe.logs import set_up_logs
+from tegakari.service.process.model_process import end_with_parent, model_process
+from tegakari.service.process.slow_clients import ImpatientProtocol
+
+log = structlog.get_logger()
+
+SHUTDOWN_SECONDS = 10
+"""Time that requests under way get to finish once the server is asked to stop."""
+
+BACKLOG = 2048
+"""Connections that wait to be taken on while the workers are busy."""
+
+
+def serve(config: ServiceConfig, store: Path, *, insecure: bool = False) -> None:
+    """Serve a store until SIGINT or SIGTERM, then finish the requests under way and return.
+
+    Args:
+        config: where to listen, with how many workers, and what is allowed; port 0 takes any free one, which the log
+            names.
+        store: the store's directory.
+        insecure: listen without keys on an address that other machines reach, although anyone there can then read
+            everything.
+
+    Raises:
+        ConfigError: the address is not a loopback one and there are neither keys nor `insecure`, is not this machine's,
+            or is taken; or the file of keys is damaged.
+    """
+    set_up_logs(config.log)
+    keys = Path(config.keys)
+    listener = _listen(config, guarded=bool(read_keys(keys)), insecure=insecure)
+    if not store.is_dir():
+        log.warning("no store yet", store=str(store), fix="index a run, or check --store")
+    host, port = listener.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    log.info("serving", url=url, store=str(store), workers=config.workers, keys=KeyRing(keys).required)
+    with listener, tempfile.TemporaryDirectory(prefix="tegakari-") as shared, _ended_by_signals():
+        directory = Path(shared) if config.workers > 1 else None
+        with model_process(store, config, directory) if directory else nullcontext():
+            _run(config, partial(_application, store, config, keys, directory), listener, directory)
+    log.info("stopped")
+
+
+def _run(config: ServiceConfig, application: partial[ASGIApp], listener: socket.socket, shared: Path | None) -> None:
+    settings = uvicorn.Config(
+        application,
+        factory=True,
+        workers=config.workers,
+        http=ImpatientProtocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        proxy_headers=bool(config.trusted_proxies),
+        forwarded_allow_ips=config.trusted_proxies or None,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    if shared is None:
+        uvicorn.Server(settings).run(sockets=[listener])
+        return
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
+    listener.set_inheritable(True)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        Multiprocess(settings, sockets=[listener]).run()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        del os.environ["PROMETHEUS_MULTIPROC_DIR"]
+
+
+def _application(store: Path, config: ServiceConfig, keys: Path, shared: Path | None) -> ASGIApp:
+    """What each worker runs."""
+    # Imported here: Prometheus' library looks at the environment when it is imported.
+    from tegakari.service.app import create_app
+
+    set_up_logs(config.log)
+    if shared is not None:
+        end_with_parent()
+    app: ASGIApp = create_app(store, config, keys=keys, shared=shared)  # pyright: ignore
+    if config.telemetry:
+        from tegakari.service.observe.traces import traced
+
+        app = traced(app)
+    gc.collect()
+    gc.freeze()  # what is there now stays: looking through it again and again holds up requests for 100 ms
+    return app
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """End the block, not the program: uvicorn raises the signal that stopped it once more when it is done."""
+    if threading.current_thread() is not threading.main_thread():  # signals never come here
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with suppress(KeyboardInterrupt):
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _listen(config: ServiceConfig, *, guarded: bool, insecure: bool) -> socket.socket:
+    """Bind before anything else starts, so that a wrong address is said plainly."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise ConfigError(
+            f"{config.host!r} is no address: {error.strerror}", field="service.host", fix="use 127.0.0.1"
+        ) from None
+    if not (guarded or insecure or ipaddress.ip_address(address[0]).is_loopback):
+        raise ConfigError(
+            f"{config.host!r} can be reached from other machines, and there are no API keys in {config.keys}",
+            field="service.host",
+            fix="make a key with `tegakari keys create`, or listen on 127.0.0.1",
+        )
+    # asyncio turns Nagle's delay off only for a socket that says it is TCP; with it every answer takes 40 ms more.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)  # from here on clients wait rather than fail
+        return listener
+    except OSError as error:
+        listener.close()
+        taken = f"cannot listen on {config.host} port {config.port}: {os.strerror(error.errno or 0)}"
+        raise ConfigError(taken, field="service.port", fix="choose another port, or stop what listens there") from None

@@ -1,0 +1,1 @@
+"""Memory-mapped blocks of a run."""

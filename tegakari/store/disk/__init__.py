@@ -1,0 +1,1 @@
+"""Directories of a store: layout, durable writes, publication, garbage collection."""

@@ -1,0 +1,290 @@
+"""A run in the layout of Neuronpedia's bulk import, as SAEDashboard's `neuronpedia_export.py` writes it.
+
+Of the rows, what a run knows is filled in; what is only known of language models (logits, correlated neurons) is empty.
+"""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from tegakari.schemas.errors import StoreError
+from tegakari.store.disk.durable import disk_full_is_said, fsync_tree, rename_into_place
+from tegakari.store.reader import Run
+
+SOURCE_SET = "tegakari-res"
+BATCH_FEATURES = 1024
+EXCERPTS = 20
+"""Documents shown of a feature: those of its strongest positions."""
+
+WINDOW_TOKENS = 24
+"""Tokens shown on each side of the strongest."""
+
+NOTES = (
+    "Only the strongest positions of a feature have their activation; other tokens of an excerpt are written as 0. "
+    "dataIndex is the document's id, dataSource its label."
+)
+
+
+def _key(name: str) -> str:
+    """Neuronpedia's name of a field: camelCase, but for those that it took over from SAEDashboard."""
+    if name in _SNAKE_CASE:
+        return name
+    head, *tail = name.split("_")
+    return head + "".join(part.capitalize() for part in tail)
+
+
+_SNAKE_CASE = frozenset(
+    [
+        "num_prompts",
+        "frac_nonzero",
+        "neg_str",
+        "neg_values",
+        "pos_str",
+        "pos_values",
+        "freq_hist_data_bar_heights",
+        "freq_hist_data_bar_values",
+        "logits_hist_data_bar_heights",
+        "logits_hist_data_bar_values",
+        "decoder_weights_dist",
+    ]
+)
+
+
+class _Row(msgspec.Struct, frozen=True, kw_only=True, rename=_key):
+    creator_id: str
+    created_at: str
+
+
+class Release(_Row, frozen=True, kw_only=True):
+    """Row of release.jsonl."""
+
+    name: str
+    description: str
+    creator_name: str
+    visibility: str = "PRIVATE"
+
+
+class Model(_Row, frozen=True, kw_only=True):
+    """Row of model.jsonl."""
+
+    id: str
+    display_name: str
+    display_name_short: str
+    layers: int
+    dimension: int
+    updated_at: str
+    instruct: bool = False
+    neurons_per_layer: int = 0
+    owner: str = ""
+    visibility: str = "PRIVATE"
+
+
+class SourceSet(_Row, frozen=True, kw_only=True):
+    """Row of sourceset.jsonl."""
+
+    model_id: str
+    name: str
+    release_name: str
+    creator_name: str
+    description: str = "SAEs on the residual stream of a text classifier"
+    type: str = "residual"
+    visibility: str = "PRIVATE"
+
+
+class Source(_Row, frozen=True, kw_only=True):
+    """Row of source.jsonl."""
+
+    id: str
+    model_id: str
+    set_name: str
+    num_prompts: int
+    dataset: str
+    notes: str = NOTES
+    visibility: str = "PRIVATE"
+
+
+class Feature(_Row, frozen=True, kw_only=True):
+    """Row of features/batch-N.jsonl.gz."""
+
+    model_id: str
+    layer: str
+    """the source's id"""
+    index: str
+    source_set_name: str
+    hook_name: str
+    max_act_approx: float
+    frac_nonzero: float
+    neg_str: tuple[str, ...] = ()
+    neg_values: tuple[float, ...] = ()
+    pos_str: tuple[str, ...] = ()
+    pos_values: tuple[float, ...] = ()
+    freq_hist_data_bar_heights: tuple[float, ...] = ()
+    freq_hist_data_bar_values: tuple[float, ...] = ()
+    logits_hist_data_bar_heights: tuple[float, ...] = ()
+    logits_hist_data_bar_values: tuple[float, ...] = ()
+    decoder_weights_dist: tuple[float, ...] = ()
+    vector: tuple[float, ...] = ()
+    has_vector: bool = False
+
+
+class Activation(_Row, frozen=True, kw_only=True):
+    """Row of activations/batch-N.jsonl.gz."""
+
+    id: str
+    model_id: str
+    layer: str
+    index: str
+    tokens: list[str]
+    values: list[float]
+    max_value: float
+    max_value_token_index: int
+    min_value: float
+    qualifying_token_index: int
+    data_index: str
+    data_source: str
+    dfa_values: tuple[float, ...] = ()
+    loss_values: tuple[float, ...] = ()
+
+
+def export_neuronpedia(
+    run: Run, target: Path, *, creator: str, advance: Callable[[int], None] = lambda _: None
+) -> dict[str, int]:
+    """Write `target/<run>/<layer>-tegakari-res/` for each layer; whole or absent.
+
+    Args:
+        run: published.
+        target: a directory that does not exist.
+        creator: creator id that the importing Neuronpedia knows.
+        advance: told of each layer before it is written.
+
+    Returns:
+        number of features and of activations.
+
+    Raises:
+        StoreError: the directory exists.
+        DiskFullError: no space; nothing is left behind.
+    """
+    if target.exists():
+        raise StoreError(f"{target} exists", field="--to", fix="choose a directory that does not")
+    staged = target.with_name(f".{target.name}.part")
+    features = activations = 0
+    with disk_full_is_said(target, field="--to"):
+        shutil.rmtree(staged, ignore_errors=True)
+        try:
+            for layer, width in zip(run.manifest.saes.layers, run.manifest.saes.widths, strict=True):
+                advance(layer)
+                directory = staged / run.name / f"{layer}-{SOURCE_SET}"
+                _write_about(run, directory, layer, creator)
+                for number, start in enumerate(range(0, width, BATCH_FEATURES)):
+                    batch = range(start, min(start + BATCH_FEATURES, width))
+                    name = f"batch-{number}.jsonl.gz"
+                    features += _write(directory / "features" / name, _features(run, layer, batch, creator))
+                    activations += _write(directory / "activations" / name, _activations(run, layer, batch, creator))
+            fsync_tree(staged)
+            rename_into_place(staged, target)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+    return {"features": features, "activations": activations}
+
+
+def _write_about(run: Run, directory: Path, layer: int, creator: str) -> None:
+    made, created = run.manifest, run.manifest.created
+    release = Release(creator_id=creator, created_at=created, name=run.name, description=run.name, creator_name=creator)
+    model = Model(
+        creator_id=creator,
+        created_at=created,
+        updated_at=created,
+        id=run.name,
+        display_name=run.name,
+        display_name_short=run.name,
+        layers=made.classifier.layers,
+        dimension=made.classifier.d_model,
+    )
+    source_set = SourceSet(
+        creator_id=creator,
+        created_at=created,
+        model_id=run.name,
+        name=SOURCE_SET,
+        release_name=run.name,
+        creator_name=creator,
+    )
+    source = Source(
+        creator_id=creator,
+        created_at=created,
+        id=f"{layer}-{SOURCE_SET}",
+        model_id=run.name,
+        set_name=SOURCE_SET,
+        num_prompts=made.corpus.documents,
+        dataset=made.corpus.source,
+    )
+    for name, row in (("release", release), ("model", model), ("sourceset", source_set), ("source", source)):
+        _write(directory / f"{name}.jsonl", iter([row]))
+
+
+def _write(path: Path, rows: Iterator[_Row]) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = 0
+    # Without a time in the header the same run gives the same bytes.
+    with path.open("wb") as raw, gzip.GzipFile("", "wb", 5, raw, mtime=0) if path.suffix == ".gz" else raw as sink:
+        for row in rows:
+            sink.write(msgspec.json.encode(row) + b"\n")
+            count += 1
+    return count
+
+
+def _features(run: Run, layer: int, batch: Sequence[int], creator: str) -> Iterator[Feature]:
+    first, columns = run.hot.places.slice_of(layer).start, run.hot.features
+    for feature in batch:
+        yield Feature(
+            creator_id=creator,
+            created_at=run.manifest.created,
+            model_id=run.name,
+            layer=f"{layer}-{SOURCE_SET}",
+            index=str(feature),
+            source_set_name=SOURCE_SET,
+            hook_name=f"blocks.{layer}.hook_resid_post",
+            max_act_approx=float(columns["max_activation"][first + feature]),
+            frac_nonzero=float(columns["density"][first + feature]),
+        )
+
+
+def _activations(run: Run, layer: int, batch: Sequence[int], creator: str) -> Iterator[Activation]:
+    """Excerpts around the strongest positions of features, one for each document, strongest first."""
+    first, known = run.hot.places.slice_of(layer).start, run.hot.documents
+    for feature in batch:
+        activation, document, position = (column[first + feature] for column in run.hot.top_positions)
+        places = np.flatnonzero(document >= 0)
+        _, earliest = np.unique(document[places], return_index=True)
+        for rank in places[np.sort(earliest)][:EXCERPTS].tolist():
+            number, strongest = int(document[rank]), int(position[rank])
+            begin, end = known.first_token[number : number + 2].tolist()
+            left = max(0, strongest - WINDOW_TOKENS)
+            right = min(end - begin, strongest + WINDOW_TOKENS + 1)
+            values = np.zeros(right - left, np.float32)
+            inside = (document == number) & (position >= left) & (position < right)
+            values[position[inside] - left] = activation[inside]
+            text = known.text[number].as_py()
+            shown = slice(begin + left, begin + right)
+            spans = zip(known.token_starts[shown].tolist(), known.token_ends[shown].tolist(), strict=True)
+            yield Activation(
+                id=f"{run.manifest.fingerprint[:12]}-{layer}-{feature}-{rank}",
+                creator_id=creator,
+                created_at=run.manifest.created,
+                model_id=run.name,
+                layer=f"{layer}-{SOURCE_SET}",
+                index=str(feature),
+                tokens=[text[start:stop] for start, stop in spans],
+                values=values.tolist(),
+                max_value=float(values.max()),
+                max_value_token_index=strongest - left,
+                min_value=float(values.min()),
+                qualifying_token_index=strongest - left,
+                data_index=known.id[number].as_py(),
+                data_source=run.labels[int(known.label_id[number])],
+            )

@@ -1,0 +1,196 @@
+"""Rows of query results, gathered from the memory-mapped blocks."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import isnan
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from tegakari.schemas.api import (
+    DocumentRow,
+    FeatureLabel,
+    FeatureRow,
+    LabelFeature,
+    TopDocument,
+    TopToken,
+)
+from tegakari.schemas.config import Pooling
+from tegakari.store.blocks.blocks import Hot, by_descending
+
+pass
+T = TypeVar("T")
+if TYPE_CHECKING:
+    from tegakari.store.reader import Run
+
+
+CONTEXT_CHARACTERS = 40
+"""Text shown on either side of a top token."""
+
+
+EXCERPT_CHARACTERS = 80
+"""Text shown of a document in a list."""
+
+
+def label_feature_rows(hot: Hot, label_id: int, pooling: Pooling, places: np.ndarray) -> list[LabelFeature]:
+    """Features as one label sees them, in the order of `places`."""
+    columns, places = hot.features, places.astype(np.intp)  # an index of that type costs a quarter
+    return [
+        LabelFeature(
+            layer=layer,
+            feature=feature,
+            d=d,
+            mean=mean,
+            sd=sd,
+            variety=variety,
+            density=density,
+            max_activation=maximum,
+            top_tokens=shown,
+        )
+        for d, mean, sd, layer, feature, variety, density, maximum, shown in zip(
+            *(hot.statistics[statistic, pooling][label_id][places].tolist() for statistic in ("d", "mean", "sd")),
+            *(
+                columns[name][places].tolist()
+                for name in ("layer", "feature", f"variety_{pooling}", "density", "max_activation")
+            ),
+            hot.shown_texts(places),
+            strict=True,
+        )
+    ]
+
+
+def feature_label_rows(run: Run, place: int, pooling: Pooling) -> list[FeatureLabel]:
+    """Labels as one feature sees them, by d, largest first, undefined last; none for a feature never active."""
+    if not run.hot.features["active_positions"][place]:
+        return []
+    d, mean, sd = (run.hot.statistics[statistic, pooling][:, place] for statistic in ("d", "mean", "sd"))
+    order = by_descending(d)
+    names, documents = run.labels, run.label_documents
+    return [
+        FeatureLabel(
+            label=names[label],
+            d=_or_none(d_),
+            mean=_or_none(mean_),
+            sd=_or_none(sd_),
+            documents=documents[label],
+        )
+        for label, d_, mean_, sd_ in zip(
+            order.tolist(), d[order].tolist(), mean[order].tolist(), sd[order].tolist(), strict=True
+        )
+    ]
+
+
+def _or_none(value: float) -> float | None:
+    return None if isnan(value) else value
+
+
+def token_rows(run: Run, place: int, n: int) -> list[TopToken]:
+    """The n strongest positions of a feature, each in a window of its document's text."""
+    top, documents = run.hot.top_positions, run.hot.documents
+    number = int(np.count_nonzero(top.document[place, :n] >= 0))
+    activation, document, position = (column[place, :number] for column in top)
+    token = documents.first_token[document] + position
+    answer = []
+    for rank, (activation_, document_, position_, token_id, start, end, label) in enumerate(
+        zip(
+            activation.tolist(),
+            document.tolist(),
+            position.tolist(),
+            documents.token_ids[token].tolist(),
+            documents.token_starts[token].tolist(),
+            documents.token_ends[token].tolist(),
+            documents.label_id[document].tolist(),
+            strict=True,
+        ),
+        start=1,
+    ):
+        text = documents.text[document_].as_py()
+        answer.append(
+            TopToken(
+                rank=rank,
+                activation=activation_,
+                document=documents.id[document_].as_py(),
+                label=run.labels[label],
+                position=position_,
+                token_id=token_id,
+                token=text[start:end],
+                before=text[max(0, start - CONTEXT_CHARACTERS) : start],
+                after=text[end : end + CONTEXT_CHARACTERS],
+            )
+        )
+    return answer
+
+
+def feature_document_rows(run: Run, place: int, n: int) -> list[TopDocument]:
+    """The n documents in which a feature is strongest, up to TOP_DOCUMENTS."""
+    top, documents = run.hot.top_documents, run.hot.documents
+    number = int(np.count_nonzero(top.member[place, :n] >= 0))
+    document = top.member[place, :number]
+    return [
+        TopDocument(
+            rank=rank,
+            activation=activation,
+            document=documents.id[number].as_py(),
+            label=run.labels[label],
+            predicted=run.labels[predicted],
+            text=documents.text[number].as_py()[:EXCERPT_CHARACTERS],
+        )
+        for rank, (activation, number, label, predicted) in enumerate(
+            zip(
+                top.activation[place, : len(document)].tolist(),
+                document.tolist(),
+                documents.label_id[document].tolist(),
+                documents.predicted_id[document].tolist(),
+                strict=True,
+            ),
+            start=1,
+        )
+    ]
+
+
+def document_row(run: Run, number: int) -> DocumentRow:
+    """A document in a list, by its number."""
+    known = run.hot.documents
+    own, predicted = int(known.label_id[number]), int(known.predicted_id[number])
+    return DocumentRow(
+        document=known.id[number].as_py(),
+        label=run.labels[own],
+        predicted=run.labels[predicted],
+        correct=own == predicted,
+        tokens=int(known.first_token[number + 1] - known.first_token[number]),
+        text=known.text[number].as_py()[:EXCERPT_CHARACTERS],
+    )
+
+
+def feature_rows(run: Run, places: np.ndarray) -> list[FeatureRow]:
+    """Features in a list, by their places among those of all layers."""
+    hot, texts = run.hot, run.hot.token_texts
+    names = ("layer", "feature", "density", "active_positions", "mean_activation", "max_activation")
+    columns = [hot.features[name][places].tolist() for name in names]
+    variety = hot.features[f"variety_{run.manifest.pooling}"][places].tolist()
+    best, d = (values[places].tolist() for values in _best_label(run))
+    return [
+        FeatureRow(
+            **dict(zip(names, values, strict=True)),
+            variety=carried,
+            best_label=run.labels[label] if label >= 0 else None,
+            best_d=best_d if label >= 0 else None,
+            top_tokens=[texts[token] for token in shown if token >= 0],
+        )
+        for *values, carried, label, best_d, shown in zip(
+            *columns, variety, best, d, hot.shown_tokens[places].tolist(), strict=True
+        )
+    ]
+
+
+@lru_cache(maxsize=8)
+def _best_label(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Label of largest d of each place (int32, -1 = none) and that d (float32, NaN = none).
+
+    A feature that is never active has d = 0 for every label, which is said of none of them.
+    """
+    table = run.query("SELECT best_label_id, best_d FROM features ORDER BY layer, feature")
+    label, d = table["best_label_id"].fill_null(-1).to_numpy(), table["best_d"].fill_null(float("nan")).to_numpy()
+    active = run.hot.features["active_positions"] > 0
+    return np.where(active, label, -1).astype(np.int32), np.where(active, d, np.float32("nan"))

@@ -1,0 +1,1 @@
+"""The DuckDB tables of a run: writing, views, queries, sandbox."""

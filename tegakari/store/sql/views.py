@@ -1,0 +1,134 @@
+"""Every table of every run as one view, with a `run` column in front: what SQL is asked of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from tegakari.schemas.run import RunManifest
+from tegakari.schemas.tables import ACTIVATIONS as ACTIVATIONS_TABLE
+from tegakari.schemas.tables import TABLES, Column, Table
+from tegakari.store.disk.layout import ACTIVATIONS, DATABASE, run_directory
+from tegakari.store.disk.publish import read_manifest
+from tegakari.store.results import stored_analyses
+
+RUNS = Table(
+    "runs",
+    "The published runs.",
+    ("run",),
+    (
+        Column("run", pa.string(), "name"),
+        Column("created", pa.string(), "ISO 8601, UTC"),
+        Column("fingerprint", pa.string(), "hash of classifier, SAEs, documents and settings"),
+        Column("pooling", pa.string(), "the run's pooling: last, max or mean"),
+        Column("documents", pa.int32(), "indexed documents"),
+        Column("labels", pa.int32(), "labels"),
+        Column("layers", pa.int32(), "indexed layers"),
+        Column("positions", pa.int64(), "non-special positions indexed"),
+        Column("accuracy", pa.float64(), "of the classifier on the indexed documents"),
+        Column("macro_f1", pa.float64(), "of the classifier on the indexed documents"),
+    ),
+)
+
+ANALYSES = Table(
+    "analyses",
+    "Stored results of analyses; settings and result are JSON, for DuckDB's JSON functions.",
+    ("kind", "key", "run"),
+    (
+        Column("kind", pa.string(), "knockout, circuit, cues, ..."),
+        Column("key", pa.string(), "hash of what was asked of which runs"),
+        Column("run", pa.string(), "a run it was made on; one row each"),
+        Column("created", pa.string(), "ISO 8601, UTC"),
+        Column("seconds", pa.float64(), "time it took"),
+        Column("settings", pa.string(), "what was asked, JSON"),
+        Column("result", pa.string(), "the answer, JSON"),
+    ),
+)
+
+
+def add_views(connection: duckdb.DuckDBPyConnection, store: Path, runs: Sequence[str]) -> None:
+    """Create the views: those of `schemas/tables.py`, activations, `runs` and `analyses`.
+
+    Tables are attached read-only; activations and the small tables come through Arrow, so that a connection without a
+    file system can be given them too. A condition on `run` leaves the other runs unread.
+
+    Args:
+        connection: of an instance that may still attach files.
+        store: the store's directory.
+        runs: names of published runs.
+
+    Raises:
+        NotFoundError, StoreError: a run is not there or damaged.
+    """
+    import pyarrow.dataset as ds  # takes pandas with it where that is installed: 0.3 s that only queries need
+
+    manifests = {run: read_manifest(run_directory(store, run)) for run in runs}
+    sources: dict[Table, list[str]] = {table: [] for table in (*TABLES, ACTIVATIONS_TABLE)}
+    hive = ds.partitioning(pa.schema([("layer", pa.int32())]), flavor="hive")
+    for number, run in enumerate(runs):
+        directory = run_directory(store, run)
+        path = str(directory / DATABASE).replace("'", "''")
+        connection.execute(f"ATTACH '{path}' AS run_{number} (READ_ONLY)")
+        for table in TABLES:
+            sources[table].append(f"SELECT '{run}' AS run, * FROM run_{number}.{table.name}")
+        connection.register(
+            f"activations_{number}", ds.dataset(directory / ACTIVATIONS, format="parquet", partitioning=hive)
+        )
+        sources[ACTIVATIONS_TABLE].append(
+            f"SELECT '{run}' AS run, layer, feature, document, activation FROM activations_{number}"
+        )
+    for table, selects in sources.items():
+        union = " UNION ALL BY NAME ".join(selects) or f"SELECT * FROM ({_empty(table)})"
+        connection.execute(f"CREATE TEMP VIEW {table.name} AS {union}")
+    connection.register("runs", pa.Table.from_pylist([_row(manifest) for manifest in manifests.values()], RUNS.schema))
+    connection.register("analyses", _analyses(store, manifests))
+
+
+def connect(store: Path, runs: Sequence[str]) -> duckdb.DuckDBPyConnection:
+    """A connection of one's own, in memory, with the views of these runs."""
+    connection = duckdb.connect()
+    add_views(connection, store, runs)
+    return connection
+
+
+def _empty(table: Table) -> str:
+    """A SELECT of no rows, for a store without runs."""
+    names = ", ".join(f"NULL AS {column.name}" for column in table.columns)
+    return f"SELECT NULL AS run, {names} LIMIT 0"
+
+
+def _row(manifest: RunManifest) -> dict[str, object]:
+    return {
+        "run": manifest.run,
+        "created": manifest.created,
+        "fingerprint": manifest.fingerprint,
+        "pooling": manifest.pooling,
+        "documents": manifest.corpus.documents,
+        "labels": manifest.corpus.labels,
+        "layers": len(manifest.saes.layers),
+        "positions": manifest.positions,
+        "accuracy": manifest.scores.accuracy,
+        "macro_f1": manifest.scores.macro_f1,
+    }
+
+
+def _analyses(store: Path, manifests: dict[str, RunManifest]) -> pa.Table:
+    fingerprints = {manifest.run: manifest.fingerprint for manifest in manifests.values()}
+    rows = [
+        {
+            "kind": analysis.manifest.kind,
+            "key": analysis.manifest.key,
+            "run": made_on.run,
+            "created": analysis.manifest.created,
+            "seconds": analysis.manifest.seconds,
+            "settings": bytes(analysis.manifest.settings).decode(),
+            "result": analysis.result_json(),
+        }
+        for analysis in stored_analyses(store)
+        for made_on in analysis.manifest.runs
+        if fingerprints.get(made_on.run) == made_on.fingerprint
+    ]
+    return pa.Table.from_pylist(rows, ANALYSES.schema)

@@ -1,0 +1,162 @@
+"""Survival of written variants: by hand, by an encoder written out, and what is wrong with a file of concepts."""
+
+from __future__ import annotations
+
+import json
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tegakari.analyses.engine.run_models import RunModels
+from tegakari.analyses.variants import read_concepts, variants
+from tegakari.analyses.variants.survival import Pairs, group_means, pairs_across, pairs_within, survivals
+from tegakari.schemas.errors import ConfigError
+from tegakari.schemas.tables import VARIANTS
+from tegakari.schemas.variants import Concept, WrittenForm
+from tegakari.store import Run
+from tegakari.store.results import find_analysis
+from tests.models.rerun.test_edits import naive_activations
+
+
+def concept(name: str, *forms: str, frame: str | None = "明日は{form}です。") -> Concept:
+    return Concept(
+        concept=name,
+        frame=frame,
+        forms=[WrittenForm(form=form, sentence=f"{form}が{number}回あります。") for number, form in enumerate(forms)],
+    )
+
+
+CONCEPTS = [
+    concept("会議", "会議", "MTG", "打ち合わせ"),
+    concept("車", "車", "くるま"),
+    concept("笑", "笑顔", "えがお", frame=None),
+]
+
+
+def test_survival_by_hand():
+    strongest = np.array([[1, 2, 3, 4], [3, 2, 9, -1], [7, 8, -1, -1], [-1, -1, -1, -1]])
+    pairs = Pairs(np.array([0, 1, 0, 2, 0, 3]), np.array([1, 0, 2, 0, 3, 0]), np.array([0, 0, 1, 1, 2, 2]))
+    assert survivals(strongest, pairs, 2).tolist()[:4] == [0.5, 0.5, 1, 1]
+    found = survivals(strongest, pairs, 4)
+    assert found.tolist()[:4] == [pytest.approx(1 / 3), 0.5, 1, 1]
+    assert np.isnan(found[4])  # nothing of the second is active
+    assert found[5] == 1
+    assert group_means(found, pairs, 4)[:3].tolist() == [pytest.approx((1 / 3 + 0.5) / 2), 1, 1]
+    assert np.isnan(group_means(found, pairs, 4)[3])
+
+
+def test_pairs_are_all_within_and_none_within():
+    within = pairs_within(CONCEPTS, [0, 3, None])
+    assert set(zip(*within, strict=True)) == {(i, j, 0) for i, j in permutations(range(3), 2)} | {(3, 4, 1), (4, 3, 1)}
+    across = pairs_across(CONCEPTS, 10_000, 0)
+    owner = [0, 0, 0, 1, 1, 2, 2]
+    pairs = list(zip(across.excluded.tolist(), across.kept.tolist(), strict=True))
+    assert set(pairs) == {(i, j) for i in range(7) for j in range(7) if owner[i] != owner[j]}
+    assert len(pairs) == len(set(pairs))
+    few = pairs_across(CONCEPTS, 5, 1)
+    assert len(few.kept) == 5
+    assert few.kept.tolist() == pairs_across(CONCEPTS, 5, 1).kept.tolist()
+
+
+def test_sets_are_those_of_an_encoder_written_out(store: Path, run: Run, models: RunModels):
+    found = variants(store, run, lambda: models, CONCEPTS, [3, 5], unrelated=12)
+    classifier, k = models.classifier, 5
+
+    def top(text: str, layer: int) -> list[int]:
+        (tokens,) = classifier.tokenize([text])
+        residual = {}
+        batch = classifier.batch([tokens])
+        classifier.run(batch, lambda number, h: residual.update({number: h}), layers=[layer])
+        a = np.stack([naive_activations(h, models.saes[layer]).numpy() for h in residual[layer]]).max(0)
+        order = sorted(np.flatnonzero(a > 0).tolist(), key=lambda feature: (-a[feature], feature))
+        return order[:k]
+
+    rows = {(row.kind, row.k): row for row in found.rows}
+    for kind in ("sentences", "frames"):
+        row = rows[kind, k]
+        means, pairs = [], 0
+        for each in CONCEPTS:
+            if kind == "frames" and each.frame is None:
+                means.append(None)
+                continue
+            texts = [
+                form.sentence if kind == "sentences" else (each.frame or "").replace("{form}", form.form)
+                for form in each.forms
+            ]
+            layers = []
+            for layer in run.manifest.saes.layers:
+                sets = [set(top(text, layer)) for text in texts]
+                values = [len(b - a) / len(b) for a, b in permutations(sets, 2) if b]
+                pairs += len(list(permutations(sets, 2))) if layer == 0 else 0
+                layers.append(np.mean(values) if values else np.nan)
+            means.append(np.nanmean(layers))
+        assert row.of_concepts == [None if each is None else pytest.approx(each) for each in means]
+        assert row.survival
+        assert row.survival.value == pytest.approx(np.mean([each for each in means if each is not None]))
+        assert row.survival.low <= row.survival.value <= row.survival.high
+        assert row.pairs == pairs
+    assert rows["unrelated", k].pairs == 12
+
+    def never() -> RunModels:
+        raise AssertionError("it is stored")
+
+    assert variants(store, run, never, CONCEPTS, [5, 3, 3], unrelated=12) == found
+    analysis = find_analysis(store, "variants", [run.manifest], found.settings)
+    assert analysis
+    assert analysis.table(VARIANTS).num_rows == 6 * len(run.manifest.saes.layers)
+
+
+def test_the_package_brings_fifty_concepts(models: RunModels):
+    found = read_concepts()
+    assert len(found) == 50
+    assert all(3 <= len(each.forms) <= 5 and each.frame for each in found)
+    sentences = [form.sentence for each in found for form in each.forms]
+    assert len(set(sentences)) == len(sentences)
+    forms = [form.form for each in found for form in each.forms]
+    assert len(set(forms)) == len(forms)
+
+
+GOOD = {"concept": "会議", "forms": [{"form": "会議", "sentence": "会議です"}, {"form": "MTG", "sentence": "MTGです"}]}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "truncated"),
+        ("[]", "object"),
+        ('{"concepts": []}', "no concepts"),
+        ({"concepts": [GOOD, GOOD]}, "'会議' is there twice"),
+        ({"concepts": [{**GOOD, "forms": GOOD["forms"][:1]}]}, "'会議' has 1 form"),
+        ({"concepts": [{**GOOD, "forms": [GOOD["forms"][0]] * 2}]}, "form '会議' of concept '会議' is there twice"),
+        (
+            {"concepts": [{**GOOD, "forms": [GOOD["forms"][0], {"form": "MTG", "sentence": "会"}]}]},
+            "form 'MTG' of concept '会議' is without it",
+        ),
+        ({"concepts": [{**GOOD, "forms": [{"form": "", "sentence": "会"}]}]}, r"forms\[0\].form"),
+        ({"concepts": [{**GOOD, "frame": "明日です"}]}, "frame of concept '会議'"),
+        ({"concepts": [{**GOOD, "more": 1}]}, "unknown field"),
+    ],
+)
+def test_a_wrong_file_is_said(content: object, words: str, tmp_path: Path):
+    path = tmp_path / "concepts.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    with pytest.raises(ConfigError, match=words):
+        read_concepts(path)
+
+
+def test_a_file_that_is_not_there_is_said(tmp_path: Path):
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_concepts(tmp_path / "none.json")
+
+
+def test_what_cannot_be_measured_is_said(store: Path, run: Run, models: RunModels):
+    with pytest.raises(ConfigError, match="48 features, not 49"):
+        variants(store, run, lambda: models, CONCEPTS, [49])
+    silent = [
+        *CONCEPTS,
+        Concept(concept="空", forms=[WrittenForm(form="", sentence="a"), WrittenForm(form="a", sentence="a")]),
+    ]
+    with pytest.raises(ConfigError, match="form '' of concept '空' has no token"):
+        variants(store, run, lambda: models, silent, [3])

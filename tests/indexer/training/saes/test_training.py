@@ -1,0 +1,235 @@
+"""SAE training on a real classifier: the report is true, and killed or cut into groups it gives the same SAEs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tegakari.indexer.corpus import import_corpus
+from tegakari.indexer.training.saes import memory_groups, train, train_saes
+from tegakari.indexer.training.saes.unfinished import sole_trainer
+from tegakari.models.classifier import Classifier, load_classifier
+from tegakari.models.sae_formats import load_saes
+from tegakari.schemas.config import Config, load_config
+from tegakari.schemas.config.render import render_config
+from tegakari.schemas.errors import CorpusError, SaeError
+from tests.indexer.conftest import SmallCase
+
+
+def sae_config(case: SmallCase, path: Path, **changes: object) -> Config:
+    settings = {
+        "path": str(path),
+        "d_sae": 64,
+        "l1_coefficient": 0.03,
+        "epochs": 3,
+        "learning_rate": 1e-2,
+        "batch_size": 32,
+        "buffer_positions": 120,
+        "checkpoint_steps": 4,
+        **changes,
+    }
+    config = msgspec.structs.replace(case.config, saes=msgspec.structs.replace(case.config.saes, **settings))
+    return msgspec.structs.replace(config, index=msgspec.structs.replace(config.index, device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def trained(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory):
+    path = tmp_path_factory.mktemp("saes") / "trained"
+    return small_case, path, train_saes(sae_config(small_case, path))
+
+
+def test_the_report_is_what_the_formula_gives(trained):
+    """Explained variance, L0 and dead share once more: dense, float64, one document at a time."""
+    case, path, report = trained
+    classifier = load_classifier(case.config.classifier.path, max_length=24, device="cpu")
+    saes = load_saes(path)
+    assert sorted(saes) == [layer.layer for layer in report.layers] == list(range(classifier.layers))
+    residuals: dict[int, list[torch.Tensor]] = {layer: [] for layer in saes}
+    for document in case.documents:
+        if document[2] == "eval":
+            batch = classifier.batch(classifier.tokenize([document[3]]))
+            classifier.run(batch, lambda layer, residual: residuals[layer].append(residual.double()))
+    for layer in report.layers:
+        sae, h = saes[layer.layer], torch.cat(residuals[layer.layer])
+        a = torch.relu((h - sae.b_dec.double()) @ sae.W_enc.double() + sae.b_enc.double())
+        h_hat = a @ sae.W_dec.double() + sae.b_dec.double()
+        expected = 1 - (h - h_hat).square().sum() / (h - h.mean(0)).square().sum()
+        assert layer.explained_variance == pytest.approx(expected.item(), abs=1e-4)
+        assert layer.l0 == pytest.approx((a > 0).sum(1).double().mean().item(), rel=1e-2)
+        assert layer.dead_share == pytest.approx(((a > 0).sum(0) == 0).double().mean().item(), abs=0.05)
+        assert layer.explained_variance > 0.3  # it did learn something
+        norms = sae.W_dec.norm(dim=1)
+        torch.testing.assert_close(norms * layer.input_scale, torch.ones_like(norms))
+    assert report.eval_positions == len(torch.cat(residuals[0]))
+
+
+def test_the_same_again_is_a_no_op_and_anything_else_is_refused(trained):
+    case, path, report = trained
+    config = sae_config(case, path)
+    assert train_saes(config) == report
+    batched = msgspec.structs.replace(config, index=msgspec.structs.replace(config.index, batch_tokens=50))
+    assert train_saes(batched) == report
+    with pytest.raises(SaeError, match=r"l1_coefficient was 0\.03 and is now 0\.2") as caught:
+        train_saes(sae_config(case, path, l1_coefficient=0.2))
+    assert caught.value.field == "saes.path"
+    with pytest.raises(SaeError, match="layers 0 to 2, not 9"):
+        train_saes(sae_config(case, path.with_name("other"), layers=[9]))
+    with pytest.raises(SaeError, match="64 active features a position, of 64"):
+        train_saes(sae_config(case, path.with_name("other"), architecture="batch_topk", k=64))
+    with pytest.raises(SaeError, match=r"has no training\.json"):
+        train_saes(sae_config(case, path / "layer_00"))
+
+
+def test_layers_may_be_chosen(trained, tmp_path: Path):
+    case, path, _ = trained
+    train_saes(sae_config(case, tmp_path / "saes", layers=[2, 0]))
+    assert_same_saes(path, tmp_path / "saes", [0, 2])
+
+
+def test_layers_that_do_not_fit_together_learn_the_same(trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    case, path, report = trained
+    config = sae_config(case, tmp_path / "saes")
+    needed = memory_groups.layer_bytes(config.saes, 32, torch.float32)
+    assert needed == 120 * 32 * 4 + 4 * 2 * 32 * 64 * 4
+    monkeypatch.setattr(memory_groups, "free_bytes", lambda device: int(2 * needed / memory_groups.MEMORY_SHARE))
+    grouped = train_saes(config)
+    assert_same_saes(path, tmp_path / "saes", [0, 1, 2])
+    assert grouped.layers == report.layers
+    monkeypatch.setattr(memory_groups, "free_bytes", lambda device: needed - 1)
+    with pytest.raises(SaeError, match="training one layer takes"):
+        train_saes(sae_config(case, tmp_path / "other"))
+
+
+def test_free_memory_is_some_of_what_the_machine_has():
+    assert 2**20 < memory_groups.free_bytes(torch.device("cpu")) < 2**50
+
+
+def test_residuals_that_are_all_in_memory_are_computed_once(trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    case, _, _ = trained
+    calls: list[int] = []
+    run = Classifier.run
+
+    def counted(self, batch, *arguments):
+        calls.append(len(batch.positions))
+        return run(self, batch, *arguments)
+
+    monkeypatch.setattr(Classifier, "run", counted)
+    report = train_saes(sae_config(case, tmp_path / "saes", buffer_positions=10_000))
+    assert sum(calls) == report.train_positions + report.eval_positions
+
+
+def test_divergence_is_said(trained, tmp_path: Path):
+    case, _, _ = trained
+    with pytest.raises(SaeError, match="layer 0 diverged") as caught:
+        train_saes(sae_config(case, tmp_path / "saes", learning_rate=1e30))
+    assert caught.value.field == "saes.learning_rate"
+    assert not (tmp_path / "saes").exists()
+
+
+def test_one_process_trains(trained, tmp_path: Path):
+    case, _, _ = trained
+    with sole_trainer(tmp_path / "saes.work"), pytest.raises(SaeError, match="another process"):
+        train_saes(sae_config(case, tmp_path / "saes"))
+
+
+def test_a_corpus_without_evaluation_documents_is_refused(trained, tmp_path: Path):
+    case, _, _ = trained
+    posts = [json.loads(line) for line in Path(case.config.corpus.source).read_text().splitlines()]
+    (tmp_path / "posts.jsonl").write_text("".join(json.dumps({**post, "split": "train"}) + "\n" for post in posts))
+    corpus = msgspec.structs.replace(
+        case.config.corpus, source=str(tmp_path / "posts.jsonl"), path=str(tmp_path / "corpus")
+    )
+    import_corpus(corpus)
+    config = msgspec.structs.replace(sae_config(case, tmp_path / "saes"), corpus=corpus)
+    with pytest.raises(CorpusError, match="no evaluation documents"):
+        train_saes(config)
+
+
+def assert_same_saes(one: Path, other: Path, layers: Sequence[int]) -> None:
+    assert set(layers) == set(load_saes(other))
+    for layer in layers:
+        name = Path(f"layer_{layer:02d}") / "sae_weights.safetensors"
+        ours, theirs = load_file(one / name), load_file(other / name)
+        for key, value in ours.items():
+            assert torch.equal(value, theirs[key]), (layer, key)
+
+
+def test_killed_in_the_middle_gives_the_same_saes(trained, tmp_path: Path):
+    case, path, _ = trained
+    config_file = tmp_path / "tegakari.toml"
+    config_file.write_text(render_config(sae_config(case, tmp_path / "saes")))
+    assert load_config(config_file).saes.path == str(tmp_path / "saes")
+    program = (
+        "import sys, time; from tegakari.indexer.training.saes import train; slow = train._train_fill; "
+        "train._train_fill = lambda *a: (time.sleep(0.1), slow(*a))[1]; "
+        "from tegakari.cli import main; sys.argv = ['tegakari', 'sae', 'train', '-c', sys.argv[1]]; main()"
+    )
+    work = tmp_path / "saes.work"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(config_file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not list(work.glob("*/step-*")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert list(work.glob("*/step-*"))
+    assert not (tmp_path / "saes").exists()
+    with pytest.raises(SaeError, match=r"begun otherwise: learning_rate was 0\.01 and is now 0\.1"):
+        train_saes(sae_config(case, tmp_path / "saes", learning_rate=0.1))
+    train_saes(load_config(config_file))
+    assert not work.exists()
+    assert_same_saes(path, tmp_path / "saes", [0, 1, 2])
+
+
+@pytest.mark.parametrize("architecture", ["relu", "batch_topk"])
+def test_stopped_at_every_fill_gives_the_same_saes(
+    trained, architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Everything that decides the next step is in a checkpoint: moments, cuts, silent features, which group it was."""
+    case, _, _ = trained
+    settings = {"architecture": architecture, "k": 4, "checkpoint_steps": 1}
+    train_saes(sae_config(case, tmp_path / "unbroken", **settings))
+    needed = memory_groups.layer_bytes(sae_config(case, tmp_path).saes, 32, torch.float32) / memory_groups.MEMORY_SHARE
+    whole = train._train_fill
+    finished: list[int] = []
+
+    def one_more(fill, *arguments):
+        if finished:
+            raise KeyboardInterrupt
+        finished.append(fill.number)
+        whole(fill, *arguments)
+
+    monkeypatch.setattr(train, "_train_fill", one_more)
+    attempts = 0
+    while not (tmp_path / "saes").exists():
+        attempts += 1
+        # Free memory differs between attempts; the groups stay those of the first.
+        monkeypatch.setattr(memory_groups, "free_bytes", lambda device, n=attempts: (1 + n) * needed)
+        finished.clear()
+        with contextlib.suppress(KeyboardInterrupt):
+            train_saes(sae_config(case, tmp_path / "saes", **settings))
+    assert attempts > 10
+    assert_same_saes(tmp_path / "unbroken", tmp_path / "saes", [0, 1, 2])
+
+
+def test_what_a_checkpoint_was_interrupted_at_is_forgotten(trained, tmp_path: Path):
+    case, path, _ = trained
+    rubbish = tmp_path / "saes.work" / "group-00" / ".writing"
+    rubbish.mkdir(parents=True)
+    (rubbish / "tensors.safetensors").write_bytes(b"half")
+    (tmp_path / "saes.work" / "staged" / "layer_07").mkdir(parents=True)
+    train_saes(sae_config(case, tmp_path / "saes"))
+    assert_same_saes(path, tmp_path / "saes", [0, 1, 2])

@@ -1,0 +1,210 @@
+"""What every request and answer pass: limits, request ids, security headers, compression, metrics, logs."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pytest
+from litestar.testing import TestClient
+
+from tegakari.schemas.config import ServiceConfig
+from tegakari.schemas.errors import RateError
+from tegakari.service.admission.limits import Rates
+from tegakari.service.app import create_app
+from tegakari.store import queries
+from tests.service.conftest import RUN, get, segment
+from tests.support.factories import LABELS
+
+PATH = f"/v1/runs/{RUN}/labels/{segment(LABELS[0])}/features"
+
+
+def client_with(store: Path, **config: Any) -> TestClient:
+    return TestClient(create_app(store, ServiceConfig(**{"log": "off", **config})), raise_server_exceptions=False)
+
+
+@pytest.mark.parametrize("path", [PATH, "/nowhere", "/healthz", "/v1/runs?x=1", "/metrics"])
+def test_every_answer_has_the_security_headers(client: TestClient, path: str):
+    headers = client.get(path).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "access-control-allow-origin" not in headers
+    assert "server" not in headers
+
+
+def test_the_page_of_the_reference_runs_its_own_scripts_alone(client: TestClient):
+    policy = client.get("/schema").headers["content-security-policy"]
+    assert policy.startswith("default-src 'self'")
+    assert "script-src" not in policy
+    assert "unsafe-eval" not in policy
+
+
+def test_other_origins_are_told_nothing_unless_configured(store: Path):
+    origin = {"Origin": "https://notebook.example"}
+    with client_with(store) as client:
+        assert "access-control-allow-origin" not in client.get(PATH, headers=origin).headers
+    with client_with(store, cors_origins=["https://notebook.example"]) as client:
+        assert client.get(PATH, headers=origin).headers["access-control-allow-origin"] == origin["Origin"]
+        other = client.get(PATH, headers={"Origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in other.headers
+        preflight = client.options(PATH, headers={**origin, "Access-Control-Request-Method": "GET"})
+        assert preflight.status_code == 204
+
+
+def test_request_ids_are_kept_or_made(client: TestClient):
+    assert client.get(PATH, headers={"X-Request-ID": "my-1.a_B"}).headers["x-request-id"] == "my-1.a_B"
+    made = [client.get(PATH).headers["x-request-id"] for _ in range(3)]
+    assert len(set(made)) == 3
+    for forged in ("a b", "x" * 65, "a,b", "a\tb"):
+        assert client.get(PATH, headers={"X-Request-ID": forged}).headers["x-request-id"] != forged
+
+
+DECODERS = {
+    "gzip": gzip.decompress,
+    "zstd": lambda data: pa.input_stream(pa.BufferReader(data), compression="zstd").read(),
+    "br": lambda data: pa.input_stream(pa.BufferReader(data), compression="brotli").read(),
+}
+
+
+@pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [
+        ("gzip", "gzip"),
+        ("zstd", "zstd"),
+        ("br", "br"),
+        ("gzip, deflate, br, zstd", "zstd"),
+        ("gzip;q=1.0, zstd;q=0", "gzip"),
+        ("identity", None),
+        ("deflate", None),
+        ("", None),
+    ],
+)
+def test_answers_are_compressed_as_accepted(server: httpx.Client, accepted: str, coding: str | None):
+    plain = server.get(PATH, headers={"Accept-Encoding": "identity"})
+    with server.stream("GET", PATH, headers={"Accept-Encoding": accepted}) as response:
+        raw = b"".join(response.iter_raw())
+    assert response.headers.get("content-encoding") == coding
+    assert "Accept-Encoding" in response.headers["vary"]
+    assert int(response.headers["content-length"]) == len(raw)
+    assert (DECODERS[coding](raw) if coding else raw) == plain.content
+    if coding:
+        assert len(raw) < len(plain.content) / 2
+        assert response.headers["etag"] != plain.headers["etag"]
+
+
+def test_what_is_small_or_packed_already_is_left_alone(server: httpx.Client):
+    assert "content-encoding" not in server.get("/healthz", headers={"Accept-Encoding": "gzip"}).headers
+    packed = server.get(PATH, params={"format": "parquet"}, headers={"Accept-Encoding": "gzip"})
+    assert "content-encoding" not in packed.headers
+
+
+def test_rates_are_counted_by_client_and_paid_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    rates, same = Rates(tmp_path / "rates"), Rates(tmp_path / "rates")  # as two workers have them
+    for turn in range(10):
+        (rates, same)[turn % 2].admit("a", 10)
+    with pytest.raises(RateError) as refused:
+        same.admit("a", 10)
+    assert 0 < refused.value.retry_after <= 0.1 + 1e-9
+    rates.admit("b", 10)
+    now += 0.1
+    rates.admit("a", 10)
+    with pytest.raises(RateError):
+        rates.admit("a", 10)
+    now += 60
+    for _ in range(10):
+        rates.admit("a", 10)
+    with pytest.raises(RateError):
+        rates.admit("a", 10)
+
+
+def test_less_than_one_a_second_is_one_now_and_then(monkeypatch: pytest.MonkeyPatch):
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    rates = Rates()
+    rates.admit("a", 0.5)
+    now += 1.9
+    with pytest.raises(RateError):
+        rates.admit("a", 0.5)
+    now += 0.2
+    rates.admit("a", 0.5)
+
+
+def test_an_address_that_asks_too_often_is_told_when_to_come_again(store: Path):
+    with client_with(store, requests_per_second=3) as client:
+        answers = [client.get(PATH) for _ in range(8)]
+        assert [answer.status_code for answer in answers][:3] == [200] * 3
+        refused = [answer for answer in answers if answer.status_code != 200]
+        assert refused
+        assert all(answer.status_code == 429 and int(answer.headers["retry-after"]) >= 1 for answer in refused)
+        assert client.get("/healthz").status_code == 200
+
+
+def test_more_requests_than_there_is_room_for_are_refused(store: Path, monkeypatch: pytest.MonkeyPatch):
+    real = queries.specificity
+    monkeypatch.setattr(queries, "specificity", lambda *given, **named: time.sleep(0.5) or real(*given, **named))
+    app: Any = create_app(store, ServiceConfig(log="off", max_requests=2))
+
+    async def ask() -> list[httpx.Response]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            path = f"/v1/runs/{RUN}/specificity"
+            await client.get("/v1/runs")
+            crowd = await asyncio.gather(*(client.get(path) for _ in range(5)))
+            return [*crowd, await client.get(path)]
+
+    *crowd, after = asyncio.run(ask())
+    assert sorted(answer.status_code for answer in crowd) == [200, 200, 503, 503, 503]
+    refused = next(answer for answer in crowd if answer.status_code == 503)
+    assert refused.json()["type"] == "/docs/errors/overloaded"
+    assert refused.headers["retry-after"] == "1"
+    assert after.status_code == 200
+
+
+def test_metrics_have_bounded_labels(client: TestClient):
+    for number in range(20):
+        client.get(f"/v1/runs/made-up-{number}")
+        client.get(f"/nowhere/{number}")
+        client.request(f"VERB{number}", PATH)
+    text = client.get("/metrics").text
+    assert "made-up" not in text
+    assert "nowhere" not in text
+    assert "VERB" not in text
+    assert 'route="/v1/runs/{run}"' in text
+    assert 'route="none"' in text
+    labels = re.findall(r'^tegakari_http_requests_total\{method="(\w+)",route="([^"]*)",status="(\d+)"\}', text, re.M)
+    assert len(labels) < 200
+    assert "tegakari_http_request_seconds_bucket" in text
+
+
+def test_metrics_count_what_is_asked(client: TestClient):
+    line = r'^tegakari_http_requests_total\{method="GET",route="/v1/runs/\{run\}/specificity",status="200"\} ([\d.]+)'
+
+    def counted() -> float:
+        found = re.search(line, client.get("/metrics").text, re.M)
+        return float(found[1]) if found else 0
+
+    before = counted()
+    for _ in range(3):
+        get(client, f"/v1/runs/{RUN}/specificity")
+    assert counted() == before + 3
+
+
+def test_a_line_of_log_has_no_text_and_no_parameters(store: Path, capsys: pytest.CaptureFixture[str]):
+    from tegakari.service.observe.logs import set_up_logs
+
+    set_up_logs("json")
+    with client_with(store, log="json") as client:
+        client.get(f"/v1/runs/{RUN}/features", params={"token": "secret-word"}, headers={"X-Request-ID": "r-1"})
+        client.post(f"/v1/runs/{RUN}/classify", json={"texts": ["secret-text"]})
+    logged = capsys.readouterr().err
+    assert '"id":"r-1"' in logged.replace(" ", "")
+    assert "secret" not in logged

@@ -1,0 +1,48 @@
+"""A client that goes away takes its work with it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.service.conftest import serving
+
+
+def sandboxes(pid: int) -> int:
+    """Sandbox processes of a server that are busy: the one held ready waits for its query."""
+    children = [text for file in Path(f"/proc/{pid}/task").glob("*/children") for text in file.read_text().split()]
+    return sum("tegakari.store.sql.sandbox" in Path(f"/proc/{child}/cmdline").read_text() for child in children)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_query_ends_with_its_connection(store: Path, workers: str):
+    body = json.dumps({"sql": "SELECT sleep_ms(60000)", "seconds": 50}).encode()
+    head = f"POST /v1/sql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with serving("--store", store, "--workers", workers) as (url, process):
+        parts = urlsplit(url)
+        pids = [process.pid]
+        if workers != "1":
+            time.sleep(3)
+            tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
+            pids = [int(text) for file in tasks for text in file.read_text().split()]
+        with socket.create_connection((parts.hostname, parts.port)) as connection:
+            connection.sendall(head.encode() + body)
+            for _ in range(100):
+                if sum(map(sandboxes, pids)) == 2:
+                    break
+                time.sleep(0.1)
+            else:
+                raise AssertionError("the query never started")
+        for _ in range(100):
+            if sum(map(sandboxes, pids)) == 1:
+                break
+            time.sleep(0.1)
+        else:
+            raise AssertionError("the query goes on without its client")
+        assert httpx.post(f"{url}/v1/sql", json={"sql": "SELECT 1"}).status_code == 200

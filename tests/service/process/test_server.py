@@ -1,0 +1,103 @@
+"""`tegakari serve` as a process: where it listens, what it refuses, how it ends."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tegakari.schemas.config import ServiceConfig
+from tegakari.schemas.errors import ConfigError
+from tegakari.service.process.server import serve
+from tests.service.conftest import RUN, serving
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_well_when_asked_to(store: Path, stop: signal.Signals):
+    with serving("--store", store) as (url, process):
+        assert httpx.get(f"{url}/v1/runs/{RUN}/labels").status_code == 200
+        httpx.get(f"{url}/v1/runs/x%0A00:00:00%20[info]%20forged")
+        process.send_signal(stop)
+        assert process.stderr is not None
+        log = process.stderr.read()
+        assert process.wait(20) == 0
+    assert "stopped" in log
+    assert f"path=/v1/runs/{RUN}/labels" in log
+    assert "status=200" in log
+    assert not any(line.startswith("00:00:00") for line in log.splitlines())
+    assert "Traceback" not in log
+
+
+def test_answers_are_not_held_back(server: httpx.Client):
+    """Nagle's algorithm and delayed acknowledgements together cost 40 ms a request, whatever the load."""
+    seconds = []
+    for _ in range(20):
+        start = time.perf_counter()
+        server.get("/healthz")
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.03
+
+
+def test_ipv6_works(store: Path):
+    with serving("--store", store, "--host", "::1") as (url, _):
+        assert url.startswith("http://[::1]:")
+        assert httpx.get(f"{url}/healthz").status_code == 200
+
+
+def test_a_store_that_is_not_there_yet_is_waited_for(tmp_path: Path):
+    with serving("--store", tmp_path / "later") as (url, _):
+        assert httpx.get(f"{url}/readyz").status_code == 503
+        (tmp_path / "later").mkdir()
+        assert httpx.get(f"{url}/readyz").status_code == 200
+
+
+def test_the_command_line_explains_a_refusal(store: Path):
+    command = [sys.executable, "-c", "from tegakari.cli import main; main()", "serve", "--host", "0.0.0.0"]
+    done = subprocess.run([*command, "--store", store], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert "service.host" in done.stderr
+    assert "fix:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "8.8.8.8"])
+def test_addresses_that_others_reach_are_refused(store: Path, host: str):
+    with pytest.raises(ConfigError, match="no API keys") as refused:
+        serve(ServiceConfig(host=host, port=0), store)
+    assert refused.value.field == "service.host"
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", ""])
+def test_a_name_that_is_no_address_is_refused(store: Path, host: str):
+    with pytest.raises(ConfigError, match="no address") as refused:
+        serve(ServiceConfig(host=host), store)
+    assert refused.value.field == "service.host"
+
+
+def test_a_port_that_is_taken_is_refused(store: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=str(port)) as refused:
+            serve(ServiceConfig(port=port), store)
+    assert refused.value.field == "service.port"
+
+
+def test_insecure_listens_on_every_address(store: Path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = ServiceConfig(host="0.0.0.0", port=port)
+    threading.Thread(target=serve, args=(config, store), kwargs={"insecure": True}, daemon=True).start()
+    for _ in range(100):
+        try:
+            assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+            return
+        except httpx.ConnectError:
+            time.sleep(0.1)
+    raise AssertionError("never answered")

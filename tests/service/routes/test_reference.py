@@ -1,0 +1,174 @@
+"""The OpenAPI document is valid, describes what is answered and what is refused, and is shown without a network."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from litestar.exceptions import LitestarDeprecationWarning
+from litestar.testing import TestClient
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tegakari.schemas import api
+from tegakari.service.app import create_app
+from tests.service.conftest import RUN, segment
+from tests.support.factories import LABELS
+
+
+@pytest.fixture(scope="module")
+def document(client: TestClient) -> dict[str, Any]:
+    response = client.get("/schema/openapi.json")
+    assert response.headers["content-type"].startswith("application/vnd.oai.openapi+json")
+    return json.loads(response.content)
+
+
+def test_the_document_is_openapi_3_1(document: dict[str, Any]):
+    assert document["openapi"].startswith("3.1")
+    OpenAPIV31SpecValidator(document).validate()
+
+
+def test_a_struct_of_the_same_name_does_not_get_in(store: Path):
+    from tegakari.schemas import classifier, inference
+
+    assert classifier.LabelScore.__name__ == inference.LabelScore.__name__
+    with TestClient(create_app(store)) as client:
+        described = client.get("/schema/openapi.json").json()["components"]["schemas"]["LabelScore"]
+    assert described["description"] == inference.LabelScore.__doc__
+    assert set(described["properties"]) == set(inference.LabelScore.__struct_encode_fields__)
+
+
+def test_nothing_is_used_that_the_next_litestar_drops(store: Path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LitestarDeprecationWarning)
+        assert create_app(store).openapi_schema.paths
+
+
+READ_ROUTES = {
+    "/healthz",
+    "/readyz",
+    "/v1/runs",
+    "/v1/runs/{run}",
+    "/v1/runs/{run}/labels",
+    "/v1/runs/{run}/labels/{label}",
+    "/v1/runs/{run}/labels/{label}/features",
+    "/v1/runs/{run}/specificity",
+    "/v1/runs/{run}/features",
+    "/v1/runs/{run}/layers/{layer}/features/{feature}",
+    "/v1/runs/{run}/layers/{layer}/features/{feature}/labels",
+    "/v1/runs/{run}/layers/{layer}/features/{feature}/tokens",
+    "/v1/runs/{run}/layers/{layer}/features/{feature}/documents",
+    "/v1/runs/{run}/layers/{layer}/features/{feature}/histogram",
+    "/v1/runs/{run}/documents",
+    "/v1/runs/{run}/documents/{document}",
+    "/v1/runs/{run}/documents/{document}/features",
+}
+
+
+def test_every_route_is_in_it(document: dict[str, Any]):
+    assert {path for path, methods in document["paths"].items() if "get" in methods} >= READ_ROUTES
+
+
+def test_lists_say_in_which_formats_they_come(document: dict[str, Any]):
+    for path in READ_ROUTES:
+        operation = document["paths"][path]["get"]
+        names = {parameter["name"] for parameter in operation.get("parameters", [])}
+        is_list = operation["operationId"].startswith("list") or path.endswith("/specificity")
+        assert ({"format", "fields"} <= names) == is_list, path
+        assert ("text/csv" in operation["responses"]["200"]["content"]) == is_list
+
+
+def test_everything_is_described(document: dict[str, Any]):
+    for operation in (operation for methods in document["paths"].values() for operation in methods.values()):
+        assert operation["summary"]
+        assert operation["description"]
+        assert re.fullmatch("[a-z]+[A-Za-z]+", operation["operationId"])
+        assert all(parameter["description"] for parameter in operation.get("parameters", []))
+    schemas = document["components"]["schemas"]
+    assert all(schema["description"] for name, schema in schemas.items() if not name.startswith("Page_"))
+    assert schemas["LabelFeature"]["properties"]["d"]["description"].startswith("Cohen's d")
+    assert schemas["LabelDetail"]["properties"]["specific_features"]["description"]  # inherited from LabelRow
+    assert schemas["Problem"]["properties"]["field"]["description"]
+
+
+@pytest.mark.parametrize("struct", [api.LabelFeature, api.FeatureDetail, api.LayerSpecificity, api.TopToken])
+def test_fields_and_types_are_msgspecs_own(document: dict[str, Any], struct: type[msgspec.Struct]):
+    _, components = msgspec.json.schema_components([struct])
+    expected = components[struct.__name__]
+    found = document["components"]["schemas"][struct.__name__]
+    assert found["properties"].keys() == expected["properties"].keys()
+    assert set(found["required"]) == set(expected["required"])
+    for name, schema in expected["properties"].items():
+        assert found["properties"][name].get("type") == schema.get("type"), name
+
+
+@pytest.mark.parametrize("status", [400, 404, 500])
+def test_problems_are_documented_with_their_own_type(document: dict[str, Any], status: int):
+    for path in READ_ROUTES:
+        if path.startswith("/v1/runs/{run}"):
+            assert list(document["paths"][path]["get"]["responses"][str(status)]["content"]) == [
+                "application/problem+json"
+            ]
+
+
+def test_the_page_needs_nothing_from_elsewhere(client: TestClient):
+    page = client.get("/schema")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "//" not in re.sub(r"<!--.*?-->", "", page.text)
+    assert 'load-fonts="false"' in page.text  # the only thing that the viewer would fetch on its own
+    for address in re.findall(r'(?:src|href|spec-url)="(/[^"]*)"', page.text):
+        assert client.get(address).status_code == 200
+    script = client.get("/schema/static/rapidoc-min.js")
+    assert script.headers["content-type"].startswith("text/javascript")
+    assert len(script.content) > 500_000
+    assert "MIT License" in client.get("/schema/static/rapidoc-LICENSE.txt").text
+
+
+CONFORMANCE = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+
+def test_whatever_is_asked_the_answer_is_as_documented(client: TestClient):
+    """Half of what is drawn is aimed at things that are there, so that more than 404 is seen."""
+    schema = schemathesis.openapi.from_asgi("/schema/openapi.json", client.app)
+    there = {"run": RUN, "label": segment(LABELS[1]), "layer": 1, "feature": 1, "document": segment(f"{LABELS[1]}-001")}
+    seen = set()
+    for found in schema.get_all_operations():
+        assert isinstance(found, Ok)
+        operation = found.ok()
+        if operation.method != "get" or operation.path not in READ_ROUTES:
+            continue
+
+        @given(case=operation.as_strategy(), aimed=st.booleans())
+        @settings(max_examples=20, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        def ask(case: schemathesis.Case, aimed: bool) -> None:
+            if aimed and case.path_parameters:
+                case.path_parameters = {name: there[name] for name in case.path_parameters}
+            response = case.call()
+            seen.add((case.operation.label, response.status_code))
+            case.validate_response(response, checks=CONFORMANCE)
+
+        ask()
+    operations = {operation for operation, _ in seen}
+    assert {operation for operation, status in seen if status == 200} == operations
+    assert {status for _, status in seen} <= {200, 400, 404}

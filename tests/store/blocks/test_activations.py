@@ -1,0 +1,139 @@
+"""Order, rounding and the strongest of each group, against plain sorts; and what other tools read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tegakari.schemas.errors import StoreError
+from tegakari.store.blocks.activations import (
+    Activations,
+    ordered,
+    read_feature,
+    read_row_group,
+    rounded,
+    strongest_documents,
+    strongest_features,
+    write_activations,
+)
+
+TINY = np.finfo(np.float32).smallest_subnormal
+HUGE = np.finfo(np.float32).max
+
+
+def drawn(seed: int, *, features: int = 30, documents: int = 200, n: int = 900, values: int = 40) -> Activations:
+    """Distinct (feature, document) pairs in no order; few values, so that many are tied."""
+    rng = np.random.default_rng(seed)
+    pairs = rng.permutation(features * documents)[:n]
+    steps = rng.lognormal(size=values).astype(np.float32)
+    return Activations(
+        (pairs // documents).astype(np.int32), (pairs % documents).astype(np.int32), rng.choice(steps, n)
+    )
+
+
+@given(st.lists(st.floats(width=32, min_value=0, exclude_min=True, allow_infinity=False), min_size=1))
+def test_rounding_is_that_of_float16_without_its_range(values: list[float]):
+    exact = np.array(values, np.float32)
+    found = rounded(exact)
+    assert (found > 0).all()
+    assert np.isfinite(found).all()
+    assert (rounded(found) == found).all()
+    normal = (exact >= np.finfo(np.float32).tiny) & (exact < HUGE * (1 - 2**-11))
+    np.testing.assert_array_less(
+        np.abs(found - exact.astype(np.float64))[normal],
+        np.nextafter(exact[normal].astype(np.float64) * 2**-11, np.inf),
+    )
+    inside = (exact > 2**-14) & (exact < 65_000)  # where float16 has all its bits
+    np.testing.assert_array_equal(found[inside], exact[inside].astype(np.float16).astype(np.float32))
+
+
+def test_the_ends_of_the_range_stay_inside():
+    found = rounded(np.array([TINY, HUGE], np.float32))
+    assert 0 < found[0] < 1e-40
+    assert found[1] > 3.4e38
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), cuts=st.integers(1, 6))
+def test_parts_are_joined_in_order(seed: int, cuts: int):
+    whole = drawn(seed)
+    parts = [Activations(*columns) for columns in zip(*(np.array_split(c, cuts) for c in whole), strict=True)]
+    found = ordered(parts)
+    order = np.lexsort((whole.document, whole.feature))
+    np.testing.assert_array_equal(found.feature, whole.feature[order])
+    np.testing.assert_array_equal(found.document, whole.document[order])
+    np.testing.assert_array_equal(found.activation, rounded(whole.activation[order]))
+
+
+def test_no_activations_are_an_order_too():
+    assert len(ordered([]).feature) == 0
+    nothing = drawn(0, n=0)
+    assert len(ordered([nothing, nothing]).document) == 0
+    assert strongest_documents(nothing, 5, 3).member.tolist() == [[-1] * 3] * 5
+
+
+@pytest.mark.parametrize("n", [1, 7, 1000])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_strongest_are_those_of_a_sort(seed: int, n: int):
+    rows = ordered([drawn(seed)])
+    as_tuples = list(zip(*(column.tolist() for column in rows), strict=True))
+    for groups, found, key, member in (
+        (30, strongest_documents(rows, 30, n), 0, 1),
+        (200, strongest_features(rows, 200, n), 1, 0),
+    ):
+        expected = []
+        for group in range(groups):
+            mine = sorted((-row[2], row[member]) for row in as_tuples if row[key] == group)[:n]
+            expected.append([(place, -value) for value, place in mine])
+        for mine, members, activations in zip(expected, found.member.tolist(), found.activation.tolist(), strict=True):
+            padding = n - len(mine)
+            assert members == [member for member, _ in mine] + [-1] * padding
+            assert activations == [value for _, value in mine] + [0] * padding
+
+
+def test_the_largest_numbers_fit_and_larger_ones_are_refused():
+    feature, document = np.array([2**20 - 1], np.int32), np.array([2**26 - 1], np.int32)
+    value = np.array([HUGE], np.float32)
+    rows = ordered([Activations(feature, document, value)])
+    assert (rows.feature, rows.document) == (feature, document)
+    assert strongest_documents(rows, 2**20, 1).member[-1].tolist() == document.tolist()
+    for wrong in (Activations(feature + 1, document, value), Activations(feature, document + 1, value)):
+        with pytest.raises(StoreError, match="more than a layer can hold"):
+            ordered([wrong])
+
+
+def test_other_tools_read_the_file(tmp_path: Path):
+    rows = ordered([drawn(1)])
+    file = tmp_path / "a.parquet"
+    write_activations(file, [rows, drawn(0, n=0)])
+    expected = list(zip(*(column.tolist() for column in rows), strict=True))
+    assert duckdb.sql(f"SELECT feature, document, activation FROM '{file}'").fetchall() == expected
+    assert [tuple(row.values()) for row in pq.read_table(file).to_pylist()] == expected
+    np.testing.assert_array_equal(read_row_group(file, 0).activation, rows.activation)
+    assert len(read_row_group(file, 1).activation) == 0
+
+
+def test_a_feature_is_found_in_whichever_row_groups_it_lies(tmp_path: Path):
+    rows = ordered([drawn(2)])
+    write_activations(tmp_path / "a.parquet", [rows], row_group=7)
+    for feature in range(31):
+        found, mine = read_feature(tmp_path / "a.parquet", feature), rows.feature == feature
+        np.testing.assert_array_equal(found.document, rows.document[mine])
+        np.testing.assert_array_equal(found.activation, rows.activation[mine])
+
+
+def test_an_activation_takes_less_than_three_bytes(tmp_path: Path):
+    """At the study's density, ids and values together stay under 2.7 bytes."""
+    rng = np.random.default_rng(0)
+    documents, density = 12_650, np.minimum(rng.lognormal(0, 1.5, 300) * 0.018, 0.9)
+    feature, document = np.nonzero(rng.random((300, documents), dtype=np.float32) < density[:, None])
+    values = rng.lognormal(0, 0.7, len(feature)).astype(np.float32)
+    rows = ordered([Activations(feature.astype(np.int32), document.astype(np.int32), values)])
+    write_activations(tmp_path / "a.parquet", [rows])
+    assert (tmp_path / "a.parquet").stat().st_size / len(feature) < 2.7

@@ -1,0 +1,90 @@
+"""What `runs gc` takes, and above all what it leaves."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from tegakari.schemas.errors import StoreError
+from tegakari.store import Store
+from tegakari.store.disk.durable import sole_process
+from tegakari.store.disk.garbage import collect, find_garbage
+from tegakari.store.disk.publish import damaged_files, delete_run
+from tegakari.store.results import publish_analysis, stored_analyses
+from tegakari.store.vectors import publish_added
+from tests.support.factories import D_MODEL, make_run
+
+LATER = 48 * 3600
+
+
+class Asked(msgspec.Struct, frozen=True):
+    k: int
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Runs `kept` and `gone`, each with vectors and an analysis; then `gone` is deleted."""
+    for seed, name in enumerate(("kept", "gone")):
+        manifest = make_run(tmp_path, name, seed=seed)
+        directions = {layer: np.ones((40, D_MODEL), np.float32) for layer in manifest.saes.layers}
+        texts = ["x"] * manifest.corpus.documents
+        publish_added(tmp_path, manifest, directions, np.ones((len(texts), D_MODEL), np.float32), texts)
+        publish_analysis(tmp_path, "test", [manifest], Asked(1), Asked(2), {}, seconds=1.0, versions={})
+    delete_run(tmp_path, "gone")
+    return tmp_path
+
+
+def files(directory: Path) -> set[Path]:
+    return {path for path in directory.rglob("*") if path.is_file()}
+
+
+def test_what_a_deleted_run_leaves_goes_and_all_else_stays(store: Path):
+    found = find_garbage(store)
+    reasons = {entry.path.parent.name: entry.reason for entry in found}
+    assert len(found) == 2
+    assert reasons["vectors"] == "vectors of a run that is gone"
+    assert reasons["test"] == "analysis of a run that is gone: gone"
+    assert all(entry.size > 0 for entry in found)
+    doomed = {path for entry in found for path in files(entry.path)}
+    before = files(store)
+    collect(store, found)
+    assert files(store) == before - doomed
+    assert find_garbage(store) == []
+    assert damaged_files(store, "kept") == []
+    assert [analysis.manifest.runs[0].run for analysis in stored_analyses(store)] == ["kept"]
+
+
+def test_a_run_made_again_under_its_name_does_not_keep_the_old_analyses(store: Path):
+    make_run(store, "gone", seed=7)
+    assert len(find_garbage(store)) == 2
+
+
+def test_work_is_left_while_it_is_young_or_in_hand(store: Path):
+    work = store / "work" / "half"
+    (work / "shards").mkdir(parents=True)
+    (work / "lock").touch()
+    grave = store / "work" / ".deleted-old-1"
+    grave.mkdir()
+    (grave / "file").write_bytes(b"x" * 10)
+    later = time.time() + LATER
+    assert {work, grave}.isdisjoint(entry.path for entry in find_garbage(store))
+    with sole_process(work / "lock", StoreError("busy")):
+        assert work not in {entry.path for entry in find_garbage(store, now=later)}
+    assert {work, grave} <= {entry.path for entry in find_garbage(store, now=later)}
+    collect(store, find_garbage(store, now=later))
+    assert list((store / "work").iterdir()) == []
+
+
+def test_a_run_that_cannot_be_read_stops_it(store: Path):
+    (store / "runs" / "kept" / "run.json").write_text("{")
+    with pytest.raises(StoreError, match="damaged"):
+        find_garbage(store)
+
+
+def test_an_empty_store_has_none(tmp_path: Path):
+    assert find_garbage(tmp_path / "none") == []
+    assert Store(tmp_path / "none").names() == []

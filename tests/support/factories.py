@@ -1,0 +1,245 @@
+"""Small random runs, written by the real merge and published like any other: `make_run`.
+
+`random_case` gives what such a run is made of, for tests that compute their own answers from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from tegakari.indexer.merge import LayerFacts, Merger, MergeSettings
+from tegakari.indexer.moments import moments_of
+from tegakari.indexer.partial import DocumentPartial, LayerPartial, open_partial, write_partial
+from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards
+from tegakari.indexer.top_tokens import Candidates, strongest
+from tegakari.models.tokens import Tokenized
+from tegakari.schemas.config import POOLINGS, Pooling
+from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, Locations, RunManifest, SaeInfo, Scores
+from tegakari.store.blocks.activations import Activations, ordered
+from tegakari.store.disk.layout import work_directory
+from tegakari.store.disk.publish import publish
+from tegakari.store.sql.writer import RunWriter
+
+LABELS = ("自動車", "車/軽", "a?b#c&d=e+f %2F", "🚗💨", "مجتمع السيارات", "食べ物 と 料理")
+"""Plain, a slash, everything that means something in a URL, emoji alone, right to left, spaces."""
+
+WORDS = (
+    "今日は",
+    "軽トラ",
+    "で",
+    "買い物",
+    "に",
+    "行き",
+    "ました",
+    "味噌汁",
+    "😀",
+    "car",
+    "،",
+    "السيارة",
+    "e\u0301",
+    "。",
+)
+BOS = 2
+D_MODEL = 8
+SHARD_DOCUMENTS = 4
+TOP_TOKENS = 10
+
+
+class Case(NamedTuple):
+    """What a run is made of."""
+
+    labels: tuple[str, ...]
+    documents: list[IndexedDocument]
+    """by number, which is the order of ids; token 0 of each is special."""
+    activations: list[list[np.ndarray]]
+    """[layer][document] -> float32 [positions, d_sae], special tokens left out."""
+    predicted: np.ndarray
+    """int32 [documents]"""
+
+    def pooled(self, layer: int, pooling: Pooling) -> np.ndarray:
+        """Pooled activations, float32 [documents, d_sae]."""
+        return np.stack([_pool(values, pooling) for values in self.activations[layer]])
+
+
+def random_case(
+    *,
+    seed: int = 0,
+    layers: int = 3,
+    d_sae: int = 40,
+    labels: Sequence[str] = LABELS,
+    documents_per_label: int | Sequence[int] = 6,
+) -> Case:
+    """Draw documents and activations.
+
+    Where d_sae leaves room (labels + 4), feature c of every layer belongs to label c alone; the next feature belongs to
+    labels 0 and 1, and the last but one equals it, so that their d ties; the last is never active. Layer 1 equals
+    layer 0, so that ties cross layers.
+
+    Args:
+        seed: of everything drawn.
+        layers: layers with an SAE.
+        d_sae: features of each layer.
+        labels: by class index.
+        documents_per_label: for all labels, or one number each; 0 makes a label of the classifier without documents.
+    """
+    rng = np.random.default_rng(seed)
+    counts = [documents_per_label] * len(labels) if isinstance(documents_per_label, int) else documents_per_label
+    pairs = sorted(
+        (f"{label}-{number:03d}", label_id)
+        for label_id, (label, count) in enumerate(zip(labels, counts, strict=True))
+        for number in range(count)
+    )
+    documents = [_document(rng, number, *pair) for number, pair in enumerate(pairs)]
+    activations = [[_activations(rng, document, len(labels), d_sae) for document in documents] for _ in range(layers)]
+    if layers > 1:
+        activations[1] = activations[0]
+    own = np.array([document.label_id for document in documents], np.int32)
+    confused = rng.random(len(own)) < 0.25
+    predicted = np.where(confused, rng.integers(0, len(labels), len(own)), own).astype(np.int32)
+    return Case(tuple(labels), documents, activations, predicted)
+
+
+def make_run(
+    store: Path,
+    name: str,
+    *,
+    seed: int = 0,
+    layers: int = 3,
+    d_sae: int = 40,
+    labels: Sequence[str] = LABELS,
+    documents_per_label: int | Sequence[int] = 6,
+    pooling: Pooling = "last",
+) -> RunManifest:
+    """Draw a case, merge it and publish it; arguments as of `random_case`, and the pooling that the run ranks by."""
+    case = random_case(seed=seed, layers=layers, d_sae=d_sae, labels=labels, documents_per_label=documents_per_label)
+    recipe = hashlib.sha256(repr((seed, layers, d_sae, tuple(labels), documents_per_label, pooling)).encode())
+    work = work_directory(store, name)
+    shards = plan_shards(case.documents, SHARD_DOCUMENTS, recipe.hexdigest())
+    for shard in shards:
+        parts = {layer: _layer_partial(shard, case.activations[layer], pooling) for layer in range(layers)}
+        positions = sum(len(document.tokens.positions) for document in shard.documents)
+        write_partial(work / "shards", shard, positions, parts, _document_partial(shard, case))
+    partials = [open_partial(work / "shards", shard.key) for shard in shards]
+    with RunWriter(work / "staged") as writer:
+        merger = Merger(writer, case.documents, case.labels, partials, MergeSettings(pooling, 1.0, TOP_TOKENS))
+        facts = LayerFacts(D_MODEL, d_sae, "relu", 0.9, 100)
+        merger.merge_layers(dict.fromkeys(range(layers), facts), lambda: None)
+        _, scores = merger.merge_documents()
+    manifest = _manifest(name, recipe.hexdigest(), case, pooling, scores, writer.activations)
+    published = publish(store, work / "staged", manifest)
+    shutil.rmtree(work)
+    return published
+
+
+def _document(rng: np.random.Generator, number: int, id_: str, label_id: int) -> IndexedDocument:
+    words = [str(word) for word in rng.choice(WORDS, rng.integers(3, 12))]
+    words.insert(1, "\n")
+    ends = np.cumsum([len(word) for word in words]).tolist()
+    spans = [(0, 0), *zip([0, *ends[:-1]], ends, strict=True)]
+    ids = [BOS, *(10 + WORDS.index(word) if word in WORDS else 9 for word in words)]
+    tokens = Tokenized(ids, spans, [True] + [False] * len(words), False)
+    return IndexedDocument(number, id_, label_id, "eval", "".join(words), tokens)
+
+
+def _activations(rng: np.random.Generator, document: IndexedDocument, labels: int, d_sae: int) -> np.ndarray:
+    shape = len(document.tokens.positions), d_sae
+    active = rng.random(shape) < 0.2
+    drawn = np.where(active, rng.lognormal(size=shape), 0).astype(np.float32)
+    if d_sae >= labels + 4:
+        clue = (rng.random(shape[0]) + 3).astype(np.float32)
+        drawn[:, document.label_id] += clue
+        if document.label_id < 2:
+            drawn[:, labels] += clue
+        drawn[:, -2] = drawn[:, labels]
+        drawn[:, -1] = 0
+    return drawn
+
+
+def _pool(values: np.ndarray, pooling: Pooling) -> np.ndarray:
+    match pooling:
+        case "last":
+            return values[-1]
+        case "max":
+            return values.max(0)
+        case "mean":
+            return values.mean(0, dtype=np.float64).astype(np.float32)
+
+
+def _layer_partial(shard: Shard, activations: Sequence[np.ndarray], pooling: Pooling) -> LayerPartial:
+    mine = [activations[document.number] for document in shard.documents]
+    pooled = {kind: np.stack([_pool(values, kind) for values in mine]) for kind in POOLINGS}
+    moments = moments_of(torch.from_numpy(np.stack([pooled[kind] for kind in POOLINGS], axis=1)))
+    numbers = np.array([document.number for document in shard.documents], np.int32)
+    every = np.concatenate(mine)
+    row, feature = np.nonzero(every)
+    document = np.repeat(numbers, [len(values) for values in mine])
+    position = np.concatenate([document.tokens.positions for document in shard.documents]).astype(np.int32)
+    candidates = Candidates(feature.astype(np.int32), every[row, feature], document[row], position[row])
+    active_feature, place = np.nonzero(pooled[pooling].T)
+    return LayerPartial(
+        moments.mean.numpy(),
+        moments.m2.numpy(),
+        (every > 0).sum(0),
+        every.sum(0, dtype=np.float64),
+        strongest(candidates, TOP_TOKENS),
+        ordered([Activations(active_feature.astype(np.int32), numbers[place], pooled[pooling][place, active_feature])]),
+    )
+
+
+def _document_partial(shard: Shard, case: Case) -> DocumentPartial:
+    numbers = np.array([document.number for document in shard.documents], np.int32)
+    own = np.array([document.label_id for document in shard.documents], np.int32)
+    predicted = case.predicted[numbers]
+    best = np.full(len(numbers), 2.5, np.float32)
+    embedding = np.tile(numbers[:, None].astype(np.float32), (1, D_MODEL))
+    return DocumentPartial(numbers, predicted, np.where(own == predicted, best, 1).astype(np.float32), best, embedding)
+
+
+def _manifest(
+    name: str, fingerprint: str, case: Case, pooling: Pooling, scores: Scores, activations: int
+) -> RunManifest:
+    layers = list(range(len(case.activations)))
+    d_sae = case.activations[0][0].shape[1]
+    return RunManifest(
+        format=FORMAT,
+        run=name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        fingerprint=fingerprint,
+        classifier=ClassifierInfo(
+            sha256=fingerprint,
+            architecture="Gemma2ForSequenceClassification",
+            d_model=D_MODEL,
+            layers=len(layers),
+            max_length=512,
+            dtype="float32",
+        ),
+        saes=SaeInfo(sha256=fingerprint, layers=layers, architecture="relu", widths=[d_sae] * len(layers)),
+        locations=Locations(classifier="classifier", saes="saes"),
+        corpus=CorpusInfo(
+            source="drawn",
+            content_sha256=fingerprint,
+            split="eval",
+            documents=len(case.documents),
+            labels=len(case.labels),
+        ),
+        pooling=pooling,
+        variety_threshold=1.0,
+        top_tokens=TOP_TOKENS,
+        positions=sum(len(document.tokens.positions) for document in case.documents),
+        activations=activations,
+        skipped=[],
+        scores=scores,
+        kernels="none",
+        versions={},
+        timings={},
+        synthetic=True,
+        files=[],
+    )

@@ -1,0 +1,136 @@
+"""Compile for sm_90, without a GPU, exactly the kernels that `gpu.encode` would launch at the size of the study.
+
+`gpu.encode` runs on meta tensors, which have shapes and no values, and every launch goes to Triton's compiler instead
+of a GPU. So the arguments' types and alignments are those of the real call, and the driver proves in passing that it
+never asks for a value, which on a GPU would make the host wait. Writes a line of JSON a kernel.
+
+    python -m tests.support.kernel_ahead_of_time [CALL ...]
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from triton import knobs
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from tegakari.kernels import Encoder
+from tegakari.kernels.gpu import encode as gpu
+
+TARGET = GPUTarget("cuda", 90, 32)
+POINTERS = {
+    torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+}
+
+
+class Usage(NamedTuple):
+    """What one compiled kernel takes."""
+
+    kernel: str
+    call: str
+    registers: int
+    spilled: int
+    """Bytes of stack."""
+    shared: int
+    """Bytes of shared memory."""
+    atomics: int
+    """Atomic instructions."""
+    asynchronous: int
+    """Asynchronous copies to shared memory."""
+
+
+def compiled(kernel: Any, call: str, arguments: tuple[Any, ...], constants: dict[str, Any]) -> Usage:
+    """Compile a launch as Triton's runtime would specialise it: ones are constants, multiples of 16 known as such."""
+    options = {name: constants.pop(name) for name in ("num_warps", "num_stages") if name in constants}
+    given = dict(zip(kernel.arg_names, arguments, strict=False)) | constants
+    signature: dict[str, str] = {}
+    fixed: dict[tuple[int, ...], Any] = {}
+    attributes: dict[tuple[int, ...], Any] = {}
+    for index, parameter in enumerate(kernel.params):
+        value = given[parameter.name]
+        if parameter.is_constexpr or (isinstance(value, int) and value == 1):
+            signature[parameter.name] = "constexpr"
+            fixed[(index,)] = value
+            continue
+        signature[parameter.name] = POINTERS[value.dtype] if isinstance(value, torch.Tensor) else "i32"
+        if isinstance(value, torch.Tensor) or value % 16 == 0:
+            attributes[(index,)] = [["tt.divisibility", 16]]
+    program = triton.compile(ASTSource(kernel, signature, fixed, attributes), target=TARGET, options=options)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(program.asm["cubin"])
+        file.flush()
+        usage = _output(knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name)
+        code = _output(knobs.nvidia.nvdisasm.path, "-c", file.name)
+    found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
+    assert found, usage
+    registers, spilled = map(int, found.groups())
+    return Usage(
+        kernel=kernel.__name__,
+        call=call,
+        registers=registers,
+        spilled=spilled,
+        shared=program.metadata.shared,
+        atomics=len(re.findall(r"\b(?:ATOM|ATOMG|RED|ATOMS)\b", code)),
+        asynchronous=len(re.findall(r"\bLDGSTS\b", code)),
+    )
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def encoder(dtype: torch.dtype, d_model: int, d_sae: int, *, gated: bool = False, k: int | None = None) -> Encoder:
+    """An encoder without values."""
+    vector = torch.empty(d_sae, device="meta")
+    gate = vector if gated else None
+    return Encoder(torch.empty(d_model, d_sae, device="meta", dtype=dtype), vector, vector, k, gate, gate)
+
+
+def launches(names: list[str]) -> Iterator[Usage]:
+    """Compile the kernels of the named calls, or of all: between them they reach every variant that matters."""
+    found: list[Usage] = []
+    wide = (torch.bfloat16, 2304, 9216)
+    calls: dict[str, tuple[Encoder, int, dict[str, Any]]] = {
+        "gemm": (encoder(*wide), 4096, {"rows": "last"}),
+        "gemm all": (encoder(*wide), 4096, {"rows": "all"}),
+        "gemm topk": (encoder(*wide, k=64), 4096, {"rows": "all"}),
+        "gemm gated float32": (encoder(torch.float32, 2304, 9216, gated=True), 4096, {"rows": "last"}),
+        "fused": (encoder(*wide), 4096, {"rows": "all", "fused": True}),
+        "fused float32": (encoder(torch.float32, 2304, 9216), 4096, {"rows": "last", "fused": True}),
+        "fused odd": (encoder(torch.bfloat16, 77, 1003, gated=True), 1, {"rows": "last", "fused": True}),
+    }
+    seen: set[tuple[str, str]] = set()
+    for call in names or calls:
+        sae, positions, options = calls[call]
+
+        def compile_instead(kernel: Any, programs: int, *arguments: Any, call: str = call, **constants: Any) -> None:
+            shape = repr([(a.dtype if isinstance(a, torch.Tensor) else a) for a in arguments]) + repr(constants)
+            if (kernel.__name__, shape) not in seen:
+                seen.add((kernel.__name__, shape))
+                found.append(compiled(kernel, call, arguments, constants))
+
+        gpu._launch = compile_instead
+        d_model, d_sae = sae.weight.shape
+        residual = torch.empty(positions, d_model, device="meta", dtype=sae.weight.dtype)
+        documents = max(1, positions // 128)
+        offsets = torch.empty(documents + 1, dtype=torch.int64, device="meta")
+        gpu.encode(residual, sae, offsets, floor=torch.empty(d_sae, device="meta"), **options)
+        yield from found
+        found.clear()
+
+
+if __name__ == "__main__":
+    for usage in launches(sys.argv[1:]):
+        sys.stdout.write(json.dumps(usage._asdict()) + "\n")
