@@ -1,9 +1,9 @@
-"""The REST API from Python. Generated from asynchronous.py."""
+"""The asynchronous client of the REST API."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import httpx
@@ -60,33 +60,34 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Pages(Generic[T]):
-    """The items of a list, fetched page by page as they are asked for; or all of them as a table."""
+class AsyncPages(Generic[T]):
+    """The items of a list: `async for item in pages` fetches page by page; `await pages.all()` gives a list of all."""
 
-    def __init__(self, client: Client, call: Call[Page[T]]) -> None:
+    def __init__(self, client: AsyncClient, call: Call[Page[T]]) -> None:
         self._client = client
         self._call = call
 
-    def __iter__(self) -> Iterator[T]:
+    async def __aiter__(self) -> AsyncIterator[T]:
         cursor = None
         while True:
-            page = self.page(cursor)
-            yield from page.items
+            page = await self.page(cursor)
+            for item in page.items:
+                yield item
             cursor = page.next
             if cursor is None:
                 return
 
-    def page(self, cursor: str | None = None) -> Page[T]:
+    async def page(self, cursor: str | None = None) -> Page[T]:
         """One page: the first, or the one that `next` of the page before names."""
         more = {} if cursor is None else {"cursor": cursor}
-        response = self._client.send(self._call, **more)
+        response = await self._client.send(self._call, **more)
         return decoded(response, self._call.answer)
 
-    def all(self) -> list[T]:
+    async def all(self) -> list[T]:
         """All items. Mind that a list of features can hold hundreds of thousands."""
-        return list(self)
+        return [item async for item in self]
 
-    def to_arrow(self) -> pa.Table:
+    async def to_arrow(self) -> pa.Table:
         """All items as an Arrow table."""
         import pyarrow as pa
 
@@ -94,7 +95,7 @@ class Pages(Generic[T]):
         cursor = None
         while True:
             more = {} if cursor is None else {"cursor": cursor}
-            response = self._client.send(self._call, accept=ARROW, **more)
+            response = await self._client.send(self._call, accept=ARROW, **more)
             check(response)
             tables.append(pa.ipc.open_stream(response.content).read_all())
             following = response.links.get("next", {}).get("url")
@@ -102,21 +103,21 @@ class Pages(Generic[T]):
                 return pa.concat_tables(tables)
             cursor = httpx.URL(following).params["cursor"]
 
-    def to_pandas(self) -> pd.DataFrame:
+    async def to_pandas(self) -> pd.DataFrame:
         """All items as a data frame of pandas, which must be installed."""
-        return self.to_arrow().to_pandas()
+        return (await self.to_arrow()).to_pandas()
 
-    def to_polars(self) -> pl.DataFrame:
+    async def to_polars(self) -> pl.DataFrame:
         """All items as a data frame of polars, which must be installed."""
         import polars as pl
 
-        frame = pl.from_arrow(self.to_arrow())
+        frame = pl.from_arrow(await self.to_arrow())
         assert isinstance(frame, pl.DataFrame)
         return frame
 
 
-class Client:
-    """A service of tegakari. Close it, or use it as a context manager.
+class AsyncClient:
+    """The asynchronous client of a service: `async with AsyncClient(url) as client:`, or call `aclose()` at the end.
 
     Every method raises ApiError with the service's problem document, or UnreachableError.
     """
@@ -128,7 +129,7 @@ class Client:
         key: str | None = None,
         timeout: float = 90.0,
         retries: int = 4,
-        transport: httpx.BaseTransport | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """Connections are opened when they are needed.
 
@@ -139,20 +140,20 @@ class Client:
             retries: how often to ask again where the service is busy (429, 503) or cannot be reached.
             transport: of httpx; for proxies and tests.
         """
-        self._http = httpx.Client(**settings(url, key, timeout), transport=transport)
+        self._http = httpx.AsyncClient(**settings(url, key, timeout), transport=transport)
         self._retries = retries
 
-    def __enter__(self) -> Client:
+    async def __aenter__(self) -> AsyncClient:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the connections."""
-        self._http.close()
+        await self._http.aclose()
 
-    def send(self, call: Call[Any], *, accept: str | None = None, **more: Any) -> httpx.Response:
+    async def send(self, call: Call[Any], *, accept: str | None = None, **more: Any) -> httpx.Response:
         """Ask, and ask again where that helps. The response may be a problem.
 
         Raises:
@@ -165,7 +166,7 @@ class Client:
         while True:
             response = None
             try:
-                response = self._http.request(**request)
+                response = await self._http.request(**request)
                 if response.status_code not in RETRIED or attempt >= self._retries:
                     return response
             except httpx.TransportError as error:
@@ -174,50 +175,50 @@ class Client:
                         f"{self._http.base_url} does not answer: {error or type(error).__name__}",
                         fix="is the service running, and is the address right?",
                     ) from error
-            time.sleep(pause(attempt, response))
+            await asyncio.sleep(pause(attempt, response))
             attempt += 1
 
-    def ask(self, call: Call[T]) -> T:
+    async def ask(self, call: Call[T]) -> T:
         """The answer to one call, for routes that have no method here."""
-        return decoded(self.send(call), call.answer)
+        return decoded(await self.send(call), call.answer)
 
-    def healthy(self) -> bool:
+    async def healthy(self) -> bool:
         """Whether the process answers."""
-        return (self.send(Call("GET", "/healthz", dict))).is_success
+        return (await self.send(Call("GET", "/healthz", dict))).is_success
 
-    def ready(self) -> bool:
+    async def ready(self) -> bool:
         """Whether the service can answer questions; asked once, without waiting."""
         try:
-            return (self._http.get("/readyz")).is_success
+            return (await self._http.get("/readyz")).is_success
         except httpx.TransportError:
             return False
 
-    def metrics(self) -> str:
+    async def metrics(self) -> str:
         """Metrics in Prometheus' text format."""
-        response = self.send(Call("GET", "/metrics", dict), accept="text/plain")
+        response = await self.send(Call("GET", "/metrics", dict), accept="text/plain")
         check(response)
         return response.text
 
-    def runs(self) -> Pages[RunSummary]:
+    def runs(self) -> AsyncPages[RunSummary]:
         """Published runs by name."""
-        return Pages(self, Call("GET", path("runs"), Page[RunSummary]))
+        return AsyncPages(self, Call("GET", path("runs"), Page[RunSummary]))
 
-    def run(self, run: str) -> RunSummary:
+    async def run(self, run: str) -> RunSummary:
         """What a run was made from, and how its classifier does."""
-        return self.ask(Call("GET", path("runs", run), RunSummary))
+        return await self.ask(Call("GET", path("runs", run), RunSummary))
 
-    def labels(self, run: str) -> Pages[LabelRow]:
+    def labels(self, run: str) -> AsyncPages[LabelRow]:
         """Labels of a run in class order."""
-        return Pages(self, Call("GET", path("runs", run, "labels"), Page[LabelRow]))
+        return AsyncPages(self, Call("GET", path("runs", run, "labels"), Page[LabelRow]))
 
-    def label(self, run: str, label: str) -> LabelDetail:
+    async def label(self, run: str, label: str) -> LabelDetail:
         """A label, and which labels its documents are predicted as."""
-        return self.ask(Call("GET", path("runs", run, "labels", label), LabelDetail))
+        return await self.ask(Call("GET", path("runs", run, "labels", label), LabelDetail))
 
-    def specificity(self, run: str, *, pooling: Pooling | None = None) -> Pages[LayerSpecificity]:
+    def specificity(self, run: str, *, pooling: Pooling | None = None) -> AsyncPages[LayerSpecificity]:
         """How specific the features of each layer are."""
         where = path("runs", run, "specificity")
-        return Pages(self, Call("GET", where, Page[LayerSpecificity], {"pooling": pooling}))
+        return AsyncPages(self, Call("GET", where, Page[LayerSpecificity], {"pooling": pooling}))
 
     def label_features(
         self,
@@ -229,10 +230,10 @@ class Client:
         min_d: float | None = None,
         variety: Literal["specific", "shared"] | int | None = None,
         limit: int | None = None,
-    ) -> Pages[LabelFeature]:
+    ) -> AsyncPages[LabelFeature]:
         """Features by Cohen's d for a label, largest first; `limit` is the size of a page."""
         asked = {"layer": layer, "pooling": pooling, "min_d": min_d, "variety": variety, "limit": limit}
-        return Pages(self, Call("GET", path("runs", run, "labels", label, "features"), Page[LabelFeature], asked))
+        return AsyncPages(self, Call("GET", path("runs", run, "labels", label, "features"), Page[LabelFeature], asked))
 
     def features(
         self,
@@ -246,7 +247,7 @@ class Client:
         min_d: float | None = None,
         order: str | None = None,
         limit: int | None = None,
-    ) -> Pages[FeatureRow]:
+    ) -> AsyncPages[FeatureRow]:
         """Features of a run that pass every filter given; `limit` is the size of a page."""
         asked = {
             "layer": layer,
@@ -258,26 +259,26 @@ class Client:
             "order": order,
             "limit": limit,
         }
-        return Pages(self, Call("GET", path("runs", run, "features"), Page[FeatureRow], asked))
+        return AsyncPages(self, Call("GET", path("runs", run, "features"), Page[FeatureRow], asked))
 
-    def feature(
+    async def feature(
         self, run: str, layer: int, feature: int, *, pooling: Pooling | None = None, tokens: int | None = None
     ) -> FeatureDetail:
         """A feature: statistics, labels by d, strongest positions in context."""
         asked = {"pooling": pooling, "tokens": tokens}
-        return self.ask(Call("GET", _feature(run, layer, feature), FeatureDetail, asked))
+        return await self.ask(Call("GET", _feature(run, layer, feature), FeatureDetail, asked))
 
     def feature_labels(
         self, run: str, layer: int, feature: int, *, pooling: Pooling | None = None, limit: int | None = None
-    ) -> Pages[FeatureLabel]:
+    ) -> AsyncPages[FeatureLabel]:
         """Labels by Cohen's d for a feature."""
         asked = {"pooling": pooling, "limit": limit}
-        return Pages(self, Call("GET", _feature(run, layer, feature, "labels"), Page[FeatureLabel], asked))
+        return AsyncPages(self, Call("GET", _feature(run, layer, feature, "labels"), Page[FeatureLabel], asked))
 
-    def feature_tokens(self, run: str, layer: int, feature: int, *, limit: int | None = None) -> Pages[TopToken]:
+    def feature_tokens(self, run: str, layer: int, feature: int, *, limit: int | None = None) -> AsyncPages[TopToken]:
         """The strongest positions of a feature, in context."""
         where = _feature(run, layer, feature, "tokens")
-        return Pages(self, Call("GET", where, Page[TopToken], {"limit": limit}))
+        return AsyncPages(self, Call("GET", where, Page[TopToken], {"limit": limit}))
 
     def feature_documents(
         self,
@@ -286,10 +287,10 @@ class Client:
         feature: int,
         *,
         limit: int | None = None,
-    ) -> Pages[TopDocument]:
+    ) -> AsyncPages[TopDocument]:
         """The documents in which a feature is strongest."""
         where = _feature(run, layer, feature, "documents")
-        return Pages(self, Call("GET", where, Page[TopDocument], {"limit": limit}))
+        return AsyncPages(self, Call("GET", where, Page[TopDocument], {"limit": limit}))
 
     def feature_neighbours(
         self,
@@ -300,15 +301,15 @@ class Client:
         in_run: str | None = None,
         in_layer: int | None = None,
         limit: int | None = None,
-    ) -> Pages[FeatureNeighbour]:
+    ) -> AsyncPages[FeatureNeighbour]:
         """Features whose decoder directions are nearest by cosine, of this run or of another."""
         asked = {"in": in_run, "in_layer": in_layer, "limit": limit}
         where = _feature(run, layer, feature, "neighbours")
-        return Pages(self, Call("GET", where, Page[FeatureNeighbour], asked))
+        return AsyncPages(self, Call("GET", where, Page[FeatureNeighbour], asked))
 
-    def feature_histogram(self, run: str, layer: int, feature: int) -> ActivationHistogram:
+    async def feature_histogram(self, run: str, layer: int, feature: int) -> ActivationHistogram:
         """How a feature's activations are spread over documents."""
-        return self.ask(Call("GET", _feature(run, layer, feature, "histogram"), ActivationHistogram))
+        return await self.ask(Call("GET", _feature(run, layer, feature, "histogram"), ActivationHistogram))
 
     def documents(
         self,
@@ -318,24 +319,24 @@ class Client:
         predicted: str | None = None,
         correct: bool | None = None,
         limit: int | None = None,
-    ) -> Pages[DocumentRow]:
+    ) -> AsyncPages[DocumentRow]:
         """Documents of a run by id; `limit` is the size of a page."""
         asked = {"label": label, "predicted": predicted, "correct": correct, "limit": limit}
-        return Pages(self, Call("GET", path("runs", run, "documents"), Page[DocumentRow], asked))
+        return AsyncPages(self, Call("GET", path("runs", run, "documents"), Page[DocumentRow], asked))
 
-    def document(
+    async def document(
         self, run: str, document: str, *, layer: int | None = None, features: int | None = None
     ) -> DocumentDetail:
         """A document: text, label, prediction, strongest features."""
         asked = {"layer": layer, "features": features}
-        return self.ask(Call("GET", path("runs", run, "documents", document), DocumentDetail, asked))
+        return await self.ask(Call("GET", path("runs", run, "documents", document), DocumentDetail, asked))
 
     def document_features(
         self, run: str, document: str, *, layer: int | None = None, limit: int | None = None
-    ) -> Pages[DocumentFeature]:
+    ) -> AsyncPages[DocumentFeature]:
         """The strongest features of a document."""
         where = path("runs", run, "documents", document, "features")
-        return Pages(self, Call("GET", where, Page[DocumentFeature], {"layer": layer, "limit": limit}))
+        return AsyncPages(self, Call("GET", where, Page[DocumentFeature], {"layer": layer, "limit": limit}))
 
     def similar_documents(
         self,
@@ -343,56 +344,56 @@ class Client:
         document: str,
         *,
         limit: int | None = None,
-    ) -> Pages[DocumentMatch]:
+    ) -> AsyncPages[DocumentMatch]:
         """Documents whose embeddings are nearest to a document's, by cosine."""
         where = path("runs", run, "documents", document, "similar")
-        return Pages(self, Call("GET", where, Page[DocumentMatch], {"limit": limit}))
+        return AsyncPages(self, Call("GET", where, Page[DocumentMatch], {"limit": limit}))
 
-    def search(self, run: str, words: str, *, limit: int | None = None) -> Pages[DocumentMatch]:
+    def search(self, run: str, words: str, *, limit: int | None = None) -> AsyncPages[DocumentMatch]:
         """Documents that hold the words, best first."""
         asked = {"q": words, "limit": limit}
-        return Pages(self, Call("GET", path("runs", run, "search"), Page[DocumentMatch], asked))
+        return AsyncPages(self, Call("GET", path("runs", run, "search"), Page[DocumentMatch], asked))
 
-    def classification(self, run: str) -> ClassificationResult:
+    async def classification(self, run: str) -> ClassificationResult:
         """Scores of a run's classifier with intervals."""
-        return self.ask(Call("GET", path("runs", run, "classification"), ClassificationResult))
+        return await self.ask(Call("GET", path("runs", run, "classification"), ClassificationResult))
 
-    def sparsity(self, run: str) -> SparsityResult:
+    async def sparsity(self, run: str) -> SparsityResult:
         """How many features are active, layer by layer."""
-        return self.ask(Call("GET", path("runs", run, "sparsity"), SparsityResult))
+        return await self.ask(Call("GET", path("runs", run, "sparsity"), SparsityResult))
 
-    def cues(self, run: str, label: str, *, layer: int | None = None, k: int = 20) -> LabelCues:
+    async def cues(self, run: str, label: str, *, layer: int | None = None, k: int = 20) -> LabelCues:
         """Which tokens a label's features fire on."""
         asked = {"label": label, "layer": layer, "k": k}
-        return self.ask(Call("GET", path("runs", run, "cues"), LabelCues, asked))
+        return await self.ask(Call("GET", path("runs", run, "cues"), LabelCues, asked))
 
-    def feature_cues(self, run: str, layer: int, feature: int) -> FeatureCues:
+    async def feature_cues(self, run: str, layer: int, feature: int) -> FeatureCues:
         """Which tokens a feature fires on."""
-        return self.ask(Call("GET", _feature(run, layer, feature, "cues"), FeatureCues))
+        return await self.ask(Call("GET", _feature(run, layer, feature, "cues"), FeatureCues))
 
-    def circuit(self, run: str) -> CircuitResult:
+    async def circuit(self, run: str) -> CircuitResult:
         """The circuit of a run that was computed last."""
-        return self.ask(Call("GET", path("runs", run, "circuit"), CircuitResult))
+        return await self.ask(Call("GET", path("runs", run, "circuit"), CircuitResult))
 
-    def variants(self, run: str) -> VariantsResult:
+    async def variants(self, run: str) -> VariantsResult:
         """How much of a form's features another form does without, as it was measured last."""
-        return self.ask(Call("GET", path("runs", run, "variants"), VariantsResult))
+        return await self.ask(Call("GET", path("runs", run, "variants"), VariantsResult))
 
-    def compare(self, a: str, b: str) -> Comparison:
+    async def compare(self, a: str, b: str) -> Comparison:
         """Two runs side by side, of the study that was made of them last."""
-        return self.ask(Call("GET", path("compare"), Comparison, {"runs": f"{a},{b}"}))
+        return await self.ask(Call("GET", path("compare"), Comparison, {"runs": f"{a},{b}"}))
 
-    def compare_features(self, a: str, b: str) -> MatchingResult:
+    async def compare_features(self, a: str, b: str) -> MatchingResult:
         """Features that two runs share, and those that only one has."""
-        return self.ask(Call("GET", path("compare", "features"), MatchingResult, {"runs": f"{a},{b}"}))
+        return await self.ask(Call("GET", path("compare", "features"), MatchingResult, {"runs": f"{a},{b}"}))
 
-    def classify(self, run: str, texts: list[str]) -> list[Classification]:
+    async def classify(self, run: str, texts: list[str]) -> list[Classification]:
         """What a run's classifier says of texts; runs the model."""
         body = ClassifyRequest(texts=texts)
-        answer = self.ask(Call("POST", path("runs", run, "classify"), Page[Classification], body=body))
+        answer = await self.ask(Call("POST", path("runs", run, "classify"), Page[Classification], body=body))
         return answer.items
 
-    def encode(
+    async def encode(
         self,
         run: str,
         texts: list[str],
@@ -404,17 +405,17 @@ class Client:
     ) -> list[EncodedText]:
         """Active features of texts, pooled over each or position by position (`pooling="none"`); runs the model."""
         body = EncodeRequest(texts=texts, layers=layers, features=features, pooling=pooling, top=top)
-        answer = self.ask(Call("POST", path("runs", run, "encode"), Page[EncodedText], body=body))
+        answer = await self.ask(Call("POST", path("runs", run, "encode"), Page[EncodedText], body=body))
         return answer.items
 
-    def start_knockout(self, run: str, asked: KnockoutSettings, *, wait: float = 0) -> KnockoutJob:
+    async def start_knockout(self, run: str, asked: KnockoutSettings, *, wait: float = 0) -> KnockoutJob:
         """Ask for a knockout, and do not wait for it longer than `wait` seconds; runs the model."""
-        response = self.send(Call("POST", path("runs", run, "knockouts"), KnockoutJob, {"wait": wait}, asked))
+        response = await self.send(Call("POST", path("runs", run, "knockouts"), KnockoutJob, {"wait": wait}, asked))
         if response.status_code == JOB_STARTED:
             return decoded(response, KnockoutJob)
         return finished_job(response)
 
-    def knock_out(self, run: str, asked: KnockoutSettings, *, wait: float = 30) -> KnockoutResult:
+    async def knock_out(self, run: str, asked: KnockoutSettings, *, wait: float = 30) -> KnockoutResult:
         """Take features out of documents, and wait for what becomes of them, however long that takes.
 
         Args:
@@ -423,30 +424,30 @@ class Client:
             wait: seconds between two questions whether it is done.
         """
         while True:
-            job = self.start_knockout(run, asked, wait=wait)
+            job = await self.start_knockout(run, asked, wait=wait)
             if job.result is not None:
                 return job.result
 
-    def knockout(self, knockout: str) -> KnockoutJob:
+    async def knockout(self, knockout: str) -> KnockoutJob:
         """State of a knockout by its id, with its result once it is done."""
-        return self.ask(Call("GET", path("knockouts", knockout), KnockoutJob))
+        return await self.ask(Call("GET", path("knockouts", knockout), KnockoutJob))
 
-    def cancel_knockout(self, knockout: str) -> KnockoutJob:
+    async def cancel_knockout(self, knockout: str) -> KnockoutJob:
         """End a knockout that waits or runs; one that has ended stays as it is."""
-        return self.ask(Call("DELETE", path("knockouts", knockout), KnockoutJob))
+        return await self.ask(Call("DELETE", path("knockouts", knockout), KnockoutJob))
 
-    def follow_knockout(self, knockout: str) -> Iterator[JobProgress]:
+    async def follow_knockout(self, knockout: str) -> AsyncIterator[JobProgress]:
         """Progress of a knockout as it comes; the last one says how it ended."""
         where = path("knockouts", knockout, "events")
-        with self._http.stream("GET", where, timeout=None) as response:
+        async with self._http.stream("GET", where, timeout=None) as response:
             if not response.is_success:
-                response.read()
+                await response.aread()
                 check(response)
-            for line in response.iter_lines():
+            async for line in response.aiter_lines():
                 if line.startswith(EVENT_DATA):
                     yield msgspec.json.decode(line.removeprefix(EVENT_DATA), type=JobProgress)
 
-    def sql(
+    async def sql(
         self,
         query: str,
         parameters: dict[str, str | int | float | bool | None] | None = None,
@@ -457,9 +458,9 @@ class Client:
     ) -> SqlAnswer:
         """One SELECT over the tables of runs; `$name` in it stands for a parameter."""
         body = SqlRequest(sql=query, parameters=parameters or {}, runs=runs, limit=limit, seconds=seconds)
-        return self.ask(Call("POST", path("sql"), SqlAnswer, body=body))
+        return await self.ask(Call("POST", path("sql"), SqlAnswer, body=body))
 
-    def sql_table(
+    async def sql_table(
         self,
         query: str,
         parameters: dict[str, str | int | float | bool | None] | None = None,
@@ -476,7 +477,7 @@ class Client:
         import pyarrow as pa
 
         body = SqlRequest(sql=query, parameters=parameters or {}, runs=runs, limit=limit, seconds=seconds)
-        response = self.send(Call("POST", path("sql"), SqlAnswer, body=body), accept=ARROW)
+        response = await self.send(Call("POST", path("sql"), SqlAnswer, body=body), accept=ARROW)
         check(response)
         if "tegakari-truncated" in response.headers:
             raise ApiError(

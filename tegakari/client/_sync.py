@@ -1,9 +1,10 @@
-"""The REST API from Python, with asyncio."""
+# Generated from _async.py by `python -m tools.generate_client`: change _async.py, not this file.
+"""The synchronous client of the REST API."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import httpx
@@ -60,34 +61,33 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class AsyncPages(Generic[T]):
-    """The items of a list, fetched page by page as they are asked for; or all of them as a table."""
+class Pages(Generic[T]):
+    """The items of a list: `for item in pages` fetches page by page; `pages.all()` gives a list of all."""
 
-    def __init__(self, client: AsyncClient, call: Call[Page[T]]) -> None:
+    def __init__(self, client: Client, call: Call[Page[T]]) -> None:
         self._client = client
         self._call = call
 
-    async def __aiter__(self) -> AsyncIterator[T]:
+    def __iter__(self) -> Iterator[T]:
         cursor = None
         while True:
-            page = await self.page(cursor)
-            for item in page.items:
-                yield item
+            page = self.page(cursor)
+            yield from page.items
             cursor = page.next
             if cursor is None:
                 return
 
-    async def page(self, cursor: str | None = None) -> Page[T]:
+    def page(self, cursor: str | None = None) -> Page[T]:
         """One page: the first, or the one that `next` of the page before names."""
         more = {} if cursor is None else {"cursor": cursor}
-        response = await self._client.send(self._call, **more)
+        response = self._client.send(self._call, **more)
         return decoded(response, self._call.answer)
 
-    async def all(self) -> list[T]:
+    def all(self) -> list[T]:
         """All items. Mind that a list of features can hold hundreds of thousands."""
-        return [item async for item in self]
+        return list(self)
 
-    async def to_arrow(self) -> pa.Table:
+    def to_arrow(self) -> pa.Table:
         """All items as an Arrow table."""
         import pyarrow as pa
 
@@ -95,7 +95,7 @@ class AsyncPages(Generic[T]):
         cursor = None
         while True:
             more = {} if cursor is None else {"cursor": cursor}
-            response = await self._client.send(self._call, accept=ARROW, **more)
+            response = self._client.send(self._call, accept=ARROW, **more)
             check(response)
             tables.append(pa.ipc.open_stream(response.content).read_all())
             following = response.links.get("next", {}).get("url")
@@ -103,21 +103,21 @@ class AsyncPages(Generic[T]):
                 return pa.concat_tables(tables)
             cursor = httpx.URL(following).params["cursor"]
 
-    async def to_pandas(self) -> pd.DataFrame:
+    def to_pandas(self) -> pd.DataFrame:
         """All items as a data frame of pandas, which must be installed."""
-        return (await self.to_arrow()).to_pandas()
+        return self.to_arrow().to_pandas()
 
-    async def to_polars(self) -> pl.DataFrame:
+    def to_polars(self) -> pl.DataFrame:
         """All items as a data frame of polars, which must be installed."""
         import polars as pl
 
-        frame = pl.from_arrow(await self.to_arrow())
+        frame = pl.from_arrow(self.to_arrow())
         assert isinstance(frame, pl.DataFrame)
         return frame
 
 
-class AsyncClient:
-    """A service of tegakari. Close it, or use it as a context manager.
+class Client:
+    """The synchronous client of a service: `with Client(url) as client:`, or call `close()` at the end.
 
     Every method raises ApiError with the service's problem document, or UnreachableError.
     """
@@ -129,7 +129,7 @@ class AsyncClient:
         key: str | None = None,
         timeout: float = 90.0,
         retries: int = 4,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
         """Connections are opened when they are needed.
 
@@ -140,20 +140,20 @@ class AsyncClient:
             retries: how often to ask again where the service is busy (429, 503) or cannot be reached.
             transport: of httpx; for proxies and tests.
         """
-        self._http = httpx.AsyncClient(**settings(url, key, timeout), transport=transport)
+        self._http = httpx.Client(**settings(url, key, timeout), transport=transport)
         self._retries = retries
 
-    async def __aenter__(self) -> AsyncClient:
+    def __enter__(self) -> Client:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        self._http.close()
 
-    async def send(self, call: Call[Any], *, accept: str | None = None, **more: Any) -> httpx.Response:
+    def send(self, call: Call[Any], *, accept: str | None = None, **more: Any) -> httpx.Response:
         """Ask, and ask again where that helps. The response may be a problem.
 
         Raises:
@@ -166,7 +166,7 @@ class AsyncClient:
         while True:
             response = None
             try:
-                response = await self._http.request(**request)
+                response = self._http.request(**request)
                 if response.status_code not in RETRIED or attempt >= self._retries:
                     return response
             except httpx.TransportError as error:
@@ -175,50 +175,50 @@ class AsyncClient:
                         f"{self._http.base_url} does not answer: {error or type(error).__name__}",
                         fix="is the service running, and is the address right?",
                     ) from error
-            await asyncio.sleep(pause(attempt, response))
+            time.sleep(pause(attempt, response))
             attempt += 1
 
-    async def ask(self, call: Call[T]) -> T:
+    def ask(self, call: Call[T]) -> T:
         """The answer to one call, for routes that have no method here."""
-        return decoded(await self.send(call), call.answer)
+        return decoded(self.send(call), call.answer)
 
-    async def healthy(self) -> bool:
+    def healthy(self) -> bool:
         """Whether the process answers."""
-        return (await self.send(Call("GET", "/healthz", dict))).is_success
+        return self.send(Call("GET", "/healthz", dict)).is_success
 
-    async def ready(self) -> bool:
+    def ready(self) -> bool:
         """Whether the service can answer questions; asked once, without waiting."""
         try:
-            return (await self._http.get("/readyz")).is_success
+            return self._http.get("/readyz").is_success
         except httpx.TransportError:
             return False
 
-    async def metrics(self) -> str:
+    def metrics(self) -> str:
         """Metrics in Prometheus' text format."""
-        response = await self.send(Call("GET", "/metrics", dict), accept="text/plain")
+        response = self.send(Call("GET", "/metrics", dict), accept="text/plain")
         check(response)
         return response.text
 
-    def runs(self) -> AsyncPages[RunSummary]:
+    def runs(self) -> Pages[RunSummary]:
         """Published runs by name."""
-        return AsyncPages(self, Call("GET", path("runs"), Page[RunSummary]))
+        return Pages(self, Call("GET", path("runs"), Page[RunSummary]))
 
-    async def run(self, run: str) -> RunSummary:
+    def run(self, run: str) -> RunSummary:
         """What a run was made from, and how its classifier does."""
-        return await self.ask(Call("GET", path("runs", run), RunSummary))
+        return self.ask(Call("GET", path("runs", run), RunSummary))
 
-    def labels(self, run: str) -> AsyncPages[LabelRow]:
+    def labels(self, run: str) -> Pages[LabelRow]:
         """Labels of a run in class order."""
-        return AsyncPages(self, Call("GET", path("runs", run, "labels"), Page[LabelRow]))
+        return Pages(self, Call("GET", path("runs", run, "labels"), Page[LabelRow]))
 
-    async def label(self, run: str, label: str) -> LabelDetail:
+    def label(self, run: str, label: str) -> LabelDetail:
         """A label, and which labels its documents are predicted as."""
-        return await self.ask(Call("GET", path("runs", run, "labels", label), LabelDetail))
+        return self.ask(Call("GET", path("runs", run, "labels", label), LabelDetail))
 
-    def specificity(self, run: str, *, pooling: Pooling | None = None) -> AsyncPages[LayerSpecificity]:
+    def specificity(self, run: str, *, pooling: Pooling | None = None) -> Pages[LayerSpecificity]:
         """How specific the features of each layer are."""
         where = path("runs", run, "specificity")
-        return AsyncPages(self, Call("GET", where, Page[LayerSpecificity], {"pooling": pooling}))
+        return Pages(self, Call("GET", where, Page[LayerSpecificity], {"pooling": pooling}))
 
     def label_features(
         self,
@@ -230,10 +230,10 @@ class AsyncClient:
         min_d: float | None = None,
         variety: Literal["specific", "shared"] | int | None = None,
         limit: int | None = None,
-    ) -> AsyncPages[LabelFeature]:
+    ) -> Pages[LabelFeature]:
         """Features by Cohen's d for a label, largest first; `limit` is the size of a page."""
         asked = {"layer": layer, "pooling": pooling, "min_d": min_d, "variety": variety, "limit": limit}
-        return AsyncPages(self, Call("GET", path("runs", run, "labels", label, "features"), Page[LabelFeature], asked))
+        return Pages(self, Call("GET", path("runs", run, "labels", label, "features"), Page[LabelFeature], asked))
 
     def features(
         self,
@@ -247,7 +247,7 @@ class AsyncClient:
         min_d: float | None = None,
         order: str | None = None,
         limit: int | None = None,
-    ) -> AsyncPages[FeatureRow]:
+    ) -> Pages[FeatureRow]:
         """Features of a run that pass every filter given; `limit` is the size of a page."""
         asked = {
             "layer": layer,
@@ -259,26 +259,26 @@ class AsyncClient:
             "order": order,
             "limit": limit,
         }
-        return AsyncPages(self, Call("GET", path("runs", run, "features"), Page[FeatureRow], asked))
+        return Pages(self, Call("GET", path("runs", run, "features"), Page[FeatureRow], asked))
 
-    async def feature(
+    def feature(
         self, run: str, layer: int, feature: int, *, pooling: Pooling | None = None, tokens: int | None = None
     ) -> FeatureDetail:
         """A feature: statistics, labels by d, strongest positions in context."""
         asked = {"pooling": pooling, "tokens": tokens}
-        return await self.ask(Call("GET", _feature(run, layer, feature), FeatureDetail, asked))
+        return self.ask(Call("GET", _feature(run, layer, feature), FeatureDetail, asked))
 
     def feature_labels(
         self, run: str, layer: int, feature: int, *, pooling: Pooling | None = None, limit: int | None = None
-    ) -> AsyncPages[FeatureLabel]:
+    ) -> Pages[FeatureLabel]:
         """Labels by Cohen's d for a feature."""
         asked = {"pooling": pooling, "limit": limit}
-        return AsyncPages(self, Call("GET", _feature(run, layer, feature, "labels"), Page[FeatureLabel], asked))
+        return Pages(self, Call("GET", _feature(run, layer, feature, "labels"), Page[FeatureLabel], asked))
 
-    def feature_tokens(self, run: str, layer: int, feature: int, *, limit: int | None = None) -> AsyncPages[TopToken]:
+    def feature_tokens(self, run: str, layer: int, feature: int, *, limit: int | None = None) -> Pages[TopToken]:
         """The strongest positions of a feature, in context."""
         where = _feature(run, layer, feature, "tokens")
-        return AsyncPages(self, Call("GET", where, Page[TopToken], {"limit": limit}))
+        return Pages(self, Call("GET", where, Page[TopToken], {"limit": limit}))
 
     def feature_documents(
         self,
@@ -287,10 +287,10 @@ class AsyncClient:
         feature: int,
         *,
         limit: int | None = None,
-    ) -> AsyncPages[TopDocument]:
+    ) -> Pages[TopDocument]:
         """The documents in which a feature is strongest."""
         where = _feature(run, layer, feature, "documents")
-        return AsyncPages(self, Call("GET", where, Page[TopDocument], {"limit": limit}))
+        return Pages(self, Call("GET", where, Page[TopDocument], {"limit": limit}))
 
     def feature_neighbours(
         self,
@@ -301,15 +301,15 @@ class AsyncClient:
         in_run: str | None = None,
         in_layer: int | None = None,
         limit: int | None = None,
-    ) -> AsyncPages[FeatureNeighbour]:
+    ) -> Pages[FeatureNeighbour]:
         """Features whose decoder directions are nearest by cosine, of this run or of another."""
         asked = {"in": in_run, "in_layer": in_layer, "limit": limit}
         where = _feature(run, layer, feature, "neighbours")
-        return AsyncPages(self, Call("GET", where, Page[FeatureNeighbour], asked))
+        return Pages(self, Call("GET", where, Page[FeatureNeighbour], asked))
 
-    async def feature_histogram(self, run: str, layer: int, feature: int) -> ActivationHistogram:
+    def feature_histogram(self, run: str, layer: int, feature: int) -> ActivationHistogram:
         """How a feature's activations are spread over documents."""
-        return await self.ask(Call("GET", _feature(run, layer, feature, "histogram"), ActivationHistogram))
+        return self.ask(Call("GET", _feature(run, layer, feature, "histogram"), ActivationHistogram))
 
     def documents(
         self,
@@ -319,24 +319,24 @@ class AsyncClient:
         predicted: str | None = None,
         correct: bool | None = None,
         limit: int | None = None,
-    ) -> AsyncPages[DocumentRow]:
+    ) -> Pages[DocumentRow]:
         """Documents of a run by id; `limit` is the size of a page."""
         asked = {"label": label, "predicted": predicted, "correct": correct, "limit": limit}
-        return AsyncPages(self, Call("GET", path("runs", run, "documents"), Page[DocumentRow], asked))
+        return Pages(self, Call("GET", path("runs", run, "documents"), Page[DocumentRow], asked))
 
-    async def document(
+    def document(
         self, run: str, document: str, *, layer: int | None = None, features: int | None = None
     ) -> DocumentDetail:
         """A document: text, label, prediction, strongest features."""
         asked = {"layer": layer, "features": features}
-        return await self.ask(Call("GET", path("runs", run, "documents", document), DocumentDetail, asked))
+        return self.ask(Call("GET", path("runs", run, "documents", document), DocumentDetail, asked))
 
     def document_features(
         self, run: str, document: str, *, layer: int | None = None, limit: int | None = None
-    ) -> AsyncPages[DocumentFeature]:
+    ) -> Pages[DocumentFeature]:
         """The strongest features of a document."""
         where = path("runs", run, "documents", document, "features")
-        return AsyncPages(self, Call("GET", where, Page[DocumentFeature], {"layer": layer, "limit": limit}))
+        return Pages(self, Call("GET", where, Page[DocumentFeature], {"layer": layer, "limit": limit}))
 
     def similar_documents(
         self,
@@ -344,56 +344,56 @@ class AsyncClient:
         document: str,
         *,
         limit: int | None = None,
-    ) -> AsyncPages[DocumentMatch]:
+    ) -> Pages[DocumentMatch]:
         """Documents whose embeddings are nearest to a document's, by cosine."""
         where = path("runs", run, "documents", document, "similar")
-        return AsyncPages(self, Call("GET", where, Page[DocumentMatch], {"limit": limit}))
+        return Pages(self, Call("GET", where, Page[DocumentMatch], {"limit": limit}))
 
-    def search(self, run: str, words: str, *, limit: int | None = None) -> AsyncPages[DocumentMatch]:
+    def search(self, run: str, words: str, *, limit: int | None = None) -> Pages[DocumentMatch]:
         """Documents that hold the words, best first."""
         asked = {"q": words, "limit": limit}
-        return AsyncPages(self, Call("GET", path("runs", run, "search"), Page[DocumentMatch], asked))
+        return Pages(self, Call("GET", path("runs", run, "search"), Page[DocumentMatch], asked))
 
-    async def classification(self, run: str) -> ClassificationResult:
+    def classification(self, run: str) -> ClassificationResult:
         """Scores of a run's classifier with intervals."""
-        return await self.ask(Call("GET", path("runs", run, "classification"), ClassificationResult))
+        return self.ask(Call("GET", path("runs", run, "classification"), ClassificationResult))
 
-    async def sparsity(self, run: str) -> SparsityResult:
+    def sparsity(self, run: str) -> SparsityResult:
         """How many features are active, layer by layer."""
-        return await self.ask(Call("GET", path("runs", run, "sparsity"), SparsityResult))
+        return self.ask(Call("GET", path("runs", run, "sparsity"), SparsityResult))
 
-    async def cues(self, run: str, label: str, *, layer: int | None = None, k: int = 20) -> LabelCues:
+    def cues(self, run: str, label: str, *, layer: int | None = None, k: int = 20) -> LabelCues:
         """Which tokens a label's features fire on."""
         asked = {"label": label, "layer": layer, "k": k}
-        return await self.ask(Call("GET", path("runs", run, "cues"), LabelCues, asked))
+        return self.ask(Call("GET", path("runs", run, "cues"), LabelCues, asked))
 
-    async def feature_cues(self, run: str, layer: int, feature: int) -> FeatureCues:
+    def feature_cues(self, run: str, layer: int, feature: int) -> FeatureCues:
         """Which tokens a feature fires on."""
-        return await self.ask(Call("GET", _feature(run, layer, feature, "cues"), FeatureCues))
+        return self.ask(Call("GET", _feature(run, layer, feature, "cues"), FeatureCues))
 
-    async def circuit(self, run: str) -> CircuitResult:
+    def circuit(self, run: str) -> CircuitResult:
         """The circuit of a run that was computed last."""
-        return await self.ask(Call("GET", path("runs", run, "circuit"), CircuitResult))
+        return self.ask(Call("GET", path("runs", run, "circuit"), CircuitResult))
 
-    async def variants(self, run: str) -> VariantsResult:
+    def variants(self, run: str) -> VariantsResult:
         """How much of a form's features another form does without, as it was measured last."""
-        return await self.ask(Call("GET", path("runs", run, "variants"), VariantsResult))
+        return self.ask(Call("GET", path("runs", run, "variants"), VariantsResult))
 
-    async def compare(self, a: str, b: str) -> Comparison:
+    def compare(self, a: str, b: str) -> Comparison:
         """Two runs side by side, of the study that was made of them last."""
-        return await self.ask(Call("GET", path("compare"), Comparison, {"runs": f"{a},{b}"}))
+        return self.ask(Call("GET", path("compare"), Comparison, {"runs": f"{a},{b}"}))
 
-    async def compare_features(self, a: str, b: str) -> MatchingResult:
+    def compare_features(self, a: str, b: str) -> MatchingResult:
         """Features that two runs share, and those that only one has."""
-        return await self.ask(Call("GET", path("compare", "features"), MatchingResult, {"runs": f"{a},{b}"}))
+        return self.ask(Call("GET", path("compare", "features"), MatchingResult, {"runs": f"{a},{b}"}))
 
-    async def classify(self, run: str, texts: list[str]) -> list[Classification]:
+    def classify(self, run: str, texts: list[str]) -> list[Classification]:
         """What a run's classifier says of texts; runs the model."""
         body = ClassifyRequest(texts=texts)
-        answer = await self.ask(Call("POST", path("runs", run, "classify"), Page[Classification], body=body))
+        answer = self.ask(Call("POST", path("runs", run, "classify"), Page[Classification], body=body))
         return answer.items
 
-    async def encode(
+    def encode(
         self,
         run: str,
         texts: list[str],
@@ -405,17 +405,17 @@ class AsyncClient:
     ) -> list[EncodedText]:
         """Active features of texts, pooled over each or position by position (`pooling="none"`); runs the model."""
         body = EncodeRequest(texts=texts, layers=layers, features=features, pooling=pooling, top=top)
-        answer = await self.ask(Call("POST", path("runs", run, "encode"), Page[EncodedText], body=body))
+        answer = self.ask(Call("POST", path("runs", run, "encode"), Page[EncodedText], body=body))
         return answer.items
 
-    async def start_knockout(self, run: str, asked: KnockoutSettings, *, wait: float = 0) -> KnockoutJob:
+    def start_knockout(self, run: str, asked: KnockoutSettings, *, wait: float = 0) -> KnockoutJob:
         """Ask for a knockout, and do not wait for it longer than `wait` seconds; runs the model."""
-        response = await self.send(Call("POST", path("runs", run, "knockouts"), KnockoutJob, {"wait": wait}, asked))
+        response = self.send(Call("POST", path("runs", run, "knockouts"), KnockoutJob, {"wait": wait}, asked))
         if response.status_code == JOB_STARTED:
             return decoded(response, KnockoutJob)
         return finished_job(response)
 
-    async def knock_out(self, run: str, asked: KnockoutSettings, *, wait: float = 30) -> KnockoutResult:
+    def knock_out(self, run: str, asked: KnockoutSettings, *, wait: float = 30) -> KnockoutResult:
         """Take features out of documents, and wait for what becomes of them, however long that takes.
 
         Args:
@@ -424,30 +424,30 @@ class AsyncClient:
             wait: seconds between two questions whether it is done.
         """
         while True:
-            job = await self.start_knockout(run, asked, wait=wait)
+            job = self.start_knockout(run, asked, wait=wait)
             if job.result is not None:
                 return job.result
 
-    async def knockout(self, knockout: str) -> KnockoutJob:
+    def knockout(self, knockout: str) -> KnockoutJob:
         """State of a knockout by its id, with its result once it is done."""
-        return await self.ask(Call("GET", path("knockouts", knockout), KnockoutJob))
+        return self.ask(Call("GET", path("knockouts", knockout), KnockoutJob))
 
-    async def cancel_knockout(self, knockout: str) -> KnockoutJob:
+    def cancel_knockout(self, knockout: str) -> KnockoutJob:
         """End a knockout that waits or runs; one that has ended stays as it is."""
-        return await self.ask(Call("DELETE", path("knockouts", knockout), KnockoutJob))
+        return self.ask(Call("DELETE", path("knockouts", knockout), KnockoutJob))
 
-    async def follow_knockout(self, knockout: str) -> AsyncIterator[JobProgress]:
+    def follow_knockout(self, knockout: str) -> Iterator[JobProgress]:
         """Progress of a knockout as it comes; the last one says how it ended."""
         where = path("knockouts", knockout, "events")
-        async with self._http.stream("GET", where, timeout=None) as response:
+        with self._http.stream("GET", where, timeout=None) as response:
             if not response.is_success:
-                await response.aread()
+                response.read()
                 check(response)
-            async for line in response.aiter_lines():
+            for line in response.iter_lines():
                 if line.startswith(EVENT_DATA):
                     yield msgspec.json.decode(line.removeprefix(EVENT_DATA), type=JobProgress)
 
-    async def sql(
+    def sql(
         self,
         query: str,
         parameters: dict[str, str | int | float | bool | None] | None = None,
@@ -458,9 +458,9 @@ class AsyncClient:
     ) -> SqlAnswer:
         """One SELECT over the tables of runs; `$name` in it stands for a parameter."""
         body = SqlRequest(sql=query, parameters=parameters or {}, runs=runs, limit=limit, seconds=seconds)
-        return await self.ask(Call("POST", path("sql"), SqlAnswer, body=body))
+        return self.ask(Call("POST", path("sql"), SqlAnswer, body=body))
 
-    async def sql_table(
+    def sql_table(
         self,
         query: str,
         parameters: dict[str, str | int | float | bool | None] | None = None,
@@ -477,7 +477,7 @@ class AsyncClient:
         import pyarrow as pa
 
         body = SqlRequest(sql=query, parameters=parameters or {}, runs=runs, limit=limit, seconds=seconds)
-        response = await self.send(Call("POST", path("sql"), SqlAnswer, body=body), accept=ARROW)
+        response = self.send(Call("POST", path("sql"), SqlAnswer, body=body), accept=ARROW)
         check(response)
         if "tegakari-truncated" in response.headers:
             raise ApiError(
