@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 TEST_JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-index serve test soak check format bench generate clean
+.PHONY: help demo demo-index serve test soak check format bench generate docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -70,5 +70,12 @@ generate: $(VENV)/ready ## write the files that come from other files: the synch
 	$(BIN)/python -m tools.generate_client
 	$(BIN)/python -m tools.generate_docs
 
-clean: ## remove what the demo made
-	rm -rf $(DEMO)
+$(VENV)/docs-ready: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
+docs: $(VENV)/docs-ready generate ## the documentation as a site that needs no network, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+clean: ## remove what the demo and the documentation made
+	rm -rf $(DEMO) site
