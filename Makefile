@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 TEST_JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-index serve test soak check format bench docs clean
+.PHONY: help demo demo-index serve test soak check format bench generate docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -42,10 +42,13 @@ test: $(VENV)/ready ## all tests
 soak: $(VENV)/ready ## the long survival tests: 100 kills, a minute of readers beside writers, 4 workers
 	OMP_NUM_THREADS=1 TEGAKARI_SOAK=1 $(BIN)/python -m pytest tests/soak tests/indexer/test_processes.py tests/indexer/test_disk_full.py tests/store/disk/test_publish.py tests/store/test_reader.py
 
-check: $(VENV)/lint-ready ## linter, formatter, type checker
+check: $(VENV)/lint-ready ## linter, formatter, type checker; generated and vendored files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/python -m tools.generate_client --check
+	$(BIN)/python -m tools.generate_docs --check
+	$(BIN)/python -m tools.vendor --check
 
 format: $(VENV)/lint-ready ## let the linter and the formatter mend what they can
 	$(BIN)/ruff check --fix .
@@ -63,9 +66,16 @@ bench-store: $(VENV)/bench-ready ## the store at the study's scale, beside Postg
 bench-%: $(VENV)/ready
 	$(BIN)/python -m benchmarks.$(subst -,_,$*)
 
-docs: $(VENV)/ready ## regenerate the pages that come from the code
-	$(BIN)/python -m docs.generate
-	$(BIN)/python -m docs.generate_client
+generate: $(VENV)/ready ## write the files that come from other files: the synchronous client, pages of docs/
+	$(BIN)/python -m tools.generate_client
+	$(BIN)/python -m tools.generate_docs
 
-clean: ## remove what the demo made
-	rm -rf $(DEMO)
+$(VENV)/docs-ready: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
+docs: $(VENV)/docs-ready generate ## the documentation as a site that needs no network, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+clean: ## remove what the demo and the documentation made
+	rm -rf $(DEMO) site

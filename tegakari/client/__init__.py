@@ -1,7 +1,7 @@
 """The REST API from Python: `Client`, and `AsyncClient` with asyncio. Needs neither torch nor a store."""
 
-from tegakari.client.asynchronous import AsyncClient, AsyncPages
+from tegakari.client._async import AsyncClient, AsyncPages
+from tegakari.client._sync import Client, Pages
 from tegakari.client.errors import ApiError, UnreachableError
-from tegakari.client.synchronous import Client, Pages
 
 __all__ = ["ApiError", "AsyncClient", "AsyncPages", "Client", "Pages", "UnreachableError"]

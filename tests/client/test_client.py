@@ -17,7 +17,6 @@ import httpx
 import msgspec
 import pytest
 
-from docs.generate_client import CLIENT, synchronous
 from tegakari.client import ApiError, AsyncClient, Client, UnreachableError
 from tegakari.schemas.knockout import KnockoutSettings
 from tegakari.store import Store, queries
@@ -227,10 +226,6 @@ def test_it_imports_without_the_heavy_libraries():
     program = f"import tegakari.client, sys; sys.exit(str([m for m in {heavy!r} if m in sys.modules] or ''))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == ""
-
-
-def test_the_client_without_asyncio_is_made_from_the_one_with():
-    assert (CLIENT / "synchronous.py").read_text(encoding="utf-8") == synchronous()
 
 
 def test_a_knockout_is_waited_for_and_followed(client: Client, address: str):

@@ -1,4 +1,5 @@
-"""The REST API from Python. Generated from asynchronous.py."""
+# Generated from _async.py by `python -m tools.generate_client`: change _async.py, not this file.
+"""The synchronous client of the REST API."""
 
 from __future__ import annotations
 
@@ -61,7 +62,7 @@ T = TypeVar("T")
 
 
 class Pages(Generic[T]):
-    """The items of a list, fetched page by page as they are asked for; or all of them as a table."""
+    """The items of a list: `for item in pages` fetches page by page; `pages.all()` gives a list of all."""
 
     def __init__(self, client: Client, call: Call[Page[T]]) -> None:
         self._client = client
@@ -116,7 +117,7 @@ class Pages(Generic[T]):
 
 
 class Client:
-    """A service of tegakari. Close it, or use it as a context manager.
+    """The synchronous client of a service: `with Client(url) as client:`, or call `close()` at the end.
 
     Every method raises ApiError with the service's problem document, or UnreachableError.
     """
@@ -183,12 +184,12 @@ class Client:
 
     def healthy(self) -> bool:
         """Whether the process answers."""
-        return (self.send(Call("GET", "/healthz", dict))).is_success
+        return self.send(Call("GET", "/healthz", dict)).is_success
 
     def ready(self) -> bool:
         """Whether the service can answer questions; asked once, without waiting."""
         try:
-            return (self._http.get("/readyz")).is_success
+            return self._http.get("/readyz").is_success
         except httpx.TransportError:
             return False
 

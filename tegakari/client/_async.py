@@ -1,4 +1,4 @@
-"""The REST API from Python, with asyncio."""
+"""The asynchronous client of the REST API."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ T = TypeVar("T")
 
 
 class AsyncPages(Generic[T]):
-    """The items of a list, fetched page by page as they are asked for; or all of them as a table."""
+    """The items of a list: `async for item in pages` fetches page by page; `await pages.all()` gives a list of all."""
 
     def __init__(self, client: AsyncClient, call: Call[Page[T]]) -> None:
         self._client = client
@@ -117,7 +117,7 @@ class AsyncPages(Generic[T]):
 
 
 class AsyncClient:
-    """A service of tegakari. Close it, or use it as a context manager.
+    """The asynchronous client of a service: `async with AsyncClient(url) as client:`, or call `aclose()` at the end.
 
     Every method raises ApiError with the service's problem document, or UnreachableError.
     """

@@ -1,0 +1,55 @@
+"""Progress of long work: one protocol for the indexer, trainings, analyses and the service.
+
+Work reports stages and steps; whoever started the work decides what becomes of them: bars on a terminal, lines in a log,
+numbers in a job, nothing. The same object is how work learns that it should stop.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class CancelledWorkError(Exception):
+    """Raised inside work by `Progress.advance` once nobody waits for its result. Never shown to users."""
+
+
+class Progress(Protocol):
+    """Where work reports how far it has come."""
+
+    def stage(self, name: str, total: int | None = None, *, done: int = 0) -> None:
+        """Begin the next stage.
+
+        Args:
+            name: what is done in it, as a person reads it: "training", "layer 3".
+            total: steps of the stage; None: not known before its end.
+            done: steps that an earlier attempt finished.
+
+        Raises:
+            CancelledWorkError: to end the work here.
+        """
+        ...
+
+    def advance(self, steps: int = 1) -> None:
+        """Report finished steps of the current stage.
+
+        Raises:
+            CancelledWorkError: to end the work here.
+        """
+        ...
+
+    def note(self, text: str) -> None:
+        """Show a short text beside the current stage, such as the training loss."""
+        ...
+
+
+class NoProgress:
+    """Progress that nobody watches and nobody cancels."""
+
+    def stage(self, name: str, total: int | None = None, *, done: int = 0) -> None:
+        pass
+
+    def advance(self, steps: int = 1) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass

@@ -1,0 +1,1 @@
+"""Commands for developers: generated files, scripts of other projects, the documentation site."""
