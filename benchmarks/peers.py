@@ -86,7 +86,7 @@ def index_and_read(config: Config, now: Callable[[], float]) -> tuple[float, Str
     shown = [token_rows(run, place, CONTEXTS) for place in range(places)]
     taken = now() - start - loading
     assert sum(map(len, shown)) > places
-    top = run.hot.top_positions
+    top = run.blocks.top_positions
     shape = (len(manifest.saes.layers), -1)
     found = Strongest(
         top.document[:, 0].reshape(shape), top.position[:, 0].reshape(shape), top.activation[:, 0].reshape(shape)

@@ -25,7 +25,7 @@ def classification(run: Run, *, seed: int = 0) -> ClassificationResult:
     Raises:
         NotFoundError: the run has no evaluation documents.
     """
-    numbers, known = evaluation_documents(run), run.hot.documents
+    numbers, known = evaluation_documents(run), run.blocks.documents
     own, predicted = np.asarray(known.label_id)[numbers], np.asarray(known.predicted_id)[numbers]
     labels = len(run.labels)
 

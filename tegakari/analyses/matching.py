@@ -96,7 +96,7 @@ def _mutual(both: tuple[Best, Best]) -> list[SharedFeatures]:
 
 def _only(run: Run, best: Sequence[tuple[int, Best]]) -> list[OnlyInOne]:
     """Label-specific features without a match, by label."""
-    hot, pooling = run.hot, run.manifest.pooling
+    hot, pooling = run.blocks, run.manifest.pooling
     d = hot.statistics["d", pooling]
     specific: dict[int, list[tuple[float, int, float]]] = {}
     for layer, found in best:
@@ -119,13 +119,13 @@ def _only(run: Run, best: Sequence[tuple[int, Best]]) -> list[OnlyInOne]:
 
 
 def _shown(run: Run, place: int) -> str:
-    columns = run.hot.features
-    (tokens,) = run.hot.shown_texts(np.array([place]))
+    columns = run.blocks.features
+    (tokens,) = run.blocks.shown_texts(np.array([place]))
     return f"{int(columns['layer'][place])}:{int(columns['feature'][place])} {' '.join(tokens)}"
 
 
 def _shared_documents(a: Run, b: Run) -> tuple[np.ndarray, np.ndarray]:
-    first, second = ({id_: n for n, id_ in enumerate(run.hot.documents.id.to_pylist())} for run in (a, b))
+    first, second = ({id_: n for n, id_ in enumerate(run.blocks.documents.id.to_pylist())} for run in (a, b))
     shared = sorted(first.keys() & second.keys())
     return tuple(np.array([numbers[id_] for id_ in shared], np.int64) for numbers in (first, second))  # type: ignore[return-value]
 
@@ -147,6 +147,6 @@ def _active_directions(run: Run, layer: int) -> np.ndarray:
     Those were hardly trained: in SAEs that began with the same seed they still point where both began.
     """
     vectors = decoder_directions(run, layer)
-    fires = run.hot.features["active_positions"][run.hot.places.slice_of(layer)] > 0
+    fires = run.blocks.features["active_positions"][run.blocks.places.slice_of(layer)] > 0
     norm = np.linalg.norm(vectors, axis=1, keepdims=True)
     return (vectors / np.maximum(norm, np.finfo(np.float32).tiny) * fires[:, None]).T

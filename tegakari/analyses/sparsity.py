@@ -31,7 +31,7 @@ def sparsity_values(run: Run) -> SparsityValues:
     active, ratio = np.empty((len(layers), documents), np.int64), np.empty((len(layers), documents))
     for at, layer in enumerate(layers):
         totals = run.activation_totals(layer)
-        strongest = run.hot.top_features.activation[at, :, :TOP].astype(np.float64).sum(1)
+        strongest = run.blocks.top_features.activation[at, :, :TOP].astype(np.float64).sum(1)
         active[at] = totals.active
         ratio[at] = np.divide(strongest, totals.mass, out=np.full(documents, np.nan), where=totals.mass > 0)
     return SparsityValues(active, ratio)

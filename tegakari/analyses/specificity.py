@@ -19,7 +19,7 @@ def overall_specificity(run: Run, *, pooling: Pooling | None = None, seed: int =
         QueryError: unknown pooling.
     """
     chosen = queries.check_pooling(run, pooling)
-    variety = np.asarray(run.hot.features[f"variety_{chosen}"])
+    variety = np.asarray(run.blocks.features[f"variety_{chosen}"])
     low, high = mean_interval(variety.astype(np.float64), seed)
     layers = queries.specificity(run, pooling=chosen)
     at_cutoff = zip(*(layer.high_d for layer in layers), strict=True)

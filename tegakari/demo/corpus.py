@@ -13,7 +13,7 @@ import msgspec
 from tegakari.demo.communities import COMMUNITIES, Community, Dependence, Kind, shared_by
 from tegakari.demo.styles import STYLE_WEIGHTS, STYLES, Style
 from tegakari.demo.vocabulary import EMOJI, NEUTRAL, TITLES, TITLES_WITH_CLUE
-from tegakari.store.disk.durable import write_whole
+from tegakari.store.disk.durable import write_atomically
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ def generate(seed: int, per_label: int) -> list[Post]:
 
 def write_posts(path: Path, posts: Iterable[Post]) -> None:
     """Write posts as JSONL with the keys id, title, body, label; the file is whole or absent."""
-    write_whole(path, msgspec.json.Encoder().encode_lines([post._asdict() for post in posts]))
+    write_atomically(path, msgspec.json.Encoder().encode_lines([post._asdict() for post in posts]))
 
 
 def _write(rng: Random, community: Community) -> tuple[str, str]:

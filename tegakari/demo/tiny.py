@@ -31,7 +31,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from tegakari.store.disk.durable import disk_full_is_said, fsync_tree, rename_into_place
+from tegakari.store.disk.durable import fsync_tree, rename_into_place, translate_disk_full
 
 SLIDING_WINDOW = 32
 """positions; shorter than most posts, so that sliding and full attention differ."""
@@ -181,7 +181,7 @@ def _save(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     """Model and tokenizer in one directory that is whole or absent."""
     staged = path.with_name(f".{path.name}.staged")
     shutil.rmtree(staged, ignore_errors=True)
-    with disk_full_is_said(path, field="directory"):
+    with translate_disk_full(path, field="directory"):
         model.save_pretrained(staged)
         tokenizer.save_pretrained(staged)
         fsync_tree(staged)

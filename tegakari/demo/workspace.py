@@ -23,7 +23,7 @@ from tegakari.schemas.config import Config
 from tegakari.schemas.config.presets import PRESETS
 from tegakari.schemas.config.render import render_config
 from tegakari.schemas.errors import ConfigError
-from tegakari.store.disk.durable import disk_full_is_said, write_whole
+from tegakari.store.disk.durable import translate_disk_full, write_atomically
 
 SHOWN_LABEL = "自動車"
 """A label worth looking at first: it has many clues of its own."""
@@ -83,7 +83,7 @@ def make_demo(
         DiskFullError: no space; what is finished is kept.
     """
     recipe = DemoRecipe(seed, sizes or DemoSizes())
-    with disk_full_is_said(directory, field="directory"):
+    with translate_disk_full(directory, field="directory"):
         _claim(directory, recipe)
         posts = directory / "posts.jsonl"
         if not posts.exists():
@@ -103,7 +103,7 @@ def _claim(directory: Path, recipe: DemoRecipe) -> None:
     file = directory / RECIPE_FILE
     content = msgspec.json.format(msgspec.json.encode(recipe), indent=1)
     if not file.exists():
-        write_whole(file, content)
+        write_atomically(file, content)
     elif file.read_bytes() != content:
         raise ConfigError(
             f"{directory} holds a demo made with another seed, other sizes, or another version",
@@ -143,7 +143,7 @@ def _make_models(models: Path, recipe: DemoRecipe, progress: Progress | None) ->
 def _configure(directory: Path, name: str, recipe: DemoRecipe) -> Path:
     file = directory / f"{name}.toml"
     if not file.exists():
-        write_whole(file, render_config(_config(name, recipe)).encode())
+        write_atomically(file, render_config(_config(name, recipe)).encode())
     return file
 
 

@@ -19,7 +19,7 @@ from tegakari.schemas.config import POOLINGS, Pooling
 from tegakari.schemas.run import Scores
 from tegakari.store.blocks.activations import Activations, ordered, strongest_documents, strongest_features
 from tegakari.store.blocks.blocks import SHOWN_TOKENS, TOP_DOCUMENTS, TOP_FEATURES, Places, TopPositions
-from tegakari.store.blocks.writer import HotWriter
+from tegakari.store.blocks.writer import BlocksWriter
 from tegakari.store.queries.runs import HIGH_D_CUTOFFS
 from tegakari.store.sql.writer import RunWriter
 
@@ -66,14 +66,14 @@ class Merger:
         self._positions = sum(partial.summary.positions for partial in partials)
 
     def merge_layers(self, layers: dict[int, LayerFacts], advance: Callable[[], None]) -> None:
-        """Write layers, features, top_tokens, specificity, feature_labels, the activation files and the hot blocks.
+        """Write layers, features, top_tokens, specificity, feature_labels, the activation files and the blocks blocks.
 
         Args:
             layers: facts by layer.
             advance: called after each layer.
         """
         places = Places(sorted(layers), [facts.d_sae for _, facts in sorted(layers.items())])
-        hot = HotWriter(
+        blocks = BlocksWriter(
             self._writer.directory, places, len(self._labels), len(self._documents), self._settings.top_tokens
         )
         alive: list[np.ndarray] = []
@@ -84,22 +84,22 @@ class Merger:
                 if pending is not None:
                     pending.result()  # one layer is written while the next is merged, never more
                 parts = [partial.activations for partial in partials]
-                pending = writing.submit(self._write_activations, hot, layer, facts.d_sae, parts)
-                count = self._merge_statistics(hot, layer, facts, partials)
+                pending = writing.submit(self._write_activations, blocks, layer, facts.d_sae, parts)
+                count = self._merge_statistics(blocks, layer, facts, partials)
                 alive.append(np.flatnonzero(count) + places.slice_of(layer).start)
                 advance()
             if pending is not None:
                 pending.result()
-        self._append_feature_labels(hot, places, np.concatenate(alive))
+        self._append_feature_labels(blocks, places, np.concatenate(alive))
         documents = self._document_rows().select(
             ["id", "label_id", "predicted_id", "text", "token_ids", "token_starts", "token_ends"]
         )
         at = documents.schema.get_field_index("text")
         documents = documents.set_column(at, "text", documents["text"].cast(pa.large_string()))  # may pass 2 GiB
-        hot.finish(self._settings.pooling, documents, self._spelling.texts)
+        blocks.finish(self._settings.pooling, documents, self._spelling.texts)
 
     def _merge_statistics(
-        self, hot: HotWriter, layer: int, facts: LayerFacts, partials: Sequence[LayerPartial]
+        self, blocks: BlocksWriter, layer: int, facts: LayerFacts, partials: Sequence[LayerPartial]
     ) -> np.ndarray:
         """Write all of a layer but its activations; return the active positions of each feature, int64 [d_sae]."""
         statistics = label_statistics(self._label_moments(partials, facts.d_sae))
@@ -117,25 +117,25 @@ class Merger:
         self._count_carriers(statistics)
         for values in statistics:
             values[:, :, count == 0] = np.nan  # never active: no statistics, in the tables and here
-        hot.write_layer(layer, statistics._asdict(), features, positions, shown)
+        blocks.write_layer(layer, statistics._asdict(), features, positions, shown)
         return count
 
-    def _write_activations(self, hot: HotWriter, layer: int, d_sae: int, parts: Sequence[Activations]) -> None:
+    def _write_activations(self, blocks: BlocksWriter, layer: int, d_sae: int, parts: Sequence[Activations]) -> None:
         activations = ordered(parts)
         self._writer.write_activations(layer, activations)
-        hot.write_activations(
+        blocks.write_activations(
             layer,
             strongest_documents(activations, d_sae, TOP_DOCUMENTS),
             strongest_features(activations, len(self._documents), TOP_FEATURES),
         )
 
-    def _append_feature_labels(self, hot: HotWriter, places: Places, alive: np.ndarray) -> None:
+    def _append_feature_labels(self, blocks: BlocksWriter, places: Places, alive: np.ndarray) -> None:
         """Label by label, the features that were ever active: what the blocks hold, for SQL."""
         layer = np.repeat(np.array(places.layers, np.int32), places.widths)[alive]
         feature = np.concatenate([np.arange(width, dtype=np.int32) for width in places.widths])[alive]
         for label_id in range(len(self._labels)):
             columns = {"label_id": np.full(len(alive), label_id, np.int32), "layer": layer, "feature": feature}
-            for name, values in hot.label_rows(label_id).items():
+            for name, values in blocks.label_rows(label_id).items():
                 columns[name] = pa.array(values[alive], from_pandas=True)  # NaN becomes null
             self._writer.append(
                 tables.FEATURE_LABELS,

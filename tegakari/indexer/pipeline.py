@@ -30,7 +30,7 @@ from tegakari.schemas.corpus import CorpusManifest, Drop
 from tegakari.schemas.errors import CorpusError, ModelError, RunExistsError, StoreError
 from tegakari.schemas.run import RunManifest, Scores
 from tegakari.store import vectors
-from tegakari.store.disk.durable import disk_full_is_said, sole_process, write_whole
+from tegakari.store.disk.durable import exclusive_lock, translate_disk_full, write_atomically
 from tegakari.store.disk.layout import run_directory, work_directory
 from tegakari.store.disk.publish import publish
 from tegakari.store.disk.publish import read_manifest as read_run_manifest
@@ -90,7 +90,7 @@ def index(config: Config, progress: Progress | None = None, *, workers: int = 1)
             with _sole_worker(work):
                 shutil.rmtree(work)
         return IndexResult(manifest, already_published=True)
-    with disk_full_is_said(store), _sole_worker(work):
+    with translate_disk_full(store), _sole_worker(work):
         with timings.stage("tokenize"):
             documents, skipped = _documents(config, models.classifier, corpus)
         shards = plan_shards(documents, config.index.shard_documents, recipe)
@@ -139,7 +139,7 @@ def _sole_worker(work: Path) -> Iterator[None]:
     busy = StoreError(
         f"another process is indexing run {work.name!r}", field="index.run", fix="wait for it, or stop it"
     )
-    with sole_process(work / "lock", busy):
+    with exclusive_lock(work / "lock", busy):
         yield
 
 
@@ -220,7 +220,7 @@ def _quality(config: Config, models: Models, cache: Path, progress: Progress | N
     quality = explained_variance(
         models.classifier, models.saes, texts, batch_tokens=config.index.batch_tokens, advance=advance
     )
-    write_whole(cache, msgspec.json.encode(quality))
+    write_atomically(cache, msgspec.json.encode(quality))
     return quality
 
 

@@ -1,7 +1,7 @@
 """Progress of long work: one protocol for the indexer, trainings, analyses and the service.
 
-Work reports stages and steps; whoever started the work decides what becomes of them: bars on a terminal, lines in a log,
-numbers in a job, nothing. The same object is how work learns that it should stop.
+Work reports stages and steps; the caller decides how they are shown: bars on a terminal, lines in a log, numbers of a
+job, or not at all. The same object tells the work to stop.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from tegakari.schemas.corpus import Drop
 FORMAT = 2
 """Version of the store's layout; a reader refuses a run with another one.
 
-1: the first. 2: rounded activations, strongest documents and features in the hot blocks, a checksum of run.json.
+1: the first. 2: rounded activations, strongest documents and features in the blocks, a checksum of run.json.
 """
 
 

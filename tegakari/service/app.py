@@ -13,12 +13,12 @@ from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 
 from tegakari.schemas.config import ServiceConfig
-from tegakari.service.admission.gate import Front
+from tegakari.service.admission.gate import Gate
 from tegakari.service.admission.keys import KeyRing, require_scope
 from tegakari.service.admission.limits import Rates
-from tegakari.service.engine.forward_to_models import Elsewhere, models_client
+from tegakari.service.engine.forward_to_models import ForwardToModelProcess, models_client
 from tegakari.service.engine.jobs import Jobs
-from tegakari.service.engine.queue import Live
+from tegakari.service.engine.queue import ModelQueue
 from tegakari.service.engine.sql_processes import Sandboxes
 from tegakari.service.http.etags import RunOfRequest, run_of_request
 from tegakari.service.http.negotiation import Answer
@@ -52,7 +52,7 @@ QUIET = ServiceConfig(log="off")
 class Api(Litestar):
     """Litestar behind its front, routing by the encoded path; HEAD is answered where GET is."""
 
-    front: Front | None
+    front: Gate | None
     """None behind another process's, which has admitted the request."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # pyright: ignore
@@ -102,9 +102,9 @@ def create_app(
         route_handlers=[*BELOW_V1, of_a_run],
         before_request=_check,
         response_class=Answer,
-        middleware=[Elsewhere()] if shared else [],
+        middleware=[ForwardToModelProcess()] if shared else [],
     )
-    live, sandboxes = Live(), Sandboxes()
+    live, sandboxes = ModelQueue(), Sandboxes()
     jobs = Jobs(store, live)
     models = models_client(shared) if shared else None
     app = Api(
@@ -125,7 +125,7 @@ def create_app(
         logging_config=None,  # failures are logged once, where they become problems
     )
     rates = Rates(shared / "rates" if shared else None)
-    app.front = None if behind else Front(config, keys=KeyRing(keys), rates=rates)
+    app.front = None if behind else Gate(config, keys=KeyRing(keys), rates=rates)
     return app
 
 
@@ -146,7 +146,7 @@ def _store(state: State) -> Store:
     return state.store
 
 
-def _live(state: State) -> Live:
+def _live(state: State) -> ModelQueue:
     return state.live
 
 

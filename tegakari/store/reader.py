@@ -17,7 +17,7 @@ import structlog
 from tegakari.schemas.errors import NotFoundError, StoreError
 from tegakari.schemas.run import RunManifest
 from tegakari.store.blocks.activations import Activations, Totals, layer_totals, read_feature, read_layer
-from tegakari.store.blocks.blocks import Hot, Places
+from tegakari.store.blocks.blocks import Blocks, Places
 from tegakari.store.disk.layout import DATABASE, MANIFEST, layer_file, run_directory, runs_directory
 from tegakari.store.disk.publish import read_manifest
 
@@ -114,10 +114,10 @@ class Run:
         return self.query(sql, parameters).to_pylist()
 
     @cached_property
-    def hot(self) -> Hot:
+    def blocks(self) -> Blocks:
         """The mapped blocks, all opened at once."""
         with self._files_are_this_runs():
-            return Hot(self.directory, Places(self.manifest.saes.layers, self.manifest.saes.widths))
+            return Blocks(self.directory, Places(self.manifest.saes.layers, self.manifest.saes.widths))
 
     def activations_of(self, layer: int, feature: int) -> Activations:
         """Pooled activations of a feature that the run has, by document, as stored.

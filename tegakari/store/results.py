@@ -24,7 +24,7 @@ from tegakari.schemas.analysis import ANALYSIS_FORMAT, AnalysisManifest, RunRefe
 from tegakari.schemas.errors import StoreError
 from tegakari.schemas.run import RunManifest
 from tegakari.schemas.tables import Table
-from tegakari.store.disk.durable import checksums, disk_full_is_said, fsync_tree, rename_into_place
+from tegakari.store.disk.durable import checksums, fsync_tree, rename_into_place, translate_disk_full
 from tegakari.store.disk.layout import analyses_directory, analysis_directory, work_directory
 
 MANIFEST = "analysis.json"
@@ -143,7 +143,7 @@ def publish_analysis(
     key = analysis_key(kind, runs, settings)
     target = analysis_directory(store, kind, key)
     staged = work_directory(store, f"analysis-{key}-{os.getpid()}")
-    with disk_full_is_said(store):
+    with translate_disk_full(store):
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(parents=True)
         (staged / RESULT).write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from tegakari.schemas.run import RunManifest
-from tegakari.store.disk.durable import disk_full_is_said, fsync_tree, rename_into_place
+from tegakari.store.disk.durable import fsync_tree, rename_into_place, translate_disk_full
 from tegakari.store.disk.layout import VECTORS, added_vectors_directory, work_directory
 
 # Lance warns of every table that it is asked to create.
@@ -84,7 +84,7 @@ def publish_added(
     """
     target = added_vectors_directory(store, manifest)
     staged = work_directory(store, f"vectors-{manifest.fingerprint[:16]}-{os.getpid()}")
-    with disk_full_is_said(store, field="index.store"):
+    with translate_disk_full(store, field="index.store"):
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(parents=True)
         write_vectors(staged, directions, embeddings, texts)

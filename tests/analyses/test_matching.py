@@ -58,7 +58,8 @@ def test_shuffled_features_are_matched(two: tuple[list[Run], np.ndarray]):
     assert found.shared_documents == runs[0].manifest.corpus.documents
     for row in found.layers:
         fires = [
-            np.asarray(run.hot.features["active_positions"][run.hot.places.slice_of(row.layer)]) > 0 for run in runs
+            np.asarray(run.blocks.features["active_positions"][run.blocks.places.slice_of(row.layer)]) > 0
+            for run in runs
         ]
         same = fires[0][order][REPLACED:] & fires[1][REPLACED:] if row.layer == 1 else fires[0] & fires[1]
         assert row.by_cosine

@@ -70,7 +70,7 @@ def pair_effects(run: Run, models: RunModels, pairs: Pairs, told: Told) -> PairE
     gained = np.empty(len(pairs.clean), np.float32)
     clean_row = torch.from_numpy(np.searchsorted(clean_numbers, pairs.clean))
     corrupted_row = np.searchsorted(corrupted_numbers, pairs.corrupted)
-    label = torch.from_numpy(np.asarray(run.hot.documents.label_id)[pairs.clean].astype(np.int64))
+    label = torch.from_numpy(np.asarray(run.blocks.documents.label_id)[pairs.clean].astype(np.int64))
     for members, documents in _runs(run, models, corrupted_numbers, keys=True):
         place = np.full(len(corrupted_numbers), -1)
         place[members] = np.arange(len(members))
@@ -105,7 +105,7 @@ def ablation_accuracies(
     mean = (total / len(numbers)).to(classifier.dtype)
     kept = torch.from_numpy(circuit).to(classifier.device)
     ablations = [Ablation(which, values) for values in (mean, torch.zeros_like(mean)) for which in (~kept, kept)]
-    label = np.asarray(run.hot.documents.label_id)[numbers]
+    label = np.asarray(run.blocks.documents.label_id)[numbers]
     right = np.empty((1 + len(ablations), len(numbers)), bool)
     for members, documents in _runs(run, models, numbers, keys=True):
         said = torch.cat([documents.prefix.logits[None], run_ablations(classifier, documents, ablations)])
@@ -116,6 +116,6 @@ def ablation_accuracies(
 
 def _runs(run: Run, models: RunModels, numbers: np.ndarray, *, keys: bool) -> Iterator[tuple[list[int], Components]]:
     """Batches of documents, with their places among the numbers."""
-    texts = [run.hot.documents.text[number].as_py() for number in numbers.tolist()]
+    texts = [run.blocks.documents.text[number].as_py() for number in numbers.tolist()]
     for members, batch in batches(models.classifier, tokenized(models.classifier, texts)):
         yield members, run_components(models.classifier, batch, keys=keys)

@@ -74,7 +74,7 @@ def circuit(store: Path, run: Run, load: Load, settings: CircuitSettings, *, rep
     found = pair_effects(run, models, pairs, told)
     chosen = found.values.mean(0) >= settings.threshold
     accuracies = ablation_accuracies(run, models, sample, chosen, told)
-    known = run.hot.documents
+    known = run.blocks.documents
     correct = np.asarray(known.label_id) == np.asarray(known.predicted_id)
     there, some = (set(np.asarray(known.label_id)[rows].tolist()) for rows in (slice(None), correct))
     result = CircuitResult(
@@ -202,7 +202,7 @@ def circuit_rows(result: CircuitResult) -> pa.Table:
 
 
 def _pair_rows(run: Run, pairs: Pairs, gained: np.ndarray) -> pa.Table:
-    ids = run.hot.documents.id
+    ids = run.blocks.documents.id
     return pa.table(
         {
             "run": [run.name] * len(gained),

@@ -57,7 +57,7 @@ def draw_controls(run: Run, taken: Iterable[LayerFeature], draws: int, seed: int
 
 def _others(run: Run, layer: int, taken: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Active features of a layer but for these, and on how many positions each feature is active."""
-    active = np.asarray(run.hot.features["active_positions"][run.hot.places.slice_of(layer)])
+    active = np.asarray(run.blocks.features["active_positions"][run.blocks.places.slice_of(layer)])
     others = np.setdiff1d(np.flatnonzero(active), taken)
     if len(others) < len(taken):
         raise NotFoundError(

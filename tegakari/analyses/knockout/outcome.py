@@ -38,7 +38,7 @@ class Outcome:
         """Over all documents of the run, with these documents predicted so; None for texts."""
         if self._targets.numbers is None:
             return None
-        known = self._run.hot.documents
+        known = self._run.blocks.documents
         predicted = known.predicted_id.astype(np.int64)
         predicted[self._targets.numbers] = logits.argmax(1)
         return macro_f1(known.label_id, predicted, len(self._run.labels))
@@ -56,8 +56,8 @@ class Outcome:
         recalls = [self.recall_after(logits) for logits in after]
         deltas = [100 * (recall - self.recall) for recall in recalls]
         scores = [score for logits in after if (score := self.macro_f1(logits)) is not None]
-        density = self._run.hot.features["density"]
-        starts = self._run.hot.places
+        density = self._run.blocks.features["density"]
+        starts = self._run.blocks.places
         drawn = [starts.slice_of(each.layer).start + each.feature for draw in draws for each in draw]
         return Control(
             recalls=recalls,

@@ -68,7 +68,7 @@ def targets_of(run: Run, asked: KnockoutSettings) -> Targets:
     if asked.texts is not None:
         expected = None if asked.label is None else np.full(len(asked.texts), run.label_id(asked.label))
         return Targets([str(number) for number in range(len(asked.texts))], list(asked.texts), None, expected)
-    known = run.hot.documents
+    known = run.blocks.documents
     if asked.documents is not None:
         numbers = np.array([queries.document_number(run, id_) for id_ in asked.documents])
     else:
@@ -92,7 +92,7 @@ def removed_features(run: Run, asked: KnockoutSettings) -> list[RemovedFeature]:
     Raises:
         NotFoundError: the layer has fewer than k features with a d for the label.
     """
-    density = run.hot.features["density"]
+    density = run.blocks.features["density"]
     if asked.features is not None:
         places = [queries.place_of(run, each.layer, each.feature) for each in asked.features]
         d = _d_of(run, asked, places)
@@ -133,5 +133,5 @@ def _d_of(run: Run, asked: KnockoutSettings, places: list[int]) -> list[float | 
     """For the label whose documents they are taken out of."""
     if asked.documents_of is None:
         return [None] * len(places)
-    d = run.hot.statistics["d", run.manifest.pooling][run.label_id(asked.documents_of), places]
+    d = run.blocks.statistics["d", run.manifest.pooling][run.label_id(asked.documents_of), places]
     return [float(value) if np.isfinite(value) else None for value in d]

@@ -66,7 +66,7 @@ def over_k(
     assert settings.label is not None
     assert settings.layer is not None
     there = len(strongest_up_to(run, settings.label, settings.layer, settings.pooling, max(ks)))
-    active = np.count_nonzero(run.hot.features["active_positions"][run.hot.places.slice_of(settings.layer)])
+    active = np.count_nonzero(run.blocks.features["active_positions"][run.blocks.places.slice_of(settings.layer)])
     every = [
         msgspec.structs.replace(settings, k=k, draws=settings.draws if 2 * k <= active else 0) for k in ks if k <= there
     ]

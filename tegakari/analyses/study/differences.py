@@ -19,7 +19,7 @@ def differences(runs: Sequence[Run], made: Sequence[RunStudy], seed: int) -> lis
     """Of the second run to the first. Documents and labels are paired where both runs have them."""
     rows = _shared_rows(runs)
     found = [_macro_f1(runs, rows, seed)] if len(rows[0]) else []
-    variety = [np.asarray(run.hot.features[f"variety_{run.manifest.pooling}"], np.float64) for run in runs]
+    variety = [np.asarray(run.blocks.features[f"variety_{run.manifest.pooling}"], np.float64) for run in runs]
     found.append(_unpaired("mean label variety", variety, "features of each run for itself, over its own labels", seed))
     values = [sparsity_values(run) for run in runs]
     if len(rows[0]):
@@ -43,7 +43,7 @@ def same_tokens(runs: Sequence[Run]) -> bool:
     """Whether runs read the documents that they share in the same tokens."""
     if len(runs) < 2:
         return True
-    known = [run.hot.documents for run in runs]
+    known = [run.blocks.documents for run in runs]
     for row in zip(*_shared_rows(runs), strict=True):
         a, b = (
             each.token_ids[each.first_token[number] : each.first_token[number + 1]]
@@ -72,7 +72,7 @@ def _shared_rows(runs: Sequence[Run]) -> list[np.ndarray]:
     labels = set(runs[0].labels) & set(runs[1].labels)
     places = []
     for run in runs:
-        known = run.hot.documents
+        known = run.blocks.documents
         numbers = evaluation_documents(run)
         ids = known.id.take(pa.array(numbers)).to_pylist()
         own = [run.labels[label] for label in np.asarray(known.label_id)[numbers].tolist()]
@@ -83,7 +83,7 @@ def _shared_rows(runs: Sequence[Run]) -> list[np.ndarray]:
 
 
 def _macro_f1(runs: Sequence[Run], rows: Sequence[np.ndarray], seed: int) -> Difference:
-    known = [run.hot.documents for run in runs]
+    known = [run.blocks.documents for run in runs]
     pairs = [
         (np.asarray(documents.label_id)[mine], np.asarray(documents.predicted_id)[mine], len(run.labels))
         for run, documents, mine in zip(runs, known, rows, strict=True)

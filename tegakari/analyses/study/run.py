@@ -70,7 +70,7 @@ def study(
     if not labels:
         raise NotFoundError("the runs share no label", field="--runs", fix="choose runs of the same labels")
     made = [_run_study(store, run, load(run), labels, settings, report) for run in runs]
-    ids = [set(run.hot.documents.id.to_pylist()) for run in runs]
+    ids = [set(run.blocks.documents.id.to_pylist()) for run in runs]
     shared_documents = len(set.intersection(*ids))
     result = StudyResult(
         settings=settings,

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from tegakari.schemas.corpus import DOCUMENTS_FILE, MANIFEST_FILE, CorpusManifest, Document
 from tegakari.schemas.errors import CorpusError
-from tegakari.store.disk.durable import disk_full_is_said, rename_into_place, sole_process
+from tegakari.store.disk.durable import exclusive_lock, rename_into_place, translate_disk_full
 
 NEW_DOCUMENTS_FILE = f".{DOCUMENTS_FILE}.new"
 NEW_MANIFEST_FILE = f".{MANIFEST_FILE}.new"
@@ -73,12 +73,12 @@ def write_corpus(directory: Path, documents: Sequence[Document], manifest: Corpu
         DiskFullError: no space; the corpus that was there is untouched.
     """
     new_documents, new_manifest = directory / NEW_DOCUMENTS_FILE, directory / NEW_MANIFEST_FILE
-    with _failures_are_said(directory):
+    with _translate_failures(directory):
         directory.mkdir(parents=True, exist_ok=True)
         busy = CorpusError(
             f"another import is writing to {directory}", field=_FIELD, fix="wait for it, or choose another directory"
         )
-        with sole_process(directory, busy):
+        with exclusive_lock(directory, busy):
             _settle(directory)
             try:
                 with _flushed(new_documents) as stream:
@@ -110,10 +110,10 @@ def _flushed(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _failures_are_said(directory: Path) -> Iterator[None]:
+def _translate_failures(directory: Path) -> Iterator[None]:
     fix = "make space and import again; a corpus that was there is untouched"
     try:
-        with disk_full_is_said(directory, field=_FIELD, fix=fix):
+        with translate_disk_full(directory, field=_FIELD, fix=fix):
             yield
     except OSError as error:
         raise CorpusError(

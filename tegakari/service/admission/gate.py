@@ -36,7 +36,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BODY_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 
 
-class Front:
+class Gate:
     """Admits or refuses requests by key, rate, load and size; then compresses, counts and logs the answers."""
 
     def __init__(self, config: ServiceConfig, *, keys: KeyRing, rates: Rates) -> None:
@@ -57,7 +57,7 @@ class Front:
         start = time.perf_counter()
         sent_id = header(scope, b"x-request-id")
         request_id = sent_id if _REQUEST_ID.fullmatch(sent_id) else next(self._ids)
-        answer = _OnItsWayOut(send, request_id, coding_of(header(scope, b"accept-encoding")))
+        answer = ResponseFinisher(send, request_id, coding_of(header(scope, b"accept-encoding")))
         scope.setdefault("state", {})
         self._in_progress += 1
         metrics.IN_PROGRESS.inc()
@@ -107,7 +107,7 @@ class Front:
             client = scope.get("client")
             self._rates.admit(f"key {key.id}" if key else f"address {client[0] if client else ''}", allowed)
 
-    def _note(self, scope: Scope, answer: _OnItsWayOut, request_id: str, seconds: float) -> None:
+    def _note(self, scope: Scope, answer: ResponseFinisher, request_id: str, seconds: float) -> None:
         method = "HEAD" if scope["state"].get("head") else scope.get("method", "")
         route = scope.get("path_template") or metrics.UNROUTED
         metrics.record(method, route, answer.status, seconds, answer.size)
@@ -120,7 +120,7 @@ class Front:
             log.info("request", id=request_id, method=method, path=path, status=answer.status, ms=milliseconds, **who)
 
 
-class _OnItsWayOut:
+class ResponseFinisher:
     """Sends an answer on with the headers of all answers, compressed where that is wanted and worth it."""
 
     def __init__(self, send: Send, request_id: str, coding: str | None) -> None:

@@ -21,7 +21,7 @@ from litestar.types import Scope
 
 from tegakari.schemas.errors import ConfigError, KeyScopeError, NoKeyError, NotFoundError
 from tegakari.schemas.keys import KEY_SCOPES, ApiKey, KeyFile, KeyScope
-from tegakari.store.disk.durable import write_whole
+from tegakari.store.disk.durable import write_atomically
 
 _KEY = re.compile(r"tgk_([0-9a-f]{8})_[A-Za-z0-9_-]{43}")
 
@@ -120,7 +120,7 @@ def _changing(file: Path) -> Iterator[list[ApiKey]]:
         content = msgspec.json.format(msgspec.json.encode(KeyFile(keys=keys)), indent=1) + b"\n"
         before = os.umask(0o077)
         try:
-            write_whole(file, content)
+            write_atomically(file, content)
         except OSError as error:
             raise ConfigError(f"cannot write {file}: {error.strerror}", field="service.keys") from None
         finally:

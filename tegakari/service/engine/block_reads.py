@@ -16,8 +16,8 @@ _WARM: WeakSet[Run] = WeakSet()
 """Runs whose blocks are mapped: a question of theirs takes less time than its way to a thread and back."""
 
 
-async def ask_blocks(run: Run, question: Callable[[], T]) -> T:
-    """Answer a question that the hot blocks answer with a slice; the first one of a run opens its files in a thread."""
+async def read_blocks(run: Run, question: Callable[[], T]) -> T:
+    """Answer a question that the blocks answer with a slice; the first one of a run opens its files in a thread."""
     if run in _WARM:
         return question()
     answer = await sync_to_thread(question)

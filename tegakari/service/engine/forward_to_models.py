@@ -39,7 +39,7 @@ def models_client(shared: Path) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=transport, timeout=None, trust_env=False)
 
 
-class Elsewhere(ASGIMiddleware):
+class ForwardToModelProcess(ASGIMiddleware):
     """Passes requests for the models on to their process, and its answers back as they come."""
 
     scopes = (ScopeType.HTTP,)

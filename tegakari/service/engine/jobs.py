@@ -17,10 +17,10 @@ from tegakari.schemas.errors import NotFoundError, TegakariError
 from tegakari.schemas.jobs import FINAL, JobState, KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.problem import Problem
-from tegakari.service.engine.queue import Batchable, Live, Progress
+from tegakari.service.engine.queue import Batchable, ModelQueue, Progress
 from tegakari.service.http.problems import problem_of
 from tegakari.store import Run
-from tegakari.store.disk.durable import write_whole
+from tegakari.store.disk.durable import write_atomically
 from tegakari.store.disk.layout import jobs_directory
 from tegakari.store.results import analysis_by_key
 
@@ -89,7 +89,7 @@ class ActiveJob:
 class Jobs:
     """The jobs of one store. Used from one event loop."""
 
-    def __init__(self, store: Path, live: Live) -> None:
+    def __init__(self, store: Path, live: ModelQueue) -> None:
         """Nothing is read yet.
 
         Args:
@@ -240,7 +240,7 @@ class Jobs:
                 self._file(job.id).unlink(missing_ok=True)
                 return analysis_by_key(self._store, KIND, job.id) is not None
             self._file(job.id).parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self._file(job.id), msgspec.json.encode(job))
+            write_atomically(self._file(job.id), msgspec.json.encode(job))
         except OSError as error:
             log.warning("job not kept", id=job.id, reason=error.strerror)
             return False

@@ -1,4 +1,4 @@
-"""Live inference: one thread that runs models, a bounded queue before it, deadlines, and batches across requests."""
+"""Live inference: one thread that runs models, a bounded queue before it, deadlines, batches across requests."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class _Together(Progress):
             self.between()
 
 
-class Live:
+class ModelQueue:
     """The engine of one process. Requests are answered in the order in which they came."""
 
     def __init__(

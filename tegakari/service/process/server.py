@@ -24,7 +24,7 @@ from tegakari.schemas.errors import ConfigError
 from tegakari.service.admission.keys import KeyRing, read_keys
 from tegakari.service.observe.logs import set_up_logs
 from tegakari.service.process.model_process import end_with_parent, model_process
-from tegakari.service.process.slow_clients import ImpatientProtocol
+from tegakari.service.process.slow_clients import SlowClientProtocol
 
 log = structlog.get_logger()
 
@@ -69,7 +69,7 @@ def _run(config: ServiceConfig, application: partial[ASGIApp], listener: socket.
         application,
         factory=True,
         workers=config.workers,
-        http=ImpatientProtocol,
+        http=SlowClientProtocol,
         ws="none",
         log_config=None,
         access_log=False,

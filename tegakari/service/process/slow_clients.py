@@ -14,7 +14,7 @@ MAX_HEADER_BYTES = 65_536
 """Largest request line and headers."""
 
 
-class ImpatientProtocol(HttpToolsProtocol):
+class SlowClientProtocol(HttpToolsProtocol):
     """uvicorn's protocol, which waits for headers for ever, with a limit to their time and size."""
 
     _waiting: asyncio.TimerHandle | None = None

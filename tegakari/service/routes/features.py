@@ -18,7 +18,7 @@ from tegakari.schemas.api import (
     TopDocument,
     TopToken,
 )
-from tegakari.service.engine.block_reads import ask_blocks
+from tegakari.service.engine.block_reads import read_blocks
 from tegakari.service.http.parameters import (
     Cursor,
     DocumentCount,
@@ -72,7 +72,7 @@ async def list_label_features(
         cursor=cursor,
     )
     if chosen == opened.manifest.pooling and variety is None:
-        return await ask_blocks(opened, question)
+        return await read_blocks(opened, question)
     return await sync_to_thread(question)  # another pooling is sorted now, and a filter may pass over everything
 
 
@@ -120,7 +120,7 @@ async def get_feature(
 ) -> FeatureDetail:
     """One feature: its statistics, its labels by Cohen's d, and its strongest positions in context."""
     chosen = queries.check_pooling(opened, pooling)
-    return await ask_blocks(opened, partial(queries.feature, opened, layer, feature, pooling=chosen, tokens=tokens))
+    return await read_blocks(opened, partial(queries.feature, opened, layer, feature, pooling=chosen, tokens=tokens))
 
 
 @get(
@@ -139,7 +139,7 @@ async def list_feature_labels(
 ) -> Page[FeatureLabel]:
     """Labels by Cohen's d for the feature, largest first; those for which it is not defined last."""
     chosen = queries.check_pooling(opened, pooling)
-    return await ask_blocks(
+    return await read_blocks(
         opened,
         partial(queries.feature_labels, opened, layer, feature, pooling=chosen, limit=limit, cursor=cursor),
     )
@@ -159,7 +159,9 @@ async def list_feature_tokens(
     cursor: Cursor = None,
 ) -> Page[TopToken]:
     """The strongest positions of the corpus, as many as the run keeps, each with the text around it."""
-    return await ask_blocks(opened, partial(queries.feature_tokens, opened, layer, feature, limit=limit, cursor=cursor))
+    return await read_blocks(
+        opened, partial(queries.feature_tokens, opened, layer, feature, limit=limit, cursor=cursor)
+    )
 
 
 @get(
@@ -172,7 +174,7 @@ async def list_feature_documents(
     opened: NamedDependency[Run], layer: LayerNumber, feature: FeatureNumber, limit: DocumentCount = 20
 ) -> Page[TopDocument]:
     """The documents in which the feature is strongest, by the run's pooling; ties by document."""
-    found = await ask_blocks(opened, partial(queries.feature_documents, opened, layer, feature, limit=limit))
+    found = await read_blocks(opened, partial(queries.feature_documents, opened, layer, feature, limit=limit))
     return Page(found)
 
 

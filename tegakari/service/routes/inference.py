@@ -13,7 +13,7 @@ from litestar.params import JSONBody
 from tegakari.schemas.api import Page
 from tegakari.schemas.errors import NotFoundError, QueryError
 from tegakari.schemas.inference import Classification, ClassifyRequest, EncodedText, EncodeRequest
-from tegakari.service.engine.queue import Batchable, Live, Progress
+from tegakari.service.engine.queue import Batchable, ModelQueue, Progress
 from tegakari.service.http.disconnect import while_connected
 from tegakari.service.http.problems import documented
 from tegakari.store import Run
@@ -40,7 +40,7 @@ STATUSES = (400, 404, 409, 413, 500, 503)
 )
 async def classify_texts(
     opened: NamedDependency[Run],
-    live: NamedDependency[Live],
+    live: NamedDependency[ModelQueue],
     data: JSONBody[ClassifyRequest],
     request: Request[Any, Any, Any],
 ) -> Page[Classification]:
@@ -60,7 +60,7 @@ async def classify_texts(
 )
 async def encode_texts(
     opened: NamedDependency[Run],
-    live: NamedDependency[Live],
+    live: NamedDependency[ModelQueue],
     data: JSONBody[EncodeRequest],
     request: Request[Any, Any, Any],
 ) -> Page[EncodedText]:

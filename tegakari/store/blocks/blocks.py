@@ -103,7 +103,7 @@ class Documents(NamedTuple):
     """int32: character after the last."""
 
 
-class Hot:
+class Blocks:
     """The mapped blocks of a published run. Threads share it; nothing is ever written.
 
     Everything is opened at once, so that blocks of two runs never mix.

@@ -1,4 +1,4 @@
-"""Rows of answers put together from the hot blocks: slices and gathers, no SQL."""
+"""Rows of answers put together from the blocks blocks: slices and gathers, no SQL."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tegakari.schemas.config import Pooling
-from tegakari.store.blocks.blocks import Hot, by_descending
+from tegakari.store.blocks.blocks import Blocks, by_descending
 
 if TYPE_CHECKING:
     pass
@@ -21,23 +21,23 @@ _STEP = 1024
 class Ranking:
     """Places by Cohen's d for a label, largest first, ties by place; of all layers or of one."""
 
-    def __init__(self, hot: Hot, label_id: int, pooling: Pooling, layer: int | None, *, own: bool) -> None:
+    def __init__(self, blocks: Blocks, label_id: int, pooling: Pooling, layer: int | None, *, own: bool) -> None:
         """Choose the order.
 
         Args:
-            hot: the run's blocks.
+            blocks: the run's blocks.
             label_id: the label.
             pooling: whose d ranks.
             layer: only this layer.
             own: whether `pooling` is the run's, whose orders are stored; others are sorted when first asked for.
         """
-        self._d = hot.statistics["d", pooling][label_id]
-        self._variety = hot.features[f"variety_{pooling}"]
-        where = hot.places.slice_of(layer) if layer is not None else slice(0, len(self._d))
+        self._d = blocks.statistics["d", pooling][label_id]
+        self._variety = blocks.features[f"variety_{pooling}"]
+        where = blocks.places.slice_of(layer) if layer is not None else slice(0, len(self._d))
         if own:
-            self._order = (hot.order if layer is None else hot.layer_order)[label_id, where]
+            self._order = (blocks.order if layer is None else blocks.layer_order)[label_id, where]
         else:
-            self._order = _sorted_now(hot, label_id, pooling, where.start, where.stop)
+            self._order = _sorted_now(blocks, label_id, pooling, where.start, where.stop)
 
     def after(self, place: int | None, n: int, *, min_d: float | None, variety: tuple[int, int]) -> np.ndarray:
         """The next n places after one of the ranking (None: from the top) that pass the filters; int32, up to [n]."""
@@ -79,5 +79,5 @@ class Ranking:
 
 
 @lru_cache(maxsize=64)
-def _sorted_now(hot: Hot, label_id: int, pooling: Pooling, start: int, stop: int) -> np.ndarray:
-    return start + by_descending(hot.statistics["d", pooling][label_id, start:stop])
+def _sorted_now(blocks: Blocks, label_id: int, pooling: Pooling, start: int, stop: int) -> np.ndarray:
+    return start + by_descending(blocks.statistics["d", pooling][label_id, start:stop])

@@ -31,7 +31,7 @@ from tegakari.store.blocks.blocks import (
 from tegakari.store.disk.layout import HOT
 
 
-class HotWriter:
+class BlocksWriter:
     """Writes the blocks of one run, layer after layer, then `finish`."""
 
     def __init__(self, run: Path, places: Places, labels: int, documents: int, top_tokens: int) -> None:

@@ -17,7 +17,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
-def disk_full_is_said(
+def translate_disk_full(
     directory: Path,
     *,
     field: str = "index.store",
@@ -50,7 +50,7 @@ def disk_full_is_said(
 
 
 @contextmanager
-def sole_process(path: Path, busy: TegakariError) -> Iterator[None]:
+def exclusive_lock(path: Path, busy: TegakariError) -> Iterator[None]:
     """Hold a lock for the block; the system drops it when the process dies, however it dies.
 
     Args:
@@ -69,7 +69,7 @@ def sole_process(path: Path, busy: TegakariError) -> Iterator[None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock of `sole_process` on an existing path."""
+    """Whether a process holds the lock of `exclusive_lock` on an existing path."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -102,7 +102,7 @@ def rename_into_place(source: Path, target: Path) -> None:
     _fsync(target.parent)
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Write a small file so that it is either absent or complete."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("wb") as stream:

@@ -12,7 +12,7 @@ import msgspec
 
 from tegakari.schemas.errors import NotFoundError, RunExistsError, StoreError
 from tegakari.schemas.run import FORMAT, RunManifest
-from tegakari.store.disk.durable import checksums, disk_full_is_said, fsync_tree, rename_into_place, sha256_of
+from tegakari.store.disk.durable import checksums, fsync_tree, rename_into_place, sha256_of, translate_disk_full
 from tegakari.store.disk.layout import MANIFEST, run_directory, runs_directory, work_directory
 
 
@@ -83,7 +83,7 @@ def publish(store: Path, staged: Path, manifest: RunManifest) -> RunManifest:
         DiskFullError: no space; nothing was published.
     """
     target = run_directory(store, manifest.run)
-    with disk_full_is_said(store):
+    with translate_disk_full(store):
         runs_directory(store).mkdir(parents=True, exist_ok=True)
         complete = msgspec.structs.replace(manifest, files=checksums(staged, leave_out=MANIFEST))
         written = _written(complete)
@@ -151,7 +151,7 @@ def adopt_run(store: Path, source: Path) -> RunManifest:
     if target.exists():
         raise taken
     staged = work_directory(store, f"adopt-{os.getpid()}")
-    with disk_full_is_said(store):
+    with translate_disk_full(store):
         shutil.rmtree(staged, ignore_errors=True)
         staged.parent.mkdir(parents=True, exist_ok=True)
         runs_directory(store).mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from tegakari.schemas.errors import StoreError
-from tegakari.store.disk.durable import disk_full_is_said, fsync_tree, rename_into_place
+from tegakari.store.disk.durable import fsync_tree, rename_into_place, translate_disk_full
 from tegakari.store.reader import Run
 
 SOURCE_SET = "tegakari-res"
@@ -174,7 +174,7 @@ def export_neuronpedia(
         raise StoreError(f"{target} exists", field="--to", fix="choose a directory that does not")
     staged = target.with_name(f".{target.name}.part")
     features = activations = 0
-    with disk_full_is_said(target, field="--to"):
+    with translate_disk_full(target, field="--to"):
         shutil.rmtree(staged, ignore_errors=True)
         try:
             for layer, width in zip(run.manifest.saes.layers, run.manifest.saes.widths, strict=True):
@@ -239,7 +239,7 @@ def _write(path: Path, rows: Iterator[_Row]) -> int:
 
 
 def _features(run: Run, layer: int, batch: Sequence[int], creator: str) -> Iterator[Feature]:
-    first, columns = run.hot.places.slice_of(layer).start, run.hot.features
+    first, columns = run.blocks.places.slice_of(layer).start, run.blocks.features
     for feature in batch:
         yield Feature(
             creator_id=creator,
@@ -256,9 +256,9 @@ def _features(run: Run, layer: int, batch: Sequence[int], creator: str) -> Itera
 
 def _activations(run: Run, layer: int, batch: Sequence[int], creator: str) -> Iterator[Activation]:
     """Excerpts around the strongest positions of features, one for each document, strongest first."""
-    first, known = run.hot.places.slice_of(layer).start, run.hot.documents
+    first, known = run.blocks.places.slice_of(layer).start, run.blocks.documents
     for feature in batch:
-        activation, document, position = (column[first + feature] for column in run.hot.top_positions)
+        activation, document, position = (column[first + feature] for column in run.blocks.top_positions)
         places = np.flatnonzero(document >= 0)
         _, earliest = np.unique(document[places], return_index=True)
         for rank in places[np.sort(earliest)][:EXCERPTS].tolist():

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tegakari.schemas.errors import StoreError
 from tegakari.schemas.tables import ACTIVATIONS, TABLES, Table
-from tegakari.store.disk.durable import disk_full_is_said, fsync_tree, rename_into_place
+from tegakari.store.disk.durable import fsync_tree, rename_into_place, translate_disk_full
 from tegakari.store.disk.layout import MANIFEST
 from tegakari.store.export import formats
 from tegakari.store.reader import Run
@@ -52,7 +52,7 @@ def export_run(
     staged = target.with_name(f".{target.name}.part")
     store = run.directory.parent.parent
     written = {}
-    with disk_full_is_said(target, field="--to"):
+    with translate_disk_full(target, field="--to"):
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(parents=True)
         try:

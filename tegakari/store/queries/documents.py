@@ -55,7 +55,7 @@ def documents(
         CursorError: the cursor is of another question.
     """
     check_limit(limit)
-    known = run.hot.documents
+    known = run.blocks.documents
     passes = np.ones(len(known.label_id), bool)
     if label is not None:
         passes &= known.label_id == run.label_id(label)
@@ -94,7 +94,7 @@ def document(run: Run, id_: str, *, layer: int | None = None, features: int = SH
         "SELECT split, label_logit, predicted_logit, tokens, truncated, text FROM documents WHERE document = $number",
         {"number": number},
     )
-    known = run.hot.documents
+    known = run.blocks.documents
     label, predicted = (run.labels[ids[number]] for ids in (known.label_id, known.predicted_id))
     layers = run.manifest.saes.layers if layer is None else [layer]
     shown = [found for each in layers for found in _document_features(run, number, each, features)]
@@ -127,7 +127,7 @@ def document_number(run: Run, id_: str) -> int:
     Raises:
         NotFoundError: the run has no document of that id.
     """
-    number: int = pc.index(run.hot.documents.id, id_).as_py()
+    number: int = pc.index(run.blocks.documents.id, id_).as_py()
     if number < 0:
         raise NotFoundError(
             f"run {run.name!r} has no document {id_!r}", field="document", fix="ids are those of the corpus"
@@ -136,9 +136,9 @@ def document_number(run: Run, id_: str) -> int:
 
 
 def _document_features(run: Run, number: int, layer: int, n: int) -> list[DocumentFeature]:
-    hot = run.hot
-    at, first = run.manifest.saes.layers.index(layer), hot.places.slice_of(layer).start
-    features, activations = hot.top_features.member[at, number, :n], hot.top_features.activation[at, number, :n]
+    blocks = run.blocks
+    at, first = run.manifest.saes.layers.index(layer), blocks.places.slice_of(layer).start
+    features, activations = blocks.top_features.member[at, number, :n], blocks.top_features.activation[at, number, :n]
     features = features[features >= 0]
     places = first + features
     return [
@@ -148,14 +148,14 @@ def _document_features(run: Run, number: int, layer: int, n: int) -> list[Docume
             rank=rank,
             activation=activation,
             variety=variety,
-            top_tokens=[hot.token_texts[token] for token in shown if token >= 0],
+            top_tokens=[blocks.token_texts[token] for token in shown if token >= 0],
         )
         for rank, (feature, activation, variety, shown) in enumerate(
             zip(
                 features.tolist(),
                 activations[: len(features)].tolist(),
-                hot.features[f"variety_{run.manifest.pooling}"][places].tolist(),
-                hot.shown_tokens[places].tolist(),
+                blocks.features[f"variety_{run.manifest.pooling}"][places].tolist(),
+                blocks.shown_tokens[places].tolist(),
                 strict=True,
             ),
             start=1,

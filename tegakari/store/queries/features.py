@@ -19,7 +19,7 @@ from tegakari.schemas.api import (
 )
 from tegakari.schemas.config import Pooling
 from tegakari.schemas.errors import QueryError
-from tegakari.store.blocks.blocks import TOP_DOCUMENTS, Hot
+from tegakari.store.blocks.blocks import TOP_DOCUMENTS, Blocks
 from tegakari.store.queries.cursor import _foreign, _page, read_cursor, write_cursor
 from tegakari.store.queries.parameters import (
     Variety,
@@ -83,13 +83,13 @@ def features(
     for name, value in (("min_density", min_density), ("max_density", max_density), ("min_d", min_d)):
         if value is not None and not math.isfinite(value):
             raise QueryError(f"{value} is no number", field=name, fix="give a finite number")
-    hot, columns = run.hot, run.hot.features
+    blocks, columns = run.blocks, run.blocks.features
     passes = np.ones(len(columns["layer"]), bool)
     if layer is not None:
         check_layer(run, layer)
         passes &= columns["layer"] == layer
     if token is not None:
-        passes &= _shown_with(hot, token)
+        passes &= _shown_with(blocks, token)
     if variety is not None:
         least, most = variety_range(variety)
         found = columns[f"variety_{run.manifest.pooling}"]
@@ -169,10 +169,10 @@ def feature_histogram(run: Run, layer: int, feature: int) -> ActivationHistogram
     )
 
 
-def _shown_with(hot: Hot, token: str) -> np.ndarray:
+def _shown_with(blocks: Blocks, token: str) -> np.ndarray:
     wanted = token.strip().casefold()
-    numbers = [number for number, text in enumerate(hot.token_texts) if text.strip().casefold() == wanted]
-    return np.any(np.isin(hot.shown_tokens, numbers), axis=1)
+    numbers = [number for number, text in enumerate(blocks.token_texts) if text.strip().casefold() == wanted]
+    return np.any(np.isin(blocks.shown_tokens, numbers), axis=1)
 
 
 @lru_cache(maxsize=16)
@@ -181,7 +181,7 @@ def _ordered(run: Run, order: Order) -> np.ndarray:
     if order == "d":
         _, values = _best_label(run)
     else:
-        values = run.hot.features[f"variety_{run.manifest.pooling}" if order == "variety" else order]
+        values = run.blocks.features[f"variety_{run.manifest.pooling}" if order == "variety" else order]
     falling = -values.astype(np.float64)
     falling[np.isnan(falling)] = np.inf
     return np.argsort(falling, kind="stable")
@@ -214,7 +214,7 @@ def feature(
     if not 0 <= tokens <= run.manifest.top_tokens:
         raise QueryError(f"{tokens} is not from 0 to {run.manifest.top_tokens}", field="tokens", fix="ask for fewer")
     place = place_of(run, layer, index)
-    columns = {name: values[place].item() for name, values in run.hot.features.items()}
+    columns = {name: values[place].item() for name, values in run.blocks.features.items()}
     return FeatureDetail(
         layer=layer,
         feature=index,

@@ -89,9 +89,9 @@ def label_features(
     question = f"label_features {run.manifest.fingerprint[:16]} {label_id} {layer} {chosen} {min_d} {variety}"
     after = read_cursor(cursor, question, int) if cursor else None
     check_place(run, after)
-    ranking = Ranking(run.hot, label_id, chosen, layer, own=chosen == run.manifest.pooling)
+    ranking = Ranking(run.blocks, label_id, chosen, layer, own=chosen == run.manifest.pooling)
     found = ranking.after(after, limit + 1, min_d=min_d, variety=variety_range(variety))
     more = len(found) > limit
     page = found[:limit]
     following = write_cursor(question, int(page[-1])) if more else None
-    return Page(label_feature_rows(run.hot, label_id, chosen, page), following)
+    return Page(label_feature_rows(run.blocks, label_id, chosen, page), following)

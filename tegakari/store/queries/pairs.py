@@ -43,7 +43,7 @@ def similar_pairs(run: Run, *, min_cosine: float = DEFAULT_MIN_COSINE, n: int = 
     Raises:
         NotFoundError: a run without vectors, or without evaluation documents.
     """
-    known = run.hot.documents
+    known = run.blocks.documents
     label = np.asarray(known.label_id)
     correct = np.flatnonzero(label == np.asarray(known.predicted_id)).astype(np.int32)
     correct = np.intersect1d(correct, evaluation_documents(run)).astype(np.int32)

@@ -48,7 +48,7 @@ def place_of(run: Run, layer: int, feature: int) -> int:
     Raises:
         NotFoundError: the layer, which the run has, has no such feature.
     """
-    where = run.hot.places.slice_of(layer)
+    where = run.blocks.places.slice_of(layer)
     if not 0 <= feature < where.stop - where.start:
         raise NotFoundError(
             f"layer {layer} has features 0 to {where.stop - where.start - 1}, not {feature}",

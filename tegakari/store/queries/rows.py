@@ -17,7 +17,7 @@ from tegakari.schemas.api import (
     TopToken,
 )
 from tegakari.schemas.config import Pooling
-from tegakari.store.blocks.blocks import Hot, by_descending
+from tegakari.store.blocks.blocks import Blocks, by_descending
 
 pass
 T = TypeVar("T")
@@ -33,9 +33,9 @@ EXCERPT_CHARACTERS = 80
 """Text shown of a document in a list."""
 
 
-def label_feature_rows(hot: Hot, label_id: int, pooling: Pooling, places: np.ndarray) -> list[LabelFeature]:
+def label_feature_rows(blocks: Blocks, label_id: int, pooling: Pooling, places: np.ndarray) -> list[LabelFeature]:
     """Features as one label sees them, in the order of `places`."""
-    columns, places = hot.features, places.astype(np.intp)  # an index of that type costs a quarter
+    columns, places = blocks.features, places.astype(np.intp)  # an index of that type costs a quarter
     return [
         LabelFeature(
             layer=layer,
@@ -49,12 +49,12 @@ def label_feature_rows(hot: Hot, label_id: int, pooling: Pooling, places: np.nda
             top_tokens=shown,
         )
         for d, mean, sd, layer, feature, variety, density, maximum, shown in zip(
-            *(hot.statistics[statistic, pooling][label_id][places].tolist() for statistic in ("d", "mean", "sd")),
+            *(blocks.statistics[statistic, pooling][label_id][places].tolist() for statistic in ("d", "mean", "sd")),
             *(
                 columns[name][places].tolist()
                 for name in ("layer", "feature", f"variety_{pooling}", "density", "max_activation")
             ),
-            hot.shown_texts(places),
+            blocks.shown_texts(places),
             strict=True,
         )
     ]
@@ -62,9 +62,9 @@ def label_feature_rows(hot: Hot, label_id: int, pooling: Pooling, places: np.nda
 
 def feature_label_rows(run: Run, place: int, pooling: Pooling) -> list[FeatureLabel]:
     """Labels as one feature sees them, by d, largest first, undefined last; none for a feature never active."""
-    if not run.hot.features["active_positions"][place]:
+    if not run.blocks.features["active_positions"][place]:
         return []
-    d, mean, sd = (run.hot.statistics[statistic, pooling][:, place] for statistic in ("d", "mean", "sd"))
+    d, mean, sd = (run.blocks.statistics[statistic, pooling][:, place] for statistic in ("d", "mean", "sd"))
     order = by_descending(d)
     names, documents = run.labels, run.label_documents
     return [
@@ -87,7 +87,7 @@ def _or_none(value: float) -> float | None:
 
 def token_rows(run: Run, place: int, n: int) -> list[TopToken]:
     """The n strongest positions of a feature, each in a window of its document's text."""
-    top, documents = run.hot.top_positions, run.hot.documents
+    top, documents = run.blocks.top_positions, run.blocks.documents
     number = int(np.count_nonzero(top.document[place, :n] >= 0))
     activation, document, position = (column[place, :number] for column in top)
     token = documents.first_token[document] + position
@@ -124,7 +124,7 @@ def token_rows(run: Run, place: int, n: int) -> list[TopToken]:
 
 def feature_document_rows(run: Run, place: int, n: int) -> list[TopDocument]:
     """The n documents in which a feature is strongest, up to TOP_DOCUMENTS."""
-    top, documents = run.hot.top_documents, run.hot.documents
+    top, documents = run.blocks.top_documents, run.blocks.documents
     number = int(np.count_nonzero(top.member[place, :n] >= 0))
     document = top.member[place, :number]
     return [
@@ -151,7 +151,7 @@ def feature_document_rows(run: Run, place: int, n: int) -> list[TopDocument]:
 
 def document_row(run: Run, number: int) -> DocumentRow:
     """A document in a list, by its number."""
-    known = run.hot.documents
+    known = run.blocks.documents
     own, predicted = int(known.label_id[number]), int(known.predicted_id[number])
     return DocumentRow(
         document=known.id[number].as_py(),
@@ -165,10 +165,10 @@ def document_row(run: Run, number: int) -> DocumentRow:
 
 def feature_rows(run: Run, places: np.ndarray) -> list[FeatureRow]:
     """Features in a list, by their places among those of all layers."""
-    hot, texts = run.hot, run.hot.token_texts
+    blocks, texts = run.blocks, run.blocks.token_texts
     names = ("layer", "feature", "density", "active_positions", "mean_activation", "max_activation")
-    columns = [hot.features[name][places].tolist() for name in names]
-    variety = hot.features[f"variety_{run.manifest.pooling}"][places].tolist()
+    columns = [blocks.features[name][places].tolist() for name in names]
+    variety = blocks.features[f"variety_{run.manifest.pooling}"][places].tolist()
     best, d = (values[places].tolist() for values in _best_label(run))
     return [
         FeatureRow(
@@ -179,7 +179,7 @@ def feature_rows(run: Run, places: np.ndarray) -> list[FeatureRow]:
             top_tokens=[texts[token] for token in shown if token >= 0],
         )
         for *values, carried, label, best_d, shown in zip(
-            *columns, variety, best, d, hot.shown_tokens[places].tolist(), strict=True
+            *columns, variety, best, d, blocks.shown_tokens[places].tolist(), strict=True
         )
     ]
 
@@ -192,5 +192,5 @@ def _best_label(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """
     table = run.query("SELECT best_label_id, best_d FROM features ORDER BY layer, feature")
     label, d = table["best_label_id"].fill_null(-1).to_numpy(), table["best_d"].fill_null(float("nan")).to_numpy()
-    active = run.hot.features["active_positions"] > 0
+    active = run.blocks.features["active_positions"] > 0
     return np.where(active, label, -1).astype(np.int32), np.where(active, d, np.float32("nan"))

@@ -1,6 +1,6 @@
 """Every question that is asked of a run, once: the API, the command line and reports all ask here.
 
-What everybody asks all day is answered from the hot blocks; the rest is SQL with bound parameters.
+What everybody asks all day is answered from the blocks blocks; the rest is SQL with bound parameters.
 """
 
 from __future__ import annotations

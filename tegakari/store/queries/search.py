@@ -129,7 +129,7 @@ def search(run: Run, text: str, *, limit: int = 20) -> list[DocumentMatch]:
 
 def _containing(run: Run, parts: list[str]) -> list[int]:
     """Numbers of the documents whose text holds every part, whatever its case."""
-    texts, holds = run.hot.documents.text, np.ones(run.manifest.corpus.documents, bool)
+    texts, holds = run.blocks.documents.text, np.ones(run.manifest.corpus.documents, bool)
     for part in parts:
         found = pc.call_function("match_substring", [texts], pc.MatchSubstringOptions(part, ignore_case=True))
         holds &= found.to_numpy(zero_copy_only=False)

@@ -43,7 +43,7 @@ def test_effects_are_those_of_whole_runs(run: Run, models: RunModels):
     told: list[int] = []
     found = pair_effects(run, models, pairs, told.append)
     assert sum(told) == len(np.unique(pairs.clean)) + len(np.unique(pairs.corrupted))
-    text, label = run.hot.documents.text, np.asarray(run.hot.documents.label_id)
+    text, label = run.blocks.documents.text, np.asarray(run.blocks.documents.label_id)
     largest = 0.0
     for row, (clean, corrupted) in enumerate(zip(pairs.clean.tolist(), pairs.corrupted.tolist(), strict=True)):
         y = int(label[clean])
@@ -69,8 +69,8 @@ def test_ablations_are_those_of_whole_runs(run: Run, models: RunModels, by: str)
     chosen = np.zeros((models.classifier.layers, 2), bool)
     chosen[1, 0] = chosen[2, 1] = True
     found = ablation_accuracies(run, models, numbers, chosen, lambda _: None)
-    texts = [run.hot.documents.text[number].as_py() for number in numbers.tolist()]
-    label = np.asarray(run.hot.documents.label_id)[numbers]
+    texts = [run.blocks.documents.text[number].as_py() for number in numbers.tolist()]
+    label = np.asarray(run.blocks.documents.label_id)[numbers]
     runs = [whole_run(models.classifier, text, lambda *_: None) for text in texts]
     assert found.full.tolist() == [int(logits.argmax()) == y for (logits, _), y in zip(runs, label, strict=True)]
     mean = {at: torch.stack([given[at] for _, given in runs]).mean(0) for at in runs[0][1]}

@@ -82,10 +82,10 @@ def test_other_tokens_are_noticed(two: tuple[Path, list[Run]], made: StudyResult
     assert made.same_tokens
     store, (a, _) = two
     b = Store(store).run("other")
-    documents = b.hot.documents
+    documents = b.blocks.documents
     changed = np.array(documents.token_ids)
     changed[5] += 1
-    monkeypatch.setattr(b.hot, "documents", documents._replace(token_ids=changed))
+    monkeypatch.setattr(b.blocks, "documents", documents._replace(token_ids=changed))
     assert not same_tokens([a, b])
     assert "different tokens" in markdown(msgspec.structs.replace(made, same_tokens=False), [a, b])
 
@@ -105,17 +105,17 @@ def test_differences_are_found(two: tuple[Path, list[Run]], made: StudyResult, m
     """The second run's predictions and knockouts made worse by hand."""
     store, (a, _) = two
     b = Store(store).run("other")
-    documents = b.hot.documents
+    documents = b.blocks.documents
     own = np.asarray(documents.label_id)
     worse = np.where(np.arange(len(own)) % 2 == 0, (own + 1) % len(b.labels), own).astype(np.int32)
-    monkeypatch.setattr(b.hot, "documents", documents._replace(predicted_id=worse))
+    monkeypatch.setattr(b.blocks, "documents", documents._replace(predicted_id=worse))
     second = msgspec.structs.replace(
         made.runs[1],
         knockouts=[msgspec.structs.replace(row, delta=row.delta - 10) for row in made.runs[1].knockouts],
     )
     found = {row.figure: row for row in differences([a, b], [made.runs[0], second], 0)}
     labels = sorted(set(own.tolist()))
-    predicted = np.asarray(a.hot.documents.predicted_id)
+    predicted = np.asarray(a.blocks.documents.predicted_id)
     expected = [f1_score(own, each, average="macro", labels=labels) for each in (predicted, worse)]
     assert (found["macro-F1"].a, found["macro-F1"].b) == pytest.approx(expected)
     assert found["points lost in a knockout"].difference.value == pytest.approx(-10)

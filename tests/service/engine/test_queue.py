@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tegakari.schemas.errors import BusyError, DeadlineError, ModelNotHereError
-from tegakari.service.engine.queue import Batchable, Live, Progress
+from tegakari.service.engine.queue import Batchable, ModelQueue, Progress
 from tegakari.store import Run, Store
 from tests.service.conftest import RUN, UNEVEN
 
@@ -22,9 +22,9 @@ def run(store: Path) -> Run:
     return Store(store).run(RUN)
 
 
-def engine(**settings: Any) -> Live:
+def engine(**settings: Any) -> ModelQueue:
     """An engine whose models are the names of their runs: what the engine does does not depend on them."""
-    return Live(load=lambda run: run.name, **settings)  # type: ignore[arg-type, return-value]
+    return ModelQueue(load=lambda run: run.name, **settings)  # type: ignore[arg-type, return-value]
 
 
 class Blocker:
@@ -224,7 +224,7 @@ def test_runs_are_never_mixed_and_few_models_stay(store: Path):
         return run.name
 
     async def scenario() -> None:
-        live = Live(load=load, models=1)
+        live = ModelQueue(load=load, models=1)
         opened = Store(store)
         work = Batchable("name", lambda models, payloads, _: [models for _ in payloads], lambda _: 1, 8)
         for name in (RUN, RUN, UNEVEN, RUN):
@@ -237,7 +237,7 @@ def test_runs_are_never_mixed_and_few_models_stay(store: Path):
 
 def test_a_model_that_is_not_here_fails_its_requests_alone(store: Path, run: Run):
     async def scenario() -> None:
-        live = Live()
+        live = ModelQueue()
         with pytest.raises(ModelNotHereError):
             await live.submit(run, lambda *_: 1)
         with pytest.raises(ModelNotHereError):

@@ -21,7 +21,7 @@ from tegakari.schemas.errors import ModelNotHereError
 from tegakari.schemas.jobs import KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.service.app import create_app
-from tegakari.service.engine.queue import Batchable, Live, Progress
+from tegakari.service.engine.queue import Batchable, ModelQueue, Progress
 from tegakari.store import Store
 from tests.indexer.conftest import SmallCase, with_index
 from tests.service.conftest import RUN, client_of
@@ -247,7 +247,7 @@ def test_a_store_that_cannot_be_written_still_answers(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("tegakari.analyses.knockout.run.publish_analysis", refused)
-    monkeypatch.setattr("tegakari.service.engine.jobs.write_whole", refused)
+    monkeypatch.setattr("tegakari.service.engine.jobs.write_atomically", refused)
     with client_of(store) as client:
         label = Store(store).run("small").labels[0]
         response = client.post(PATH, json={"label": label, "layer": 1, "k": 2})
@@ -272,7 +272,7 @@ def test_patient_work_lets_others_pass(live_case: LiveCase):
     patient = Batchable(key="patient", together=long, size=lambda _: 1, most=1, patient=True)
 
     async def scenario() -> None:
-        live = Live(load=lambda run: None)  # type: ignore[arg-type, return-value]
+        live = ModelQueue(load=lambda run: None)  # type: ignore[arg-type, return-value]
         one = asyncio.create_task(live.submit_batchable(live_case.run, patient, 1))
         while not order:
             await asyncio.sleep(0.005)

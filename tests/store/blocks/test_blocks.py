@@ -124,14 +124,14 @@ def test_strongest_documents_and_features_are_those_of_the_activation_files(run:
         for feature in range(run.manifest.saes.widths[at]):
             mine = sorted((-value, document) for f, document, value in rows if f == feature)
             found = queries.feature_documents(run, layer, feature, limit=15)
-            ids = [run.hot.documents.id[document].as_py() for _, document in mine[:15]]
+            ids = [run.blocks.documents.id[document].as_py() for _, document in mine[:15]]
             assert [row.document for row in found] == ids
             assert [row.activation for row in found] == [-value for value, _ in mine[:15]]
             assert [row.rank for row in found] == list(range(1, len(found) + 1))
             seen += len(found)
         for document in range(run.manifest.corpus.documents):
             mine = sorted((-value, f) for f, d, value in rows if d == document)[:20]
-            member, activation = (column[at, document] for column in run.hot.top_features)
+            member, activation = (column[at, document] for column in run.blocks.top_features)
             assert [f for f in member.tolist() if f >= 0] == [f for _, f in mine]
             assert activation[: len(mine)].tolist() == [-value for value, _ in mine]
     assert seen > 200
@@ -178,19 +178,19 @@ def test_statistics_are_those_of_the_drawn_activations(run: Run):
     case = random_case(documents_per_label=COUNTS)
     own = np.array([document.label_id for document in case.documents])
     for layer in run.manifest.saes.layers:
-        where = run.hot.places.slice_of(layer)
+        where = run.blocks.places.slice_of(layer)
         for pooling in POOLINGS:
             pooled = case.pooled(layer, pooling).astype(np.float64)
             for label_id, count in enumerate(COUNTS):
                 mine = pooled[own == label_id]
-                found = run.hot.statistics["mean", pooling][label_id, where]
+                found = run.blocks.statistics["mean", pooling][label_id, where]
                 if count == 0:
                     assert np.isnan(found).all()
                     continue
                 alive = ~np.isnan(found)
                 np.testing.assert_allclose(found[alive], mine.mean(0)[alive], rtol=1e-6, atol=1e-7)
                 if count > 1:
-                    found = run.hot.statistics["sd", pooling][label_id, where]
+                    found = run.blocks.statistics["sd", pooling][label_id, where]
                     np.testing.assert_allclose(found[alive], mine.std(0, ddof=1)[alive], rtol=1e-5, atol=1e-6)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tegakari.schemas.errors import StoreError
 from tegakari.store import Store
-from tegakari.store.disk.durable import sole_process
+from tegakari.store.disk.durable import exclusive_lock
 from tegakari.store.disk.garbage import collect, find_garbage
 from tegakari.store.disk.publish import damaged_files, delete_run
 from tegakari.store.results import publish_analysis, stored_analyses
@@ -72,7 +72,7 @@ def test_work_is_left_while_it_is_young_or_in_hand(store: Path):
     (grave / "file").write_bytes(b"x" * 10)
     later = time.time() + LATER
     assert {work, grave}.isdisjoint(entry.path for entry in find_garbage(store))
-    with sole_process(work / "lock", StoreError("busy")):
+    with exclusive_lock(work / "lock", StoreError("busy")):
         assert work not in {entry.path for entry in find_garbage(store, now=later)}
     assert {work, grave} <= {entry.path for entry in find_garbage(store, now=later)}
     collect(store, find_garbage(store, now=later))

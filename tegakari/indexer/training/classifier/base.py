@@ -20,7 +20,7 @@ from transformers import (
 
 from tegakari.models.classifier import attention_of, find_blocks, text_config
 from tegakari.schemas.errors import DiskFullError, ModelError
-from tegakari.store.disk.durable import disk_full_is_said
+from tegakari.store.disk.durable import translate_disk_full
 
 _FIELD = "classifier.base"
 _GIVE_A_DIRECTORY = "give a directory with the model's config.json, safetensors weights and tokenizer.json"
@@ -45,7 +45,7 @@ def find_base(base: str) -> Path:
 
 def _downloaded(base: str) -> Path:
     try:
-        with disk_full_is_said(Path(constants.HF_HUB_CACHE), field=_FIELD):
+        with translate_disk_full(Path(constants.HF_HUB_CACHE), field=_FIELD):
             # Only what stands in the repository's root: below it lie exports for other programs.
             files = ["*.json", "*.safetensors", "*.model", "*.txt"]
             return Path(snapshot_download(base, allow_patterns=files, ignore_patterns=["*/*", "consolidated*"]))

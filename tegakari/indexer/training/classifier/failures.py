@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tegakari.schemas.errors import DiskFullError, ModelError
-from tegakari.store.disk.durable import disk_full_is_said
+from tegakari.store.disk.durable import translate_disk_full
 
 _TORCH_CANNOT_WRITE = ("PytorchStreamWriter failed", "unexpected pos")
 """torch.save drops the system's reason; a full disk is the only one that comes up in the middle of a file."""
@@ -19,7 +19,7 @@ _NO_MEMORY = ("out of memory", "DefaultCPUAllocator")
 
 
 @contextmanager
-def failures_are_said(target: Path) -> Iterator[None]:
+def translate_failures(target: Path) -> Iterator[None]:
     """Turn a full disk and a lack of memory into errors that say what to do.
 
     Raises:
@@ -27,7 +27,7 @@ def failures_are_said(target: Path) -> Iterator[None]:
         ModelError: the model does not fit into memory.
     """
     try:
-        with disk_full_is_said(target, field=_FIELD, fix=_MAKE_SPACE):
+        with translate_disk_full(target, field=_FIELD, fix=_MAKE_SPACE):
             yield
     except (RuntimeError, MemoryError) as error:
         said = str(error)

@@ -20,11 +20,11 @@ from tegakari.indexer.corpus import read_documents, read_manifest
 from tegakari.indexer.training.classifier.base import find_base, load_base_model, load_tokenizer
 from tegakari.indexer.training.classifier.baseline import predict_with_tfidf
 from tegakari.indexer.training.classifier.examples import Example, check_fit, check_labels, make_examples
-from tegakari.indexer.training.classifier.failures import failures_are_said
+from tegakari.indexer.training.classifier.failures import translate_failures
 from tegakari.indexer.training.classifier.prediction import predict
 from tegakari.indexer.training.classifier.scores import score
 from tegakari.indexer.training.classifier.trainer import Trained, train
-from tegakari.indexer.training.classifier.unfinished import finished_report, last_checkpoint, sole_trainer
+from tegakari.indexer.training.classifier.unfinished import finished_report, last_checkpoint, training_lock
 from tegakari.models.classifier import load_classifier, pad_id_of, resolve_device
 from tegakari.models.fingerprint import fingerprint
 from tegakari.schemas.classifier import REPORT_FILE, ClassifierReport, FinetuneRecipe, ModelScores
@@ -59,12 +59,12 @@ def finetune(config: Config, *, device: str = "auto", progress: Progress | None 
         DiskFullError: no space; the last checkpoint is kept.
     """
     target = Path(config.classifier.path)
-    with failures_are_said(target), _silent_transformers():
+    with translate_failures(target), _silent_transformers():
         inputs = _inputs(config, device, progress)
         if report := finished_report(target, inputs.recipe):
             return report
         work = target.with_name(f"{target.name}.work")
-        with sole_trainer(work):
+        with training_lock(work):
             staged = work / "staged"
             shutil.rmtree(staged, ignore_errors=True)
             report = _make(config, inputs, work, staged, progress)

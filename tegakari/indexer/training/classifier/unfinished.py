@@ -19,7 +19,7 @@ import msgspec
 
 from tegakari.schemas.classifier import REPORT_FILE, ClassifierReport, FinetuneRecipe
 from tegakari.schemas.errors import ModelError
-from tegakari.store.disk.durable import fsync_tree, sole_process, write_whole
+from tegakari.store.disk.durable import exclusive_lock, fsync_tree, write_atomically
 
 _RECIPE_FILE = "recipe.json"
 _COMPLETE_FILE = "complete.json"
@@ -64,7 +64,7 @@ def finished_report(target: Path, recipe: FinetuneRecipe) -> ClassifierReport | 
 
 
 @contextmanager
-def sole_trainer(work: Path) -> Iterator[None]:
+def training_lock(work: Path) -> Iterator[None]:
     """Hold the lock of a training.
 
     Raises:
@@ -77,7 +77,7 @@ def sole_trainer(work: Path) -> Iterator[None]:
             f"cannot make {work}: {error.strerror}", field=_FIELD, fix="choose another directory"
         ) from None
     busy = ModelError(f"another process is training in {work}", field=_FIELD, fix="wait for it, or stop it")
-    with sole_process(work / "lock", busy):
+    with exclusive_lock(work / "lock", busy):
         yield
 
 
@@ -95,7 +95,7 @@ def last_checkpoint(work: Path, recipe: FinetuneRecipe) -> Checkpoint | None:
             shutil.rmtree(checkpoint)
     if complete:
         _check_same(work, recipe)
-    write_whole(work / _RECIPE_FILE, msgspec.json.encode(recipe))
+    write_atomically(work / _RECIPE_FILE, msgspec.json.encode(recipe))
     if not complete:
         return None
     newest = complete[-1]
@@ -111,7 +111,7 @@ def keep_only(checkpoint: Path, seconds: float) -> None:
         seconds: of training up to it.
     """
     fsync_tree(checkpoint)
-    write_whole(checkpoint / _COMPLETE_FILE, msgspec.json.encode(_Complete(seconds)))
+    write_atomically(checkpoint / _COMPLETE_FILE, msgspec.json.encode(_Complete(seconds)))
     for other in checkpoint.parent.glob("checkpoint-*"):
         if other != checkpoint:
             shutil.rmtree(other)

@@ -56,7 +56,7 @@ def peak_bytes(device: torch.device) -> int:
 
 
 @contextmanager
-def lack_of_memory_is_said() -> Iterator[None]:
+def translate_out_of_memory() -> Iterator[None]:
     """Turn a GPU's running out of memory into an error that says what to do.
 
     Raises:

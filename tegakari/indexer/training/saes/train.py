@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from tegakari.indexer.corpus import read_documents, read_manifest
 from tegakari.indexer.training.saes.fills import Fill, ResidualBuffer, batches_of, plan_fills
-from tegakari.indexer.training.saes.memory_groups import groups_of, lack_of_memory_is_said, peak_bytes
+from tegakari.indexer.training.saes.memory_groups import groups_of, peak_bytes, translate_out_of_memory
 from tegakari.indexer.training.saes.schedule import Schedule
 from tegakari.indexer.training.saes.trainable import TrainableSae
 from tegakari.indexer.training.saes.unfinished import (
@@ -25,7 +25,7 @@ from tegakari.indexer.training.saes.unfinished import (
     begin_or_go_on,
     finished_report,
     read_checkpoint,
-    sole_trainer,
+    training_lock,
     write_checkpoint,
 )
 from tegakari.models.classifier import Classifier, load_classifier
@@ -37,7 +37,7 @@ from tegakari.models.tokens import Tokenized
 from tegakari.schemas.config import Config, SaesConfig
 from tegakari.schemas.errors import CorpusError, SaeError
 from tegakari.schemas.saes import LayerReport, SaesRecipe, SaesReport
-from tegakari.store.disk.durable import disk_full_is_said, fsync_tree, rename_into_place
+from tegakari.store.disk.durable import fsync_tree, rename_into_place, translate_disk_full
 from tegakari.store.versions import recorded_versions
 
 log = structlog.get_logger()
@@ -73,7 +73,7 @@ def train_saes(config: Config, *, device: str = "auto", progress: Progress | Non
         return report
     data = _data(config, classifier)
     work = target.with_name(f"{target.name}.work")
-    with disk_full_is_said(target, field="saes.path"), lack_of_memory_is_said(), sole_trainer(work):
+    with translate_disk_full(target, field="saes.path"), translate_out_of_memory(), training_lock(work):
         staged = work / "staged"
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir()

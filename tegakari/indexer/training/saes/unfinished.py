@@ -21,7 +21,7 @@ from torch import Tensor
 from tegakari.indexer.training.saes.trainable import TrainableSae
 from tegakari.schemas.errors import SaeError
 from tegakari.schemas.saes import SaesRecipe, SaesReport
-from tegakari.store.disk.durable import fsync_tree, rename_into_place, sole_process, write_whole
+from tegakari.store.disk.durable import exclusive_lock, fsync_tree, rename_into_place, write_atomically
 
 REPORT_FILE = "training.json"
 _PLAN_FILE = "plan.json"
@@ -74,7 +74,7 @@ def finished_report(target: Path, recipe: SaesRecipe) -> SaesReport | None:
 
 
 @contextmanager
-def sole_trainer(work: Path) -> Iterator[None]:
+def training_lock(work: Path) -> Iterator[None]:
     """Hold the lock of a training.
 
     Raises:
@@ -85,7 +85,7 @@ def sole_trainer(work: Path) -> Iterator[None]:
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         raise SaeError(f"cannot make {work}: {error.strerror}", field=_FIELD, fix="choose another directory") from None
     busy = SaeError(f"another process is training in {work}", field=_FIELD, fix="wait for it, or stop it")
-    with sole_process(work / "lock", busy):
+    with exclusive_lock(work / "lock", busy):
         yield
 
 
@@ -103,7 +103,7 @@ def begin_or_go_on(work: Path, recipe: SaesRecipe, groups: Callable[[], list[lis
     file = work / _PLAN_FILE
     if not file.exists():
         plan = Plan(recipe, groups())
-        write_whole(file, msgspec.json.encode(plan))
+        write_atomically(file, msgspec.json.encode(plan))
         return plan
     try:
         plan = msgspec.json.decode(file.read_bytes(), type=Plan)
@@ -133,7 +133,7 @@ def write_checkpoint(directory: Path, state: State, saes: Mapping[int, Trainable
             for moment, value in sae.optimizer.state[parameter].items():
                 tensors[f"{layer}.adam.{name}.{moment}"] = value
     save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, staged / _TENSORS_FILE)
-    write_whole(staged / _STATE_FILE, msgspec.json.encode(state))
+    write_atomically(staged / _STATE_FILE, msgspec.json.encode(state))
     fsync_tree(staged)
     rename_into_place(staged, target)
     for older in directory.glob("step-*"):

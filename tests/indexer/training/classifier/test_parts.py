@@ -17,7 +17,7 @@ from tegakari.indexer.training.classifier import macro_f1_by_prefix
 from tegakari.indexer.training.classifier.base import load_tokenizer
 from tegakari.indexer.training.classifier.baseline import predict_with_tfidf
 from tegakari.indexer.training.classifier.examples import Example, make_batch, make_examples
-from tegakari.indexer.training.classifier.failures import failures_are_said
+from tegakari.indexer.training.classifier.failures import translate_failures
 from tegakari.indexer.training.classifier.order import LengthGroupedOrder
 from tegakari.indexer.training.classifier.scores import score
 from tegakari.schemas.classifier import LabelScore
@@ -115,11 +115,11 @@ def test_the_baseline_learns_pieces_of_words_and_does_not_look_at_what_it_classi
 
 
 def test_a_lack_of_memory_is_said():
-    with pytest.raises(ModelError, match="does not fit into memory") as caught, failures_are_said(Path("classifier")):
+    with pytest.raises(ModelError, match="does not fit into memory") as caught, translate_failures(Path("classifier")):
         torch.empty(2**52, dtype=torch.float64)
     assert caught.value.field == "classifier.batch_size"
     assert "gradient_checkpointing" in (caught.value.fix or "")
-    with pytest.raises(RuntimeError, match="shapes"), failures_are_said(Path("classifier")):
+    with pytest.raises(RuntimeError, match="shapes"), translate_failures(Path("classifier")):
         torch.mm(torch.ones(2, 3), torch.ones(2, 3))  # a mistake of ours stays what it is
 
 

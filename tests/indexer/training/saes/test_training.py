@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from tegakari.indexer.corpus import import_corpus
 from tegakari.indexer.training.saes import memory_groups, train, train_saes
-from tegakari.indexer.training.saes.unfinished import sole_trainer
+from tegakari.indexer.training.saes.unfinished import training_lock
 from tegakari.models.classifier import Classifier, load_classifier
 from tegakari.models.sae_formats import load_saes
 from tegakari.schemas.config import Config, load_config
@@ -140,7 +140,7 @@ def test_divergence_is_said(trained, tmp_path: Path):
 
 def test_one_process_trains(trained, tmp_path: Path):
     case, _, _ = trained
-    with sole_trainer(tmp_path / "saes.work"), pytest.raises(SaeError, match="another process"):
+    with training_lock(tmp_path / "saes.work"), pytest.raises(SaeError, match="another process"):
         train_saes(sae_config(case, tmp_path / "saes"))
 
 
