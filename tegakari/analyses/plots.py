@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.dom import minidom
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +30,9 @@ _STYLE: Any = {
     "legend.frameon": False,
 }
 
+_HREF, _URL = re.compile(r"(?<=^#).+"), re.compile(r"(?<=url\(#)[^)]+")
+"""The id in the value of an attribute that refers to it: `href="#id"`, `clip-path="url(#id)"`."""
+
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
     """A figure and its axes (one, or an array), in inches.
@@ -45,7 +50,7 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **o
 
 
 def svg(figure: Figure) -> str:
-    """The figure as SVG text, without a date."""
+    """The figure as SVG text, without a date; every id in it is unique."""
     from matplotlib import rc_context
 
     written = StringIO()
@@ -54,7 +59,30 @@ def svg(figure: Figure) -> str:
         warnings.filterwarnings("ignore", message=".*missing from font")
         logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
         figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
-    return written.getvalue()
+    return with_unique_ids(written.getvalue())
+
+
+def with_unique_ids(svg: str, prefix: str = "e") -> str:
+    """Number the ids of an SVG document and rewrite the references to them.
+
+    Matplotlib makes the id of an image from a hash of its pixels, so two equal heat maps share an id. A reference to a
+    shared id leads to the first element that had it, as in a browser.
+
+    Args:
+        svg: a whole SVG document.
+        prefix: start of every id. Documents share no id if each has a prefix of its own that ends in no digit.
+    """
+    document = minidom.parseString(svg)
+    elements = document.getElementsByTagName("*")
+    numbered: dict[str, str] = {}
+    for number, element in enumerate(element for element in elements if element.hasAttribute("id")):
+        numbered.setdefault(element.getAttribute("id"), f"{prefix}{number}")
+        element.setAttribute("id", f"{prefix}{number}")
+    for element in elements:
+        for name, value in element.attributes.items():
+            reference = _HREF if name.endswith("href") else _URL
+            element.setAttribute(name, reference.sub(lambda match: numbered.get(match[0], match[0]), value))
+    return document.toxml()
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -50,7 +50,8 @@ def encode(
 
     Args:
         residual: [T, d_model] float32, bfloat16 or float16, T >= 1: the non-special positions of whole documents,
-            documents one after another. Rounded to the encoder's dtype.
+            documents one after another. Rounded to the encoder's dtype, as residuals of a model of that dtype are;
+            rounding is what a float32 residual with a large mean does not survive: give it a float32 encoder.
         encoder: the SAE, on the residual's device.
         offsets: [D + 1] int64, on the residual's device or the CPU. Document i is `residual[offsets[i]:offsets[i + 1]]`
             and has at least one position; `offsets[-1] == T`.

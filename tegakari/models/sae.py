@@ -76,7 +76,7 @@ class Sae:
         shift = zero
         if self.apply_b_dec_to_input:
             # b_dec passes through the rounded weight, as the residual does: most of a residual is its mean, and what
-            # rounding does to the mean then cancels.
+            # rounding does to the mean then cancels, since encode keeps its products in float32.
             shift = -((self.b_dec.double() / self.scale) @ weight.double()).float()
         bias = self.b_enc.float() + shift
         match self.activation:

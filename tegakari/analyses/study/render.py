@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from importlib.resources import files
 from urllib.parse import quote
 
 from jinja2 import Environment, StrictUndefined
 
+from tegakari.analyses.plots import with_unique_ids
 from tegakari.analyses.study.sections import Section, sections
 from tegakari.schemas.study import StudyResult
 from tegakari.store import Run
@@ -52,12 +52,11 @@ def markdown(result: StudyResult, runs: Sequence[Run]) -> str:
 
 
 def _embedded(section: Section, number: int) -> Section:
-    """Pictures as they stand in a page: without their XML head, and with ids of their own."""
+    """The section with its pictures as they stand in a page: without XML head, with ids that no other picture has."""
     pictures = []
     for place, picture in enumerate(section.pictures):
-        inside = picture.svg[picture.svg.index("<svg") :]
-        inside = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>s{number}p{place}-", inside)
-        pictures.append(picture._replace(svg=inside))
+        document = with_unique_ids(picture.svg, f"s{number}p{place}-")
+        pictures.append(picture._replace(svg=document[document.index("<svg") :]))
     return section._replace(pictures=pictures)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -30,9 +28,9 @@ class _Buffers(threading.local):
         self.product = torch.empty(0)
         self.weight = torch.empty(0)
 
-    def product_of(self, rows: int, d_sae: int, dtype: torch.dtype) -> Tensor:
-        if self.product.dtype != dtype or self.product.numel() < rows * d_sae:
-            self.product = torch.empty(rows * d_sae, dtype=dtype)
+    def product_of(self, rows: int, d_sae: int) -> Tensor:
+        if self.product.numel() < rows * d_sae:
+            self.product = torch.empty(rows * d_sae)
         return self.product[: rows * d_sae].view(rows, d_sae)
 
     def float_of(self, weight: Tensor) -> Tensor:
@@ -42,16 +40,6 @@ class _Buffers(threading.local):
 
 
 _buffers = _Buffers()
-
-
-@cache
-def multiplies_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16; if not, torch.mm of it takes over 100 times as long as of float32."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def encode(
@@ -66,15 +54,16 @@ def encode(
     positions, d_sae = residual.shape[0], encoder.weight.shape[1]
     rounded = encoder.weight.dtype
     weight = encoder.weight.detach()
-    if rounded == torch.bfloat16 and not multiplies_bfloat16():
+    if rounded != torch.float32:
+        # On a CPU torch.mm of bfloat16 rounds its output too: a residual's mean leaves no digits to its activations.
         weight = _buffers.float_of(weight)
     threads = torch.get_num_threads() if min(positions, CHUNK) * d_sae > ALONE else 1
     with ThreadPoolExecutor(threads) as pool:
         run = Pass(encoder, offsets, floor, threads, pool.map if threads > 1 else map)
         chunks: list[Rows] = []
         for first in range(0, positions, CHUNK):
-            chunk = residual[first : first + CHUNK].to(rounded).to(weight.dtype)
-            product = torch.mm(chunk, weight, out=_buffers.product_of(len(chunk), d_sae, weight.dtype))
+            chunk = residual[first : first + CHUNK].to(rounded).float()
+            product = torch.mm(chunk, weight, out=_buffers.product_of(len(chunk), d_sae))
             found = run.add(product, first, pairs=rows == "all")
             if not run.finite:
                 refuse_non_finite(residual, encoder)

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from numba.core import types
-from numba.extending import overload
 
 BLOCK = 1024
 """Features at a time: a block's accumulators stay in the first-level cache while the chunk's rows stream through."""
@@ -35,25 +33,6 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return njit(nogil=True, cache=True)(function)
     except RuntimeError:  # a read-only installation and no home directory
         return njit(nogil=True)(function)
-
-
-def widened(product, scratch):
-    """One row's products as float32: as they are, or bfloat16 bit patterns widened into `scratch`."""
-    raise NotImplementedError
-
-
-@overload(widened)
-def _widened(product, scratch):
-    if product.dtype != types.uint16:
-        return lambda product, scratch: product
-
-    def widen(product, scratch):
-        bits = scratch.view(np.uint32)
-        for j in range(len(product)):
-            bits[j] = np.uint32(product[j]) << np.uint32(16)
-        return scratch[: len(product)]
-
-    return widen
 
 
 @compiled
@@ -127,7 +106,7 @@ def pool(
     """Gate, pool, count and emit features lo:hi of one chunk in one read.
 
     Args:
-        product: [n, d_sae] float32, or uint16 holding bfloat16.
+        product: [n, d_sae] float32.
         first: row of the residual that is the chunk's row 0.
         document: the one that this row belongs to.
         lo: first feature.
@@ -154,7 +133,7 @@ def pool(
     end = first + len(product)
     first_document = document
     zero_floor = np.zeros(BLOCK, np.float32)
-    scratch, activation = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    activation = np.empty(BLOCK, np.float32)
     count, part, peak = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     flags, found = np.empty(BLOCK + 8, np.uint8), np.empty(BLOCK + 8, np.int64)
     n_survivors, n_pairs, bad = 0, 0, NO
@@ -173,7 +152,7 @@ def pool(
             peak.fill(ZERO)
             for position in range(start, stop):
                 row = position - first
-                bad |= gate(widened(product[row, a:b], scratch), vectors, act)
+                bad |= gate(product[row, a:b], vectors, act)
                 if len(cut_value):
                     keep_largest(act, cut_value[row], cut_feature[row] - a)
                 accumulate(act, sums)
@@ -245,13 +224,13 @@ def cut_rows(product, lo, hi, k, gates, values, features):
     candidates.
     """
     width = product.shape[1]
-    activation, scratch = np.empty(width, np.float32), np.empty(width, np.float32)
+    activation = np.empty(width, np.float32)
     bits = activation.view(np.uint32)
     flags, found = np.empty((width + 15) // 8 * 8, np.uint8), np.empty(width + 16, np.int64)
     keys = np.empty(width, np.uint64)
     guess = ONE
     for row in range(lo, hi):
-        gate(widened(product[row], scratch), gates, activation)
+        gate(product[row], gates, activation)
         values[row], features[row] = ZERO, -1
         if count_above(activation, ZERO) <= k:
             continue

@@ -71,11 +71,11 @@ class Pass:
         """Gate, pool and count a chunk whose row 0 is row `first` of the residual; collect its survivors.
 
         Args:
-            product: [n, d_sae] float32 or bfloat16.
+            product: [n, d_sae] float32.
             first: position of the chunk's row 0.
             pairs: whether the chunk's active pairs are wanted.
         """
-        chunk = (product.view(torch.uint16) if product.dtype == torch.bfloat16 else product).numpy()
+        chunk = product.numpy()
         n = len(chunk)
         cuts = self._cuts(chunk)
         blocks = self._ranges[-1].first_block + self._ranges[-1].blocks if pairs else 0

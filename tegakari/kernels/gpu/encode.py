@@ -23,12 +23,12 @@ from tegakari.kernels.types import Columns, Encoded, Encoder, Pooled, Rows, Surv
 
 PACKING = {"SEGMENT": SEGMENT, "INTERPRETED": INTERPRETED}
 CHUNK = 4096
-"""Rows a GEMM: 75 MB of bfloat16 products at d_sae = 9216."""
+"""Rows a GEMM: 151 MB of products at d_sae = 9216."""
 POOL = {"ROWS": 16, "num_warps": 4}
-POOL_STAGES = {False: 4, True: 1}
+POOL_STAGES = {False: 3, True: 1}
 """Tiles in flight from a chunk of products, and from packed rows, where values must wait for their bits."""
 PLACE = {"ROWS": 16, "num_warps": 4}
-CUT = {"ROWS": 16, "BLOCK": 256, "num_warps": 4}
+CUT = {"ROWS": 16, "BLOCK": 128, "num_warps": 4}
 FUSED = {
     torch.bfloat16: {
         "ROWS": 128, "WIDTH": 128, "DEPTH": 64, "GROUP": 8, "SPLIT": 2, "num_warps": 8, "num_stages": 3,
@@ -43,6 +43,18 @@ FUSED = {
 def _launch(kernel: Any, programs: int, *arguments: object, **constants: object) -> None:
     # Any: to a type checker a kernel is the function that Triton read, which takes fewer arguments.
     kernel[(programs,)](*arguments, **constants)
+
+
+def _multiply(rows: Tensor, weight: Tensor, product: Tensor) -> None:
+    """Write rows [n, d_model] times weight [d_model, d_sae] to product [n, d_sae] float32, with no rounding between.
+
+    torch.mm of bfloat16 rounds what it summed in float32, unless it is told otherwise, which only CUDA understands;
+    elsewhere (the interpreter, tensors without values) the operands are widened.
+    """
+    if rows.is_cuda and rows.dtype != torch.float32:
+        torch.mm(rows, weight, out_dtype=torch.float32, out=product)
+    else:
+        torch.mm(rows.float(), weight.float(), out=product)
 
 
 class Capacity(NamedTuple):
@@ -110,7 +122,7 @@ class _Run:
         self.gates = tuple((encoder.bias if vector is None else vector).contiguous() for vector in gates)
         n = min(CHUNK, positions)
         packs = n if pairs or fused or floor is not None else 0
-        self.product = self.empty(0 if fused else n, d_sae, dtype=encoder.weight.dtype)
+        self.product = self.empty(0 if fused else n, d_sae)
         self.bits = self.empty(packs, self.blocks * BLOCK // 32, dtype=torch.int32)
         self.values = self.empty(n if fused else 0, self.blocks * BLOCK)
         self.cut_value, self.cut_feature = self.empty(n), self.empty(n, dtype=torch.int32)
@@ -138,7 +150,7 @@ class _Run:
         if self.fused:
             self.pack(first, n)
         else:
-            torch.mm(self.residual[first : first + n], self.encoder.weight, out=self.product[:n])
+            _multiply(self.residual[first : first + n], self.encoder.weight, self.product[:n])
         if self.encoder.k is not None:
             _launch(
                 cut_kernel, triton.cdiv(n, CUT["ROWS"]),

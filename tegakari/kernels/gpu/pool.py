@@ -137,12 +137,13 @@ def pool_kernel(
             seen += active.to(tl.int32) + bad.to(tl.int32) * BAD_STEP
             counts_at = row.to(tl.int64) * blocks + block
             emitted = active
+            # Counts are summed as float32: LLVM packs a mask that is summed as integers into bytes on the stack.
             if SURVIVORS:
                 surviving = active & (activation >= least)
-                tl.store(survivors + counts_at, tl.sum(surviving.to(tl.int32), axis=1), mask=row_mask)
+                tl.store(survivors + counts_at, tl.sum(surviving.to(tl.float32), axis=1).to(tl.int32), mask=row_mask)
                 emitted = active if PAIRS else surviving
             if PAIRS:
-                tl.store(pairs + counts_at, tl.sum(active.to(tl.int32), axis=1), mask=row_mask)
+                tl.store(pairs + counts_at, tl.sum(active.to(tl.float32), axis=1).to(tl.int32), mask=row_mask)
             if (PAIRS or SURVIVORS) and not PACKED:
                 words = packed(emitted, ROWS, BLOCK)
                 word = block * (BLOCK // 32) + tl.arange(0, BLOCK // 32)

@@ -35,7 +35,8 @@ def count_rows(
         active = value > tl.load(threshold + feature, mask=inside, other=0.0)[None, :]
         pattern = tl.where(active & mask, value, 0.0).to(tl.int32, bitcast=True)
         hit = (pattern == least[:, None]) if EQUAL else (pattern >= least[:, None])
-        number += tl.sum((hit & (feature[None, :] < end[:, None])).to(tl.int32), axis=1)
+        # As float32: LLVM packs a mask that is summed as integers into bytes on the stack.
+        number += tl.sum((hit & (feature[None, :] < end[:, None])).to(tl.float32), axis=1).to(tl.int32)
     return number
 
 
