@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tegakari.cli.knockout import converted, loader
-from tegakari.cli.options import DeviceOption, JsonOption, StoreOption, open_runs, store_directory
+from tegakari.cli.options import DeviceOption, JsonOption, StoreDirectoryOption, open_runs, store_directory
 from tegakari.cli.output import out, print_json, print_table, progress, reporter
+from tegakari.extras import needs_extra
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.errors import ConfigError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     pass
 
 
+@needs_extra("study")
 def study(
     runs: Annotated[str, typer.Option("--runs", help="One run, or two separated by a comma.")],
     labels: Annotated[str | None, typer.Option(help="Labels, separated by commas; default: all shared.")] = None,
@@ -34,7 +36,7 @@ def study(
     tables: Annotated[Path | None, typer.Option("--tables", help="Directory to write the tables to, as CSV.")] = None,
     service: Annotated[str | None, typer.Option(help="Address that links in the report lead to.")] = None,
     device: DeviceOption = "auto",
-    store: StoreOption = None,
+    store: StoreDirectoryOption = None,
     json: JsonOption = False,
 ) -> None:
     """Make every table and figure of the study, for one run or two side by side, as a report.
