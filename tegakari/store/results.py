@@ -7,10 +7,9 @@ what was asked of which runs; the same question again finds the answer here.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -24,8 +23,14 @@ from tegakari.schemas.analysis import ANALYSIS_FORMAT, AnalysisManifest, RunRefe
 from tegakari.schemas.errors import StoreError
 from tegakari.schemas.run import RunManifest
 from tegakari.schemas.tables import Table
-from tegakari.store.disk.durable import checksums, fsync_tree, rename_into_place, translate_disk_full
-from tegakari.store.disk.layout import analyses_directory, analysis_directory, work_directory
+from tegakari.store.disk.durable import (
+    bury,
+    checksums,
+    random_suffix,
+    staged_directory,
+    translate_disk_full,
+)
+from tegakari.store.disk.layout import analyses_directory, analysis_directory, work_directory, work_root
 
 MANIFEST = "analysis.json"
 RESULT = "result.json"
@@ -142,10 +147,8 @@ def publish_analysis(
     """
     key = analysis_key(kind, runs, settings)
     target = analysis_directory(store, kind, key)
-    staged = work_directory(store, f"analysis-{key}-{os.getpid()}")
-    with translate_disk_full(store):
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True)
+    staging = staged_directory(target, work_directory(store, f"analysis-{key}-{random_suffix()}"))
+    with translate_disk_full(store, field="store"), _first_publication(target), staging as staged:
         (staged / RESULT).write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
         for table, rows in tables.items():
             path = staged / f"{table.name}.parquet"
@@ -159,27 +162,25 @@ def publish_analysis(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             versions=dict(versions),
             seconds=seconds,
-            files=checksums(staged, leave_out=MANIFEST),
+            files=checksums(staged, exclude=MANIFEST),
         )
         (staged / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-        fsync_tree(staged)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            rename_into_place(staged, target)
-        except OSError:
-            # Another process answered the same question first; its answer is ours.
-            shutil.rmtree(staged, ignore_errors=True)
-            if not (target / MANIFEST).is_file():
-                raise
     return Analysis(target)
 
 
 def delete_analysis(store: Path, analysis: Analysis) -> None:
     """Take an analysis out of sight with one rename, then remove its files."""
-    grave = work_directory(store, f"deleted-{analysis.manifest.key}-{os.getpid()}")
-    grave.parent.mkdir(parents=True, exist_ok=True)
-    rename_into_place(analysis.directory, grave)
-    shutil.rmtree(grave)
+    bury(analysis.directory, work_root(store))
+
+
+@contextmanager
+def _first_publication(target: Path) -> Iterator[None]:
+    """Keep the analysis at `target` if another process publishes the same one first."""
+    try:
+        yield
+    except FileExistsError:
+        if not (target / MANIFEST).is_file():
+            raise
 
 
 def _read_manifest(directory: Path) -> AnalysisManifest:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from tegakari.schemas.run import RunManifest
-from tegakari.store.disk.durable import fsync_tree, rename_into_place, translate_disk_full
+from tegakari.store.disk.durable import random_suffix, staged_directory, translate_disk_full
 from tegakari.store.disk.layout import VECTORS, added_vectors_directory, work_directory
 
 # Lance warns of every table that it is asked to create.
@@ -83,14 +82,9 @@ def publish_added(
         DiskFullError: no space; nothing is shown.
     """
     target = added_vectors_directory(store, manifest)
-    staged = work_directory(store, f"vectors-{manifest.fingerprint[:16]}-{os.getpid()}")
-    with translate_disk_full(store, field="index.store"):
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True)
+    staged = work_directory(store, f"vectors-{manifest.fingerprint[:16]}-{random_suffix()}")
+    with translate_disk_full(store, field="store"), staged_directory(target, staged):
         write_vectors(staged, directions, embeddings, texts)
-        fsync_tree(staged)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        rename_into_place(staged, target)
     return target
 
 

@@ -40,9 +40,14 @@ def run_directory(store: Path, run: str) -> Path:
     return runs_directory(store) / check_run_name(run)
 
 
-def work_directory(store: Path, run: str) -> Path:
-    """Unfinished work of a run; no reader looks here."""
-    return store / "work" / check_run_name(run)
+def work_root(store: Path) -> Path:
+    """Directories that no reader opens: unfinished work, and what deletions have left."""
+    return store / "work"
+
+
+def work_directory(store: Path, name: str) -> Path:
+    """Directory of unfinished work: that of a run under the run's name, or of another task."""
+    return work_root(store) / check_run_name(name)
 
 
 def analyses_directory(store: Path) -> Path:
@@ -59,9 +64,13 @@ def jobs_directory(store: Path) -> Path:
     return store / "jobs"
 
 
+def vectors_directory(store: Path) -> Path:
+    return store / "vectors"
+
+
 def added_vectors_directory(store: Path, manifest: RunManifest) -> Path:
     """Vectors of a run that was indexed without them; named by the run's content, so that they are never another's."""
-    return store / "vectors" / f"{manifest.run}-{manifest.fingerprint[:16]}"
+    return vectors_directory(store) / f"{manifest.run}-{manifest.fingerprint[:16]}"
 
 
 def layer_file(run: Path, layer: int) -> Path:

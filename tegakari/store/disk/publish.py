@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
 import shutil
 from pathlib import Path
 
@@ -12,8 +10,16 @@ import msgspec
 
 from tegakari.schemas.errors import NotFoundError, RunExistsError, StoreError
 from tegakari.schemas.run import FORMAT, RunManifest
-from tegakari.store.disk.durable import checksums, fsync_tree, rename_into_place, sha256_of, translate_disk_full
-from tegakari.store.disk.layout import MANIFEST, run_directory, runs_directory, work_directory
+from tegakari.store.disk.durable import (
+    bury,
+    checksums,
+    publish_directory,
+    random_suffix,
+    sha256_of,
+    staged_directory,
+    translate_disk_full,
+)
+from tegakari.store.disk.layout import MANIFEST, run_directory, work_directory, work_root
 
 
 def published_names(store: Path) -> list[str]:
@@ -71,7 +77,7 @@ class _FormatOnly(msgspec.Struct):
     format: int
 
 
-def _written(manifest: RunManifest) -> bytes:
+def _encode(manifest: RunManifest) -> bytes:
     """Content of run.json, with its checksum."""
     bare = msgspec.structs.replace(manifest, checksum="")
     digest = hashlib.sha256(msgspec.json.encode(bare)).hexdigest()
@@ -91,17 +97,17 @@ def publish(store: Path, staged: Path, manifest: RunManifest) -> RunManifest:
         DiskFullError: no space; nothing was published.
     """
     target = run_directory(store, manifest.run)
-    with translate_disk_full(store):
-        runs_directory(store).mkdir(parents=True, exist_ok=True)
-        complete = msgspec.structs.replace(manifest, files=checksums(staged, leave_out=MANIFEST))
-        written = _written(complete)
-        (staged / MANIFEST).write_bytes(written)
-        fsync_tree(staged)
-        taken = RunExistsError(f"run {manifest.run!r} exists", field="index.run", fix="choose another name")
-        if target.exists():
-            raise taken
-        _show(staged, target, taken)
-    return _decode(target, written)
+    name_taken = RunExistsError(f"run {manifest.run!r} exists", field="index.run", fix="choose another name")
+    if target.exists():
+        raise name_taken
+    with translate_disk_full(store, field="index.store"):
+        content = _encode(msgspec.structs.replace(manifest, files=checksums(staged, exclude=MANIFEST)))
+        (staged / MANIFEST).write_bytes(content)
+        try:
+            publish_directory(staged, target)
+        except FileExistsError:  # another process published the name meanwhile
+            raise name_taken from None
+    return _decode(target, content)
 
 
 def delete_run(store: Path, run: str) -> None:
@@ -114,13 +120,10 @@ def delete_run(store: Path, run: str) -> None:
     missing = NotFoundError(f"no run {run!r} in {store}", field="run", fix="`tegakari runs list` shows what is there")
     if not source.is_dir():
         raise missing
-    grave = work_directory(store, run).with_name(f".deleted-{run}-{os.getpid()}")
-    grave.parent.mkdir(parents=True, exist_ok=True)
     try:
-        rename_into_place(source, grave)
-    except FileNotFoundError:  # another process was faster
+        bury(source, work_root(store))
+    except FileNotFoundError:  # another process deleted it first
         raise missing from None
-    shutil.rmtree(grave)
 
 
 def damaged_files(store: Path, run: str) -> list[str]:
@@ -155,36 +158,24 @@ def adopt_run(store: Path, source: Path) -> RunManifest:
         raise StoreError("; ".join(damage), field=str(source), fix="copy the run again")
     manifest = read_manifest(source)
     target = run_directory(store, manifest.run)
-    taken = RunExistsError(f"run {manifest.run!r} exists in {store}", field="run", fix="delete that one first")
+    name_taken = RunExistsError(f"run {manifest.run!r} exists in {store}", field="run", fix="delete that run first")
     if target.exists():
-        raise taken
-    staged = work_directory(store, f"adopt-{os.getpid()}")
-    with translate_disk_full(store):
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.parent.mkdir(parents=True, exist_ok=True)
-        runs_directory(store).mkdir(parents=True, exist_ok=True)
-        try:
-            shutil.copytree(source, staged)
-            fsync_tree(staged)
-            _show(staged, target, taken)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
-    return manifest
-
-
-def _show(staged: Path, target: Path, taken: RunExistsError) -> None:
+        raise name_taken
     try:
-        rename_into_place(staged, target)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process was faster
-            raise taken from None
-        raise
+        with (
+            translate_disk_full(store, field="store"),
+            staged_directory(target, work_directory(store, f"adopt-{random_suffix()}")) as staged,
+        ):
+            shutil.copytree(source, staged, dirs_exist_ok=True)
+    except FileExistsError:  # another process published the name meanwhile
+        raise name_taken from None
+    return manifest
 
 
 def _damage(directory: Path) -> list[str]:
     raw = _read(directory)
     manifest = _decode(directory, raw)
-    if raw != _written(manifest):  # then its list of files says nothing either
+    if raw != _encode(manifest):  # then its list of files says nothing either
         return [f"{MANIFEST}: content differs from its checksum"]
     expected = {entry.path: entry for entry in manifest.files}
     present = {file.relative_to(directory).as_posix() for file in directory.rglob("*") if file.is_file()} - {MANIFEST}

@@ -6,7 +6,6 @@ Of the rows, what a run knows is filled in; what is only known of language model
 from __future__ import annotations
 
 import gzip
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import msgspec
 import numpy as np
 
 from tegakari.schemas.errors import StoreError
-from tegakari.store.disk.durable import fsync_tree, rename_into_place, translate_disk_full
+from tegakari.store.disk.durable import staged_directory, translate_disk_full
 from tegakari.store.reader import Run
 
 SOURCE_SET = "tegakari-res"
@@ -172,24 +171,17 @@ def export_neuronpedia(
     """
     if target.exists():
         raise StoreError(f"{target} exists", field="--to", fix="choose a directory that does not")
-    staged = target.with_name(f".{target.name}.part")
     features = activations = 0
-    with translate_disk_full(target, field="--to"):
-        shutil.rmtree(staged, ignore_errors=True)
-        try:
-            for layer, width in zip(run.manifest.saes.layers, run.manifest.saes.widths, strict=True):
-                advance(layer)
-                directory = staged / run.name / f"{layer}-{SOURCE_SET}"
-                _write_about(run, directory, layer, creator)
-                for number, start in enumerate(range(0, width, BATCH_FEATURES)):
-                    batch = range(start, min(start + BATCH_FEATURES, width))
-                    name = f"batch-{number}.jsonl.gz"
-                    features += _write(directory / "features" / name, _features(run, layer, batch, creator))
-                    activations += _write(directory / "activations" / name, _activations(run, layer, batch, creator))
-            fsync_tree(staged)
-            rename_into_place(staged, target)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
+    with translate_disk_full(target, field="--to"), staged_directory(target) as staged:
+        for layer, width in zip(run.manifest.saes.layers, run.manifest.saes.widths, strict=True):
+            advance(layer)
+            directory = staged / run.name / f"{layer}-{SOURCE_SET}"
+            _write_about(run, directory, layer, creator)
+            for number, start in enumerate(range(0, width, BATCH_FEATURES)):
+                batch = range(start, min(start + BATCH_FEATURES, width))
+                name = f"batch-{number}.jsonl.gz"
+                features += _write(directory / "features" / name, _features(run, layer, batch, creator))
+                activations += _write(directory / "activations" / name, _activations(run, layer, batch, creator))
     return {"features": features, "activations": activations}
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tegakari.schemas.errors import StoreError
 from tegakari.schemas.tables import ACTIVATIONS, TABLES, Table
-from tegakari.store.disk.durable import fsync_tree, rename_into_place, translate_disk_full
+from tegakari.store.disk.durable import staged_directory, translate_disk_full
 from tegakari.store.disk.layout import MANIFEST
 from tegakari.store.export import formats
 from tegakari.store.reader import Run
@@ -49,24 +49,16 @@ def export_run(
         raise StoreError(f"{form!r} is no format", field="--format", fix=f"use one of: {known}")
     if target.exists():
         raise StoreError(f"{target} exists", field="--to", fix="choose a directory that does not")
-    staged = target.with_name(f".{target.name}.part")
     store = run.directory.parent.parent
     written = {}
-    with translate_disk_full(target, field="--to"):
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True)
-        try:
-            for table in chosen:
-                advance(table.name)
-                order = ", ".join(("layer", *table.order) if table is ACTIVATIONS else table.order)
-                rows = run_query(store, [run.name], f"SELECT * EXCLUDE run FROM {table.name} ORDER BY {order}")
-                with (staged / f"{table.name}.{form}").open("wb") as sink:
-                    written[table.name] = formats.write(sink, _described(rows, table), form)
-            shutil.copyfile(run.directory / MANIFEST, staged / MANIFEST)
-            fsync_tree(staged)
-            rename_into_place(staged, target)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
+    with translate_disk_full(target, field="--to"), staged_directory(target) as staged:
+        for table in chosen:
+            advance(table.name)
+            order = ", ".join(("layer", *table.order) if table is ACTIVATIONS else table.order)
+            rows = run_query(store, [run.name], f"SELECT * EXCLUDE run FROM {table.name} ORDER BY {order}")
+            with (staged / f"{table.name}.{form}").open("wb") as sink:
+                written[table.name] = formats.write(sink, _described(rows, table), form)
+        shutil.copyfile(run.directory / MANIFEST, staged / MANIFEST)
     return written
 
 

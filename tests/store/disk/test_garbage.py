@@ -46,8 +46,8 @@ def test_what_a_deleted_run_leaves_goes_and_all_else_stays(store: Path):
     found = find_garbage(store)
     reasons = {entry.path.parent.name: entry.reason for entry in found}
     assert len(found) == 2
-    assert reasons["vectors"] == "vectors of a run that is gone"
-    assert reasons["test"] == "analysis of a run that is gone: gone"
+    assert reasons["vectors"] == "vectors of a deleted run"
+    assert reasons["test"] == "analysis of a deleted run: gone"
     assert all(entry.size > 0 for entry in found)
     doomed = {path for entry in found for path in files(entry.path)}
     before = files(store)
