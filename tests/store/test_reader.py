@@ -44,7 +44,7 @@ def test_a_run_replaced_before_its_first_question_is_not_mixed_with_the_new_one(
     run = readers.run("drawn")
     delete_run(store, "drawn")
     make_run(store, "drawn", seed=1, labels=[f"new {label}" for label in LABELS])
-    with pytest.raises(NotFoundError, match="ask again"):
+    with pytest.raises(NotFoundError, match="repeat the request"):
         QUESTIONS[question](run)
     assert queries.labels(readers.run("drawn"))[0].label == f"new {LABELS[0]}"
 

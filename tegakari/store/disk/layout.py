@@ -13,7 +13,7 @@ MANIFEST = "run.json"
 DATABASE = "index.duckdb"
 ACTIVATIONS = "activations"
 VECTORS = "vectors.lance"
-HOT = "hot"
+BLOCKS = "hot"
 
 _NAME = re.compile(NAME_PATTERN)
 

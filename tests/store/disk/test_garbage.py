@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from tegakari.schemas.analysis_kinds import AnalysisKind
 from tegakari.schemas.errors import StoreError
 from tegakari.store import Store
 from tegakari.store.disk.durable import exclusive_lock
@@ -21,8 +22,11 @@ from tests.support.factories import D_MODEL, make_run
 LATER = 48 * 3600
 
 
-class Asked(msgspec.Struct, frozen=True):
+class Settings(msgspec.Struct, frozen=True):
     k: int
+
+
+KIND = AnalysisKind("test", Settings, Settings)
 
 
 @pytest.fixture
@@ -33,7 +37,7 @@ def store(tmp_path: Path) -> Path:
         directions = {layer: np.ones((40, D_MODEL), np.float32) for layer in manifest.saes.layers}
         texts = ["x"] * manifest.corpus.documents
         publish_added(tmp_path, manifest, directions, np.ones((len(texts), D_MODEL), np.float32), texts)
-        publish_analysis(tmp_path, "test", [manifest], Asked(1), Asked(2), {}, seconds=1.0, versions={})
+        publish_analysis(tmp_path, KIND, [manifest], Settings(1), Settings(2), {}, seconds=1.0, versions={})
     delete_run(tmp_path, "gone")
     return tmp_path
 

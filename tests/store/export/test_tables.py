@@ -28,7 +28,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("form", ["parquet", "arrow", "csv"])
 def test_every_table_is_exported_whole_and_in_order(store: Path, tmp_path: Path, form: str):
     run = Store(store).run("one")
-    written = export_run(run, tmp_path / "out", form=form)
+    written = export_run(run, tmp_path / "out", file_format=form)
     assert list(written) == [table.name for table in EXPORTED]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
         ["run.json", *(f"{table.name}.{form}" for table in EXPORTED)]
@@ -55,10 +55,10 @@ def test_chosen_tables(store: Path, tmp_path: Path):
 
 def test_an_export_is_refused_or_whole(store: Path, tmp_path: Path):
     run = Store(store).run("one")
-    with pytest.raises(StoreError, match="is no table"):
+    with pytest.raises(StoreError, match="is not a table"):
         export_run(run, tmp_path / "a", tables=["label"])
-    with pytest.raises(StoreError, match="is no format"):
-        export_run(run, tmp_path / "a", form="xlsx")
+    with pytest.raises(StoreError, match="is not a format"):
+        export_run(run, tmp_path / "a", file_format="xlsx")
     (tmp_path / "there").mkdir()
     with pytest.raises(StoreError, match="exists"):
         export_run(run, tmp_path / "there")

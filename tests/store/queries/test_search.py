@@ -111,7 +111,7 @@ def test_parts_of_words_come_behind_words(case):
 @pytest.mark.parametrize("block", [3, 512])
 def test_pairs_are_all_that_qualify(case, block: int, monkeypatch: pytest.MonkeyPatch):
     store, made = case
-    monkeypatch.setattr("tegakari.store.queries.pairs.PAIR_BLOCK", block)
+    monkeypatch.setattr("tegakari.store.queries.pairs.BLOCK_DOCUMENTS", block)
     run = Store(store).run("one")
     rows = run.rows("SELECT label_id, predicted_id FROM documents ORDER BY document")
     values = cosine(made["one"][1], made["one"][1])
@@ -122,11 +122,11 @@ def test_pairs_are_all_that_qualify(case, block: int, monkeypatch: pytest.Monkey
     assert expected
     pairs = similar_pairs(run, min_cosine=0.4, n=10_000)
     assert set(zip(pairs.clean.tolist(), pairs.corrupted.tolist(), strict=True)) == expected
-    assert (pairs.found, pairs.correct) == (len(expected), len(right))
+    assert (pairs.qualifying, pairs.correct) == (len(expected), len(right))
     some = similar_pairs(run, min_cosine=0.4, n=3, seed=5)
     again = similar_pairs(run, min_cosine=0.4, n=3, seed=5)
     assert set(zip(some.clean.tolist(), some.corrupted.tolist(), strict=True)) <= expected
-    assert some.found == len(expected)
+    assert some.qualifying == len(expected)
     assert some.clean.tolist() == again.clean.tolist()
     drawn = {similar_pairs(run, min_cosine=0.4, n=1, seed=seed).clean.tolist()[0] for seed in range(12)}
     assert len(drawn) > 1

@@ -12,6 +12,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
+from tegakari.schemas.analysis_kinds import AnalysisKind
 from tegakari.schemas.errors import NotFoundError, SqlError
 from tegakari.schemas.tables import ACTIVATIONS, TABLES
 from tegakari.store import Store
@@ -63,14 +64,14 @@ def test_a_condition_on_the_run_leaves_the_others_unread(store: Path):
 
 
 def test_runs_and_analyses_are_there(store: Path):
-    class Asked(msgspec.Struct):
+    class Settings(msgspec.Struct):
         k: int
 
-    class Found(msgspec.Struct):
+    class Result(msgspec.Struct):
         recall: float
 
-    manifest = Store(store).run("one").manifest
-    publish_analysis(store, "knockout", [manifest], Asked(3), Found(0.5), {}, seconds=1, versions={})
+    kind, manifest = AnalysisKind("knockout", Settings, Result), Store(store).run("one").manifest
+    publish_analysis(store, kind, [manifest], Settings(3), Result(0.5), {}, seconds=1, versions={})
     connection = connect(store, RUNS)
     assert connection.sql("SELECT run, layers FROM runs ORDER BY run").fetchall() == [("one", 3), ("two", 2)]
     query = "SELECT run, settings->>'k', (result->>'recall')::DOUBLE FROM analyses WHERE kind = 'knockout'"
