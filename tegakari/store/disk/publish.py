@@ -1,4 +1,4 @@
-"""A run becomes visible by one rename, and goes by one rename."""
+"""Publication, deletion, verification and import of runs: a run appears and disappears with one rename."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read_manifest(directory: Path) -> RunManifest:
     """Read run.json of a published run.
 
     Raises:
-        StoreError: it cannot be read, or another version of tegakari wrote it.
+        StoreError: it is missing or damaged, or of another format.
     """
     return _decode(directory, _read(directory))
 
@@ -53,7 +53,7 @@ def _decode(directory: Path, raw: bytes) -> RunManifest:
         raise _damaged(directory, error) from None
     if version != FORMAT:
         raise StoreError(
-            f"{MANIFEST} of run {directory.name} says format {version}, this program reads {FORMAT}",
+            f"{MANIFEST} of run {directory.name} has format {version}, this program reads {FORMAT}",
             field="run",
             fix="upgrade tegakari"
             if version > FORMAT
@@ -78,9 +78,9 @@ class _FormatOnly(msgspec.Struct):
 
 
 def _encode(manifest: RunManifest) -> bytes:
-    """Content of run.json, with its checksum."""
-    bare = msgspec.structs.replace(manifest, checksum="")
-    digest = hashlib.sha256(msgspec.json.encode(bare)).hexdigest()
+    """Content of run.json, including its checksum."""
+    unsigned = msgspec.structs.replace(manifest, checksum="")
+    digest = hashlib.sha256(msgspec.json.encode(unsigned)).hexdigest()
     return msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(manifest, checksum=digest)), indent=1)
 
 
@@ -89,11 +89,14 @@ def publish(store: Path, staged: Path, manifest: RunManifest) -> RunManifest:
 
     Args:
         store: the store's directory.
-        staged: the run's files, complete but for run.json, on the store's file system.
-        manifest: without its `files`.
+        staged: directory of the run's files, without run.json, on the store's file system.
+        manifest: the run's manifest, with empty `files`.
+
+    Returns:
+        the manifest as published.
 
     Raises:
-        RunExistsError: the name was taken meanwhile.
+        RunExistsError: a run of this name was published meanwhile.
         DiskFullError: no space; nothing was published.
     """
     target = run_directory(store, manifest.run)
@@ -111,45 +114,53 @@ def publish(store: Path, staged: Path, manifest: RunManifest) -> RunManifest:
 
 
 def delete_run(store: Path, run: str) -> None:
-    """Take a run out of sight with one rename, then remove its files. Readers that have it open keep their answers.
+    """Take a run out of sight with one rename, then remove its files. Readers keep the files that they have open.
 
     Raises:
         NotFoundError: no such run.
     """
-    source = run_directory(store, run)
-    missing = NotFoundError(f"no run {run!r} in {store}", field="run", fix="`tegakari runs list` shows what is there")
-    if not source.is_dir():
-        raise missing
+    directory = _existing_run(store, run)
     try:
-        bury(source, work_root(store))
+        bury(directory, work_root(store))
     except FileNotFoundError:  # another process deleted it first
-        raise missing from None
+        raise _no_run(store, run) from None
 
 
 def damaged_files(store: Path, run: str) -> list[str]:
-    """Check every file of a run against run.json; return what is missing, changed or was not there at publication.
+    """Compare every file of a run with run.json.
+
+    Returns:
+        a description per file that is missing, changed, or not part of the run.
 
     Raises:
         NotFoundError: no such run.
-        StoreError: run.json itself cannot be read.
+        StoreError: run.json is missing, damaged or of another format.
     """
+    return _damage(_existing_run(store, run))
+
+
+def _existing_run(store: Path, run: str) -> Path:
     directory = run_directory(store, run)
     if not directory.is_dir():
-        raise NotFoundError(f"no run {run!r} in {store}", field="run", fix="`tegakari runs list` shows what is there")
-    return _damage(directory)
+        raise _no_run(store, run)
+    return directory
+
+
+def _no_run(store: Path, run: str) -> NotFoundError:
+    return NotFoundError(f"no run {run!r} in {store}", field="run", fix="`tegakari runs list` shows the runs")
 
 
 def adopt_run(store: Path, source: Path) -> RunManifest:
-    """Publish a copy of a run that was made elsewhere, if every file of it is as it was published there.
+    """Publish a copy of a run of another store, after comparing every file with its checksum.
 
     Args:
-        store: the store that takes it.
-        source: directory of the run: the one that holds run.json.
+        store: directory of the store that the run is added to.
+        source: directory of the run, which contains run.json.
 
     Raises:
-        NotFoundError: there is no run.
+        NotFoundError: `source` is not a run.
         StoreError: a file is damaged, or the run is of another format.
-        RunExistsError: the store has a run of its name.
+        RunExistsError: the store has a run of this name.
         DiskFullError: no space; nothing was published.
     """
     if not (source / MANIFEST).is_file():
@@ -175,7 +186,7 @@ def adopt_run(store: Path, source: Path) -> RunManifest:
 def _damage(directory: Path) -> list[str]:
     raw = _read(directory)
     manifest = _decode(directory, raw)
-    if raw != _encode(manifest):  # then its list of files says nothing either
+    if raw != _encode(manifest):  # then its list of files cannot be trusted either
         return [f"{MANIFEST}: content differs from its checksum"]
     expected = {entry.path: entry for entry in manifest.files}
     present = {file.relative_to(directory).as_posix() for file in directory.rglob("*") if file.is_file()} - {MANIFEST}

@@ -81,7 +81,7 @@ def test_runs_of_other_formats_are_refused_with_the_way_out(store: Path, version
     raw = file.read_bytes()
     file.write_text(json.dumps(json.loads(raw) | {"format": version}))
     try:
-        with pytest.raises(StoreError, match=f"says format {version}") as caught:
+        with pytest.raises(StoreError, match=f"has format {version}") as caught:
             Store(store).run("drawn")
         assert caught.value.fix
         assert fix in caught.value.fix

@@ -142,7 +142,7 @@ def test_what_is_not_there_is_said(case):
         feature_neighbours(runs.run("one"), 9, 0)
     with pytest.raises(NotFoundError, match="no document"):
         similar_documents(runs.run("one"), "none")
-    with pytest.raises(QueryError, match="nothing to search"):
+    with pytest.raises(QueryError, match="the text is empty"):
         search(runs.run("one"), " ")
     with pytest.raises(QueryError):
         feature_neighbours(runs.run("one"), 0, 0, limit=0)
