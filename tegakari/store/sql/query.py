@@ -27,8 +27,7 @@ def run_query(
 
     Raises:
         SqlError: the query is wrong; also raised while rows are read.
-        NotFoundError: no such run.
-        StoreError: a run is damaged.
+        StoreError: a run is missing or damaged.
     """
     connection = connect(store, runs)
     with _translate_errors():

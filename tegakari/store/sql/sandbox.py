@@ -117,8 +117,7 @@ def connect(store: Path, runs: list[str]) -> duckdb.DuckDBPyConnection:
     It has a separate DuckDB instance: instances are shared by path within a process, and this one stays locked.
 
     Raises:
-        NotFoundError: no such run.
-        StoreError: a run is damaged.
+        StoreError: a run is missing or damaged.
     """
     connection = duckdb.connect(
         config={

@@ -62,8 +62,7 @@ def add_views(connection: duckdb.DuckDBPyConnection, store: Path, runs: Sequence
         runs: names of published runs.
 
     Raises:
-        NotFoundError: no such run.
-        StoreError: a run is damaged.
+        StoreError: a run is missing or damaged.
     """
     import pyarrow.dataset as ds  # imports pandas where it is installed: 0.3 s that only queries need
 
