@@ -21,7 +21,7 @@ import structlog
 
 from tegakari.schemas.analysis import ANALYSIS_FORMAT, AnalysisManifest, RunReference
 from tegakari.schemas.analysis_kinds import AnalysisKind
-from tegakari.schemas.errors import StoreError
+from tegakari.schemas.errors import NotFoundError, StoreError
 from tegakari.schemas.run import RunManifest
 from tegakari.schemas.tables import Table
 from tegakari.store.column_types import arrow_schema
@@ -138,6 +138,22 @@ def stored_analyses(
         for analysis in analyses:
             if run is None or RunReference(run=run.run, fingerprint=run.fingerprint) in analysis.manifest.runs:
                 yield analysis
+
+
+def latest_result(store: Path, kind: AnalysisKind[Any, R], run: RunManifest) -> R:
+    """The result of the newest stored analysis of a kind that a run is part of.
+
+    Raises:
+        NotFoundError: there is none.
+        StoreError: the result is damaged.
+    """
+    for analysis in stored_analyses(store, kind=kind, run=run):
+        return analysis.result(kind)
+    raise NotFoundError(
+        f"no stored {kind.name} of run {run.run!r}",
+        field="run",
+        fix=f"compute it with `tegakari {kind.name} --runs {run.run}`",
+    )
 
 
 def publish_analysis(

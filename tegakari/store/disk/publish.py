@@ -19,7 +19,7 @@ from tegakari.store.disk.durable import (
     staged_directory,
     translate_disk_full,
 )
-from tegakari.store.disk.layout import MANIFEST, run_directory, work_directory, work_root
+from tegakari.store.disk.layout import MANIFEST, run_directory, runs_directory, work_directory, work_root
 
 
 def published_names(store: Path) -> list[str]:
