@@ -15,22 +15,22 @@ from tegakari.analyses.knockout.run import Load, quiet
 from tegakari.analyses.statistics import mean_interval, statistic_interval
 from tegakari.models.rerun.components import COMPONENTS
 from tegakari.schemas.analysis import Interval
+from tegakari.schemas.analysis_kinds import CIRCUIT_ANALYSIS
 from tegakari.schemas.circuit import Ablated, Band, CircuitResult, CircuitSettings, ComponentEffect
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.tables import CIRCUIT, CIRCUIT_PAIRS
 from tegakari.store import Run
+from tegakari.store.column_types import arrow_schema
 from tegakari.store.queries.pairs import Pairs, similar_pairs
 from tegakari.store.queries.runs import evaluation_documents
 from tegakari.store.results import find_analysis, publish_analysis
 from tegakari.store.versions import recorded_versions
 
-KIND = "circuit"
-
 
 def stored_circuit(store: Path, run: Run, settings: CircuitSettings) -> CircuitResult | None:
     """The answer, if the same was asked before."""
-    found = find_analysis(store, KIND, [run.manifest], settings)
-    return found.result(CircuitResult) if found else None
+    found = find_analysis(store, CIRCUIT_ANALYSIS, [run.manifest], settings)
+    return found.result(CIRCUIT_ANALYSIS) if found else None
 
 
 def circuit(store: Path, run: Run, load: Load, settings: CircuitSettings, *, report: Report = quiet) -> CircuitResult:
@@ -82,7 +82,7 @@ def circuit(store: Path, run: Run, load: Load, settings: CircuitSettings, *, rep
         settings=settings,
         layers=models.classifier.layers,
         pairs=len(pairs.clean),
-        qualifying=pairs.found,
+        qualifying=pairs.qualifying,
         correct=pairs.correct,
         labels_without=[run.labels[label] for label in sorted(there - some)],
         no_gain=found.no_gain,
@@ -97,7 +97,7 @@ def circuit(store: Path, run: Run, load: Load, settings: CircuitSettings, *, rep
     )
     publish_analysis(
         store,
-        KIND,
+        CIRCUIT_ANALYSIS,
         [run.manifest],
         settings,
         result,
@@ -198,7 +198,7 @@ def circuit_rows(result: CircuitResult) -> pa.Table:
         }
         for each in result.components
     ]
-    return pa.Table.from_pylist(rows, schema=CIRCUIT.schema)
+    return pa.Table.from_pylist(rows, schema=arrow_schema(CIRCUIT))
 
 
 def _pair_rows(run: Run, pairs: Pairs, gained: np.ndarray) -> pa.Table:
@@ -211,5 +211,5 @@ def _pair_rows(run: Run, pairs: Pairs, gained: np.ndarray) -> pa.Table:
             "cosine": pairs.cosine,
             "gained": gained,
         },
-        schema=CIRCUIT_PAIRS.schema,
+        schema=arrow_schema(CIRCUIT_PAIRS),
     )

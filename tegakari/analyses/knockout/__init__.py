@@ -3,7 +3,7 @@
 Definitions: docs/knockout.md; the study, section 4.3.
 """
 
-from tegakari.analyses.knockout.run import KIND, knock_out, knock_out_all, knockout_key, stored_knockout
+from tegakari.analyses.knockout.run import knock_out, knock_out_all, knockout_key, stored_knockout
 from tegakari.analyses.knockout.settings import resolve
 
-__all__ = ["KIND", "knock_out", "knock_out_all", "knockout_key", "resolve", "stored_knockout"]
+__all__ = ["knock_out", "knock_out_all", "knockout_key", "resolve", "stored_knockout"]

@@ -16,11 +16,10 @@ from tegakari.analyses.knockout.controls import Controls, draw_controls
 from tegakari.analyses.knockout.forward import Logits, Removal, Report, run_removals
 from tegakari.analyses.knockout.outcome import Outcome
 from tegakari.analyses.knockout.settings import Targets, removed_features, resolve, targets_of
+from tegakari.schemas.analysis_kinds import KNOCKOUT_ANALYSIS
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, LayerFeature, RemovedFeature, Timings
 from tegakari.store import Run
 from tegakari.store.results import analysis_key, find_analysis, publish_analysis
-
-KIND = "knockout"
 
 Load = Callable[[], RunModels]
 """Gives the models of a run; called only if they are needed."""
@@ -40,13 +39,13 @@ def quiet(_done: int, _total: int) -> None:
 
 def knockout_key(run: Run, settings: KnockoutSettings) -> str:
     """Name of the answer to a resolved question."""
-    return analysis_key(KIND, [run.manifest], settings)
+    return analysis_key(KNOCKOUT_ANALYSIS, [run.manifest], settings)
 
 
 def stored_knockout(store: Path, run: Run, settings: KnockoutSettings) -> KnockoutResult | None:
     """The answer to a resolved question, if the same was asked before."""
-    found = find_analysis(store, KIND, [run.manifest], settings)
-    return found.result(KnockoutResult) if found else None
+    found = find_analysis(store, KNOCKOUT_ANALYSIS, [run.manifest], settings)
+    return found.result(KNOCKOUT_ANALYSIS) if found else None
 
 
 def knock_out(
@@ -198,7 +197,7 @@ def _store(store: Path, run: Run, result: KnockoutResult) -> None:
     try:
         publish_analysis(
             store,
-            KIND,
+            KNOCKOUT_ANALYSIS,
             [run.manifest],
             result.settings,
             result,

@@ -41,8 +41,7 @@ def resolve(run: Run, asked: KnockoutSettings) -> KnockoutSettings:
         if asked.layer is not None or asked.pooling is not None:
             raise QueryError("they go with a label", field="layer", fix="leave out layer and pooling, or the features")
         for each in asked.features:
-            queries.check_layer(run, each.layer)
-            queries.place_of(run, each.layer, each.feature)
+            queries.feature_place(run, each.layer, each.feature)
         if not given:
             raise QueryError("no documents", field="documents", fix="give documents_of, documents or texts")
         changes |= {"features": sorted(set(asked.features)), "k": 0}
@@ -94,7 +93,7 @@ def removed_features(run: Run, asked: KnockoutSettings) -> list[RemovedFeature]:
     """
     density = run.blocks.features["density"]
     if asked.features is not None:
-        places = [queries.place_of(run, each.layer, each.feature) for each in asked.features]
+        places = [queries.feature_place(run, each.layer, each.feature) for each in asked.features]
         d = _d_of(run, asked, places)
         return [
             RemovedFeature(layer=each.layer, feature=each.feature, d=value, density=float(density[place]))

@@ -13,6 +13,7 @@ from tegakari.analyses.knockout.forward import Removal, Report, run_removals
 from tegakari.analyses.knockout.outcome import Outcome, probabilities
 from tegakari.analyses.knockout.run import Load, quiet
 from tegakari.analyses.knockout.settings import resolve, strongest_up_to, targets_of
+from tegakari.schemas.analysis_kinds import SMALLEST_SET_ANALYSIS
 from tegakari.schemas.knockout import (
     KnockoutSettings,
     LayerFeature,
@@ -24,8 +25,6 @@ from tegakari.store import Run
 from tegakari.store.queries.parameters import check_pooling
 from tegakari.store.results import find_analysis, publish_analysis
 from tegakari.store.versions import recorded_versions
-
-KIND = "smallest-set"
 
 PATIENCE = 10
 """Features that are taken out in vain before the search gives up."""
@@ -51,14 +50,14 @@ def smallest_set(
         ModelNotHereError: the models are not on this machine.
     """
     settings = msgspec.structs.replace(asked, pooling=check_pooling(run, asked.pooling))
-    stored = find_analysis(store, KIND, [run.manifest], settings)
+    stored = find_analysis(store, SMALLEST_SET_ANALYSIS, [run.manifest], settings)
     if stored:
-        return stored.result(SmallestSetResult)
+        return stored.result(SMALLEST_SET_ANALYSIS)
     started = time.perf_counter()
     result = _search(run, load(), settings, report)
     publish_analysis(
         store,
-        KIND,
+        SMALLEST_SET_ANALYSIS,
         [run.manifest],
         settings,
         result,

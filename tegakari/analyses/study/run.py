@@ -21,15 +21,15 @@ from tegakari.analyses.specificity import overall_specificity
 from tegakari.analyses.study.differences import differences, same_tokens
 from tegakari.analyses.variants import read_concepts, variants
 from tegakari.analyses.variants.run import variants_rows
+from tegakari.schemas.analysis_kinds import STUDY_ANALYSIS
 from tegakari.schemas.errors import ConfigError, ModelError, NotFoundError
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.study import LabelCues, RunStudy, StudyResult, StudySettings
 from tegakari.schemas.tables import CIRCUIT, KNOCKOUTS, VARIANTS
 from tegakari.store import Run
+from tegakari.store.column_types import arrow_schema
 from tegakari.store.results import find_analysis, publish_analysis
 from tegakari.store.versions import recorded_versions
-
-KIND = "study"
 
 Stage = Callable[[str, int, int], object]
 """Told what is under way, and how much of it of how much is done."""
@@ -60,9 +60,9 @@ def study(
     if not 1 <= len(runs) <= 2:
         raise ConfigError(f"{len(runs)} runs are given", field="--runs", fix="give one run, or two to compare")
     manifests = [run.manifest for run in runs]
-    stored = find_analysis(store, KIND, manifests, settings)
+    stored = find_analysis(store, STUDY_ANALYSIS, manifests, settings)
     if stored:
-        return stored.result(StudyResult)
+        return stored.result(STUDY_ANALYSIS)
     started = time.perf_counter()
     shared = [label for label in runs[0].labels if all(label in run.labels for run in runs)]
     left_out = sorted({label for run in runs for label in run.labels} - set(shared))
@@ -87,13 +87,13 @@ def study(
     circuits = [circuit_rows(each.circuit) for each in made if each.circuit]
     publish_analysis(
         store,
-        KIND,
+        STUDY_ANALYSIS,
         manifests,
         settings,
         result,
         {
             KNOCKOUTS: knockouts,
-            CIRCUIT: pa.concat_tables([CIRCUIT.schema.empty_table(), *circuits]),
+            CIRCUIT: pa.concat_tables([arrow_schema(CIRCUIT).empty_table(), *circuits]),
             VARIANTS: pa.concat_tables([variants_rows(each.variants) for each in made]),
         },
         seconds=result.seconds,

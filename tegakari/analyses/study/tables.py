@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pyarrow import csv
 
-from tegakari.analyses.study.run import KIND
+from tegakari.schemas.analysis_kinds import STUDY_ANALYSIS
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.study import StudySettings
 from tegakari.schemas.tables import CIRCUIT, KNOCKOUTS, VARIANTS
@@ -21,7 +21,7 @@ def write_tables(store: Path, runs: Sequence[Run], settings: StudySettings, dire
     Raises:
         NotFoundError: the study was not made.
     """
-    found = find_analysis(store, KIND, [run.manifest for run in runs], settings)
+    found = find_analysis(store, STUDY_ANALYSIS, [run.manifest for run in runs], settings)
     if found is None:
         raise NotFoundError("this study was not made", field="--tables", fix="make it first")
     directory.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from tegakari.analyses.variants.concepts import check_tokens, fingerprint
 from tegakari.analyses.variants.survival import Pairs, group_means, pairs_across, pairs_within, survivals
 from tegakari.kernels import encode
 from tegakari.schemas.analysis import Interval
+from tegakari.schemas.analysis_kinds import VARIANTS_ANALYSIS
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.tables import VARIANTS
 from tegakari.schemas.variants import (
@@ -34,10 +35,9 @@ from tegakari.schemas.variants import (
     VariantsSettings,
 )
 from tegakari.store import Run
+from tegakari.store.column_types import arrow_schema
 from tegakari.store.results import find_analysis, publish_analysis
 from tegakari.store.versions import recorded_versions
-
-KIND = "variants"
 
 KS = (20, 50, 100)
 """The study's."""
@@ -73,9 +73,9 @@ def variants(
     settings = VariantsSettings(
         concepts_sha256=fingerprint(concepts), ks=sorted(set(ks)), unrelated=unrelated, seed=seed
     )
-    stored = find_analysis(store, KIND, [run.manifest], settings)
+    stored = find_analysis(store, VARIANTS_ANALYSIS, [run.manifest], settings)
     if stored:
-        return stored.result(VariantsResult)
+        return stored.result(VARIANTS_ANALYSIS)
     if max(ks) > min(run.manifest.saes.widths):
         raise ConfigError(f"a layer has {min(run.manifest.saes.widths)} features, not {max(ks)}", field="-k")
     started = time.perf_counter()
@@ -105,7 +105,7 @@ def variants(
     )
     publish_analysis(
         store,
-        KIND,
+        VARIANTS_ANALYSIS,
         [run.manifest],
         settings,
         result,
@@ -191,4 +191,4 @@ def variants_rows(result: VariantsResult) -> pa.Table:
         for row in result.rows
         for each in row.layers
     ]
-    return pa.Table.from_pylist(rows, schema=VARIANTS.schema)
+    return pa.Table.from_pylist(rows, schema=arrow_schema(VARIANTS))

@@ -18,6 +18,7 @@ from tegakari.analyses.engine.run_models import RunModels, load_run_models
 from tegakari.analyses.plots import svg
 from tegakari.indexer.pipeline import index
 from tegakari.models.classifier import Classifier, load_classifier
+from tegakari.schemas.analysis_kinds import CIRCUIT_ANALYSIS
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.tables import CIRCUIT, CIRCUIT_PAIRS
@@ -107,7 +108,7 @@ def test_what_is_reported(store: Path, run: Run, models: RunModels):
         assert band.components == len(mine)
         assert band.share
         assert band.share.value == pytest.approx(sum(mine) / found.total.value)
-    assert (found.pairs, found.qualifying, found.correct) == (len(pairs.clean), pairs.found, pairs.correct)
+    assert (found.pairs, found.qualifying, found.correct) == (len(pairs.clean), pairs.qualifying, pairs.correct)
     assert found.accuracy == pytest.approx(run.manifest.scores.accuracy)
     for each in found.ablated:
         assert each.sufficiency
@@ -118,7 +119,7 @@ def test_what_is_reported(store: Path, run: Run, models: RunModels):
         raise AssertionError("it is stored")
 
     assert circuit(store, run, never, SETTINGS) == found == stored_circuit(store, run, SETTINGS)
-    analysis = find_analysis(store, "circuit", [run.manifest], SETTINGS)
+    analysis = find_analysis(store, CIRCUIT_ANALYSIS, [run.manifest], SETTINGS)
     assert analysis
     assert analysis.table(CIRCUIT).num_rows == 2 * found.layers
     assert analysis.table(CIRCUIT_PAIRS)["cosine"].to_numpy() == pytest.approx(pairs.cosine)
@@ -167,4 +168,4 @@ def test_no_pair_is_said(store: Path, run: Run, models: RunModels):
 
 def test_fewer_pairs_than_asked_are_counted(run: Run):
     found: Pairs = similar_pairs(run, min_cosine=0.99, n=1000)
-    assert found.found == len(found.clean) < 1000
+    assert found.qualifying == len(found.clean) < 1000

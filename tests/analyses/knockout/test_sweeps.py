@@ -20,6 +20,7 @@ from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, SmallestSetSettings
 from tegakari.schemas.tables import KNOCKOUTS
 from tegakari.store import Run
+from tegakari.store.column_types import arrow_schema
 from tests.models.rerun.test_edits import naive
 
 
@@ -49,7 +50,7 @@ def test_a_table_in_one_layer(store: Path, run: Run, models: RunModels, alone):
         figures(alone(label=label, layer=1, k=5, draws=2)) for label in run.labels[:2]
     ]
     table = rows_of(found)
-    assert table.schema == KNOCKOUTS.schema
+    assert table.schema == arrow_schema(KNOCKOUTS)
     assert table["delta"].to_pylist() == [each.delta for each in found]
     assert table["label"].to_pylist() == list(run.labels[:2])
 
