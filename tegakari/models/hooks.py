@@ -1,8 +1,8 @@
-"""Forward hooks on a model's modules for the length of a `with` block."""
+"""Forward hooks and replaced forward methods of a model, for the length of a `with` block."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,3 +44,19 @@ def forward_hooks() -> Iterator[Hooks]:
         yield hooks
     finally:
         hooks.remove()
+
+
+@contextmanager
+def replaced_forward(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Modules that run another `forward` in the `with` block; their own runs again after it.
+
+    Args:
+        forwards: module -> the function that is called in place of its `forward`.
+    """
+    for module, forward in forwards.items():
+        module.forward = forward
+    try:
+        yield
+    finally:
+        for module in forwards:
+            del module.forward  # the attribute hid the method of the module's class

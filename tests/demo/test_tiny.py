@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from tegakari.demo.languages import unlabelled_posts
 from tegakari.demo.tiny import make_base_model, pretrain
-from tegakari.models.classifier import find_blocks
+from tegakari.models.architecture import find_blocks
 
 SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "kv_heads": 1, "head_dim": 16, "intermediate": 64}
 TRAINING: Any = {"steps": 30, "batch_size": 16, "learning_rate": 1e-2}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, LlamaConfig, Qwen2Config
 
-from tegakari.models.classifier import load_classifier
+from tegakari.models.loading import load_classifier
 from tegakari.models.tokens import bucketed
 from tegakari.schemas.errors import ModelError
 

@@ -18,7 +18,9 @@ from transformers import (
     Qwen2Config,
 )
 
-from tegakari.models.classifier import Classifier, find_blocks, load_classifier
+from tegakari.models.architecture import find_blocks
+from tegakari.models.classifier import Classifier
+from tegakari.models.loading import load_classifier
 from tegakari.models.rerun.ablate_features import rerun
 from tegakari.models.rerun.edits import Edit, edited_rows
 from tegakari.models.rerun.prefix import run_model, run_prefix
