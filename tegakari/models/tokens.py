@@ -17,8 +17,8 @@ _TEXTS_PER_CALL = 128
 """Texts per call of the tokenizer, whose result takes a hundred times the memory of a `Tokenized`."""
 
 BATCH_COST = 0.3
-"""Padding, in documents of mean length, that is worth one batch less. Measured: 2 to 5 % of padding in shards of 40 to 128 posts, which
-made 6 to 17 batches each; as few batches as the budget allows would be 20 % of padding."""
+"""Padding, in documents of mean length, that is worth one batch less. Measured: 2 to 5 % of padding in shards of 40 to
+128 posts, of 6 to 17 batches each; the fewest batches that the budget allows would be 20 % of padding."""
 
 
 class Tokenized:

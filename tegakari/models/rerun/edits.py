@@ -46,10 +46,8 @@ def edited_rows(h: Tensor, sae: Sae, edit: Edit, dtype: torch.dtype) -> EditedRo
         dtype: float32 or bfloat16, in which the activations are computed; that of the index for equal activations.
     """
     features = torch.tensor(edit.features, dtype=torch.int64, device=h.device)
-    encoder = (
-        sae.encoder(dtype) if edit.mode == "reconstruction" or sae.k else _sae_of_features(sae, features).encoder(dtype)
-    )
-    a = activations(h, encoder)
+    encoded = sae if edit.mode == "reconstruction" or sae.k else _sae_of_features(sae, features)
+    a = activations(h, encoded.encoder(dtype))
     if edit.mode == "reconstruction":
         decoded = sae.decode(a.index_fill_(1, features, 0)).to(h.dtype)
         return EditedRows(decoded, torch.ones(len(h), dtype=torch.bool, device=h.device))
