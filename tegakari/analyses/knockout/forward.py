@@ -13,8 +13,8 @@ from tegakari.analyses.engine.memory import refuse_beyond_memory
 from tegakari.analyses.engine.prefix_cache import Passes
 from tegakari.analyses.engine.run_models import RunModels
 from tegakari.analyses.knockout.controls import FeatureSet
-from tegakari.models.classifier import text_config
-from tegakari.models.rerun.ablate_features import TOKENS_TOGETHER, rerun
+from tegakari.models.architecture import text_config
+from tegakari.models.rerun.ablate_features import POSITIONS_PER_PASS, rerun
 from tegakari.models.rerun.edits import Edit, Mode, Positions
 
 Report = Callable[[int, int], object]
@@ -106,7 +106,7 @@ def _check_memory(models: RunModels, wanted: Passes, removals: Sequence[Removal]
     config = text_config(classifier.model)
     longest = min(classifier.max_length, max(map(len, wanted.texts)) + 2)
     tokens = max(longest, min(BATCH_TOKENS, longest * len(wanted.texts)))
-    together = max(tokens, min(TOKENS_TOGETHER, tokens * len(removals)))
+    together = max(tokens, min(POSITIONS_PER_PASS, tokens * len(removals)))
     width, inner = config.hidden_size, config.intermediate_size
     a_position = len(wanted.layers) * width
     if wanted.keys_above is not None:

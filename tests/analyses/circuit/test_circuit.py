@@ -17,7 +17,8 @@ from tegakari.analyses.circuit.forward import ablation_accuracies, pair_effects
 from tegakari.analyses.engine.run_models import RunModels, load_run_models
 from tegakari.analyses.plots import svg
 from tegakari.indexer.pipeline import index
-from tegakari.models.classifier import Classifier, load_classifier
+from tegakari.models.classifier import Classifier
+from tegakari.models.loading import load_classifier
 from tegakari.schemas.analysis_kinds import CIRCUIT_ANALYSIS
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.errors import NotFoundError

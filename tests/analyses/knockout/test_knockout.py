@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
+from tests.models.rerun.test_edits import naive
 
 from tegakari.analyses.engine.run_models import RunModels
 from tegakari.analyses.knockout import knock_out, knock_out_all, resolve, stored_knockout
@@ -16,7 +17,6 @@ from tegakari.models.rerun.edits import Edit
 from tegakari.schemas.errors import MemoryShortError, NotFoundError, QueryError
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, LayerFeature
 from tegakari.store import Run
-from tests.models.rerun.test_edits import naive
 
 
 def settings(run: Run, **changes: object) -> KnockoutSettings:

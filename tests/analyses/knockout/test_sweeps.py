@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from tests.models.rerun.test_edits import naive
 
 from tegakari.analyses.engine.run_models import RunModels
 from tegakari.analyses.knockout import bars as pictures
@@ -21,7 +22,6 @@ from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, Smallest
 from tegakari.schemas.tables import KNOCKOUTS
 from tegakari.store import Run
 from tegakari.store.column_types import arrow_schema
-from tests.models.rerun.test_edits import naive
 
 
 def figures(result: KnockoutResult) -> tuple[object, ...]:

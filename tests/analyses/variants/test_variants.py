@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.models.rerun.test_edits import naive_activations
 
 from tegakari.analyses.engine.run_models import RunModels
 from tegakari.analyses.variants import read_concepts, variants
@@ -18,7 +19,6 @@ from tegakari.schemas.tables import VARIANTS
 from tegakari.schemas.variants import Concept, WrittenForm
 from tegakari.store import Run
 from tegakari.store.results import find_analysis
-from tests.models.rerun.test_edits import naive_activations
 
 
 def concept(name: str, *forms: str, frame: str | None = "明日は{form}です。") -> Concept:

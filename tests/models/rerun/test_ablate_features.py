@@ -1,96 +1,27 @@
-"""Features taken out: the re-run from the middle against a whole run with a hook, written independently."""
+"""Ablated features: the re-run from a layer against a whole pass with a hook, written independently."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    BertConfig,
-    Gemma2Config,
-    LlamaConfig,
-    MistralConfig,
-    Qwen2Config,
-)
 
-from tegakari.models.classifier import Classifier, find_blocks, load_classifier
+from tegakari.models.architecture import find_blocks
+from tegakari.models.classifier import Classifier
 from tegakari.models.rerun.ablate_features import rerun
 from tegakari.models.rerun.edits import Edit, edited_rows
 from tegakari.models.rerun.prefix import run_model, run_prefix
 from tegakari.models.sae import Sae
 from tegakari.schemas.errors import SaeError
+from tests.support.classifier_families import D_SAE, make_sae
 
 TEXTS = ["今日は会議です。\nよろしくお願いします", "車", "𠮟られた😀 MTG の 打ち合わせ です", "質問があります"]
-D, F = 32, 40
-COMMON = {
-    "vocab_size": 512,
-    "hidden_size": D,
-    "intermediate_size": 64,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "pad_token_id": 0,
-    "num_labels": 3,
-}
-FAMILIES = {
-    "gemma2": Gemma2Config(
-        **COMMON, num_key_value_heads=2, head_dim=8, query_pre_attn_scalar=8, sliding_window=4, eos_token_id=1
-    ),
-    "llama": LlamaConfig(**COMMON, num_key_value_heads=2),
-    "mistral": MistralConfig(**COMMON, num_key_value_heads=2, sliding_window=4),
-    "qwen2": Qwen2Config(**COMMON, num_key_value_heads=2),
-    "bert": BertConfig(**COMMON),
-}
-
-
-@pytest.fixture(scope="module", params=FAMILIES)
-def classifier(request: pytest.FixtureRequest, tiny_tokenizer: Path, tmp_path_factory: pytest.TempPathFactory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp(request.param)
-    model = AutoModelForSequenceClassification.from_config(FAMILIES[request.param])
-    for parameter in model.parameters():  # large enough that every part matters
-        if parameter.ndim == 2:
-            parameter.data.normal_(0, 0.25)
-    model.save_pretrained(path)
-    tokenizer = AutoTokenizer.from_pretrained(tiny_tokenizer)
-    tokenizer.save_pretrained(path)
-    # In a directory of a Qwen 2 model transformers takes every tokenizer for Qwen's own, which knows none of its words.
-    loaded = replace(load_classifier(path, max_length=32, device="cpu"), tokenizer=tokenizer)
-    assert all(document.positions for document in loaded.tokenize(TEXTS))
-    return loaded
-
-
-def make_sae(kind: str, seed: int) -> Sae:
-    draw = torch.Generator().manual_seed(seed)
-
-    def random(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=draw)
-
-    extra = {
-        "relu": {},
-        "jumprelu": {"threshold": random(F).abs()},
-        "topk": {"k": 9},
-        "batch_topk": {"threshold": torch.full((F,), 0.7)},
-        "gated": {"r_mag": 0.1 * random(F), "b_mag": 0.1 * random(F)},
-    }[kind]
-    return Sae(
-        W_enc=random(D, F),
-        W_dec=random(F, D),
-        b_enc=0.1 * random(F),
-        b_dec=0.1 * random(D),
-        activation=kind,
-        scale=0.5,
-        apply_b_dec_to_input=True,
-        **extra,
-    )
 
 
 def naive_activations(h: torch.Tensor, sae: Sae) -> torch.Tensor:
-    """[d] -> [F], by the definition, one position, float64."""
+    """Activations of one position by the definition, in float64: [d_model] -> [d_sae]."""
     x = sae.scale * h.double() - sae.b_dec.double()
     y = x @ sae.W_enc.double()
     pre = y + sae.b_enc.double()
@@ -99,14 +30,14 @@ def naive_activations(h: torch.Tensor, sae: Sae) -> torch.Tensor:
     if sae.activation in ("jumprelu", "batch_topk"):
         return torch.where(pre > sae.threshold.double(), pre, 0.0)
     if sae.activation == "topk":
-        kept = pre.relu().topk(sae.k).indices
-        return torch.zeros_like(pre).index_copy(0, kept, pre.relu()[kept])
+        largest = pre.relu().topk(sae.k).indices
+        return torch.zeros_like(pre).index_copy(0, largest, pre.relu()[largest])
     magnitude = y * sae.r_mag.double().exp() + sae.b_mag.double()
     return torch.where(pre > 0, magnitude.relu(), 0.0)
 
 
-def naive(classifier: Classifier, text: str, saes: dict[int, Sae], edits: list[Edit]) -> torch.Tensor:
-    """One unpadded document through the whole model, each position edited by a loop in a hook."""
+def hooked_logits(classifier: Classifier, text: str, saes: dict[int, Sae], edits: list[Edit]) -> torch.Tensor:
+    """Logits of one unpadded document from a whole pass, each position edited by a loop in a hook."""
     (document,) = classifier.tokenize([text])
     handles = []
     for edit in edits:
@@ -114,17 +45,17 @@ def naive(classifier: Classifier, text: str, saes: dict[int, Sae], edits: list[E
         def hook(_module, _inputs, output, edit=edit):
             hidden = (output if isinstance(output, torch.Tensor) else output[0]).clone()
             sae = saes[edit.layer]
-            where = document.positions if edit.positions == "all" else document.positions[-1:]
-            for position in where:
+            positions = document.positions if edit.positions == "all" else document.positions[-1:]
+            for position in positions:
                 h = hidden[0, position]
                 a = naive_activations(h, sae)
                 if edit.mode == "reconstruction":
                     a[list(edit.features)] = 0
-                    new = (a @ sae.W_dec.double() + sae.b_dec.double()) / sae.scale
+                    replacement = (a @ sae.W_dec.double() + sae.b_dec.double()) / sae.scale
                 else:
-                    chosen = list(edit.features)
-                    new = h.double() - a[chosen] @ sae.W_dec[chosen].double() / sae.scale
-                hidden[0, position] = new.float()
+                    features = list(edit.features)
+                    replacement = h.double() - a[features] @ sae.W_dec[features].double() / sae.scale
+                hidden[0, position] = replacement.float()
             return hidden if isinstance(output, torch.Tensor) else (hidden, *output[1:])
 
         handles.append(classifier.blocks[edit.layer].register_forward_hook(hook))
@@ -148,20 +79,20 @@ CASES = [
 @pytest.mark.parametrize("edits", CASES, ids=range(len(CASES)))
 @pytest.mark.parametrize("kind", ["relu", "topk"])
 @pytest.mark.parametrize("keys_above", [None, 0])
-def test_the_rerun_is_the_whole_run_with_a_hook(
+def test_the_rerun_equals_a_whole_pass_with_a_hook(
     classifier: Classifier, kind: str, edits: list[Edit], keys_above: int | None
 ):
     saes = {layer: make_sae(kind, layer) for layer in range(3)}
     batch = classifier.batch(classifier.tokenize(TEXTS))
     prefix = run_prefix(classifier, batch, [edit.layer for edit in edits], keys_above=keys_above)
-    (found,) = rerun(classifier, saes, prefix, [edits])
-    expected = torch.stack([naive(classifier, text, saes, edits) for text in TEXTS])
+    (logits,) = rerun(classifier, saes, prefix, [edits])
+    expected = torch.stack([hooked_logits(classifier, text, saes, edits) for text in TEXTS])
     if not (classifier.model.config.model_type == "bert" and edits[0].layer == 2):
         # The head of BERT reads a special position, which an edit of the last layer does not reach.
         assert (expected - prefix.logits).abs().max() > 1e-3
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
-    again = run_prefix(classifier, batch, [])
-    assert torch.equal(again.logits, prefix.logits)  # nothing is left behind in the model
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+    second = run_prefix(classifier, batch, [])
+    assert torch.equal(second.logits, prefix.logits)  # the rerun did not change the model
 
 
 @pytest.mark.parametrize("kind", ["jumprelu", "batch_topk", "gated"])
@@ -170,13 +101,13 @@ def test_every_kind_of_sae(classifier: Classifier, kind: str, mode: str):
     saes = {1: make_sae(kind, 3)}
     edits = [Edit(1, (0, 2, 4, 6, 8, 10, 12), mode=mode)]
     prefix = run_prefix(classifier, classifier.batch(classifier.tokenize(TEXTS)), [1])
-    expected = torch.stack([naive(classifier, text, saes, edits) for text in TEXTS])
+    expected = torch.stack([hooked_logits(classifier, text, saes, edits) for text in TEXTS])
     torch.testing.assert_close(rerun(classifier, saes, prefix, [edits])[0], expected, atol=1e-4, rtol=1e-4)
 
 
-def test_nothing_taken_out_changes_nothing(classifier: Classifier):
+def test_features_that_are_not_active_change_nothing(classifier: Classifier):
     sae = make_sae("relu", 0)
-    silent = Sae(sae.W_enc, sae.W_dec, sae.b_enc - 1000 * (torch.arange(F) < 5), sae.b_dec, scale=0.5)
+    silent = Sae(sae.W_enc, sae.W_dec, sae.b_enc - 1000 * (torch.arange(D_SAE) < 5), sae.b_dec, scale=0.5)
     saes = dict.fromkeys(range(3), silent)
     prefix = run_prefix(classifier, classifier.batch(classifier.tokenize(TEXTS)), [0, 1, 2])
     for edits in ([], [Edit(1, ())], [Edit(1, (0, 1, 2, 3, 4))], [Edit(0, (1,)), Edit(2, (2,))]):
@@ -188,24 +119,24 @@ def test_an_edit_does_not_reach_other_documents_or_special_positions(classifier:
     batch = classifier.batch(classifier.tokenize(TEXTS))
     alone = classifier.batch(classifier.tokenize(TEXTS[:1]))
     edit = [Edit(1, tuple(range(15)))]
-    together = rerun(classifier, saes, run_prefix(classifier, batch, [1]), [edit])[0]
+    in_batch = rerun(classifier, saes, run_prefix(classifier, batch, [1]), [edit])[0]
     single = rerun(classifier, saes, run_prefix(classifier, alone, [1]), [edit])[0]
-    torch.testing.assert_close(together[0], single[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(in_batch[0], single[0], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("edits", "words"),
+    ("edits", "message"),
     [([Edit(2, (0,))], "no SAE"), ([Edit(1, (40,))], "0 to 39"), ([Edit(1, (0,)), Edit(1, (1,))], "two edits")],
 )
-def test_wrong_edits_are_said(classifier: Classifier, edits: list[Edit], words: str):
+def test_wrong_edits_are_refused(classifier: Classifier, edits: list[Edit], message: str):
     prefix = run_prefix(classifier, classifier.batch(classifier.tokenize(TEXTS)), [1])
-    with pytest.raises(SaeError, match=words):
+    with pytest.raises(SaeError, match=message):
         rerun(classifier, {1: make_sae("relu", 1)}, prefix, [edits])
 
 
 @pytest.mark.parametrize("positions", ["all", "last"])
 @pytest.mark.parametrize("mode", ["error_preserving", "reconstruction"])
-def test_bfloat16_is_as_near_as_its_eight_bits(classifier: Classifier, mode: str, positions: str):
+def test_bfloat16_differs_by_its_rounding_alone(classifier: Classifier, mode: str, positions: str):
     half = replace(classifier, model=copy.deepcopy(classifier.model).bfloat16(), dtype=torch.bfloat16)
     half = replace(half, blocks=find_blocks(half.model))
     saes = {1: make_sae("relu", 1)}
@@ -213,20 +144,20 @@ def test_bfloat16_is_as_near_as_its_eight_bits(classifier: Classifier, mode: str
     batch = half.batch(half.tokenize(TEXTS))
     prefix = run_prefix(half, batch, [1], keys_above=1 if positions == "last" else None)
     assert prefix.residuals[1].dtype == torch.bfloat16
-    found = rerun(half, saes, prefix, [edits])[0]
-    where = batch.positions if positions == "all" else batch.positions[batch.offsets[1:] - 1]
+    logits = rerun(half, saes, prefix, [edits])[0]
+    rows = batch.positions if positions == "all" else batch.positions[batch.offsets[1:] - 1]
 
     def hook(_module, _inputs, output):
         hidden = (output if isinstance(output, torch.Tensor) else output[0]).clone()
         flat = hidden.view(-1, hidden.shape[-1])
-        flat[where] = edited_rows(flat[where], saes[1], edits[0], torch.bfloat16).rows
+        flat[rows] = edited_rows(flat[rows], saes[1], edits[0], torch.bfloat16).rows
         return hidden if isinstance(output, torch.Tensor) else (hidden, *output[1:])
 
     handle = half.blocks[1].register_forward_hook(hook)
     expected = run_model(half, batch.input_ids, batch.attention_mask)
     handle.remove()
-    assert found.dtype == torch.float32
+    assert logits.dtype == torch.float32
     assert float((expected - prefix.logits).abs().max()) > 0.1
-    assert float((found - expected).abs().max()) < 0.03 * max(1.0, float(expected.abs().max()))
-    nothing = rerun(half, saes, prefix, [[Edit(1, (), "error_preserving", positions)]])[0]
-    assert torch.equal(nothing, prefix.logits)
+    assert float((logits - expected).abs().max()) < 0.03 * max(1.0, float(expected.abs().max()))
+    unchanged = rerun(half, saes, prefix, [[Edit(1, (), "error_preserving", positions)]])[0]
+    assert torch.equal(unchanged, prefix.logits)
