@@ -136,10 +136,11 @@ def export(
     opened = Store(store_directory(store)).run(run)
     layers = opened.manifest.saes.layers
     with progress() as bars:
-        task = bars.add_task("exporting", total=len(layers) if form == "neuronpedia" else len(table or EXPORTED))
+        bars.stage("exporting", len(layers) if form == "neuronpedia" else len(table or EXPORTED))
 
         def advance(part: object) -> None:
-            bars.update(task, description=f"exporting {part}", advance=1)
+            bars.note(str(part))
+            bars.advance()
 
         if form == "neuronpedia":
             if table:

@@ -30,7 +30,7 @@ from tegakari.schemas.study import StudyResult, StudySettings
 from tegakari.schemas.tables import CIRCUIT, KNOCKOUTS
 from tegakari.store import Run, Store
 from tegakari.store.results import find_analysis
-from tests.indexer.conftest import SmallCase, with_index
+from tests.support.small_case import SmallCase, with_index
 
 SETTINGS = StudySettings(k=4, draws=2, ks=[4, 9], circuit=CircuitSettings(pairs=30, min_cosine=-1.0))
 
