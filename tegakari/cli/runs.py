@@ -131,23 +131,16 @@ def export(
     """
     from tegakari.store import Store
     from tegakari.store.export.neuronpedia import export_neuronpedia
-    from tegakari.store.export.tables import EXPORTED, export_run
+    from tegakari.store.export.tables import export_run
 
     opened = Store(store_directory(store)).run(run)
-    layers = opened.manifest.saes.layers
     with progress() as bars:
-        bars.stage("exporting", len(layers) if form == "neuronpedia" else len(table or EXPORTED))
-
-        def advance(part: object) -> None:
-            bars.note(str(part))
-            bars.advance()
-
         if form == "neuronpedia":
             if table:
                 raise StoreError("neuronpedia has no tables to choose", field="--table", fix="leave --table out")
-            written = export_neuronpedia(opened, to, creator=creator, advance=advance)
+            written = export_neuronpedia(opened, to, creator=creator, progress=bars)
         else:
-            written = export_run(opened, to, file_format=form, tables=table or (), advance=advance)
+            written = export_run(opened, to, file_format=form, tables=table or (), progress=bars)
     if json:
         print_json(written)
     else:

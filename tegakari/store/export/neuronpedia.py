@@ -6,12 +6,13 @@ Fields that only language models have (logits, correlated neurons) are empty.
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store.disk.durable import staged_directory, translate_disk_full
 from tegakari.store.export.tables import refuse_existing
 from tegakari.store.reader import Run
@@ -151,16 +152,14 @@ class Activation(_Row, frozen=True, kw_only=True):
     loss_values: tuple[float, ...] = ()
 
 
-def export_neuronpedia(
-    run: Run, target: Path, *, creator: str, advance: Callable[[int], None] = lambda _: None
-) -> dict[str, int]:
+def export_neuronpedia(run: Run, target: Path, *, creator: str, progress: Progress = NoProgress()) -> dict[str, int]:
     """Write `target/<run>/<layer>-tegakari-res/` for each layer; whole or absent.
 
     Args:
         run: a published run.
         target: directory to create.
         creator: id of the creator in the importing Neuronpedia.
-        advance: called with each layer before it is written.
+        progress: one step per layer.
 
     Returns:
         number of features and of activations.
@@ -172,8 +171,9 @@ def export_neuronpedia(
     refuse_existing(target)
     features = activations = 0
     with translate_disk_full(target, field="--to"), staged_directory(target) as staged:
+        progress.stage("exporting", len(run.manifest.saes.layers))
         for layer, width in zip(run.manifest.saes.layers, run.manifest.saes.widths, strict=True):
-            advance(layer)
+            progress.note(f"layer {layer}")
             directory = staged / run.name / f"{layer}-{SOURCE_SET}"
             _write_metadata(run, directory, layer, creator)
             for number, start in enumerate(range(0, width, BATCH_FEATURES)):
@@ -181,6 +181,7 @@ def export_neuronpedia(
                 name = f"batch-{number}.jsonl.gz"
                 features += _write(directory / "features" / name, _features(run, layer, batch, creator))
                 activations += _write(directory / "activations" / name, _activations(run, layer, batch, creator))
+            progress.advance()
     return {"features": features, "activations": activations}
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
 
 from tegakari.schemas.errors import StoreError
+from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.schemas.tables import ACTIVATIONS, TABLES, Table
 from tegakari.store.disk.durable import staged_directory, translate_disk_full
 from tegakari.store.disk.layout import MANIFEST
@@ -25,7 +26,7 @@ def export_run(
     *,
     file_format: str = "parquet",
     tables: Iterable[str] = (),
-    advance: Callable[[str], None] = lambda _: None,
+    progress: Progress = NoProgress(),
 ) -> dict[str, int]:
     """Write tables of a run to a new directory, one file per table, with run.json; whole or absent.
 
@@ -34,7 +35,7 @@ def export_run(
         target: directory to create.
         file_format: one of `formats.WRITERS`.
         tables: names of tables; default: all, including activations.
-        advance: called with the name of each table before it is written.
+        progress: one step per table.
 
     Returns:
         number of rows by table.
@@ -50,12 +51,14 @@ def export_run(
     refuse_existing(target)
     rows_written = {}
     with translate_disk_full(target, field="--to"), staged_directory(target) as staged:
+        progress.stage("exporting", len(selected))
         for table in selected:
-            advance(table.name)
+            progress.note(table.name)
             order = ", ".join(("layer", *table.order) if table is ACTIVATIONS else table.order)
             rows = run_query(run.store, [run.name], f"SELECT * EXCLUDE run FROM {table.name} ORDER BY {order}")
             with (staged / f"{table.name}.{file_format}").open("wb") as sink:
                 rows_written[table.name] = formats.write(sink, _with_descriptions(rows, table), file_format)
+            progress.advance()
         shutil.copyfile(run.directory / MANIFEST, staged / MANIFEST)
     return rows_written
 

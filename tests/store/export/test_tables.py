@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tegakari.schemas.errors import StoreError
+from tegakari.schemas.progress import NoProgress
 from tegakari.store import Store
 from tegakari.store.export.tables import EXPORTED, export_run
 from tests.support.factories import make_run
@@ -61,9 +62,10 @@ def test_a_failed_export_leaves_nothing(store: Path, tmp_path: Path):
     with pytest.raises(StoreError, match="exists"):
         export_run(run, tmp_path / "existing")
 
-    def stop(_: str) -> None:
-        raise KeyboardInterrupt
+    class Interrupted(NoProgress):
+        def advance(self, steps: int = 1) -> None:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        export_run(run, tmp_path / "b", advance=stop)
+        export_run(run, tmp_path / "b", progress=Interrupted())
     assert [path.name for path in tmp_path.iterdir()] == ["existing"]
