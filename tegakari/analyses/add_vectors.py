@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from rich.progress import Progress
 
 from tegakari.analyses.engine.batches import BATCH_TOKENS
 from tegakari.analyses.engine.run_models import load_run_models
 from tegakari.models.tokens import bucketed
 from tegakari.schemas.errors import RunExistsError
+from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store import Run
 from tegakari.store.disk.layout import VECTORS, added_vectors_directory
 from tegakari.store.vectors import TEXTS, publish_added
 
 
-def add_vectors(store: Path, run: Run, *, device: str = "auto", progress: Progress | None = None) -> Path:
+def add_vectors(store: Path, run: Run, *, device: str = "auto", progress: Progress = NoProgress()) -> Path:
     """Write decoder directions, document embeddings and the index of words beside a run.
 
     The directions come from the run's SAEs, the embeddings from one forward pass over its documents.
@@ -34,11 +34,10 @@ def add_vectors(store: Path, run: Run, *, device: str = "auto", progress: Progre
     texts = [row["text"] for row in run.rows("SELECT text FROM documents ORDER BY document")]
     documents = models.classifier.tokenize(texts)
     embeddings = np.empty((len(texts), models.classifier.d_model), np.float32)
-    task = progress.add_task("embedding documents", total=len(texts)) if progress else None
+    progress.stage("embedding documents", len(texts))
     for members in bucketed([len(document.input_ids) for document in documents], BATCH_TOKENS):
         batch = models.classifier.batch([documents[number] for number in members])
         embeddings[members] = models.classifier.run(batch).embeddings.cpu().numpy()
-        if progress and task is not None:
-            progress.advance(task, len(members))
+        progress.advance(len(members))
     directions = {layer: sae.decoder_directions().float().cpu().numpy() for layer, sae in models.saes.items()}
     return publish_added(store, run.manifest, directions, embeddings, texts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from tegakari.models.tokens import Batch, Tokenized
 from tegakari.schemas.config import Pooling
 from tegakari.schemas.errors import QueryError
 from tegakari.schemas.inference import MAX_ACTIVATIONS, Active, Classification, EncodedText, EncodedToken, LabelScore
+from tegakari.schemas.progress import NoProgress, Progress
 
 
 class EncodeQuestion(NamedTuple):
@@ -32,24 +33,23 @@ class EncodeQuestion(NamedTuple):
     """strongest features of a layer that are given"""
 
 
-def classify_texts(
-    models: RunModels, texts: Sequence[str], advance: Callable[[], object] = lambda: None
-) -> list[Classification]:
+def classify_texts(models: RunModels, texts: Sequence[str], progress: Progress = NoProgress()) -> list[Classification]:
     """What the classifier says of each text.
 
     Args:
         models: of the run.
         texts: title, newline, body; each cut at its end to the classifier's max_length.
-        advance: called before each batch; it may raise to end the work.
+        progress: counts texts.
 
     Raises:
         QueryError: a text without a token.
     """
     tokens = tokenized(models.classifier, texts)
     logits = torch.empty(len(texts), len(models.classifier.labels))
+    progress.stage("classifying texts", len(texts))
     for members, batch in batches(models.classifier, tokens):
-        advance()
         logits[members] = models.classifier.run(batch).logits.cpu()
+        progress.advance(len(members))
     probabilities = logits.softmax(1)
     found = []
     for item, row, shares in zip(tokens, logits, probabilities, strict=True):
@@ -70,14 +70,14 @@ def classify_texts(
 
 
 def encode_texts(
-    models: RunModels, questions: Sequence[EncodeQuestion], advance: Callable[[], object] = lambda: None
+    models: RunModels, questions: Sequence[EncodeQuestion], progress: Progress = NoProgress()
 ) -> list[list[EncodedText]]:
     """Active features of texts, several questions in the same forward passes.
 
     Args:
         models: of the run.
         questions: each with layers that the run has.
-        advance: called before each batch; it may raise to end the work.
+        progress: counts texts.
 
     Returns:
         for each question, its texts in order.
@@ -92,9 +92,10 @@ def encode_texts(
     found = [_Found(question, item) for question, tokens in zip(questions, parts, strict=True) for item in tokens]
     layers = sorted({layer for question in questions for layer in question.layers})
     by_position = any(question.pooling == "none" for question in questions)
+    progress.stage("encoding texts", len(found))
     for members, batch in batches(models.classifier, [item.tokens for item in found]):
-        advance()
         _run_batch(models, layers, by_position, [found[member] for member in members], batch)
+        progress.advance(len(members))
     answers = iter([item.answer(text) for item, text in zip(found, _texts(questions), strict=True)])
     return [[next(answers) for _ in question.texts] for question in questions]
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from tegakari.cli.knockout import converted, loader
+from tegakari.cli.knockout import converted
 from tegakari.cli.options import DeviceOption, JsonOption, StoreOption, store_directory
-from tegakari.cli.output import out, print_json, print_table, progress, reporter
+from tegakari.cli.output import Stages, out, print_json, print_table, progress
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.circuit import CircuitResult, CircuitSettings
 
@@ -33,6 +33,7 @@ def circuit(
     Example: [bold]tegakari circuit --runs demo-jpn,demo-base --plot circuit.svg[/]
     """
     from tegakari.analyses.circuit import circuit as find_circuit
+    from tegakari.analyses.engine.run_models import model_loader
     from tegakari.store import Store
 
     directory = store_directory(store)
@@ -47,7 +48,7 @@ def circuit(
     )
     with progress() as bars:
         results = [
-            find_circuit(directory, run, loader(run, device), asked, report=reporter(bars, run.name)) for run in opened
+            find_circuit(directory, run, model_loader(run, device), asked, progress=Stages(bars)) for run in opened
         ]
     if plot:
         from tegakari.analyses.circuit.heat_map import figure

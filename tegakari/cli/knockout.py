@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 import typer
 
 from tegakari.cli.options import DeviceOption, JsonOption, PoolingOption, StoreOption, store_directory
-from tegakari.cli.output import out, print_json, print_table, progress, reporter
+from tegakari.cli.output import Stages, out, print_json, print_table, progress
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.knockout import Control, KnockoutResult, KnockoutSettings
-
-if TYPE_CHECKING:
-    from tegakari.analyses.engine.run_models import RunModels
-    from tegakari.analyses.knockout.run import Load
-    from tegakari.store import Run
 
 T = TypeVar("T")
 
@@ -40,20 +35,6 @@ def converted(kind: type[T], **asked: object) -> T:
     except msgspec.ValidationError as error:
         reason, _, where = str(error).partition(" - at `$.")
         raise ConfigError(reason, field=f"--{where.rstrip('`')}", fix="see `tegakari knockout --help`") from None
-
-
-def loader(run: Run, device: str) -> Load:
-    """Loads the models when they are first needed, and once."""
-    loaded: list[RunModels] = []
-
-    def load() -> RunModels:
-        from tegakari.analyses.engine.run_models import load_run_models
-
-        if not loaded:
-            loaded.append(load_run_models(run, device))
-        return loaded[0]
-
-    return load
 
 
 app = typer.Typer(invoke_without_command=True)
@@ -94,6 +75,7 @@ def knockout(
     """
     if context.invoked_subcommand:
         return
+    from tegakari.analyses.engine.run_models import model_loader
     from tegakari.analyses.knockout import knock_out_all
     from tegakari.store import Store
 
@@ -124,9 +106,9 @@ def knockout(
         results = knock_out_all(
             directory,
             opened,
-            loader(opened, device),
+            model_loader(opened, device),
             asked,
-            report=reporter(bars, "knocking out"),
+            progress=Stages(bars),
         )
     if json:
         print_json(results)

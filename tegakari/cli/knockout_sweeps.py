@@ -18,12 +18,11 @@ from tegakari.cli.knockout import (
     SeedOption,
     app,
     converted,
-    loader,
     show,
     show_beside,
 )
 from tegakari.cli.options import DeviceOption, JsonOption, PoolingOption, RunOption, StoreOption, store_directory
-from tegakari.cli.output import out, print_json, print_table, progress, reporter
+from tegakari.cli.output import Stages, out, print_json, print_table, progress
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, SmallestSetSettings
 
@@ -57,6 +56,7 @@ def table(
 
     Example: [bold]tegakari knockout table --runs demo-jpn,demo-base --labels 旅行,園芸 --layer-of-largest-effect[/]
     """
+    from tegakari.analyses.engine.run_models import model_loader
     from tegakari.analyses.knockout import bars as pictures
     from tegakari.analyses.knockout import sweeps
     from tegakari.store import Store
@@ -75,8 +75,8 @@ def table(
     results: dict[str, list[KnockoutResult]] = {}
     with progress() as bars:
         for run in opened:
-            report = reporter(bars, run.name)
-            results[run.name] = sweeps.table(directory, run, loader(run, device), chosen, asked, report=report)
+            load = model_loader(run, device)
+            results[run.name] = sweeps.table(directory, run, load, chosen, asked, progress=Stages(bars))
     every = [result for found in results.values() for result in found]
     _write(csv, every)
     if plot:
@@ -112,6 +112,7 @@ def curve(
 
     Example: [bold]tegakari knockout curve --run demo-jpn --label 自動車 --layer 2 --plot curve.svg[/]
     """
+    from tegakari.analyses.engine.run_models import model_loader
     from tegakari.analyses.knockout import bars as pictures
     from tegakari.analyses.knockout import sweeps
     from tegakari.store import Store
@@ -130,11 +131,11 @@ def curve(
         seed=seed,
     )
     with progress() as bars:
-        load, report = loader(opened, device), reporter(bars, label)
+        load, stages = model_loader(opened, device), Stages(bars)
         if layer is None:
-            (results,) = sweeps.over_layers(directory, opened, load, [asked], report=report)
+            (results,) = sweeps.over_layers(directory, opened, load, [asked], progress=stages)
         else:
-            results = sweeps.over_k(directory, opened, load, asked, report=report)
+            results = sweeps.over_k(directory, opened, load, asked, progress=stages)
     _write(csv, results)
     if plot:
         _draw(pictures.curve(results, over="layer" if layer is None else "k"), plot)
@@ -163,6 +164,7 @@ def single(
 
     Example: [bold]tegakari knockout single --run demo-jpn --label 自動車 --layer 2 -k 10[/]
     """
+    from tegakari.analyses.engine.run_models import model_loader
     from tegakari.analyses.knockout import sweeps
     from tegakari.store import Store
 
@@ -180,8 +182,8 @@ def single(
         seed=seed,
     )
     with progress() as bars:
-        load = loader(opened, device)
-        results = sweeps.one_by_one(directory, opened, load, asked, report=reporter(bars, label))
+        load = model_loader(opened, device)
+        results = sweeps.one_by_one(directory, opened, load, asked, progress=Stages(bars))
     _write(csv, results)
     if json:
         print_json(results)
@@ -222,6 +224,7 @@ def smallest(
 
     Example: [bold]tegakari knockout smallest --run demo-jpn --label 自動車 --layer 2[/]
     """
+    from tegakari.analyses.engine.run_models import model_loader
     from tegakari.analyses.knockout import bars as pictures
     from tegakari.analyses.knockout.smallest import smallest_set
     from tegakari.store import Store
@@ -239,7 +242,7 @@ def smallest(
         positions=positions,
     )
     with progress() as bars:
-        result = smallest_set(directory, opened, loader(opened, device), asked, report=reporter(bars, label))
+        result = smallest_set(directory, opened, model_loader(opened, device), asked, progress=Stages(bars))
     if plot:
         _draw(pictures.steps(result), plot)
     if json:

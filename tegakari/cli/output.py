@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,15 @@ import msgspec
 import structlog
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 out = Console()
@@ -49,10 +57,25 @@ def progress() -> Iterator[Progress]:
         yield bars
 
 
-def reporter(bars: Progress, what: str) -> Callable[[int, int], None]:
-    """A bar for work that reports how much of how much is done."""
-    task = bars.add_task(what, total=None)
-    return lambda done, total: bars.update(task, completed=done, total=total)
+class Stages:
+    """Progress of an analysis as bars, one bar per name of a stage."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+        self._task = TaskID(-1)
+
+    def stage(self, name: str, total: int | None = None, *, done: int = 0) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(name, total=None)
+        self._task = self._tasks[name]
+        self._bars.update(self._task, completed=done, total=total)
+
+    def advance(self, steps: int = 1) -> None:
+        self._bars.advance(self._task, steps)
+
+    def note(self, text: str) -> None:
+        self._bars.update(self._task, description=text)
 
 
 def print_json(value: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tegakari.cli.options import DeviceOption, JsonOption, StoreOption, store_directory
-from tegakari.cli.output import out, print_json, print_table, progress
+from tegakari.cli.output import Stages, out, print_json, print_table, progress
 from tegakari.schemas.errors import StoreError
 
 app = typer.Typer(
@@ -166,7 +166,7 @@ def add_vectors_(run: RunArgument, store: StoreOption = None, device: DeviceOpti
 
     directory = store_directory(store)
     with progress() as bars:
-        add_vectors(directory, Store(directory).run(run), device=device, progress=bars)
+        add_vectors(directory, Store(directory).run(run), device=device, progress=Stages(bars))
     out.print(f"run {run} has vectors")
 
 

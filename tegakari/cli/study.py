@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from tegakari.cli.knockout import converted, loader
+from tegakari.cli.knockout import converted
 from tegakari.cli.options import DeviceOption, JsonOption, StoreOption, open_runs, store_directory
-from tegakari.cli.output import out, print_json, print_table, progress, reporter
+from tegakari.cli.output import Stages, out, print_json, print_table, progress
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.study import StudyResult, StudySettings
-
-if TYPE_CHECKING:
-    pass
 
 
 def study(
@@ -43,6 +39,7 @@ def study(
 
     Example: [bold]tegakari study --runs demo-jpn,demo-base -o report.html[/]
     """
+    from tegakari.analyses.engine.run_models import model_loader
     from tegakari.analyses.study import study as make_study
     from tegakari.analyses.study.render import DEFAULT_SERVICE, html, markdown
     from tegakari.analyses.study.tables import write_tables
@@ -60,14 +57,9 @@ def study(
         seed=seed,
     )
     with progress() as bars:
-        told_of: dict[str, Callable[[int, int], None]] = {}
-
-        def told(what: str, done: int, total: int) -> None:
-            if what not in told_of:
-                told_of[what] = reporter(bars, what)
-            told_of[what](done, total)
-
-        result = make_study(store_directory(store), opened, lambda run: loader(run, device), asked, report=told)
+        result = make_study(
+            store_directory(store), opened, lambda run: model_loader(run, device), asked, progress=Stages(bars)
+        )
     if tables:
         write_tables(store_directory(store), opened, asked, tables)
     if json:

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from tegakari.cli.knockout import loader
 from tegakari.cli.options import DeviceOption, JsonOption, StoreOption, store_directory
-from tegakari.cli.output import print_json, print_table, progress, reporter
+from tegakari.cli.output import Stages, print_json, print_table, progress
 from tegakari.schemas.variants import VariantsResult
 
 
@@ -31,6 +30,7 @@ def variants(
 
     Example: [bold]tegakari variants --runs demo-jpn,demo-base -k 20 -k 50[/]
     """
+    from tegakari.analyses.engine.run_models import model_loader
     from tegakari.analyses.variants import read_concepts
     from tegakari.analyses.variants import variants as measure
     from tegakari.analyses.variants.run import KS
@@ -43,12 +43,12 @@ def variants(
             measure(
                 directory,
                 run,
-                loader(run, device),
+                model_loader(run, device),
                 found,
                 k or KS,
                 unrelated=unrelated,
                 seed=seed,
-                report=reporter(bars, run.name),
+                progress=Stages(bars),
             )
             for run in opened
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,14 +14,12 @@ from tegakari.analyses.engine.memory import refuse_beyond_memory
 from tegakari.analyses.engine.run_models import RunModels
 from tegakari.models.rerun.components import Components, run_components
 from tegakari.models.rerun.patching import Ablation, run_ablations, run_patches
+from tegakari.schemas.progress import Progress
 from tegakari.store import Run
 from tegakari.store.queries.pairs import Pairs
 
 PAIRS_TOGETHER = 16
 """Pairs whose patches run together: each holds a copy of its document's keys and values of one layer."""
-
-Told = Callable[[int], object]
-"""Told of how many documents more a pass is done; it may raise to end the work."""
 
 
 class PairEffects(NamedTuple):
@@ -51,7 +49,7 @@ class Accuracies(NamedTuple):
         return (self.mean_kept, self.mean_removed) if by == "mean" else (self.zero_kept, self.zero_removed)
 
 
-def pair_effects(run: Run, models: RunModels, pairs: Pairs, told: Told) -> PairEffects:
+def pair_effects(run: Run, models: RunModels, pairs: Pairs, progress: Progress) -> PairEffects:
     """Effects of all components in all pairs; each document is run once as clean and once as corrupted at most."""
     classifier = models.classifier
     clean_numbers = np.unique(pairs.clean)
@@ -64,7 +62,7 @@ def pair_effects(run: Run, models: RunModels, pairs: Pairs, told: Told) -> PairE
     logits = torch.empty(len(clean_numbers), len(classifier.labels), device=classifier.device)
     for members, documents in _runs(run, models, clean_numbers, keys=False):
         added[members], logits[members] = documents.added, documents.prefix.logits
-        told(len(members))
+        progress.advance(len(members))
 
     values = np.empty((len(pairs.clean), classifier.layers, 2))
     gained = np.empty(len(pairs.clean), np.float32)
@@ -81,12 +79,12 @@ def pair_effects(run: Run, models: RunModels, pairs: Pairs, told: Told) -> PairE
             patched = run_patches(classifier, documents, owner, added[clean])
             found = effects(logits[clean], documents.prefix.logits[owner], patched, label[chosen].to(classifier.device))
             values[chosen], gained[chosen] = found.values.cpu().numpy(), found.gained.cpu().numpy()
-        told(len(members))
+        progress.advance(len(members))
     return PairEffects(values, gained)
 
 
 def ablation_accuracies(
-    run: Run, models: RunModels, numbers: np.ndarray, circuit: np.ndarray, told: Told
+    run: Run, models: RunModels, numbers: np.ndarray, circuit: np.ndarray, progress: Progress
 ) -> Accuracies:
     """Predictions of documents with only the circuit kept and without it, ablated by the documents' mean or by zero.
 
@@ -95,13 +93,13 @@ def ablation_accuracies(
         models: of the run.
         numbers: int [D], of the documents, which the means are taken over.
         circuit: bool [layers, 2].
-        told: of progress.
+        progress: advanced by the documents of each pass; the caller begins the stage.
     """
     classifier = models.classifier
     total = torch.zeros(classifier.layers, 2, classifier.d_model, dtype=torch.float64, device=classifier.device)
     for members, documents in _runs(run, models, numbers, keys=False):
         total += documents.added.double().sum(0)
-        told(len(members))
+        progress.advance(len(members))
     mean = (total / len(numbers)).to(classifier.dtype)
     kept = torch.from_numpy(circuit).to(classifier.device)
     ablations = [Ablation(which, values) for values in (mean, torch.zeros_like(mean)) for which in (~kept, kept)]
@@ -110,7 +108,7 @@ def ablation_accuracies(
     for members, documents in _runs(run, models, numbers, keys=True):
         said = torch.cat([documents.prefix.logits[None], run_ablations(classifier, documents, ablations)])
         right[:, members] = said.argmax(2).cpu().numpy() == label[members]
-        told(len(members))
+        progress.advance(len(members))
     return Accuracies(*right)
 
 

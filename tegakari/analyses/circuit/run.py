@@ -10,13 +10,13 @@ import pyarrow as pa
 
 from tegakari.analyses.circuit.forward import ablation_accuracies, pair_effects
 from tegakari.analyses.engine.provenance import provenance_of
-from tegakari.analyses.knockout.forward import Report
-from tegakari.analyses.knockout.run import Load, quiet
+from tegakari.analyses.engine.run_models import ModelLoader
 from tegakari.analyses.statistics import mean_interval, statistic_interval
 from tegakari.models.rerun.components import COMPONENTS
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.circuit import Ablated, Band, CircuitResult, CircuitSettings, ComponentEffect
 from tegakari.schemas.errors import NotFoundError
+from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.schemas.tables import CIRCUIT, CIRCUIT_PAIRS
 from tegakari.store import Run
 from tegakari.store.queries.pairs import Pairs, similar_pairs
@@ -33,7 +33,9 @@ def stored_circuit(store: Path, run: Run, settings: CircuitSettings) -> CircuitR
     return found.result(CircuitResult) if found else None
 
 
-def circuit(store: Path, run: Run, load: Load, settings: CircuitSettings, *, report: Report = quiet) -> CircuitResult:
+def circuit(
+    store: Path, run: Run, load: ModelLoader, settings: CircuitSettings, *, progress: Progress = NoProgress()
+) -> CircuitResult:
     """Find the circuit of a run's classifier and store it; one that is stored is read.
 
     Args:
@@ -41,7 +43,7 @@ def circuit(store: Path, run: Run, load: Load, settings: CircuitSettings, *, rep
         run: published, with vectors.
         load: gives the run's models, if they are needed.
         settings: which pairs, and what counts.
-        report: told how many passes of documents of how many are done; it may raise to end the work.
+        progress: counts passes of documents.
 
     Raises:
         NotFoundError: a run without vectors, or no pair of documents qualifies.
@@ -64,16 +66,10 @@ def circuit(store: Path, run: Run, load: Load, settings: CircuitSettings, *, rep
     sample = _sample(run, settings)
     models = load()
     passes = len(np.unique(pairs.clean)) + len(np.unique(pairs.corrupted)) + 2 * len(sample)
-    done = 0
-
-    def told(documents: int) -> None:
-        nonlocal done
-        done += documents
-        report(done, passes)
-
-    found = pair_effects(run, models, pairs, told)
+    progress.stage(f"{run.name}: circuit", passes)
+    found = pair_effects(run, models, pairs, progress)
     chosen = found.values.mean(0) >= settings.threshold
-    accuracies = ablation_accuracies(run, models, sample, chosen, told)
+    accuracies = ablation_accuracies(run, models, sample, chosen, progress)
     known = run.blocks.documents
     correct = np.asarray(known.label_id) == np.asarray(known.predicted_id)
     there, some = (set(np.asarray(known.label_id)[rows].tolist()) for rows in (slice(None), correct))

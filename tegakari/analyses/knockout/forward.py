@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +16,7 @@ from tegakari.analyses.knockout.controls import FeatureSet
 from tegakari.models.classifier import text_config
 from tegakari.models.rerun.ablate_features import TOKENS_TOGETHER, rerun
 from tegakari.models.rerun.edits import Edit, Mode, Positions
-
-Report = Callable[[int, int], object]
-"""Told how many of how many documents are done; it may raise to end the work."""
+from tegakari.schemas.progress import Progress
 
 
 class Removal(NamedTuple):
@@ -60,8 +58,14 @@ class Logits(NamedTuple):
     """whether the ordinary passes were kept from before"""
 
 
-def run_removals(models: RunModels, texts: Sequence[str], removals: Sequence[Removal], report: Report) -> Logits:
+def run_removals(models: RunModels, texts: Sequence[str], removals: Sequence[Removal], progress: Progress) -> Logits:
     """Run documents with and without features.
+
+    Args:
+        models: of the run.
+        texts: of the documents.
+        removals: features to ablate, each alone.
+        progress: advanced by the documents of each batch; the caller begins the stage.
 
     Raises:
         MemoryShortError: it would take more memory than is free.
@@ -74,10 +78,9 @@ def run_removals(models: RunModels, texts: Sequence[str], removals: Sequence[Rem
     before = np.empty((len(texts), labels), np.float32)
     after = np.empty((len(removals), len(texts), labels), np.float32)
     edits = [removal.edits for removal in removals]
-    truncated = done = 0
+    truncated = 0
     seconds = [0.0, 0.0]
     passes = models.prefixes.run(models.classifier, wanted)
-    report(0, len(texts))
     while True:
         started = time.perf_counter()
         ordinary = next(passes, None)
@@ -89,8 +92,7 @@ def run_removals(models: RunModels, texts: Sequence[str], removals: Sequence[Rem
         after[:, ordinary.members] = rerun(models.classifier, models.saes, ordinary.prefix, edits).cpu().numpy()
         seconds[1] += time.perf_counter() - started
         truncated += ordinary.truncated
-        done += len(ordinary.members)
-        report(done, len(texts))
+        progress.advance(len(ordinary.members))
     return Logits(before, after, truncated, seconds[0], seconds[1], kept)
 
 

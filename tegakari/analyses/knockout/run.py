@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import structlog
 
 from tegakari.analyses.engine.provenance import provenance_of
-from tegakari.analyses.engine.run_models import RunModels
+from tegakari.analyses.engine.run_models import ModelLoader, RunModels
 from tegakari.analyses.knockout.controls import Controls, draw_controls
-from tegakari.analyses.knockout.forward import Logits, Removal, Report, run_removals
+from tegakari.analyses.knockout.forward import Logits, Removal, run_removals
 from tegakari.analyses.knockout.outcome import Outcome
 from tegakari.analyses.knockout.settings import Targets, removed_features, resolve, targets_of
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, LayerFeature, RemovedFeature, Timings
+from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store import Run
 from tegakari.store.results import analysis_key, find_analysis, publish_analysis
 
 KIND = "knockout"
-
-Load = Callable[[], RunModels]
-"""Gives the models of a run; called only if they are needed."""
 
 TOGETHER = 32
 """Knockouts that go through the classifier together: what a killed sweep loses at most."""
@@ -32,10 +30,6 @@ LOGITS_TOGETHER = 2**26
 """Most logits that are gathered at a time."""
 
 log = structlog.get_logger()
-
-
-def quiet(_done: int, _total: int) -> None:
-    """A report to nobody."""
 
 
 def knockout_key(run: Run, settings: KnockoutSettings) -> str:
@@ -50,15 +44,17 @@ def stored_knockout(store: Path, run: Run, settings: KnockoutSettings) -> Knocko
 
 
 def knock_out(
-    store: Path, run: Run, models: RunModels, settings: KnockoutSettings, *, report: Report = quiet
+    store: Path, run: Run, models: RunModels, settings: KnockoutSettings, *, progress: Progress = NoProgress()
 ) -> KnockoutResult:
     """As `knock_out_all`, one question; it is answered anew, stored or not."""
-    (result,) = _answer(store, run, models, [_plan(run, resolve(run, settings))], report)
+    plan = _plan(run, resolve(run, settings))
+    progress.stage(f"{run.name}: knockouts", len(plan.targets.ids))
+    (result,) = _answer(store, run, models, [plan], progress)
     return result
 
 
 def knock_out_all(
-    store: Path, run: Run, load: Load, asked: Sequence[KnockoutSettings], *, report: Report = quiet
+    store: Path, run: Run, load: ModelLoader, asked: Sequence[KnockoutSettings], *, progress: Progress = NoProgress()
 ) -> list[KnockoutResult]:
     """Answer questions, from the store where the same was asked before; each new answer is stored.
 
@@ -67,7 +63,7 @@ def knock_out_all(
         run: published.
         load: gives the run's models; called once, if anything is to be computed.
         asked: questions; those about the same documents share their passes.
-        report: told how many documents of how many are done.
+        progress: counts documents; those of knockouts that share passes count once.
 
     Raises:
         NotFoundError: no such label, layer, feature or document, or too few features.
@@ -81,17 +77,11 @@ def knock_out_all(
     missing = [_plan(run, plans[key]) for key, result in found.items() if result is None]
     if missing:
         models = load()
-        total = sum(len(group[0].targets.ids) for group in _groups(run, missing))
-        done = 0
-        for group in _groups(run, missing):
-            before = done
-
-            def told(part: int, _of: int, before: int = before) -> None:
-                report(before + part, total)
-
-            for plan, result in zip(group, _answer(store, run, models, group, told), strict=True):
+        groups = list(_groups(run, missing))
+        progress.stage(f"{run.name}: knockouts", sum(len(group[0].targets.ids) for group in groups))
+        for group in groups:
+            for plan, result in zip(group, _answer(store, run, models, group, progress), strict=True):
                 found[knockout_key(run, plan.settings)] = result
-            done += len(group[0].targets.ids)
     answers = []
     for each in asked:
         result = found[knockout_key(run, resolve(run, each))]
@@ -140,11 +130,13 @@ def _groups(run: Run, plans: Sequence[_Plan]) -> Iterator[list[_Plan]]:
             yield group[start : start + at_once]
 
 
-def _answer(store: Path, run: Run, models: RunModels, plans: Sequence[_Plan], report: Report) -> list[KnockoutResult]:
+def _answer(
+    store: Path, run: Run, models: RunModels, plans: Sequence[_Plan], progress: Progress
+) -> list[KnockoutResult]:
     """Answer questions about the same documents, and store the answers."""
     started = time.perf_counter()
     removals = [plan.removals for plan in plans]
-    logits = run_removals(models, plans[0].targets.texts, [each for group in removals for each in group], report)
+    logits = run_removals(models, plans[0].targets.texts, [each for group in removals for each in group], progress)
     results = []
     first = 0
     for plan, group in zip(plans, removals, strict=True):

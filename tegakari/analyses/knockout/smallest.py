@@ -8,10 +8,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from tegakari.analyses.engine.run_models import RunModels
-from tegakari.analyses.knockout.forward import Removal, Report, run_removals
+from tegakari.analyses.engine.run_models import ModelLoader, RunModels
+from tegakari.analyses.knockout.forward import Removal, run_removals
 from tegakari.analyses.knockout.outcome import Outcome, probabilities
-from tegakari.analyses.knockout.run import Load, quiet
 from tegakari.analyses.knockout.settings import resolve, strongest_up_to, targets_of
 from tegakari.schemas.knockout import (
     KnockoutSettings,
@@ -20,6 +19,7 @@ from tegakari.schemas.knockout import (
     SmallestSetSettings,
     SmallestSetStep,
 )
+from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store import Run
 from tegakari.store.queries.parameters import check_pooling
 from tegakari.store.results import find_analysis, publish_analysis
@@ -32,7 +32,7 @@ PATIENCE = 10
 
 
 def smallest_set(
-    store: Path, run: Run, load: Load, asked: SmallestSetSettings, *, report: Report = quiet
+    store: Path, run: Run, load: ModelLoader, asked: SmallestSetSettings, *, progress: Progress = NoProgress()
 ) -> SmallestSetResult:
     """Search greedily for the fewest features without which recall comes down to a share of what it was.
 
@@ -44,7 +44,7 @@ def smallest_set(
         run: published.
         load: gives the run's models, if they are needed.
         asked: whose features, and how far.
-        report: told how many candidates were decided on of how many; it may raise to end the work.
+        progress: counts candidates that the search has decided on.
 
     Raises:
         NotFoundError: no such label or layer, or a label without evaluation documents.
@@ -55,7 +55,7 @@ def smallest_set(
     if stored:
         return stored.result(SmallestSetResult)
     started = time.perf_counter()
-    result = _search(run, load(), settings, report)
+    result = _search(run, load(), settings, progress)
     publish_analysis(
         store,
         KIND,
@@ -69,7 +69,7 @@ def smallest_set(
     return result
 
 
-def _search(run: Run, models: RunModels, settings: SmallestSetSettings, report: Report) -> SmallestSetResult:
+def _search(run: Run, models: RunModels, settings: SmallestSetSettings, progress: Progress) -> SmallestSetResult:
     targets = targets_of(run, resolve(run, KnockoutSettings(label=settings.label, layer=settings.layer, k=0)))
     found = strongest_up_to(run, settings.label, settings.layer, settings.pooling, settings.candidates)
     candidates = [LayerFeature(each.layer, each.feature) for each in found]
@@ -78,7 +78,7 @@ def _search(run: Run, models: RunModels, settings: SmallestSetSettings, report: 
     def recalls(sets: list[list[LayerFeature]]) -> list[tuple[float, float]]:
         """Recall and mean probability of the expected label without each set."""
         removals = [Removal(tuple(each), settings.mode, settings.positions, (settings.layer,)) for each in sets]
-        logits = run_removals(models, targets.texts, removals, quiet)
+        logits = run_removals(models, targets.texts, removals, NoProgress())
         outcome = Outcome(run, targets, logits.before)
         rows = np.arange(len(logits.before))
         return [
@@ -86,15 +86,15 @@ def _search(run: Run, models: RunModels, settings: SmallestSetSettings, report: 
             for after in logits.after
         ]
 
-    before = Outcome(run, targets, run_removals(models, targets.texts, [], quiet).before).recall
+    before = Outcome(run, targets, run_removals(models, targets.texts, [], NoProgress()).before).recall
     target = settings.share * before
     by_d = [recall for recall, _ in recalls([candidates[: number + 1] for number in range(len(candidates))])]
     taken: list[LayerFeature] = []
     steps: list[SmallestSetStep] = []
     left = list(candidates)
     fell = 0
+    progress.stage(f"{run.name}: smallest set", len(candidates))
     while left and not (steps and steps[-1].recall <= target) and len(steps) - fell < PATIENCE:
-        report(len(taken), len(candidates))
         tried = recalls([[*taken, each] for each in left])
         best = min(range(len(left)), key=lambda number: (*tried[number], number))
         feature = left.pop(best)
@@ -102,7 +102,8 @@ def _search(run: Run, models: RunModels, settings: SmallestSetSettings, report: 
         steps.append(SmallestSetStep(layer=feature.layer, feature=feature.feature, d=d[feature], recall=tried[best][0]))
         if tried[best][0] < (steps[fell - 1].recall if fell else before):
             fell = len(steps)
-    report(len(candidates), len(candidates))
+        progress.advance()
+    progress.advance(len(left))
     del steps[fell:]
     return SmallestSetResult(
         run=run.name,

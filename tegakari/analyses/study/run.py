@@ -12,8 +12,8 @@ from tegakari.analyses.circuit import circuit
 from tegakari.analyses.circuit.run import circuit_rows
 from tegakari.analyses.classification import classification
 from tegakari.analyses.cues import label_cues
+from tegakari.analyses.engine.run_models import ModelLoader
 from tegakari.analyses.knockout.rows import rows_of
-from tegakari.analyses.knockout.run import Load
 from tegakari.analyses.knockout.sweeps import table
 from tegakari.analyses.matching import match_features
 from tegakari.analyses.sparsity import sparsity
@@ -23,6 +23,7 @@ from tegakari.analyses.variants import read_concepts, variants
 from tegakari.analyses.variants.run import variants_rows
 from tegakari.schemas.errors import ConfigError, ModelError, NotFoundError
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
+from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.schemas.study import LabelCues, RunStudy, StudyResult, StudySettings
 from tegakari.schemas.tables import CIRCUIT, KNOCKOUTS, VARIANTS
 from tegakari.store import Run
@@ -31,17 +32,14 @@ from tegakari.store.versions import recorded_versions
 
 KIND = "study"
 
-Stage = Callable[[str, int, int], object]
-"""Told what is under way, and how much of it of how much is done."""
-
 
 def study(
     store: Path,
     runs: Sequence[Run],
-    load: Callable[[Run], Load],
+    load: Callable[[Run], ModelLoader],
     settings: StudySettings,
     *,
-    report: Stage = lambda *_: None,
+    progress: Progress = NoProgress(),
 ) -> StudyResult:
     """Make all tables of the study and store them; a study that is stored is read, and so is each part of one.
 
@@ -50,7 +48,7 @@ def study(
         runs: one or two.
         load: gives what loads the models of a run.
         settings: what is asked.
-        report: told of progress.
+        progress: has a stage per run and analysis.
 
     Raises:
         ConfigError: neither one run nor two.
@@ -69,7 +67,7 @@ def study(
     labels = shared if settings.labels is None else settings.labels
     if not labels:
         raise NotFoundError("the runs share no label", field="--runs", fix="choose runs of the same labels")
-    made = [_run_study(store, run, load(run), labels, settings, report) for run in runs]
+    made = [_run_study(store, run, load(run), labels, settings, progress) for run in runs]
     ids = [set(run.blocks.documents.id.to_pylist()) for run in runs]
     shared_documents = len(set.intersection(*ids))
     result = StudyResult(
@@ -103,25 +101,22 @@ def study(
 
 
 def _run_study(
-    store: Path, run: Run, load: Load, labels: Sequence[str], settings: StudySettings, report: Stage
+    store: Path, run: Run, load: ModelLoader, labels: Sequence[str], settings: StudySettings, progress: Progress
 ) -> RunStudy:
-    def of(what: str) -> Callable[[int, int], object]:
-        return lambda done, total: report(f"{run.name}: {what}", done, total)
-
     found_circuit, no_circuit = None, None
     try:
-        found_circuit = circuit(store, run, load, settings.circuit, report=of("circuit"))
+        found_circuit = circuit(store, run, load, settings.circuit, progress=progress)
     except (NotFoundError, ModelError) as error:  # said in its place: the other tables do not hang on it
         no_circuit = error.message
     asked = KnockoutSettings(layer=settings.layer, k=settings.k, draws=settings.draws, seed=settings.seed)
-    knockouts = table(store, run, load, labels, asked, report=of("knockouts"))
+    knockouts = table(store, run, load, labels, asked, progress=progress)
     return RunStudy(
         run=run.name,
         classification=classification(run, seed=settings.seed),
         specificity=overall_specificity(run, seed=settings.seed),
         sparsity=sparsity(run, seed=settings.seed),
         knockouts=knockouts,
-        variants=variants(store, run, load, read_concepts(), settings.ks, seed=settings.seed, report=of("variants")),
+        variants=variants(store, run, load, read_concepts(), settings.ks, seed=settings.seed, progress=progress),
         cues=[found for knockout in knockouts if (found := _cues(run, knockout, settings.k))],
         circuit=found_circuit,
         no_circuit=no_circuit,

@@ -14,15 +14,14 @@ from torch import Tensor
 
 from tegakari.analyses.engine.batches import batches, tokenized
 from tegakari.analyses.engine.provenance import provenance_of
-from tegakari.analyses.engine.run_models import RunModels
-from tegakari.analyses.knockout.forward import Report
-from tegakari.analyses.knockout.run import Load, quiet
+from tegakari.analyses.engine.run_models import ModelLoader, RunModels
 from tegakari.analyses.statistics import mean_interval
 from tegakari.analyses.variants.concepts import check_tokens, fingerprint
 from tegakari.analyses.variants.survival import Pairs, group_means, pairs_across, pairs_within, survivals
 from tegakari.kernels import encode
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.errors import ConfigError
+from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.schemas.tables import VARIANTS
 from tegakari.schemas.variants import (
     SLOT,
@@ -46,13 +45,13 @@ KS = (20, 50, 100)
 def variants(
     store: Path,
     run: Run,
-    load: Load,
+    load: ModelLoader,
     concepts: Sequence[Concept],
     ks: Sequence[int] = KS,
     *,
     unrelated: int = 1000,
     seed: int = 0,
-    report: Report = quiet,
+    progress: Progress = NoProgress(),
 ) -> VariantsResult:
     """Measure how much of a form's features remains without those of another form, and store it.
 
@@ -64,7 +63,7 @@ def variants(
         ks: sizes of the feature sets: the features of a layer with the largest activation anywhere in a sentence.
         unrelated: pairs of forms of different concepts, for comparison.
         seed: of these pairs and of the intervals.
-        report: told how many sentences of how many are done.
+        progress: counts sentences.
 
     Raises:
         ConfigError: a form without a token, or k larger than a layer's number of features.
@@ -82,7 +81,8 @@ def variants(
     models = load()
     check_tokens(models.classifier, concepts)
     texts, first = _texts(concepts)
-    strongest = _strongest(models, texts, max(ks), report)
+    progress.stage(f"{run.name}: variants", len(texts))
+    strongest = _strongest(models, texts, max(ks), progress)
     own: list[int | None] = [rows[0] for rows in first]
     framed = [rows[1] for rows in first]
     kinds: list[tuple[VariantKind, Pairs, int]] = [
@@ -128,11 +128,10 @@ def _texts(concepts: Sequence[Concept]) -> tuple[list[str], list[tuple[int, int 
     return texts, first
 
 
-def _strongest(models: RunModels, texts: Sequence[str], n: int, report: Report) -> np.ndarray:
+def _strongest(models: RunModels, texts: Sequence[str], n: int, progress: Progress) -> np.ndarray:
     """The n features with the largest activation at any position, int64 [layers, texts, n]; -1: no more active."""
     layers = sorted(models.saes)
     found = np.full((len(layers), len(texts), n), -1, np.int64)
-    done = 0
     for members, batch in batches(models.classifier, tokenized(models.classifier, texts)):
 
         def on_residual(
@@ -146,8 +145,7 @@ def _strongest(models: RunModels, texts: Sequence[str], n: int, report: Report) 
             found[layers.index(layer), members] = features.cpu().numpy()
 
         models.classifier.run(batch, on_residual, layers=layers)
-        done += len(members)
-        report(done, len(texts))
+        progress.advance(len(members))
     return found
 
 

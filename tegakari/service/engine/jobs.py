@@ -52,7 +52,7 @@ def _together(models: RunModels, questions: Sequence[_Question], progress: Progr
     from tegakari.analyses.knockout import knock_out_all
 
     store, run, _ = questions[0]
-    return knock_out_all(store, run, lambda: models, [each.settings for each in questions], report=progress)
+    return knock_out_all(store, run, lambda: models, [each.settings for each in questions], progress=progress)
 
 
 _KNOCKOUT = Batchable(key="knockout", together=_together, size=lambda _: 1, most=TOGETHER, patient=True)

@@ -20,12 +20,14 @@ from tegakari.indexer.pipeline import index
 from tegakari.models.classifier import Classifier, load_classifier
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.errors import NotFoundError
+from tegakari.schemas.progress import NoProgress
 from tegakari.schemas.tables import CIRCUIT, CIRCUIT_PAIRS
 from tegakari.store import Run, Store
 from tegakari.store.queries.pairs import Pairs, similar_pairs
 from tegakari.store.results import find_analysis
 from tests.indexer.conftest import SmallCase, with_index
 from tests.models.rerun.test_patching import whole_run
+from tests.support.recorded_progress import RecordedProgress
 
 SETTINGS = CircuitSettings(pairs=40, min_cosine=-1.0, documents=10_000)
 
@@ -40,9 +42,10 @@ def test_the_formula_by_hand():
 
 def test_effects_are_those_of_whole_runs(run: Run, models: RunModels):
     pairs = similar_pairs(run, min_cosine=-1.0, n=6, seed=1)
-    told: list[int] = []
-    found = pair_effects(run, models, pairs, told.append)
-    assert sum(told) == len(np.unique(pairs.clean)) + len(np.unique(pairs.corrupted))
+    progress = RecordedProgress()
+    progress.stage("pairs")
+    found = pair_effects(run, models, pairs, progress)
+    assert progress.steps[-1][0] == len(np.unique(pairs.clean)) + len(np.unique(pairs.corrupted))
     text, label = run.blocks.documents.text, np.asarray(run.blocks.documents.label_id)
     largest = 0.0
     for row, (clean, corrupted) in enumerate(zip(pairs.clean.tolist(), pairs.corrupted.tolist(), strict=True)):
@@ -68,7 +71,7 @@ def test_ablations_are_those_of_whole_runs(run: Run, models: RunModels, by: str)
     numbers = np.arange(0, run.manifest.corpus.documents, 2)
     chosen = np.zeros((models.classifier.layers, 2), bool)
     chosen[1, 0] = chosen[2, 1] = True
-    found = ablation_accuracies(run, models, numbers, chosen, lambda _: None)
+    found = ablation_accuracies(run, models, numbers, chosen, NoProgress())
     texts = [run.blocks.documents.text[number].as_py() for number in numbers.tolist()]
     label = np.asarray(run.blocks.documents.label_id)[numbers]
     runs = [whole_run(models.classifier, text, lambda *_: None) for text in texts]
@@ -90,11 +93,11 @@ def test_ablations_are_those_of_whole_runs(run: Run, models: RunModels, by: str)
 
 
 def test_what_is_reported(store: Path, run: Run, models: RunModels):
-    told: list[tuple[int, int]] = []
-    found = circuit(store, run, lambda: models, SETTINGS, report=lambda *done: told.append(done))
-    assert told[-1][0] == told[-1][1]
+    progress = RecordedProgress()
+    found = circuit(store, run, lambda: models, SETTINGS, progress=progress)
+    assert progress.steps[-1][0] == progress.steps[-1][1]
     pairs = similar_pairs(run, min_cosine=-1.0, n=40, seed=0)
-    values = pair_effects(run, models, pairs, lambda _: None).values
+    values = pair_effects(run, models, pairs, NoProgress()).values
     assert [each.effect.value for each in found.components] == pytest.approx(values.mean(0).ravel().tolist())
     assert all(each.effect.low <= each.effect.value <= each.effect.high for each in found.components)
     assert [each.in_circuit for each in found.components] == (values.mean(0) >= 0.01).ravel().tolist()
@@ -156,7 +159,7 @@ def test_planted_components_are_the_circuit(small_case: SmallCase, tmp_path: Pat
     chosen = np.zeros((found.layers, 2), bool)
     chosen[tuple(np.array(sorted(speaking)).T)] = True
     models = load_run_models(run, "cpu")
-    kept = ablation_accuracies(run, models, np.arange(run.manifest.corpus.documents), chosen, lambda _: None)
+    kept = ablation_accuracies(run, models, np.arange(run.manifest.corpus.documents), chosen, NoProgress())
     assert kept.zero_kept.tolist() == kept.full.tolist()
 
 

@@ -17,6 +17,7 @@ from tegakari.schemas.errors import MemoryShortError, NotFoundError, QueryError
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, LayerFeature
 from tegakari.store import Run
 from tests.models.rerun.test_edits import naive
+from tests.support.recorded_progress import RecordedProgress
 
 
 def settings(run: Run, **changes: object) -> KnockoutSettings:
@@ -181,14 +182,14 @@ def test_questions_asked_together_are_answered_as_alone(store: Path, run: Run, m
         for positions in ("all", "last")
     ]
     asked += [settings(run, label=run.labels[1], k=3, seed=11), asked[0]]
-    told: list[tuple[int, int]] = []
-    together = knock_out_all(store, run, lambda: models, asked, report=lambda done, total: told.append((done, total)))
+    progress = RecordedProgress()
+    together = knock_out_all(store, run, lambda: models, asked, progress=progress)
     for each, found in zip(asked, together, strict=True):
         assert without_timings(found) == without_timings(knock_out(store, run, models, each))
     assert together[0].timings.together == 8
-    assert told == sorted(told)
+    assert progress.steps == sorted(progress.steps)
     documents = together[0].documents + together[-2].documents
-    assert told[-1] == (documents, documents)
+    assert progress.steps[-1] == (documents, documents)
 
     def never() -> RunModels:
         raise AssertionError("everything is stored")

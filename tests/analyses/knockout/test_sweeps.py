@@ -21,6 +21,7 @@ from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, Smallest
 from tegakari.schemas.tables import KNOCKOUTS
 from tegakari.store import Run
 from tests.models.rerun.test_edits import naive
+from tests.support.recorded_progress import RecordedProgress
 
 
 def figures(result: KnockoutResult) -> tuple[object, ...]:
@@ -57,15 +58,17 @@ def test_a_table_in_one_layer(store: Path, run: Run, models: RunModels, alone):
 def test_a_killed_table_goes_on(store: Path, run: Run, models: RunModels):
     asked = [KnockoutSettings(label=label, layer=2, k=3, seed=77) for label in run.labels]
 
-    def killed(done: int, total: int) -> None:
-        if done * len(run.labels) > total:
-            raise KeyboardInterrupt
+    class Killed(RecordedProgress):
+        def step(self, done: int, total: int | None) -> None:
+            super().step(done, total)
+            if total and done * len(run.labels) > total:
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        knock_out_all(store, run, lambda: models, asked, report=killed)
-    totals: set[int] = set()
-    found = knock_out_all(store, run, lambda: models, asked, report=lambda done, total: totals.add(total))
-    assert totals == {sum(each.documents for each in found[1:])}
+        knock_out_all(store, run, lambda: models, asked, progress=Killed())
+    progress = RecordedProgress()
+    found = knock_out_all(store, run, lambda: models, asked, progress=progress)
+    assert {total for _, total in progress.steps} == {sum(each.documents for each in found[1:])}
 
 
 def test_curves_over_k_and_layers(store: Path, run: Run, models: RunModels, alone):
@@ -106,8 +109,8 @@ def test_the_smallest_set_is_the_greedy_one(store: Path, run: Run, models: RunMo
         return float(hits), float(np.mean([float(each.softmax(0)[label_id]) for each in logits]))
 
     asked = SmallestSetSettings(label=run.labels[label_id], layer=1, candidates=8, share=0.5)
-    told: list[int] = []
-    found = smallest_set(store, run, lambda: models, asked, report=lambda done, _: told.append(done))
+    progress = RecordedProgress()
+    found = smallest_set(store, run, lambda: models, asked, progress=progress)
     page = knock_out(store, run, models, KnockoutSettings(label=run.labels[label_id], layer=1, k=8, draws=0)).features
     left, taken, expected = [each.feature for each in page], [], []
     before = recall(())[0]
@@ -125,7 +128,8 @@ def test_the_smallest_set_is_the_greedy_one(store: Path, run: Run, models: RunMo
     assert found.reached == bool(found.steps and found.steps[-1].recall <= found.target)
     by_d = [recall(tuple(each.feature for each in page[:k]))[0] for k in range(1, 9)]
     assert found.recalls_by_d == pytest.approx(by_d)
-    assert told == sorted(told)
+    assert progress.steps == sorted(progress.steps)
+    assert progress.steps[-1] == (8, 8)
     if found.reached and len(found.steps) == 2:  # greedy may miss a pair, but not a single one
         assert all(recall((each.feature,))[0] > found.target for each in page)
         assert any(recall(pair)[0] <= found.target for pair in combinations([each.feature for each in page], 2))
