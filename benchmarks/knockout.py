@@ -35,8 +35,7 @@ from benchmarks.case import Shape, classifier_of, make_case, scaled, texts
 from benchmarks.environments import WORK
 from benchmarks.machine import machine, rounded
 from tegakari.analyses.engine.run_models import RunModels
-from tegakari.analyses.knockout.forward import Removal, run_removals
-from tegakari.analyses.knockout.run import quiet
+from tegakari.analyses.knockout.forward import FeatureAblation, run_feature_ablations
 from tegakari.models.classifier import Classifier, block_output
 from tegakari.models.rerun.ablate_features import rerun
 from tegakari.models.rerun.edits import Edit, edited_rows
@@ -45,6 +44,7 @@ from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import load_saes
 from tegakari.models.tokens import Batch
 from tegakari.schemas.knockout import LayerFeature
+from tegakari.schemas.progress import NoProgress
 
 FEATURES = 20
 DRAWS = 5
@@ -127,12 +127,12 @@ class Bench:
     def removals(self, first: int, count: int) -> None:
         """With nothing kept."""
         sets = [
-            Removal(
+            FeatureAblation(
                 tuple(LayerFeature(self.layer, each) for each in features), "error_preserving", "all", (self.layer,)
             )
             for features in self.sets[first : first + count]
         ]
-        run_removals(RunModels(self.classifier, {self.layer: self.sae}), self.texts, sets, quiet)
+        run_feature_ablations(RunModels(self.classifier, {self.layer: self.sae}), self.texts, sets, NoProgress())
 
     def round(self) -> Round:
         saes = {self.layer: self.sae}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tegakari.analyses.formatting import interval
 from tegakari.cli.options import JsonOption, RunsOption, StoreOption, open_runs
 from tegakari.cli.output import print_json, print_table
-from tegakari.cli.study import said
 
 if TYPE_CHECKING:
     pass
@@ -26,5 +26,8 @@ def classification(runs: RunsOption, store: StoreOption = None, json: JsonOption
     print_table(
         "Classification",
         ("run", "documents", "macro-F1 (95 %)", "accuracy (95 %)", "baseline macro-F1"),
-        [(row.run, row.documents, said(row.macro_f1), said(row.accuracy), row.baseline_macro_f1) for row in found],
+        [
+            (row.run, row.documents, interval(row.macro_f1), interval(row.accuracy), row.baseline_macro_f1)
+            for row in found
+        ],
     )

@@ -8,10 +8,11 @@ from typing import Annotated, TypeVar
 import msgspec
 import typer
 
+from tegakari.analyses.formatting import KNOCKOUT_COLUMNS, knockout_cells
 from tegakari.cli.options import DeviceOption, JsonOption, PoolingOption, StoreOption, store_directory
 from tegakari.cli.output import Stages, out, print_json, print_table, progress
 from tegakari.schemas.errors import ConfigError
-from tegakari.schemas.knockout import Control, KnockoutResult, KnockoutSettings
+from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 
 T = TypeVar("T")
 
@@ -127,20 +128,17 @@ def show(title: str, results: Sequence[KnockoutResult]) -> None:
     """Knockouts as a table."""
     print_table(
         title,
-        ("label", "layer", "k", "documents", "recall", "points (95 %)", "random", "as dense", "go to"),
+        ("label", "layer", "k", "documents", *KNOCKOUT_COLUMNS[1:], "go to"),
         [
             (
                 row.settings.label or row.settings.documents_of or "-",
-                ", ".join(map(str, sorted({each.layer for each in row.features}))) or str(row.settings.layer),
+                cells.layer,
                 len(row.features),
                 row.documents,
-                _recall(row),
-                _points(row),
-                _spread(row.control),
-                _spread(row.density_control),
+                *cells[1:],
                 ", ".join(f"{place.label} {place.documents}" for place in row.lost[:1]),
             )
-            for row in results
+            for row, cells in zip(results, map(knockout_cells, results), strict=True)
         ],
     )
     for row in results:
@@ -153,31 +151,14 @@ def show(title: str, results: Sequence[KnockoutResult]) -> None:
 
 def show_beside(tables: Mapping[str, Sequence[KnockoutResult]]) -> None:
     """Knockouts of the same labels in several runs, side by side."""
-    columns = ("layer", "recall", "points (95 %)", "as dense")
     print_table(
         f"Recall without a label's features: {' | '.join(tables)}",
-        ("label", *(name for _ in tables for name in columns)),
+        ("label", *(name for _ in tables for name in KNOCKOUT_COLUMNS)),
         [
             (
                 rows[0].settings.label,
-                *(
-                    cell
-                    for row in rows
-                    for cell in (str(row.settings.layer), _recall(row), _points(row), _spread(row.density_control))
-                ),
+                *(cell for row in rows for cell in knockout_cells(row)),
             )
             for rows in zip(*tables.values(), strict=True)
         ],
     )
-
-
-def _recall(row: KnockoutResult) -> str:
-    return f"{row.recall_before:.2f} → {row.recall_after:.2f}"
-
-
-def _points(row: KnockoutResult) -> str:
-    return f"{row.delta:+.1f} ({row.delta_low:+.1f} to {row.delta_high:+.1f})"
-
-
-def _spread(control: Control | None) -> str:
-    return f"{control.delta_mean:+.1f} ± {control.delta_sd:.1f}" if control else "-"

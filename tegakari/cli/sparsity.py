@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tegakari.analyses.formatting import interval
 from tegakari.cli.options import JsonOption, RunsOption, StoreOption, open_runs
 from tegakari.cli.output import print_json, print_table
-from tegakari.cli.study import said
 
 if TYPE_CHECKING:
     pass
@@ -27,6 +27,9 @@ def sparsity(runs: RunsOption, store: StoreOption = None, json: JsonOption = Fal
         print_table(
             f"Sparsity of {result.run}, pooling {result.pooling}, {result.documents} documents",
             ("layer", "active (95 %)", "a position", "top-20 ratio (95 %)"),
-            [(str(row.layer), said(row.active), row.per_position, said(row.top20_ratio)) for row in result.layers]
-            + [("mean", said(result.active), result.per_position, said(result.top20_ratio))],
+            [
+                (str(row.layer), interval(row.active), row.per_position, interval(row.top20_ratio))
+                for row in result.layers
+            ]
+            + [("mean", interval(result.active), result.per_position, interval(result.top20_ratio))],
         )

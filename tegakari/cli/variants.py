@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tegakari.analyses.formatting import interval
 from tegakari.cli.options import DeviceOption, JsonOption, StoreOption, store_directory
 from tegakari.cli.output import Stages, print_json, print_table, progress
 from tegakari.schemas.variants import VariantsResult
@@ -33,7 +34,7 @@ def variants(
     from tegakari.analyses.engine.run_models import model_loader
     from tegakari.analyses.variants import read_concepts
     from tegakari.analyses.variants import variants as measure
-    from tegakari.analyses.variants.run import KS
+    from tegakari.analyses.variants.settings import KS
     from tegakari.store import Store
 
     directory, found = store_directory(store), read_concepts(concepts)
@@ -67,9 +68,7 @@ def _show(result: VariantsResult) -> None:
             (
                 row.kind,
                 row.k,
-                f"{row.survival.value:.3f} ({row.survival.low:.3f} to {row.survival.high:.3f})"
-                if row.survival
-                else "-",
+                interval(row.survival),
                 row.pairs,
                 row.small,
                 row.empty,

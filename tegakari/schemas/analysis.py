@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import msgspec
 
 from tegakari.schemas.run import FileEntry
 
 ANALYSIS_FORMAT = 1
 """Version of the layout of an analysis; a reader refuses a larger one."""
+
+
+class AnalysisKind(StrEnum):
+    """Kinds of stored analyses: name of the directory below `analyses/` in a store, and part of an analysis' key."""
+
+    KNOCKOUT = "knockout"
+    SMALLEST_SET = "smallest-set"
+    CIRCUIT = "circuit"
+    VARIANTS = "variants"
+    STUDY = "study"
 
 
 class RunReference(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,8 +7,8 @@ import msgspec
 CUTOFFS = (0.7, 0.8, 0.9)
 """Cosine or correlation from which two features count as one."""
 
-LONELY = 0.5
-"""Correlation below which a feature counts as one that only its run has."""
+NO_MATCH_BELOW = 0.5
+"""Correlation of its best match below which a feature is only in its run."""
 
 
 class SharedFeatures(msgspec.Struct, frozen=True, kw_only=True):

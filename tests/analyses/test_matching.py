@@ -97,7 +97,7 @@ def test_blocks_make_no_difference(monkeypatch: pytest.MonkeyPatch):
     whole = best_matches(a, b)
     assert whole[0].match.tolist() == (a.T @ b).argmax(1).tolist()
     assert whole[1].match.tolist() == (a.T @ b).argmax(0).tolist()
-    monkeypatch.setattr("tegakari.analyses.matching.BLOCK", 7)
+    monkeypatch.setattr("tegakari.analyses.matching.FEATURES_PER_BLOCK", 7)
     for one, other in zip(whole, best_matches(a, b), strict=True):
         assert one.match.tolist() == other.match.tolist()
         np.testing.assert_allclose(one.value, other.value, rtol=1e-5)

@@ -37,7 +37,7 @@ def test_the_same_seed_gives_the_same_and_pieces_make_no_difference(monkeypatch:
     whole = mean_interval(VALUES, 3)
     assert whole == mean_interval(VALUES, 3)
     assert whole != mean_interval(VALUES, 4)
-    monkeypatch.setattr("tegakari.analyses.statistics._CELLS", 7 * len(VALUES))
+    monkeypatch.setattr("tegakari.analyses.statistics._VALUES_PER_BLOCK", 7 * len(VALUES))
     assert mean_interval(VALUES, 3) == whole
 
 

@@ -11,7 +11,8 @@ from statistics import fmean
 import pytest
 
 from tegakari.analyses.engine.run_models import RunModels, load_run_models
-from tegakari.analyses.knockout import knock_out_all, sweeps
+from tegakari.analyses.knockout import knock_out_all
+from tegakari.analyses.knockout.sweeps import over_layers
 from tegakari.demo.communities import COMMUNITIES
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.store import Run, Store
@@ -49,7 +50,7 @@ def models(run: Run) -> RunModels:
 def test_a_label_of_one_clue_loses_its_recall_and_labels_of_many_keep_more(demo: Path, run: Run, models: RunModels):
     def largest_loss(label: str) -> float:
         asked = KnockoutSettings(label=label, k=FEW, draws=0)
-        (found,) = sweeps.over_layers(demo, run, lambda: models, [asked])
+        (found,) = over_layers(demo, run, lambda: models, [asked])
         return min(result.delta for result in found)
 
     by_dependence: dict[str, list[float]] = {}

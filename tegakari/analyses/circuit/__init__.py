@@ -1,5 +1,5 @@
-"""Which attention and MLP blocks a prediction hangs on, by activation patching (the study, section 3)."""
+"""Circuit: the attention and MLP blocks that carry predictions, by activation patching (the study, section 3)."""
 
-from tegakari.analyses.circuit.run import KIND, circuit, stored_circuit
+from tegakari.analyses.circuit.run import circuit, stored_circuit
 
-__all__ = ["KIND", "circuit", "stored_circuit"]
+__all__ = ["circuit", "stored_circuit"]

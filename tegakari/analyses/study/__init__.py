@@ -1,5 +1,5 @@
-"""Every table and figure of the study, for one run or two side by side."""
+"""Study: every table and figure of the study, for one run or for two side by side, as data and as a report."""
 
-from tegakari.analyses.study.run import KIND, study
+from tegakari.analyses.study.run import study
 
-__all__ = ["KIND", "study"]
+__all__ = ["study"]

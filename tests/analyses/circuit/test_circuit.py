@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from tegakari.analyses.circuit import circuit, stored_circuit
-from tegakari.analyses.circuit import heat_map as pictures
 from tegakari.analyses.circuit.effects import effects
 from tegakari.analyses.circuit.forward import ablation_accuracies, pair_effects
+from tegakari.analyses.circuit.plots import effect_maps
 from tegakari.analyses.engine.run_models import RunModels, load_run_models
-from tegakari.analyses.plots import svg
+from tegakari.analyses.svg import to_svg
 from tegakari.indexer.pipeline import index
 from tegakari.models.classifier import Classifier, load_classifier
 from tegakari.schemas.circuit import CircuitSettings
@@ -37,7 +37,7 @@ def test_the_formula_by_hand():
     patched = torch.tensor([[[[2.0, 9], [0.5, 9]]], [[[7.0, 9], [1, 9]]], [[[9.0, 9], [9, 9]]]])
     found = effects(clean, corrupted, patched, torch.tensor([0, 0, 0]))
     assert found.values.tolist() == [[[0.5, -0.25]], [[0, 0]], [[0, 0]]]  # no gain, and a loss: no effect
-    assert found.gained.tolist() == [2, 0, -1]
+    assert found.gain.tolist() == [2, 0, -1]
 
 
 def test_effects_are_those_of_whole_runs(run: Run, models: RunModels):
@@ -53,7 +53,7 @@ def test_effects_are_those_of_whole_runs(run: Run, models: RunModels):
         z_clean, given = whole_run(models.classifier, text[clean].as_py(), lambda *_: None)
         z_corrupted, _ = whole_run(models.classifier, text[corrupted].as_py(), lambda *_: None)
         gained = float(z_clean[y] - z_corrupted[y])
-        assert found.gained[row] == pytest.approx(gained, abs=1e-4)
+        assert found.gain[row] == pytest.approx(gained, abs=1e-4)
         for at in given:
             patched, _ = whole_run(
                 models.classifier,
@@ -125,7 +125,7 @@ def test_what_is_reported(store: Path, run: Run, models: RunModels):
     assert analysis
     assert analysis.table(CIRCUIT).num_rows == 2 * found.layers
     assert analysis.table(CIRCUIT_PAIRS)["cosine"].to_numpy() == pytest.approx(pairs.cosine)
-    drawn = svg(pictures.figure([found, msgspec.structs.replace(found, run="other")]))
+    drawn = to_svg(effect_maps([found, msgspec.structs.replace(found, run="other")]))
     assert "other" in drawn
     assert "MLP" in drawn
 

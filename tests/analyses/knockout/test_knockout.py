@@ -202,14 +202,14 @@ def test_passes_are_kept_and_forgotten(store: Path, run: Run, models: RunModels,
     first = knock_out(store, run, fresh, settings(run, seed=3))
     again = knock_out(store, run, fresh, settings(run, seed=4))
     assert (first.timings.kept, again.timings.kept) == (False, True)
-    assert 0 < fresh.prefixes.nbytes <= fresh.prefixes.most_bytes
-    one = fresh.prefixes.nbytes
-    fresh.prefixes.most_bytes = int(2.5 * one)
+    assert 0 < fresh.prefix_cache.nbytes <= fresh.prefix_cache.max_bytes
+    one = fresh.prefix_cache.nbytes
+    fresh.prefix_cache.max_bytes = int(2.5 * one)
     for label in run.labels:
         knock_out(store, run, fresh, settings(run, label=label, draws=0))
-        assert fresh.prefixes.nbytes <= fresh.prefixes.most_bytes
+        assert fresh.prefix_cache.nbytes <= fresh.prefix_cache.max_bytes
     assert not knock_out(store, run, fresh, settings(run, seed=5)).timings.kept
-    fresh.prefixes.most_bytes = 10
+    fresh.prefix_cache.max_bytes = 10
     for _ in range(2):
         assert not knock_out(store, run, fresh, settings(run, label=run.labels[1])).timings.kept
     result = knock_out(store, run, fresh, settings(run, seed=3))

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from tegakari.analyses.engine.run_models import RunModels
-from tegakari.analyses.knockout import bars as pictures
 from tegakari.analyses.knockout import knock_out, knock_out_all, sweeps
-from tegakari.analyses.knockout.rows import rows_of
+from tegakari.analyses.knockout.plots import greedy_steps, label_bars, recall_curve
+from tegakari.analyses.knockout.rows import knockout_rows
 from tegakari.analyses.knockout.smallest import PATIENCE, smallest_set
-from tegakari.analyses.plots import svg
+from tegakari.analyses.svg import to_svg
 from tegakari.models.rerun.edits import Edit
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, SmallestSetSettings
@@ -37,7 +37,7 @@ def alone(store: Path, run: Run, models: RunModels):
 
 
 def test_the_layer_of_largest_effect_is_found(store: Path, run: Run, models: RunModels, alone):
-    found = sweeps.table(store, run, lambda: models, run.labels, KnockoutSettings(k=5, draws=2))
+    found = sweeps.over_labels(store, run, lambda: models, run.labels, KnockoutSettings(k=5, draws=2))
     for label, result in zip(run.labels, found, strict=True):
         every = [alone(label=label, layer=layer, k=5, draws=2) for layer in run.manifest.saes.layers]
         largest = min(every, key=lambda each: (each.delta, each.settings.layer))
@@ -45,11 +45,11 @@ def test_the_layer_of_largest_effect_is_found(store: Path, run: Run, models: Run
 
 
 def test_a_table_in_one_layer(store: Path, run: Run, models: RunModels, alone):
-    found = sweeps.table(store, run, lambda: models, run.labels[:2], KnockoutSettings(layer=1, k=5, draws=2))
+    found = sweeps.over_labels(store, run, lambda: models, run.labels[:2], KnockoutSettings(layer=1, k=5, draws=2))
     assert [figures(each) for each in found] == [
         figures(alone(label=label, layer=1, k=5, draws=2)) for label in run.labels[:2]
     ]
-    table = rows_of(found)
+    table = knockout_rows(found)
     assert table.schema == KNOCKOUTS.schema
     assert table["delta"].to_pylist() == [each.delta for each in found]
     assert table["label"].to_pylist() == list(run.labels[:2])
@@ -84,16 +84,16 @@ def test_curves_over_k_and_layers(store: Path, run: Run, models: RunModels, alon
     (over_layers,) = sweeps.over_layers(store, run, lambda: models, [KnockoutSettings(label=label, k=4, draws=1)])
     assert [each.settings.layer for each in over_layers] == run.manifest.saes.layers
     for results, over in ((over_k, "k"), (over_layers, "layer")):
-        drawn = svg(pictures.curve(results, over=over))
+        drawn = to_svg(recall_curve(results, over=over))
         assert label in "".join(ElementTree.fromstring(drawn).itertext())
-        assert drawn == svg(pictures.curve(results, over=over))
-    bars = svg(pictures.bars({"small": over_layers[:1], "other": over_k[:1]}))
+        assert drawn == to_svg(recall_curve(results, over=over))
+    bars = to_svg(label_bars({"small": over_layers[:1], "other": over_k[:1]}))
     assert {"small", "other", label} <= set(ElementTree.fromstring(bars).itertext())
 
 
 def test_features_one_by_one(store: Path, run: Run, models: RunModels):
     asked = KnockoutSettings(label=run.labels[0], layer=1, k=4, draws=0)
-    found = sweeps.one_by_one(store, run, lambda: models, asked)
+    found = sweeps.over_features(store, run, lambda: models, asked)
     together = knock_out(store, run, models, asked)
     assert [each.features for each in found] == [[each] for each in together.features]
     assert {each.documents for each in found} == {together.documents}
@@ -138,7 +138,7 @@ def test_the_smallest_set_is_the_greedy_one(store: Path, run: Run, models: RunMo
         raise AssertionError("it is stored")
 
     assert smallest_set(store, run, never, asked) == found
-    assert "greedy" in svg(pictures.steps(found))
+    assert "greedy" in to_svg(greedy_steps(found))
 
 
 def test_a_smallest_set_of_an_unknown_label_is_refused(store: Path, run: Run, models: RunModels):

@@ -18,9 +18,9 @@ from tegakari.analyses.cues import label_cues
 from tegakari.analyses.engine.run_models import RunModels, load_run_models
 from tegakari.analyses.knockout import sweeps
 from tegakari.analyses.study import study
+from tegakari.analyses.study.csv_tables import write_csv_tables
 from tegakari.analyses.study.differences import differences, same_tokens
 from tegakari.analyses.study.render import html, markdown
-from tegakari.analyses.study.tables import write_tables
 from tegakari.indexer.pipeline import index
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.errors import ConfigError, NotFoundError
@@ -56,7 +56,7 @@ def test_every_part_is_what_it_is_alone(two: tuple[Path, list[Run]], made: Study
             raise AssertionError("it is stored")
 
         asked = KnockoutSettings(k=4, draws=2)
-        assert mine.knockouts == sweeps.table(store, run, never, run.labels, asked)
+        assert mine.knockouts == sweeps.over_labels(store, run, never, run.labels, asked)
         assert mine.circuit == circuit(store, run, never, SETTINGS.circuit)
         layers = [row.settings.layer for row in mine.knockouts]
         assert mine.cues == [
@@ -70,12 +70,12 @@ def test_every_part_is_what_it_is_alone(two: tuple[Path, list[Run]], made: Study
 
 def test_tables_for_spreadsheets(two: tuple[Path, list[Run]], made: StudyResult, tmp_path: Path):
     store, runs = two
-    write_tables(store, runs, SETTINGS, tmp_path / "csv")
+    write_csv_tables(store, runs, SETTINGS, tmp_path / "csv")
     lines = {path.name: path.read_text().splitlines() for path in (tmp_path / "csv").iterdir()}
     assert lines.keys() == {"knockouts.csv", "circuit.csv", "variants.csv"}
     assert len(lines["knockouts.csv"]) == 1 + 2 * len(made.labels)
     with pytest.raises(NotFoundError):
-        write_tables(store, runs[:1], StudySettings(k=17), tmp_path / "csv")
+        write_csv_tables(store, runs[:1], StudySettings(k=17), tmp_path / "csv")
 
 
 def test_other_tokens_are_noticed(two: tuple[Path, list[Run]], made: StudyResult, monkeypatch: pytest.MonkeyPatch):

@@ -11,7 +11,7 @@ import pytest
 
 from tegakari.analyses.engine.run_models import RunModels
 from tegakari.analyses.variants import read_concepts, variants
-from tegakari.analyses.variants.survival import Pairs, group_means, pairs_across, pairs_within, survivals
+from tegakari.analyses.variants.survival import TextPairs, group_means, pairs_across, pairs_within, survivals
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.tables import VARIANTS
 from tegakari.schemas.variants import Concept, WrittenForm
@@ -37,7 +37,7 @@ CONCEPTS = [
 
 def test_survival_by_hand():
     strongest = np.array([[1, 2, 3, 4], [3, 2, 9, -1], [7, 8, -1, -1], [-1, -1, -1, -1]])
-    pairs = Pairs(np.array([0, 1, 0, 2, 0, 3]), np.array([1, 0, 2, 0, 3, 0]), np.array([0, 0, 1, 1, 2, 2]))
+    pairs = TextPairs(np.array([0, 1, 0, 2, 0, 3]), np.array([1, 0, 2, 0, 3, 0]), np.array([0, 0, 1, 1, 2, 2]))
     assert survivals(strongest, pairs, 2).tolist()[:4] == [0.5, 0.5, 1, 1]
     found = survivals(strongest, pairs, 4)
     assert found.tolist()[:4] == [pytest.approx(1 / 3), 0.5, 1, 1]
@@ -52,12 +52,12 @@ def test_pairs_are_all_within_and_none_within():
     assert set(zip(*within, strict=True)) == {(i, j, 0) for i, j in permutations(range(3), 2)} | {(3, 4, 1), (4, 3, 1)}
     across = pairs_across(CONCEPTS, 10_000, 0)
     owner = [0, 0, 0, 1, 1, 2, 2]
-    pairs = list(zip(across.excluded.tolist(), across.kept.tolist(), strict=True))
+    pairs = list(zip(across.excluded.tolist(), across.remaining.tolist(), strict=True))
     assert set(pairs) == {(i, j) for i in range(7) for j in range(7) if owner[i] != owner[j]}
     assert len(pairs) == len(set(pairs))
     few = pairs_across(CONCEPTS, 5, 1)
-    assert len(few.kept) == 5
-    assert few.kept.tolist() == pairs_across(CONCEPTS, 5, 1).kept.tolist()
+    assert len(few.remaining) == 5
+    assert few.remaining.tolist() == pairs_across(CONCEPTS, 5, 1).remaining.tolist()
 
 
 def test_sets_are_those_of_an_encoder_written_out(store: Path, run: Run, models: RunModels):
@@ -127,12 +127,12 @@ GOOD = {"concept": "会議", "forms": [{"form": "会議", "sentence": "会議で
         ("{", "truncated"),
         ("[]", "object"),
         ('{"concepts": []}', "no concepts"),
-        ({"concepts": [GOOD, GOOD]}, "'会議' is there twice"),
+        ({"concepts": [GOOD, GOOD]}, "'会議' occurs twice"),
         ({"concepts": [{**GOOD, "forms": GOOD["forms"][:1]}]}, "'会議' has 1 form"),
-        ({"concepts": [{**GOOD, "forms": [GOOD["forms"][0]] * 2}]}, "form '会議' of concept '会議' is there twice"),
+        ({"concepts": [{**GOOD, "forms": [GOOD["forms"][0]] * 2}]}, "form '会議' of concept '会議' occurs twice"),
         (
             {"concepts": [{**GOOD, "forms": [GOOD["forms"][0], {"form": "MTG", "sentence": "会"}]}]},
-            "form 'MTG' of concept '会議' is without it",
+            "form 'MTG' of concept '会議' does not contain it",
         ),
         ({"concepts": [{**GOOD, "forms": [{"form": "", "sentence": "会"}]}]}, r"forms\[0\].form"),
         ({"concepts": [{**GOOD, "frame": "明日です"}]}, "frame of concept '会議'"),

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from tegakari.analyses.plots import new_figure, svg, with_unique_ids
+from tegakari.analyses.svg import new_figure, to_svg, with_unique_ids
 
 TITLE = 'id="x" url(#x) <#x>'
 
@@ -21,7 +21,7 @@ def two_equal_heat_maps() -> str:
         place.imshow(np.eye(2), aspect="auto")
         place.plot([0, 1], [0, 1], "o-")
         place.set_title(TITLE)
-    return svg(figure)
+    return to_svg(figure)
 
 
 def ids_of(document: ElementTree.Element) -> list[str]:
