@@ -50,7 +50,7 @@ class AnalysisManifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
-    """A figure with its 95 % interval: 2,000 bootstrap samples."""
+    """A figure with its 95 % interval, from 2,000 bootstrap samples."""
 
     value: float
     low: float
@@ -58,7 +58,7 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
-    """What is needed to repeat it."""
+    """Run, models and program versions that a result was computed with."""
 
     run: str
     fingerprint: str
