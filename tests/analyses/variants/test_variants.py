@@ -1,4 +1,4 @@
-"""Survival of written variants: by hand, by an encoder written out, and what is wrong with a file of concepts."""
+"""Survival of written variants: by hand, against a plain encoder, and errors in a file of concepts."""
 
 from __future__ import annotations
 
@@ -39,29 +39,29 @@ def test_survival_by_hand():
     strongest = np.array([[1, 2, 3, 4], [3, 2, 9, -1], [7, 8, -1, -1], [-1, -1, -1, -1]])
     pairs = TextPairs(np.array([0, 1, 0, 2, 0, 3]), np.array([1, 0, 2, 0, 3, 0]), np.array([0, 0, 1, 1, 2, 2]))
     assert survivals(strongest, pairs, 2).tolist()[:4] == [0.5, 0.5, 1, 1]
-    found = survivals(strongest, pairs, 4)
-    assert found.tolist()[:4] == [pytest.approx(1 / 3), 0.5, 1, 1]
-    assert np.isnan(found[4])  # nothing of the second is active
-    assert found[5] == 1
-    assert group_means(found, pairs, 4)[:3].tolist() == [pytest.approx((1 / 3 + 0.5) / 2), 1, 1]
-    assert np.isnan(group_means(found, pairs, 4)[3])
+    survival = survivals(strongest, pairs, 4)
+    assert survival.tolist()[:4] == [pytest.approx(1 / 3), 0.5, 1, 1]
+    assert np.isnan(survival[4])  # the remaining text has no active feature
+    assert survival[5] == 1
+    assert group_means(survival, pairs, 4)[:3].tolist() == [pytest.approx((1 / 3 + 0.5) / 2), 1, 1]
+    assert np.isnan(group_means(survival, pairs, 4)[3])
 
 
-def test_pairs_are_all_within_and_none_within():
+def test_pairs_within_concepts_and_across_concepts():
     within = pairs_within(CONCEPTS, [0, 3, None])
     assert set(zip(*within, strict=True)) == {(i, j, 0) for i, j in permutations(range(3), 2)} | {(3, 4, 1), (4, 3, 1)}
     across = pairs_across(CONCEPTS, 10_000, 0)
-    owner = [0, 0, 0, 1, 1, 2, 2]
+    concept_of_form = [0, 0, 0, 1, 1, 2, 2]
     pairs = list(zip(across.excluded.tolist(), across.remaining.tolist(), strict=True))
-    assert set(pairs) == {(i, j) for i in range(7) for j in range(7) if owner[i] != owner[j]}
+    assert set(pairs) == {(i, j) for i in range(7) for j in range(7) if concept_of_form[i] != concept_of_form[j]}
     assert len(pairs) == len(set(pairs))
     few = pairs_across(CONCEPTS, 5, 1)
     assert len(few.remaining) == 5
     assert few.remaining.tolist() == pairs_across(CONCEPTS, 5, 1).remaining.tolist()
 
 
-def test_sets_are_those_of_an_encoder_written_out(store: Path, run: Run, models: RunModels):
-    found = variants(store, run, lambda: models, CONCEPTS, [3, 5], unrelated=12)
+def test_feature_sets_agree_with_a_plain_encoder(store: Path, run: Run, models: RunModels):
+    result = variants(store, run, lambda: models, CONCEPTS, [3, 5], unrelated=12)
     classifier, k = models.classifier, 5
 
     def top(text: str, layer: int) -> list[int]:
@@ -73,17 +73,17 @@ def test_sets_are_those_of_an_encoder_written_out(store: Path, run: Run, models:
         order = sorted(np.flatnonzero(a > 0).tolist(), key=lambda feature: (-a[feature], feature))
         return order[:k]
 
-    rows = {(row.kind, row.k): row for row in found.rows}
+    rows = {(row.kind, row.k): row for row in result.rows}
     for kind in ("sentences", "frames"):
         row = rows[kind, k]
         means, pairs = [], 0
-        for each in CONCEPTS:
-            if kind == "frames" and each.frame is None:
+        for item in CONCEPTS:
+            if kind == "frames" and item.frame is None:
                 means.append(None)
                 continue
             texts = [
-                form.sentence if kind == "sentences" else (each.frame or "").replace("{form}", form.form)
-                for form in each.forms
+                form.sentence if kind == "sentences" else (item.frame or "").replace("{form}", form.form)
+                for form in item.forms
             ]
             layers = []
             for layer in run.manifest.saes.layers:
@@ -92,9 +92,9 @@ def test_sets_are_those_of_an_encoder_written_out(store: Path, run: Run, models:
                 pairs += len(list(permutations(sets, 2))) if layer == 0 else 0
                 layers.append(np.mean(values) if values else np.nan)
             means.append(np.nanmean(layers))
-        assert row.of_concepts == [None if each is None else pytest.approx(each) for each in means]
+        assert row.of_concepts == [None if mean is None else pytest.approx(mean) for mean in means]
         assert row.survival
-        assert row.survival.value == pytest.approx(np.mean([each for each in means if each is not None]))
+        assert row.survival.value == pytest.approx(np.mean([mean for mean in means if mean is not None]))
         assert row.survival.low <= row.survival.value <= row.survival.high
         assert row.pairs == pairs
     assert rows["unrelated", k].pairs == 12
@@ -102,19 +102,19 @@ def test_sets_are_those_of_an_encoder_written_out(store: Path, run: Run, models:
     def never() -> RunModels:
         raise AssertionError("it is stored")
 
-    assert variants(store, run, never, CONCEPTS, [5, 3, 3], unrelated=12) == found
-    analysis = find_analysis(store, "variants", [run.manifest], found.settings)
+    assert variants(store, run, never, CONCEPTS, [5, 3, 3], unrelated=12) == result
+    analysis = find_analysis(store, "variants", [run.manifest], result.settings)
     assert analysis
     assert analysis.table(VARIANTS).num_rows == 6 * len(run.manifest.saes.layers)
 
 
-def test_the_package_brings_fifty_concepts(models: RunModels):
-    found = read_concepts()
-    assert len(found) == 50
-    assert all(3 <= len(each.forms) <= 5 and each.frame for each in found)
-    sentences = [form.sentence for each in found for form in each.forms]
+def test_the_package_has_fifty_concepts(models: RunModels):
+    concepts = read_concepts()
+    assert len(concepts) == 50
+    assert all(3 <= len(item.forms) <= 5 and item.frame for item in concepts)
+    sentences = [form.sentence for item in concepts for form in item.forms]
     assert len(set(sentences)) == len(sentences)
-    forms = [form.form for each in found for form in each.forms]
+    forms = [form.form for item in concepts for form in item.forms]
     assert len(set(forms)) == len(forms)
 
 
@@ -139,24 +139,24 @@ GOOD = {"concept": "会議", "forms": [{"form": "会議", "sentence": "会議で
         ({"concepts": [{**GOOD, "more": 1}]}, "unknown field"),
     ],
 )
-def test_a_wrong_file_is_said(content: object, words: str, tmp_path: Path):
+def test_a_wrong_file_is_refused(content: object, words: str, tmp_path: Path):
     path = tmp_path / "concepts.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     with pytest.raises(ConfigError, match=words):
         read_concepts(path)
 
 
-def test_a_file_that_is_not_there_is_said(tmp_path: Path):
+def test_a_missing_file_is_refused(tmp_path: Path):
     with pytest.raises(ConfigError, match="cannot read"):
         read_concepts(tmp_path / "none.json")
 
 
-def test_what_cannot_be_measured_is_said(store: Path, run: Run, models: RunModels):
+def test_too_large_k_and_forms_without_tokens_are_refused(store: Path, run: Run, models: RunModels):
     with pytest.raises(ConfigError, match="48 features, not 49"):
         variants(store, run, lambda: models, CONCEPTS, [49])
-    silent = [
+    without_tokens = [
         *CONCEPTS,
         Concept(concept="空", forms=[WrittenForm(form="", sentence="a"), WrittenForm(form="a", sentence="a")]),
     ]
     with pytest.raises(ConfigError, match="form '' of concept '空' has no token"):
-        variants(store, run, lambda: models, silent, [3])
+        variants(store, run, lambda: models, without_tokens, [3])
