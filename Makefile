@@ -35,7 +35,7 @@ demo-index: $(VENV)/ready ## the same without serving
 serve: $(VENV)/ready ## serve the demo's store
 	$(BIN)/tegakari serve --store $(DEMO)/store --port $(TEGAKARI_PORT)
 
-# One process a core, one thread a process; whole files, so that what a file sets up is made once.
+# One process per core, one thread per process; whole files, so that the fixtures of a file are made once.
 test: $(VENV)/ready ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
 

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tegakari.analyses.encode_query import EncodeQuery, encode_query
 from tegakari.analyses.engine.batches import batches, tokenized
 from tegakari.analyses.engine.run_models import RunModels
 from tegakari.kernels import Encoded, encode
 from tegakari.models.tokens import Batch, Tokenized
-from tegakari.schemas.config import Pooling
 from tegakari.schemas.errors import QueryError
-from tegakari.schemas.inference import MAX_ACTIVATIONS, Active, Classification, EncodedText, EncodedToken, LabelScore
+from tegakari.schemas.inference import (
+    MAX_ACTIVATIONS,
+    Active,
+    Classification,
+    EncodedText,
+    EncodedToken,
+    EncodeRequest,
+    LabelScore,
+)
 from tegakari.schemas.progress import NoProgress, Progress
-
-
-class EncodeQuery(NamedTuple):
-    """Texts to encode, and which of their features are returned."""
-
-    texts: Sequence[str]
-    layers: tuple[int, ...]
-    """layers that the run has, ascending"""
-    features: tuple[int, ...] | None
-    """only these features; None: all"""
-    pooling: Pooling | Literal["none"]
-    """over the positions of each text; none: features per position"""
-    top: int
-    """maximum number of features returned per layer, those with the largest activation"""
+from tegakari.store import Run
 
 
 def classify_texts(models: RunModels, texts: Sequence[str], progress: Progress = NoProgress()) -> list[Classification]:
@@ -106,6 +100,25 @@ def encode_texts(
         progress.advance(len(members))
     encoded = iter([text.encoded() for text in texts])
     return [[next(encoded) for _ in query.texts] for query in queries]
+
+
+def encode_request(
+    models: RunModels, run: Run, request: EncodeRequest, progress: Progress = NoProgress()
+) -> list[EncodedText]:
+    """Active features of the texts of one request, in order.
+
+    Args:
+        models: of the run.
+        run: published.
+        request: texts, and which of their features are returned.
+        progress: counts texts.
+
+    Raises:
+        NotFoundError, QueryError: as of `encode_query` and `encode_texts`.
+        KernelError: a residual is not finite.
+    """
+    (texts,) = encode_texts(models, [encode_query(run, request)], progress)
+    return texts
 
 
 class _TextFeatures:

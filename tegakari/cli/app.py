@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -35,7 +36,9 @@ from tegakari.cli import (
     variants,
 )
 from tegakari.cli.output import err, set_up_logging
+from tegakari.extras import extras_named
 from tegakari.schemas.errors import TegakariError
+from tegakari.version import __version__
 
 app = typer.Typer(
     name="tegakari",
@@ -46,10 +49,22 @@ app = typer.Typer(
 )
 
 
+def _print_version(requested: bool) -> None:
+    if requested:
+        typer.echo(f"tegakari {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def start() -> None:
+def start(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
     """A feature store for sparse autoencoders over text classifiers: which clue carries a label."""
-    set_up_logging()
+    if context.invoked_subcommand != runs.COMMAND:  # its list logs nothing, and must start fast
+        set_up_logging()
 
 
 app.command()(init.init)
@@ -57,7 +72,7 @@ app.add_typer(corpus.app, name="corpus")
 app.command()(finetune.finetune)
 app.add_typer(sae.app, name="sae")
 app.command()(index.index)
-app.add_typer(runs.app, name="runs")
+app.add_typer(runs.app, name=runs.COMMAND)
 app.command()(labels.labels)
 app.command()(features.features)
 app.command()(feature.feature)
@@ -87,7 +102,8 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        app()
+        with extras_named():
+            app()
     except TegakariError as error:
         field = f"[bold]{escape(error.field)}[/]: " if error.field else ""
         err.print(f"[bold red]error:[/] {field}{escape(error.message)}", soft_wrap=True)

@@ -9,11 +9,13 @@ import typer
 
 from tegakari.analyses.formatting import interval
 from tegakari.cli.knockout import converted
-from tegakari.cli.options import DeviceOption, JsonOption, StoreOption, store_directory
+from tegakari.cli.options import DeviceOption, JsonOption, StoreDirectoryOption, store_directory
 from tegakari.cli.output import Stages, out, print_json, print_table, progress
+from tegakari.extras import needs_extra
 from tegakari.schemas.circuit import CircuitResult, CircuitSettings
 
 
+@needs_extra("study")
 def circuit(
     runs: Annotated[str, typer.Option(help="Runs, separated by commas.")],
     pairs: Annotated[int, typer.Option(help="Pairs of documents that are drawn.")] = 1000,
@@ -23,7 +25,7 @@ def circuit(
     seed: Annotated[int, typer.Option(help="Of the draws and the intervals.")] = 0,
     plot: Annotated[Path | None, typer.Option("--plot", help="Write the study's Figure 1, SVG, to this file.")] = None,
     device: DeviceOption = "auto",
-    store: StoreOption = None,
+    store: StoreDirectoryOption = None,
     json: JsonOption = False,
 ) -> None:
     """Find the components that carry predictions, by activation patching at the last position, as the study does.

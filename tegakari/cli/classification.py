@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tegakari.analyses.formatting import interval
-from tegakari.cli.options import JsonOption, RunsOption, StoreOption, open_runs
+from tegakari.cli.options import JsonOption, RunsOption, StoreOption, open_source, split_names
 from tegakari.cli.output import print_json, print_table
-
-if TYPE_CHECKING:
-    pass
 
 
 def classification(runs: RunsOption, store: StoreOption = None, json: JsonOption = False) -> None:
@@ -17,17 +12,16 @@ def classification(runs: RunsOption, store: StoreOption = None, json: JsonOption
 
     Example: [bold]tegakari classification --runs demo-jpn,demo-base[/]
     """
-    from tegakari.analyses.classification import classification as score
-
-    found = [score(run) for run in open_runs(runs, store)]
+    source = open_source(store)
+    results = [source.classification(run) for run in split_names(runs)]
     if json:
-        print_json(found)
+        print_json(results)
         return
     print_table(
         "Classification",
         ("run", "documents", "macro-F1 (95 %)", "accuracy (95 %)", "baseline macro-F1"),
         [
             (row.run, row.documents, interval(row.macro_f1), interval(row.accuracy), row.baseline_macro_f1)
-            for row in found
+            for row in results
         ],
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tegakari.cli.options import JsonOption, StoreOption, store_directory
+from tegakari.cli.options import JsonOption, StoreOption, open_source, split_names
 from tegakari.cli.output import out, print_json, print_table
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.matching import CUTOFFS
@@ -17,25 +17,21 @@ def compare(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Match the features of two runs by what they react to, and by their decoder directions.
+    """Match the features of two runs by what activates them, and by their decoder directions.
 
     `tegakari study` compares their figures.
 
     Example: [bold]tegakari compare --runs demo-jpn,demo-base[/]
     """
-    from tegakari.analyses.matching import match_features
-    from tegakari.store import Store
-
-    names = runs.split(",")
+    names = split_names(runs)
     if len(names) != 2:
         raise ConfigError(f"{len(names)} runs are given", field="--runs", fix="give two, separated by a comma")
-    opened = Store(store_directory(store))
-    found = match_features(*(opened.run(name) for name in names))
+    result = open_source(store).compare_features(names[0], names[1])
     if json:
-        print_json(found)
+        print_json(result)
         return
     print_table(
-        f"Features that {' and '.join(names)} share, {found.shared_documents} documents",
+        f"Features that {' and '.join(names)} share, {result.shared_documents} documents",
         (
             "layer",
             *(f"active, {name}" for name in names),
@@ -46,17 +42,17 @@ def compare(
             (
                 str(row.layer),
                 *row.active,
-                *(each.pairs for each in row.by_correlation),
-                *(each.pairs for each in row.by_cosine or ()),
+                *(shared.pairs for shared in row.by_correlation),
+                *(shared.pairs for shared in row.by_cosine or ()),
                 *((None,) * (0 if row.by_cosine else len(CUTOFFS))),
             )
-            for row in found.layers
+            for row in result.layers
         ],
     )
-    if found.no_cosine:
-        out.print(f"directions are not compared: {found.no_cosine}", soft_wrap=True)
+    if result.no_cosine:
+        out.print(f"directions are not compared: {result.no_cosine}", soft_wrap=True)
     print_table(
         "Label-specific features, and those that only one run has",
         ("run", "label", "specific", "only here", "for example"),
-        [(row.run, row.label, row.specific, row.only, "; ".join(row.examples)) for row in found.only],
+        [(row.run, row.label, row.specific, row.only, "; ".join(row.examples)) for row in result.only],
     )

@@ -8,12 +8,14 @@ import typer
 
 from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, read
 from tegakari.cli.output import out, print_json, print_table, progress
+from tegakari.extras import needs_extra
 from tegakari.schemas.corpus import CorpusManifest
 
 app = typer.Typer(help="Import a labelled corpus, and account for every row of it.", no_args_is_help=True)
 
 
 @app.command("import")
+@needs_extra("index")
 def import_(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Read the source, sample the splits, drop what cannot be used, and say what was dropped and why.
 
@@ -27,6 +29,7 @@ def import_(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> 
 
 
 @app.command("show")
+@needs_extra("index")
 def show(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Show what the imported corpus holds.
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from tegakari.analyses.formatting import interval
-from tegakari.cli.options import JsonOption, RunsOption, StoreOption, open_runs
+from tegakari.cli.options import JsonOption, RunsOption, StoreOption, open_source, split_names
 from tegakari.cli.output import print_json, print_table
 from tegakari.schemas.study import LabelCues
-
-if TYPE_CHECKING:
-    pass
 
 
 def cues(
@@ -27,14 +24,13 @@ def cues(
 
     Example: [bold]tegakari cues --runs demo-jpn,demo-base --labels 旅行,園芸 --layer 2[/]
     """
-    from tegakari.analyses.cues import label_cues
-
-    found: list[LabelCues] = []
-    for run in open_runs(runs, store):
-        chosen = labels.split(",") if labels is not None else run.labels
-        found += [label_cues(run, label, layer=layer, k=k) for label in chosen]
+    source = open_source(store)
+    results: list[LabelCues] = []
+    for run in split_names(runs):
+        names = split_names(labels) if labels is not None else [row.label for row in source.labels(run)]
+        results += [source.cues(run, label, layer=layer, k=k) for label in names]
     if json:
-        print_json(found)
+        print_json(results)
         return
     print_table(
         "Cues",
@@ -47,6 +43,6 @@ def cues(
                 interval(row.unique_tokens),
                 " ".join(token.token for token in row.features[0].tokens[:5]),
             )
-            for row in found
+            for row in results
         ],
     )

@@ -10,9 +10,11 @@ import typer
 from tegakari.cli import features, finetune, index, sae, serve, specificity
 from tegakari.cli.corpus import import_
 from tegakari.cli.output import err, progress
+from tegakari.extras import needs_extra
 from tegakari.schemas.config import load_config
 
 
+@needs_extra("all")
 def demo(
     directory: Annotated[Path, typer.Argument(help="Where everything is made.")] = Path("demo-work"),
     port: Annotated[int, typer.Option(help="Port of the API.", envvar="TEGAKARI_PORT")] = 8765,
@@ -34,8 +36,8 @@ def demo(
         index.index(path)
     for path in configs:
         settings = load_config(path).index
-        specificity.specificity(settings.run, store=Path(settings.store))
-        features.features(settings.run, SHOWN_LABEL, variety="specific", limit=8, store=Path(settings.store))
+        specificity.specificity(settings.run, store=settings.store)
+        features.features(settings.run, SHOWN_LABEL, variety="specific", limit=8, store=settings.store)
     if serve_:
         last = load_config(configs[0])
-        serve.serve(configs[0], Path(last.index.store), last.service.host, port)
+        serve.serve(configs[0], last.index.store, last.service.host, port)

@@ -6,16 +6,21 @@ from typing import Annotated
 
 import typer
 
-from tegakari.cli.options import JsonOption, PoolingOption, RunOption, StoreOption, open_run
+from tegakari.cli.options import JsonOption, PoolingOption, RunOption, StoreOption, open_source
 from tegakari.cli.output import out, print_json, print_table
+from tegakari.cli.values import checked_pooling
 from tegakari.schemas.api import TopToken
+
+SHOWN_LABELS = 10
 
 
 def feature(
     run: RunOption,
     layer: Annotated[int, typer.Option(help="Layer, from 0.")],
     feature: Annotated[int, typer.Option("--feature", "-f", help="Feature of the layer's SAE, from 0.")],
-    tokens: Annotated[int, typer.Option(help="Strongest positions shown.")] = 20,
+    tokens: Annotated[
+        int | None, typer.Option(help="Strongest positions; default: 20, or all if fewer are kept.")
+    ] = None,
     pooling: PoolingOption = None,
     store: StoreOption = None,
     json: JsonOption = False,
@@ -24,27 +29,23 @@ def feature(
 
     Example: [bold]tegakari feature --run demo-jpn --layer 3 --feature 41[/]
     """
-    from tegakari.store import queries
-
-    opened = open_run(run, store)
-    kept = min(tokens, opened.manifest.top_tokens)
-    found = queries.feature(opened, layer, feature, pooling=queries.check_pooling(opened, pooling), tokens=kept)
+    detail = open_source(store).feature(run, layer, feature, pooling=checked_pooling(pooling), tokens=tokens)
     if json:
-        print_json(found)
+        print_json(detail)
         return
     out.print(
-        f"layer {found.layer} feature {found.feature} of {run}: active on {found.density:.2%} of positions, "
-        f"maximum {found.max_activation:.3f}, label variety {found.variety} (pooling {found.pooling})"
+        f"layer {detail.layer} feature {detail.feature} of {run}: active on {detail.density:.2%} of positions, "
+        f"maximum {detail.max_activation:.3f}, label variety {detail.variety} (pooling {detail.pooling})"
     )
     print_table(
         "Labels",
         ("label", "d", "mean", "sd", "documents"),
-        [(row.label, row.d, row.mean, row.sd, row.documents) for row in found.labels[:10]],
+        [(row.label, row.d, row.mean, row.sd, row.documents) for row in detail.labels[:SHOWN_LABELS]],
     )
     print_table(
         "Strongest positions",
         ("activation", "label", "document", "position", "context"),
-        [(row.activation, row.label, row.document, str(row.position), _in_context(row)) for row in found.tokens],
+        [(row.activation, row.label, row.document, str(row.position), _in_context(row)) for row in detail.tokens],
     )
 
 

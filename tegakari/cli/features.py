@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from tegakari.cli.options import JsonOption, PoolingOption, RunOption, StoreOption, open_run
+from tegakari.cli.options import JsonOption, PoolingOption, RunOption, StoreOption, open_source
 from tegakari.cli.output import out, print_json, print_table
+from tegakari.cli.values import checked_pooling, checked_variety
 
 
 def features(
@@ -26,18 +27,18 @@ def features(
 
     Example: [bold]tegakari features --run demo-jpn --label 自動車 --variety specific[/]
     """
-    from tegakari.store import queries
-
-    opened = open_run(run, store)
-    page = queries.label_features(
-        opened,
-        label,
-        layer=layer,
-        pooling=queries.check_pooling(opened, pooling),
-        min_d=min_d,
-        variety=queries.parse_variety(variety) if variety is not None else None,
-        limit=limit,
-        cursor=cursor,
+    page = (
+        open_source(store)
+        .label_features(
+            run,
+            label,
+            layer=layer,
+            pooling=checked_pooling(pooling),
+            min_d=min_d,
+            variety=checked_variety(variety),
+            limit=limit,
+        )
+        .page(cursor)
     )
     if json:
         print_json(page)

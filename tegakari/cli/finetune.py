@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, DeviceOption, JsonOption, read
 from tegakari.cli.output import print_json, print_table, progress
+from tegakari.extras import needs_extra
 
 
+@needs_extra("index")
 def finetune(config: ConfigOption = DEFAULT_CONFIG, device: DeviceOption = "auto", json: JsonOption = False) -> None:
     """Fine-tune the classifier and score it beside TF-IDF + linear SVC. A killed run resumes.
 

@@ -8,6 +8,7 @@ import typer
 
 from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, read
 from tegakari.cli.output import out, print_json, progress
+from tegakari.extras import needs_extra
 
 WorkersOption = Annotated[
     int,
@@ -17,6 +18,7 @@ WorkersOption = Annotated[
 ]
 
 
+@needs_extra("index")
 def index(config: ConfigOption = DEFAULT_CONFIG, workers: WorkersOption = 1, json: JsonOption = False) -> None:
     """Index the corpus and publish a run. A killed index goes on with the next shard.
 

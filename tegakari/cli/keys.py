@@ -10,6 +10,7 @@ import typer
 
 from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption
 from tegakari.cli.output import err, out, print_json, print_table
+from tegakari.extras import needs_extra
 from tegakari.schemas.config import ServiceConfig, load_config
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.keys import KEY_SCOPES, ApiKey
@@ -32,6 +33,7 @@ def _file(keys: Path | None, config: Path) -> Path:
 
 
 @app.command()
+@needs_extra("serve")
 def create(
     name: Annotated[str, typer.Option("--name", "-n", help="Whose key it is.")],
     scope: Annotated[str, typer.Option(help="read, compute or admin; each includes the ones before.")] = "read",
@@ -64,6 +66,7 @@ def create(
 
 
 @app.command("list")
+@needs_extra("serve")
 def list_keys(keys: KeysOption = None, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """List the keys there are, without their secrets.
 
@@ -84,6 +87,7 @@ def list_keys(keys: KeysOption = None, config: ConfigOption = DEFAULT_CONFIG, js
 
 
 @app.command()
+@needs_extra("serve")
 def revoke(
     id_: Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `tegakari keys list` shows it.")],
     keys: KeysOption = None,

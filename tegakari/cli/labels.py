@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tegakari.cli.options import JsonOption, RunOption, StoreOption, open_run
+from tegakari.cli.options import JsonOption, RunOption, StoreOption, open_source
 from tegakari.cli.output import print_json, print_table
 
 
@@ -11,17 +11,15 @@ def labels(run: RunOption, store: StoreOption = None, json: JsonOption = False) 
 
     Example: [bold]tegakari labels --run demo-jpn[/]
     """
-    from tegakari.store import queries
-
-    found = queries.labels(open_run(run, store))
+    rows = list(open_source(store).labels(run))
     if json:
-        print_json(found)
+        print_json(rows)
         return
     print_table(
         f"Labels of {run}",
         ("label", "documents", "recall", "precision", "F1", "specific features", "shared features"),
         [
             (row.label, row.documents, row.recall, row.precision, row.f1, row.specific_features, row.shared_features)
-            for row in found
+            for row in rows
         ],
     )

@@ -1,4 +1,4 @@
-"""Options that many commands share, each described once."""
+"""Options that several commands share, each described once, and the store that they name."""
 
 from __future__ import annotations
 
@@ -7,16 +7,35 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tegakari.schemas.config import Config, load_config
+from tegakari.schemas.errors import ConfigError
 
 if TYPE_CHECKING:
+    from tegakari.access.source import Source
+    from tegakari.schemas.config import Config
+    from tegakari.schemas.progress import Progress
     from tegakari.store import Run
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", help="Configuration file.", envvar="TEGAKARI_CONFIG", show_default=True)
 ]
 StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="Store directory; default: the one of the configuration, else ./store.")
+    str | None,
+    typer.Option(
+        "--store",
+        help="Store: a directory, or the address of a service (http://...), whose key is in TEGAKARI_KEY. "
+        "Default: the store of the configuration file, else ./store.",
+        envvar="TEGAKARI_STORE",
+        show_default=False,
+    ),
+]
+StoreDirectoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        help="Store directory; default: the one of the configuration file, else ./store.",
+        envvar="TEGAKARI_STORE",
+        show_default=False,
+    ),
 ]
 RunsOption = Annotated[str, typer.Option("--runs", help="Runs, separated by commas.")]
 RunOption = Annotated[str, typer.Option("--run", "-r", help="Name of a published run.")]
@@ -25,30 +44,80 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or 
 PoolingOption = Annotated[str | None, typer.Option("--pooling", help="last, max or mean; default: the run's.")]
 
 DEFAULT_CONFIG = Path("tegakari.toml")
+DEFAULT_STORE = "store"
 
 
-def store_directory(store: Path | None, config: Path = DEFAULT_CONFIG) -> Path:
-    """The store asked for, or that of the configuration file if there is one, or ./store."""
+def split_names(names: str) -> list[str]:
+    """The names of an option that takes several, separated by commas."""
+    return [name.strip() for name in names.split(",")]
+
+
+def store_name(store: str | None, config: Path = DEFAULT_CONFIG) -> str:
+    """The `--store` of a command, else the store of the configuration file if there is one, else ./store."""
     if store is not None:
         return store
-    return Path(load_config(config).index.store) if config.is_file() else Path("store")
+    if not config.is_file():
+        return DEFAULT_STORE
+    from tegakari.schemas.config import load_config
+
+    return load_config(config).index.store
+
+
+def store_directory(store: str | None, config: Path = DEFAULT_CONFIG) -> Path:
+    """The store of a command that needs its files.
+
+    Raises:
+        ConfigError: the store is a service.
+    """
+    name = store_name(store, config)
+    if is_address(name):
+        raise ConfigError(
+            f"{name} is a service; this command needs the store's files",
+            field="--store",
+            fix="run it on the machine of the store, with the store's directory",
+        )
+    return Path(name)
+
+
+def is_address(store: str) -> bool:
+    """Whether a store is a service rather than a directory."""
+    return store.startswith(("http://", "https://"))
+
+
+def open_source(store: str | None, *, device: str = "auto", progress: Progress | None = None) -> Source:
+    """The store of a command, as its queries need it: a directory or a service.
+
+    Args:
+        store: the `--store` of the command.
+        device: where a directory's classifiers run.
+        progress: of knockouts in a directory.
+
+    Raises:
+        MissingExtraError: the store is a directory, and `tegakari[store]` is not installed.
+    """
+    name = store_name(store)
+    if is_address(name):
+        from tegakari.client import Client
+
+        return Client(name)
+    from tegakari.extras import extras_named
+
+    with extras_named():
+        from tegakari.access.local import LocalStore
+
+    return LocalStore(name, device=device, progress=progress)
+
+
+def open_runs(runs: str, store: str | None) -> list[Run]:
+    """The runs of a `--runs` option, opened in its order, for a command that needs their files."""
+    from tegakari.store import Store
+
+    opened = Store(store_directory(store))
+    return [opened.run(name) for name in split_names(runs)]
 
 
 def read(config: Path) -> Config:
     """Load the configuration that a command was given."""
+    from tegakari.schemas.config import load_config
+
     return load_config(config)
-
-
-def open_run(run: str, store: Path | None) -> Run:
-    """Open a published run of the store that a command names."""
-    from tegakari.store import Store
-
-    return Store(store_directory(store)).run(run)
-
-
-def open_runs(runs: str, store: Path | None) -> list[Run]:
-    """Open the runs of a `--runs` option, in its order."""
-    from tegakari.store import Store
-
-    opened = Store(store_directory(store))
-    return [opened.run(name) for name in runs.split(",")]

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-import structlog
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -28,7 +27,14 @@ err = Console(stderr=True)
 
 
 def set_up_logging() -> None:
-    """Events as plain lines on stderr; libraries only when they warn."""
+    """Events as plain lines on stderr; libraries only when they warn.
+
+    Does nothing where structlog is not installed: nothing that logs can be imported there.
+    """
+    try:
+        import structlog
+    except ModuleNotFoundError:
+        return
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
     structlog.configure(
         processors=[

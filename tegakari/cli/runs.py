@@ -7,14 +7,24 @@ from typing import Annotated
 
 import typer
 
-from tegakari.cli.options import DeviceOption, JsonOption, StoreOption, store_directory
-from tegakari.cli.output import Stages, out, print_json, print_table, progress
+from tegakari.cli.options import (
+    DeviceOption,
+    JsonOption,
+    StoreDirectoryOption,
+    StoreOption,
+    open_source,
+    store_directory,
+)
+from tegakari.cli.output import Stages, out, print_json, print_table, progress, set_up_logging
+from tegakari.extras import needs_extra
 from tegakari.schemas.errors import StoreError
 
 app = typer.Typer(
     help="Published runs: list, show, verify, export, publish, delete, and what they leave behind.",
     invoke_without_command=True,
 )
+
+COMMAND = "runs"
 
 RunArgument = Annotated[str, typer.Argument(help="Name of a published run.")]
 
@@ -27,6 +37,8 @@ def runs(context: typer.Context, store: StoreOption = None, json: JsonOption = F
     """
     if context.invoked_subcommand is None:
         list_(store, json)
+    elif context.invoked_subcommand != "list":
+        set_up_logging()
 
 
 @app.command("list")
@@ -35,12 +47,9 @@ def list_(store: StoreOption = None, json: JsonOption = False) -> None:
 
     Example: [bold]tegakari runs list --json[/]
     """
-    from tegakari.store import Store
-    from tegakari.store.queries import run_summary
-
-    found = [run_summary(run) for run in Store(store_directory(store)).runs()]
+    rows = list(open_source(store).runs())
     if json:
-        print_json(found)
+        print_json(rows)
         return
     print_table(
         "Runs",
@@ -56,13 +65,14 @@ def list_(store: StoreOption = None, json: JsonOption = False) -> None:
                 row.corpus.labels,
                 row.scores.macro_f1,
             )
-            for row in found
+            for row in rows
         ],
     )
 
 
 @app.command("show")
-def show(run: RunArgument, store: StoreOption = None) -> None:
+@needs_extra("store")
+def show(run: RunArgument, store: StoreDirectoryOption = None) -> None:
     """Print all that is recorded of a run, as JSON.
 
     Example: [bold]tegakari runs show demo-jpn[/]
@@ -73,7 +83,8 @@ def show(run: RunArgument, store: StoreOption = None) -> None:
 
 
 @app.command("verify")
-def verify(run: RunArgument, store: StoreOption = None) -> None:
+@needs_extra("store")
+def verify(run: RunArgument, store: StoreDirectoryOption = None) -> None:
     """Read every file of a run again and compare it with its checksum.
 
     Example: [bold]tegakari runs verify demo-jpn[/]
@@ -89,7 +100,8 @@ def verify(run: RunArgument, store: StoreOption = None) -> None:
 
 
 @app.command("delete")
-def delete(run: RunArgument, store: StoreOption = None) -> None:
+@needs_extra("store")
+def delete(run: RunArgument, store: StoreDirectoryOption = None) -> None:
     """Delete a run, with one rename, then its files.
 
     Example: [bold]tegakari runs delete demo-jpn[/]
@@ -101,6 +113,7 @@ def delete(run: RunArgument, store: StoreOption = None) -> None:
 
 
 @app.command("export")
+@needs_extra("store")
 def export(
     run: RunArgument,
     to: Annotated[Path, typer.Option("--to", help="New directory.")],
@@ -109,7 +122,7 @@ def export(
     ] = "parquet",
     table: Annotated[list[str] | None, typer.Option("--table", help="Only these tables; default: all.")] = None,
     creator: Annotated[str, typer.Option(help="For neuronpedia: creator id that it knows.")] = "tegakari",
-    store: StoreOption = None,
+    store: StoreDirectoryOption = None,
     json: JsonOption = False,
 ) -> None:
     """Write every table of a run, activations included, as files that any tool reads.
@@ -141,9 +154,10 @@ def export(
 
 
 @app.command("publish")
+@needs_extra("store")
 def publish(
     directory: Annotated[Path, typer.Argument(help="Directory of a run of another store: it holds run.json.")],
-    store: StoreOption = None,
+    store: StoreDirectoryOption = None,
 ) -> None:
     """Publish a copy of a run that was indexed elsewhere, after comparing every file with its checksum.
 
@@ -156,7 +170,8 @@ def publish(
 
 
 @app.command("add-vectors")
-def add_vectors_(run: RunArgument, store: StoreOption = None, device: DeviceOption = "auto") -> None:
+@needs_extra("store")
+def add_vectors_(run: RunArgument, store: StoreDirectoryOption = None, device: DeviceOption = "auto") -> None:
     """Add decoder directions, document embeddings and the index of words to a run indexed without LanceDB.
 
     Example: [bold]tegakari runs add-vectors demo-jpn[/]
@@ -171,9 +186,10 @@ def add_vectors_(run: RunArgument, store: StoreOption = None, device: DeviceOpti
 
 
 @app.command("gc")
+@needs_extra("store")
 def gc(
     delete: Annotated[bool, typer.Option("--delete", help="Remove it; without this it is only listed.")] = False,
-    store: StoreOption = None,
+    store: StoreDirectoryOption = None,
     json: JsonOption = False,
 ) -> None:
     """List, or remove, what no published run needs: old unfinished work, and what deleted runs left behind.

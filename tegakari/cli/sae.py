@@ -6,11 +6,13 @@ import typer
 
 from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, DeviceOption, JsonOption, read
 from tegakari.cli.output import print_json, print_table, progress
+from tegakari.extras import needs_extra
 
 app = typer.Typer(help="Train sparse autoencoders, one per layer.", no_args_is_help=True)
 
 
 @app.command("train")
+@needs_extra("index")
 def train(config: ConfigOption = DEFAULT_CONFIG, device: DeviceOption = "auto", json: JsonOption = False) -> None:
     """Train one SAE per layer on the residuals of the training documents. A killed run resumes.
 

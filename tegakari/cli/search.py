@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from tegakari.cli.options import JsonOption, RunOption, StoreOption, store_directory
+from tegakari.cli.options import JsonOption, RunOption, StoreOption, open_source
 from tegakari.cli.output import print_json, print_table
+from tegakari.schemas.errors import QueryError
 
 
 def search(
     run: RunOption,
-    words: Annotated[str | None, typer.Argument(help="Words that the documents hold, all of them.")] = None,
+    words: Annotated[str | None, typer.Argument(help="Words that the documents contain, all of them.")] = None,
     like: Annotated[str | None, typer.Option(help="Instead of words: id of a document; finds similar ones.")] = None,
     limit: Annotated[int, typer.Option(help="Rows.")] = 20,
     store: StoreOption = None,
@@ -22,18 +23,18 @@ def search(
 
     Example: [bold]tegakari search --run demo-jpn 車[/]
     """
-    from tegakari.store import Store, queries
-
-    opened = Store(store_directory(store)).run(run)
-    if like is None:
-        found = queries.search(opened, words or "", limit=limit)
+    source = open_source(store)
+    if like is not None:
+        rows = list(source.similar_documents(run, like, limit=limit))
+    elif words and words.strip():
+        rows = list(source.search(run, words, limit=limit))
     else:
-        found = queries.similar_documents(opened, like, limit=limit)
+        raise QueryError("nothing to search for", field="words", fix="give a word, or --like with a document's id")
     if json:
-        print_json(found)
+        print_json(rows)
         return
     print_table(
         f"Documents of {run}",
         ("document", "score", "label", "predicted", "text"),
-        [(row.document, row.score, row.label, row.predicted, row.text) for row in found],
+        [(row.document, row.score, row.label, row.predicted, row.text) for row in rows],
     )

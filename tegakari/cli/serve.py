@@ -8,14 +8,16 @@ from typing import Annotated, get_args
 import msgspec
 import typer
 
-from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, StoreOption, store_directory
+from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, StoreDirectoryOption, store_directory
+from tegakari.extras import needs_extra
 from tegakari.schemas.config import LogFormat, ServiceConfig, load_config
 from tegakari.schemas.errors import ConfigError
 
 
+@needs_extra("serve")
 def serve(
     config: ConfigOption = DEFAULT_CONFIG,
-    store: StoreOption = None,
+    store: StoreDirectoryOption = None,
     host: Annotated[str | None, typer.Option(help="Address to bind; default: the configuration's.")] = None,
     port: Annotated[
         int | None, typer.Option(help="Port; default: the configuration's.", envvar="TEGAKARI_PORT")

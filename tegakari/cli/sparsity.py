@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tegakari.analyses.formatting import interval
-from tegakari.cli.options import JsonOption, RunsOption, StoreOption, open_runs
+from tegakari.cli.options import JsonOption, RunsOption, StoreOption, open_source, split_names
 from tegakari.cli.output import print_json, print_table
-
-if TYPE_CHECKING:
-    pass
 
 
 def sparsity(runs: RunsOption, store: StoreOption = None, json: JsonOption = False) -> None:
@@ -17,16 +12,15 @@ def sparsity(runs: RunsOption, store: StoreOption = None, json: JsonOption = Fal
 
     Example: [bold]tegakari sparsity --runs demo-jpn,demo-base[/]
     """
-    from tegakari.analyses.sparsity import sparsity as measure
-
-    found = [measure(run) for run in open_runs(runs, store)]
+    source = open_source(store)
+    results = [source.sparsity(run) for run in split_names(runs)]
     if json:
-        print_json(found)
+        print_json(results)
         return
-    for result in found:
+    for result in results:
         print_table(
             f"Sparsity of {result.run}, pooling {result.pooling}, {result.documents} documents",
-            ("layer", "active (95 %)", "a position", "top-20 ratio (95 %)"),
+            ("layer", "active (95 %)", "per position", "top-20 ratio (95 %)"),
             [
                 (str(row.layer), interval(row.active), row.per_position, interval(row.top20_ratio))
                 for row in result.layers

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tegakari.cli.options import JsonOption, PoolingOption, RunOption, StoreOption, open_run
+from tegakari.cli.options import JsonOption, PoolingOption, RunOption, StoreOption, open_source
 from tegakari.cli.output import print_json, print_table
+from tegakari.cli.values import checked_pooling
 
 
 def specificity(
@@ -13,14 +14,11 @@ def specificity(
 
     Example: [bold]tegakari specificity --run demo-jpn[/]
     """
-    from tegakari.store import queries
-
-    opened = open_run(run, store)
-    found = queries.specificity(opened, pooling=queries.check_pooling(opened, pooling))
+    rows = list(open_source(store).specificity(run, pooling=checked_pooling(pooling)))
     if json:
-        print_json(found)
+        print_json(rows)
         return
-    cutoffs = [high.cutoff for high in found[0].high_d] if found else []
+    cutoffs = [high.cutoff for high in rows[0].high_d] if rows else []
     print_table(
         f"Label specificity of {run}",
         (
@@ -31,7 +29,7 @@ def specificity(
             "specific",
             "shared",
             "mean variety",
-            *(f"d > {c}" for c in cutoffs),
+            *(f"d > {cutoff}" for cutoff in cutoffs),
         ),
         [
             (
@@ -44,6 +42,6 @@ def specificity(
                 row.mean_variety,
                 *(high.features for high in row.high_d),
             )
-            for row in found
+            for row in rows
         ],
     )

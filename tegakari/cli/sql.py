@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from tegakari.cli.options import StoreOption, store_directory
+from tegakari.cli.options import StoreOption, is_address, open_source, store_name
 from tegakari.cli.output import err, out, print_table
+from tegakari.extras import extras_named
 from tegakari.schemas.errors import ConfigError
 
 SHOWN_ROWS = 1000
@@ -40,26 +41,30 @@ def sql(
 
     Example: [bold]tegakari sql "SELECT run, label, recall FROM labels ORDER BY recall LIMIT 5"[/]
     """
-    from tegakari.store import Store
-    from tegakari.store.sql.query import ask, write_rows
-
-    directory = store_directory(store)
-    names = list(run) if run else Store(directory).names()
     text = sys.stdin.read() if query == "-" else query
-    rows = ask(directory, names, text)
-    if output is not None:
-        chosen = SqlFormat.json if json else form or _format_of(output)
-        with output.open("wb") as sink:
-            written = write_rows(sink, rows, chosen)
-        out.print(f"{written:,} rows in {output}")
-    elif json or form:
-        write_rows(sys.stdout.buffer, rows, SqlFormat.json if json else form or SqlFormat.csv)
-    else:
-        table = rows.read_all()
-        shown = table.slice(0, SHOWN_ROWS)
-        print_table("", table.column_names, zip(*(column.to_pylist() for column in shown.columns), strict=True))
+    chosen = SqlFormat.json if json else form or (_format_of(output) if output else None)
+    if chosen is None:
+        table = open_source(store).sql_table(text, runs=run)
+        rows = table.slice(0, SHOWN_ROWS)
+        print_table("", table.column_names, zip(*(column.to_pylist() for column in rows.columns), strict=True))
         if table.num_rows > SHOWN_ROWS:
             err.print(f"{SHOWN_ROWS:,} of {table.num_rows:,} rows; -o FILE writes all")
+        return
+    with extras_named():
+        from tegakari.store.disk.publish import published_names
+        from tegakari.store.sql.query import run_query, write_rows
+
+    name = store_name(store)
+    if is_address(name):
+        reader = open_source(store).sql_table(text, runs=run).to_reader()
+    else:  # batch by batch: a result may be larger than memory
+        reader = run_query(Path(name), run or published_names(Path(name)), text)
+    if output is None:
+        write_rows(sys.stdout.buffer, reader, chosen)
+        return
+    with output.open("wb") as sink:
+        count = write_rows(sink, reader, chosen)
+    out.print(f"{count:,} rows in {output}")
 
 
 def _format_of(file: Path) -> SqlFormat:

@@ -9,13 +9,15 @@ import typer
 
 from tegakari.analyses.formatting import interval
 from tegakari.cli.knockout import converted
-from tegakari.cli.options import DeviceOption, JsonOption, StoreOption, open_runs, store_directory
+from tegakari.cli.options import DeviceOption, JsonOption, StoreDirectoryOption, open_runs, store_directory
 from tegakari.cli.output import Stages, out, print_json, print_table, progress
+from tegakari.extras import needs_extra
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.study import StudyResult, StudySettings
 
 
+@needs_extra("study")
 def study(
     runs: Annotated[str, typer.Option("--runs", help="One run, or two separated by a comma.")],
     labels: Annotated[str | None, typer.Option(help="Labels, separated by commas; default: all shared.")] = None,
@@ -30,7 +32,7 @@ def study(
     tables: Annotated[Path | None, typer.Option("--tables", help="Directory to write the tables to, as CSV.")] = None,
     service: Annotated[str | None, typer.Option(help="Address that links in the report lead to.")] = None,
     device: DeviceOption = "auto",
-    store: StoreOption = None,
+    store: StoreDirectoryOption = None,
     json: JsonOption = False,
 ) -> None:
     """Make every table and figure of the study, for one run or two side by side, as a report.

@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from tegakari.analyses.formatting import interval
-from tegakari.cli.options import DeviceOption, JsonOption, StoreOption, store_directory
+from tegakari.cli.options import DeviceOption, JsonOption, StoreDirectoryOption, store_directory
 from tegakari.cli.output import Stages, print_json, print_table, progress
+from tegakari.extras import needs_extra
 from tegakari.schemas.variants import VariantsResult
 
 
+@needs_extra("study")
 def variants(
     runs: Annotated[str, typer.Option("--runs", help="Runs, separated by commas.")],
     concepts: Annotated[
@@ -22,7 +24,7 @@ def variants(
     unrelated: Annotated[int, typer.Option(min=1, help="Pairs of forms of different concepts, for comparison.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of these pairs and the intervals.")] = 0,
     device: DeviceOption = "auto",
-    store: StoreOption = None,
+    store: StoreDirectoryOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show how much of a written form's features remains once those of another form are excluded.

@@ -18,9 +18,9 @@ from tegakari.client.calls import (
     check,
     decoded,
     finished_job,
+    http_arguments,
     path,
     pause,
-    settings,
 )
 from tegakari.client.errors import ApiError, UnreachableError
 from tegakari.schemas.api import (
@@ -79,12 +79,11 @@ class AsyncPages(Generic[T]):
 
     async def page(self, cursor: str | None = None) -> Page[T]:
         """One page: the first, or the one that `next` of the page before names."""
-        more = {} if cursor is None else {"cursor": cursor}
-        response = await self._client.send(self._call, **more)
-        return decoded(response, self._call.answer)
+        response = await self._client.send(self._call, cursor=cursor)
+        return decoded(response, self._call.response_type)
 
     async def all(self) -> list[T]:
-        """All items. Mind that a list of features can hold hundreds of thousands."""
+        """All items; a list of features can have hundreds of thousands."""
         return [item async for item in self]
 
     async def to_arrow(self) -> pa.Table:
@@ -94,14 +93,13 @@ class AsyncPages(Generic[T]):
         tables = []
         cursor = None
         while True:
-            more = {} if cursor is None else {"cursor": cursor}
-            response = await self._client.send(self._call, accept=ARROW, **more)
+            response = await self._client.send(self._call, accept=ARROW, cursor=cursor)
             check(response)
             tables.append(pa.ipc.open_stream(response.content).read_all())
-            following = response.links.get("next", {}).get("url")
-            if following is None:
+            next_page = response.links.get("next", {}).get("url")
+            if next_page is None:
                 return pa.concat_tables(tables)
-            cursor = httpx.URL(following).params["cursor"]
+            cursor = httpx.URL(next_page).params["cursor"]
 
     async def to_pandas(self) -> pd.DataFrame:
         """All items as a data frame of pandas, which must be installed."""
@@ -137,10 +135,10 @@ class AsyncClient:
             url: of the service.
             key: an API key; default: the environment variable TEGAKARI_KEY, if it is set.
             timeout: seconds for an answer.
-            retries: how often to ask again where the service is busy (429, 503) or cannot be reached.
+            retries: retries after a response that says to come back (429, 503), or where the service cannot be reached.
             transport: of httpx; for proxies and tests.
         """
-        self._http = httpx.AsyncClient(**settings(url, key, timeout), transport=transport)
+        self._http = httpx.AsyncClient(**http_arguments(url, key, timeout), transport=transport)
         self._retries = retries
 
     async def __aenter__(self) -> AsyncClient:
@@ -153,13 +151,13 @@ class AsyncClient:
         """Close the connections."""
         await self._http.aclose()
 
-    async def send(self, call: Call[Any], *, accept: str | None = None, **more: Any) -> httpx.Response:
-        """Ask, and ask again where that helps. The response may be a problem.
+    async def send(self, call: Call[Any], *, accept: str | None = None, **parameters: Any) -> httpx.Response:
+        """Send a request, with retries. The response may be a problem.
 
         Raises:
             UnreachableError: after the last attempt.
         """
-        request = call.request(**more)
+        request = call.request(**parameters)
         if accept is not None:
             request["headers"] = {**request["headers"], "accept": accept}
         attempt = 0
@@ -179,15 +177,15 @@ class AsyncClient:
             attempt += 1
 
     async def ask(self, call: Call[T]) -> T:
-        """The answer to one call, for routes that have no method here."""
-        return decoded(await self.send(call), call.answer)
+        """The decoded response of one call, for routes without a method of their own."""
+        return decoded(await self.send(call), call.response_type)
 
     async def healthy(self) -> bool:
         """Whether the process answers."""
         return (await self.send(Call("GET", "/healthz", dict))).is_success
 
     async def ready(self) -> bool:
-        """Whether the service can answer questions; asked once, without waiting."""
+        """Whether the service can answer queries; one request, no retries."""
         try:
             return (await self._http.get("/readyz")).is_success
         except httpx.TransportError:
@@ -204,7 +202,7 @@ class AsyncClient:
         return AsyncPages(self, Call("GET", path("runs"), Page[RunSummary]))
 
     async def run(self, run: str) -> RunSummary:
-        """What a run was made from, and how its classifier does."""
+        """Inputs of a run and scores of its classifier."""
         return await self.ask(Call("GET", path("runs", run), RunSummary))
 
     def labels(self, run: str) -> AsyncPages[LabelRow]:
@@ -212,11 +210,11 @@ class AsyncClient:
         return AsyncPages(self, Call("GET", path("runs", run, "labels"), Page[LabelRow]))
 
     async def label(self, run: str, label: str) -> LabelDetail:
-        """A label, and which labels its documents are predicted as."""
+        """A label and the predictions of its documents."""
         return await self.ask(Call("GET", path("runs", run, "labels", label), LabelDetail))
 
     def specificity(self, run: str, *, pooling: Pooling | None = None) -> AsyncPages[LayerSpecificity]:
-        """How specific the features of each layer are."""
+        """Specificity of the features of each layer."""
         where = path("runs", run, "specificity")
         return AsyncPages(self, Call("GET", where, Page[LayerSpecificity], {"pooling": pooling}))
 
@@ -232,8 +230,10 @@ class AsyncClient:
         limit: int | None = None,
     ) -> AsyncPages[LabelFeature]:
         """Features by Cohen's d for a label, largest first; `limit` is the size of a page."""
-        asked = {"layer": layer, "pooling": pooling, "min_d": min_d, "variety": variety, "limit": limit}
-        return AsyncPages(self, Call("GET", path("runs", run, "labels", label, "features"), Page[LabelFeature], asked))
+        parameters = {"layer": layer, "pooling": pooling, "min_d": min_d, "variety": variety, "limit": limit}
+        return AsyncPages(
+            self, Call("GET", path("runs", run, "labels", label, "features"), Page[LabelFeature], parameters)
+        )
 
     def features(
         self,
@@ -248,8 +248,8 @@ class AsyncClient:
         order: str | None = None,
         limit: int | None = None,
     ) -> AsyncPages[FeatureRow]:
-        """Features of a run that pass every filter given; `limit` is the size of a page."""
-        asked = {
+        """Features of a run that pass every filter; `limit` is the size of a page."""
+        parameters = {
             "layer": layer,
             "token": token,
             "variety": variety,
@@ -259,21 +259,21 @@ class AsyncClient:
             "order": order,
             "limit": limit,
         }
-        return AsyncPages(self, Call("GET", path("runs", run, "features"), Page[FeatureRow], asked))
+        return AsyncPages(self, Call("GET", path("runs", run, "features"), Page[FeatureRow], parameters))
 
     async def feature(
         self, run: str, layer: int, feature: int, *, pooling: Pooling | None = None, tokens: int | None = None
     ) -> FeatureDetail:
         """A feature: statistics, labels by d, strongest positions in context."""
-        asked = {"pooling": pooling, "tokens": tokens}
-        return await self.ask(Call("GET", _feature(run, layer, feature), FeatureDetail, asked))
+        parameters = {"pooling": pooling, "tokens": tokens}
+        return await self.ask(Call("GET", _feature(run, layer, feature), FeatureDetail, parameters))
 
     def feature_labels(
         self, run: str, layer: int, feature: int, *, pooling: Pooling | None = None, limit: int | None = None
     ) -> AsyncPages[FeatureLabel]:
         """Labels by Cohen's d for a feature."""
-        asked = {"pooling": pooling, "limit": limit}
-        return AsyncPages(self, Call("GET", _feature(run, layer, feature, "labels"), Page[FeatureLabel], asked))
+        parameters = {"pooling": pooling, "limit": limit}
+        return AsyncPages(self, Call("GET", _feature(run, layer, feature, "labels"), Page[FeatureLabel], parameters))
 
     def feature_tokens(self, run: str, layer: int, feature: int, *, limit: int | None = None) -> AsyncPages[TopToken]:
         """The strongest positions of a feature, in context."""
@@ -303,12 +303,12 @@ class AsyncClient:
         limit: int | None = None,
     ) -> AsyncPages[FeatureNeighbour]:
         """Features whose decoder directions are nearest by cosine, of this run or of another."""
-        asked = {"in": in_run, "in_layer": in_layer, "limit": limit}
+        parameters = {"in": in_run, "in_layer": in_layer, "limit": limit}
         where = _feature(run, layer, feature, "neighbours")
-        return AsyncPages(self, Call("GET", where, Page[FeatureNeighbour], asked))
+        return AsyncPages(self, Call("GET", where, Page[FeatureNeighbour], parameters))
 
     async def feature_histogram(self, run: str, layer: int, feature: int) -> ActivationHistogram:
-        """How a feature's activations are spread over documents."""
+        """Distribution of a feature's pooled activations over documents."""
         return await self.ask(Call("GET", _feature(run, layer, feature, "histogram"), ActivationHistogram))
 
     def documents(
@@ -321,15 +321,15 @@ class AsyncClient:
         limit: int | None = None,
     ) -> AsyncPages[DocumentRow]:
         """Documents of a run by id; `limit` is the size of a page."""
-        asked = {"label": label, "predicted": predicted, "correct": correct, "limit": limit}
-        return AsyncPages(self, Call("GET", path("runs", run, "documents"), Page[DocumentRow], asked))
+        parameters = {"label": label, "predicted": predicted, "correct": correct, "limit": limit}
+        return AsyncPages(self, Call("GET", path("runs", run, "documents"), Page[DocumentRow], parameters))
 
     async def document(
         self, run: str, document: str, *, layer: int | None = None, features: int | None = None
     ) -> DocumentDetail:
         """A document: text, label, prediction, strongest features."""
-        asked = {"layer": layer, "features": features}
-        return await self.ask(Call("GET", path("runs", run, "documents", document), DocumentDetail, asked))
+        parameters = {"layer": layer, "features": features}
+        return await self.ask(Call("GET", path("runs", run, "documents", document), DocumentDetail, parameters))
 
     def document_features(
         self, run: str, document: str, *, layer: int | None = None, limit: int | None = None
@@ -350,25 +350,25 @@ class AsyncClient:
         return AsyncPages(self, Call("GET", where, Page[DocumentMatch], {"limit": limit}))
 
     def search(self, run: str, words: str, *, limit: int | None = None) -> AsyncPages[DocumentMatch]:
-        """Documents that hold the words, best first."""
-        asked = {"q": words, "limit": limit}
-        return AsyncPages(self, Call("GET", path("runs", run, "search"), Page[DocumentMatch], asked))
+        """Documents that contain the words, best first."""
+        parameters = {"q": words, "limit": limit}
+        return AsyncPages(self, Call("GET", path("runs", run, "search"), Page[DocumentMatch], parameters))
 
     async def classification(self, run: str) -> ClassificationResult:
         """Scores of a run's classifier with intervals."""
         return await self.ask(Call("GET", path("runs", run, "classification"), ClassificationResult))
 
     async def sparsity(self, run: str) -> SparsityResult:
-        """How many features are active, layer by layer."""
+        """Active features per document, layer by layer."""
         return await self.ask(Call("GET", path("runs", run, "sparsity"), SparsityResult))
 
     async def cues(self, run: str, label: str, *, layer: int | None = None, k: int = 20) -> LabelCues:
-        """Which tokens a label's features fire on."""
-        asked = {"label": label, "layer": layer, "k": k}
-        return await self.ask(Call("GET", path("runs", run, "cues"), LabelCues, asked))
+        """Tokens on which a label's features fire."""
+        parameters = {"label": label, "layer": layer, "k": k}
+        return await self.ask(Call("GET", path("runs", run, "cues"), LabelCues, parameters))
 
     async def feature_cues(self, run: str, layer: int, feature: int) -> FeatureCues:
-        """Which tokens a feature fires on."""
+        """Tokens on which a feature fires."""
         return await self.ask(Call("GET", _feature(run, layer, feature, "cues"), FeatureCues))
 
     async def circuit(self, run: str) -> CircuitResult:
@@ -376,11 +376,11 @@ class AsyncClient:
         return await self.ask(Call("GET", path("runs", run, "circuit"), CircuitResult))
 
     async def variants(self, run: str) -> VariantsResult:
-        """How much of a form's features another form does without, as it was measured last."""
+        """Survival of features over written variants, as it was measured last."""
         return await self.ask(Call("GET", path("runs", run, "variants"), VariantsResult))
 
     async def compare(self, a: str, b: str) -> Comparison:
-        """Two runs side by side, of the study that was made of them last."""
+        """Two runs side by side, from the study of them that was made last."""
         return await self.ask(Call("GET", path("compare"), Comparison, {"runs": f"{a},{b}"}))
 
     async def compare_features(self, a: str, b: str) -> MatchingResult:
@@ -388,10 +388,10 @@ class AsyncClient:
         return await self.ask(Call("GET", path("compare", "features"), MatchingResult, {"runs": f"{a},{b}"}))
 
     async def classify(self, run: str, texts: list[str]) -> list[Classification]:
-        """What a run's classifier says of texts; runs the model."""
+        """Predictions of a run's classifier for texts; runs the model."""
         body = ClassifyRequest(texts=texts)
-        answer = await self.ask(Call("POST", path("runs", run, "classify"), Page[Classification], body=body))
-        return answer.items
+        response = await self.ask(Call("POST", path("runs", run, "classify"), Page[Classification], body=body))
+        return response.items
 
     async def encode(
         self,
@@ -405,26 +405,26 @@ class AsyncClient:
     ) -> list[EncodedText]:
         """Active features of texts, pooled over each or position by position (`pooling="none"`); runs the model."""
         body = EncodeRequest(texts=texts, layers=layers, features=features, pooling=pooling, top=top)
-        answer = await self.ask(Call("POST", path("runs", run, "encode"), Page[EncodedText], body=body))
-        return answer.items
+        response = await self.ask(Call("POST", path("runs", run, "encode"), Page[EncodedText], body=body))
+        return response.items
 
-    async def start_knockout(self, run: str, asked: KnockoutSettings, *, wait: float = 0) -> KnockoutJob:
-        """Ask for a knockout, and do not wait for it longer than `wait` seconds; runs the model."""
-        response = await self.send(Call("POST", path("runs", run, "knockouts"), KnockoutJob, {"wait": wait}, asked))
+    async def start_knockout(self, run: str, settings: KnockoutSettings, *, wait: float = 0) -> KnockoutJob:
+        """Start a knockout and wait for it up to `wait` seconds; runs the model."""
+        response = await self.send(Call("POST", path("runs", run, "knockouts"), KnockoutJob, {"wait": wait}, settings))
         if response.status_code == JOB_STARTED:
             return decoded(response, KnockoutJob)
         return finished_job(response)
 
-    async def knock_out(self, run: str, asked: KnockoutSettings, *, wait: float = 30) -> KnockoutResult:
-        """Take features out of documents, and wait for what becomes of them, however long that takes.
+    async def knock_out(self, run: str, settings: KnockoutSettings, *, wait: float = 30) -> KnockoutResult:
+        """Ablate features, re-run the classifier, and wait for the result, however long that takes.
 
         Args:
             run: the run.
-            asked: which features, which documents.
-            wait: seconds between two questions whether it is done.
+            settings: the features to ablate and the documents to re-run.
+            wait: seconds that one request waits for the result before the next one is sent.
         """
         while True:
-            job = await self.start_knockout(run, asked, wait=wait)
+            job = await self.start_knockout(run, settings, wait=wait)
             if job.result is not None:
                 return job.result
 
@@ -433,11 +433,11 @@ class AsyncClient:
         return await self.ask(Call("GET", path("knockouts", knockout), KnockoutJob))
 
     async def cancel_knockout(self, knockout: str) -> KnockoutJob:
-        """End a knockout that waits or runs; one that has ended stays as it is."""
+        """Cancel a knockout that is queued or running; a finished one stays as it is."""
         return await self.ask(Call("DELETE", path("knockouts", knockout), KnockoutJob))
 
     async def follow_knockout(self, knockout: str) -> AsyncIterator[JobProgress]:
-        """Progress of a knockout as it comes; the last one says how it ended."""
+        """Progress of a knockout as it arrives; the last event holds its final state."""
         where = path("knockouts", knockout, "events")
         async with self._http.stream("GET", where, timeout=None) as response:
             if not response.is_success:
@@ -481,7 +481,7 @@ class AsyncClient:
         check(response)
         if "tegakari-truncated" in response.headers:
             raise ApiError(
-                response.status_code, "The answer was cut", f"more than {limit} rows, or too many bytes", field="limit"
+                response.status_code, "The result was cut", f"more than {limit} rows, or too many bytes", field="limit"
             )
         return pa.ipc.open_stream(response.content).read_all()
 

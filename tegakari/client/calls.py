@@ -1,4 +1,4 @@
-"""Requests and answers as data, the same for both clients."""
+"""Requests and responses as data, shared by both clients."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from tegakari import __version__
 from tegakari.client.errors import ApiError
 from tegakari.schemas.jobs import KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult
+from tegakari.version import __version__
 
 T = TypeVar("T")
 
@@ -22,13 +22,13 @@ KEY_VARIABLE = "TEGAKARI_KEY"
 ARROW = "application/vnd.apache.arrow.stream"
 
 JOB_STARTED = 202
-"""Status of an answer that is a job."""
+"""Status of a response that is a job."""
 
 EVENT_DATA = "data: "
 """Begins a line of Server-Sent Events that holds an event's data."""
 
 RETRIED = (429, 503)
-"""Statuses that pass. What is asked changes nothing, so asking again is safe."""
+"""Temporary statuses. No request of the client changes anything but jobs, which are idempotent, so a retry is safe."""
 
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 30.0
@@ -36,25 +36,25 @@ LONGEST_PAUSE = 30.0
 
 
 class Call(NamedTuple, Generic[T]):
-    """One question."""
+    """One request, and the type of its response."""
 
     method: str
     path: str
-    answer: type[T]
+    response_type: type[T]
     parameters: Mapping[str, Any] = {}
     body: msgspec.Struct | None = None
 
-    def request(self, **more: Any) -> dict[str, Any]:
-        """Arguments for httpx; what is None is left out."""
-        asked = {**self.parameters, **more}
-        sent = {name: _text(value) for name, value in asked.items() if value is not None}
+    def request(self, **parameters: Any) -> dict[str, Any]:
+        """Arguments of httpx's `request`; parameters that are None are left out."""
+        merged = {**self.parameters, **parameters}
+        query = {name: _text(value) for name, value in merged.items() if value is not None}
         content = None if self.body is None else msgspec.json.encode(self.body)
         headers = {} if content is None else {"content-type": "application/json"}
-        return {"method": self.method, "url": self.path, "params": sent, "content": content, "headers": headers}
+        return {"method": self.method, "url": self.path, "params": query, "content": content, "headers": headers}
 
 
 def path(*parts: str | int) -> str:
-    """A path below /v1, each part encoded: labels may hold any character."""
+    """A path below /v1 with every part percent-encoded: labels may contain any character."""
     return "/v1/" + "/".join(quote(str(part), safe="") for part in parts)
 
 
@@ -62,8 +62,8 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def settings(url: str, key: str | None, timeout: float) -> dict[str, Any]:
-    """Arguments for httpx's clients."""
+def http_arguments(url: str, key: str | None, timeout: float) -> dict[str, Any]:
+    """Arguments of httpx's clients."""
     key = key or os.environ.get(KEY_VARIABLE)
     headers = {"user-agent": f"tegakari/{__version__}", "accept": "application/json"}
     if key:
@@ -72,34 +72,34 @@ def settings(url: str, key: str | None, timeout: float) -> dict[str, Any]:
 
 
 def pause(attempt: int, response: httpx.Response | None) -> float:
-    """Seconds until the next attempt: what the service says, or else twice as long each time, and never all at once."""
+    """Seconds until the next attempt: Retry-After of the response, else exponential backoff with jitter."""
     if response is not None:
-        said = response.headers.get("retry-after", "")
-        if said.isdigit():
-            return min(float(said), LONGEST_PAUSE)
+        retry_after = response.headers.get("retry-after", "")
+        if retry_after.isdigit():
+            return min(float(retry_after), LONGEST_PAUSE)
     return min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE) * random.uniform(0.5, 1)
 
 
-def decoded(response: httpx.Response, answer: type[T]) -> T:
-    """The answer as a struct.
+def decoded(response: httpx.Response, response_type: type[T]) -> T:
+    """The body of a response as a struct.
 
     Raises:
-        ApiError: the service answered something else.
+        ApiError: the response is a problem, or not of that type.
     """
     check(response)
     try:
-        return msgspec.json.decode(response.content, type=answer)
+        return msgspec.json.decode(response.content, type=response_type)
     except msgspec.DecodeError as error:
         raise ApiError(
-            response.status_code, "The answer cannot be read", str(error), fix="is this a tegakari service?"
+            response.status_code, "The response cannot be read", str(error), fix="is this a tegakari service?"
         ) from None
 
 
 def finished_job(response: httpx.Response) -> KnockoutJob:
-    """A knockout that was answered at once, as the job that it could have been.
+    """A knockout whose result came at once, in the shape of a finished job.
 
     Raises:
-        ApiError: it was not answered.
+        ApiError: the response is a problem.
     """
     result = decoded(response, KnockoutResult)
     return KnockoutJob(
@@ -115,10 +115,10 @@ def finished_job(response: httpx.Response) -> KnockoutJob:
 
 
 def check(response: httpx.Response) -> None:
-    """Raise the problem that a response tells of.
+    """Raise the problem of a response that is not a success.
 
     Raises:
-        ApiError: with the problem document, or with what there is in its place.
+        ApiError: with the problem document, or with the status and the first 500 characters of the body.
     """
     if response.is_success:
         return

@@ -1,4 +1,4 @@
-"""What can go wrong when the API is asked."""
+"""Errors of requests to a service."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tegakari.schemas.errors import TegakariError
 
 
 class ApiError(TegakariError):
-    """The service refused, or failed: its problem document."""
+    """The service refused the request or failed: its problem document."""
 
     def __init__(
         self,
@@ -18,10 +18,10 @@ class ApiError(TegakariError):
         field: str | None = None,
         fix: str | None = None,
     ) -> None:
-        """Take a problem document apart.
+        """Take the members of a problem document.
 
         Args:
-            status: of HTTP.
+            status: HTTP status.
             title: the kind of problem in words.
             detail: this occurrence.
             type: URI of the kind; its last part is `kind`.
@@ -40,4 +40,4 @@ class ApiError(TegakariError):
 
 
 class UnreachableError(TegakariError):
-    """The service could not be reached, or broke off in the middle."""
+    """The service could not be reached, or closed the connection before the end of its response."""

@@ -18,8 +18,8 @@ from tegakari.schemas.errors import NotFoundError, StoreError
 from tegakari.schemas.run import RunManifest
 from tegakari.store.blocks.activations import Activations, Totals, layer_totals, read_feature, read_layer
 from tegakari.store.blocks.blocks import Blocks, Places
-from tegakari.store.disk.layout import DATABASE, MANIFEST, layer_file, run_directory, runs_directory
-from tegakari.store.disk.publish import read_manifest
+from tegakari.store.disk.layout import DATABASE, MANIFEST, layer_file, run_directory
+from tegakari.store.disk.publish import published_names, read_manifest
 
 log = structlog.get_logger()
 
@@ -241,10 +241,7 @@ class Store:
 
     def names(self) -> list[str]:
         """Names of the published runs, sorted."""
-        root = runs_directory(self.directory)
-        if not root.is_dir():
-            return []
-        return sorted(entry.name for entry in root.iterdir() if (entry / MANIFEST).is_file())
+        return published_names(self.directory)
 
     def runs(self) -> list[Run]:
         """All published runs that can be read, by name; a damaged one must not hide the others."""

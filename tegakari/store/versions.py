@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-from tegakari import __version__
+from tegakari.version import __version__
 
 _RECORDED_PACKAGES = ("torch", "transformers", "triton", "numba", "numpy", "duckdb", "pyarrow", "lancedb")
 

@@ -10,12 +10,12 @@ from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from tegakari import __version__
 from tegakari.schemas.config import NAME_PATTERN
 from tegakari.schemas.errors import NotFoundError
 from tegakari.service.http.headers import header
 from tegakari.service.http.paths import decode_parameters
 from tegakari.store import Run, Store
+from tegakari.version import __version__
 
 CACHE_CONTROL = "private, max-age=60, must-revalidate"
 """A run's name can be given to another run once it is deleted: after a minute the ETag must be shown again."""

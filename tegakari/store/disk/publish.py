@@ -16,6 +16,14 @@ from tegakari.store.disk.durable import checksums, fsync_tree, rename_into_place
 from tegakari.store.disk.layout import MANIFEST, run_directory, runs_directory, work_directory
 
 
+def published_names(store: Path) -> list[str]:
+    """Names of the published runs of a store, sorted."""
+    root = runs_directory(store)
+    if not root.is_dir():
+        return []
+    return sorted(entry.name for entry in root.iterdir() if (entry / MANIFEST).is_file())
+
+
 def read_manifest(directory: Path) -> RunManifest:
     """Read run.json of a published run.
 

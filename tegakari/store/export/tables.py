@@ -14,7 +14,7 @@ from tegakari.store.disk.durable import fsync_tree, rename_into_place, translate
 from tegakari.store.disk.layout import MANIFEST
 from tegakari.store.export import formats
 from tegakari.store.reader import Run
-from tegakari.store.sql.query import ask
+from tegakari.store.sql.query import run_query
 
 EXPORTED: tuple[Table, ...] = (*TABLES, ACTIVATIONS)
 
@@ -59,7 +59,7 @@ def export_run(
             for table in chosen:
                 advance(table.name)
                 order = ", ".join(("layer", *table.order) if table is ACTIVATIONS else table.order)
-                rows = ask(store, [run.name], f"SELECT * EXCLUDE run FROM {table.name} ORDER BY {order}")
+                rows = run_query(store, [run.name], f"SELECT * EXCLUDE run FROM {table.name} ORDER BY {order}")
                 with (staged / f"{table.name}.{form}").open("wb") as sink:
                     written[table.name] = formats.write(sink, _described(rows, table), form)
             shutil.copyfile(run.directory / MANIFEST, staged / MANIFEST)

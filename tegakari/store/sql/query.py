@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -18,8 +18,10 @@ from tegakari.store.sql.views import connect
 BATCH_ROWS = 10_000
 
 
-def ask(store: Path, runs: Sequence[str], query: str) -> pa.RecordBatchReader:
-    """Run one query over the views of these runs.
+def run_query(
+    store: Path, runs: Sequence[str], query: str, parameters: Mapping[str, object] | None = None
+) -> pa.RecordBatchReader:
+    """Run one query over the views of these runs; `$name` in it stands for a parameter.
 
     It is the owner's own query on the owner's machine and may read and write files; what strangers send is run in the
     sandbox.
@@ -30,7 +32,7 @@ def ask(store: Path, runs: Sequence[str], query: str) -> pa.RecordBatchReader:
     """
     connection = connect(store, runs)
     with _said():
-        found = connection.sql(query)
+        found = connection.sql(query, params=dict(parameters or {}))
     if found is None:
         return pa.RecordBatchReader.from_batches(pa.schema([]), [])
     with _said():

@@ -16,7 +16,7 @@ from tegakari.schemas.errors import NotFoundError, SqlError
 from tegakari.schemas.tables import ACTIVATIONS, TABLES
 from tegakari.store import Store
 from tegakari.store.results import publish_analysis
-from tegakari.store.sql.query import ask, write_rows
+from tegakari.store.sql.query import run_query, write_rows
 from tegakari.store.sql.views import connect
 from tests.support.factories import make_run
 
@@ -100,15 +100,15 @@ def test_a_run_that_is_not_there_is_said(store: Path):
 )
 def test_wrong_queries_are_said(store: Path, query: str, words: str):
     with pytest.raises(SqlError, match=words):
-        ask(store, RUNS, query).read_all()
+        run_query(store, RUNS, query).read_all()
 
 
 @pytest.mark.parametrize("form", ["parquet", "arrow", "csv", "json"])
 def test_rows_are_the_same_in_every_format(store: Path, form: str):
     query = "SELECT run, layer, feature, density, top_tokens FROM features ORDER BY run, layer, feature"
-    expected = ask(store, RUNS, query).read_all()
+    expected = run_query(store, RUNS, query).read_all()
     sink = io.BytesIO()
-    assert write_rows(sink, ask(store, RUNS, query), form) == expected.num_rows
+    assert write_rows(sink, run_query(store, RUNS, query), form) == expected.num_rows
     sink.seek(0)
     read = {
         "parquet": pq.read_table,
@@ -124,5 +124,5 @@ def test_rows_are_the_same_in_every_format(store: Path, form: str):
 
 def test_an_empty_answer_is_valid_json(store: Path):
     sink = io.BytesIO()
-    assert write_rows(sink, ask(store, RUNS, "SELECT 1 AS x WHERE false"), "json") == 0
+    assert write_rows(sink, run_query(store, RUNS, "SELECT 1 AS x WHERE false"), "json") == 0
     assert json.loads(sink.getvalue()) == []

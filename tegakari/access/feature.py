@@ -1,0 +1,94 @@
+"""One feature of a run."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from html import escape
+
+from tegakari.access.html import tokens_in_context
+from tegakari.access.rows import Rows
+from tegakari.access.source import Source
+from tegakari.schemas.api import (
+    ActivationHistogram,
+    FeatureDetail,
+    FeatureLabel,
+    FeatureNeighbour,
+    TopDocument,
+    TopToken,
+)
+from tegakari.schemas.config import Pooling
+from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, LayerFeature
+from tegakari.schemas.study import FeatureCues
+
+
+class Feature:
+    """A feature: its statistics, its labels, where it is strongest, and a knockout of it."""
+
+    def __init__(self, source: Source, run: str, layer: int, index: int) -> None:
+        self._source = source
+        self._run = run
+        self.layer = layer
+        self.index = index
+
+    @cached_property
+    def detail(self) -> FeatureDetail:
+        """Statistics, labels by d and the strongest positions, by the run's pooling."""
+        return self._source.feature(self._run, self.layer, self.index)
+
+    def labels(self, *, pooling: Pooling | None = None) -> Rows[FeatureLabel]:
+        """Labels by Cohen's d for the feature, largest first."""
+        listing = self._source.feature_labels(self._run, self.layer, self.index, pooling=pooling)
+        return Rows(f"Labels of {self._title}", listing)
+
+    def tokens(self) -> Rows[TopToken]:
+        """The strongest positions of the corpus, as many as the run keeps, each with the text around it."""
+        return Rows(
+            f"Strongest positions of {self._title}", self._source.feature_tokens(self._run, self.layer, self.index)
+        )
+
+    def documents(self) -> Rows[TopDocument]:
+        """The documents in which the feature is strongest, by the run's pooling."""
+        listing = self._source.feature_documents(self._run, self.layer, self.index)
+        return Rows(f"Strongest documents of {self._title}", listing)
+
+    def neighbours(
+        self, *, in_run: str | None = None, in_layer: int | None = None, limit: int = 20
+    ) -> Rows[FeatureNeighbour]:
+        """Features with the nearest decoder directions by cosine, of this run or of another."""
+        listing = self._source.feature_neighbours(
+            self._run, self.layer, self.index, in_run=in_run, in_layer=in_layer, limit=limit
+        )
+        return Rows(f"Neighbours of {self._title}", listing)
+
+    def histogram(self) -> ActivationHistogram:
+        """Distribution of the feature's pooled activations over the documents in which it is active."""
+        return self._source.feature_histogram(self._run, self.layer, self.index)
+
+    def cues(self) -> FeatureCues:
+        """Tokens on which the feature fires with at least half its maximum."""
+        return self._source.feature_cues(self._run, self.layer, self.index)
+
+    def knockout(self, documents_of: str, *, draws: int = 5, seed: int = 0) -> KnockoutResult:
+        """Ablate this feature alone and re-run the classifier on the documents of a label."""
+        settings = KnockoutSettings(
+            features=[LayerFeature(self.layer, self.index)], documents_of=documents_of, draws=draws, seed=seed
+        )
+        return self._source.knock_out(self._run, settings)
+
+    @property
+    def _title(self) -> str:
+        return f"feature {self.index} of layer {self.layer} in {self._run}"
+
+    def __repr__(self) -> str:
+        detail = self.detail
+        label = f"; largest d {detail.labels[0].d:.2f} for {detail.labels[0].label}" if self._has_d() else ""
+        return (
+            f"<Feature {self.index} of layer {self.layer} in {self._run}: active on {detail.density:.2%} of positions, "
+            f"label variety {detail.variety}{label}>"
+        )
+
+    def _has_d(self) -> bool:
+        return bool(self.detail.labels) and self.detail.labels[0].d is not None
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self)[1:-1])}</p>{tokens_in_context(self.detail.tokens)}"

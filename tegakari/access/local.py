@@ -1,0 +1,391 @@
+"""A store in a directory, with the methods of `tegakari.client.Client`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+import msgspec
+
+from tegakari.access.source import SqlValue, Variety
+from tegakari.schemas.api import (
+    ActivationHistogram,
+    DocumentDetail,
+    DocumentFeature,
+    DocumentMatch,
+    DocumentRow,
+    FeatureDetail,
+    FeatureLabel,
+    FeatureNeighbour,
+    FeatureRow,
+    LabelDetail,
+    LabelFeature,
+    LabelRow,
+    LayerSpecificity,
+    Page,
+    RunSummary,
+    TopDocument,
+    TopToken,
+)
+from tegakari.schemas.circuit import CircuitResult
+from tegakari.schemas.config import Pooling
+from tegakari.schemas.errors import NotFoundError, StoreError
+from tegakari.schemas.inference import Classification, EncodedText, EncodeRequest
+from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
+from tegakari.schemas.matching import MatchingResult
+from tegakari.schemas.progress import NoProgress, Progress
+from tegakari.schemas.study import ClassificationResult, FeatureCues, LabelCues, SparsityResult
+from tegakari.schemas.variants import VariantsResult
+from tegakari.store.disk.layout import run_directory
+from tegakari.store.disk.publish import published_names, read_manifest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tegakari.analyses.engine.run_models import RunModels
+    from tegakari.store import Run, Store
+
+T = TypeVar("T")
+
+log = logging.getLogger("tegakari")
+
+PAGE_ROWS = 1000
+"""Rows of a page where `limit` does not say otherwise."""
+
+
+class LocalPages(Generic[T]):
+    """Rows of a query, read page by page; the local counterpart of `tegakari.client.Pages`."""
+
+    def __init__(self, row_type: type[T], read: Callable[[str | None], Page[T]]) -> None:
+        """Nothing is read yet.
+
+        Args:
+            row_type: struct of the rows.
+            read: gives the page of a cursor; None: the first.
+        """
+        self._row_type = row_type
+        self._read = read
+
+    def page(self, cursor: str | None = None) -> Page[T]:
+        """One page: the first, or the one that `next` of the page before names."""
+        return self._read(cursor)
+
+    def __iter__(self) -> Iterator[T]:
+        cursor = None
+        while True:
+            page = self._read(cursor)
+            yield from page.items
+            cursor = page.next
+            if cursor is None:
+                return
+
+    def all(self) -> list[T]:
+        """All rows."""
+        return list(self)
+
+    def to_arrow(self) -> pa.Table:
+        """All rows as an Arrow table."""
+        from tegakari.store.export.rows import rows_table
+
+        return rows_table(list(self), self._row_type)
+
+
+class LocalStore:
+    """The runs in a directory. Files of a run are opened with the first query that needs them."""
+
+    def __init__(self, directory: str | Path, *, device: str = "auto", progress: Progress | None = None) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            directory: the store's directory.
+            device: where classifiers run for `classify`, `encode` and `knock_out`: auto, cpu, cuda or cuda:N.
+            progress: of knockouts; None: not shown.
+        """
+        self.directory = Path(directory)
+        self._device = device
+        self._progress = progress or NoProgress()
+        self._store: Store | None = None
+        self._models: dict[str, RunModels] = {}
+
+    def _run(self, name: str) -> Run:
+        if self._store is None:
+            from tegakari.store import Store
+
+            self._store = Store(self.directory)
+        return self._store.run(name)
+
+    def _models_of(self, run: Run) -> RunModels:
+        """The classifier and SAEs of a run; those of one run stay in memory."""
+        if run.manifest.fingerprint not in self._models:
+            from tegakari.analyses.engine.run_models import load_run_models
+
+            self._models.clear()  # before the next is loaded: both may not fit
+            self._models[run.manifest.fingerprint] = load_run_models(run, self._device)
+        return self._models[run.manifest.fingerprint]
+
+    def _summaries(self) -> Iterator[RunSummary]:
+        """Summaries of the runs that can be read; read from run.json alone, so that listing runs is fast."""
+        for name in published_names(self.directory):
+            try:
+                manifest = read_manifest(run_directory(self.directory, name))
+            except FileNotFoundError:  # deleted since it was listed
+                continue
+            except StoreError as error:  # a damaged run must not hide the others
+                log.warning("run left out: %s", error.message)
+                continue
+            yield msgspec.convert(manifest, RunSummary, from_attributes=True)
+
+    def runs(self) -> LocalPages[RunSummary]:
+        """Published runs by name."""
+        return LocalPages(RunSummary, lambda _: Page(list(self._summaries())))
+
+    def run(self, run: str) -> RunSummary:
+        """Inputs of a run and scores of its classifier."""
+        from tegakari.store.queries import run_summary
+
+        return run_summary(self._run(run))
+
+    def labels(self, run: str) -> LocalPages[LabelRow]:
+        """Labels of a run in class order."""
+        return self._whole(LabelRow, run, "labels")
+
+    def label(self, run: str, label: str) -> LabelDetail:
+        """A label and the predictions of its documents."""
+        return self._query("label")(self._run(run), label)
+
+    def specificity(self, run: str, *, pooling: Pooling | None = None) -> LocalPages[LayerSpecificity]:
+        """Specificity of the features of each layer."""
+        return self._whole(LayerSpecificity, run, "specificity", pooling=pooling)
+
+    def label_features(
+        self,
+        run: str,
+        label: str,
+        *,
+        layer: int | None = None,
+        pooling: Pooling | None = None,
+        min_d: float | None = None,
+        variety: Variety | None = None,
+        limit: int | None = None,
+    ) -> LocalPages[LabelFeature]:
+        """Features by Cohen's d for a label, largest first; `limit` is the size of a page."""
+        filters = {"layer": layer, "pooling": pooling, "min_d": min_d, "variety": variety}
+        return self._paged(LabelFeature, run, "label_features", label, limit=limit, **filters)
+
+    def features(
+        self,
+        run: str,
+        *,
+        layer: int | None = None,
+        token: str | None = None,
+        variety: Variety | None = None,
+        min_density: float | None = None,
+        max_density: float | None = None,
+        min_d: float | None = None,
+        order: str | None = None,
+        limit: int | None = None,
+    ) -> LocalPages[FeatureRow]:
+        """Features of a run that pass every filter; `limit` is the size of a page."""
+        filters = {
+            "layer": layer,
+            "token": token,
+            "variety": variety,
+            "min_density": min_density,
+            "max_density": max_density,
+            "min_d": min_d,
+            "order": order or "feature",
+        }
+        return self._paged(FeatureRow, run, "features", limit=limit, **filters)
+
+    def feature(
+        self, run: str, layer: int, feature: int, *, pooling: Pooling | None = None, tokens: int | None = None
+    ) -> FeatureDetail:
+        """A feature: statistics, labels by d, strongest positions in context."""
+        return self._query("feature")(self._run(run), layer, feature, pooling=pooling, tokens=tokens)
+
+    def feature_labels(
+        self, run: str, layer: int, feature: int, *, pooling: Pooling | None = None, limit: int | None = None
+    ) -> LocalPages[FeatureLabel]:
+        """Labels by Cohen's d for a feature."""
+        return self._paged(FeatureLabel, run, "feature_labels", layer, feature, limit=limit, pooling=pooling)
+
+    def feature_tokens(self, run: str, layer: int, feature: int, *, limit: int | None = None) -> LocalPages[TopToken]:
+        """The strongest positions of a feature, in context."""
+        return self._paged(TopToken, run, "feature_tokens", layer, feature, limit=limit)
+
+    def feature_documents(
+        self, run: str, layer: int, feature: int, *, limit: int | None = None
+    ) -> LocalPages[TopDocument]:
+        """The documents in which a feature is strongest."""
+        return self._whole(TopDocument, run, "feature_documents", layer, feature, limit=limit or 20)
+
+    def feature_neighbours(
+        self,
+        run: str,
+        layer: int,
+        feature: int,
+        *,
+        in_run: str | None = None,
+        in_layer: int | None = None,
+        limit: int | None = None,
+    ) -> LocalPages[FeatureNeighbour]:
+        """Features whose decoder directions are nearest by cosine, of this run or of another."""
+        within = None if in_run is None else self._run(in_run)
+        filters = {"within": within, "in_layer": in_layer, "limit": limit or 20}
+        return self._whole(FeatureNeighbour, run, "feature_neighbours", layer, feature, **filters)
+
+    def feature_histogram(self, run: str, layer: int, feature: int) -> ActivationHistogram:
+        """Distribution of a feature's pooled activations over documents."""
+        return self._query("feature_histogram")(self._run(run), layer, feature)
+
+    def documents(
+        self,
+        run: str,
+        *,
+        label: str | None = None,
+        predicted: str | None = None,
+        correct: bool | None = None,
+        limit: int | None = None,
+    ) -> LocalPages[DocumentRow]:
+        """Documents of a run by id; `limit` is the size of a page."""
+        filters = {"label": label, "predicted": predicted, "correct": correct}
+        return self._paged(DocumentRow, run, "documents", limit=limit, **filters)
+
+    def document(
+        self, run: str, document: str, *, layer: int | None = None, features: int | None = None
+    ) -> DocumentDetail:
+        """A document: text, label, prediction, strongest features."""
+        number = {} if features is None else {"features": features}
+        return self._query("document")(self._run(run), document, layer=layer, **number)
+
+    def document_features(
+        self, run: str, document: str, *, layer: int | None = None, limit: int | None = None
+    ) -> LocalPages[DocumentFeature]:
+        """The strongest features of a document."""
+        return self._paged(DocumentFeature, run, "document_features", document, limit=limit, layer=layer)
+
+    def similar_documents(self, run: str, document: str, *, limit: int | None = None) -> LocalPages[DocumentMatch]:
+        """Documents whose embeddings are nearest to a document's, by cosine."""
+        return self._whole(DocumentMatch, run, "similar_documents", document, limit=limit or 20)
+
+    def search(self, run: str, words: str, *, limit: int | None = None) -> LocalPages[DocumentMatch]:
+        """Documents that contain the words, best first."""
+        return self._whole(DocumentMatch, run, "search", words, limit=limit or 20)
+
+    def classification(self, run: str) -> ClassificationResult:
+        """Scores of a run's classifier with intervals."""
+        from tegakari.analyses.classification import classification
+
+        return classification(self._run(run))
+
+    def sparsity(self, run: str) -> SparsityResult:
+        """Active features per document, layer by layer."""
+        from tegakari.analyses.sparsity import sparsity
+
+        return sparsity(self._run(run))
+
+    def cues(self, run: str, label: str, *, layer: int | None = None, k: int = 20) -> LabelCues:
+        """Tokens on which a label's features fire."""
+        from tegakari.analyses.cues import label_cues
+
+        return label_cues(self._run(run), label, layer=layer, k=k)
+
+    def feature_cues(self, run: str, layer: int, feature: int) -> FeatureCues:
+        """Tokens on which a feature fires.
+
+        Raises:
+            NotFoundError: no such feature, or one that never fires.
+        """
+        from tegakari.analyses.cues import feature_cues
+
+        cues = feature_cues(self._run(run), layer, feature)
+        if cues is None:
+            raise NotFoundError(
+                f"feature {feature} of layer {layer} never fires", field="feature", fix="choose another"
+            )
+        return cues
+
+    def circuit(self, run: str) -> CircuitResult:
+        """The circuit of a run that was computed last."""
+        return self._latest("circuit", run, CircuitResult)
+
+    def variants(self, run: str) -> VariantsResult:
+        """Survival of features over written variants, as it was measured last."""
+        return self._latest("variants", run, VariantsResult)
+
+    def compare_features(self, a: str, b: str) -> MatchingResult:
+        """Features that two runs share, and those that only one has."""
+        from tegakari.analyses.matching import match_features
+
+        return match_features(self._run(a), self._run(b))
+
+    def classify(self, run: str, texts: list[str]) -> list[Classification]:
+        """Predictions of a run's classifier for texts; runs the model."""
+        from tegakari.analyses.inference import classify_texts
+
+        return list(classify_texts(self._models_of(self._run(run)), texts, self._progress))
+
+    def encode(
+        self,
+        run: str,
+        texts: list[str],
+        *,
+        layers: list[int] | None = None,
+        features: list[int] | None = None,
+        pooling: Literal["last", "max", "mean", "none"] | None = None,
+        top: int = 20,
+    ) -> list[EncodedText]:
+        """Active features of texts, pooled over each or position by position (`pooling="none"`); runs the model."""
+        from tegakari.analyses.inference import encode_request
+
+        request = EncodeRequest(texts=texts, layers=layers, features=features, pooling=pooling, top=top)
+        opened = self._run(run)
+        return encode_request(self._models_of(opened), opened, request, self._progress)
+
+    def knock_out(self, run: str, settings: KnockoutSettings) -> KnockoutResult:
+        """Ablate features and re-run the classifier; a stored result is read. Runs the model otherwise."""
+        from tegakari.analyses.knockout import knock_out_all
+
+        opened = self._run(run)
+        (result,) = knock_out_all(
+            self.directory, opened, lambda: self._models_of(opened), [settings], progress=self._progress
+        )
+        return result
+
+    def sql_table(
+        self, query: str, parameters: dict[str, SqlValue] | None = None, *, runs: list[str] | None = None
+    ) -> pa.Table:
+        """One query over the tables of runs; `$name` in it stands for a parameter.
+
+        Raises:
+            SqlError: the query is wrong.
+        """
+        from tegakari.store.sql.query import run_query
+
+        names = published_names(self.directory) if runs is None else runs
+        return run_query(self.directory, names, query, parameters).read_all()
+
+    def _query(self, name: str) -> Callable[..., Any]:
+        from tegakari.store import queries
+
+        return getattr(queries, name)
+
+    def _paged(self, row_type: type[T], run: str, query: str, *keys: Any, limit: int | None, **filters: Any) -> Any:
+        opened, rows = self._run(run), limit or PAGE_ROWS
+        read = self._query(query)
+        return LocalPages(row_type, lambda cursor: read(opened, *keys, limit=rows, cursor=cursor, **filters))
+
+    def _whole(self, row_type: type[T], run: str, query: str, *keys: Any, **filters: Any) -> LocalPages[T]:
+        opened, read = self._run(run), self._query(query)
+        return LocalPages(row_type, lambda _: Page(read(opened, *keys, **filters)))
+
+    def _latest(self, kind: str, run: str, result_type: type[T]) -> T:
+        from tegakari.store.results import stored_analyses
+
+        for analysis in stored_analyses(self.directory, kind=kind, run=self._run(run).manifest):
+            return analysis.result(result_type)
+        raise NotFoundError(
+            f"no stored {kind} of run {run!r}", field="run", fix=f"compute it with `tegakari {kind} --runs {run}`"
+        )

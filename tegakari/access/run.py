@@ -1,0 +1,154 @@
+"""One run of a store."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from html import escape
+from typing import Literal
+
+from tegakari.access.document import Document
+from tegakari.access.feature import Feature
+from tegakari.access.label import Label
+from tegakari.access.rows import Rows
+from tegakari.access.source import Source, Variety
+from tegakari.schemas.api import DocumentMatch, DocumentRow, FeatureRow, LabelRow, LayerSpecificity, RunSummary
+from tegakari.schemas.circuit import CircuitResult
+from tegakari.schemas.config import Pooling
+from tegakari.schemas.inference import Classification, EncodedText
+from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
+from tegakari.schemas.study import ClassificationResult, SparsityResult
+from tegakari.schemas.variants import VariantsResult
+
+
+class Run:
+    """A published run: one classifier, one set of SAEs and one corpus split, indexed."""
+
+    def __init__(self, source: Source, name: str) -> None:
+        self._source = source
+        self.name = name
+
+    @cached_property
+    def summary(self) -> RunSummary:
+        """Inputs of the run and scores of its classifier."""
+        return self._source.run(self.name)
+
+    def labels(self) -> Rows[LabelRow]:
+        """Labels in class order, with scores and numbers of features."""
+        return Rows(f"Labels of {self.name}", self._source.labels(self.name))
+
+    def label(self, name: str) -> Label:
+        """One label; it is looked up when it is first used."""
+        return Label(self._source, self.name, name)
+
+    def features(
+        self,
+        *,
+        layer: int | None = None,
+        token: str | None = None,
+        variety: Variety | None = None,
+        min_density: float | None = None,
+        max_density: float | None = None,
+        min_d: float | None = None,
+        order: Literal["feature", "density", "max_activation", "variety", "d"] | None = None,
+    ) -> Rows[FeatureRow]:
+        """Features that pass every filter.
+
+        Args:
+            layer: only this layer.
+            token: only features with this token among their top tokens, whatever its case and surrounding spaces.
+            variety: "specific" (1 label), "shared" (2 or more), or an exact number of labels.
+            min_density: minimum share of positions on which the feature is active.
+            max_density: maximum share.
+            min_d: minimum Cohen's d for the label of largest d.
+            order: by layer and feature (default), or by a figure, largest first.
+        """
+        listing = self._source.features(
+            self.name,
+            layer=layer,
+            token=token,
+            variety=variety,
+            min_density=min_density,
+            max_density=max_density,
+            min_d=min_d,
+            order=order,
+        )
+        return Rows(f"Features of {self.name}", listing)
+
+    def feature(self, layer: int, index: int) -> Feature:
+        """One feature; it is looked up when it is first used."""
+        return Feature(self._source, self.name, layer, index)
+
+    def documents(
+        self, *, label: str | None = None, predicted: str | None = None, correct: bool | None = None
+    ) -> Rows[DocumentRow]:
+        """Documents by id that pass every filter."""
+        listing = self._source.documents(self.name, label=label, predicted=predicted, correct=correct)
+        return Rows(f"Documents of {self.name}", listing)
+
+    def document(self, id_: str) -> Document:
+        """One document; it is looked up when it is first used."""
+        return Document(self._source, self.name, id_)
+
+    def search(self, words: str, *, limit: int = 20) -> Rows[DocumentMatch]:
+        """Documents that contain all the words, best first."""
+        return Rows(f"Documents of {self.name} with {words}", self._source.search(self.name, words, limit=limit))
+
+    def specificity(self, *, pooling: Pooling | None = None) -> Rows[LayerSpecificity]:
+        """Weak, label-specific and shared features of each layer."""
+        return Rows(f"Specificity of {self.name}", self._source.specificity(self.name, pooling=pooling))
+
+    def classification(self) -> ClassificationResult:
+        """Macro-F1 and accuracy with intervals, beside the baseline."""
+        return self._source.classification(self.name)
+
+    def sparsity(self) -> SparsityResult:
+        """Active features per document and the share of the 20 strongest, layer by layer."""
+        return self._source.sparsity(self.name)
+
+    def circuit(self) -> CircuitResult:
+        """The circuit that was computed last."""
+        return self._source.circuit(self.name)
+
+    def variants(self) -> VariantsResult:
+        """Survival of features over written variants, as it was measured last."""
+        return self._source.variants(self.name)
+
+    def knockout(
+        self,
+        settings: KnockoutSettings | None = None,
+        *,
+        label: str | None = None,
+        layer: int | None = None,
+        k: int = 20,
+    ) -> KnockoutResult:
+        """Ablate features and re-run the classifier.
+
+        Args:
+            settings: everything that a knockout takes; or, in its place:
+            label: the label whose features of largest d are ablated, and whose documents are read.
+            layer: the layer of the features.
+            k: number of features.
+        """
+        if settings is None:
+            settings = KnockoutSettings(label=label, layer=layer, k=k)
+        return self._source.knock_out(self.name, settings)
+
+    def classify(self, texts: list[str]) -> list[Classification]:
+        """Predictions of the classifier for texts; runs the model."""
+        return self._source.classify(self.name, texts)
+
+    def encode(
+        self, texts: list[str], *, pooling: Literal["last", "max", "mean", "none"] | None = None, top: int = 20
+    ) -> list[EncodedText]:
+        """Strongest features of texts per layer; runs the model."""
+        return self._source.encode(self.name, texts, pooling=pooling, top=top)
+
+    def __repr__(self) -> str:
+        summary = self.summary
+        return (
+            f"<Run {self.name}: {summary.corpus.documents:,} documents, {summary.corpus.labels} labels, "
+            f"{len(summary.saes.layers)} layers, macro-F1 {summary.scores.macro_f1:.3f}, pooling {summary.pooling}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self)[1:-1])}</p>{self.labels()._repr_html_()}"
