@@ -1,4 +1,4 @@
-"""docs/other-tools.md: every example runs on a demo-like store, in the tool that it is for."""
+"""docs/other-tools.md: every example runs in its tool, on a store like the demo's."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ PAGE = Path(__file__).parent.parent / "docs" / "other-tools.md"
 
 
 def blocks(language: str) -> list[str]:
-    found = re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    assert found
-    return found
+    examples = re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert examples
+    return examples
 
 
 @pytest.fixture(scope="module")
@@ -51,19 +51,19 @@ def test_sql(workspace: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(workspace)
     connection = duckdb.connect()
     for block in blocks("sql"):
-        answers = [connection.execute(statement).fetchall() for statement in block.split(";") if statement.strip()]
-        assert all(answers[1:])
+        results = [connection.execute(statement).fetchall() for statement in block.split(";") if statement.strip()]
+        assert all(results[1:])
 
 
 @pytest.mark.parametrize("block", blocks("sh"), ids=range(len(blocks("sh"))))
 def test_commands(workspace: Path, block: str):
     command = f'tegakari() {{ "{sys.executable}" -c "from tegakari.cli import main; main()" "$@"; }}\nset -e\n{block}'
-    done = subprocess.run(["bash", "-c", command], cwd=workspace, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+    process = subprocess.run(["bash", "-c", command], cwd=workspace, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.strip()
 
 
-def test_what_was_written_is_whole(workspace: Path):
+def test_an_export_has_all_features(workspace: Path):
     test_commands(workspace, "tegakari runs export demo-jpn --to again --format parquet")
     run = Store(workspace / "store").run("demo-jpn")
     exported = pq.read_table(workspace / "again" / "features.parquet")

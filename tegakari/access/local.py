@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 import msgspec
 
 from tegakari.access.source import SqlValue, Variety
+from tegakari.schemas.analysis_kinds import CIRCUIT_ANALYSIS, VARIANTS_ANALYSIS, AnalysisKind
 from tegakari.schemas.api import (
     ActivationHistogram,
     DocumentDetail,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from tegakari.store import Run, Store
 
 T = TypeVar("T")
+R = TypeVar("R", bound=msgspec.Struct)
 
 log = logging.getLogger("tegakari")
 
@@ -309,11 +311,11 @@ class LocalStore:
 
     def circuit(self, run: str) -> CircuitResult:
         """The circuit of a run that was computed last."""
-        return self._latest("circuit", run, CircuitResult)
+        return self._latest(CIRCUIT_ANALYSIS, run)
 
     def variants(self, run: str) -> VariantsResult:
         """Survival of features over written variants, as it was measured last."""
-        return self._latest("variants", run, VariantsResult)
+        return self._latest(VARIANTS_ANALYSIS, run)
 
     def compare_features(self, a: str, b: str) -> MatchingResult:
         """Features that two runs share, and those that only one has."""
@@ -381,11 +383,7 @@ class LocalStore:
         opened, read = self._run(run), self._query(query)
         return LocalPages(row_type, lambda _: Page(read(opened, *keys, **filters)))
 
-    def _latest(self, kind: str, run: str, result_type: type[T]) -> T:
-        from tegakari.store.results import stored_analyses
+    def _latest(self, kind: AnalysisKind[Any, R], run: str) -> R:
+        from tegakari.store.results import latest_result
 
-        for analysis in stored_analyses(self.directory, kind=kind, run=self._run(run).manifest):
-            return analysis.result(result_type)
-        raise NotFoundError(
-            f"no stored {kind} of run {run!r}", field="run", fix=f"compute it with `tegakari {kind} --runs {run}`"
-        )
+        return latest_result(self.directory, kind, self._run(run).manifest)

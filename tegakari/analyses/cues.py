@@ -70,9 +70,8 @@ def feature_cues(run: Run, layer: int, feature: int, *, d: float | None = None) 
     Raises:
         NotFoundError: no such layer or feature.
     """
-    queries.check_layer(run, layer)
     top, documents = run.blocks.top_positions, run.blocks.documents
-    place = queries.place_of(run, layer, feature)
+    place = queries.feature_place(run, layer, feature)
     activation = top.activation[place]
     strong = np.flatnonzero((activation > 0) & (activation >= STRONG * activation[0]))
     if not len(strong):

@@ -146,7 +146,7 @@ def export(
                 raise StoreError("neuronpedia has no tables to choose", field="--table", fix="leave --table out")
             written = export_neuronpedia(opened, to, creator=creator, advance=advance)
         else:
-            written = export_run(opened, to, form=form, tables=table or (), advance=advance)
+            written = export_run(opened, to, file_format=form, tables=table or (), advance=advance)
     if json:
         print_json(written)
     else:

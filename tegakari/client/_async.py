@@ -48,7 +48,7 @@ from tegakari.schemas.inference import Classification, ClassifyRequest, EncodedT
 from tegakari.schemas.jobs import JobProgress, KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.matching import MatchingResult
-from tegakari.schemas.sql import SqlAnswer, SqlRequest
+from tegakari.schemas.sql import SqlRequest, SqlResult
 from tegakari.schemas.study import ClassificationResult, Comparison, FeatureCues, LabelCues, SparsityResult
 from tegakari.schemas.variants import VariantsResult
 
@@ -455,10 +455,10 @@ class AsyncClient:
         runs: list[str] | None = None,
         limit: int = 1000,
         seconds: float = 10,
-    ) -> SqlAnswer:
+    ) -> SqlResult:
         """One SELECT over the tables of runs; `$name` in it stands for a parameter."""
         body = SqlRequest(sql=query, parameters=parameters or {}, runs=runs, limit=limit, seconds=seconds)
-        return await self.ask(Call("POST", path("sql"), SqlAnswer, body=body))
+        return await self.ask(Call("POST", path("sql"), SqlResult, body=body))
 
     async def sql_table(
         self,
@@ -477,7 +477,7 @@ class AsyncClient:
         import pyarrow as pa
 
         body = SqlRequest(sql=query, parameters=parameters or {}, runs=runs, limit=limit, seconds=seconds)
-        response = await self.send(Call("POST", path("sql"), SqlAnswer, body=body), accept=ARROW)
+        response = await self.send(Call("POST", path("sql"), SqlResult, body=body), accept=ARROW)
         check(response)
         if "tegakari-truncated" in response.headers:
             raise ApiError(

@@ -49,7 +49,7 @@ from tegakari.schemas.inference import Classification, ClassifyRequest, EncodedT
 from tegakari.schemas.jobs import JobProgress, KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.matching import MatchingResult
-from tegakari.schemas.sql import SqlAnswer, SqlRequest
+from tegakari.schemas.sql import SqlRequest, SqlResult
 from tegakari.schemas.study import ClassificationResult, Comparison, FeatureCues, LabelCues, SparsityResult
 from tegakari.schemas.variants import VariantsResult
 
@@ -453,10 +453,10 @@ class Client:
         runs: list[str] | None = None,
         limit: int = 1000,
         seconds: float = 10,
-    ) -> SqlAnswer:
+    ) -> SqlResult:
         """One SELECT over the tables of runs; `$name` in it stands for a parameter."""
         body = SqlRequest(sql=query, parameters=parameters or {}, runs=runs, limit=limit, seconds=seconds)
-        return self.ask(Call("POST", path("sql"), SqlAnswer, body=body))
+        return self.ask(Call("POST", path("sql"), SqlResult, body=body))
 
     def sql_table(
         self,
@@ -475,7 +475,7 @@ class Client:
         import pyarrow as pa
 
         body = SqlRequest(sql=query, parameters=parameters or {}, runs=runs, limit=limit, seconds=seconds)
-        response = self.send(Call("POST", path("sql"), SqlAnswer, body=body), accept=ARROW)
+        response = self.send(Call("POST", path("sql"), SqlResult, body=body), accept=ARROW)
         check(response)
         if "tegakari-truncated" in response.headers:
             raise ApiError(

@@ -18,7 +18,7 @@ from tegakari.schemas import tables
 from tegakari.schemas.config import POOLINGS, Pooling
 from tegakari.schemas.run import Scores
 from tegakari.store.blocks.activations import Activations, ordered, strongest_documents, strongest_features
-from tegakari.store.blocks.blocks import SHOWN_TOKENS, TOP_DOCUMENTS, TOP_FEATURES, Places, TopPositions
+from tegakari.store.blocks.files import SHOWN_TOKENS, TOP_DOCUMENTS, TOP_FEATURES, Places, TopPositions
 from tegakari.store.blocks.writer import BlocksWriter
 from tegakari.store.queries.runs import HIGH_D_CUTOFFS
 from tegakari.store.sql.writer import RunWriter

@@ -90,7 +90,7 @@ def index(config: Config, progress: Progress | None = None, *, workers: int = 1)
             with _sole_worker(work):
                 shutil.rmtree(work)
         return IndexResult(manifest, already_published=True)
-    with translate_disk_full(store), _sole_worker(work):
+    with translate_disk_full(store, field="index.store"), _sole_worker(work):
         with timings.stage("tokenize"):
             documents, skipped = _documents(config, models.classifier, corpus)
         shards = plan_shards(documents, config.index.shard_documents, recipe)

@@ -1,33 +1,21 @@
-"""What is computed on finished runs: analysis.json, and what all results of analyses share."""
+"""analysis.json, and the parts that the results of analyses share."""
 
 from __future__ import annotations
-
-from enum import StrEnum
 
 import msgspec
 
 from tegakari.schemas.run import FileEntry
 
 ANALYSIS_FORMAT = 1
-"""Version of the layout of an analysis; a reader refuses a larger one."""
-
-
-class AnalysisKind(StrEnum):
-    """Kinds of stored analyses: name of the directory below `analyses/` in a store, and part of an analysis' key."""
-
-    KNOCKOUT = "knockout"
-    SMALLEST_SET = "smallest-set"
-    CIRCUIT = "circuit"
-    VARIANTS = "variants"
-    STUDY = "study"
+"""Version of the layout of an analysis; a reader refuses newer ones."""
 
 
 class RunReference(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that an analysis was made on."""
+    """A run that an analysis is computed from."""
 
     run: str
     fingerprint: str
-    """of the run's classifier, SAEs, documents and settings."""
+    """hash of the run's classifier, SAEs, documents and settings"""
 
 
 class AnalysisManifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,22 +23,22 @@ class AnalysisManifest(msgspec.Struct, frozen=True, kw_only=True):
 
     format: int
     kind: str
-    """knockout, circuit, cues, ..."""
+    """name of an `AnalysisKind`"""
     key: str
     """hash of kind, runs and settings: equal keys give equal results."""
     runs: list[RunReference]
     settings: msgspec.Raw
-    """what was asked, defaults filled in; JSON."""
+    """settings as JSON, defaults filled in."""
     created: str
     """ISO 8601, UTC."""
     versions: dict[str, str]
     seconds: float
-    """time it took to compute."""
+    """duration of the computation."""
     files: list[FileEntry]
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
-    """A figure with its 95 % interval, from 2,000 bootstrap samples."""
+    """A value with its 95 % bootstrap interval, of 2,000 samples."""
 
     value: float
     low: float
@@ -58,7 +46,7 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
-    """Run, models and program versions that a result was computed with."""
+    """Inputs, versions and device of a computation, to repeat it."""
 
     run: str
     fingerprint: str

@@ -1,4 +1,4 @@
-"""The imported corpus: a Parquet file of documents and a manifest that accounts for every row of the source."""
+"""The imported corpus: a Parquet file of documents, and a manifest that accounts for every row of the source."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Document(NamedTuple):
 
 
 class Drop(msgspec.Struct, frozen=True):
-    """Rows of the source that did not become documents, or were changed on the way, for one reason."""
+    """Rows of the source that were dropped or changed for one reason."""
 
     reason: str
     count: int
@@ -32,7 +32,7 @@ class Drop(msgspec.Struct, frozen=True):
 
 
 class CorpusManifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What `tegakari corpus import` did."""
+    """corpus.json: source, counts and content hash of an imported corpus."""
 
     source: str
     """file name of the source, without its directory."""
@@ -48,5 +48,5 @@ class CorpusManifest(msgspec.Struct, frozen=True, kw_only=True):
     """sorted; the position is the class index of the classifier."""
     dropped: list[Drop]
     changed: list[Drop]
-    """documents that were kept but altered, such as texts that were cut."""
+    """documents that were changed at import, such as texts that were cut."""
     seed: int

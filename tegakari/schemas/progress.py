@@ -10,18 +10,18 @@ from typing import Protocol
 
 
 class CancelledWorkError(Exception):
-    """Raised inside work by `Progress.advance` once nobody waits for its result. Never shown to users."""
+    """Raised inside work by `Progress.advance` when its result is no longer needed. Never shown to users."""
 
 
 class Progress(Protocol):
-    """Where work reports how far it has come."""
+    """Receiver of the progress of long work."""
 
     def stage(self, name: str, total: int | None = None, *, done: int = 0) -> None:
         """Begin the next stage.
 
         Args:
-            name: what is done in it, as a person reads it: "training", "layer 3".
-            total: steps of the stage; None: not known before its end.
+            name: name of the stage, for people: "training", "layer 3".
+            total: steps of the stage; None: unknown.
             done: steps that an earlier attempt finished.
 
         Raises:
@@ -43,7 +43,7 @@ class Progress(Protocol):
 
 
 class NoProgress:
-    """Progress that nobody watches and nobody cancels."""
+    """Discards progress and never cancels."""
 
     def stage(self, name: str, total: int | None = None, *, done: int = 0) -> None:
         pass

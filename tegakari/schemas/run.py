@@ -1,4 +1,4 @@
-"""run.json: what a run was made from, with what, and the checksum of every file of it."""
+"""run.json: inputs, settings, versions and file checksums of a run."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from tegakari.schemas.config import Pooling
 from tegakari.schemas.corpus import Drop
 
 FORMAT = 2
-"""Version of the store's layout; a reader refuses a run with another one.
+"""Version of a run's layout; a reader refuses runs of other versions.
 
 1: the first. 2: rounded activations, strongest documents and features in the blocks, a checksum of run.json.
 """
 
 
 class FileEntry(msgspec.Struct, frozen=True):
-    """One file of a run, run.json itself excepted."""
+    """One file of a run or an analysis, except its manifest."""
 
     path: str
-    """relative to the run's directory, with forward slashes."""
+    """relative to the directory of the manifest, with forward slashes"""
     size: int
     """bytes"""
     sha256: str
@@ -47,7 +47,7 @@ class SaeInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Locations(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the models were when the run was made; live inference looks for them there. Not shown to clients."""
+    """Directories of the models when the run was indexed; live inference loads them from there. Hidden from clients."""
 
     classifier: str
     saes: str
@@ -64,7 +64,7 @@ class CorpusInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True):
-    """How the classifier does on the indexed documents."""
+    """Scores of the classifier on the indexed documents."""
 
     accuracy: float
     macro_f1: float
@@ -94,12 +94,12 @@ class RunManifest(msgspec.Struct, frozen=True, kw_only=True):
     """documents that could not be indexed, by reason."""
     scores: Scores
     kernels: str
-    """the encode backend that ran."""
+    """backend of sparse encode."""
     versions: dict[str, str]
     timings: dict[str, float]
     """seconds of each stage."""
     synthetic: bool = False
-    """made by a generator, not from a model."""
+    """whether the run was drawn by a generator instead of computed by a model."""
     files: list[FileEntry]
     checksum: str = ""
-    """SHA-256 of this file's compact JSON with an empty checksum; added when the run is published."""
+    """SHA-256 of this file's compact JSON with an empty checksum; set at publication."""

@@ -1,4 +1,4 @@
-"""What SQL over the runs is asked for, and what it answers."""
+"""Request and result of SQL over the tables of runs."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ class SqlRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     sql: Annotated[str, Meta(min_length=1, max_length=MAX_SQL, description="one SELECT; parameters are `$name`")]
     runs: Annotated[
         list[Annotated[str, Meta(pattern=NAME_PATTERN)]] | None,
-        Meta(description=f"runs that the tables are of, {MAX_RUNS} at most; default: all published"),
+        Meta(description=f"names of the runs to query, {MAX_RUNS} at most; default: all published"),
     ] = None
     parameters: Annotated[dict[str, str | int | float | bool | None], Meta(description="values of the parameters")] = {}
-    limit: Annotated[int, Meta(ge=1, le=MAX_ROWS, description="rows that are given at most")] = 1000
-    seconds: Annotated[float, Meta(gt=0, le=MAX_SECONDS, description="time it may take")] = 10
+    limit: Annotated[int, Meta(ge=1, le=MAX_ROWS, description="maximum number of rows")] = 1000
+    seconds: Annotated[float, Meta(gt=0, le=MAX_SECONDS, description="time limit in seconds")] = 10
 
 
 class SqlColumn(msgspec.Struct, frozen=True, kw_only=True):
-    """A column of an answer."""
+    """A column of a result."""
 
     name: str
-    """a name that comes a second time has _2 behind it, and so on."""
+    """a repeated name gets the suffix _2, _3, ..."""
     type: str
-    """of Arrow"""
+    """type of Arrow"""
 
 
-class SqlAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows, and whether they are all."""
+class SqlResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows of a query."""
 
     columns: list[SqlColumn]
     items: list[dict[str, Any]]
-    """rows: a value for each column"""
+    """rows: a value per column"""
     next: None = None
-    """always null: ORDER BY and LIMIT page through a query."""
+    """always null: page through a query with ORDER BY and LIMIT."""
     truncated: bool
-    """whether rows were left out because of `limit` or of the size of the answer."""
+    """whether rows were left out because of `limit` or the size of the result."""

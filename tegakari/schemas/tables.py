@@ -1,32 +1,33 @@
-"""The tables of a run: names, columns, types and meaning. DuckDB's tables and the schema page come from here."""
+"""The tables of a run and of analyses: names, columns, types and meaning.
+
+DuckDB's tables, Arrow's schemas and the page about the tables in the documentation are made from these.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-import pyarrow as pa
+ColumnType = Literal["int32", "int64", "float32", "float64", "string", "bool", "int32[]", "string[]"]
+"""Type of the values of a column; `store/column_types.py` has the types of Arrow and DuckDB for it."""
 
 
 class Column(NamedTuple):
     """One column of a table."""
 
     name: str
-    type: pa.DataType
+    type: ColumnType
     about: str
+    """what a value means"""
 
 
 class Table(NamedTuple):
-    """One table of `index.duckdb`."""
+    """One table: of `index.duckdb`, or of the Parquet files of a run or an analysis."""
 
     name: str
     about: str
     order: tuple[str, ...]
-    """rows are stored in this order, and the order is unique: it is the key."""
+    """columns that the rows are sorted by; no two rows agree in all of them: they are the key"""
     columns: tuple[Column, ...]
-
-    @property
-    def schema(self) -> pa.Schema:
-        return pa.schema([(column.name, column.type) for column in self.columns])
 
 
 LABELS = Table(
@@ -34,46 +35,50 @@ LABELS = Table(
     "Labels of the classifier, with its scores on the indexed documents.",
     ("label_id",),
     (
-        Column("label_id", pa.int32(), "class index of the classifier"),
-        Column("label", pa.string(), "name"),
-        Column("documents", pa.int32(), "indexed documents with this label (n)"),
-        Column("precision", pa.float64(), "share of documents predicted as this label that have it"),
-        Column("recall", pa.float64(), "share of this label's documents that are predicted as it"),
-        Column("f1", pa.float64(), "harmonic mean of precision and recall"),
-        Column("specific_features", pa.int32(), "features that carry it alone: variety 1, the run's pooling"),
-        Column("shared_features", pa.int32(), "features that carry it and other labels"),
+        Column("label_id", "int32", "class index of the classifier"),
+        Column("label", "string", "name"),
+        Column("documents", "int32", "indexed documents with this label (n)"),
+        Column("precision", "float64", "share of the documents predicted as this label that have it"),
+        Column("recall", "float64", "share of this label's documents that are predicted as this label"),
+        Column("f1", "float64", "harmonic mean of precision and recall"),
+        Column(
+            "specific_features",
+            "int32",
+            "features with d above the run's threshold for this label alone (variety 1), the run's pooling",
+        ),
+        Column("shared_features", "int32", "features with d above the threshold for this label and others"),
     ),
 )
 
 DOCUMENTS = Table(
     "documents",
-    "Indexed documents, what the classifier said of them, and their tokens.",
+    "Indexed documents, their predictions, and their tokens.",
     ("document",),
     (
-        Column("document", pa.int32(), "number of the document in this run, in the order of its id"),
-        Column("id", pa.string(), "id in the corpus"),
-        Column("label_id", pa.int32(), "its label"),
-        Column("split", pa.string(), "train or eval"),
-        Column("predicted_id", pa.int32(), "the label that the classifier predicts"),
-        Column("label_logit", pa.float32(), "logit of its label"),
-        Column("predicted_logit", pa.float32(), "logit of the predicted label"),
-        Column("tokens", pa.int32(), "tokens read, special ones included"),
-        Column("truncated", pa.bool_(), "whether its end was cut at the classifier's max_length"),
-        Column("text", pa.string(), "title, newline, body"),
-        Column("token_ids", pa.list_(pa.int32()), "token at each position"),
-        Column("token_starts", pa.list_(pa.int32()), "first character of each token in the text"),
-        Column("token_ends", pa.list_(pa.int32()), "character after the last of each token"),
+        Column("document", "int32", "number of the document in this run, in the order of its id"),
+        Column("id", "string", "id in the corpus"),
+        Column("label_id", "int32", "label of the document"),
+        Column("split", "string", "train or eval"),
+        Column("predicted_id", "int32", "label that the classifier predicts"),
+        Column("label_logit", "float32", "logit of the document's label"),
+        Column("predicted_logit", "float32", "logit of the predicted label"),
+        Column("tokens", "int32", "tokens that the classifier reads, special tokens included"),
+        Column("truncated", "bool", "whether the text was cut at the classifier's max_length"),
+        Column("text", "string", "title, newline, body"),
+        Column("token_ids", "int32[]", "token at each position"),
+        Column("token_starts", "int32[]", "first character of each token in the text"),
+        Column("token_ends", "int32[]", "character after the last of each token"),
     ),
 )
 
 CONFUSION = Table(
     "confusion",
-    "How many documents of a label are predicted as which label; absent pairs are zero.",
+    "Number of documents per label and predicted label; pairs without documents are absent.",
     ("label_id", "predicted_id"),
     (
-        Column("label_id", pa.int32(), "label of the documents"),
-        Column("predicted_id", pa.int32(), "predicted label"),
-        Column("documents", pa.int32(), "number of documents"),
+        Column("label_id", "int32", "label of the documents"),
+        Column("predicted_id", "int32", "predicted label"),
+        Column("documents", "int32", "number of documents"),
     ),
 )
 
@@ -82,17 +87,19 @@ LAYERS = Table(
     "Layers of the run and the quality of their SAEs.",
     ("layer",),
     (
-        Column("layer", pa.int32(), "layer, from 0; its residual is the raw output of that decoder block"),
-        Column("d_model", pa.int32(), "width of the residual"),
-        Column("d_sae", pa.int32(), "features of the SAE"),
-        Column("architecture", pa.string(), "activation of the SAE: relu, jumprelu, topk, batch_topk, gated"),
-        Column("positions", pa.int64(), "non-special positions indexed"),
-        Column("l0", pa.float64(), "active features per position"),
-        Column("alive", pa.int32(), "features active on at least one position"),
+        Column("layer", "int32", "layer, from 0; its residual is the raw output of that decoder block"),
+        Column("d_model", "int32", "width of the residual"),
+        Column("d_sae", "int32", "features of the SAE"),
+        Column("architecture", "string", "activation of the SAE: relu, jumprelu, topk, batch_topk, gated"),
+        Column("positions", "int64", "non-special positions indexed"),
+        Column("l0", "float64", "active features per position"),
+        Column("alive", "int32", "features active on at least one position"),
         Column(
-            "explained_variance", pa.float64(), "1 - sum ||h - h_hat||^2 / sum ||h - mean(h)||^2, evaluation documents"
+            "explained_variance",
+            "float64",
+            "1 - sum ||h - h_hat||^2 / sum ||h - mean(h)||^2, evaluation documents",
         ),
-        Column("explained_variance_positions", pa.int64(), "positions it was measured on"),
+        Column("explained_variance_positions", "int64", "positions that explained variance is measured on"),
     ),
 )
 
@@ -101,36 +108,40 @@ FEATURES = Table(
     "Every feature of every layer.",
     ("layer", "feature"),
     (
-        Column("layer", pa.int32(), "layer, from 0"),
-        Column("feature", pa.int32(), "latent of the layer's SAE, from 0"),
-        Column("density", pa.float64(), "share of non-special positions on which it is active"),
-        Column("active_positions", pa.int64(), "positions on which it is active"),
-        Column("mean_activation", pa.float64(), "mean over the positions on which it is active; 0 if never"),
-        Column("max_activation", pa.float32(), "largest activation; 0 if never active"),
-        Column("variety_last", pa.int32(), "label variety, pooling last: labels with d above the run's threshold"),
-        Column("variety_max", pa.int32(), "the same, pooling max"),
-        Column("variety_mean", pa.int32(), "the same, pooling mean"),
-        Column("best_label_id", pa.int32(), "label of largest d, the run's pooling; null if it has no d"),
-        Column("best_d", pa.float32(), "that d"),
+        Column("layer", "int32", "layer, from 0"),
+        Column("feature", "int32", "latent of the layer's SAE, from 0"),
+        Column("density", "float64", "share of the non-special positions on which the feature is active"),
+        Column("active_positions", "int64", "positions on which the feature is active"),
+        Column(
+            "mean_activation",
+            "float64",
+            "mean over the positions on which the feature is active; 0 if never active",
+        ),
+        Column("max_activation", "float32", "largest activation; 0 if never active"),
+        Column("variety_last", "int32", "label variety, pooling last: labels with d above the run's threshold"),
+        Column("variety_max", "int32", "the same, pooling max"),
+        Column("variety_mean", "int32", "the same, pooling mean"),
+        Column("best_label_id", "int32", "label of the largest d, the run's pooling; null if no d is defined"),
+        Column("best_d", "float32", "largest d, the run's pooling; null if none is defined"),
         Column(
             "top_tokens",
-            pa.list_(pa.string()),
-            "tokens of its strongest positions, each once, strongest first, up to 5",
+            "string[]",
+            "distinct tokens of the strongest positions, strongest first, up to 5",
         ),
     ),
 )
 
 FEATURE_LABELS = Table(
     "feature_labels",
-    "Statistics of a feature over the documents of a label, for each pooling. Features never active are left out. "
+    "Statistics of a feature over the documents of a label, per pooling. Features that are never active are absent. "
     "d is null where it is not defined: a label with fewer than 2 documents, or no variance but different means.",
     ("label_id", "layer", "feature"),
     (
-        Column("label_id", pa.int32(), "label"),
-        Column("layer", pa.int32(), "layer"),
-        Column("feature", pa.int32(), "feature"),
+        Column("label_id", "int32", "label"),
+        Column("layer", "int32", "layer"),
+        Column("feature", "int32", "feature"),
         *(
-            Column(f"{name}_{pooling}", pa.float32(), f"{about}, pooling {pooling}")
+            Column(f"{name}_{pooling}", "float32", f"{about}, pooling {pooling}")
             for pooling in ("last", "max", "mean")
             for name, about in (
                 ("mean", "mean activation over the label's documents"),
@@ -146,29 +157,33 @@ TOP_TOKENS = Table(
     "The strongest positions of every feature, exact; ties by document, then position.",
     ("layer", "feature", "rank"),
     (
-        Column("layer", pa.int32(), "layer"),
-        Column("feature", pa.int32(), "feature"),
-        Column("rank", pa.int32(), "1 = strongest"),
-        Column("activation", pa.float32(), "activation there"),
-        Column("document", pa.int32(), "document"),
-        Column("position", pa.int32(), "token index in the document"),
-        Column("token_id", pa.int32(), "token in the tokenizer's vocabulary"),
-        Column("token", pa.string(), "the characters the token covers; a piece of a character shows the whole one"),
-        Column("char_start", pa.int32(), "first of those characters in the text"),
-        Column("char_end", pa.int32(), "character after the last"),
+        Column("layer", "int32", "layer"),
+        Column("feature", "int32", "feature"),
+        Column("rank", "int32", "1 = strongest"),
+        Column("activation", "float32", "activation at the position"),
+        Column("document", "int32", "document"),
+        Column("position", "int32", "token index in the document"),
+        Column("token_id", "int32", "id in the tokenizer's vocabulary"),
+        Column(
+            "token",
+            "string",
+            "characters that the token covers; a token of a part of a character has the whole character",
+        ),
+        Column("char_start", "int32", "first of those characters in the document's text"),
+        Column("char_end", "int32", "character after the last of them"),
     ),
 )
 
 SPECIFICITY = Table(
     "specificity",
-    "How many features of a layer have d above a cut-off for how many labels.",
+    "Number of features of a layer per number of labels for which their d exceeds a cut-off.",
     ("layer", "pooling", "cutoff", "variety"),
     (
-        Column("layer", pa.int32(), "layer"),
-        Column("pooling", pa.string(), "last, max or mean"),
-        Column("cutoff", pa.float64(), "Cohen's d"),
-        Column("variety", pa.int32(), "labels with d above the cut-off"),
-        Column("features", pa.int32(), "number of features with that variety"),
+        Column("layer", "int32", "layer"),
+        Column("pooling", "string", "last, max or mean"),
+        Column("cutoff", "float64", "Cohen's d"),
+        Column("variety", "int32", "labels with d above the cut-off"),
+        Column("features", "int32", "number of features with that variety"),
     ),
 )
 
@@ -185,39 +200,43 @@ TABLES: tuple[Table, ...] = (
 
 ACTIVATIONS = Table(
     "activations",
-    "Parquet files activations/layer=NN/: the active features of each document for the run's pooling. Activations are "
-    "rounded to 11 significant bits (relative error at most 2^-11, as a float16 has, over the whole range of float32), "
-    "which nearly halves the files. Statistics and top tokens are computed before rounding.",
+    "Parquet files activations/layer=NN/: the features that are active in each document, by the run's pooling. "
+    "Activations are rounded to 11 significant bits (relative error at most 2^-11, that of a float16, over the range "
+    "of float32), which nearly halves the files. Statistics and top tokens are computed before rounding.",
     ("feature", "document"),
     (
-        Column("feature", pa.int32(), "feature of the layer"),
-        Column("document", pa.int32(), "document"),
-        Column("activation", pa.float32(), "pooled activation, > 0, rounded"),
+        Column("feature", "int32", "feature of the layer"),
+        Column("document", "int32", "document"),
+        Column("activation", "float32", "pooled activation, > 0, rounded"),
     ),
 )
 
 KNOCKOUTS = Table(
     "knockouts",
-    "A knockout a row: what became of the documents when the features were taken out.",
+    "One row per knockout: predictions of the documents with and without the features.",
     ("run", "label", "layer", "k"),
     (
-        Column("run", pa.string(), "run"),
-        Column("label", pa.string(), "label whose documents were read; null for documents or texts that were named"),
-        Column("layer", pa.int32(), "layer; null for features of several"),
-        Column("k", pa.int32(), "features taken out"),
-        Column("documents", pa.int32(), "documents read"),
-        Column("recall_before", pa.float64(), "share predicted as expected, with all features"),
-        Column("recall_after", pa.float64(), "the same without them"),
-        Column("delta", pa.float64(), "points: 100 * (after - before)"),
-        Column("delta_low", pa.float64(), "lower end of its 95 % interval"),
-        Column("delta_high", pa.float64(), "upper end"),
-        Column("random_mean", pa.float64(), "points, mean over draws of as many random features"),
-        Column("random_sd", pa.float64(), "their standard deviation, ddof 1"),
-        Column("matched_mean", pa.float64(), "the same for random features that are about as dense"),
-        Column("matched_sd", pa.float64(), "their standard deviation, ddof 1"),
-        Column("macro_f1_before", pa.float64(), "over all documents of the run, with all features"),
-        Column("macro_f1_after", pa.float64(), "the same without them in the documents read"),
-        Column("lost_to", pa.string(), "label that takes most of the lost documents; null where none are lost"),
+        Column("run", "string", "run"),
+        Column("label", "string", "label whose documents are classified; null where documents or texts are given"),
+        Column("layer", "int32", "layer; null for features of several"),
+        Column("k", "int32", "features that are ablated"),
+        Column("documents", "int32", "documents that are classified"),
+        Column("recall_before", "float64", "share with the expected prediction, with all features"),
+        Column("recall_after", "float64", "the same with the features ablated"),
+        Column("delta", "float64", "percentage points: 100 * (after - before)"),
+        Column("delta_low", "float64", "lower end of the 95 % interval"),
+        Column("delta_high", "float64", "upper end of the 95 % interval"),
+        Column("random_mean", "float64", "percentage points, mean over draws of k random features"),
+        Column("random_sd", "float64", "standard deviation over the draws, ddof 1"),
+        Column("matched_mean", "float64", "the same for random features of about the same density"),
+        Column("matched_sd", "float64", "standard deviation over the draws, ddof 1"),
+        Column("macro_f1_before", "float64", "over all documents of the run, with all features"),
+        Column("macro_f1_after", "float64", "the same with the features ablated in the classified documents"),
+        Column(
+            "lost_to",
+            "string",
+            "label that most of the lost documents are predicted as; null where none are lost",
+        ),
     ),
 )
 
@@ -226,41 +245,51 @@ CIRCUIT = Table(
     "Mean effect of attention and MLP of each layer at the last position, by activation patching.",
     ("run", "layer", "component"),
     (
-        Column("run", pa.string(), "run"),
-        Column("layer", pa.int32(), "layer"),
-        Column("component", pa.string(), "attention or mlp"),
-        Column("effect", pa.float64(), "mean over pairs of (z_patched - z_corrupted) / (z_clean - z_corrupted)"),
-        Column("effect_low", pa.float64(), "lower end of its 95 % interval"),
-        Column("effect_high", pa.float64(), "upper end"),
-        Column("in_circuit", pa.bool_(), "whether the effect reaches the threshold"),
+        Column("run", "string", "run"),
+        Column("layer", "int32", "layer"),
+        Column("component", "string", "attention or mlp"),
+        Column("effect", "float64", "mean over pairs of (z_patched - z_corrupted) / (z_clean - z_corrupted)"),
+        Column("effect_low", "float64", "lower end of the 95 % interval"),
+        Column("effect_high", "float64", "upper end of the 95 % interval"),
+        Column("in_circuit", "bool", "whether the effect reaches the threshold"),
     ),
 )
 
 CIRCUIT_PAIRS = Table(
     "circuit_pairs",
-    "The pairs of documents that effects were measured on.",
+    "Pairs of documents that the effects are measured on.",
     ("run", "clean", "corrupted"),
     (
-        Column("run", pa.string(), "run"),
-        Column("clean", pa.string(), "id of the document whose outputs are put in place"),
-        Column("corrupted", pa.string(), "id of the document that is run with them"),
-        Column("cosine", pa.float32(), "of their embeddings"),
-        Column("gained", pa.float32(), "z_clean - z_corrupted of the clean one's label; below 1e-6 effects are 0"),
+        Column("run", "string", "run"),
+        Column("clean", "string", "id of the document whose outputs are patched in"),
+        Column("corrupted", "string", "id of the document that is run with those outputs"),
+        Column("cosine", "float32", "cosine of the two embeddings"),
+        Column(
+            "gained",
+            "float32",
+            "z_clean - z_corrupted, logits of the clean document's label; below 1e-6 effects are 0",
+        ),
     ),
 )
 
 VARIANTS = Table(
     "variants",
-    "How much of a written form's features remains without those of another form.",
+    "Share of a written form's features that remain when the features of another form are removed.",
     ("run", "kind", "k", "layer"),
     (
-        Column("run", pa.string(), "run"),
+        Column("run", "string", "run"),
         Column(
-            "kind", pa.string(), "sentences, frames (one sentence for all forms), or unrelated (of different concepts)"
+            "kind",
+            "string",
+            "sentences, frames (one sentence for all forms), or unrelated (pairs of different concepts)",
         ),
-        Column("k", pa.int32(), "features of a form's sentence that are compared"),
-        Column("layer", pa.int32(), "layer"),
-        Column("survival", pa.float64(), "mean over concepts (unrelated: pairs); null where no sentence has features"),
+        Column("k", "int32", "features compared per sentence"),
+        Column("layer", "int32", "layer"),
+        Column(
+            "survival",
+            "float64",
+            "mean share over concepts (unrelated: over pairs); null where no sentence has features",
+        ),
     ),
 )
 

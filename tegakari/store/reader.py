@@ -17,7 +17,8 @@ import structlog
 from tegakari.schemas.errors import NotFoundError, StoreError
 from tegakari.schemas.run import RunManifest
 from tegakari.store.blocks.activations import Activations, Totals, layer_totals, read_feature, read_layer
-from tegakari.store.blocks.blocks import Blocks, Places
+from tegakari.store.blocks.files import Places
+from tegakari.store.blocks.mapped import Blocks
 from tegakari.store.disk.layout import DATABASE, MANIFEST, layer_file, run_directory
 from tegakari.store.disk.publish import published_names, read_manifest
 
@@ -27,38 +28,43 @@ log = structlog.get_logger()
 class Run:
     """A published run. Safe to share between threads.
 
-    Files are opened when they are first asked for. Once open they stay readable, even when the run is deleted; a run
-    that is deleted or replaced before that is answered with NotFoundError, never with files of another run.
+    Files are opened at their first use. Once open they stay readable, even after the run is deleted. If the run is
+    deleted or replaced before that, reading raises NotFoundError; files of another run are never read.
     """
 
     def __init__(self, directory: Path) -> None:
         """Read run.json.
 
         Raises:
-            FileNotFoundError: there is no run.
-            StoreError: it is damaged or of another format.
+            FileNotFoundError: there is no run in the directory.
+            StoreError: the run is damaged or of another format.
         """
         self.directory = directory
         self._manifest_file = str(directory / MANIFEST)
-        self._identity, self.manifest = _settled_manifest(self._manifest_file)
+        self._identity, self.manifest = _consistent_manifest(self._manifest_file)
         self._per_thread = threading.local()
-        self._opening = threading.Lock()
+        self._connecting = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
 
     @property
     def name(self) -> str:
         return self.manifest.run
 
+    @property
+    def store(self) -> Path:
+        """Directory of the store that the run is published in."""
+        return self.directory.parent.parent
+
     def is_published(self) -> bool:
-        """Whether this very run is in the store now: neither deleted nor replaced by another of its name."""
+        """Whether this run is in the store now: neither deleted nor replaced by another one of its name."""
         try:
             return _identity(self._manifest_file) == self._identity
         except FileNotFoundError:
             return False
 
     @contextmanager
-    def _files_are_this_runs(self) -> Iterator[None]:
-        """Around opening files: what was opened belongs to this run, if its run.json is in place afterwards.
+    def _opening_files(self) -> Iterator[None]:
+        """Open files in the block; they belong to this run if its run.json is still in place afterwards.
 
         Raises:
             NotFoundError: the run was deleted or replaced.
@@ -73,7 +79,7 @@ class Run:
             failure = error
         if not self.is_published():
             raise NotFoundError(
-                f"run {self.name!r} was deleted or replaced meanwhile", field="run", fix="ask again"
+                f"run {self.name!r} was deleted or replaced meanwhile", field="run", fix="repeat the request"
             ) from failure
         if failure is not None:
             raise self._unreadable(failure) from failure
@@ -89,9 +95,9 @@ class Run:
         """The calling thread's cursor on the one connection of the process."""
         cursor = getattr(self._per_thread, "cursor", None)
         if cursor is None:
-            with self._opening:
+            with self._connecting:
                 if self._connection is None:
-                    with self._files_are_this_runs():
+                    with self._opening_files():
                         opened = _attach(self.directory / DATABASE)
                     self._connection = opened
             cursor = self._connection.cursor()
@@ -100,7 +106,7 @@ class Run:
         return cursor
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
-        """Run one of the store's own queries with bound parameters, on a cursor of the calling thread."""
+        """Rows of a trusted SQL query with bound parameters, run on the calling thread's cursor."""
         cursor = self._cursor()
         try:
             return cursor.sql(sql, params=parameters or {}).to_arrow_table()
@@ -110,43 +116,43 @@ class Run:
             raise self._unreadable(error) from error
 
     def rows(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-        """As `query`, as Python rows."""
+        """Rows of `query` as dictionaries."""
         return self.query(sql, parameters).to_pylist()
 
     @cached_property
     def blocks(self) -> Blocks:
-        """The mapped blocks, all opened at once."""
-        with self._files_are_this_runs():
+        """The memory-mapped blocks, all opened at once."""
+        with self._opening_files():
             return Blocks(self.directory, Places(self.manifest.saes.layers, self.manifest.saes.widths))
 
     def activations_of(self, layer: int, feature: int) -> Activations:
-        """Pooled activations of a feature that the run has, by document, as stored.
+        """Pooled activations of a feature of the run, by document, as stored.
 
         Raises:
             NotFoundError: the run was deleted meanwhile.
             StoreError: the file is damaged.
         """
-        with self._files_are_this_runs():
+        with self._opening_files():
             return read_feature(layer_file(self.directory, layer), feature)
 
     def layer_activations(self, layer: int) -> Iterator[Activations]:
-        """Pooled activations of a layer as stored, a part at a time.
+        """Pooled activations of a layer, as stored, in parts.
 
         Raises:
             NotFoundError: the run was deleted meanwhile.
             StoreError: the file is damaged.
         """
-        with self._files_are_this_runs():
+        with self._opening_files():
             yield from read_layer(layer_file(self.directory, layer))
 
     def activation_totals(self, layer: int) -> Totals:
-        """Active features and sum of pooled activations of each document in a layer, as stored.
+        """Number of active features and sum of pooled activations of each document in a layer, as stored.
 
         Raises:
             NotFoundError: the run was deleted meanwhile.
             StoreError: the file is damaged.
         """
-        with self._files_are_this_runs():
+        with self._opening_files():
             return layer_totals(layer_file(self.directory, layer), self.manifest.corpus.documents)
 
     @cached_property
@@ -156,7 +162,7 @@ class Run:
 
     @cached_property
     def label_documents(self) -> tuple[int, ...]:
-        """Indexed documents of each label."""
+        """Number of indexed documents of each label, by label_id."""
         return tuple(row["documents"] for row in self.rows("SELECT documents FROM labels ORDER BY label_id"))
 
     @cached_property
@@ -178,19 +184,19 @@ class Run:
 
 
 def _identity(manifest_file: str) -> tuple[int, int, int]:
-    """What tells a published run from another that has its name.
+    """Inode, time and size of run.json: they distinguish a run from another one published under its name.
 
-    The inode alone is not enough: file systems give the number of a deleted file to the next one.
+    The inode alone does not: file systems give the number of a deleted file to the next one.
 
     Raises:
         FileNotFoundError: there is no run.
     """
-    seen = os.stat(manifest_file)  # noqa: PTH116 - asked with every question; Path doubles what it costs
-    return seen.st_ino, seen.st_mtime_ns, seen.st_size
+    status = os.stat(manifest_file)  # noqa: PTH116 - called for every request; Path doubles the cost
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _settled_manifest(manifest_file: str) -> tuple[tuple[int, int, int], RunManifest]:
-    """Identity and run.json of one and the same run."""
+def _consistent_manifest(manifest_file: str) -> tuple[tuple[int, int, int], RunManifest]:
+    """Identity and content of a run.json that was not replaced while it was read."""
     while True:
         identity = _identity(manifest_file)
         try:
@@ -204,9 +210,9 @@ def _settled_manifest(manifest_file: str) -> tuple[tuple[int, int, int], RunMani
 
 
 def _is_damage(error: Exception) -> bool:
-    """Whether DuckDB, NumPy or Arrow say that a file is missing or not as it was written."""
+    """Whether an error of DuckDB, NumPy or Arrow means that a file is missing or damaged."""
     if isinstance(error, duckdb.Error):
-        # A block whose checksum is wrong is a plain Error; wrong SQL is one of its other subclasses.
+        # A wrong checksum of a block raises a plain Error; wrong SQL raises one of the other subclasses.
         return type(error) is duckdb.Error or isinstance(error, _DAMAGED_DATABASE)
     return isinstance(error, (OSError, ValueError, pa.ArrowException))
 
@@ -220,10 +226,10 @@ _DAMAGED_DATABASE = (
 
 
 def _attach(file: Path) -> duckdb.DuckDBPyConnection:
-    """Open a database file in an instance of its own.
+    """Open a database file in a separate DuckDB instance.
 
-    `duckdb.connect(file)` would share one instance per path in the process: as long as anyone held a deleted run, a run
-    published under its name would be answered from the old file.
+    `duckdb.connect(file)` would share one instance per path in the process: while a deleted run is held open, queries
+    of a run published under its name would read the old file.
     """
     connection = duckdb.connect()
     path = str(file).replace("'", "''")
@@ -232,7 +238,7 @@ def _attach(file: Path) -> duckdb.DuckDBPyConnection:
 
 
 class Store:
-    """A directory of runs. Opened runs are kept; a run published or deleted meanwhile is noticed at the next call."""
+    """A directory of runs. Opened runs are cached; every call notices runs that were published or deleted since."""
 
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory)
@@ -244,7 +250,7 @@ class Store:
         return published_names(self.directory)
 
     def runs(self) -> list[Run]:
-        """All published runs that can be read, by name; a damaged one must not hide the others."""
+        """All readable published runs, by name; damaged ones are logged and left out."""
         runs = []
         for name in self.names():
             try:
@@ -260,20 +266,20 @@ class Store:
 
         Raises:
             NotFoundError: no such run.
-            StoreError: it is damaged or of a newer format.
+            StoreError: the run is damaged or of another format.
         """
-        known = self._open.get(name)
-        if known is not None and known.is_published():
-            return known
+        run = self._open.get(name)
+        if run is not None and run.is_published():
+            return run
         directory = run_directory(self.directory, name)
         try:
             with self._lock:
-                known = self._open.get(name)
-                if known is None or not known.is_published():  # never seen, or deleted and published anew
-                    known = self._open[name] = Run(directory)
-                return known
+                run = self._open.get(name)
+                if run is None or not run.is_published():  # not opened yet, or deleted and published again
+                    run = self._open[name] = Run(directory)
+                return run
         except FileNotFoundError:
             with self._lock:
-                self._open.pop(name, None)  # deleted: its files need not stay open for us
-            there = ", ".join(self.names()) or "none"
-            raise NotFoundError(f"no run {name!r}", field="run", fix=f"published runs: {there}") from None
+                self._open.pop(name, None)  # deleted: the store need not keep its files open
+            published = ", ".join(self.names()) or "none"
+            raise NotFoundError(f"no run {name!r}", field="run", fix=f"published runs: {published}") from None

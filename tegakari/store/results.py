@@ -1,19 +1,18 @@
-"""Results of analyses beside the runs they were made on: `analyses/<kind>/<key>/`, whole or absent.
+"""Results of analyses, stored beside the runs that they are computed from: `analyses/<kind>/<key>/`, whole or absent.
 
-Runs are immutable, so what is computed on a finished run does not go into it. The key of an analysis is the hash of
-what was asked of which runs; the same question again finds the answer here.
+Runs are immutable, so an analysis of a finished run gets a directory of its own. The key of an analysis is the hash of
+its kind, its runs and its settings; a repeated request returns the stored result.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -21,16 +20,25 @@ import pyarrow.parquet as pq
 import structlog
 
 from tegakari.schemas.analysis import ANALYSIS_FORMAT, AnalysisManifest, RunReference
-from tegakari.schemas.errors import StoreError
+from tegakari.schemas.analysis_kinds import AnalysisKind
+from tegakari.schemas.errors import NotFoundError, StoreError
 from tegakari.schemas.run import RunManifest
 from tegakari.schemas.tables import Table
-from tegakari.store.disk.durable import checksums, fsync_tree, rename_into_place, translate_disk_full
-from tegakari.store.disk.layout import analyses_directory, analysis_directory, work_directory
+from tegakari.store.column_types import arrow_schema
+from tegakari.store.disk.durable import (
+    bury,
+    checksums,
+    random_suffix,
+    staged_directory,
+    translate_disk_full,
+)
+from tegakari.store.disk.layout import analyses_directory, analysis_directory, work_directory, work_root
 
 MANIFEST = "analysis.json"
 RESULT = "result.json"
 
-T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
+R = TypeVar("R", bound=msgspec.Struct)
 
 log = structlog.get_logger()
 
@@ -39,22 +47,30 @@ class Analysis:
     """A stored analysis."""
 
     def __init__(self, directory: Path) -> None:
+        """Read analysis.json.
+
+        Raises:
+            StoreError: it is missing, damaged or of a newer format.
+        """
         self.directory = directory
         self.manifest = _read_manifest(directory)
 
-    def result(self, type_: type[T]) -> T:
-        """The result, as the struct it was stored from.
+    def result(self, kind: AnalysisKind[Any, R]) -> R:
+        """The result, decoded.
+
+        Args:
+            kind: the analysis's kind.
 
         Raises:
-            StoreError: the file is damaged.
+            StoreError: the file is missing or damaged.
         """
         try:
-            return msgspec.json.decode(self.result_json(), type=type_)
+            return msgspec.json.decode(self.result_json(), type=kind.result)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise _damaged(self.directory, error) from None
 
     def result_json(self) -> str:
-        """The result as it was written.
+        """The result, as it is stored.
 
         Raises:
             StoreError: the file is missing or damaged.
@@ -65,7 +81,7 @@ class Analysis:
             raise _damaged(self.directory, error) from None
 
     def table(self, table: Table) -> pa.Table:
-        """One of its tables.
+        """Rows of one of its tables.
 
         Raises:
             StoreError: the file is missing or damaged.
@@ -76,110 +92,134 @@ class Analysis:
             raise _damaged(self.directory, error) from None
 
 
-def analysis_key(kind: str, runs: Sequence[RunManifest], settings: msgspec.Struct) -> str:
-    """Name of an analysis: 32 hexadecimal digits of the SHA-256 of kind, fingerprints and settings.
+def analysis_key(kind: AnalysisKind[S, Any], runs: Sequence[RunManifest], settings: S) -> str:
+    """Key of an analysis: 32 hexadecimal digits of the SHA-256 of kind, runs and settings.
 
-    The names of the runs are part of it, because results name their runs.
+    A run contributes its name, which results contain, and its fingerprint.
     """
-    asked = [kind, ANALYSIS_FORMAT, [(run.run, run.fingerprint) for run in runs], settings]
-    return hashlib.sha256(msgspec.json.encode(asked, order="sorted")).hexdigest()[:32]
+    identity = [kind.name, ANALYSIS_FORMAT, [(run.run, run.fingerprint) for run in runs], settings]
+    return hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()[:32]
 
 
-def find_analysis(store: Path, kind: str, runs: Sequence[RunManifest], settings: msgspec.Struct) -> Analysis | None:
-    """The stored answer to a question, if there is one."""
-    directory = analysis_directory(store, kind, analysis_key(kind, runs, settings))
+def find_analysis(store: Path, kind: AnalysisKind[S, Any], runs: Sequence[RunManifest], settings: S) -> Analysis | None:
+    """The stored analysis of these runs with these settings; None if there is none."""
+    return _analysis_in(analysis_directory(store, kind.name, analysis_key(kind, runs, settings)))
+
+
+def analysis_by_key(store: Path, kind: AnalysisKind[Any, Any], key: str) -> Analysis | None:
+    """The stored analysis with this key; None if there is none, or if `key` is not a key."""
+    return _analysis_in(analysis_directory(store, kind.name, key)) if re.fullmatch("[0-9a-f]{32}", key) else None
+
+
+def _analysis_in(directory: Path) -> Analysis | None:
     return Analysis(directory) if (directory / MANIFEST).is_file() else None
 
 
-def analysis_by_key(store: Path, kind: str, key: str) -> Analysis | None:
-    """The stored answer of that name, whatever was asked; None for what is no name."""
-    directory = analysis_directory(store, kind, key)
-    return Analysis(directory) if re.fullmatch("[0-9a-f]{32}", key) and (directory / MANIFEST).is_file() else None
+def stored_analyses(
+    store: Path, *, kind: AnalysisKind[Any, Any] | None = None, run: RunManifest | None = None
+) -> Iterator[Analysis]:
+    """Stored analyses by kind, newest first; damaged ones are logged and left out.
 
-
-def stored_analyses(store: Path, *, kind: str | None = None, run: RunManifest | None = None) -> Iterator[Analysis]:
-    """Stored analyses, by kind, newest first; only those made on a run as it is now, if one is given."""
+    Args:
+        store: the store's directory.
+        kind: only analyses of this kind.
+        run: only analyses of this run, as it is published now.
+    """
     root = analyses_directory(store)
-    kinds = [kind] if kind else sorted(entry.name for entry in root.iterdir()) if root.is_dir() else []
+    kinds = [kind.name] if kind else sorted(entry.name for entry in root.iterdir()) if root.is_dir() else []
     for name in kinds:
-        found = []
+        analyses = []
         for file in (root / name).glob(f"*/{MANIFEST}"):
             try:
-                found.append(Analysis(file.parent))
-            except StoreError as error:  # a damaged one must not hide the others
+                analyses.append(Analysis(file.parent))
+            except StoreError as error:  # a damaged analysis must not hide the others
                 log.warning("analysis left out", kind=name, key=file.parent.name, reason=error.message)
-        found.sort(key=lambda analysis: (analysis.manifest.created, analysis.manifest.key), reverse=True)
-        for analysis in found:
+        analyses.sort(key=lambda analysis: (analysis.manifest.created, analysis.manifest.key), reverse=True)
+        for analysis in analyses:
             if run is None or RunReference(run=run.run, fingerprint=run.fingerprint) in analysis.manifest.runs:
                 yield analysis
 
 
+def latest_result(store: Path, kind: AnalysisKind[Any, R], run: RunManifest) -> R:
+    """The result of the newest stored analysis of a kind that a run is part of.
+
+    Raises:
+        NotFoundError: there is none.
+        StoreError: the result is damaged.
+    """
+    for analysis in stored_analyses(store, kind=kind, run=run):
+        return analysis.result(kind)
+    raise NotFoundError(
+        f"no stored {kind.name} of run {run.run!r}",
+        field="run",
+        fix=f"compute it with `tegakari {kind.name} --runs {run.run}`",
+    )
+
+
 def publish_analysis(
     store: Path,
-    kind: str,
+    kind: AnalysisKind[S, R],
     runs: Sequence[RunManifest],
-    settings: msgspec.Struct,
-    result: msgspec.Struct,
+    settings: S,
+    result: R,
     tables: Mapping[Table, pa.Table],
     *,
     seconds: float,
     versions: Mapping[str, str],
 ) -> Analysis:
-    """Store an analysis: everything is written aside, checksummed and flushed, then shown with one rename.
+    """Store an analysis: staged, checksummed, flushed, then published with one rename.
+
+    If another process has published the same analysis meanwhile, that one stays and is returned.
 
     Args:
         store: the store's directory.
-        kind: of the analysis; the directory it lies in.
-        runs: what it was made on.
-        settings: what was asked, defaults filled in.
-        result: the answer.
+        kind: kind of the analysis.
+        runs: the runs that it is computed from.
+        settings: its settings, defaults filled in.
+        result: its result.
         tables: its tables, rows in each table's order.
-        seconds: how long it took.
-        versions: of the programs that computed it.
+        seconds: duration of the computation.
+        versions: versions of the programs that computed it.
 
     Raises:
-        DiskFullError: no space; nothing is shown.
+        DiskFullError: no space; nothing is published.
     """
     key = analysis_key(kind, runs, settings)
-    target = analysis_directory(store, kind, key)
-    staged = work_directory(store, f"analysis-{key}-{os.getpid()}")
-    with translate_disk_full(store):
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True)
+    target = analysis_directory(store, kind.name, key)
+    staging = staged_directory(target, work_directory(store, f"analysis-{key}-{random_suffix()}"))
+    with translate_disk_full(store, field="store"), _first_publication(target), staging as staged:
         (staged / RESULT).write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
         for table, rows in tables.items():
             path = staged / f"{table.name}.parquet"
-            pq.write_table(rows.cast(table.schema), path, compression="zstd", write_page_checksum=True)
+            pq.write_table(rows.cast(arrow_schema(table)), path, compression="zstd", write_page_checksum=True)
         manifest = AnalysisManifest(
             format=ANALYSIS_FORMAT,
-            kind=kind,
+            kind=kind.name,
             key=key,
             runs=[RunReference(run=run.run, fingerprint=run.fingerprint) for run in runs],
             settings=msgspec.Raw(msgspec.json.encode(settings)),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             versions=dict(versions),
             seconds=seconds,
-            files=checksums(staged, leave_out=MANIFEST),
+            files=checksums(staged, exclude=MANIFEST),
         )
         (staged / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-        fsync_tree(staged)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            rename_into_place(staged, target)
-        except OSError:
-            # Another process answered the same question first; its answer is ours.
-            shutil.rmtree(staged, ignore_errors=True)
-            if not (target / MANIFEST).is_file():
-                raise
     return Analysis(target)
+
+
+@contextmanager
+def _first_publication(target: Path) -> Iterator[None]:
+    """Keep the analysis at `target` if another process publishes the same one first."""
+    try:
+        yield
+    except FileExistsError:
+        if not (target / MANIFEST).is_file():
+            raise
 
 
 def delete_analysis(store: Path, analysis: Analysis) -> None:
     """Take an analysis out of sight with one rename, then remove its files."""
-    grave = work_directory(store, f"deleted-{analysis.manifest.key}-{os.getpid()}")
-    grave.parent.mkdir(parents=True, exist_ok=True)
-    rename_into_place(analysis.directory, grave)
-    shutil.rmtree(grave)
+    bury(analysis.directory, work_root(store))
 
 
 def _read_manifest(directory: Path) -> AnalysisManifest:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.run import RunManifest
-from tegakari.store.disk.durable import fsync_tree, rename_into_place, translate_disk_full
+from tegakari.store.disk.durable import random_suffix, staged_directory, translate_disk_full
 from tegakari.store.disk.layout import VECTORS, added_vectors_directory, work_directory
+from tegakari.store.reader import Run
 
-# Lance warns of every table that it is asked to create.
+# Lance logs a warning for every table that it creates.
 os.environ.setdefault("LANCEDB_LOG", "error")
 
 DIRECTIONS = "directions"
@@ -23,12 +26,12 @@ EMBEDDINGS = "embeddings"
 TEXTS = "texts"
 
 TOKENIZER = "icu"
-"""Cuts text into words by Unicode's rules and a dictionary that is built in: the only one of Lance's that finds
-Japanese words of one character without a download."""
+"""Splits text into words by Unicode's rules and a built-in dictionary: Lance's only tokenizer that finds Japanese words
+of one character without a download."""
 
 
 def available() -> bool:
-    """A run can be indexed where LanceDB is not installed; `tegakari runs add-vectors` adds them later."""
+    """Whether LanceDB is installed; `tegakari runs add-vectors` adds vectors to a run that was indexed without it."""
     return importlib.util.find_spec("lancedb") is not None
 
 
@@ -38,10 +41,10 @@ def write_vectors(
     """Write the three tables.
 
     Args:
-        directory: of the run, or of its added vectors, while it is not yet seen by readers.
+        directory: staged directory of the run or of its added vectors.
         directions: layer -> decoder directions, float32 [d_sae, d_model].
         embeddings: float32 [documents, d_model], in document order.
-        texts: of the documents.
+        texts: texts of the documents.
     """
     import lancedb
 
@@ -52,14 +55,14 @@ def write_vectors(
     def batches() -> Iterator[pa.RecordBatch]:
         for layer, rows in sorted(directions.items()):
             numbers = np.arange(len(rows), dtype=np.int32)
-            yield pa.record_batch([np.full_like(numbers, layer), numbers, _vectors(rows)], schema=schema)
+            yield pa.record_batch([np.full_like(numbers, layer), numbers, _vector_array(rows)], schema=schema)
 
     database.create_table(
         DIRECTIONS, pa.RecordBatchReader.from_batches(schema, batches()), schema=schema, mode="overwrite"
     )
     documents = pa.array(np.arange(len(embeddings), dtype=np.int32))
     database.create_table(
-        EMBEDDINGS, pa.table({"document": documents, "vector": _vectors(embeddings)}), mode="overwrite"
+        EMBEDDINGS, pa.table({"document": documents, "vector": _vector_array(embeddings)}), mode="overwrite"
     )
     words = database.create_table(
         TEXTS, pa.table({"document": documents, "text": pa.array(texts, pa.string())}), mode="overwrite"
@@ -77,22 +80,55 @@ def publish_added(
     embeddings: np.ndarray,
     texts: Sequence[str],
 ) -> Path:
-    """Write the tables beside a run that was indexed without them; they are there at once or not at all.
+    """Add vectors to a run that was indexed without them; the tables appear whole or not at all.
+
+    Args:
+        store: the store's directory.
+        manifest: of the run.
+        directions: layer -> decoder directions, float32 [d_sae, d_model].
+        embeddings: float32 [documents, d_model], in document order.
+        texts: texts of the documents.
+
+    Returns:
+        the directory of the vectors.
 
     Raises:
-        DiskFullError: no space; nothing is shown.
+        FileExistsError: the run has added vectors already.
+        DiskFullError: no space; nothing is published.
     """
     target = added_vectors_directory(store, manifest)
-    staged = work_directory(store, f"vectors-{manifest.fingerprint[:16]}-{os.getpid()}")
-    with translate_disk_full(store, field="index.store"):
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True)
+    staged = work_directory(store, f"vectors-{manifest.fingerprint[:16]}-{random_suffix()}")
+    with translate_disk_full(store, field="store"), staged_directory(target, staged):
         write_vectors(staged, directions, embeddings, texts)
-        fsync_tree(staged)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        rename_into_place(staged, target)
     return target
 
 
-def _vectors(rows: np.ndarray) -> pa.FixedSizeListArray:
+@lru_cache(maxsize=64)
+def open_vectors(run: Run, name: str) -> Any:
+    """A LanceDB table of a run, opened once.
+
+    Args:
+        run: the run.
+        name: DIRECTIONS, EMBEDDINGS or TEXTS.
+
+    Raises:
+        NotFoundError: the run was indexed without vectors.
+    """
+    import lancedb
+
+    for directory in (run.directory, added_vectors_directory(run.store, run.manifest)):
+        if (directory / VECTORS / f"{name}.lance").is_dir():
+            return lancedb.connect(directory / VECTORS).open_table(name)
+    raise NotFoundError(
+        f"run {run.name!r} has no {name}", field="run", fix=f"`tegakari runs add-vectors {run.name}` adds them"
+    )
+
+
+def vector_matrix(rows: pa.Table) -> np.ndarray:
+    """Column `vector` of rows of DIRECTIONS or EMBEDDINGS, float32 [rows, d_model]."""
+    vectors = rows["vector"].combine_chunks()
+    return vectors.flatten().to_numpy().reshape(-1, vectors.type.list_size)
+
+
+def _vector_array(rows: np.ndarray) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(pa.array(rows.astype(np.float32, copy=False).reshape(-1)), rows.shape[1])

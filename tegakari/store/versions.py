@@ -1,4 +1,4 @@
-"""Versions that a result records of what made it."""
+"""Versions of the programs that computed a result, recorded with it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _RECORDED_PACKAGES = ("torch", "transformers", "triton", "numba", "numpy", "duck
 
 
 def recorded_versions() -> dict[str, str]:
-    """tegakari, Python, and the packages that results depend on, as far as they are installed."""
-    found = {"tegakari": __version__, "python": platform.python_version()}
+    """Versions of tegakari, Python and the installed packages that results depend on, by name."""
+    versions = {"tegakari": __version__, "python": platform.python_version()}
     for package in _RECORDED_PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -1,4 +1,4 @@
-"""tegakari.toml: rendered and read back, refused with key, value and fix, and true to the study."""
+"""tegakari.toml: rendering and loading, errors with key, value and fix, and presets with the study's settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tegakari.schemas.errors import ConfigError
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_what_is_rendered_reads_back_the_same(preset: str, tmp_path: Path):
+def test_a_rendered_configuration_loads_with_the_same_values(preset: str, tmp_path: Path):
     file = tmp_path / "tegakari.toml"
     file.write_text(render_config(PRESETS[preset]), encoding="utf-8")
     assert msgspec.toml.decode(file.read_bytes(), type=Config) == PRESETS[preset]
@@ -28,8 +28,8 @@ def test_every_key_is_described():
 
 
 @pytest.mark.parametrize("preset", ["gemma-2-2b-jpn-it", "gemma-2-2b-it"])
-def test_the_gemma_presets_are_the_studys_settings(preset: str):
-    """Tables 5 and 6 and section 3.1 of the study, written out here by hand."""
+def test_the_gemma_presets_have_the_settings_of_the_study(preset: str):
+    """Tables 5 and 6 and section 3.1 of the study, copied by hand."""
     config = PRESETS[preset]
     assert config.classifier.base == f"google/{preset}"
     c, s = config.classifier, config.saes
@@ -63,12 +63,12 @@ def test_errors_name_key_value_and_fix(text: str, field: str | None, words: str,
     assert caught.value.fix
 
 
-def test_a_missing_file_says_how_to_write_one(tmp_path: Path):
+def test_the_error_of_a_missing_file_names_init(tmp_path: Path):
     with pytest.raises(ConfigError, match="tegakari init"):
         load_config(tmp_path / "none.toml")
 
 
-def test_not_utf8_is_not_toml(tmp_path: Path):
+def test_a_file_that_is_not_utf8_is_not_toml(tmp_path: Path):
     file = tmp_path / "tegakari.toml"
     file.write_bytes(b'[corpus]\nsource = "\xff"')
     with pytest.raises(ConfigError, match="not valid TOML"):

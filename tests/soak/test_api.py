@@ -1,4 +1,4 @@
-"""The API against its own OpenAPI document, with whatever can be drawn, alone and in sequences; and under overload."""
+"""The API compared with its OpenAPI document, by drawn requests and sequences of requests; and its overload."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ SEQUENCES = 200 if SOAK else 30
 OVERLOAD_SECONDS = 60 if SOAK else 4
 
 DROPPED = 0
-"""In place of a status: the connection was closed."""
+"""Instead of a status: the connection was closed."""
 
 EXCLUDED = [positive_data_acceptance]
-"""A cursor is any text by its type, but only those that a page ended with are accepted."""
+"""The type of a cursor is text, but only the `next` of a page is accepted."""
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +46,20 @@ def schema(store: Path) -> Any:
     return schemathesis.openapi.from_asgi("/schema/openapi.json", create_app(store))
 
 
-def test_whatever_is_asked_the_answer_is_as_documented(schema: Any):
-    """All of schemathesis' checks. Half of what is drawn is aimed at things that are there."""
-    there = {"run": RUN, "label": segment(LABELS[1]), "layer": 1, "feature": 1, "document": segment(f"{LABELS[1]}-001")}
-    operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
+def test_responses_are_as_documented(schema: Any):
+    """All checks of schemathesis. Half of the drawn requests name resources that exist."""
+    existing = {
+        "run": RUN,
+        "label": segment(LABELS[1]),
+        "layer": 1,
+        "feature": 1,
+        "document": segment(f"{LABELS[1]}-001"),
+    }
+    operations = [result.ok() for result in schema.get_all_operations() if isinstance(result, Ok)]
     statuses: Counter[tuple[str, int]] = Counter()
     for operation in operations:
 
-        @given(case=operation.as_strategy(), aimed=st.booleans())
+        @given(case=operation.as_strategy(), existing_only=st.booleans())
         @settings(
             max_examples=max(3, CASES // len(operations)),
             derandomize=not SOAK,
@@ -61,26 +67,26 @@ def test_whatever_is_asked_the_answer_is_as_documented(schema: Any):
             phases=[Phase.explicit, Phase.generate],
             suppress_health_check=list(HealthCheck),
         )
-        def ask(case: schemathesis.Case, aimed: bool) -> None:
-            if aimed and case.path_parameters and case.path_parameters.keys() <= there.keys():
-                case.path_parameters = {name: there[name] for name in case.path_parameters}
+        def request(case: schemathesis.Case, existing_only: bool) -> None:
+            if existing_only and case.path_parameters and case.path_parameters.keys() <= existing.keys():
+                case.path_parameters = {name: existing[name] for name in case.path_parameters}
             response = case.call(timeout=60)
             statuses[case.operation.label, response.status_code] += 1
             case.validate_response(response, excluded_checks=EXCLUDED)
 
-        ask()
+        request()
     assert sum(statuses.values()) >= CASES * 0.8
-    assert not [asked for asked in statuses if asked[1] >= 500]
+    assert not [operation for operation, status in statuses if status >= 500]
 
 
-def test_sequences_of_questions_are_answered_as_documented(schema: Any):
-    """Stateful: what one answer holds is asked for in the next."""
-    asked: Counter[tuple[str, bool]] = Counter()
+def test_responses_to_sequences_of_requests_are_as_documented(schema: Any):
+    """Stateful: values of one response are parameters of the next request."""
+    requests: Counter[tuple[str, bool]] = Counter()
 
     class Sequences(schema.as_state_machine()):
         def call(self, case: schemathesis.Case, **named: Any) -> Any:
             response = super().call(case, **named)
-            asked[case.operation.label, response.status_code == 200] += 1
+            requests[case.operation.label, response.status_code == 200] += 1
             return response
 
         def validate_response(self, response: Any, case: schemathesis.Case, **named: Any) -> None:
@@ -96,9 +102,9 @@ def test_sequences_of_questions_are_answered_as_documented(schema: Any):
             suppress_health_check=list(HealthCheck),
         )
     )
-    assert sum(asked.values()) >= SEQUENCES * 5
-    # Links are followed; in few sequences it is chance how far.
-    assert len({label for label, good in asked if good}) > (3 if SOAK else 1)
+    assert sum(requests.values()) >= SEQUENCES * 5
+    # Links are followed; in a few sequences it is random how far.
+    assert len({label for label, success in requests if success}) > (3 if SOAK else 1)
 
 
 @pytest.fixture(scope="module")
@@ -109,40 +115,44 @@ def address(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         yield url
 
 
-async def _ask(address: str, path: str, clients: int, seconds: float) -> list[tuple[int, float, str | None]]:
-    """Status, seconds and Retry-After of all answers to so many clients that ask without a pause."""
-    answers: list[tuple[int, float, str | None]] = []
+async def _requests(address: str, path: str, clients: int, seconds: float) -> list[tuple[int, float, str | None]]:
+    """Status, seconds and Retry-After of all responses to `clients` clients that send requests without a pause."""
+    responses: list[tuple[int, float, str | None]] = []
     end = time.perf_counter() + seconds
     limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
     async with httpx.AsyncClient(base_url=address, limits=limits, timeout=60) as client:
 
-        async def keep_asking() -> None:
+        async def send_requests() -> None:
             while time.perf_counter() < end:
                 start = time.perf_counter()
                 try:
-                    answer = await client.get(path)
+                    response = await client.get(path)
                 except httpx.ReadError:  # a connection that had been idle was closed as the request was sent
-                    answers.append((DROPPED, time.perf_counter() - start, None))
+                    responses.append((DROPPED, time.perf_counter() - start, None))
                     continue
-                answers.append((answer.status_code, time.perf_counter() - start, answer.headers.get("retry-after")))
+                responses.append(
+                    (response.status_code, time.perf_counter() - start, response.headers.get("retry-after"))
+                )
 
-        await asyncio.gather(*(keep_asking() for _ in range(clients)))
-    return answers
+        await asyncio.gather(*(send_requests() for _ in range(clients)))
+    return responses
 
 
-def test_too_much_load_is_refused_and_leaves_nothing_behind(address: str):
-    path = f"/v1/runs/{RUN}/specificity"  # a question that a thread answers
+def test_overload_is_refused_and_leaves_no_slowdown(address: str):
+    path = f"/v1/runs/{RUN}/specificity"  # handled by a thread
 
-    def alone() -> float:
-        return statistics.median(took for status, took, _ in asyncio.run(_ask(address, path, 1, 1.5)) if status == 200)
+    def median_seconds() -> float:
+        return statistics.median(
+            seconds for status, seconds, _ in asyncio.run(_requests(address, path, 1, 1.5)) if status == 200
+        )
 
-    alone()
-    before = alone()
-    answers = asyncio.run(_ask(address, path, 160, OVERLOAD_SECONDS))
-    statuses = Counter(status for status, _, _ in answers)
-    assert statuses.pop(DROPPED, 0) < 0.01 * len(answers)
+    median_seconds()
+    before = median_seconds()
+    responses = asyncio.run(_requests(address, path, 160, OVERLOAD_SECONDS))
+    statuses = Counter(status for status, _, _ in responses)
+    assert statuses.pop(DROPPED, 0) < 0.01 * len(responses)
     assert statuses.keys() <= {200, 304, 429, 503}, statuses
     assert statuses[200] > 0
     assert statuses[503] > 0
-    assert all(retry_after for status, _, retry_after in answers if status in (429, 503))
-    assert min(alone() for _ in range(3)) < 2 * before
+    assert all(retry_after for status, _, retry_after in responses if status in (429, 503))
+    assert min(median_seconds() for _ in range(3)) < 2 * before

@@ -1,4 +1,4 @@
-"""kill -9 at random moments of index and publish: readers see whole runs or none, and the tables are the same."""
+"""kill -9 at random moments of index and publish: readers see whole runs or none, and the tables are equal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture
 def store(small_case: SmallCase, tmp_path: Path) -> tuple[Path, Path]:
-    """A store and a configuration that indexes the small case into it, a document a shard."""
+    """A store and a configuration that indexes the small case into it, two documents per shard."""
     text = small_case.config_file.read_text()
     text = re.sub(r'(?m)^store = "store"', f'store = "{tmp_path / "store"}"', text)
     text = re.sub(r"(?m)^shard_documents = \d+", "shard_documents = 2", text)
@@ -37,17 +37,17 @@ def store(small_case: SmallCase, tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "store", tmp_path / "tegakari.toml"
 
 
-def look(store: Path, stop: threading.Event, seen: list[object]) -> None:
-    """What a reader finds, again and again: nothing, or a run whose every file is as it was published."""
-    readers = Store(store)
+def read(store: Path, stop: threading.Event, observations: list[object]) -> None:
+    """Read labels and verify the files of every published run, until `stop`."""
+    opened = Store(store)
     while not stop.is_set():
-        for run in readers.runs():
+        for run in opened.runs():
             try:
-                found = queries.labels(run), damaged_files(store, run.name)
+                observation = queries.labels(run), damaged_files(store, run.name)
             except (NotFoundError, OSError):
-                found = None
-            if run.is_published():  # else it was deleted while we looked
-                seen.append(found)
+                observation = None
+            if run.is_published():  # else it was deleted meanwhile
+                observations.append(observation)
         time.sleep(0.01)
 
 
@@ -63,9 +63,9 @@ def test_killed_at_random_moments(small_case: SmallCase, store: tuple[Path, Path
     )
     assert driver.stdin
     assert driver.stdout
-    stop, seen = threading.Event(), []
-    watcher = threading.Thread(target=look, args=(directory, stop, seen))
-    watcher.start()
+    stop, observations = threading.Event(), []
+    reader = threading.Thread(target=read, args=(directory, stop, observations))
+    reader.start()
     generator = random.Random(0)
     kills = published = 0
     longest = 1.0
@@ -96,10 +96,10 @@ def test_killed_at_random_moments(small_case: SmallCase, store: tuple[Path, Path
         driver.stdin.close()
         driver.wait()
         stop.set()
-        watcher.join()
+        reader.join()
     assert published >= 1
-    assert seen
-    assert all(found == (labels, []) for found in seen)
+    assert observations
+    assert all(observation == (labels, []) for observation in observations)
 
 
 def _kill(process: int) -> None:

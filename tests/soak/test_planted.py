@@ -1,4 +1,4 @@
-"""What is planted in the demo is found by knockouts: one clue is easily taken away, many are not."""
+"""Knockouts find the clues planted in the demo: a single clue is easily ablated, many are not."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from statistics import fmean
 import pytest
 
 from tegakari.analyses.engine.run_models import RunModels, load_run_models
-from tegakari.analyses.knockout import knock_out_all
-from tegakari.analyses.knockout.sweeps import over_layers
+from tegakari.analyses.knockout import knock_out_all, sweeps
 from tegakari.demo.communities import COMMUNITIES
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.store import Run, Store
 from tests.support.soak_length import SOAK
 
-MADE = os.environ.get("TEGAKARI_DEMO_STORE", "")
+DEMO_STORE = os.environ.get("TEGAKARI_DEMO_STORE", "")
 """Store of a finished demo (`make demo-index`)."""
 
-pytestmark = pytest.mark.skipif(not (SOAK or MADE), reason="needs a trained demo: TEGAKARI_DEMO_STORE, or `make soak`")
+pytestmark = pytest.mark.skipif(
+    not (SOAK or DEMO_STORE), reason="needs a trained demo: TEGAKARI_DEMO_STORE, or `make soak`"
+)
 
-FEW = 5
-"""features; a layer has 512"""
+ABLATED_FEATURES = 5
+"""Number of features to ablate; a layer has 512."""
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if MADE:
-        return Path(MADE)
+    if DEMO_STORE:
+        return Path(DEMO_STORE)
     directory = tmp_path_factory.mktemp("demo")
     command = [sys.executable, "-c", "from tegakari.cli import main; main()", "demo", "--no-serve"]
     subprocess.run([*command, str(directory)], check=True)
@@ -47,11 +48,11 @@ def models(run: Run) -> RunModels:
     return load_run_models(run, "cpu")
 
 
-def test_a_label_of_one_clue_loses_its_recall_and_labels_of_many_keep_more(demo: Path, run: Run, models: RunModels):
+def test_labels_of_one_clue_lose_more_recall_than_labels_of_many(demo: Path, run: Run, models: RunModels):
     def largest_loss(label: str) -> float:
-        asked = KnockoutSettings(label=label, k=FEW, draws=0)
-        (found,) = over_layers(demo, run, lambda: models, [asked])
-        return min(result.delta for result in found)
+        settings = KnockoutSettings(label=label, k=ABLATED_FEATURES, draws=0)
+        (results,) = sweeps.over_layers(demo, run, lambda: models, [settings])
+        return min(result.delta for result in results)
 
     by_dependence: dict[str, list[float]] = {}
     for community in COMMUNITIES:
@@ -60,10 +61,10 @@ def test_a_label_of_one_clue_loses_its_recall_and_labels_of_many_keep_more(demo:
     assert fmean(by_dependence["single"]) < fmean(by_dependence["redundant"]) - 10
 
 
-def test_random_features_change_next_to_nothing(demo: Path, run: Run, models: RunModels):
-    asked = [KnockoutSettings(label=label, layer=2, k=20) for label in run.labels]
-    found: list[KnockoutResult] = knock_out_all(demo, run, lambda: models, asked)
+def test_random_features_change_almost_nothing(demo: Path, run: Run, models: RunModels):
+    settings = [KnockoutSettings(label=label, layer=2, k=20) for label in run.labels]
+    results: list[KnockoutResult] = knock_out_all(demo, run, lambda: models, settings)
     for control in ("control", "density_control"):
-        deltas = [getattr(result, control).delta_mean for result in found]
+        deltas = [getattr(result, control).delta_mean for result in results]
         assert abs(fmean(deltas)) < 1.5
         assert max(map(abs, deltas)) < 8

@@ -15,38 +15,38 @@ from tegakari.store.disk.layout import MANIFEST, run_directory, work_directory
 from tegakari.store.disk.publish import delete_run, publish, read_manifest
 from tests.support.factories import LABELS, make_run
 from tests.support.soak_length import READING_SECONDS
-from tests.support.soak_reading import answers
+from tests.support.soak_reading import query_results
 
 ROOT = Path(__file__).parent.parent.parent
 PROCESSES, THREADS = 2, 8
 SHORTEST_PAUSE = 0.02
 
 
-def publish_copy(store: Path, made: Path) -> None:
-    """Publish a made run, files copied as a writer would have left them."""
-    manifest = read_manifest(made)
+def publish_copy(store: Path, source: Path) -> None:
+    """Publish a copy of a run, staged as a writer stages it."""
+    manifest = read_manifest(source)
     staged = work_directory(store, manifest.run)
-    shutil.copytree(made, staged)
+    shutil.copytree(source, staged)
     (staged / MANIFEST).unlink()
     publish(store, staged, manifest)
 
 
 def test_no_reader_ever_sees_a_partial_or_a_mixed_run(tmp_path: Path):
-    store, made = tmp_path / "store", []
+    store, sources = tmp_path / "store", []
     expected, pause = {}, SHORTEST_PAUSE
     for variant in range(2):
         for name in ("one", "two"):
             labels = [f"{variant} {label}" for label in LABELS]
             make_run(tmp_path / str(variant), name, seed=variant, labels=labels)
             run = Store(tmp_path / str(variant)).run(name)
-            asked = time.perf_counter()
-            expected[run.manifest.fingerprint] = answers(run)
-            # A run stays for longer than a reader among many needs for an answer, or none would ever be whole.
-            pause = max(SHORTEST_PAUSE, THREADS * (time.perf_counter() - asked))
-            made.append(run.directory)
-    assert len(expected) == 2  # of equal content under both names
+            started = time.perf_counter()
+            expected[run.manifest.fingerprint] = query_results(run)
+            # A run stays longer than the queries of one reader among many take, or none would ever succeed.
+            pause = max(SHORTEST_PAUSE, THREADS * (time.perf_counter() - started))
+            sources.append(run.directory)
+    assert len(expected) == 2  # the two names have equal content
     (tmp_path / "expected.json").write_text(json.dumps(expected))
-    for directory in made[:2]:
+    for directory in sources[:2]:
         publish_copy(store, directory)
     command = [
         sys.executable,
@@ -65,16 +65,16 @@ def test_no_reader_ever_sees_a_partial_or_a_mixed_run(tmp_path: Path):
     until = time.monotonic() + READING_SECONDS
     while time.monotonic() < until or any(reader.poll() is None for reader in readers):
         published += 1
-        directory = made[published % 4]
+        directory = sources[published % 4]
         if run_directory(store, directory.name).exists():
             delete_run(store, directory.name)
         publish_copy(store, directory)
         time.sleep(pause)
     counts: Counter[str] = Counter()
     for reader in readers:
-        said = json.loads(reader.communicate()[0])
-        assert said["failures"] == []
-        counts.update(said["counts"])
+        report = json.loads(reader.communicate()[0])
+        assert report["failures"] == []
+        counts.update(report["counts"])
     assert counts.keys() == expected.keys()
     assert all(count > 5 for count in counts.values()), counts
     assert published > 10

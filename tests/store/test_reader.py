@@ -1,4 +1,4 @@
-"""Readers beside writers: runs that are deleted, replaced or damaged while someone reads."""
+"""Readers of runs that are deleted, replaced or damaged meanwhile."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def store(tmp_path: Path) -> Path:
     return tmp_path
 
 
-QUESTIONS = {
+QUERIES = {
     "sql": queries.labels,
     "blocks": lambda run: queries.feature_documents(run, 0, 0),
     "both": lambda run: queries.label_features(run, LABELS[0]),
@@ -30,45 +30,45 @@ QUESTIONS = {
 }
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
-def test_a_run_deleted_before_its_first_question_is_not_found(store: Path, question: str):
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_run_deleted_before_its_first_query_is_not_found(store: Path, query: str):
     run = Store(store).run("drawn")
     delete_run(store, "drawn")
     with pytest.raises(NotFoundError, match="deleted or replaced"):
-        QUESTIONS[question](run)
+        QUERIES[query](run)
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
-def test_a_run_replaced_before_its_first_question_is_not_mixed_with_the_new_one(store: Path, question: str):
-    readers = Store(store)
-    run = readers.run("drawn")
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_run_replaced_before_its_first_query_is_not_mixed_with_the_new_one(store: Path, query: str):
+    opened = Store(store)
+    run = opened.run("drawn")
     delete_run(store, "drawn")
     make_run(store, "drawn", seed=1, labels=[f"new {label}" for label in LABELS])
-    with pytest.raises(NotFoundError, match="ask again"):
-        QUESTIONS[question](run)
-    assert queries.labels(readers.run("drawn"))[0].label == f"new {LABELS[0]}"
+    with pytest.raises(NotFoundError, match="repeat the request"):
+        QUERIES[query](run)
+    assert queries.labels(opened.run("drawn"))[0].label == f"new {LABELS[0]}"
 
 
-def test_a_run_that_was_read_stays_readable_after_it_is_gone(store: Path):
+def test_a_run_that_was_read_stays_readable_after_its_deletion(store: Path):
     run = Store(store).run("drawn")
-    before = [ask(run) for ask in QUESTIONS.values()]
+    before = [query(run) for query in QUERIES.values()]
     delete_run(store, "drawn")
-    assert [ask(run) for ask in QUESTIONS.values()] == before
+    assert [query(run) for query in QUERIES.values()] == before
 
 
-def test_a_missing_or_cut_file_is_an_error_that_names_the_way_out(store: Path):
+def test_a_missing_or_cut_file_is_an_error_with_a_fix(store: Path):
     hot = store / "runs" / "drawn" / "hot"
-    for victim in sorted(hot.iterdir()):
-        copy = victim.read_bytes()
-        for damaged in (None, copy[: len(copy) // 2]):
-            victim.unlink(missing_ok=True)
+    for file in sorted(hot.iterdir()):
+        content = file.read_bytes()
+        for damaged in (None, content[: len(content) // 2]):
+            file.unlink(missing_ok=True)
             if damaged is not None:
-                victim.write_bytes(damaged)
+                file.write_bytes(damaged)
             with pytest.raises(StoreError, match="could not be read") as caught:
                 queries.label_features(Store(store).run("drawn"), LABELS[0])
             assert caught.value.fix
             assert "runs verify" in caught.value.fix
-        victim.write_bytes(copy)
+        file.write_bytes(content)
 
 
 EVERYTHING = (
@@ -88,8 +88,8 @@ def read_all(store: Path) -> list[object]:
     return [run.rows(sql) for sql in EVERYTHING]
 
 
-def test_a_damaged_database_is_never_answered_from_in_silence(store: Path):
-    """DuckDB keeps a checksum of each block: a flipped bit is an error, or it is where nothing is stored."""
+def test_a_damaged_database_never_gives_wrong_rows(store: Path):
+    """DuckDB stores a checksum per block: a flipped bit is an error, unless it is in unused space."""
     database = store / "runs" / "drawn" / "index.duckdb"
     whole, content = read_all(store), database.read_bytes()
     generator = random.Random(0)
@@ -109,9 +109,9 @@ def test_activations_of_each_feature_are_those_of_the_file(store: Path):
     for layer in run.manifest.saes.layers:
         rows = pq.read_table(layer_file(run.directory, layer), partitioning=None).to_pylist()
         for feature in range(run.manifest.saes.widths[layer]):
-            mine = [(row["document"], row["activation"]) for row in rows if row["feature"] == feature]
-            found = run.activations_of(layer, feature)
-            assert list(zip(found.document.tolist(), found.activation.tolist(), strict=True)) == mine
+            expected = [(row["document"], row["activation"]) for row in rows if row["feature"] == feature]
+            activations = run.activations_of(layer, feature)
+            assert list(zip(activations.document.tolist(), activations.activation.tolist(), strict=True)) == expected
 
 
 def test_activations_of_a_damaged_or_deleted_run_are_refused(store: Path):
@@ -127,8 +127,8 @@ def test_activations_of_a_damaged_or_deleted_run_are_refused(store: Path):
         run.activations_of(1, 0)
 
 
-def test_damaged_activations_are_an_error_where_checksums_are_checked(store: Path):
-    """Pages carry checksums; the footer, which has none, is left to `runs verify`."""
+def test_damaged_activations_are_an_error_if_checksums_are_checked(store: Path):
+    """Pages have checksums; the footer has none: `runs verify` checks it."""
     file = layer_file(store / "runs" / "drawn", 0)
     content, whole = file.read_bytes(), pq.read_table(file, partitioning=None)
     footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
@@ -136,9 +136,9 @@ def test_damaged_activations_are_an_error_where_checksums_are_checked(store: Pat
     for at in range(4, footer, 5):
         file.write_bytes(content[:at] + bytes([content[at] ^ (1 << at % 8)]) + content[at + 1 :])
         try:
-            found = pq.read_table(file, partitioning=None, page_checksum_verification=True)
+            table = pq.read_table(file, partitioning=None, page_checksum_verification=True)
         except (OSError, pa.ArrowException):
             refused += 1
             continue
-        assert found.equals(whole)  # a field of a page's header that decides nothing
+        assert table.equals(whole)  # a field of a page's header without effect
     assert refused > 0.9 * len(range(4, footer, 5))

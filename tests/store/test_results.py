@@ -1,4 +1,4 @@
-"""Analyses are stored whole, found by what was asked, and never mixed up with another run's."""
+"""Analyses are stored whole and found by kind, runs and settings."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import msgspec
 import pyarrow as pa
 import pytest
 
+from tegakari.schemas.analysis_kinds import AnalysisKind
 from tegakari.schemas.errors import StoreError
 from tegakari.schemas.run import RunManifest
 from tegakari.schemas.tables import Column, Table
 from tegakari.store import Store
+from tegakari.store.column_types import arrow_schema
 from tegakari.store.results import analysis_key, delete_analysis, find_analysis, publish_analysis, stored_analyses
 from tests.support.factories import make_run
 
@@ -26,7 +28,10 @@ class Result(msgspec.Struct, frozen=True):
     recall: float
 
 
-ROWS = Table("rows_of_it", "A table.", ("number",), (Column("number", pa.int32(), "n"),))
+KIND = AnalysisKind("knockout", Settings, Result)
+OTHER_KIND = AnalysisKind("circuit", Settings, Result)
+
+ROWS = Table("rows_of_it", "A table.", ("number",), (Column("number", "int32", "n"),))
 
 
 @pytest.fixture(scope="module")
@@ -44,29 +49,29 @@ def manifest(store: Path, run: str) -> RunManifest:
 def publish(store: Path, run: str, settings: Settings, recall: float = 0.5):
     rows = pa.table({"number": pa.array([1, 2], pa.int64())})
     return publish_analysis(
-        store, "knockout", [manifest(store, run)], settings, Result(recall), {ROWS: rows}, seconds=1.0, versions={}
+        store, KIND, [manifest(store, run)], settings, Result(recall), {ROWS: rows}, seconds=1.0, versions={}
     )
 
 
-def test_what_was_stored_is_found_by_what_was_asked(store: Path):
+def test_an_analysis_is_found_by_its_settings(store: Path):
     publish(store, "one", Settings("自動車"))
-    found = find_analysis(store, "knockout", [manifest(store, "one")], Settings("自動車", 20))
-    assert found is not None
-    assert found.result(Result) == Result(0.5)
-    assert found.table(ROWS)["number"].to_pylist() == [1, 2]
-    assert found.table(ROWS).schema.equals(ROWS.schema)
-    assert msgspec.json.decode(found.manifest.settings) == {"label": "自動車", "k": 20}
+    analysis = find_analysis(store, KIND, [manifest(store, "one")], Settings("自動車", 20))
+    assert analysis is not None
+    assert analysis.result(KIND) == Result(0.5)
+    assert analysis.table(ROWS)["number"].to_pylist() == [1, 2]
+    assert analysis.table(ROWS).schema.equals(arrow_schema(ROWS))
+    assert msgspec.json.decode(analysis.manifest.settings) == {"label": "自動車", "k": 20}
 
 
 @pytest.mark.parametrize(
     ("kind", "run", "settings"),
     [
-        ("circuit", "one", Settings("自動車")),
-        ("knockout", "two", Settings("自動車")),
-        ("knockout", "one", Settings("自動車", 21)),
+        (OTHER_KIND, "one", Settings("自動車")),
+        (KIND, "two", Settings("自動車")),
+        (KIND, "one", Settings("自動車", 21)),
     ],
 )
-def test_another_question_is_not_answered_from_there(store: Path, kind: str, run: str, settings: Settings):
+def test_another_kind_run_or_setting_is_another_analysis(store: Path, kind: AnalysisKind, run: str, settings: Settings):
     publish(store, "one", Settings("自動車"))
     assert find_analysis(store, kind, [manifest(store, run)], settings) is None
 
@@ -78,21 +83,23 @@ def test_the_key_depends_on_the_order_of_the_runs_but_not_of_the_fields(store: P
         k: int = 20
         label: str = "a"
 
-    assert analysis_key("x", [one], Settings("a")) == analysis_key("x", [one], Turned())
-    assert analysis_key("x", [one, two], Settings("a")) != analysis_key("x", [two, one], Settings("a"))
+    assert analysis_key(KIND, [one], Settings("a")) == analysis_key(
+        AnalysisKind("knockout", Turned, Result), [one], Turned()
+    )
+    assert analysis_key(KIND, [one, two], Settings("a")) != analysis_key(KIND, [two, one], Settings("a"))
 
 
-def test_the_first_answer_stays(store: Path):
+def test_the_first_publication_stays(store: Path):
     publish(store, "two", Settings("b"), recall=0.25)
-    assert publish(store, "two", Settings("b"), recall=0.75).result(Result) == Result(0.25)
+    assert publish(store, "two", Settings("b"), recall=0.75).result(KIND) == Result(0.25)
     assert not list((store / "work").glob("analysis-*"))
 
 
 def _publish_in_a_process(store: Path) -> None:
-    publish(store, "one", Settings("together"))
+    publish(store, "one", Settings("shared"))
 
 
-def test_two_processes_with_one_question_leave_one_answer(store: Path):
+def test_two_processes_leave_one_analysis(store: Path):
     spawn = multiprocessing.get_context("spawn")
     processes = [spawn.Process(target=_publish_in_a_process, args=(store,)) for _ in range(2)]
     for process in processes:
@@ -100,28 +107,30 @@ def test_two_processes_with_one_question_leave_one_answer(store: Path):
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
-    found = [each for each in stored_analyses(store, kind="knockout") if b"together" in bytes(each.manifest.settings)]
-    assert len(found) == 1
+    analyses = stored_analyses(store, kind=KIND)
+    assert sum(b"shared" in bytes(analysis.manifest.settings) for analysis in analyses) == 1
 
 
-def test_listing_leaves_out_other_runs_damaged_ones_and_deleted_ones(store: Path):
-    kept, damaged, deleted = (publish(store, "two", Settings("listing", k)) for k in (1, 2, 3))
+def test_a_listing_leaves_out_other_runs_and_damaged_and_deleted_analyses(store: Path):
+    intact, damaged, deleted = (publish(store, "two", Settings("listing", k)) for k in (1, 2, 3))
     (damaged.directory / "analysis.json").write_text("{")
     delete_analysis(store, deleted)
-    keys = {each.manifest.key for each in stored_analyses(store, run=manifest(store, "two"))}
-    assert kept.manifest.key in keys
+    keys = {analysis.manifest.key for analysis in stored_analyses(store, run=manifest(store, "two"))}
+    assert intact.manifest.key in keys
     assert damaged.manifest.key not in keys
     assert deleted.manifest.key not in keys
-    assert all(each.manifest.runs[0].run == "two" for each in stored_analyses(store, run=manifest(store, "two")))
+    assert all(
+        analysis.manifest.runs[0].run == "two" for analysis in stored_analyses(store, run=manifest(store, "two"))
+    )
 
 
-def test_damage_is_said(store: Path):
+def test_damage_is_an_error(store: Path):
     analysis = publish(store, "one", Settings("damage"))
     (analysis.directory / "result.json").write_text('{"recall": "much"}')
     file = analysis.directory / "rows_of_it.parquet"
     file.write_bytes(file.read_bytes()[:-9])
     with pytest.raises(StoreError, match="damaged"):
-        analysis.result(Result)
+        analysis.result(KIND)
     with pytest.raises(StoreError, match="damaged"):
         analysis.table(ROWS)
 
@@ -131,4 +140,4 @@ def test_a_newer_format_is_refused(store: Path):
     file = analysis.directory / "analysis.json"
     file.write_bytes(file.read_bytes().replace(b'"format": 1', b'"format": 2'))
     with pytest.raises(StoreError, match="upgrade"):
-        find_analysis(store, "knockout", [manifest(store, "one")], Settings("newer"))
+        find_analysis(store, KIND, [manifest(store, "one")], Settings("newer"))

@@ -1,6 +1,6 @@
 """Small random runs, written by the real merge and published like any other: `make_run`.
 
-`random_case` gives what such a run is made of, for tests that compute their own answers from it.
+`random_case` draws the documents and activations of such a run, for tests that compute expected results from them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ from tegakari.store.disk.publish import publish
 from tegakari.store.sql.writer import RunWriter
 
 LABELS = ("自動車", "車/軽", "a?b#c&d=e+f %2F", "🚗💨", "مجتمع السيارات", "食べ物 と 料理")
-"""Plain, a slash, everything that means something in a URL, emoji alone, right to left, spaces."""
+"""Plain text, a slash, characters with a meaning in URLs, only emoji, right to left, spaces."""
+
+UNEVEN_COUNTS = (6, 5, 1, 7, 2, 0)
+"""Documents per label: one label has a single document, one has none."""
 
 WORDS = (
     "今日は",
@@ -54,13 +57,13 @@ TOP_TOKENS = 10
 
 
 class Case(NamedTuple):
-    """What a run is made of."""
+    """Labels, documents, activations and predictions of a run."""
 
     labels: tuple[str, ...]
     documents: list[IndexedDocument]
-    """by number, which is the order of ids; token 0 of each is special."""
+    """sorted by id, which is the order of their numbers; token 0 of each document is special."""
     activations: list[list[np.ndarray]]
-    """[layer][document] -> float32 [positions, d_sae], special tokens left out."""
+    """[layer][document] -> float32 [positions, d_sae], without special tokens."""
     predicted: np.ndarray
     """int32 [documents]"""
 
@@ -84,11 +87,11 @@ def random_case(
     layer 0, so that ties cross layers.
 
     Args:
-        seed: of everything drawn.
-        layers: layers with an SAE.
-        d_sae: features of each layer.
+        seed: seed of all draws.
+        layers: number of layers, each with an SAE.
+        d_sae: features per layer.
         labels: by class index.
-        documents_per_label: for all labels, or one number each; 0 makes a label of the classifier without documents.
+        documents_per_label: one number for all labels or one per label; 0: the label has no documents.
     """
     rng = np.random.default_rng(seed)
     counts = [documents_per_label] * len(labels) if isinstance(documents_per_label, int) else documents_per_label
@@ -101,9 +104,9 @@ def random_case(
     activations = [[_activations(rng, document, len(labels), d_sae) for document in documents] for _ in range(layers)]
     if layers > 1:
         activations[1] = activations[0]
-    own = np.array([document.label_id for document in documents], np.int32)
-    confused = rng.random(len(own)) < 0.25
-    predicted = np.where(confused, rng.integers(0, len(labels), len(own)), own).astype(np.int32)
+    label_id = np.array([document.label_id for document in documents], np.int32)
+    confused = rng.random(len(label_id)) < 0.25
+    predicted = np.where(confused, rng.integers(0, len(labels), len(label_id)), label_id).astype(np.int32)
     return Case(tuple(labels), documents, activations, predicted)
 
 
@@ -118,7 +121,7 @@ def make_run(
     documents_per_label: int | Sequence[int] = 6,
     pooling: Pooling = "last",
 ) -> RunManifest:
-    """Draw a case, merge it and publish it; arguments as of `random_case`, and the pooling that the run ranks by."""
+    """Draw a case, merge it and publish it; arguments of `random_case`, and the pooling of the run's rankings."""
     case = random_case(seed=seed, layers=layers, d_sae=d_sae, labels=labels, documents_per_label=documents_per_label)
     recipe = hashlib.sha256(repr((seed, layers, d_sae, tuple(labels), documents_per_label, pooling)).encode())
     work = work_directory(store, name)
@@ -174,33 +177,35 @@ def _pool(values: np.ndarray, pooling: Pooling) -> np.ndarray:
 
 
 def _layer_partial(shard: Shard, activations: Sequence[np.ndarray], pooling: Pooling) -> LayerPartial:
-    mine = [activations[document.number] for document in shard.documents]
-    pooled = {kind: np.stack([_pool(values, kind) for values in mine]) for kind in POOLINGS}
+    shard_activations = [activations[document.number] for document in shard.documents]
+    pooled = {kind: np.stack([_pool(values, kind) for values in shard_activations]) for kind in POOLINGS}
     moments = moments_of(torch.from_numpy(np.stack([pooled[kind] for kind in POOLINGS], axis=1)))
     numbers = np.array([document.number for document in shard.documents], np.int32)
-    every = np.concatenate(mine)
-    row, feature = np.nonzero(every)
-    document = np.repeat(numbers, [len(values) for values in mine])
+    values = np.concatenate(shard_activations)
+    row, feature = np.nonzero(values)
+    document = np.repeat(numbers, [len(positions) for positions in shard_activations])
     position = np.concatenate([document.tokens.positions for document in shard.documents]).astype(np.int32)
-    candidates = Candidates(feature.astype(np.int32), every[row, feature], document[row], position[row])
-    active_feature, place = np.nonzero(pooled[pooling].T)
+    candidates = Candidates(feature.astype(np.int32), values[row, feature], document[row], position[row])
+    active_feature, index = np.nonzero(pooled[pooling].T)
     return LayerPartial(
         moments.mean.numpy(),
         moments.m2.numpy(),
-        (every > 0).sum(0),
-        every.sum(0, dtype=np.float64),
+        (values > 0).sum(0),
+        values.sum(0, dtype=np.float64),
         strongest(candidates, TOP_TOKENS),
-        ordered([Activations(active_feature.astype(np.int32), numbers[place], pooled[pooling][place, active_feature])]),
+        ordered([Activations(active_feature.astype(np.int32), numbers[index], pooled[pooling][index, active_feature])]),
     )
 
 
 def _document_partial(shard: Shard, case: Case) -> DocumentPartial:
     numbers = np.array([document.number for document in shard.documents], np.int32)
-    own = np.array([document.label_id for document in shard.documents], np.int32)
+    label_id = np.array([document.label_id for document in shard.documents], np.int32)
     predicted = case.predicted[numbers]
     best = np.full(len(numbers), 2.5, np.float32)
     embedding = np.tile(numbers[:, None].astype(np.float32), (1, D_MODEL))
-    return DocumentPartial(numbers, predicted, np.where(own == predicted, best, 1).astype(np.float32), best, embedding)
+    return DocumentPartial(
+        numbers, predicted, np.where(label_id == predicted, best, 1).astype(np.float32), best, embedding
+    )
 
 
 def _manifest(

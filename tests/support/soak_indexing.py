@@ -1,6 +1,6 @@
-"""Index once for each line on standard input, in a fork of a process that has everything imported: `kill` it any time.
+"""Index once per line of standard input, in a fork of a process with all imports done, which a test can kill.
 
-A line names a configuration file; the answer is the process id of the fork, then, when it has ended, its exit status.
+A line is the path of a configuration file; the replies are the process id of the fork and, at its end, its status.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tegakari.schemas.config import load_config
 from tegakari.store import vectors
 
 
-def answer(number: int) -> None:
+def reply(number: int) -> None:
     sys.stdout.write(f"{number}\n")
     sys.stdout.flush()
 
@@ -24,14 +24,14 @@ def answer(number: int) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)  # threads do not survive a fork
     if vectors.available():
-        # Lance has threads of its own as soon as it is imported.
+        # Lance starts threads as soon as it is imported.
         vectors.available = lambda: False
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # logs are no answers
+            os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # keep logs out of the replies
             index(load_config(Path(line.strip())))
             os._exit(0)
-        answer(child)
+        reply(child)
         _, status = os.waitpid(child, 0)
-        answer(status)
+        reply(status)

@@ -1,8 +1,8 @@
-"""Read a store in several threads until told to stop, and hold every answer to the one expected of that very run.
+"""Query a store in several threads, and compare every result with the one expected of that run.
 
     python -m tests.support.soak_reading STORE EXPECTED.json SECONDS THREADS
 
-Prints the number of whole answers of each run's fingerprint, and the first wrong one, as JSON.
+Prints the number of results per fingerprint and the tracebacks of failed threads, as JSON.
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ from tegakari.schemas.errors import NotFoundError
 from tegakari.store import Run, Store, queries
 
 
-def answers(run: Run) -> dict[str, object]:
-    """What is asked of a run: blocks, tables, and both together; as JSON would give it."""
-    found = {
+def query_results(run: Run) -> dict[str, object]:
+    """Results of queries that read blocks, tables, or both; as built-in types, as JSON has them."""
+    results = {
         "labels": queries.labels(run),
         "features": [queries.label_features(run, label, limit=5) for label in run.labels],
         "feature": queries.feature(run, 1, 2, tokens=5),
         "documents": queries.feature_documents(run, 0, 3),
         "specificity": queries.specificity(run),
     }
-    return msgspec.to_builtins(found)
+    return msgspec.to_builtins(results)
 
 
-def read(store: Store, names: list[str], expected: dict[str, object], until: float, seen: list[str]) -> None:
+def read(store: Store, names: list[str], expected: dict[str, object], until: float, fingerprints: list[str]) -> None:
     turn = 0
     while time.monotonic() < until:
         turn += 1
         try:
             run = store.run(names[turn % len(names)])
-            found = answers(run)
-        except NotFoundError:  # it is deleted at the moment
+            results = query_results(run)
+        except NotFoundError:  # it is deleted at this moment
             time.sleep(0.001)
             continue
-        if found != expected[run.manifest.fingerprint]:
-            raise AssertionError(f"torn answer of {run.name}")
-        seen.append(run.manifest.fingerprint)
+        if results != expected[run.manifest.fingerprint]:
+            raise AssertionError(f"mixed results of {run.name}")
+        fingerprints.append(run.manifest.fingerprint)
 
 
 def main(directory: str, expected_file: str, seconds: str, threads: str) -> None:
     expected = json.loads(Path(expected_file).read_text())
-    store, until, seen, failures = Store(directory), time.monotonic() + float(seconds), [], []
+    store, until, fingerprints, failures = Store(directory), time.monotonic() + float(seconds), [], []
 
     def work(names: list[str]) -> None:
         try:
-            read(store, names, expected, until, seen)
-        except BaseException:  # noqa: BLE001 - whatever it is, it is the finding
+            read(store, names, expected, until, fingerprints)
+        except BaseException:  # noqa: BLE001 - any exception is a failure of the test
             failures.append(traceback.format_exc())
 
     readers = [
@@ -64,7 +64,7 @@ def main(directory: str, expected_file: str, seconds: str, threads: str) -> None
         reader.start()
     for reader in readers:
         reader.join()
-    counts = {fingerprint: seen.count(fingerprint) for fingerprint in expected}
+    counts = {fingerprint: fingerprints.count(fingerprint) for fingerprint in expected}
     sys.stdout.write(json.dumps({"counts": counts, "failures": failures}))
 
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.tables import CIRCUIT, CIRCUIT_PAIRS
 from tegakari.store import Run
+from tegakari.store.column_types import arrow_schema
 from tegakari.store.queries.pairs import Pairs
 
 
@@ -25,7 +26,7 @@ def circuit_rows(result: CircuitResult) -> pa.Table:
         }
         for component in result.components
     ]
-    return pa.Table.from_pylist(rows, schema=CIRCUIT.schema)
+    return pa.Table.from_pylist(rows, schema=arrow_schema(CIRCUIT))
 
 
 def pair_rows(run: Run, pairs: Pairs, gain: np.ndarray) -> pa.Table:
@@ -45,5 +46,5 @@ def pair_rows(run: Run, pairs: Pairs, gain: np.ndarray) -> pa.Table:
             "cosine": pairs.cosine,
             "gained": gain,
         },
-        schema=CIRCUIT_PAIRS.schema,
+        schema=arrow_schema(CIRCUIT_PAIRS),
     )

@@ -15,7 +15,7 @@ from tegakari.analyses.circuit.rows import circuit_rows, pair_rows
 from tegakari.analyses.engine.provenance import provenance_of
 from tegakari.analyses.engine.run_models import ModelLoader
 from tegakari.analyses.engine.stored_results import stored_or_computed, stored_result
-from tegakari.schemas.analysis import AnalysisKind
+from tegakari.schemas.analysis_kinds import CIRCUIT_ANALYSIS
 from tegakari.schemas.circuit import CircuitResult, CircuitSettings
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.progress import NoProgress, Progress
@@ -27,7 +27,7 @@ from tegakari.store.queries.runs import evaluation_documents
 
 def stored_circuit(store: Path, run: Run, settings: CircuitSettings) -> CircuitResult | None:
     """Stored circuit of a run; None if it was never computed with these settings."""
-    return stored_result(store, AnalysisKind.CIRCUIT, [run], settings, CircuitResult)
+    return stored_result(store, CIRCUIT_ANALYSIS, [run], settings)
 
 
 def circuit(
@@ -50,10 +50,9 @@ def circuit(
     """
     return stored_or_computed(
         store,
-        AnalysisKind.CIRCUIT,
+        CIRCUIT_ANALYSIS,
         [run],
         settings,
-        CircuitResult,
         lambda: _compute(run, load_models, settings, progress),
     )
 
@@ -82,7 +81,7 @@ def _compute(
         settings=settings,
         layers=models.classifier.layers,
         pairs=len(pairs.clean),
-        qualifying=pairs.found,
+        qualifying=pairs.qualifying,
         correct=pairs.correct,
         labels_without=_labels_without_correct_document(run),
         no_gain=effects.no_gain,

@@ -10,18 +10,17 @@ from typing import TypeVar
 import msgspec
 import pyarrow as pa
 
-from tegakari.schemas.analysis import AnalysisKind
+from tegakari.schemas.analysis_kinds import AnalysisKind
 from tegakari.schemas.tables import Table
 from tegakari.store import Run
 from tegakari.store.results import find_analysis, publish_analysis
 from tegakari.store.versions import recorded_versions
 
+S = TypeVar("S", bound=msgspec.Struct)
 R = TypeVar("R", bound=msgspec.Struct)
 
 
-def stored_result(
-    store: Path, kind: AnalysisKind, runs: Sequence[Run], settings: msgspec.Struct, result_type: type[R]
-) -> R | None:
+def stored_result(store: Path, kind: AnalysisKind[S, R], runs: Sequence[Run], settings: S) -> R | None:
     """Stored result of an analysis; None if it was never computed.
 
     Args:
@@ -29,21 +28,19 @@ def stored_result(
         kind: of the analysis.
         runs: runs that are analysed.
         settings: with defaults filled in.
-        result_type: struct that the result was stored from.
 
     Raises:
         StoreError: the stored result is damaged.
     """
     analysis = find_analysis(store, kind, [run.manifest for run in runs], settings)
-    return analysis.result(result_type) if analysis else None
+    return analysis.result(kind) if analysis else None
 
 
 def stored_or_computed(
     store: Path,
-    kind: AnalysisKind,
+    kind: AnalysisKind[S, R],
     runs: Sequence[Run],
-    settings: msgspec.Struct,
-    result_type: type[R],
+    settings: S,
     compute: Callable[[], tuple[R, Mapping[Table, pa.Table]]],
 ) -> R:
     """Stored result of an analysis; if there is none, the result is computed and stored.
@@ -53,14 +50,13 @@ def stored_or_computed(
         kind: of the analysis.
         runs: runs that are analysed.
         settings: with defaults filled in.
-        result_type: struct of the result.
         compute: returns the result and its tables; called only if no result is stored.
 
     Raises:
         StoreError: the stored result is damaged.
         DiskFullError: no space for the result.
     """
-    stored = stored_result(store, kind, runs, settings, result_type)
+    stored = stored_result(store, kind, runs, settings)
     if stored is not None:
         return stored
     started = time.perf_counter()

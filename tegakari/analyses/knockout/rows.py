@@ -8,11 +8,12 @@ import pyarrow as pa
 
 from tegakari.schemas.knockout import KnockoutResult
 from tegakari.schemas.tables import KNOCKOUTS
+from tegakari.store.column_types import arrow_schema
 
 
 def knockout_rows(results: Sequence[KnockoutResult]) -> pa.Table:
     """The table KNOCKOUTS: a row per result, in their order."""
-    return pa.Table.from_pylist([_row(result) for result in results], schema=KNOCKOUTS.schema)
+    return pa.Table.from_pylist([_row(result) for result in results], schema=arrow_schema(KNOCKOUTS))
 
 
 def _row(result: KnockoutResult) -> dict[str, object]:

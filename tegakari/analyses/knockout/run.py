@@ -17,7 +17,7 @@ from tegakari.analyses.knockout.controls import Controls, draw_controls
 from tegakari.analyses.knockout.forward import FeatureAblation, Logits, run_feature_ablations
 from tegakari.analyses.knockout.outcome import Outcome
 from tegakari.analyses.knockout.settings import Targets, ablated_features, resolve, targets_of
-from tegakari.schemas.analysis import AnalysisKind
+from tegakari.schemas.analysis_kinds import KNOCKOUT_ANALYSIS
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, LayerFeature, RemovedFeature, Timings
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store import Run
@@ -39,7 +39,7 @@ def knockout_key(run: Run, settings: KnockoutSettings) -> str:
         run: published.
         settings: from `resolve`.
     """
-    return analysis_key(AnalysisKind.KNOCKOUT, [run.manifest], settings)
+    return analysis_key(KNOCKOUT_ANALYSIS, [run.manifest], settings)
 
 
 def stored_knockout(store: Path, run: Run, settings: KnockoutSettings) -> KnockoutResult | None:
@@ -50,7 +50,7 @@ def stored_knockout(store: Path, run: Run, settings: KnockoutSettings) -> Knocko
         run: published.
         settings: from `resolve`.
     """
-    return stored_result(store, AnalysisKind.KNOCKOUT, [run], settings, KnockoutResult)
+    return stored_result(store, KNOCKOUT_ANALYSIS, [run], settings)
 
 
 def knock_out(
@@ -239,7 +239,7 @@ def _publish(store: Path, run: Run, result: KnockoutResult) -> None:
     try:
         publish_analysis(
             store,
-            AnalysisKind.KNOCKOUT,
+            KNOCKOUT_ANALYSIS,
             [run.manifest],
             result.settings,
             result,

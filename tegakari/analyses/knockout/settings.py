@@ -43,8 +43,7 @@ def resolve(run: Run, settings: KnockoutSettings) -> KnockoutSettings:
                 "`layer` and `pooling` go with a label", field="layer", fix="leave out layer and pooling, or features"
             )
         for feature in settings.features:
-            queries.check_layer(run, feature.layer)
-            queries.place_of(run, feature.layer, feature.feature)
+            queries.feature_place(run, feature.layer, feature.feature)
         if not sources:
             raise QueryError("no documents are given", field="documents", fix="give documents_of, documents or texts")
         changes |= {"features": sorted(set(settings.features)), "k": 0}
@@ -96,7 +95,7 @@ def ablated_features(run: Run, settings: KnockoutSettings) -> list[RemovedFeatur
     """
     density = run.blocks.features["density"]
     if settings.features is not None:
-        places = [queries.place_of(run, feature.layer, feature.feature) for feature in settings.features]
+        places = [queries.feature_place(run, feature.layer, feature.feature) for feature in settings.features]
         d = _d_of(run, settings, places)
         return [
             RemovedFeature(layer=feature.layer, feature=feature.feature, d=value, density=float(density[place]))

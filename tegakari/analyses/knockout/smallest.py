@@ -12,7 +12,7 @@ from tegakari.analyses.engine.stored_results import stored_or_computed
 from tegakari.analyses.knockout.forward import FeatureAblation, run_feature_ablations
 from tegakari.analyses.knockout.outcome import Outcome, probabilities
 from tegakari.analyses.knockout.settings import resolve, strongest_up_to, targets_of
-from tegakari.schemas.analysis import AnalysisKind
+from tegakari.schemas.analysis_kinds import SMALLEST_SET_ANALYSIS
 from tegakari.schemas.knockout import (
     KnockoutSettings,
     LayerFeature,
@@ -55,10 +55,9 @@ def smallest_set(
     resolved = msgspec.structs.replace(settings, pooling=check_pooling(run, settings.pooling))
     return stored_or_computed(
         store,
-        AnalysisKind.SMALLEST_SET,
+        SMALLEST_SET_ANALYSIS,
         [run],
         resolved,
-        SmallestSetResult,
         lambda: (_search(run, load_models(), resolved, progress), {}),
     )
 

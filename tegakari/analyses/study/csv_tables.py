@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pyarrow import csv
 
-from tegakari.schemas.analysis import AnalysisKind
+from tegakari.schemas.analysis_kinds import STUDY_ANALYSIS
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.study import StudySettings
 from tegakari.schemas.tables import CIRCUIT, KNOCKOUTS, VARIANTS
@@ -27,7 +27,7 @@ def write_csv_tables(store: Path, runs: Sequence[Run], settings: StudySettings, 
     Raises:
         NotFoundError: no study of these runs and settings is stored.
     """
-    analysis = find_analysis(store, AnalysisKind.STUDY, [run.manifest for run in runs], settings)
+    analysis = find_analysis(store, STUDY_ANALYSIS, [run.manifest for run in runs], settings)
     if analysis is None:
         raise NotFoundError("no such study is stored", field="--tables", fix="run the study with these settings first")
     directory.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from tegakari.analyses.knockout.rows import knockout_rows
 from tegakari.analyses.variants.rows import variants_rows
 from tegakari.schemas.study import RunStudy
 from tegakari.schemas.tables import CIRCUIT, KNOCKOUTS, VARIANTS, Table
+from tegakari.store.column_types import arrow_schema
 
 
 def study_tables(runs: Sequence[RunStudy]) -> Mapping[Table, pa.Table]:
@@ -18,6 +19,6 @@ def study_tables(runs: Sequence[RunStudy]) -> Mapping[Table, pa.Table]:
     circuits = [circuit_rows(run.circuit) for run in runs if run.circuit]
     return {
         KNOCKOUTS: knockout_rows([result for run in runs for result in run.knockouts]),
-        CIRCUIT: pa.concat_tables([CIRCUIT.schema.empty_table(), *circuits]),
+        CIRCUIT: pa.concat_tables([arrow_schema(CIRCUIT).empty_table(), *circuits]),
         VARIANTS: pa.concat_tables([variants_rows(run.variants) for run in runs]),
     }

@@ -21,7 +21,7 @@ from tegakari.analyses.study.differences import differences, same_tokens
 from tegakari.analyses.study.rows import study_tables
 from tegakari.analyses.study.settings import check_runs, compared_labels
 from tegakari.analyses.variants import read_concepts, variants
-from tegakari.schemas.analysis import AnalysisKind
+from tegakari.schemas.analysis_kinds import STUDY_ANALYSIS
 from tegakari.schemas.errors import ModelError, NotFoundError
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.progress import NoProgress, Progress
@@ -55,10 +55,9 @@ def study(
     check_runs(runs)
     return stored_or_computed(
         store,
-        AnalysisKind.STUDY,
+        STUDY_ANALYSIS,
         runs,
         settings,
-        StudyResult,
         lambda: _compute(store, runs, loader_of, settings, progress),
     )
 

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from tegakari.schemas.tables import VARIANTS
 from tegakari.schemas.variants import VariantsResult
+from tegakari.store.column_types import arrow_schema
 
 
 def variants_rows(result: VariantsResult) -> pa.Table:
@@ -15,4 +16,4 @@ def variants_rows(result: VariantsResult) -> pa.Table:
         for row in result.rows
         for of_layer in row.layers
     ]
-    return pa.Table.from_pylist(rows, schema=VARIANTS.schema)
+    return pa.Table.from_pylist(rows, schema=arrow_schema(VARIANTS))

@@ -19,7 +19,7 @@ from tegakari.analyses.variants.outcome import KindOfPairs, survival
 from tegakari.analyses.variants.rows import variants_rows
 from tegakari.analyses.variants.settings import KS, variants_settings
 from tegakari.analyses.variants.survival import pairs_across, pairs_within
-from tegakari.schemas.analysis import AnalysisKind
+from tegakari.schemas.analysis_kinds import VARIANTS_ANALYSIS
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.schemas.tables import VARIANTS, Table
 from tegakari.schemas.variants import SLOT, Concept, VariantsResult, VariantsSettings
@@ -56,10 +56,9 @@ def variants(
     settings = variants_settings(run, concepts, ks, unrelated, seed)
     return stored_or_computed(
         store,
-        AnalysisKind.VARIANTS,
+        VARIANTS_ANALYSIS,
         [run],
         settings,
-        VariantsResult,
         lambda: _compute(run, load_models, concepts, settings, progress),
     )
 

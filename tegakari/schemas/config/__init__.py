@@ -1,4 +1,4 @@
-"""`tegakari.toml`: its keys, presets, reading and rendering."""
+"""`tegakari.toml`: keys, presets, loading and rendering."""
 
 from tegakari.schemas.config.load import load_config
 from tegakari.schemas.config.schema import (

@@ -1,4 +1,4 @@
-"""Read `tegakari.toml`: validation that names key, value and fix; relative paths anchored at the file's directory."""
+"""Load `tegakari.toml`: errors name key, value and fix; relative paths are resolved from the file's directory."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _PATH_KEYS = {
 
 
 def load_config(path: Path) -> Config:
-    """Read and validate a configuration file; relative paths in it are taken from the file's own directory.
+    """Load and validate a configuration file; relative paths in it are resolved from the file's directory.
 
-    `classifier.base` stays as written unless it names a directory beside the file: it may be a hub id.
+    `classifier.base` can be a hub id: it is resolved only if a directory of that name exists.
 
     Raises:
         ConfigError: the file is missing, is not TOML, or a key or value in it is wrong.
@@ -40,23 +40,23 @@ def load_config(path: Path) -> Config:
     except msgspec.ValidationError as error:
         raise _explain(error, text, path) from None
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}", fix="correct the line named") from None
+        raise ConfigError(f"{path} is not valid TOML: {error}", fix="correct that line") from None
     return _anchor(config, path.resolve().parent)
 
 
 def _explain(error: msgspec.ValidationError, text: bytes, path: Path) -> ConfigError:
-    """Turn msgspec's sentence and JSON path into key, value and fix."""
-    sentence = str(error)
-    match = re.search(r" - at `\$\.?(?P<key>[^`]*)`$", sentence)
+    """Translate msgspec's message and JSON path into key, value and fix."""
+    message = str(error)
+    match = re.search(r" - at `\$\.?(?P<key>[^`]*)`$", message)
     key = match["key"] if match else ""
-    reason = sentence[: match.start()] if match else sentence
+    reason = message[: match.start()] if match else message
     raw = msgspec.toml.decode(text)
     unknown = re.search(r"unknown field `(?P<name>[^`]+)`", reason)
     if unknown:
         key = f"{key}.{unknown['name']}" if key else unknown["name"]
         section = {f.name: f.type for f in msgspec.structs.fields(Config)}.get(key.split(".")[0])
-        known = [f.name for f in msgspec.structs.fields(section if section and "." in key else Config)]
-        return ConfigError(f"unknown key in {path}", field=key, fix=f"use one of: {', '.join(known)}")
+        names = [f.name for f in msgspec.structs.fields(section if section and "." in key else Config)]
+        return ConfigError(f"unknown key in {path}", field=key, fix=f"use one of: {', '.join(names)}")
     value: object = raw
     for part in re.findall(r"[^.\[\]]+", key):
         value = value[int(part)] if isinstance(value, list) else value.get(part) if isinstance(value, dict) else None

@@ -1,9 +1,9 @@
-"""Configurations to start from.
+"""Presets of `tegakari init`.
 
-The two gemma presets hold the study's settings: 280 training and 120 evaluation documents a label, 512 tokens, full
+The two gemma presets hold the study's settings: 280 training and 120 evaluation documents per label, 512 tokens, full
 fine-tuning at 1e-5 with weight decay 0.01 for 3 epochs in batches of 2; SAEs of 9,216 features on all layers, L1
-coefficient 0.03, learning rate 1e-3, batches of 512, 10 epochs. These are also the defaults of the keys, and a test
-compares them with the study's tables.
+coefficient 0.03, learning rate 1e-3, batches of 512, 10 epochs. The keys have the same
+defaults, and a test compares them with the study's tables.
 """
 
 from __future__ import annotations
@@ -25,4 +25,4 @@ PRESETS: dict[str, Config] = {
         index=IndexConfig(run="tiny"),
     ),
 }
-"""By name, as `tegakari init --preset` takes them. `tiny` suits models of a few million parameters on a CPU."""
+"""By the names of `tegakari init --preset`. `tiny` suits models of a few million parameters on a CPU."""

@@ -1,4 +1,4 @@
-"""`tegakari.toml` written out with the description of every key beside it, from the types that also read it."""
+"""Render `tegakari.toml`, with a comment per key, from the types that parse it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from tegakari.schemas.config.schema import Config
 
-HEADER = "# tegakari.toml: relative paths are taken from the directory of this file.\n"
+HEADER = "# tegakari.toml: relative paths are resolved from the directory of this file.\n"
 
 
 def render_config(config: Config) -> str:

@@ -1,6 +1,6 @@
-"""`tegakari.toml`: one file that says what is imported, trained, indexed and served.
+"""Keys of `tegakari.toml`: one file configures import, training, indexing and serving.
 
-Every key has its default and its description here and nowhere else; `tegakari init` renders the file from these types.
+Defaults and descriptions of the keys are defined only here; `tegakari init` renders the file from these types.
 """
 
 from __future__ import annotations
@@ -27,72 +27,70 @@ def _about(description: str) -> Meta:
 
 
 class CorpusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where the documents come from and how many of each label are taken."""
+    """Source of the documents, and number of documents per label."""
 
     source: Annotated[str, _about("CSV, TSV, JSONL(.gz), Parquet, or a Hugging Face dataset directory")] = "posts.csv"
     path: Annotated[str, _about("directory of the imported corpus")] = "corpus"
-    id_column: Annotated[str, _about("unique document id; empty = ids are made from the content")] = "id"
+    id_column: Annotated[str, _about("unique document id; empty = hash of the content")] = "id"
     title_column: Annotated[str, _about("title; empty = documents have no title")] = "title"
     body_column: Annotated[str, _about("body; the text is title, newline, body")] = "body"
     label_column: Annotated[str, _about("label (the community)")] = "label"
     split_column: Annotated[str, _about("train or eval; empty = sampled, see below")] = ""
-    train_per_label: Annotated[Natural, _about("documents of a label drawn for training")] = 280
-    eval_per_label: Annotated[Natural, _about("documents of a label drawn for evaluation")] = 120
+    train_per_label: Annotated[Natural, _about("documents per label drawn for training")] = 280
+    eval_per_label: Annotated[Natural, _about("documents per label drawn for evaluation")] = 120
     seed: Annotated[Seed, _about("seed of the draw")] = 0
-    max_characters: Annotated[Natural, _about("longer texts are cut here before tokenization, and counted")] = 100_000
+    max_characters: Annotated[Natural, _about("length at which texts are cut before tokenization")] = 100_000
 
 
 class ClassifierConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The sequence classifier: what it starts from and how it is fine-tuned."""
+    """The sequence classifier: its base model and its fine-tuning."""
 
-    base: Annotated[str, _about("model directory or hub id to start from")] = "google/gemma-2-2b-jpn-it"
+    base: Annotated[str, _about("base model: directory or hub id")] = "google/gemma-2-2b-jpn-it"
     path: Annotated[str, _about("directory of the fine-tuned classifier")] = "classifier"
-    max_length: Annotated[Natural, _about("tokens; the end of a longer text is cut")] = 512
+    max_length: Annotated[Natural, _about("length in tokens at which texts are cut")] = 512
     learning_rate: Annotated[Positive, _about("AdamW learning rate")] = 1e-5
     weight_decay: Annotated[NonNegative, _about("AdamW weight decay")] = 0.01
     epochs: Annotated[Natural, _about("passes over the training documents")] = 3
-    batch_size: Annotated[Natural, _about("documents a step")] = 2
-    gradient_checkpointing: Annotated[bool, _about("less memory for about a third more time")] = False
-    checkpoint_steps: Annotated[Natural, _about("steps between checkpoints that a killed run resumes from")] = 500
+    batch_size: Annotated[Natural, _about("documents per step")] = 2
+    gradient_checkpointing: Annotated[bool, _about("less memory, about a third more time")] = False
+    checkpoint_steps: Annotated[Natural, _about("steps between checkpoints, for resuming")] = 500
     seed: Annotated[Seed, _about("seed of head initialisation and document order")] = 0
 
 
 class SaesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One sparse autoencoder per layer, trained on the residuals of the training documents."""
 
-    path: Annotated[str, _about("directory with one SAE a layer")] = "saes"
+    path: Annotated[str, _about("directory with one SAE per layer")] = "saes"
     architecture: Annotated[Literal["relu", "batch_topk"], _about("relu = ReLU with an L1 penalty")] = "relu"
     layers: Annotated[list[Annotated[int, Meta(ge=0)]], _about("layers to train; empty = all")] = []
-    d_sae: Annotated[Natural, _about("features a layer")] = 9216
+    d_sae: Annotated[Natural, _about("features per layer")] = 9216
     l1_coefficient: Annotated[NonNegative, _about("weight of the L1 penalty (relu)")] = 0.03
-    k: Annotated[Natural, _about("mean number of active features a position (batch_topk)")] = 64
+    k: Annotated[Natural, _about("mean number of active features per position (batch_topk)")] = 64
     learning_rate: Annotated[Positive, _about("Adam learning rate")] = 1e-3
-    batch_size: Annotated[Natural, _about("positions a step")] = 512
+    batch_size: Annotated[Natural, _about("positions per step")] = 512
     epochs: Annotated[Natural, _about("passes over the residuals")] = 10
     l1_warmup: Annotated[Fraction, _about("share of all steps over which the L1 penalty rises from 0")] = 0.05
     learning_rate_decay: Annotated[
         Fraction, _about("share of all steps, at the end, over which the rate falls to 0")
     ] = 0.2
-    buffer_positions: Annotated[Natural, _about("residuals kept in memory a layer, to shuffle across documents")] = (
-        65_536
-    )
-    checkpoint_steps: Annotated[Natural, _about("steps between checkpoints that a killed run resumes from")] = 1000
+    buffer_positions: Annotated[Natural, _about("residuals in memory per layer, to shuffle across documents")] = 65_536
+    checkpoint_steps: Annotated[Natural, _about("steps between checkpoints, for resuming")] = 1000
     seed: Annotated[Seed, _about("seed of initialisation and shuffling")] = 0
 
 
 class IndexConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a run keeps of the corpus."""
+    """Documents and statistics of a run."""
 
     run: Annotated[str, Meta(pattern=NAME_PATTERN, description="name of the run in the store")] = "run"
-    store: Annotated[str, _about("directory of the store; many runs share one")] = "store"
+    store: Annotated[str, _about("directory of the store, which many runs share")] = "store"
     split: Annotated[Literal["eval", "train", "all"], _about("documents to index")] = "eval"
-    pooling: Annotated[Pooling, _about("pooling that rankings use unless asked otherwise: last, max or mean")] = "last"
-    variety_threshold: Annotated[Positive, _about("Cohen's d above which a feature counts for a label")] = 1.0
-    top_tokens: Annotated[Natural, _about("strongest positions kept a feature")] = 100
-    shard_documents: Annotated[Natural, _about("documents a shard: what a killed index loses at most")] = 128
-    batch_tokens: Annotated[Natural, _about("tokens a forward pass, padding included")] = 8192
+    pooling: Annotated[Pooling, _about("default pooling of rankings: last, max or mean")] = "last"
+    variety_threshold: Annotated[Positive, _about("Cohen's d above which a label counts towards label variety")] = 1.0
+    top_tokens: Annotated[Natural, _about("strongest positions stored per feature")] = 100
+    shard_documents: Annotated[Natural, _about("documents per shard; a killed `index` loses at most a shard")] = 128
+    batch_tokens: Annotated[Natural, _about("tokens per forward pass, padding included")] = 8192
     explained_variance_documents: Annotated[
-        Natural, _about("evaluation documents that explained variance is measured on")
+        Natural, _about("evaluation documents to measure explained variance on")
     ] = 256
     dtype: Annotated[Literal["auto", "float32", "bfloat16"], _about("auto = bfloat16 on a GPU, float32 on a CPU")] = (
         "auto"
@@ -104,24 +102,24 @@ LogFormat = Literal["text", "json", "off"]
 
 
 class ServiceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where the API listens, and what it allows."""
+    """Address, limits and logs of the API."""
 
     host: Annotated[str, _about("address to bind")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535, description="port to bind")] = 8765
-    workers: Annotated[int, Meta(ge=1, le=64, description="processes that answer; they share only the store")] = 1
-    keys: Annotated[str, _about("file of API keys; once it is there, every request needs one")] = "keys.json"
-    requests_per_second: Annotated[NonNegative, _about("that one key, or else one address, may make; 0 = any")] = 0
-    max_requests: Annotated[Natural, _about("requests in progress a worker; more are answered 503")] = 256
+    workers: Annotated[int, Meta(ge=1, le=64, description="worker processes")] = 1
+    keys: Annotated[str, _about("file of API keys; if it exists, every request needs a key")] = "keys.json"
+    requests_per_second: Annotated[NonNegative, _about("limit per key, or per address without keys; 0 = none")] = 0
+    max_requests: Annotated[Natural, _about("requests in progress per worker; more get status 503")] = 256
     max_body_bytes: Annotated[Natural, _about("largest body of a request")] = 10_000_000
-    body_seconds: Annotated[Positive, _about("time that a request may take to come in")] = 20
-    cors_origins: Annotated[list[str], _about("web pages of these origins may ask; empty = none")] = []
-    trusted_proxies: Annotated[list[str], _about("addresses whose X-Forwarded-For is believed; empty = none")] = []
-    log: Annotated[LogFormat, _about("a line a request: text, json or off")] = "text"
-    telemetry: Annotated[bool, _about("OpenTelemetry traces, where its packages are installed")] = False
+    body_seconds: Annotated[Positive, _about("time limit for receiving a request")] = 20
+    cors_origins: Annotated[list[str], _about("origins of web pages that may send requests; empty = none")] = []
+    trusted_proxies: Annotated[list[str], _about("addresses whose X-Forwarded-For is trusted; empty = none")] = []
+    log: Annotated[LogFormat, _about("one line per request: text, json or off")] = "text"
+    telemetry: Annotated[bool, _about("OpenTelemetry traces, if its packages are installed")] = False
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The whole of `tegakari.toml`."""
+    """All sections of `tegakari.toml`."""
 
     corpus: CorpusConfig = msgspec.field(default_factory=CorpusConfig)
     classifier: ClassifierConfig = msgspec.field(default_factory=ClassifierConfig)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import structlog
 
+from tegakari.schemas.analysis_kinds import KNOCKOUT_ANALYSIS
 from tegakari.schemas.errors import NotFoundError, TegakariError
 from tegakari.schemas.jobs import FINAL, JobState, KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
@@ -27,7 +28,6 @@ from tegakari.store.results import analysis_by_key
 if TYPE_CHECKING:
     from tegakari.analyses.engine.run_models import RunModels
 
-KIND = "knockout"
 """of the stored analyses that are the jobs' results"""
 
 TOGETHER = 32
@@ -154,9 +154,9 @@ class Jobs:
         active = self._active.get(id_)
         if active:
             return active.job
-        stored = analysis_by_key(self._store, KIND, id_)
+        stored = analysis_by_key(self._store, KNOCKOUT_ANALYSIS, id_)
         if stored:
-            result = stored.result(KnockoutResult)
+            result = stored.result(KNOCKOUT_ANALYSIS)
             return KnockoutJob(
                 id=id_,
                 state="done",
@@ -238,7 +238,7 @@ class Jobs:
         try:
             if job.state == "done":
                 self._file(job.id).unlink(missing_ok=True)
-                return analysis_by_key(self._store, KIND, job.id) is not None
+                return analysis_by_key(self._store, KNOCKOUT_ANALYSIS, job.id) is not None
             self._file(job.id).parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self._file(job.id), msgspec.json.encode(job))
         except OSError as error:

@@ -13,8 +13,8 @@ from litestar.params import PathParameter, QueryParameter
 from tegakari.schemas.config import POOLINGS
 from tegakari.schemas.errors import QueryError
 from tegakari.service.http.negotiation import LIST_PARAMETERS, row_type
-from tegakari.store.blocks.blocks import TOP_DOCUMENTS, TOP_FEATURES
-from tegakari.store.queries.documents import SHOWN_FEATURES
+from tegakari.store.blocks.files import TOP_DOCUMENTS, TOP_FEATURES
+from tegakari.store.queries.documents import DETAIL_FEATURES
 from tegakari.store.queries.features import Order
 from tegakari.store.queries.parameters import MAX_PAGE
 
@@ -52,7 +52,7 @@ DocumentCount = Annotated[int, QueryParameter(description="strongest documents s
 FeatureCount = Annotated[
     int,
     QueryParameter(
-        description=f"strongest features shown of each layer; default: {SHOWN_FEATURES}", ge=0, le=TOP_FEATURES
+        description=f"strongest features shown of each layer; default: {DETAIL_FEATURES}", ge=0, le=TOP_FEATURES
     ),
 ]
 OnlyToken = Annotated[

@@ -14,11 +14,12 @@ from tegakari.analyses.classification import classification
 from tegakari.analyses.cues import feature_cues, label_cues
 from tegakari.analyses.matching import match_features
 from tegakari.analyses.sparsity import sparsity
+from tegakari.schemas.analysis_kinds import CIRCUIT_ANALYSIS, STUDY_ANALYSIS, VARIANTS_ANALYSIS
 from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.config import NAME_PATTERN
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.matching import MatchingResult
-from tegakari.schemas.study import ClassificationResult, Comparison, FeatureCues, LabelCues, SparsityResult, StudyResult
+from tegakari.schemas.study import ClassificationResult, Comparison, FeatureCues, LabelCues, SparsityResult
 from tegakari.schemas.variants import VariantsResult
 from tegakari.service.http.etags import open_run
 from tegakari.service.http.parameters import FeatureNumber, LayerNumber, OnlyLayer
@@ -101,8 +102,8 @@ def get_feature_cues(opened: NamedDependency[Run], layer: LayerNumber, feature: 
 )
 def get_circuit(opened: NamedDependency[Run], store: NamedDependency[Store]) -> CircuitResult:
     """Effects of attention and MLP of each layer, sufficiency and necessity: the circuit that was computed last."""
-    for analysis in stored_analyses(store.directory, kind="circuit", run=opened.manifest):
-        return analysis.result(CircuitResult)
+    for analysis in stored_analyses(store.directory, kind=CIRCUIT_ANALYSIS, run=opened.manifest):
+        return analysis.result(CIRCUIT_ANALYSIS)
     raise NotFoundError(
         f"no circuit of run {opened.name!r} was computed", field="run", fix=f"`tegakari circuit --runs {opened.name}`"
     )
@@ -118,8 +119,8 @@ def get_circuit(opened: NamedDependency[Run], store: NamedDependency[Store]) -> 
 )
 def get_variants(opened: NamedDependency[Run], store: NamedDependency[Store]) -> VariantsResult:
     """How much of a written form's features remains without those of another form, as it was measured last."""
-    for analysis in stored_analyses(store.directory, kind="variants", run=opened.manifest):
-        return analysis.result(VariantsResult)
+    for analysis in stored_analyses(store.directory, kind=VARIANTS_ANALYSIS, run=opened.manifest):
+        return analysis.result(VARIANTS_ANALYSIS)
     raise NotFoundError(
         f"no variants were measured in run {opened.name!r}",
         field="run",
@@ -138,9 +139,9 @@ def get_variants(opened: NamedDependency[Run], store: NamedDependency[Store]) ->
 def compare_runs(store: NamedDependency[Store], runs: TwoRuns) -> Comparison:
     """Every figure that both runs have and the difference with its interval, of the study that was made last."""
     opened = [open_run(store, name, field="runs") for name in runs.split(",")]
-    for analysis in stored_analyses(store.directory, kind="study", run=opened[1].manifest):
+    for analysis in stored_analyses(store.directory, kind=STUDY_ANALYSIS, run=opened[1].manifest):
         if [each.run for each in analysis.manifest.runs] == [run.name for run in opened]:
-            found = analysis.result(StudyResult)
+            found = analysis.result(STUDY_ANALYSIS)
             return Comparison(
                 runs=[run.name for run in opened],
                 labels=found.labels,

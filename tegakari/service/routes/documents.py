@@ -50,7 +50,7 @@ def get_document(
     opened: NamedDependency[Run],
     document: DocumentId,
     layer: OnlyLayer = None,
-    features: FeatureCount = queries.SHOWN_FEATURES,
+    features: FeatureCount = queries.DETAIL_FEATURES,
 ) -> DocumentDetail:
     """One document: its text, label and prediction, and the strongest features of each layer."""
     return queries.document(opened, document, layer=layer, features=features)

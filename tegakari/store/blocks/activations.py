@@ -1,7 +1,7 @@
-"""Activations of one layer: put in order, rounded, written as Parquet, and the strongest of each group found.
+"""Activations of one layer: sorting, rounding, the strongest of each group, and their Parquet files.
 
-Feature, document and rounded activation are packed into one 64-bit integer each, because sorting integers is ten times
-as fast as sorting rows by two keys.
+Feature, document and rounded activation are packed into one 64-bit integer per activation, because sorting integers is
+ten times as fast as sorting rows by two keys.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import pyarrow.parquet as pq
 
 from tegakari.schemas.errors import StoreError
 from tegakari.schemas.tables import ACTIVATIONS
+from tegakari.store.column_types import arrow_schema
 
 _DROPPED_BITS = 13
-"""of the 23 of a float32's fraction. Ten are left, as in a float16, with the exponent of a float32."""
+"""Dropped bits of the 23 of a float32's fraction: ten remain, as in a float16, with the exponent of a float32."""
 
 _VALUE_BITS = 18
-"""exponent and ten bits of fraction; activations are positive."""
+"""Bits of a rounded activation: exponent and ten bits of fraction; activations are positive."""
 
 _FEATURE_BITS = 20
 _DOCUMENT_BITS = 26
@@ -44,13 +45,13 @@ class Strongest(NamedTuple):
     """The strongest members of each group, strongest first."""
 
     member: np.ndarray
-    """int32 [groups, n]; -1 where a group has no more."""
+    """int32 [groups, n]; -1 beyond a group's last member."""
     activation: np.ndarray
-    """float32 [groups, n]; 0 there."""
+    """float32 [groups, n]; 0 beyond the last member."""
 
 
 def rounded(activation: np.ndarray) -> np.ndarray:
-    """Positive activations to 11 significant bits, as they are stored: nearest, ties to even, never to 0 or infinity.
+    """Round positive activations to 11 significant bits, as stored: to nearest, ties to even, never to 0 or infinity.
 
     The relative error is at most 2**-11, that of a float16, over the whole range of float32.
     """
@@ -58,7 +59,7 @@ def rounded(activation: np.ndarray) -> np.ndarray:
 
 
 def ordered(parts: Sequence[Activations]) -> Activations:
-    """Join activations by (feature, document), rounded.
+    """Concatenate activations, sort them by (feature, document) and round them.
 
     Raises:
         StoreError: more than 1,048,576 features or 67,108,864 documents.
@@ -78,7 +79,7 @@ def ordered(parts: Sequence[Activations]) -> Activations:
 
 
 def strongest_documents(activations: Activations, features: int, n: int) -> Strongest:
-    """The n documents in which each feature is strongest, of `features` features; ties by document."""
+    """The n documents with the largest activation of each of `features` features; ties by document."""
     return _strongest(
         (activations.feature, _FEATURE_BITS),
         (activations.document, _DOCUMENT_BITS),
@@ -89,7 +90,7 @@ def strongest_documents(activations: Activations, features: int, n: int) -> Stro
 
 
 def strongest_features(activations: Activations, documents: int, n: int) -> Strongest:
-    """The n features that are strongest in each document, of `documents` documents; ties by feature."""
+    """The n features with the largest activation in each of `documents` documents; ties by feature."""
     return _strongest(
         (activations.document, _DOCUMENT_BITS),
         (activations.feature, _FEATURE_BITS),
@@ -100,21 +101,21 @@ def strongest_features(activations: Activations, documents: int, n: int) -> Stro
 
 
 def write_activations(file: Path, parts: Iterable[Activations], *, row_group: int | None = None) -> None:
-    """Write activations that are in order.
+    """Write sorted activations as Parquet.
 
     Args:
-        file: to write.
-        parts: each begins a row group of its own, an empty one too.
-        row_group: rows of a row group, which readers can skip; default: as many as the part has.
+        file: path of the file.
+        parts: every part, even an empty one, starts a new row group.
+        row_group: rows per row group, which readers can skip; default: all rows of the part.
     """
     with pq.ParquetWriter(
         file,
-        ACTIVATIONS.schema,
+        arrow_schema(ACTIVATIONS),
         compression="zstd",
         compression_level=1,
         use_dictionary=False,
-        # Documents are small differences, and floats compress byte by byte: two fifths of the default's size. Features
-        # are one number for a long while: zstd alone makes nothing of them, in less time than any encoding takes.
+        # Sorted documents differ by little, and floats compress byte by byte: two fifths of the default's size.
+        # Features repeat for long stretches: zstd alone shrinks them to nothing, in less time than any encoding takes.
         column_encoding={
             "feature": "PLAIN",
             "document": "DELTA_BINARY_PACKED",
@@ -123,22 +124,22 @@ def write_activations(file: Path, parts: Iterable[Activations], *, row_group: in
         write_page_checksum=True,
     ) as writer:
         for part in parts:
-            table = pa.table([pa.array(column) for column in part], schema=ACTIVATIONS.schema)
+            table = pa.table([pa.array(column) for column in part], schema=arrow_schema(ACTIVATIONS))
             writer.write_table(table, row_group_size=row_group or max(1, len(table)))
 
 
-def read_row_group(file: Path, place: int) -> Activations:
+def read_row_group(file: Path, number: int) -> Activations:
     """Read one row group.
 
     Raises:
         OSError: the file is damaged.
     """
-    table = pq.ParquetFile(file, page_checksum_verification=True).read_row_group(place)
+    table = pq.ParquetFile(file, page_checksum_verification=True).read_row_group(number)
     return Activations(*(table[name].to_numpy() for name in Activations._fields))
 
 
 def read_feature(file: Path, feature: int) -> Activations:
-    """Read one feature; row groups without it are skipped, and the checksums of pages are compared.
+    """Read the activations of one feature; row groups without it are skipped, checksums of pages are checked.
 
     Raises:
         OSError, pyarrow.ArrowException: the file is missing or damaged.
@@ -156,7 +157,7 @@ def read_feature(file: Path, feature: int) -> Activations:
 
 
 def read_layer(file: Path) -> Iterator[Activations]:
-    """All of a layer, a row group at a time.
+    """Read the activations of a layer, one row group at a time.
 
     Raises:
         OSError, pyarrow.ArrowException: the file is missing or damaged.
@@ -168,16 +169,16 @@ def read_layer(file: Path) -> Iterator[Activations]:
 
 
 class Totals(NamedTuple):
-    """Of the documents in a layer."""
+    """Totals of one layer's activations per document."""
 
     active: np.ndarray
-    """int64 [documents]: features that are not zero"""
+    """int64 [documents]: number of active features"""
     mass: np.ndarray
     """float64 [documents]: sum of their activations"""
 
 
 def layer_totals(file: Path, documents: int) -> Totals:
-    """Count and add up the activations of each document, a row group at a time.
+    """Count and add up the activations of each document, one row group at a time.
 
     Raises:
         OSError, pyarrow.ArrowException: the file is missing or damaged.
@@ -206,23 +207,23 @@ def _check_fits(part: Activations) -> None:
 def _strongest(
     group: tuple[np.ndarray, int], member: tuple[np.ndarray, int], activation: np.ndarray, groups: int, n: int
 ) -> Strongest:
-    # Inverted, so that an ascending sort puts the largest value first and the smallest member before equal ones.
-    falling = 2**_VALUE_BITS - 1 - _bits(activation)
-    keys = _packed(group, (falling, _VALUE_BITS), member)
+    # Inverted, so that an ascending sort puts the largest value first, and equal values by ascending member.
+    inverted = 2**_VALUE_BITS - 1 - _bits(activation)
+    keys = _packed(group, (inverted, _VALUE_BITS), member)
     keys.sort()
-    found = np.bincount(group[0], minlength=groups)
-    place = np.arange(n)
-    there = place < found[:, None]
-    kept = keys[((np.cumsum(found) - found)[:, None] + place)[there]]
-    _, falling, members = _unpacked(kept, group[1], _VALUE_BITS, member[1])
+    sizes = np.bincount(group[0], minlength=groups)
+    rank = np.arange(n)
+    filled = rank < sizes[:, None]
+    first_keys = keys[((np.cumsum(sizes) - sizes)[:, None] + rank)[filled]]
+    _, inverted, members = _unpacked(first_keys, group[1], _VALUE_BITS, member[1])
     strongest = Strongest(np.full((groups, n), -1, np.int32), np.zeros((groups, n), np.float32))
-    strongest.member[there] = members
-    strongest.activation[there] = _value(2**_VALUE_BITS - 1 - falling)
+    strongest.member[filled] = members
+    strongest.activation[filled] = _value(2**_VALUE_BITS - 1 - inverted)
     return strongest
 
 
 def _bits(activation: np.ndarray) -> np.ndarray:
-    """Upper bits of rounded float32; int32."""
+    """Upper bits of float32 activations, rounded; int32."""
     raw = activation.astype(np.float32, copy=False).view(np.int32)
     to_even = (raw >> _DROPPED_BITS) & 1
     nearest = (raw + (2 ** (_DROPPED_BITS - 1) - 1) + to_even) >> _DROPPED_BITS
@@ -234,7 +235,7 @@ def _value(bits: np.ndarray) -> np.ndarray:
 
 
 def _packed(*fields: tuple[np.ndarray, int]) -> np.ndarray:
-    """Arrays of non-negative integers side by side in 64 bits, the first uppermost."""
+    """Pack (values, bits) of non-negative integers side by side into uint64, the first in the uppermost bits."""
     keys = np.zeros(len(fields[0][0]), np.uint64)
     for values, bits in fields:
         keys <<= np.uint64(bits)
@@ -243,7 +244,7 @@ def _packed(*fields: tuple[np.ndarray, int]) -> np.ndarray:
 
 
 def _unpacked(keys: np.ndarray, *widths: int) -> list[np.ndarray]:
-    """The arrays that were packed with these widths; int32."""
+    """Unpack the arrays that were packed with these widths in bits; int32."""
     fields = []
     shift = sum(widths)
     for bits in widths:

@@ -1,64 +1,71 @@
-"""Rows of answers put together from the blocks blocks: slices and gathers, no SQL."""
+"""Features ranked by Cohen's d for a label, read page by page."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tegakari.schemas.config import Pooling
-from tegakari.store.blocks.blocks import Blocks, by_descending
-
-if TYPE_CHECKING:
-    pass
-
+from tegakari.store.blocks.files import descending_order
+from tegakari.store.blocks.mapped import Blocks
 
 _STEP = 1024
-"""Places looked at together when a filter passes few of them."""
+"""Places filtered at a time when a filter passes few of them."""
+
+ANY_VARIETY = (0, 2**31 - 1)
+"""Range of label variety that every feature is in."""
 
 
 class Ranking:
     """Places by Cohen's d for a label, largest first, ties by place; of all layers or of one."""
 
-    def __init__(self, blocks: Blocks, label_id: int, pooling: Pooling, layer: int | None, *, own: bool) -> None:
+    def __init__(
+        self, blocks: Blocks, label_id: int, pooling: Pooling, layer: int | None, *, stored_order: bool
+    ) -> None:
         """Choose the order.
 
         Args:
             blocks: the run's blocks.
-            label_id: the label.
-            pooling: whose d ranks.
+            label_id: number of the label.
+            pooling: pooling of the statistics.
             layer: only this layer.
-            own: whether `pooling` is the run's, whose orders are stored; others are sorted when first asked for.
+            stored_order: whether `pooling` is the run's: its orders are stored, others are sorted at the first use.
         """
         self._d = blocks.statistics["d", pooling][label_id]
         self._variety = blocks.features[f"variety_{pooling}"]
-        where = blocks.places.slice_of(layer) if layer is not None else slice(0, len(self._d))
-        if own:
-            self._order = (blocks.order if layer is None else blocks.layer_order)[label_id, where]
+        places = blocks.places.slice_of(layer) if layer is not None else slice(0, len(self._d))
+        if stored_order:
+            self._order = (blocks.order if layer is None else blocks.layer_order)[label_id, places]
         else:
-            self._order = _sorted_now(blocks, label_id, pooling, where.start, where.stop)
+            self._order = _order_of(blocks, label_id, pooling, places.start, places.stop)
 
     def after(self, place: int | None, n: int, *, min_d: float | None, variety: tuple[int, int]) -> np.ndarray:
-        """The next n places after one of the ranking (None: from the top) that pass the filters; int32, up to [n]."""
+        """The next places of the ranking that pass the filters; int32, up to [n].
+
+        Args:
+            place: the place before them; None: start at the top.
+            n: number of places.
+            min_d: smallest d that passes; None: any.
+            variety: smallest and largest label variety that pass.
+        """
         at = 0 if place is None else self._rank_of(place) + 1
-        least, most = variety
-        unfiltered = (least, most) == (0, 2**31 - 1)
-        least_d = np.float64(-np.inf if min_d is None else min_d)
+        minimum_variety, maximum_variety = variety
+        minimum_d = np.float64(-np.inf if min_d is None else min_d)
         parts: list[np.ndarray] = []
-        wanted = n
-        while wanted > 0 and at < len(self._order):
-            places = self._order[at : at + (wanted if unfiltered else _STEP)]
+        missing = n
+        while missing > 0 and at < len(self._order):
+            places = self._order[at : at + (missing if variety == ANY_VARIETY else _STEP)]
             at += len(places)
             d = self._d[places]
-            ended = not d[-1] >= least_d  # smaller ones come last, and after them those that are not defined
+            ended = not d[-1] >= minimum_d  # smaller d follow, then undefined ones
             if ended:
-                places = places[d >= least_d]
-            if not unfiltered:
-                found = self._variety[places]
-                places = places[(found >= least) & (found <= most)]
-            parts.append(places[:wanted])
-            wanted -= len(parts[-1])
+                places = places[d >= minimum_d]
+            if variety != ANY_VARIETY:
+                varieties = self._variety[places]
+                places = places[(varieties >= minimum_variety) & (varieties <= maximum_variety)]
+            parts.append(places[:missing])
+            missing -= len(parts[-1])
             if ended:
                 break
         return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int32), *parts])
@@ -79,5 +86,5 @@ class Ranking:
 
 
 @lru_cache(maxsize=64)
-def _sorted_now(blocks: Blocks, label_id: int, pooling: Pooling, start: int, stop: int) -> np.ndarray:
-    return start + by_descending(blocks.statistics["d", pooling][label_id, start:stop])
+def _order_of(blocks: Blocks, label_id: int, pooling: Pooling, start: int, stop: int) -> np.ndarray:
+    return start + descending_order(blocks.statistics["d", pooling][label_id, start:stop])

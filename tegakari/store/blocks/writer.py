@@ -11,70 +11,70 @@ import pyarrow as pa
 
 from tegakari.schemas.config import POOLINGS, Pooling
 from tegakari.store.blocks.activations import Strongest
-from tegakari.store.blocks.blocks import (
-    _DOCUMENTS,
-    _FEATURES,
-    _LAYER_ORDER,
-    _ORDER,
-    _SHOWN_TOKENS,
-    _TOKEN_TEXTS,
+from tegakari.store.blocks.files import (
+    DOCUMENTS_FILE,
+    FEATURES_FILE,
+    LAYER_ORDER_FILE,
+    ORDER_FILE,
     SHOWN_TOKENS,
+    SHOWN_TOKENS_FILE,
     STATISTICS,
+    TOKEN_TEXTS_FILE,
     TOP_DOCUMENTS,
     TOP_FEATURES,
     Places,
     TopPositions,
-    _statistic_file,
-    _top_file,
-    by_descending,
+    descending_order,
+    statistic_file,
+    top_file,
 )
-from tegakari.store.disk.layout import HOT
+from tegakari.store.disk.layout import BLOCKS
 
 
 class BlocksWriter:
-    """Writes the blocks of one run, layer after layer, then `finish`."""
+    """Writes the blocks of one run: layer after layer, then `finish`."""
 
     def __init__(self, run: Path, places: Places, labels: int, documents: int, top_tokens: int) -> None:
-        """Take the space of all blocks.
+        """Create all files and allocate their space.
 
         Args:
             run: the run's (staging) directory.
-            places: its features.
+            places: numbering of its features.
             labels: number of labels.
             documents: number of documents.
-            top_tokens: strongest positions kept of a feature.
+            top_tokens: strongest positions stored per feature.
         """
-        self._directory = run / HOT
+        self._directory = run / BLOCKS
         self._directory.mkdir(parents=True)
         self._places = places
         self._labels = labels
-        every_place = places.starts[-1]
+        n_places = places.starts[-1]
         self._matrices = {
-            (statistic, pooling): self._matrix(_statistic_file(statistic, pooling), np.float32, labels, every_place)
+            (statistic, pooling): self._matrix(statistic_file(statistic, pooling), np.float32, labels, n_places)
             for pooling in POOLINGS
             for statistic in STATISTICS
         }
         self._top_positions = TopPositions(
-            self._matrix(_top_file("token", "activation"), np.float32, every_place, top_tokens),
-            self._matrix(_top_file("token", "document"), np.int32, every_place, top_tokens),
-            self._matrix(_top_file("token", "position"), np.int32, every_place, top_tokens),
+            self._matrix(top_file("token", "activation"), np.float32, n_places, top_tokens),
+            self._matrix(top_file("token", "document"), np.int32, n_places, top_tokens),
+            self._matrix(top_file("token", "position"), np.int32, n_places, top_tokens),
         )
-        self._top_documents = self._strongest("document", every_place, TOP_DOCUMENTS)
+        self._top_documents = self._strongest("document", n_places, TOP_DOCUMENTS)
         self._top_features = self._strongest("feature", len(places.layers), documents, TOP_FEATURES)
-        self._shown_tokens = self._matrix(_SHOWN_TOKENS, np.int32, every_place, SHOWN_TOKENS)
-        self._features = _BatchFile(self._directory / _FEATURES)
+        self._shown_tokens = self._matrix(SHOWN_TOKENS_FILE, np.int32, n_places, SHOWN_TOKENS)
+        self._features = _BatchFile(self._directory / FEATURES_FILE)
 
-    def _strongest(self, member: str, *shape: int) -> Strongest:
+    def _strongest(self, subject: str, *shape: int) -> Strongest:
         return Strongest(
-            self._matrix(_top_file(member, "member"), np.int32, *shape),
-            self._matrix(_top_file(member, "activation"), np.float32, *shape),
+            self._matrix(top_file(subject, "member"), np.int32, *shape),
+            self._matrix(top_file(subject, "activation"), np.float32, *shape),
         )
 
     def _matrix(self, name: str, kind: type, *shape: int) -> np.memmap:
-        """A file-backed array whose space is taken beforehand.
+        """A file-backed array whose space on the disk is allocated.
 
         Raises:
-            OSError: the disk is full. Without the space, a later write to the mapping would kill the process.
+            OSError: the disk is full. Without the allocation, a later write to the mapping would kill the process.
         """
         file = self._directory / name
         matrix = np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=shape)
@@ -96,24 +96,24 @@ class BlocksWriter:
             layer: the layer.
             statistics: `mean`, `sd` and `d`, each float64 [labels, poolings, d_sae]; NaN for features never active.
             features: its rows of the features table.
-            top_positions: of its features.
-            shown_tokens: int32 [d_sae, SHOWN_TOKENS]: numbers of token texts, -1 = no more.
+            top_positions: strongest positions of its features.
+            shown_tokens: int32 [d_sae, SHOWN_TOKENS]: numbers of token texts, -1 = none.
         """
-        where = self._places.slice_of(layer)
+        layer_places = self._places.slice_of(layer)
         for (statistic, pooling), matrix in self._matrices.items():
-            matrix[:, where] = statistics[statistic][:, POOLINGS.index(pooling)]
+            matrix[:, layer_places] = statistics[statistic][:, POOLINGS.index(pooling)]
         for matrix, values in zip(self._top_positions, top_positions, strict=True):
-            matrix[where] = values
-        self._shown_tokens[where] = shown_tokens
+            matrix[layer_places] = values
+        self._shown_tokens[layer_places] = shown_tokens
         self._features.write(_one_batch(features.drop_columns(["top_tokens"])))
 
     def write_activations(self, layer: int, documents: Strongest, features: Strongest) -> None:
-        """Write where a layer is strongest; layers come in any order.
+        """Write the strongest documents and features of a layer; layers come in any order.
 
         Args:
             layer: the layer.
-            documents: the TOP_DOCUMENTS strongest of each feature.
-            features: the TOP_FEATURES strongest of each document.
+            documents: the TOP_DOCUMENTS strongest documents of each feature.
+            features: the TOP_FEATURES strongest features of each document.
         """
         for matrix, values in zip(self._top_documents, documents, strict=True):
             matrix[self._places.slice_of(layer)] = values
@@ -121,33 +121,33 @@ class BlocksWriter:
             matrix[self._places.layers.index(layer)] = values
 
     def label_rows(self, label_id: int) -> dict[str, np.ndarray]:
-        """What was written for one label: `mean_last`, ... -> float32 [places]."""
+        """Statistics of one label, as written so far: `mean_last`, ... -> float32 [places]."""
         return {f"{statistic}_{pooling}": matrix[label_id] for (statistic, pooling), matrix in self._matrices.items()}
 
     def finish(self, pooling: Pooling, documents: pa.Table, token_texts: pa.Array) -> None:
-        """Write what is known at the end, and the orders by d of the run's pooling.
+        """Write documents, token texts, and the orders by d of the run's pooling.
 
         Args:
-            pooling: the run's.
+            pooling: the run's pooling.
             documents: id, label_id, predicted_id, text, token_ids, token_starts, token_ends, in document order.
-            token_texts: what the numbers of shown tokens stand for.
+            token_texts: texts by the numbers of shown tokens.
         """
-        every_place = self._places.starts[-1]
-        order = self._matrix(_ORDER, np.int32, self._labels, every_place)
-        layer_order = self._matrix(_LAYER_ORDER, np.int32, self._labels, every_place)
+        n_places = self._places.starts[-1]
+        order = self._matrix(ORDER_FILE, np.int32, self._labels, n_places)
+        layer_order = self._matrix(LAYER_ORDER_FILE, np.int32, self._labels, n_places)
         for label_id, d in enumerate(self._matrices["d", pooling]):
-            order[label_id] = by_descending(d)
+            order[label_id] = descending_order(d)
             for start, end in itertools.pairwise(self._places.starts):
-                layer_order[label_id, start:end] = start + by_descending(d[start:end])
+                layer_order[label_id, start:end] = start + descending_order(d[start:end])
         self._features.close()
-        for name, table in ((_DOCUMENTS, documents), (_TOKEN_TEXTS, pa.table({"text": token_texts}))):
+        for name, table in ((DOCUMENTS_FILE, documents), (TOKEN_TEXTS_FILE, pa.table({"text": token_texts}))):
             file = _BatchFile(self._directory / name)
             file.write(_one_batch(table))
             file.close()
 
 
 class _BatchFile:
-    """An Arrow IPC file that takes its schema from its first batch."""
+    """An Arrow IPC file whose schema is that of its first batch."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

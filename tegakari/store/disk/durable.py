@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written aside, flushed to the disk, then renamed; a full disk is said plainly."""
+"""Files and directories that are whole or absent after a crash: staged, flushed to the disk, then renamed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,22 +14,28 @@ from pathlib import Path
 from tegakari.schemas.errors import DiskFullError, TegakariError
 from tegakari.schemas.run import FileEntry
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+GRAVE = ".deleted-"
+"""Start of the name of a directory whose files are being removed."""
+
+_FORMER_GRAVE = "deleted-"
+"""The same start as earlier versions wrote it for analyses."""
 
 
 @contextmanager
 def translate_disk_full(
     directory: Path,
     *,
-    field: str = "index.store",
+    field: str,
     fix: str = "make space and run the same command again; finished work is kept",
 ) -> Iterator[None]:
-    """Turn every library's way of saying that the disk is full into one error.
+    """Translate the errors with which libraries report a full disk into one error.
 
     Args:
-        directory: where the block writes.
-        field: the key or option that names it.
-        fix: what to do.
+        directory: the directory that the block writes to.
+        field: key or option that names the directory.
+        fix: what the user can do.
 
     Raises:
         DiskFullError: the block ran out of space below `directory`.
@@ -38,24 +45,20 @@ def translate_disk_full(
     except DiskFullError:
         raise
     except Exception as error:
-        # DuckDB, Arrow and Lance wrap the system's error in their own types and keep only its words.
-        full = getattr(error, "errno", None) in _FULL or "No space left on device" in str(error)
-        if not full:
+        # DuckDB, Arrow and Lance wrap the system's error in types of their own and keep only its text.
+        disk_full = getattr(error, "errno", None) in _DISK_FULL or "No space left on device" in str(error)
+        if not disk_full:
             raise
-        raise DiskFullError(
-            f"no space left on the disk of {directory}",
-            field=field,
-            fix=fix,
-        ) from error
+        raise DiskFullError(f"no space left on the disk of {directory}", field=field, fix=fix) from error
 
 
 @contextmanager
 def exclusive_lock(path: Path, busy: TegakariError) -> Iterator[None]:
-    """Hold a lock for the block; the system drops it when the process dies, however it dies.
+    """Hold a lock during the block; the system releases it when the process ends, even by `kill -9`.
 
     Args:
-        path: an existing directory, or a file, which is made where it is not there.
-        busy: raised where another process holds the lock.
+        path: an existing directory, or a file, which is created if missing.
+        busy: raised if another process holds the lock.
     """
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT)
     try:
@@ -80,8 +83,79 @@ def is_locked(path: Path) -> bool:
     return False
 
 
+@contextmanager
+def staged_directory(target: Path, staged: Path | None = None) -> Iterator[Path]:
+    """An empty directory for the block to fill; after the block it is flushed and renamed to `target`.
+
+    If the block or the rename fails, the staged directory is removed and nothing appears at `target`. What a killed
+    process left at `staged` is removed at the next start.
+
+    Args:
+        target: path of the whole directory; its parents are created.
+        staged: path of the directory until then, on the file system of `target` and used by one process at a time;
+            default: `.<name>.part` beside `target`.
+
+    Raises:
+        FileExistsError: `target` is a directory that is not empty.
+    """
+    staged = target.with_name(f".{target.name}.part") if staged is None else staged
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    try:
+        yield staged
+        publish_directory(staged, target)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def publish_directory(staged: Path, target: Path) -> None:
+    """Flush everything below `staged`, then rename it to `target`, whose parents are created.
+
+    Raises:
+        FileExistsError: `target` is a directory that is not empty.
+    """
+    fsync_tree(staged)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        rename_into_place(staged, target)
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:  # file systems may report either of the two
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
+        raise
+
+
+def bury(directory: Path, graveyard: Path | None = None) -> None:
+    """Take a directory out of sight with one rename, then remove its files.
+
+    What a process that is killed meanwhile leaves of it is a grave (`is_grave`), and so are files that cannot be
+    removed.
+
+    Args:
+        directory: the directory to remove.
+        graveyard: directory of the grave, created if missing, on the same file system; default: the parent.
+
+    Raises:
+        FileNotFoundError: there is no such directory; another process may have removed it.
+    """
+    graveyard = directory.parent if graveyard is None else graveyard
+    graveyard.mkdir(parents=True, exist_ok=True)
+    grave = graveyard / f"{GRAVE}{random_suffix()}"
+    rename_into_place(directory, grave)
+    shutil.rmtree(grave, ignore_errors=True)
+
+
+def is_grave(path: Path) -> bool:
+    """Whether a path is what `bury` left, or what an earlier version's deletion left."""
+    return path.name.startswith((GRAVE, _FORMER_GRAVE))
+
+
+def random_suffix() -> str:
+    """Sixteen hexadecimal digits that no other process, thread or container draws."""
+    return os.urandom(8).hex()
+
+
 def fsync_tree(directory: Path) -> None:
-    """Flush every file and directory below `directory`, then itself."""
+    """Flush every file and directory below `directory`, then `directory` itself."""
     for root, _, names in os.walk(directory):
         for name in names:
             _fsync(Path(root) / name)
@@ -97,31 +171,40 @@ def _fsync(path: Path) -> None:
 
 
 def rename_into_place(source: Path, target: Path) -> None:
-    """Rename on one file system and make the rename itself durable."""
+    """Rename on one file system and flush the rename itself."""
     source.rename(target)
     _fsync(target.parent)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a small file so that it is either absent or complete."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    rename_into_place(temporary, path)
+    """Write a small file so that it is either absent, as before, or complete."""
+    temporary = path.with_name(f".{path.name}.{random_suffix()}")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        rename_into_place(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def checksums(directory: Path, *, leave_out: str) -> list[FileEntry]:
-    """Size and SHA-256 of every file below `directory`, by path, except the one named."""
+def checksums(directory: Path, *, exclude: str) -> list[FileEntry]:
+    """Size and SHA-256 of every file below `directory`, ordered by path.
+
+    Args:
+        directory: read recursively.
+        exclude: path of a file, relative to `directory`, that is not listed.
+    """
     entries = []
     for file in sorted(directory.rglob("*")):
         name = file.relative_to(directory).as_posix()
-        if file.is_file() and name != leave_out:
+        if file.is_file() and name != exclude:
             entries.append(FileEntry(name, file.stat().st_size, sha256_of(file)))
     return entries
 
 
 def sha256_of(file: Path) -> str:
+    """SHA-256 of a file's content, hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,28 +1,28 @@
-"""What a store holds that no run needs any more: left-over work, graves, vectors and analyses of runs that are gone."""
+"""Garbage collection of a store: orphaned work directories, graves, vectors and analyses of deleted runs."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from tegakari.store.disk.durable import is_locked
-from tegakari.store.disk.layout import added_vectors_directory
-from tegakari.store.reader import Store
+from tegakari.store.disk.durable import bury, is_grave, is_locked
+from tegakari.store.disk.layout import added_vectors_directory, vectors_directory, work_root
+from tegakari.store.reader import Run, Store
 from tegakari.store.results import stored_analyses
 
-RECENT_SECONDS = 24 * 3600
-"""Work that was touched since then may belong to a running process, or be wanted again."""
+WORK_SECONDS = 24 * 3600
+"""Unfinished work that changed more recently may belong to a running process, or be resumed."""
 
 GRAVE_SECONDS = 600
-"""What was deleted since then may still be in the hands of the process that deletes it."""
+"""The process that made a younger grave may still be removing it."""
 
 
 class Garbage(NamedTuple):
-    """A directory that may go."""
+    """A directory or file that no run needs."""
 
     path: Path
     reason: str
@@ -31,53 +31,68 @@ class Garbage(NamedTuple):
 
 
 def find_garbage(store: Path, *, now: float | None = None) -> list[Garbage]:
-    """What `collect` would remove: by path. Nothing of a published run is ever among it.
+    """What `collect` would remove; never a part of a published run.
 
     Args:
         store: the store's directory.
-        now: seconds since the epoch; default: the time.
+        now: seconds since the epoch; default: the current time.
 
     Raises:
-        StoreError: a run cannot be read, so that it is not known what it needs.
+        StoreError: a run cannot be read, so what it needs is unknown.
     """
-    moment = time.time() if now is None else now
-    runs = [Store(store).run(name) for name in Store(store).names()]
-    found: list[tuple[Path, str]] = []
-    work = store / "work"
-    for entry in sorted(work.iterdir()) if work.is_dir() else ():
-        if entry.name.startswith((".deleted-", "deleted-")):
-            if moment - entry.lstat().st_ctime > GRAVE_SECONDS:
-                found.append((entry, "left of something that was deleted"))
-        elif entry.is_dir() and moment - _last_touched(entry) > RECENT_SECONDS and not _in_work(entry):
-            found.append((entry, "unfinished work that nobody has touched for a day"))
-    needed = {added_vectors_directory(store, run.manifest) for run in runs}
-    vectors = store / "vectors"
-    for entry in sorted(vectors.iterdir()) if vectors.is_dir() else ():
-        if entry not in needed:
-            found.append((entry, "vectors of a run that is gone"))
-    there = {(run.name, run.manifest.fingerprint) for run in runs}
-    for analysis in stored_analyses(store):
-        gone = [made_on.run for made_on in analysis.manifest.runs if (made_on.run, made_on.fingerprint) not in there]
-        if gone:
-            found.append((analysis.directory, f"analysis of a run that is gone: {', '.join(gone)}"))
-    return [Garbage(path, reason, _size(path)) for path, reason in found]
+    reader = Store(store)
+    runs = [reader.run(name) for name in reader.names()]
+    garbage = (
+        *_unfinished_work(store, time.time() if now is None else now),
+        *_orphaned_vectors(store, runs),
+        *_orphaned_analyses(store, runs),
+    )
+    return [Garbage(path, reason, _size(path)) for path, reason in garbage]
 
 
 def collect(store: Path, garbage: list[Garbage]) -> None:
-    """Remove what was found: each directory goes out of sight with one rename first."""
+    """Remove garbage; a directory that another process removes meanwhile is skipped."""
     for entry in garbage:
-        grave = store / "work" / f".deleted-{entry.path.name}-{os.getpid()}"
-        grave.parent.mkdir(exist_ok=True)
-        with suppress(FileNotFoundError):  # another process was faster
-            entry.path.rename(grave)
-        shutil.rmtree(grave, ignore_errors=True)
+        if is_grave(entry.path):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            with suppress(FileNotFoundError):
+                bury(entry.path, work_root(store))
 
 
-def _in_work(work: Path) -> bool:
+def _unfinished_work(store: Path, now: float) -> Iterator[tuple[Path, str]]:
+    for entry in _entries(work_root(store)):
+        if is_grave(entry):
+            if now - entry.lstat().st_ctime > GRAVE_SECONDS:
+                yield entry, "rest of something that was deleted"
+        elif entry.is_dir() and now - _last_change(entry) > WORK_SECONDS and not _in_use(entry):
+            yield entry, "unfinished work without a change for a day"
+
+
+def _orphaned_vectors(store: Path, runs: list[Run]) -> Iterator[tuple[Path, str]]:
+    needed = {added_vectors_directory(store, run.manifest) for run in runs}
+    for entry in _entries(vectors_directory(store)):
+        if entry not in needed:
+            yield entry, "vectors of a deleted run"
+
+
+def _orphaned_analyses(store: Path, runs: list[Run]) -> Iterator[tuple[Path, str]]:
+    published = {(run.name, run.manifest.fingerprint) for run in runs}
+    for analysis in stored_analyses(store):
+        deleted = [run.run for run in analysis.manifest.runs if (run.run, run.fingerprint) not in published]
+        if deleted:
+            yield analysis.directory, f"analysis of a deleted run: {', '.join(deleted)}"
+
+
+def _entries(directory: Path) -> list[Path]:
+    return sorted(directory.iterdir()) if directory.is_dir() else []
+
+
+def _in_use(work: Path) -> bool:
     return any(is_locked(path) for path in (work, work / "lock") if path.exists())
 
 
-def _last_touched(directory: Path) -> float:
+def _last_change(directory: Path) -> float:
     return max(path.lstat().st_mtime for path in (directory, *directory.rglob("*")))
 
 

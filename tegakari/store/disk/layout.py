@@ -1,4 +1,4 @@
-"""Where everything of a store lies."""
+"""Paths of a store: runs, unfinished work, analyses, jobs, vectors."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ MANIFEST = "run.json"
 DATABASE = "index.duckdb"
 ACTIVATIONS = "activations"
 VECTORS = "vectors.lance"
-HOT = "hot"
+BLOCKS = "hot"
+"""Directory of the memory-mapped blocks."""
 
 _NAME = re.compile(NAME_PATTERN)
 
 
 def check_run_name(run: str) -> str:
-    """Refuse a name that could not be a directory of its own.
+    """Refuse a name that is not a valid directory name, and return it otherwise.
 
     Raises:
-        StoreError: the name has other characters than a-z, 0-9, dot, dash, underscore, or is longer than 64.
+        StoreError: the name has characters other than a-z, 0-9, dot, dash and underscore, or is longer than 64.
     """
     if not _NAME.fullmatch(run):
         raise StoreError(
@@ -32,38 +33,50 @@ def check_run_name(run: str) -> str:
 
 
 def runs_directory(store: Path) -> Path:
+    """Directory of the published runs."""
     return store / "runs"
 
 
 def run_directory(store: Path, run: str) -> Path:
-    """The published run."""
+    """Directory of a published run."""
     return runs_directory(store) / check_run_name(run)
 
 
-def work_directory(store: Path, run: str) -> Path:
-    """Unfinished work of a run; no reader looks here."""
-    return store / "work" / check_run_name(run)
+def work_root(store: Path) -> Path:
+    """Directories that no reader opens: unfinished work and graves."""
+    return store / "work"
+
+
+def work_directory(store: Path, name: str) -> Path:
+    """Directory of unfinished work, of a run under the run's name or of another task."""
+    return work_root(store) / check_run_name(name)
 
 
 def analyses_directory(store: Path) -> Path:
+    """Directory of the stored analyses."""
     return store / "analyses"
 
 
 def analysis_directory(store: Path, kind: str, key: str) -> Path:
-    """A stored analysis."""
+    """Directory of a stored analysis."""
     return analyses_directory(store) / kind / key
 
 
 def jobs_directory(store: Path) -> Path:
-    """Jobs of the service: what was asked and how it ended, a small file each."""
+    """Directory of the service's jobs: a small file per job, with its settings and state."""
     return store / "jobs"
 
 
+def vectors_directory(store: Path) -> Path:
+    """Directory of the vectors that were added to published runs."""
+    return store / "vectors"
+
+
 def added_vectors_directory(store: Path, manifest: RunManifest) -> Path:
-    """Vectors of a run that was indexed without them; named by the run's content, so that they are never another's."""
-    return store / "vectors" / f"{manifest.run}-{manifest.fingerprint[:16]}"
+    """Vectors of a run that was indexed without them; the name contains the run's fingerprint, which identifies it."""
+    return vectors_directory(store) / f"{manifest.run}-{manifest.fingerprint[:16]}"
 
 
 def layer_file(run: Path, layer: int) -> Path:
-    """The activations of one layer."""
+    """File of one layer's activations."""
     return run / ACTIVATIONS / f"layer={layer:02d}" / "part-0.parquet"

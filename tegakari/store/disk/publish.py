@@ -1,10 +1,8 @@
-"""A run becomes visible by one rename, and goes by one rename."""
+"""Publication, deletion, verification and import of runs: a run appears and disappears with one rename."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
 import shutil
 from pathlib import Path
 
@@ -12,8 +10,16 @@ import msgspec
 
 from tegakari.schemas.errors import NotFoundError, RunExistsError, StoreError
 from tegakari.schemas.run import FORMAT, RunManifest
-from tegakari.store.disk.durable import checksums, fsync_tree, rename_into_place, sha256_of, translate_disk_full
-from tegakari.store.disk.layout import MANIFEST, run_directory, runs_directory, work_directory
+from tegakari.store.disk.durable import (
+    bury,
+    checksums,
+    publish_directory,
+    random_suffix,
+    sha256_of,
+    staged_directory,
+    translate_disk_full,
+)
+from tegakari.store.disk.layout import MANIFEST, run_directory, runs_directory, work_directory, work_root
 
 
 def published_names(store: Path) -> list[str]:
@@ -28,7 +34,7 @@ def read_manifest(directory: Path) -> RunManifest:
     """Read run.json of a published run.
 
     Raises:
-        StoreError: it cannot be read, or another version of tegakari wrote it.
+        StoreError: it is missing or damaged, or of another format.
     """
     return _decode(directory, _read(directory))
 
@@ -47,7 +53,7 @@ def _decode(directory: Path, raw: bytes) -> RunManifest:
         raise _damaged(directory, error) from None
     if version != FORMAT:
         raise StoreError(
-            f"{MANIFEST} of run {directory.name} says format {version}, this program reads {FORMAT}",
+            f"{MANIFEST} of run {directory.name} has format {version}, this program reads {FORMAT}",
             field="run",
             fix="upgrade tegakari"
             if version > FORMAT
@@ -71,10 +77,10 @@ class _FormatOnly(msgspec.Struct):
     format: int
 
 
-def _written(manifest: RunManifest) -> bytes:
-    """Content of run.json, with its checksum."""
-    bare = msgspec.structs.replace(manifest, checksum="")
-    digest = hashlib.sha256(msgspec.json.encode(bare)).hexdigest()
+def _encode(manifest: RunManifest) -> bytes:
+    """Content of run.json, including its checksum."""
+    unsigned = msgspec.structs.replace(manifest, checksum="")
+    digest = hashlib.sha256(msgspec.json.encode(unsigned)).hexdigest()
     return msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(manifest, checksum=digest)), indent=1)
 
 
@@ -83,70 +89,78 @@ def publish(store: Path, staged: Path, manifest: RunManifest) -> RunManifest:
 
     Args:
         store: the store's directory.
-        staged: the run's files, complete but for run.json, on the store's file system.
-        manifest: without its `files`.
+        staged: directory of the run's files, without run.json, on the store's file system.
+        manifest: the run's manifest, with empty `files`.
+
+    Returns:
+        the manifest as published.
 
     Raises:
-        RunExistsError: the name was taken meanwhile.
+        RunExistsError: a run of this name was published meanwhile.
         DiskFullError: no space; nothing was published.
     """
     target = run_directory(store, manifest.run)
-    with translate_disk_full(store):
-        runs_directory(store).mkdir(parents=True, exist_ok=True)
-        complete = msgspec.structs.replace(manifest, files=checksums(staged, leave_out=MANIFEST))
-        written = _written(complete)
-        (staged / MANIFEST).write_bytes(written)
-        fsync_tree(staged)
-        taken = RunExistsError(f"run {manifest.run!r} exists", field="index.run", fix="choose another name")
-        if target.exists():
-            raise taken
-        _show(staged, target, taken)
-    return _decode(target, written)
+    name_taken = RunExistsError(f"run {manifest.run!r} exists", field="index.run", fix="choose another name")
+    if target.exists():
+        raise name_taken
+    with translate_disk_full(store, field="index.store"):
+        content = _encode(msgspec.structs.replace(manifest, files=checksums(staged, exclude=MANIFEST)))
+        (staged / MANIFEST).write_bytes(content)
+        try:
+            publish_directory(staged, target)
+        except FileExistsError:  # another process published the name meanwhile
+            raise name_taken from None
+    return _decode(target, content)
 
 
 def delete_run(store: Path, run: str) -> None:
-    """Take a run out of sight with one rename, then remove its files. Readers that have it open keep their answers.
+    """Take a run out of sight with one rename, then remove its files. Readers keep the files that they have open.
 
     Raises:
         NotFoundError: no such run.
     """
-    source = run_directory(store, run)
-    missing = NotFoundError(f"no run {run!r} in {store}", field="run", fix="`tegakari runs list` shows what is there")
-    if not source.is_dir():
-        raise missing
-    grave = work_directory(store, run).with_name(f".deleted-{run}-{os.getpid()}")
-    grave.parent.mkdir(parents=True, exist_ok=True)
+    directory = _existing_run(store, run)
     try:
-        rename_into_place(source, grave)
-    except FileNotFoundError:  # another process was faster
-        raise missing from None
-    shutil.rmtree(grave)
+        bury(directory, work_root(store))
+    except FileNotFoundError:  # another process deleted it first
+        raise _no_run(store, run) from None
 
 
 def damaged_files(store: Path, run: str) -> list[str]:
-    """Check every file of a run against run.json; return what is missing, changed or was not there at publication.
+    """Compare every file of a run with run.json.
+
+    Returns:
+        a description per file that is missing, changed, or not part of the run.
 
     Raises:
         NotFoundError: no such run.
-        StoreError: run.json itself cannot be read.
+        StoreError: run.json is missing, damaged or of another format.
     """
+    return _damage(_existing_run(store, run))
+
+
+def _existing_run(store: Path, run: str) -> Path:
     directory = run_directory(store, run)
     if not directory.is_dir():
-        raise NotFoundError(f"no run {run!r} in {store}", field="run", fix="`tegakari runs list` shows what is there")
-    return _damage(directory)
+        raise _no_run(store, run)
+    return directory
+
+
+def _no_run(store: Path, run: str) -> NotFoundError:
+    return NotFoundError(f"no run {run!r} in {store}", field="run", fix="`tegakari runs list` shows the runs")
 
 
 def adopt_run(store: Path, source: Path) -> RunManifest:
-    """Publish a copy of a run that was made elsewhere, if every file of it is as it was published there.
+    """Publish a copy of a run of another store, after comparing every file with its checksum.
 
     Args:
-        store: the store that takes it.
-        source: directory of the run: the one that holds run.json.
+        store: directory of the store that the run is added to.
+        source: directory of the run, which contains run.json.
 
     Raises:
-        NotFoundError: there is no run.
+        NotFoundError: `source` is not a run.
         StoreError: a file is damaged, or the run is of another format.
-        RunExistsError: the store has a run of its name.
+        RunExistsError: the store has a run of this name.
         DiskFullError: no space; nothing was published.
     """
     if not (source / MANIFEST).is_file():
@@ -155,36 +169,24 @@ def adopt_run(store: Path, source: Path) -> RunManifest:
         raise StoreError("; ".join(damage), field=str(source), fix="copy the run again")
     manifest = read_manifest(source)
     target = run_directory(store, manifest.run)
-    taken = RunExistsError(f"run {manifest.run!r} exists in {store}", field="run", fix="delete that one first")
+    name_taken = RunExistsError(f"run {manifest.run!r} exists in {store}", field="run", fix="delete that run first")
     if target.exists():
-        raise taken
-    staged = work_directory(store, f"adopt-{os.getpid()}")
-    with translate_disk_full(store):
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.parent.mkdir(parents=True, exist_ok=True)
-        runs_directory(store).mkdir(parents=True, exist_ok=True)
-        try:
-            shutil.copytree(source, staged)
-            fsync_tree(staged)
-            _show(staged, target, taken)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
-    return manifest
-
-
-def _show(staged: Path, target: Path, taken: RunExistsError) -> None:
+        raise name_taken
     try:
-        rename_into_place(staged, target)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process was faster
-            raise taken from None
-        raise
+        with (
+            translate_disk_full(store, field="store"),
+            staged_directory(target, work_directory(store, f"adopt-{random_suffix()}")) as staged,
+        ):
+            shutil.copytree(source, staged, dirs_exist_ok=True)
+    except FileExistsError:  # another process published the name meanwhile
+        raise name_taken from None
+    return manifest
 
 
 def _damage(directory: Path) -> list[str]:
     raw = _read(directory)
     manifest = _decode(directory, raw)
-    if raw != _written(manifest):  # then its list of files says nothing either
+    if raw != _encode(manifest):  # then its list of files cannot be trusted either
         return [f"{MANIFEST}: content differs from its checksum"]
     expected = {entry.path: entry for entry in manifest.files}
     present = {file.relative_to(directory).as_posix() for file in directory.rglob("*") if file.is_file()} - {MANIFEST}

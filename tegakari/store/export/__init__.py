@@ -1,1 +1,1 @@
-"""Runs as files of other tools."""
+"""Export of runs as files of other tools."""

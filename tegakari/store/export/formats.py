@@ -1,4 +1,4 @@
-"""Tables as files that other tools read: Parquet, Arrow, CSV."""
+"""File formats of exported tables: Parquet, Arrow, CSV."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 
 
 class BatchWriter(Protocol):
-    """Takes the rows of a table, batch after batch."""
+    """Writes the rows of a table, batch after batch."""
 
     def write_batch(self, batch: pa.RecordBatch, /) -> None: ...
 
 
 def flat(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with lists and structs written as JSON, for formats that have neither."""
+    """The batch with lists and structs encoded as JSON, for formats that have neither."""
     columns = [
         pa.array([None if cell is None else msgspec.json.encode(cell).decode() for cell in column.to_pylist()])
         if pa.types.is_nested(column.type)
@@ -31,8 +31,8 @@ def flat(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 class _Csv:
     def __init__(self, sink: IO[bytes], schema: pa.Schema) -> None:
-        self._types = [pa.string() if pa.types.is_nested(field.type) else field.type for field in schema]
-        self._schema = pa.schema([(field.name, kind) for field, kind in zip(schema, self._types, strict=True)])
+        types = [pa.string() if pa.types.is_nested(field.type) else field.type for field in schema]
+        self._schema = pa.schema([(field.name, type_) for field, type_ in zip(schema, types, strict=True)])
         self._writer = pa_csv.CSVWriter(sink, self._schema)
 
     def write_batch(self, batch: pa.RecordBatch, /) -> None:
@@ -62,13 +62,17 @@ WRITERS: dict[str, Callable[[IO[bytes], pa.Schema], AbstractContextManager[Batch
     "arrow": _arrow,
     "csv": _csv,
 }
-"""By name of the format, which is also the suffix of its files."""
+"""Writers by name of the format, which is also the suffix of its files."""
 
 
-def write(sink: IO[bytes], batches: pa.RecordBatchReader, form: str) -> int:
-    """Write all rows of a reader in one of the formats of WRITERS; return how many there were."""
+def write(sink: IO[bytes], batches: pa.RecordBatchReader, file_format: str) -> int:
+    """Write all rows of a reader in one of the formats of WRITERS.
+
+    Returns:
+        number of rows.
+    """
     rows = 0
-    with WRITERS[form](sink, batches.schema) as writer:
+    with WRITERS[file_format](sink, batches.schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
             rows += batch.num_rows

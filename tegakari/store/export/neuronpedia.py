@@ -1,29 +1,28 @@
-"""A run in the layout of Neuronpedia's bulk import, as SAEDashboard's `neuronpedia_export.py` writes it.
+"""Export of a run in the layout of Neuronpedia's bulk import, as SAEDashboard's `neuronpedia_export.py` writes it.
 
-Of the rows, what a run knows is filled in; what is only known of language models (logits, correlated neurons) is empty.
+Fields that only language models have (logits, correlated neurons) are empty.
 """
 
 from __future__ import annotations
 
 import gzip
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from tegakari.schemas.errors import StoreError
-from tegakari.store.disk.durable import fsync_tree, rename_into_place, translate_disk_full
+from tegakari.store.disk.durable import staged_directory, translate_disk_full
+from tegakari.store.export.tables import refuse_existing
 from tegakari.store.reader import Run
 
 SOURCE_SET = "tegakari-res"
 BATCH_FEATURES = 1024
 EXCERPTS = 20
-"""Documents shown of a feature: those of its strongest positions."""
+"""Excerpts per feature: of the documents of its strongest positions."""
 
 WINDOW_TOKENS = 24
-"""Tokens shown on each side of the strongest."""
+"""Tokens on each side of the strongest position in an excerpt."""
 
 NOTES = (
     "Only the strongest positions of a feature have their activation; other tokens of an excerpt are written as 0. "
@@ -32,7 +31,7 @@ NOTES = (
 
 
 def _key(name: str) -> str:
-    """Neuronpedia's name of a field: camelCase, but for those that it took over from SAEDashboard."""
+    """Neuronpedia's name of a field: camelCase, except for the fields that it adopted from SAEDashboard."""
     if name in _SNAKE_CASE:
         return name
     head, *tail = name.split("_")
@@ -114,7 +113,7 @@ class Feature(_Row, frozen=True, kw_only=True):
 
     model_id: str
     layer: str
-    """the source's id"""
+    """id of the source"""
     index: str
     source_set_name: str
     hook_name: str
@@ -158,10 +157,10 @@ def export_neuronpedia(
     """Write `target/<run>/<layer>-tegakari-res/` for each layer; whole or absent.
 
     Args:
-        run: published.
-        target: a directory that does not exist.
-        creator: creator id that the importing Neuronpedia knows.
-        advance: told of each layer before it is written.
+        run: a published run.
+        target: directory to create.
+        creator: id of the creator in the importing Neuronpedia.
+        advance: called with each layer before it is written.
 
     Returns:
         number of features and of activations.
@@ -170,31 +169,23 @@ def export_neuronpedia(
         StoreError: the directory exists.
         DiskFullError: no space; nothing is left behind.
     """
-    if target.exists():
-        raise StoreError(f"{target} exists", field="--to", fix="choose a directory that does not")
-    staged = target.with_name(f".{target.name}.part")
+    refuse_existing(target)
     features = activations = 0
-    with translate_disk_full(target, field="--to"):
-        shutil.rmtree(staged, ignore_errors=True)
-        try:
-            for layer, width in zip(run.manifest.saes.layers, run.manifest.saes.widths, strict=True):
-                advance(layer)
-                directory = staged / run.name / f"{layer}-{SOURCE_SET}"
-                _write_about(run, directory, layer, creator)
-                for number, start in enumerate(range(0, width, BATCH_FEATURES)):
-                    batch = range(start, min(start + BATCH_FEATURES, width))
-                    name = f"batch-{number}.jsonl.gz"
-                    features += _write(directory / "features" / name, _features(run, layer, batch, creator))
-                    activations += _write(directory / "activations" / name, _activations(run, layer, batch, creator))
-            fsync_tree(staged)
-            rename_into_place(staged, target)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
+    with translate_disk_full(target, field="--to"), staged_directory(target) as staged:
+        for layer, width in zip(run.manifest.saes.layers, run.manifest.saes.widths, strict=True):
+            advance(layer)
+            directory = staged / run.name / f"{layer}-{SOURCE_SET}"
+            _write_metadata(run, directory, layer, creator)
+            for number, start in enumerate(range(0, width, BATCH_FEATURES)):
+                batch = range(start, min(start + BATCH_FEATURES, width))
+                name = f"batch-{number}.jsonl.gz"
+                features += _write(directory / "features" / name, _features(run, layer, batch, creator))
+                activations += _write(directory / "activations" / name, _activations(run, layer, batch, creator))
     return {"features": features, "activations": activations}
 
 
-def _write_about(run: Run, directory: Path, layer: int, creator: str) -> None:
-    made, created = run.manifest, run.manifest.created
+def _write_metadata(run: Run, directory: Path, layer: int, creator: str) -> None:
+    manifest, created = run.manifest, run.manifest.created
     release = Release(creator_id=creator, created_at=created, name=run.name, description=run.name, creator_name=creator)
     model = Model(
         creator_id=creator,
@@ -203,8 +194,8 @@ def _write_about(run: Run, directory: Path, layer: int, creator: str) -> None:
         id=run.name,
         display_name=run.name,
         display_name_short=run.name,
-        layers=made.classifier.layers,
-        dimension=made.classifier.d_model,
+        layers=manifest.classifier.layers,
+        dimension=manifest.classifier.d_model,
     )
     source_set = SourceSet(
         creator_id=creator,
@@ -220,8 +211,8 @@ def _write_about(run: Run, directory: Path, layer: int, creator: str) -> None:
         id=f"{layer}-{SOURCE_SET}",
         model_id=run.name,
         set_name=SOURCE_SET,
-        num_prompts=made.corpus.documents,
-        dataset=made.corpus.source,
+        num_prompts=manifest.corpus.documents,
+        dataset=manifest.corpus.source,
     )
     for name, row in (("release", release), ("model", model), ("sourceset", source_set), ("source", source)):
         _write(directory / f"{name}.jsonl", iter([row]))
@@ -230,7 +221,7 @@ def _write_about(run: Run, directory: Path, layer: int, creator: str) -> None:
 def _write(path: Path, rows: Iterator[_Row]) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
-    # Without a time in the header the same run gives the same bytes.
+    # Without a time in the header, the same run gives the same bytes.
     with path.open("wb") as raw, gzip.GzipFile("", "wb", 5, raw, mtime=0) if path.suffix == ".gz" else raw as sink:
         for row in rows:
             sink.write(msgspec.json.encode(row) + b"\n")
@@ -255,23 +246,23 @@ def _features(run: Run, layer: int, batch: Sequence[int], creator: str) -> Itera
 
 
 def _activations(run: Run, layer: int, batch: Sequence[int], creator: str) -> Iterator[Activation]:
-    """Excerpts around the strongest positions of features, one for each document, strongest first."""
-    first, known = run.blocks.places.slice_of(layer).start, run.blocks.documents
+    """Excerpts around the strongest positions of features, one per document, strongest first."""
+    first, documents = run.blocks.places.slice_of(layer).start, run.blocks.documents
     for feature in batch:
         activation, document, position = (column[first + feature] for column in run.blocks.top_positions)
-        places = np.flatnonzero(document >= 0)
-        _, earliest = np.unique(document[places], return_index=True)
-        for rank in places[np.sort(earliest)][:EXCERPTS].tolist():
+        ranks = np.flatnonzero(document >= 0)
+        _, earliest = np.unique(document[ranks], return_index=True)
+        for rank in ranks[np.sort(earliest)][:EXCERPTS].tolist():
             number, strongest = int(document[rank]), int(position[rank])
-            begin, end = known.first_token[number : number + 2].tolist()
-            left = max(0, strongest - WINDOW_TOKENS)
-            right = min(end - begin, strongest + WINDOW_TOKENS + 1)
-            values = np.zeros(right - left, np.float32)
-            inside = (document == number) & (position >= left) & (position < right)
-            values[position[inside] - left] = activation[inside]
-            text = known.text[number].as_py()
-            shown = slice(begin + left, begin + right)
-            spans = zip(known.token_starts[shown].tolist(), known.token_ends[shown].tolist(), strict=True)
+            begin, end = documents.first_token[number : number + 2].tolist()
+            start = max(0, strongest - WINDOW_TOKENS)
+            stop = min(end - begin, strongest + WINDOW_TOKENS + 1)
+            values = np.zeros(stop - start, np.float32)
+            inside = (document == number) & (position >= start) & (position < stop)
+            values[position[inside] - start] = activation[inside]
+            text = documents.text[number].as_py()
+            window = slice(begin + start, begin + stop)
+            spans = zip(documents.token_starts[window].tolist(), documents.token_ends[window].tolist(), strict=True)
             yield Activation(
                 id=f"{run.manifest.fingerprint[:12]}-{layer}-{feature}-{rank}",
                 creator_id=creator,
@@ -279,12 +270,12 @@ def _activations(run: Run, layer: int, batch: Sequence[int], creator: str) -> It
                 model_id=run.name,
                 layer=f"{layer}-{SOURCE_SET}",
                 index=str(feature),
-                tokens=[text[start:stop] for start, stop in spans],
+                tokens=[text[token_start:token_end] for token_start, token_end in spans],
                 values=values.tolist(),
                 max_value=float(values.max()),
-                max_value_token_index=strongest - left,
+                max_value_token_index=strongest - start,
                 min_value=float(values.min()),
-                qualifying_token_index=strongest - left,
-                data_index=known.id[number].as_py(),
-                data_source=run.labels[int(known.label_id[number])],
+                qualifying_token_index=strongest - start,
+                data_index=documents.id[number].as_py(),
+                data_source=run.labels[int(documents.label_id[number])],
             )

@@ -1,6 +1,9 @@
-"""Every query of a run, by the name that route, client and command line use."""
+"""Queries of a run, by the names that routes, client and command line use.
 
-from tegakari.store.queries.documents import SHOWN_FEATURES, document, document_features, document_number, documents
+Most are gathered from the memory-mapped blocks; the others are SQL with bound parameters.
+"""
+
+from tegakari.store.queries.documents import DETAIL_FEATURES, document, document_features, document_number, documents
 from tegakari.store.queries.features import (
     Order,
     feature,
@@ -18,16 +21,22 @@ from tegakari.store.queries.parameters import (
     check_layer,
     check_limit,
     check_pooling,
+    feature_place,
     parse_variety,
-    place_of,
 )
 from tegakari.store.queries.runs import evaluation_documents, layer_l0, run_summary, specificity
-from tegakari.store.queries.search import decoder_directions, feature_neighbours, search, similar_documents
+from tegakari.store.queries.search import (
+    decoder_directions,
+    document_embeddings,
+    feature_neighbours,
+    search,
+    similar_documents,
+)
 
 __all__ = [
     "DEFAULT_MIN_COSINE",
+    "DETAIL_FEATURES",
     "MAX_PAGE",
-    "SHOWN_FEATURES",
     "Order",
     "Pairs",
     "Variety",
@@ -36,6 +45,7 @@ __all__ = [
     "check_pooling",
     "decoder_directions",
     "document",
+    "document_embeddings",
     "document_features",
     "document_number",
     "documents",
@@ -45,6 +55,7 @@ __all__ = [
     "feature_histogram",
     "feature_labels",
     "feature_neighbours",
+    "feature_place",
     "feature_tokens",
     "features",
     "label",
@@ -52,7 +63,6 @@ __all__ = [
     "labels",
     "layer_l0",
     "parse_variety",
-    "place_of",
     "run_summary",
     "search",
     "similar_documents",

@@ -1,4 +1,4 @@
-"""Opaque keyset cursors: the sort key of the last row, so that a page costs the same wherever it starts."""
+"""Opaque keyset cursors: the sort key of a page's last row, so that every page costs the same."""
 
 from __future__ import annotations
 
@@ -11,46 +11,76 @@ import msgspec
 from tegakari.schemas.api import Page
 from tegakari.schemas.errors import CursorError
 from tegakari.store.queries.parameters import check_limit
+from tegakari.store.reader import Run
 
 T = TypeVar("T")
 
 
-def write_cursor(question: str, key: object) -> str:
-    """Pack the key of a page's last row; `question` names what was asked, so that no other list accepts it."""
-    return base64.urlsafe_b64encode(msgspec.json.encode((question, key))).decode().rstrip("=")
+def list_name(run: Run, query: str, *parameters: object) -> str:
+    """Name of a list of results: cursors of one list are refused by all others.
+
+    Args:
+        run: the run that is queried.
+        query: name of the query.
+        parameters: all parameters that the rows of the list or their order depend on.
+    """
+    return f"{query} {run.manifest.fingerprint[:16]} {parameters!r}"
 
 
-def read_cursor(cursor: str, question: str, key_type: type[T]) -> T:
-    """Unpack a cursor.
+def write_cursor(list_: str, key: object) -> str:
+    """Encode the key of a page's last row.
+
+    Args:
+        list_: name of the list, by `list_name`.
+        key: sort key of the row.
+    """
+    return base64.urlsafe_b64encode(msgspec.json.encode((list_, key))).decode().rstrip("=")
+
+
+def read_cursor(cursor: str, list_: str, key_type: type[T]) -> T:
+    """Decode a cursor.
 
     Raises:
-        CursorError: it is damaged, or belongs to another question.
+        CursorError: it is damaged, or belongs to another list.
     """
-    error = CursorError("not a cursor of this list", field="cursor", fix="use `next` of the page before, unchanged")
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        asked, key = msgspec.json.decode(raw, type=tuple[str, msgspec.Raw])
-        if asked != question:
-            raise error
+        cursor_list, key = msgspec.json.decode(raw, type=tuple[str, msgspec.Raw])
+        if cursor_list != list_:
+            raise cursor_error()
         return msgspec.json.decode(key, type=key_type)
     except (binascii.Error, msgspec.DecodeError, ValueError):
-        raise error from None
+        raise cursor_error() from None
 
 
-def _page(rows: list[T], question: str, limit: int, cursor: str | None) -> Page[T]:
-    """A page of a list that is short enough to be made whole; the cursor is the place of its last row."""
-    check_limit(limit)
-    at = _number(cursor, question, len(rows)) + 1 if cursor else 0
-    following = write_cursor(question, at + limit - 1) if at + limit < len(rows) else None
-    return Page(rows[at : at + limit], following)
+def read_number(cursor: str | None, list_: str, count: int) -> int | None:
+    """Decode a cursor whose key is a number from 0 to `count` - 1; None without a cursor.
 
-
-def _number(cursor: str, question: str, below: int) -> int:
-    number = read_cursor(cursor, question, int)
-    if not 0 <= number < below:
-        raise _foreign()
+    Raises:
+        CursorError: it is damaged, belongs to another list, or its number is out of range.
+    """
+    if not cursor:
+        return None
+    number = read_cursor(cursor, list_, int)
+    if not 0 <= number < count:
+        raise cursor_error()
     return number
 
 
-def _foreign() -> CursorError:
+def cursor_error() -> CursorError:
+    """The error for a cursor that does not come from a page of the list."""
     return CursorError("not a cursor of this list", field="cursor", fix="use `next` of the page before, unchanged")
+
+
+def page_of(rows: list[T], list_: str, limit: int, cursor: str | None) -> Page[T]:
+    """A page of a list that is short enough to be computed whole; the key is the index of a row.
+
+    Raises:
+        QueryError: the limit is out of range.
+        CursorError: the cursor does not come from a page of the list.
+    """
+    check_limit(limit)
+    last = read_number(cursor, list_, len(rows))
+    start = 0 if last is None else last + 1
+    following = write_cursor(list_, start + limit - 1) if start + limit < len(rows) else None
+    return Page(rows[start : start + limit], following)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import numpy as np
 import pyarrow.compute as pc
 
@@ -13,21 +11,15 @@ from tegakari.schemas.api import (
     DocumentRow,
     Page,
 )
-from tegakari.schemas.errors import NotFoundError, QueryError
-from tegakari.store.blocks.blocks import TOP_FEATURES
-from tegakari.store.queries.cursor import _number, _page, write_cursor
-from tegakari.store.queries.parameters import (
-    check_layer,
-    check_limit,
-)
+from tegakari.schemas.errors import NotFoundError
+from tegakari.store.blocks.files import TOP_FEATURES
+from tegakari.store.queries.cursor import list_name, page_of, read_number, write_cursor
+from tegakari.store.queries.parameters import check_limit, check_range, layers_of
 from tegakari.store.queries.rows import document_row
 from tegakari.store.reader import Run
 
-T = TypeVar("T")
-
-
-SHOWN_FEATURES = 5
-"""Strongest features of a document shown of each layer unless another number is asked for."""
+DETAIL_FEATURES = 5
+"""Default number of strongest features per layer in the details of a document."""
 
 
 def documents(
@@ -43,63 +35,65 @@ def documents(
 
     Args:
         run: the run.
-        label: only those with this label.
-        predicted: only those that the classifier gives this label.
-        correct: only those that it gives their own label (or another one).
-        limit: rows of a page.
+        label: only documents with this label.
+        predicted: only documents with this prediction.
+        correct: only documents whose prediction is their label (True), or another one (False).
+        limit: rows per page.
         cursor: `next` of the page before.
 
     Raises:
         NotFoundError: no such label.
-        QueryError: a limit out of range.
-        CursorError: the cursor is of another question.
+        QueryError: the limit is out of range.
+        CursorError: the cursor does not come from a page of this list.
     """
     check_limit(limit)
-    known = run.blocks.documents
-    passes = np.ones(len(known.label_id), bool)
+    columns = run.blocks.documents
+    passes = np.ones(len(columns.label_id), bool)
     if label is not None:
-        passes &= known.label_id == run.label_id(label)
+        passes &= columns.label_id == run.label_id(label)
     if predicted is not None:
-        passes &= known.predicted_id == run.label_id(predicted)
+        passes &= columns.predicted_id == run.label_id(predicted)
     if correct is not None:
-        passes &= (known.label_id == known.predicted_id) == correct
-    question = f"documents {run.manifest.fingerprint[:16]} {label!r} {predicted!r} {correct}"
+        passes &= (columns.label_id == columns.predicted_id) == correct
+    list_ = list_name(run, "documents", label, predicted, correct)
     numbers = np.flatnonzero(passes)
-    if cursor:
-        numbers = numbers[np.searchsorted(numbers, _number(cursor, question, len(passes)), side="right") :]
+    last = read_number(cursor, list_, len(passes))
+    if last is not None:
+        numbers = numbers[np.searchsorted(numbers, last, side="right") :]
     page = numbers[:limit].tolist()
-    following = write_cursor(question, page[-1]) if len(numbers) > limit else None
+    following = write_cursor(list_, page[-1]) if len(numbers) > limit else None
     return Page([document_row(run, number) for number in page], following)
 
 
-def document(run: Run, id_: str, *, layer: int | None = None, features: int = SHOWN_FEATURES) -> DocumentDetail:
-    """One document: its text, what the classifier said of it, and its strongest features.
+def document(run: Run, id_: str, *, layer: int | None = None, features: int = DETAIL_FEATURES) -> DocumentDetail:
+    """One document: its text, its prediction, and its strongest features.
 
     Args:
         run: the run.
         id_: its id in the corpus.
-        layer: features of this layer alone.
-        features: strongest features shown of each layer, up to TOP_FEATURES.
+        layer: only features of this layer.
+        features: number of strongest features per layer, up to TOP_FEATURES.
 
     Raises:
         NotFoundError: no such document or layer.
-        QueryError: too many features.
+        QueryError: more features than TOP_FEATURES.
     """
     number = document_number(run, id_)
-    if not 0 <= features <= TOP_FEATURES:
-        raise QueryError(f"{features} is not from 0 to {TOP_FEATURES}", field="features", fix="ask for fewer")
-    if layer is not None:
-        check_layer(run, layer)
+    check_range("features", features, 0, TOP_FEATURES)
+    layers = layers_of(run, layer)
     (row,) = run.rows(
         "SELECT split, label_logit, predicted_logit, tokens, truncated, text FROM documents WHERE document = $number",
         {"number": number},
     )
-    known = run.blocks.documents
-    label, predicted = (run.labels[ids[number]] for ids in (known.label_id, known.predicted_id))
-    layers = run.manifest.saes.layers if layer is None else [layer]
-    shown = [found for each in layers for found in _document_features(run, number, each, features)]
+    columns = run.blocks.documents
+    label, predicted = (run.labels[ids[number]] for ids in (columns.label_id, columns.predicted_id))
     return DocumentDetail(
-        document=id_, label=label, predicted=predicted, correct=label == predicted, features=shown, **row
+        document=id_,
+        label=label,
+        predicted=predicted,
+        correct=label == predicted,
+        features=_feature_rows(run, number, layers, features),
+        **row,
     )
 
 
@@ -110,22 +104,19 @@ def document_features(
 
     Raises:
         NotFoundError: no such document or layer.
-        QueryError: a limit out of range.
-        CursorError: the cursor is of another question.
+        QueryError: the limit is out of range.
+        CursorError: the cursor does not come from a page of this list.
     """
     number = document_number(run, id_)
-    if layer is not None:
-        check_layer(run, layer)
-    layers = run.manifest.saes.layers if layer is None else [layer]
-    found = [row for each in layers for row in _document_features(run, number, each, TOP_FEATURES)]
-    return _page(found, f"document_features {run.manifest.fingerprint[:16]} {number} {layer}", limit, cursor)
+    rows = _feature_rows(run, number, layers_of(run, layer), TOP_FEATURES)
+    return page_of(rows, list_name(run, "document_features", number, layer), limit, cursor)
 
 
 def document_number(run: Run, id_: str) -> int:
     """Number of a document.
 
     Raises:
-        NotFoundError: the run has no document of that id.
+        NotFoundError: the run has no document with this id.
     """
     number: int = pc.index(run.blocks.documents.id, id_).as_py()
     if number < 0:
@@ -135,10 +126,16 @@ def document_number(run: Run, id_: str) -> int:
     return number
 
 
-def _document_features(run: Run, number: int, layer: int, n: int) -> list[DocumentFeature]:
+def _feature_rows(run: Run, number: int, layers: list[int], n: int) -> list[DocumentFeature]:
+    """The n strongest features of a document in each of the layers, by layer, strongest first."""
+    return [row for layer in layers for row in _layer_feature_rows(run, number, layer, n)]
+
+
+def _layer_feature_rows(run: Run, number: int, layer: int, n: int) -> list[DocumentFeature]:
     blocks = run.blocks
-    at, first = run.manifest.saes.layers.index(layer), blocks.places.slice_of(layer).start
-    features, activations = blocks.top_features.member[at, number, :n], blocks.top_features.activation[at, number, :n]
+    index, first = run.manifest.saes.layers.index(layer), blocks.places.slice_of(layer).start
+    features = blocks.top_features.member[index, number, :n]
+    activations = blocks.top_features.activation[index, number, :n]
     features = features[features >= 0]
     places = first + features
     return [
@@ -148,14 +145,14 @@ def _document_features(run: Run, number: int, layer: int, n: int) -> list[Docume
             rank=rank,
             activation=activation,
             variety=variety,
-            top_tokens=[blocks.token_texts[token] for token in shown if token >= 0],
+            top_tokens=tokens,
         )
-        for rank, (feature, activation, variety, shown) in enumerate(
+        for rank, (feature, activation, variety, tokens) in enumerate(
             zip(
                 features.tolist(),
                 activations[: len(features)].tolist(),
                 blocks.features[f"variety_{run.manifest.pooling}"][places].tolist(),
-                blocks.shown_tokens[places].tolist(),
+                blocks.shown_texts(places),
                 strict=True,
             ),
             start=1,

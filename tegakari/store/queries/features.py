@@ -1,10 +1,9 @@
-"""Lists that are looked through: the features and documents of a run, and what one of them leads to."""
+"""Queries about features."""
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 
@@ -17,21 +16,21 @@ from tegakari.schemas.api import (
     TopDocument,
     TopToken,
 )
-from tegakari.schemas.config import Pooling
-from tegakari.schemas.errors import QueryError
-from tegakari.store.blocks.blocks import TOP_DOCUMENTS, Blocks
-from tegakari.store.queries.cursor import _foreign, _page, read_cursor, write_cursor
+from tegakari.store.blocks.files import TOP_DOCUMENTS
+from tegakari.store.blocks.mapped import Blocks
+from tegakari.store.queries.cursor import cursor_error, list_name, page_of, read_number, write_cursor
 from tegakari.store.queries.parameters import (
     Variety,
+    check_finite,
     check_layer,
     check_limit,
-    check_place,
     check_pooling,
-    place_of,
+    check_range,
+    feature_place,
     variety_range,
 )
 from tegakari.store.queries.rows import (
-    _best_label,
+    best_labels,
     feature_document_rows,
     feature_label_rows,
     feature_rows,
@@ -39,12 +38,13 @@ from tegakari.store.queries.rows import (
 )
 from tegakari.store.reader import Run
 
-T = TypeVar("T")
-
 Order = Literal["feature", "density", "max_activation", "variety", "d"]
-
+"""Order of a list of features: by layer and feature, or by a figure, largest first."""
 
 HISTOGRAM_BINS = 40
+
+DETAIL_POSITIONS = 20
+"""Default number of strongest positions in the details of a feature."""
 
 
 def features(
@@ -64,74 +64,70 @@ def features(
 
     Args:
         run: the run.
-        layer: only of this layer.
-        token: only those shown with this token, whatever its case and the spaces around it.
-        variety: label variety by the run's pooling.
-        min_density: least share of positions on which it is active.
+        layer: only features of this layer.
+        token: only features with this top token; case and surrounding spaces are ignored.
+        variety: only features with this label variety, by the run's pooling.
+        min_density: smallest share of positions on which the feature is active.
         max_density: largest such share.
-        min_d: least Cohen's d for the label of its largest one.
-        order: by layer and feature, or by one of the figures, largest first; ties by layer and feature.
-        limit: rows of a page.
+        min_d: smallest Cohen's d for the feature's best label.
+        order: by layer and feature, or by a figure, largest first; ties by layer and feature.
+        limit: rows per page.
         cursor: `next` of the page before.
 
     Raises:
         NotFoundError: no such layer.
-        QueryError: a limit out of range, or a filter that is not finite.
-        CursorError: the cursor is of another question.
+        QueryError: the limit is out of range, or a filter is not finite.
+        CursorError: the cursor does not come from a page of this list.
     """
     check_limit(limit)
     for name, value in (("min_density", min_density), ("max_density", max_density), ("min_d", min_d)):
-        if value is not None and not math.isfinite(value):
-            raise QueryError(f"{value} is no number", field=name, fix="give a finite number")
-    blocks, columns = run.blocks, run.blocks.features
+        check_finite(name, value)
+    columns = run.blocks.features
     passes = np.ones(len(columns["layer"]), bool)
     if layer is not None:
         check_layer(run, layer)
         passes &= columns["layer"] == layer
     if token is not None:
-        passes &= _shown_with(blocks, token)
+        passes &= _has_top_token(run.blocks, token)
     if variety is not None:
-        least, most = variety_range(variety)
-        found = columns[f"variety_{run.manifest.pooling}"]
-        passes &= (found >= least) & (found <= most)
+        minimum_variety, maximum_variety = variety_range(variety)
+        varieties = columns[f"variety_{run.manifest.pooling}"]
+        passes &= (varieties >= minimum_variety) & (varieties <= maximum_variety)
     if min_density is not None:
         passes &= columns["density"] >= min_density
     if max_density is not None:
         passes &= columns["density"] <= max_density
     if min_d is not None:
-        passes &= _best_label(run)[1] >= np.float64(min_d)
+        passes &= best_labels(run)[1] >= np.float64(min_d)
     places = np.flatnonzero(passes) if order == "feature" else _ordered(run, order)
     if order != "feature":
         places = places[passes[places]]
-    asked = (layer, token, variety, min_density, max_density, min_d, order)
-    question = f"features {run.manifest.fingerprint[:16]} {asked!r}"
-    at = 0
-    if cursor:
-        after = read_cursor(cursor, question, int)
-        check_place(run, after)
-        (where,) = np.nonzero(places == after)
-        if not len(where):
-            raise _foreign()
-        at = int(where[0]) + 1
-    page = places[at : at + limit]
-    following = write_cursor(question, int(page[-1])) if at + limit < len(places) else None
+    list_ = list_name(run, "features", layer, token, variety, min_density, max_density, min_d, order)
+    start = 0
+    last = read_number(cursor, list_, len(passes))
+    if last is not None:
+        (index,) = np.nonzero(places == last)
+        if not len(index):
+            raise cursor_error()
+        start = int(index[0]) + 1
+    page = places[start : start + limit]
+    following = write_cursor(list_, int(page[-1])) if start + limit < len(places) else None
     return Page(feature_rows(run, page), following)
 
 
 def feature_labels(
-    run: Run, layer: int, feature: int, *, pooling: Pooling | None = None, limit: int = 50, cursor: str | None = None
+    run: Run, layer: int, feature: int, *, pooling: str | None = None, limit: int = 50, cursor: str | None = None
 ) -> Page[FeatureLabel]:
-    """Labels by Cohen's d for a feature, largest first, undefined ones last; ties by class.
+    """Labels by Cohen's d for a feature, largest first, undefined ones last; ties by class index.
 
     Raises:
         NotFoundError: no such layer or feature.
-        QueryError: a limit out of range, or no such pooling.
-        CursorError: the cursor is of another question.
+        QueryError: no such pooling, or the limit is out of range.
+        CursorError: the cursor does not come from a page of this list.
     """
-    check_layer(run, layer)
-    place, chosen = place_of(run, layer, feature), check_pooling(run, pooling)
-    question = f"feature_labels {run.manifest.fingerprint[:16]} {place} {chosen}"
-    return _page(feature_label_rows(run, place, chosen), question, limit, cursor)
+    place, pooling = feature_place(run, layer, feature), check_pooling(run, pooling)
+    list_ = list_name(run, "feature_labels", place, pooling)
+    return page_of(feature_label_rows(run, place, pooling), list_, limit, cursor)
 
 
 def feature_tokens(run: Run, layer: int, feature: int, *, limit: int = 50, cursor: str | None = None) -> Page[TopToken]:
@@ -139,81 +135,54 @@ def feature_tokens(run: Run, layer: int, feature: int, *, limit: int = 50, curso
 
     Raises:
         NotFoundError: no such layer or feature.
-        QueryError: a limit out of range.
-        CursorError: the cursor is of another question.
+        QueryError: the limit is out of range.
+        CursorError: the cursor does not come from a page of this list.
     """
-    check_layer(run, layer)
-    place = place_of(run, layer, feature)
-    question = f"feature_tokens {run.manifest.fingerprint[:16]} {place}"
-    return _page(token_rows(run, place, run.manifest.top_tokens), question, limit, cursor)
+    place = feature_place(run, layer, feature)
+    list_ = list_name(run, "feature_tokens", place)
+    return page_of(token_rows(run, place, run.manifest.top_tokens), list_, limit, cursor)
 
 
 def feature_histogram(run: Run, layer: int, feature: int) -> ActivationHistogram:
-    """How a feature's pooled activations are spread over the documents in which it is active.
+    """Histogram of a feature's pooled activations over the documents in which it is active.
 
     Raises:
         NotFoundError: no such layer or feature.
     """
-    check_layer(run, layer)
-    place_of(run, layer, feature)
-    found = run.activations_of(layer, feature).activation
-    largest = float(found.max()) if len(found) else 0.0
-    counts, edges = np.histogram(found, bins=HISTOGRAM_BINS, range=(0, largest or 1.0))
+    feature_place(run, layer, feature)
+    activation = run.activations_of(layer, feature).activation
+    largest = float(activation.max()) if len(activation) else 0.0
+    counts, edges = np.histogram(activation, bins=HISTOGRAM_BINS, range=(0, largest or 1.0))
     return ActivationHistogram(
         layer=layer,
         feature=feature,
         pooling=run.manifest.pooling,
-        documents=len(found),
+        documents=len(activation),
         edges=edges.tolist(),
         counts=counts.tolist(),
     )
 
 
-def _shown_with(blocks: Blocks, token: str) -> np.ndarray:
-    wanted = token.strip().casefold()
-    numbers = [number for number, text in enumerate(blocks.token_texts) if text.strip().casefold() == wanted]
-    return np.any(np.isin(blocks.shown_tokens, numbers), axis=1)
-
-
-@lru_cache(maxsize=16)
-def _ordered(run: Run, order: Order) -> np.ndarray:
-    """Places by a figure, largest first; undefined ones last, ties by place."""
-    if order == "d":
-        _, values = _best_label(run)
-    else:
-        values = run.blocks.features[f"variety_{run.manifest.pooling}" if order == "variety" else order]
-    falling = -values.astype(np.float64)
-    falling[np.isnan(falling)] = np.inf
-    return np.argsort(falling, kind="stable")
-
-
-SHOWN_POSITIONS = 20
-"""Strongest positions of a feature that are shown unless another number is asked for."""
-
-
 def feature(
-    run: Run, layer: int, index: int, *, pooling: Pooling | None = None, tokens: int | None = None
+    run: Run, layer: int, index: int, *, pooling: str | None = None, tokens: int | None = None
 ) -> FeatureDetail:
     """One feature: statistics, labels by d, strongest positions in context.
 
     Args:
         run: the run.
-        layer: the layer.
-        index: the feature.
-        pooling: of the statistics; default: the run's.
-        tokens: strongest positions shown; default: SHOWN_POSITIONS, or all where the run keeps fewer.
+        layer: its layer.
+        index: its number in the layer.
+        pooling: pooling of the statistics; default: the run's.
+        tokens: number of strongest positions; default: DETAIL_POSITIONS, or all if the run has fewer.
 
     Raises:
         NotFoundError: no such layer or feature.
-        QueryError: unknown pooling, or more tokens than are kept.
+        QueryError: no such pooling, or more tokens than the run has.
     """
-    check_layer(run, layer)
-    chosen = check_pooling(run, pooling)
+    place, pooling = feature_place(run, layer, index), check_pooling(run, pooling)
     if tokens is None:
-        tokens = min(SHOWN_POSITIONS, run.manifest.top_tokens)
-    if not 0 <= tokens <= run.manifest.top_tokens:
-        raise QueryError(f"{tokens} is not from 0 to {run.manifest.top_tokens}", field="tokens", fix="ask for fewer")
-    place = place_of(run, layer, index)
+        tokens = min(DETAIL_POSITIONS, run.manifest.top_tokens)
+    check_range("tokens", tokens, 0, run.manifest.top_tokens)
     columns = {name: values[place].item() for name, values in run.blocks.features.items()}
     return FeatureDetail(
         layer=layer,
@@ -222,21 +191,39 @@ def feature(
         active_positions=columns["active_positions"],
         mean_activation=columns["mean_activation"],
         max_activation=columns["max_activation"],
-        pooling=chosen,
-        variety=columns[f"variety_{chosen}"],
-        labels=feature_label_rows(run, place, chosen),
+        pooling=pooling,
+        variety=columns[f"variety_{pooling}"],
+        labels=feature_label_rows(run, place, pooling),
         tokens=token_rows(run, place, tokens),
     )
 
 
 def feature_documents(run: Run, layer: int, index: int, *, limit: int = 20) -> list[TopDocument]:
-    """Documents in which a feature is strongest, by the run's pooling; ties by document.
+    """Documents with the largest activations of a feature, by the run's pooling; ties by document.
 
     Raises:
         NotFoundError: no such layer or feature.
-        QueryError: not from 1 to TOP_DOCUMENTS; all are in the activation files.
+        QueryError: the limit is not from 1 to TOP_DOCUMENTS; the activation files have all documents.
     """
-    check_layer(run, layer)
-    if not 1 <= limit <= TOP_DOCUMENTS:
-        raise QueryError(f"{limit} is not from 1 to {TOP_DOCUMENTS}", field="limit", fix="ask for fewer")
-    return feature_document_rows(run, place_of(run, layer, index), limit)
+    place = feature_place(run, layer, index)
+    check_range("limit", limit, 1, TOP_DOCUMENTS)
+    return feature_document_rows(run, place, limit)
+
+
+def _has_top_token(blocks: Blocks, token: str) -> np.ndarray:
+    """Whether each place has a top token, ignoring case and surrounding spaces; bool [places]."""
+    token = token.strip().casefold()
+    numbers = [number for number, text in enumerate(blocks.token_texts) if text.strip().casefold() == token]
+    return np.any(np.isin(blocks.shown_tokens, numbers), axis=1)
+
+
+@lru_cache(maxsize=16)
+def _ordered(run: Run, order: Order) -> np.ndarray:
+    """Places by a figure, largest first; undefined ones last, ties by place."""
+    if order == "d":
+        _, values = best_labels(run)
+    else:
+        values = run.blocks.features[f"variety_{run.manifest.pooling}" if order == "variety" else order]
+    keys = -values.astype(np.float64)
+    keys[np.isnan(keys)] = np.inf
+    return np.argsort(keys, kind="stable")

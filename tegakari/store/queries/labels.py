@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -14,34 +13,24 @@ from tegakari.schemas.api import (
     LabelRow,
     Page,
 )
-from tegakari.schemas.config import Pooling
-from tegakari.schemas.errors import QueryError
 from tegakari.store.blocks.ranking import Ranking
-from tegakari.store.queries.cursor import read_cursor, write_cursor
+from tegakari.store.queries.cursor import list_name, read_number, write_cursor
 from tegakari.store.queries.parameters import (
     Variety,
+    check_finite,
     check_layer,
     check_limit,
-    check_place,
     check_pooling,
     variety_range,
 )
 from tegakari.store.queries.rows import label_feature_rows
-from tegakari.store.queries.runs import _rows
 from tegakari.store.reader import Run
 
 T = TypeVar("T")
 
-
 _LABELS = """
 SELECT label, documents, precision, recall, f1, specific_features, shared_features FROM labels ORDER BY label_id
 """
-
-
-def labels(run: Run) -> list[LabelRow]:
-    """All labels of the run, in class order."""
-    return _rows(run, _LABELS, {}, LabelRow)
-
 
 _PREDICTIONS = """
 SELECT l.label AS predicted, c.documents
@@ -50,8 +39,13 @@ WHERE c.label_id = $label_id ORDER BY c.documents DESC, c.predicted_id
 """
 
 
+def labels(run: Run) -> list[LabelRow]:
+    """All labels of the run, by class index."""
+    return _rows(run, _LABELS, {}, LabelRow)
+
+
 def label(run: Run, name: str) -> LabelDetail:
-    """One label and where its documents go.
+    """One label and the predictions of its documents.
 
     Raises:
         NotFoundError: the run has no such label.
@@ -66,7 +60,7 @@ def label_features(
     name: str,
     *,
     layer: int | None = None,
-    pooling: Pooling | None = None,
+    pooling: str | None = None,
     min_d: float | None = None,
     variety: Variety | None = None,
     limit: int = 50,
@@ -74,24 +68,35 @@ def label_features(
 ) -> Page[LabelFeature]:
     """Features by Cohen's d for a label, largest first; ties by layer, then feature.
 
+    Args:
+        run: the run.
+        name: the label.
+        layer: only features of this layer.
+        pooling: pooling of the statistics; default: the run's.
+        min_d: smallest Cohen's d.
+        variety: only features with this label variety.
+        limit: rows per page.
+        cursor: `next` of the page before.
+
     Raises:
         NotFoundError: no such label or layer.
-        QueryError: a limit, pooling, variety or min_d out of range.
-        CursorError: the cursor is of another question.
+        QueryError: limit, pooling or min_d is out of range.
+        CursorError: the cursor does not come from a page of this list.
     """
     label_id = run.label_id(name)
-    chosen = check_pooling(run, pooling)
+    pooling = check_pooling(run, pooling)
     if layer is not None:
         check_layer(run, layer)
     check_limit(limit)
-    if min_d is not None and not math.isfinite(min_d):
-        raise QueryError(f"{min_d} is no number", field="min_d", fix="give a finite number")
-    question = f"label_features {run.manifest.fingerprint[:16]} {label_id} {layer} {chosen} {min_d} {variety}"
-    after = read_cursor(cursor, question, int) if cursor else None
-    check_place(run, after)
-    ranking = Ranking(run.blocks, label_id, chosen, layer, own=chosen == run.manifest.pooling)
-    found = ranking.after(after, limit + 1, min_d=min_d, variety=variety_range(variety))
-    more = len(found) > limit
-    page = found[:limit]
-    following = write_cursor(question, int(page[-1])) if more else None
-    return Page(label_feature_rows(run.blocks, label_id, chosen, page), following)
+    check_finite("min_d", min_d)
+    list_ = list_name(run, "label_features", label_id, layer, pooling, min_d, variety)
+    last = read_number(cursor, list_, sum(run.manifest.saes.widths))
+    ranking = Ranking(run.blocks, label_id, pooling, layer, stored_order=pooling == run.manifest.pooling)
+    places = ranking.after(last, limit + 1, min_d=min_d, variety=variety_range(variety))
+    page = places[:limit]
+    following = write_cursor(list_, int(page[-1])) if len(places) > limit else None
+    return Page(label_feature_rows(run.blocks, label_id, pooling, page), following)
+
+
+def _rows(run: Run, sql: str, parameters: dict[str, Any], row_type: type[T]) -> list[T]:
+    return msgspec.convert(run.rows(sql, parameters), list[row_type])

@@ -7,62 +7,64 @@ from typing import NamedTuple
 import numpy as np
 
 from tegakari.store.queries.runs import evaluation_documents
-from tegakari.store.queries.search import _table
+from tegakari.store.queries.search import document_embeddings
 from tegakari.store.reader import Run
-from tegakari.store.vectors import EMBEDDINGS
 
 DEFAULT_MIN_COSINE = 0.8
-"""Of the study's pairs of posts."""
+"""Smallest cosine of the study's pairs of posts."""
 
-
-PAIR_BLOCK = 512
-"""Documents compared with all others at a time."""
+BLOCK_DOCUMENTS = 512
+"""Number of documents that are compared with all others at a time."""
 
 
 class Pairs(NamedTuple):
-    """Pairs of documents, in the order of their numbers."""
+    """Pairs of documents, sorted by their numbers."""
 
     clean: np.ndarray
     """int32 [n]: document numbers"""
     corrupted: np.ndarray
     """int32 [n]"""
     cosine: np.ndarray
-    """float32 [n], of their embeddings"""
-    found: int
-    """pairs that qualify, of which n were drawn"""
+    """float32 [n], of the two embeddings"""
+    qualifying: int
+    """number of pairs that qualify, of which n are drawn"""
     correct: int
-    """documents that could be in a pair: those that the classifier predicts correctly"""
+    """number of documents that could be in a pair: those that the classifier predicts correctly"""
 
 
 def similar_pairs(run: Run, *, min_cosine: float = DEFAULT_MIN_COSINE, n: int = 1000, seed: int = 0) -> Pairs:
-    """Draw pairs of documents that are near but differ in label, both predicted correctly (the study, section 3.2).
+    """Draw pairs of similar evaluation documents with different labels, both predicted correctly.
 
-    Evaluation documents only; (a, b) and (b, a) are two pairs: which one is clean matters. All pairs are looked at, a
-    block of documents at a time, and every one that qualifies is as likely to be drawn as any other.
+    (a, b) and (b, a) are two pairs: which document is the clean one matters. All pairs are compared, one block of
+    documents at a time, and all that qualify are equally likely to be drawn. As in the study, section 3.2.
+
+    Args:
+        run: the run.
+        min_cosine: smallest cosine of the two embeddings.
+        n: number of pairs to draw.
+        seed: seed of the draw.
 
     Raises:
-        NotFoundError: a run without vectors, or without evaluation documents.
+        NotFoundError: the run has no vectors, or no evaluation documents.
     """
-    known = run.blocks.documents
-    label = np.asarray(known.label_id)
-    correct = np.flatnonzero(label == np.asarray(known.predicted_id)).astype(np.int32)
+    documents = run.blocks.documents
+    label = np.asarray(documents.label_id)
+    correct = np.flatnonzero(label == np.asarray(documents.predicted_id)).astype(np.int32)
     correct = np.intersect1d(correct, evaluation_documents(run)).astype(np.int32)
-    table = _table(run, EMBEDDINGS).to_arrow().sort_by("document")
-    width = run.manifest.classifier.d_model
-    vectors = table["vector"].combine_chunks().values.to_numpy().reshape(-1, width)[correct]
+    vectors = document_embeddings(run)[correct]
     vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     random = np.random.default_rng(seed)
-    keys, rows, cosines, found = np.empty(0), np.empty((0, 2), np.int32), np.empty(0, np.float32), 0
-    for start in range(0, len(correct), PAIR_BLOCK):
-        cosine = vectors[start : start + PAIR_BLOCK] @ vectors.T
-        own = label[correct[start : start + PAIR_BLOCK]]
-        a, b = np.nonzero((cosine >= min_cosine) & (own[:, None] != label[correct]))
-        found += len(a)
+    keys, rows, cosines, qualifying = np.empty(0), np.empty((0, 2), np.int32), np.empty(0, np.float32), 0
+    for start in range(0, len(correct), BLOCK_DOCUMENTS):
+        cosine = vectors[start : start + BLOCK_DOCUMENTS] @ vectors.T
+        block_label = label[correct[start : start + BLOCK_DOCUMENTS]]
+        a, b = np.nonzero((cosine >= min_cosine) & (block_label[:, None] != label[correct]))
+        qualifying += len(a)
         # The n smallest of independent random keys are a uniform draw, and need no more memory than n pairs.
         keys = np.concatenate((keys, random.random(len(a))))
         rows = np.concatenate((rows, np.stack((correct[start + a], correct[b]), axis=1)))
         cosines = np.concatenate((cosines, cosine[a, b]))
-        kept = np.argsort(keys, kind="stable")[:n]
-        keys, rows, cosines = keys[kept], rows[kept], cosines[kept]
+        drawn = np.argsort(keys, kind="stable")[:n]
+        keys, rows, cosines = keys[drawn], rows[drawn], cosines[drawn]
     order = np.lexsort((rows[:, 1], rows[:, 0]))
-    return Pairs(rows[order, 0], rows[order, 1], cosines[order], found, len(correct))
+    return Pairs(rows[order, 0], rows[order, 1], cosines[order], qualifying, len(correct))

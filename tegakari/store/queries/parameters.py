@@ -2,70 +2,84 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+import math
+from typing import Literal
 
 from tegakari.schemas.config import POOLINGS, Pooling
-from tegakari.schemas.errors import CursorError, NotFoundError, QueryError
+from tegakari.schemas.errors import NotFoundError, QueryError
+from tegakari.store.blocks.ranking import ANY_VARIETY
 from tegakari.store.reader import Run
 
-T = TypeVar("T")
-
-
 Variety = Literal["specific", "shared"] | int
-"""Label variety asked for: exactly 1, at least 2, or exactly the number."""
-
+"""Filter on label variety: exactly 1, at least 2, or exactly the number."""
 
 MAX_PAGE = 1000
+"""Largest number of rows per page."""
 
 
 def check_pooling(run: Run, pooling: str | None) -> Pooling:
-    """The pooling asked for, or the run's own.
+    """The pooling with this name; None: the run's pooling.
 
     Raises:
         QueryError: there is no such pooling.
     """
-    chosen = pooling or run.manifest.pooling
-    for known in POOLINGS:
-        if chosen == known:
-            return known
-    raise QueryError(f"{pooling!r} is no pooling", field="pooling", fix=f"use one of: {', '.join(POOLINGS)}")
+    if pooling is None:
+        return run.manifest.pooling
+    for name in POOLINGS:
+        if pooling == name:
+            return name
+    raise QueryError(f"{pooling!r} is not a pooling", field="pooling", fix=f"use one of: {', '.join(POOLINGS)}")
 
 
 def check_layer(run: Run, layer: int) -> None:
-    """Refuse a layer that the run has no SAE for.
+    """Refuse a layer for which the run has no SAE.
 
     Raises:
-        NotFoundError: with the layers there are.
+        NotFoundError: lists the indexed layers.
     """
     if layer not in run.manifest.saes.layers:
-        there = ", ".join(map(str, run.manifest.saes.layers))
-        raise NotFoundError(f"run {run.name!r} has no layer {layer}", field="layer", fix=f"indexed layers: {there}")
+        layers = ", ".join(map(str, run.manifest.saes.layers))
+        raise NotFoundError(f"run {run.name!r} has no layer {layer}", field="layer", fix=f"indexed layers: {layers}")
 
 
-def place_of(run: Run, layer: int, feature: int) -> int:
-    """Number of a feature among those of all layers.
+def layers_of(run: Run, layer: int | None) -> list[int]:
+    """The layer alone; None: all layers of the run.
 
     Raises:
-        NotFoundError: the layer, which the run has, has no such feature.
+        NotFoundError: the run has no such layer.
     """
-    where = run.blocks.places.slice_of(layer)
-    if not 0 <= feature < where.stop - where.start:
+    if layer is None:
+        return run.manifest.saes.layers
+    check_layer(run, layer)
+    return [layer]
+
+
+def feature_place(run: Run, layer: int, feature: int) -> int:
+    """Number of a feature among the features of all layers.
+
+    Raises:
+        NotFoundError: the run has no such layer, or the layer no such feature.
+    """
+    check_layer(run, layer)
+    places = run.blocks.places.slice_of(layer)
+    width = places.stop - places.start
+    if not 0 <= feature < width:
         raise NotFoundError(
-            f"layer {layer} has features 0 to {where.stop - where.start - 1}, not {feature}",
+            f"layer {layer} has features 0 to {width - 1}, not {feature}",
             field="feature",
-            fix="choose one of those",
+            fix=f"use a number from 0 to {width - 1}",
         )
-    return where.start + feature
+    return places.start + feature
 
 
-def check_place(run: Run, place: int | None) -> None:
-    """Refuse a cursor that points at no feature of the run.
+def check_range(name: str, value: int, minimum: int, maximum: int, *, fix: str = "ask for fewer") -> None:
+    """Refuse a number that is out of range.
 
     Raises:
-        CursorError: it was made up.
+        QueryError: names the parameter and its range.
     """
-    if place is not None and not 0 <= place < sum(run.manifest.saes.widths):
-        raise CursorError("not a cursor of this list", field="cursor", fix="use `next` of the page before, unchanged")
+    if not minimum <= value <= maximum:
+        raise QueryError(f"{value} is not from {minimum} to {maximum}", field=name, fix=fix)
 
 
 def check_limit(limit: int) -> None:
@@ -74,12 +88,21 @@ def check_limit(limit: int) -> None:
     Raises:
         QueryError: not from 1 to MAX_PAGE.
     """
-    if not 1 <= limit <= MAX_PAGE:
-        raise QueryError(f"{limit} is not from 1 to {MAX_PAGE}", field="limit", fix="page with `cursor` for more")
+    check_range("limit", limit, 1, MAX_PAGE, fix="page with `cursor` for more")
+
+
+def check_finite(name: str, value: float | None) -> None:
+    """Refuse infinity and NaN.
+
+    Raises:
+        QueryError: names the parameter.
+    """
+    if value is not None and not math.isfinite(value):
+        raise QueryError(f"{value} is not a number", field=name, fix="give a finite number")
 
 
 def parse_variety(text: str) -> Variety:
-    """Read a variety as people write it: specific, shared, or a number.
+    """Parse a filter on label variety: specific, shared, or a number.
 
     Raises:
         QueryError: it is none of these.
@@ -90,18 +113,17 @@ def parse_variety(text: str) -> Variety:
         return "shared"
     if text.isascii() and text.isdigit() and len(text) < 7:
         return int(text)
-    raise QueryError(f"{text!r} is no label variety", field="variety", fix="use specific, shared or a number")
+    raise QueryError(f"{text!r} is not a label variety", field="variety", fix="use specific, shared or a number")
 
 
 def variety_range(variety: Variety | None) -> tuple[int, int]:
-    """Least and largest label variety of those asked for."""
-    unbounded = 2**31 - 1
+    """Smallest and largest label variety that a filter passes."""
     match variety:
         case None:
-            return 0, unbounded
+            return ANY_VARIETY
         case "specific":
             return 1, 1
         case "shared":
-            return 2, unbounded
+            return 2, ANY_VARIETY[1]
         case number:
             return int(number), int(number)

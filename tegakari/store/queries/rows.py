@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import isnan
-from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -17,25 +16,20 @@ from tegakari.schemas.api import (
     TopToken,
 )
 from tegakari.schemas.config import Pooling
-from tegakari.store.blocks.blocks import Blocks, by_descending
-
-pass
-T = TypeVar("T")
-if TYPE_CHECKING:
-    from tegakari.store.reader import Run
-
+from tegakari.store.blocks.files import descending_order
+from tegakari.store.blocks.mapped import Blocks
+from tegakari.store.reader import Run
 
 CONTEXT_CHARACTERS = 40
-"""Text shown on either side of a top token."""
-
+"""Characters of text on either side of a top token."""
 
 EXCERPT_CHARACTERS = 80
-"""Text shown of a document in a list."""
+"""Characters of a document's text in a list."""
 
 
 def label_feature_rows(blocks: Blocks, label_id: int, pooling: Pooling, places: np.ndarray) -> list[LabelFeature]:
-    """Features as one label sees them, in the order of `places`."""
-    columns, places = blocks.features, places.astype(np.intp)  # an index of that type costs a quarter
+    """Statistics of features for one label, in the order of `places`."""
+    columns, places = blocks.features, places.astype(np.intp)  # indexing with this type costs a quarter of the time
     return [
         LabelFeature(
             layer=layer,
@@ -46,9 +40,9 @@ def label_feature_rows(blocks: Blocks, label_id: int, pooling: Pooling, places: 
             variety=variety,
             density=density,
             max_activation=maximum,
-            top_tokens=shown,
+            top_tokens=tokens,
         )
-        for d, mean, sd, layer, feature, variety, density, maximum, shown in zip(
+        for d, mean, sd, layer, feature, variety, density, maximum, tokens in zip(
             *(blocks.statistics[statistic, pooling][label_id][places].tolist() for statistic in ("d", "mean", "sd")),
             *(
                 columns[name][places].tolist()
@@ -61,11 +55,11 @@ def label_feature_rows(blocks: Blocks, label_id: int, pooling: Pooling, places: 
 
 
 def feature_label_rows(run: Run, place: int, pooling: Pooling) -> list[FeatureLabel]:
-    """Labels as one feature sees them, by d, largest first, undefined last; none for a feature never active."""
+    """Statistics of one feature for each label, by d, largest first, undefined last; [] if it is never active."""
     if not run.blocks.features["active_positions"][place]:
         return []
     d, mean, sd = (run.blocks.statistics[statistic, pooling][:, place] for statistic in ("d", "mean", "sd"))
-    order = by_descending(d)
+    order = descending_order(d)
     names, documents = run.labels, run.label_documents
     return [
         FeatureLabel(
@@ -86,12 +80,12 @@ def _or_none(value: float) -> float | None:
 
 
 def token_rows(run: Run, place: int, n: int) -> list[TopToken]:
-    """The n strongest positions of a feature, each in a window of its document's text."""
+    """The n strongest positions of a feature, with the text around them."""
     top, documents = run.blocks.top_positions, run.blocks.documents
-    number = int(np.count_nonzero(top.document[place, :n] >= 0))
-    activation, document, position = (column[place, :number] for column in top)
+    count = int(np.count_nonzero(top.document[place, :n] >= 0))
+    activation, document, position = (column[place, :count] for column in top)
     token = documents.first_token[document] + position
-    answer = []
+    rows = []
     for rank, (activation_, document_, position_, token_id, start, end, label) in enumerate(
         zip(
             activation.tolist(),
@@ -106,7 +100,7 @@ def token_rows(run: Run, place: int, n: int) -> list[TopToken]:
         start=1,
     ):
         text = documents.text[document_].as_py()
-        answer.append(
+        rows.append(
             TopToken(
                 rank=rank,
                 activation=activation_,
@@ -119,14 +113,14 @@ def token_rows(run: Run, place: int, n: int) -> list[TopToken]:
                 after=text[end : end + CONTEXT_CHARACTERS],
             )
         )
-    return answer
+    return rows
 
 
 def feature_document_rows(run: Run, place: int, n: int) -> list[TopDocument]:
-    """The n documents in which a feature is strongest, up to TOP_DOCUMENTS."""
+    """The n documents with the largest activations of a feature, up to TOP_DOCUMENTS."""
     top, documents = run.blocks.top_documents, run.blocks.documents
-    number = int(np.count_nonzero(top.member[place, :n] >= 0))
-    document = top.member[place, :number]
+    count = int(np.count_nonzero(top.member[place, :n] >= 0))
+    document = top.member[place, :count]
     return [
         TopDocument(
             rank=rank,
@@ -138,7 +132,7 @@ def feature_document_rows(run: Run, place: int, n: int) -> list[TopDocument]:
         )
         for rank, (activation, number, label, predicted) in enumerate(
             zip(
-                top.activation[place, : len(document)].tolist(),
+                top.activation[place, :count].tolist(),
                 document.tolist(),
                 documents.label_id[document].tolist(),
                 documents.predicted_id[document].tolist(),
@@ -150,45 +144,45 @@ def feature_document_rows(run: Run, place: int, n: int) -> list[TopDocument]:
 
 
 def document_row(run: Run, number: int) -> DocumentRow:
-    """A document in a list, by its number."""
-    known = run.blocks.documents
-    own, predicted = int(known.label_id[number]), int(known.predicted_id[number])
+    """Row of a document in a list, by its number."""
+    documents = run.blocks.documents
+    label, predicted = int(documents.label_id[number]), int(documents.predicted_id[number])
     return DocumentRow(
-        document=known.id[number].as_py(),
-        label=run.labels[own],
+        document=documents.id[number].as_py(),
+        label=run.labels[label],
         predicted=run.labels[predicted],
-        correct=own == predicted,
-        tokens=int(known.first_token[number + 1] - known.first_token[number]),
-        text=known.text[number].as_py()[:EXCERPT_CHARACTERS],
+        correct=label == predicted,
+        tokens=int(documents.first_token[number + 1] - documents.first_token[number]),
+        text=documents.text[number].as_py()[:EXCERPT_CHARACTERS],
     )
 
 
 def feature_rows(run: Run, places: np.ndarray) -> list[FeatureRow]:
-    """Features in a list, by their places among those of all layers."""
-    blocks, texts = run.blocks, run.blocks.token_texts
+    """Rows of features in a list, by their places."""
+    blocks = run.blocks
     names = ("layer", "feature", "density", "active_positions", "mean_activation", "max_activation")
     columns = [blocks.features[name][places].tolist() for name in names]
     variety = blocks.features[f"variety_{run.manifest.pooling}"][places].tolist()
-    best, d = (values[places].tolist() for values in _best_label(run))
+    best_label, best_d = (values[places].tolist() for values in best_labels(run))
     return [
         FeatureRow(
             **dict(zip(names, values, strict=True)),
-            variety=carried,
+            variety=variety_,
             best_label=run.labels[label] if label >= 0 else None,
-            best_d=best_d if label >= 0 else None,
-            top_tokens=[texts[token] for token in shown if token >= 0],
+            best_d=d if label >= 0 else None,
+            top_tokens=tokens,
         )
-        for *values, carried, label, best_d, shown in zip(
-            *columns, variety, best, d, blocks.shown_tokens[places].tolist(), strict=True
+        for *values, variety_, label, d, tokens in zip(
+            *columns, variety, best_label, best_d, blocks.shown_texts(places), strict=True
         )
     ]
 
 
 @lru_cache(maxsize=8)
-def _best_label(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Label of largest d of each place (int32, -1 = none) and that d (float32, NaN = none).
+def best_labels(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Label with the largest d of each place (int32, -1 = none) and that d (float32, NaN = none).
 
-    A feature that is never active has d = 0 for every label, which is said of none of them.
+    A feature that is never active has d = 0 for every label, and therefore no best label.
     """
     table = run.query("SELECT best_label_id, best_d FROM features ORDER BY layer, feature")
     label, d = table["best_label_id"].fill_null(-1).to_numpy(), table["best_d"].fill_null(float("nan")).to_numpy()

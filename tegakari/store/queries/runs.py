@@ -1,11 +1,6 @@
-"""Every question that is asked of a run, once: the API, the command line and reports all ask here.
-
-What everybody asks all day is answered from the blocks blocks; the rest is SQL with bound parameters.
-"""
+"""Queries about a run as a whole: summary, specificity, evaluation documents."""
 
 from __future__ import annotations
-
-from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -15,16 +10,13 @@ from tegakari.schemas.api import (
     LayerSpecificity,
     RunSummary,
 )
-from tegakari.schemas.config import Pooling
 from tegakari.schemas.errors import NotFoundError
 from tegakari.store.queries.parameters import check_pooling
 from tegakari.store.reader import Run
 
-T = TypeVar("T")
-
 
 def run_summary(run: Run) -> RunSummary:
-    """The run in a row."""
+    """Row of the run in a list."""
     return msgspec.convert(run.manifest, RunSummary, from_attributes=True)
 
 
@@ -33,24 +25,24 @@ SELECT cutoff, variety, features, layer FROM specificity WHERE pooling = $poolin
 """
 
 HIGH_D_CUTOFFS = (1.0, 1.5, 2.0, 3.0)
-"""Cut-offs at which "high d" is reported; the study does not say which it used."""
+"""Cut-offs for "high d"; the study does not state its own."""
 
 
-def specificity(run: Run, *, pooling: Pooling | None = None) -> list[LayerSpecificity]:
-    """How specific the features of each layer are: variety histogram and high-d counts.
+def specificity(run: Run, *, pooling: str | None = None) -> list[LayerSpecificity]:
+    """Specificity of the features of each layer: counts by label variety and of high d.
 
     Raises:
-        QueryError: unknown pooling.
+        QueryError: no such pooling.
     """
-    chosen = check_pooling(run, pooling)
+    pooling = check_pooling(run, pooling)
     histogram: dict[tuple[int, float], dict[int, int]] = {}
-    for row in run.rows(_SPECIFICITY, {"pooling": chosen}):
+    for row in run.rows(_SPECIFICITY, {"pooling": pooling}):
         histogram.setdefault((row["layer"], row["cutoff"]), {})[row["variety"]] = row["features"]
-    answer = []
+    layers = []
     for layer in run.rows("SELECT layer, d_sae, l0, explained_variance FROM layers ORDER BY layer"):
         counts = histogram.get((layer["layer"], run.manifest.variety_threshold), {})
         total = layer["d_sae"]
-        answer.append(
+        layers.append(
             LayerSpecificity(
                 layer=layer["layer"],
                 features=total,
@@ -63,7 +55,7 @@ def specificity(run: Run, *, pooling: Pooling | None = None) -> list[LayerSpecif
                 high_d=[_high_d(cutoff, histogram.get((layer["layer"], cutoff), {})) for cutoff in HIGH_D_CUTOFFS],
             )
         )
-    return answer
+    return layers
 
 
 def _high_d(cutoff: float, counts: dict[int, int]) -> HighD:
@@ -80,10 +72,10 @@ def layer_l0(run: Run) -> list[float]:
 
 
 def evaluation_documents(run: Run) -> np.ndarray:
-    """Numbers of the documents that the classifier was not trained on, int64, ascending.
+    """Numbers of the documents that the classifier was not trained on; int64, ascending.
 
     Raises:
-        NotFoundError: the run has none.
+        NotFoundError: the run has no such documents.
     """
     match run.manifest.corpus.split:
         case "eval":
@@ -93,9 +85,5 @@ def evaluation_documents(run: Run) -> np.ndarray:
                 f"run {run.name!r} has training documents only", field="run", fix="index the evaluation documents"
             )
         case _:
-            found = run.query("SELECT document FROM documents WHERE split = 'eval' ORDER BY document")
-            return found["document"].to_numpy().astype(np.int64)
-
-
-def _rows(run: Run, sql: str, parameters: dict[str, Any], kind: type[T]) -> list[T]:
-    return msgspec.convert(run.rows(sql, parameters), list[kind])
+            rows = run.query("SELECT document FROM documents WHERE split = 'eval' ORDER BY document")
+            return rows["document"].to_numpy().astype(np.int64)

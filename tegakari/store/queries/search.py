@@ -1,11 +1,10 @@
-"""What lies near: features by decoder direction, documents by embedding, documents by their words.
+"""Similarity and full-text search: features by decoder direction, documents by embedding or by their words.
 
-Vector questions are answered by comparing with every vector, so answers are exact.
+A vector is compared with every other vector, so the results are exact.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -13,36 +12,34 @@ import numpy as np
 import pyarrow.compute as pc
 
 from tegakari.schemas.api import DocumentMatch, FeatureNeighbour
-from tegakari.schemas.errors import NotFoundError, QueryError
-from tegakari.store.disk.layout import VECTORS, added_vectors_directory
+from tegakari.schemas.errors import QueryError
 from tegakari.store.queries.documents import document_number
-from tegakari.store.queries.parameters import check_layer, check_limit, place_of
+from tegakari.store.queries.parameters import check_layer, check_limit, feature_place
 from tegakari.store.queries.rows import document_row, feature_rows
 from tegakari.store.reader import Run
-from tegakari.store.vectors import DIRECTIONS, EMBEDDINGS, TEXTS
+from tegakari.store.vectors import DIRECTIONS, EMBEDDINGS, TEXTS, open_vectors, vector_matrix
 
 
 def feature_neighbours(
     run: Run, layer: int, feature: int, *, within: Run | None = None, in_layer: int | None = None, limit: int = 20
 ) -> list[FeatureNeighbour]:
-    """Features whose decoder directions have the largest cosine with that of one feature, itself left out.
+    """Other features whose decoder directions have the largest cosine with that of one feature.
 
     Args:
         run: the run of the feature.
         layer: its layer.
         feature: its number.
-        within: the run that is searched; default: the feature's own. Two runs have comparable directions only if their
-            classifiers were fine-tuned from one model or from near relatives.
-        in_layer: the layer that is searched; default: all.
-        limit: rows.
+        within: the run to search; default: the feature's run. Two runs have comparable directions only if their
+            classifiers were fine-tuned from the same model or from close relatives.
+        in_layer: the layer to search; default: all.
+        limit: maximum number of rows.
 
     Raises:
-        NotFoundError: no such layer or feature, or a run without vectors.
-        QueryError: the two runs differ in d_model, or a limit out of range.
+        NotFoundError: no such layer or feature, or a run has no vectors.
+        QueryError: the two runs differ in d_model, or the limit is out of range.
     """
     check_limit(limit)
-    check_layer(run, layer)
-    place_of(run, layer, feature)
+    feature_place(run, layer, feature)
     searched = within or run
     if in_layer is not None:
         check_layer(searched, in_layer)
@@ -51,26 +48,26 @@ def feature_neighbours(
             f"run {searched.name!r} has d_model {searched.manifest.classifier.d_model}, "
             f"run {run.name!r} has {run.manifest.classifier.d_model}",
             field="in",
-            fix="compare runs of one width",
+            fix="compare runs with the same d_model",
         )
-    own = _table(run, DIRECTIONS).search().where(f"layer = {layer} AND feature = {feature}").limit(1).to_arrow()
-    vector = own["vector"].combine_chunks().values.to_numpy()
-    query = _table(searched, DIRECTIONS).search(vector).distance_type("cosine").bypass_vector_index()
+    rows = open_vectors(run, DIRECTIONS).search().where(f"layer = {layer} AND feature = {feature}").limit(1).to_arrow()
+    (vector,) = vector_matrix(rows)
+    query = open_vectors(searched, DIRECTIONS).search(vector).distance_type("cosine").bypass_vector_index()
     if in_layer is not None:
         query = query.where(f"layer = {in_layer}", prefilter=True)
-    found = query.select(["layer", "feature", "_distance"]).limit(limit + 1).to_arrow().to_pylist()
-    same = searched.manifest.fingerprint == run.manifest.fingerprint
-    hits = [
+    distances = query.select(["layer", "feature", "_distance"]).limit(limit + 1).to_arrow().to_pylist()
+    same_run = searched.manifest.fingerprint == run.manifest.fingerprint
+    neighbours = [
         (1.0 - row["_distance"], row["layer"], row["feature"])
-        for row in found
-        if not (same and (row["layer"], row["feature"]) == (layer, feature))
+        for row in distances
+        if not (same_run and (row["layer"], row["feature"]) == (layer, feature))
     ]
-    hits.sort(key=lambda hit: (-hit[0], *hit[1:]))
-    hits = hits[:limit]
-    rows = feature_rows(searched, np.array([place_of(searched, *hit[1:]) for hit in hits], np.int64))
+    neighbours.sort(key=lambda neighbour: (-neighbour[0], *neighbour[1:]))
+    neighbours = neighbours[:limit]
+    places = np.array([feature_place(searched, *neighbour[1:]) for neighbour in neighbours], np.int64)
     return [
-        FeatureNeighbour(run=searched.name, cosine=hit[0], **msgspec.structs.asdict(row))
-        for hit, row in zip(hits, rows, strict=True)
+        FeatureNeighbour(run=searched.name, cosine=neighbour[0], **msgspec.structs.asdict(row))
+        for neighbour, row in zip(neighbours, feature_rows(searched, places), strict=True)
     ]
 
 
@@ -78,82 +75,74 @@ def decoder_directions(run: Run, layer: int) -> np.ndarray:
     """Decoder directions of a layer's features, float32 [d_sae, d_model].
 
     Raises:
-        NotFoundError: a run without vectors.
+        NotFoundError: the run has no vectors.
     """
-    rows = _table(run, DIRECTIONS).search().where(f"layer = {layer}").limit(None).to_arrow().sort_by("feature")
-    return rows["vector"].combine_chunks().values.to_numpy().reshape(-1, run.manifest.classifier.d_model)
+    rows = open_vectors(run, DIRECTIONS).search().where(f"layer = {layer}").limit(None).to_arrow()
+    return vector_matrix(rows.sort_by("feature"))
+
+
+def document_embeddings(run: Run) -> np.ndarray:
+    """Embeddings of all documents, float32 [documents, d_model].
+
+    Raises:
+        NotFoundError: the run has no vectors.
+    """
+    return vector_matrix(open_vectors(run, EMBEDDINGS).to_arrow().sort_by("document"))
 
 
 def similar_documents(run: Run, document: str, *, limit: int = 20) -> list[DocumentMatch]:
-    """Documents whose embeddings have the largest cosine with that of one document, itself left out.
+    """Other documents whose embeddings have the largest cosine with that of one document.
 
     Raises:
-        NotFoundError: no such document, or a run without vectors.
-        QueryError: a limit out of range.
+        NotFoundError: no such document, or the run has no vectors.
+        QueryError: the limit is out of range.
     """
     check_limit(limit)
     number = document_number(run, document)
-    table = _table(run, EMBEDDINGS)
-    own = table.search().where(f"document = {number}").limit(1).to_arrow()
-    vector = own["vector"].combine_chunks().values.to_numpy()
+    table = open_vectors(run, EMBEDDINGS)
+    (vector,) = vector_matrix(table.search().where(f"document = {number}").limit(1).to_arrow())
     query = table.search(vector).distance_type("cosine").bypass_vector_index()
-    found = query.where(f"document != {number}", prefilter=True).select(["document", "_distance"]).limit(limit)
-    return _matches(run, [(row["document"], 1.0 - row["_distance"]) for row in found.to_arrow().to_pylist()])
+    query = query.where(f"document != {number}", prefilter=True).select(["document", "_distance"]).limit(limit)
+    return _matches(run, [(row["document"], 1.0 - row["_distance"]) for row in query.to_arrow().to_pylist()])
 
 
 def search(run: Run, text: str, *, limit: int = 20) -> list[DocumentMatch]:
-    """Documents that hold all the words of a text, best first by BM25; Japanese is cut into words, as documents are.
+    """Documents that contain all words of a text, best first by BM25; Japanese is split into words.
 
-    Behind them, with score 0 and in the order of their ids, come those that hold all its parts between spaces inside
-    longer words, as 洗車 holds 車.
+    After them, with score 0 and in the order of their ids, come documents that contain every space-separated part of
+    the text within longer words, as 洗車 contains 車.
 
     Raises:
-        NotFoundError: a run without vectors.
-        QueryError: nothing to search for, or a limit out of range.
+        NotFoundError: the run has no vectors.
+        QueryError: the text is empty, or the limit is out of range.
     """
     from lancedb import query
 
     check_limit(limit)
     if not text.strip():
-        raise QueryError("nothing to search for", field="q", fix="give a word")
-    match: Any = query.MatchQuery  # the stub of its compiled class calls the defaults required
+        raise QueryError("the text is empty", field="q", fix="give a word")
+    match: Any = query.MatchQuery  # the stub of this compiled class declares its defaults as required
     words = match(text, "text", operator=query.FullTextOperator.AND)
-    rows = _table(run, TEXTS).search(words, query_type="fts").select(["document", "_score"]).limit(limit).to_arrow()
-    found = [(row["document"], row["_score"]) for row in rows.to_pylist()]
-    if len(found) < limit:
-        as_words = {number for number, _ in found}
-        inside = [number for number in _containing(run, text.split()) if number not in as_words]
-        found += [(number, 0.0) for number in inside[: limit - len(found)]]
-    return _matches(run, found)
-
-
-def _containing(run: Run, parts: list[str]) -> list[int]:
-    """Numbers of the documents whose text holds every part, whatever its case."""
-    texts, holds = run.blocks.documents.text, np.ones(run.manifest.corpus.documents, bool)
-    for part in parts:
-        found = pc.call_function("match_substring", [texts], pc.MatchSubstringOptions(part, ignore_case=True))
-        holds &= found.to_numpy(zero_copy_only=False)
-    return np.flatnonzero(holds).tolist()
-
-
-def _matches(run: Run, found: list[tuple[int, float]]) -> list[DocumentMatch]:
-    found.sort(key=lambda match: (-match[1], match[0]))
-    return [DocumentMatch(score=score, **msgspec.structs.asdict(document_row(run, number))) for number, score in found]
-
-
-@lru_cache(maxsize=64)
-def _table(run: Run, name: str) -> Any:
-    """A LanceDB table of a run, opened once.
-
-    Raises:
-        NotFoundError: the run was indexed without vectors.
-    """
-    import lancedb
-
-    store = run.directory.parent.parent
-    for directory in (run.directory, added_vectors_directory(store, run.manifest)):
-        if (directory / VECTORS / f"{name}.lance").is_dir():
-            return lancedb.connect(directory / VECTORS).open_table(name)
-    raise NotFoundError(
-        f"run {run.name!r} has no {name}", field="run", fix=f"`tegakari runs add-vectors {run.name}` adds them"
+    rows = (
+        open_vectors(run, TEXTS).search(words, query_type="fts").select(["document", "_score"]).limit(limit).to_arrow()
     )
+    scores = {row["document"]: row["_score"] for row in rows.to_pylist()}
+    if len(scores) < limit:
+        within_words = [number for number in _documents_with(run, text.split()) if number not in scores]
+        scores |= dict.fromkeys(within_words[: limit - len(scores)], 0.0)
+    return _matches(run, list(scores.items()))
+
+
+def _documents_with(run: Run, parts: list[str]) -> list[int]:
+    """Numbers of the documents whose text contains every part, ignoring case."""
+    texts, contains_all = run.blocks.documents.text, np.ones(run.manifest.corpus.documents, bool)
+    for part in parts:
+        contains = pc.call_function("match_substring", [texts], pc.MatchSubstringOptions(part, ignore_case=True))
+        contains_all &= contains.to_numpy(zero_copy_only=False)
+    return np.flatnonzero(contains_all).tolist()
+
+
+def _matches(run: Run, scores: list[tuple[int, float]]) -> list[DocumentMatch]:
+    """Rows of documents, by score, then number."""
+    scores = sorted(scores, key=lambda match: (-match[1], match[0]))
+    return [DocumentMatch(score=score, **msgspec.structs.asdict(document_row(run, number))) for number, score in scores]

@@ -1,4 +1,4 @@
-"""SQL of the store's owner: any query over the views, on a connection that nobody shares."""
+"""SQL of the store's owner: any query over the views of runs, on a separate connection per query."""
 
 from __future__ import annotations
 
@@ -19,27 +19,26 @@ BATCH_ROWS = 10_000
 
 
 def run_query(
-    store: Path, runs: Sequence[str], query: str, parameters: Mapping[str, object] | None = None
+    store: Path, runs: Sequence[str], sql: str, parameters: Mapping[str, object] | None = None
 ) -> pa.RecordBatchReader:
-    """Run one query over the views of these runs; `$name` in it stands for a parameter.
+    """Rows of one query over the views of these runs; `$name` in the query stands for a parameter.
 
-    It is the owner's own query on the owner's machine and may read and write files; what strangers send is run in the
-    sandbox.
+    The query is trusted: it may read and write files. Queries of others run in the sandbox.
 
     Raises:
-        SqlError: the query is wrong, or gives no rows.
-        NotFoundError, StoreError: a run is not there or damaged.
+        SqlError: the query is wrong; also raised while rows are read.
+        StoreError: a run is missing or damaged.
     """
     connection = connect(store, runs)
-    with _said():
-        found = connection.sql(query, params=dict(parameters or {}))
-    if found is None:
+    with _translate_errors():
+        relation = connection.sql(sql, params=dict(parameters or {}))
+    if relation is None:
         return pa.RecordBatchReader.from_batches(pa.schema([]), [])
-    with _said():
-        reader = found.to_arrow_reader(BATCH_ROWS)
+    with _translate_errors():
+        reader = relation.to_arrow_reader(BATCH_ROWS)
 
     def batches() -> Iterator[pa.RecordBatch]:
-        with _said():  # much goes wrong only when rows are asked for
+        with _translate_errors():  # many errors occur only when rows are read
             yield from reader
         connection.close()
 
@@ -47,17 +46,21 @@ def run_query(
 
 
 @contextmanager
-def _said() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         raise SqlError(str(error), field="query", fix="the tables are described in docs/tables.md") from None
 
 
-def write_rows(sink: IO[bytes], rows: pa.RecordBatchReader, form: str) -> int:
-    """Write rows as a JSON array of objects, or in a format of `tabular.WRITERS`; return how many there were."""
-    if form != "json":
-        return formats.write(sink, rows, form)
+def write_rows(sink: IO[bytes], rows: pa.RecordBatchReader, file_format: str) -> int:
+    """Write rows as a JSON array of objects ("json"), or in a format of `formats.WRITERS`.
+
+    Returns:
+        number of rows.
+    """
+    if file_format != "json":
+        return formats.write(sink, rows, file_format)
     encode = msgspec.json.Encoder(enc_hook=str).encode
     count = 0
     sink.write(b"[")

@@ -1,14 +1,15 @@
-"""SQL of strangers over the tables of runs: the program of a process that answers one query and ends.
+"""Sandbox for untrusted SQL over the tables of runs: a process that runs one query and ends.
 
-Several walls stand one behind the other, so that a hole in one is not a way out:
+Three independent layers confine the query, so that a hole in one is not enough to escape:
 
-- the process: no files of its own (their size is limited to 0), bounded memory, hardly an environment, the first that
-  the system ends when memory is short, and killed by its parent when it takes too long;
-- DuckDB: runs attached read-only, no file system, no extensions, no variables of the program, the configuration locked;
-- the query: one SELECT, calling only table functions that are known to be harmless. DuckDB's own list has some that
+- the process: it can write no files (their size is limited to 0), its memory is bounded, its environment is nearly
+  empty, it is the first that the system ends when memory is short, and its parent kills it when it takes too long;
+- DuckDB: runs are attached read-only, without file system, extensions or variables of the program, and the
+  configuration is locked;
+- the query: one SELECT that calls only table functions known to be harmless. DuckDB's own list has functions that
   take raw addresses or SQL in strings.
 
-Activations lie in Parquet files; DuckDB is given them through Arrow and needs no file system for them either.
+Activations are read from Parquet files through Arrow, so DuckDB needs no file system for them either.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from tegakari.schemas.errors import SqlError, TegakariError
 from tegakari.store.sql.views import add_views
 
 MEMORY = "512MB"
-"""for DuckDB"""
+"""Memory limit of DuckDB."""
 ADDRESS_SPACE = 6 * 2**30
-"""bytes for the process; what is reserved counts, used or not."""
+"""Address space of the process in bytes; reserved but unused memory counts."""
 THREADS = 2
 BATCH_ROWS = 1000
 
@@ -60,7 +61,7 @@ TABLE_FUNCTIONS = frozenset(
         "duckdb_keywords",
     ]
 )
-"""Table functions that may be called; all others read files, take addresses or SQL, or tell of the machine."""
+"""Table functions that may be called; others read files, take addresses or SQL, or describe the machine."""
 
 REFUSED_FUNCTIONS = frozenset(
     [
@@ -80,28 +81,29 @@ REFUSED_FUNCTIONS = frozenset(
         "stats",
     ]
 )
-"""Scalar functions that plan SQL in strings, take the raw state of others, write, or tell of the machine."""
+"""Scalar functions that may not be called: they plan SQL in strings, take raw state, write, or describe the machine."""
 
 REFUSED_VIEWS = frozenset(("duckdb_databases", "duckdb_logs", "pragma_database_list", "pg_settings", "duckdb_secrets"))
-"""Views of DuckDB that tell of the machine."""
+"""Views of DuckDB that may not be read: they describe the machine."""
 
 
 class SandboxRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What the process reads from its standard input."""
+    """A query, read by the process from its standard input."""
 
     store: str
     runs: list[str]
     sql: str
     parameters: dict[str, str | int | float | bool | None]
     rows: int
-    """given at most"""
+    """maximum number of rows"""
     bytes: int
-    """of Arrow, given at most"""
+    """maximum size of the rows, as Arrow"""
     seconds: float
+    """time limit"""
 
 
 class SandboxReply(msgspec.Struct, frozen=True, kw_only=True):
-    """The first line of the process's standard output; unless there is an error, an Arrow stream follows."""
+    """First line of the process's standard output; without an error, an Arrow stream of the rows follows."""
 
     error: str | None = None
     fix: str | None = None
@@ -112,10 +114,10 @@ class SandboxReply(msgspec.Struct, frozen=True, kw_only=True):
 def connect(store: Path, runs: list[str]) -> duckdb.DuckDBPyConnection:
     """A locked connection with the views of these runs.
 
-    It has an instance of its own: instances are shared by path within a process, and this one is locked for good.
+    It has a separate DuckDB instance: instances are shared by path within a process, and this one stays locked.
 
     Raises:
-        NotFoundError, StoreError: a run is not there or damaged.
+        StoreError: a run is missing or damaged.
     """
     connection = duckdb.connect(
         config={
@@ -131,7 +133,7 @@ def connect(store: Path, runs: list[str]) -> duckdb.DuckDBPyConnection:
     )
     connection.execute("SET enable_progress_bar = false")
     add_views(connection, store, runs)
-    connection.execute("SET allowed_paths = []")  # attaching has put the files of the runs on it
+    connection.execute("SET allowed_paths = []")  # attaching added the files of the runs
     connection.execute("SET enable_external_access = false")
     connection.execute("SET disabled_filesystems = 'LocalFileSystem'")
     connection.execute("SET lock_configuration = true")
@@ -139,56 +141,58 @@ def connect(store: Path, runs: list[str]) -> duckdb.DuckDBPyConnection:
 
 
 def check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Refuse everything but one SELECT that calls nothing it may not.
+    """Refuse everything but one SELECT that calls only permitted functions and reads only permitted views.
 
     Raises:
-        SqlError: saying what.
+        SqlError: names the statement, function or view that is refused.
     """
     statements = connection.extract_statements(sql)
     if len(statements) != 1:
         raise SqlError(f"{len(statements)} statements", field="sql", fix="send one SELECT")
     try:
         kind = statements[0].type.name
-    except ValueError:  # DuckDB's Python package does not know all of DuckDB's kinds
+    except ValueError:  # DuckDB's Python package lacks some of DuckDB's kinds
         kind = "this kind of statement"
     if kind != "SELECT":
         raise SqlError(f"{kind} is not allowed", field="sql", fix="send one SELECT")
     serialized = connection.sql("SELECT json_serialize_sql($sql::VARCHAR)", params={"sql": sql}).to_arrow_table()
     tree = msgspec.json.decode(serialized.column(0)[0].as_py())
     if tree["error"]:
-        raise SqlError(f"not a plain SELECT: {tree.get('error_message', 'it cannot be read')}", field="sql")
+        raise SqlError(f"not a plain SELECT: {tree.get('error_message', 'it cannot be parsed')}", field="sql")
     for node in _nodes(tree):
         name = str(node.get("function_name", "")).lower()
         if node.get("type") == "TABLE_FUNCTION":
-            called = str(node["function"]["function_name"]).lower()
-            if called not in TABLE_FUNCTIONS:
+            function = str(node["function"]["function_name"]).lower()
+            if function not in TABLE_FUNCTIONS:
                 allowed = ", ".join(sorted(TABLE_FUNCTIONS))
-                raise SqlError(f"{called}() is not allowed here", field="sql", fix=f"table functions: {allowed}")
+                raise SqlError(f"{function}() is not allowed here", field="sql", fix=f"table functions: {allowed}")
         elif name in REFUSED_FUNCTIONS or name.startswith("__"):
-            raise SqlError(f"{name}() is not allowed", field="sql", fix="leave it out")
+            raise SqlError(f"{name}() is not allowed", field="sql", fix="leave the call out")
         elif str(node.get("table_name", "")).lower() in REFUSED_VIEWS:
-            raise SqlError(f"{node['table_name']} may not be read", field="sql", fix="SHOW TABLES lists what may be")
+            raise SqlError(
+                f"{node['table_name']} may not be read", field="sql", fix="SHOW TABLES lists the readable ones"
+            )
 
 
 def _nodes(tree: object) -> Iterator[dict[str, Any]]:
-    """Every object in a JSON document; without recursion, for a query can be nested deeply."""
-    waiting = [tree]
-    while waiting:
-        node = waiting.pop()
+    """Every object in a JSON document; without recursion, because queries can be nested deeply."""
+    stack = [tree]
+    while stack:
+        node = stack.pop()
         if isinstance(node, dict):
             yield node
-            waiting.extend(node.values())
+            stack.extend(node.values())
         elif isinstance(node, list):
-            waiting.extend(node)
+            stack.extend(node)
 
 
-def answer(request: SandboxRequest) -> tuple[SandboxReply, bytes]:
-    """Run one query; the Arrow stream holds at most so many rows and bytes as were asked for."""
+def execute(request: SandboxRequest) -> tuple[SandboxReply, bytes]:
+    """Run one query; return the reply and its rows as an Arrow stream, within the limits of the request."""
     connection = connect(Path(request.store), request.runs)
-    late = threading.Event()
+    expired = threading.Event()
 
     def interrupt() -> None:
-        late.set()
+        expired.set()
         connection.interrupt()
 
     timer = threading.Timer(request.seconds, interrupt)
@@ -196,23 +200,23 @@ def answer(request: SandboxRequest) -> tuple[SandboxReply, bytes]:
     timer.start()
     try:
         check(connection, request.sql)
-        found = connection.sql(request.sql, params=dict(request.parameters) or None)
-        if found is None:
-            raise SqlError("no rows come of it", field="sql", fix="send one SELECT")
-        return _collect(found.to_arrow_reader(BATCH_ROWS), request)
+        relation = connection.sql(request.sql, params=dict(request.parameters) or None)
+        if relation is None:
+            raise SqlError("the query gives no rows", field="sql", fix="send one SELECT")
+        return _collect(relation.to_arrow_reader(BATCH_ROWS), request)
     except (duckdb.Error, RuntimeError) as error:
-        if late.is_set():
-            return SandboxReply(error=f"no answer within {request.seconds:g} s", timed_out=True), b""
-        return SandboxReply(error=_in_words(error), fix="the tables are described in docs/tables.md"), b""
+        if expired.is_set():
+            return SandboxReply(error=f"no result within {request.seconds:g} s", timed_out=True), b""
+        return SandboxReply(error=_first_line(error), fix="the tables are described in docs/tables.md"), b""
     except MemoryError:
-        return SandboxReply(error="the query needs more memory than it may have", fix="ask for less at a time"), b""
+        return SandboxReply(error="the query exceeds its memory limit", fix="select fewer rows or columns"), b""
     except TegakariError as error:
         return SandboxReply(error=error.message, fix=error.fix), b""
     finally:
         timer.cancel()
 
 
-def _in_words(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return str(error).split("\n", maxsplit=1)[0][:2000]
 
 
@@ -223,31 +227,31 @@ def _collect(reader: pa.RecordBatchReader, request: SandboxRequest) -> tuple[San
     truncated = False
     with pa.ipc.new_stream(sink, schema) as writer:
         for batch in reader:
-            taken = batch.slice(0, request.rows - rows)
-            size += taken.nbytes
-            truncated = taken.num_rows < batch.num_rows or size > request.bytes
+            part = batch.slice(0, request.rows - rows)
+            size += part.nbytes
+            truncated = part.num_rows < batch.num_rows or size > request.bytes
             if size > request.bytes:
                 break
-            writer.write_batch(pa.RecordBatch.from_arrays(taken.columns, schema=schema))
-            rows += taken.num_rows
+            writer.write_batch(pa.RecordBatch.from_arrays(part.columns, schema=schema))
+            rows += part.num_rows
             if truncated:
                 break
     return SandboxReply(truncated=truncated), sink.getvalue().to_pybytes()
 
 
 def _distinct(schema: pa.Schema) -> pa.Schema:
-    """Number the columns that share a name: rows of JSON cannot hold both."""
-    seen: dict[str, int] = {}
+    """Number columns that share a name, since an object of JSON cannot hold both."""
+    counts: dict[str, int] = {}
     fields = []
     for field in schema:
-        count = seen[field.name] = seen.get(field.name, 0) + 1
+        count = counts[field.name] = counts.get(field.name, 0) + 1
         fields.append(field if count == 1 else field.with_name(f"{field.name}_{count}"))
     return pa.schema(fields)
 
 
 def main() -> None:
-    """Read one request from standard input, answer it on standard output, and end."""
-    os.closerange(3, 4096)  # the service's sockets are no business of a query
+    """Read one request from standard input, write reply and rows to standard output, and end."""
+    os.closerange(3, 4096)  # sockets inherited from the service
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -258,11 +262,11 @@ def main() -> None:
     os.chdir("/")
     line = sys.stdin.buffer.readline()
     if not line:
-        return  # a process that was held ready and is not needed
-    reply, body = answer(msgspec.json.decode(line, type=SandboxRequest))
+        return  # a spare process that is no longer needed
+    reply, body = execute(msgspec.json.decode(line, type=SandboxRequest))
     sys.stdout.buffer.write(msgspec.json.encode(reply) + b"\n" + body)
     sys.stdout.buffer.flush()
-    os._exit(0)  # threads of a query that was interrupted need not come to an end first
+    os._exit(0)  # without waiting for the threads of an interrupted query
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every table of every run as one view, with a `run` column in front: what SQL is asked of."""
+"""Views for SQL: each table over all runs, with a `run` column in front."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 from tegakari.schemas.run import RunManifest
 from tegakari.schemas.tables import ACTIVATIONS as ACTIVATIONS_TABLE
 from tegakari.schemas.tables import TABLES, Column, Table
+from tegakari.store.column_types import arrow_schema
 from tegakari.store.disk.layout import ACTIVATIONS, DATABASE, run_directory
 from tegakari.store.disk.publish import read_manifest
 from tegakari.store.results import stored_analyses
@@ -20,16 +21,16 @@ RUNS = Table(
     "The published runs.",
     ("run",),
     (
-        Column("run", pa.string(), "name"),
-        Column("created", pa.string(), "ISO 8601, UTC"),
-        Column("fingerprint", pa.string(), "hash of classifier, SAEs, documents and settings"),
-        Column("pooling", pa.string(), "the run's pooling: last, max or mean"),
-        Column("documents", pa.int32(), "indexed documents"),
-        Column("labels", pa.int32(), "labels"),
-        Column("layers", pa.int32(), "indexed layers"),
-        Column("positions", pa.int64(), "non-special positions indexed"),
-        Column("accuracy", pa.float64(), "of the classifier on the indexed documents"),
-        Column("macro_f1", pa.float64(), "of the classifier on the indexed documents"),
+        Column("run", "string", "name"),
+        Column("created", "string", "ISO 8601, UTC"),
+        Column("fingerprint", "string", "hash of classifier, SAEs, documents and settings"),
+        Column("pooling", "string", "the run's pooling: last, max or mean"),
+        Column("documents", "int32", "indexed documents"),
+        Column("labels", "int32", "labels"),
+        Column("layers", "int32", "indexed layers"),
+        Column("positions", "int64", "non-special positions indexed"),
+        Column("accuracy", "float64", "of the classifier on the indexed documents"),
+        Column("macro_f1", "float64", "of the classifier on the indexed documents"),
     ),
 )
 
@@ -38,32 +39,32 @@ ANALYSES = Table(
     "Stored results of analyses; settings and result are JSON, for DuckDB's JSON functions.",
     ("kind", "key", "run"),
     (
-        Column("kind", pa.string(), "knockout, circuit, cues, ..."),
-        Column("key", pa.string(), "hash of what was asked of which runs"),
-        Column("run", pa.string(), "a run it was made on; one row each"),
-        Column("created", pa.string(), "ISO 8601, UTC"),
-        Column("seconds", pa.float64(), "time it took"),
-        Column("settings", pa.string(), "what was asked, JSON"),
-        Column("result", pa.string(), "the answer, JSON"),
+        Column("kind", "string", "knockout, smallest-set, circuit, variants or study"),
+        Column("key", "string", "hash of kind, runs and settings"),
+        Column("run", "string", "run that it is computed from; one row per run"),
+        Column("created", "string", "ISO 8601, UTC"),
+        Column("seconds", "float64", "duration of the computation"),
+        Column("settings", "string", "settings, JSON"),
+        Column("result", "string", "result, JSON"),
     ),
 )
 
 
 def add_views(connection: duckdb.DuckDBPyConnection, store: Path, runs: Sequence[str]) -> None:
-    """Create the views: those of `schemas/tables.py`, activations, `runs` and `analyses`.
+    """Create the views: the tables of `schemas/tables.py`, activations, `runs` and `analyses`.
 
-    Tables are attached read-only; activations and the small tables come through Arrow, so that a connection without a
-    file system can be given them too. A condition on `run` leaves the other runs unread.
+    Tables are attached read-only; activations and the small tables are registered through Arrow, so that a connection
+    without a file system can read them too. A condition on `run` leaves the other runs unread.
 
     Args:
-        connection: of an instance that may still attach files.
+        connection: of an instance that may attach files.
         store: the store's directory.
         runs: names of published runs.
 
     Raises:
-        NotFoundError, StoreError: a run is not there or damaged.
+        StoreError: a run is missing or damaged.
     """
-    import pyarrow.dataset as ds  # takes pandas with it where that is installed: 0.3 s that only queries need
+    import pyarrow.dataset as ds  # imports pandas where it is installed: 0.3 s that only queries need
 
     manifests = {run: read_manifest(run_directory(store, run)) for run in runs}
     sources: dict[Table, list[str]] = {table: [] for table in (*TABLES, ACTIVATIONS_TABLE)}
@@ -83,12 +84,14 @@ def add_views(connection: duckdb.DuckDBPyConnection, store: Path, runs: Sequence
     for table, selects in sources.items():
         union = " UNION ALL BY NAME ".join(selects) or f"SELECT * FROM ({_empty(table)})"
         connection.execute(f"CREATE TEMP VIEW {table.name} AS {union}")
-    connection.register("runs", pa.Table.from_pylist([_row(manifest) for manifest in manifests.values()], RUNS.schema))
+    connection.register(
+        "runs", pa.Table.from_pylist([_row(manifest) for manifest in manifests.values()], arrow_schema(RUNS))
+    )
     connection.register("analyses", _analyses(store, manifests))
 
 
 def connect(store: Path, runs: Sequence[str]) -> duckdb.DuckDBPyConnection:
-    """A connection of one's own, in memory, with the views of these runs."""
+    """A new connection, in memory, with the views of these runs."""
     connection = duckdb.connect()
     add_views(connection, store, runs)
     return connection
@@ -121,14 +124,14 @@ def _analyses(store: Path, manifests: dict[str, RunManifest]) -> pa.Table:
         {
             "kind": analysis.manifest.kind,
             "key": analysis.manifest.key,
-            "run": made_on.run,
+            "run": run.run,
             "created": analysis.manifest.created,
             "seconds": analysis.manifest.seconds,
             "settings": bytes(analysis.manifest.settings).decode(),
             "result": analysis.result_json(),
         }
         for analysis in stored_analyses(store)
-        for made_on in analysis.manifest.runs
-        if fingerprints.get(made_on.run) == made_on.fingerprint
+        for run in analysis.manifest.runs
+        if fingerprints.get(run.run) == run.fingerprint
     ]
-    return pa.Table.from_pylist(rows, ANALYSES.schema)
+    return pa.Table.from_pylist(rows, arrow_schema(ANALYSES))

@@ -18,6 +18,7 @@ from tegakari.analyses.engine.run_models import RunModels, load_run_models
 from tegakari.analyses.svg import to_svg
 from tegakari.indexer.pipeline import index
 from tegakari.models.classifier import Classifier, load_classifier
+from tegakari.schemas.analysis_kinds import CIRCUIT_ANALYSIS
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.progress import NoProgress
@@ -110,7 +111,7 @@ def test_a_result_agrees_with_its_effects_and_accuracies(store: Path, run: Run, 
         assert band.components == len(effects_in_band)
         assert band.share
         assert band.share.value == pytest.approx(sum(effects_in_band) / result.total.value)
-    assert (result.pairs, result.qualifying, result.correct) == (len(pairs.clean), pairs.found, pairs.correct)
+    assert (result.pairs, result.qualifying, result.correct) == (len(pairs.clean), pairs.qualifying, pairs.correct)
     assert result.accuracy == pytest.approx(run.manifest.scores.accuracy)
     for ablated in result.ablated:
         assert ablated.sufficiency
@@ -121,7 +122,7 @@ def test_a_result_agrees_with_its_effects_and_accuracies(store: Path, run: Run, 
         raise AssertionError("it is stored")
 
     assert circuit(store, run, never, SETTINGS) == result == stored_circuit(store, run, SETTINGS)
-    analysis = find_analysis(store, "circuit", [run.manifest], SETTINGS)
+    analysis = find_analysis(store, CIRCUIT_ANALYSIS, [run.manifest], SETTINGS)
     assert analysis
     assert analysis.table(CIRCUIT).num_rows == 2 * result.layers
     assert analysis.table(CIRCUIT_PAIRS)["cosine"].to_numpy() == pytest.approx(pairs.cosine)
@@ -172,4 +173,4 @@ def test_a_run_without_similar_pairs_is_refused(store: Path, run: Run, models: R
 
 def test_fewer_pairs_than_requested_are_counted(run: Run):
     pairs: Pairs = similar_pairs(run, min_cosine=0.99, n=1000)
-    assert pairs.found == len(pairs.clean) < 1000
+    assert pairs.qualifying == len(pairs.clean) < 1000

@@ -20,6 +20,7 @@ from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, SmallestSetSettings
 from tegakari.schemas.tables import KNOCKOUTS
 from tegakari.store import Run
+from tegakari.store.column_types import arrow_schema
 from tests.models.rerun.test_edits import naive
 from tests.support.recorded_progress import RecordedProgress
 
@@ -50,7 +51,7 @@ def test_a_table_in_one_layer(store: Path, run: Run, models: RunModels, single_k
         compared(single_knockout(label=label, layer=1, k=5, draws=2)) for label in run.labels[:2]
     ]
     table = knockout_rows(results)
-    assert table.schema == KNOCKOUTS.schema
+    assert table.schema == arrow_schema(KNOCKOUTS)
     assert table["delta"].to_pylist() == [result.delta for result in results]
     assert table["label"].to_pylist() == list(run.labels[:2])
 

@@ -22,6 +22,7 @@ from tegakari.analyses.study.csv_tables import write_csv_tables
 from tegakari.analyses.study.differences import differences, same_tokens
 from tegakari.analyses.study.render import html, markdown
 from tegakari.indexer.pipeline import index
+from tegakari.schemas.analysis_kinds import STUDY_ANALYSIS
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.errors import ConfigError, NotFoundError
 from tegakari.schemas.knockout import KnockoutSettings
@@ -62,7 +63,7 @@ def test_every_part_equals_its_analysis_alone(two_runs: tuple[Path, list[Run]], 
         assert run_study.cues == [
             label_cues(run, label, layer=layer, k=4) for label, layer in zip(run.labels, layers, strict=True)
         ]
-    analysis = find_analysis(store, "study", [run.manifest for run in runs], SETTINGS)
+    analysis = find_analysis(store, STUDY_ANALYSIS, [run.manifest for run in runs], SETTINGS)
     assert analysis
     assert analysis.table(KNOCKOUTS).num_rows == 2 * len(result.labels)
     assert set(analysis.table(CIRCUIT)["run"].to_pylist()) == {"small", "other"}

@@ -12,6 +12,7 @@ import pytest
 from tegakari.analyses.engine.run_models import RunModels
 from tegakari.analyses.variants import read_concepts, variants
 from tegakari.analyses.variants.survival import TextPairs, group_means, pairs_across, pairs_within, survivals
+from tegakari.schemas.analysis_kinds import VARIANTS_ANALYSIS
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.tables import VARIANTS
 from tegakari.schemas.variants import Concept, WrittenForm
@@ -103,7 +104,7 @@ def test_feature_sets_agree_with_a_plain_encoder(store: Path, run: Run, models: 
         raise AssertionError("it is stored")
 
     assert variants(store, run, never, CONCEPTS, [5, 3, 3], unrelated=12) == result
-    analysis = find_analysis(store, "variants", [run.manifest], result.settings)
+    analysis = find_analysis(store, VARIANTS_ANALYSIS, [run.manifest], result.settings)
     assert analysis
     assert analysis.table(VARIANTS).num_rows == 6 * len(run.manifest.saes.layers)
 

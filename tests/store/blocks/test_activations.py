@@ -1,4 +1,4 @@
-"""Order, rounding and the strongest of each group, against plain sorts; and what other tools read."""
+"""Sorting, rounding and the strongest of each group, compared with plain sorts; files read by other tools."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HUGE = np.finfo(np.float32).max
 
 
 def drawn(seed: int, *, features: int = 30, documents: int = 200, n: int = 900, values: int = 40) -> Activations:
-    """Distinct (feature, document) pairs in no order; few values, so that many are tied."""
+    """Distinct (feature, document) pairs in random order; few values, so that many are tied."""
     rng = np.random.default_rng(seed)
     pairs = rng.permutation(features * documents)[:n]
     steps = rng.lognormal(size=values).astype(np.float32)
@@ -40,42 +40,42 @@ def drawn(seed: int, *, features: int = 30, documents: int = 200, n: int = 900, 
 @given(st.lists(st.floats(width=32, min_value=0, exclude_min=True, allow_infinity=False), min_size=1))
 def test_rounding_is_that_of_float16_without_its_range(values: list[float]):
     exact = np.array(values, np.float32)
-    found = rounded(exact)
-    assert (found > 0).all()
-    assert np.isfinite(found).all()
-    assert (rounded(found) == found).all()
+    values_rounded = rounded(exact)
+    assert (values_rounded > 0).all()
+    assert np.isfinite(values_rounded).all()
+    assert (rounded(values_rounded) == values_rounded).all()
     normal = (exact >= np.finfo(np.float32).tiny) & (exact < HUGE * (1 - 2**-11))
     np.testing.assert_array_less(
-        np.abs(found - exact.astype(np.float64))[normal],
+        np.abs(values_rounded - exact.astype(np.float64))[normal],
         np.nextafter(exact[normal].astype(np.float64) * 2**-11, np.inf),
     )
     inside = (exact > 2**-14) & (exact < 65_000)  # where float16 has all its bits
-    np.testing.assert_array_equal(found[inside], exact[inside].astype(np.float16).astype(np.float32))
+    np.testing.assert_array_equal(values_rounded[inside], exact[inside].astype(np.float16).astype(np.float32))
 
 
-def test_the_ends_of_the_range_stay_inside():
-    found = rounded(np.array([TINY, HUGE], np.float32))
-    assert 0 < found[0] < 1e-40
-    assert found[1] > 3.4e38
+def test_the_ends_of_the_range_stay_finite_and_positive():
+    smallest, largest = rounded(np.array([TINY, HUGE], np.float32))
+    assert 0 < smallest < 1e-40
+    assert largest > 3.4e38
 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), cuts=st.integers(1, 6))
-def test_parts_are_joined_in_order(seed: int, cuts: int):
+def test_parts_are_merged_in_order(seed: int, cuts: int):
     whole = drawn(seed)
     parts = [Activations(*columns) for columns in zip(*(np.array_split(c, cuts) for c in whole), strict=True)]
-    found = ordered(parts)
+    merged = ordered(parts)
     order = np.lexsort((whole.document, whole.feature))
-    np.testing.assert_array_equal(found.feature, whole.feature[order])
-    np.testing.assert_array_equal(found.document, whole.document[order])
-    np.testing.assert_array_equal(found.activation, rounded(whole.activation[order]))
+    np.testing.assert_array_equal(merged.feature, whole.feature[order])
+    np.testing.assert_array_equal(merged.document, whole.document[order])
+    np.testing.assert_array_equal(merged.activation, rounded(whole.activation[order]))
 
 
-def test_no_activations_are_an_order_too():
+def test_no_activations_are_valid():
     assert len(ordered([]).feature) == 0
-    nothing = drawn(0, n=0)
-    assert len(ordered([nothing, nothing]).document) == 0
-    assert strongest_documents(nothing, 5, 3).member.tolist() == [[-1] * 3] * 5
+    empty = drawn(0, n=0)
+    assert len(ordered([empty, empty]).document) == 0
+    assert strongest_documents(empty, 5, 3).member.tolist() == [[-1] * 3] * 5
 
 
 @pytest.mark.parametrize("n", [1, 7, 1000])
@@ -83,18 +83,20 @@ def test_no_activations_are_an_order_too():
 def test_the_strongest_are_those_of_a_sort(seed: int, n: int):
     rows = ordered([drawn(seed)])
     as_tuples = list(zip(*(column.tolist() for column in rows), strict=True))
-    for groups, found, key, member in (
+    for groups, strongest, key, member in (
         (30, strongest_documents(rows, 30, n), 0, 1),
         (200, strongest_features(rows, 200, n), 1, 0),
     ):
         expected = []
         for group in range(groups):
-            mine = sorted((-row[2], row[member]) for row in as_tuples if row[key] == group)[:n]
-            expected.append([(place, -value) for value, place in mine])
-        for mine, members, activations in zip(expected, found.member.tolist(), found.activation.tolist(), strict=True):
-            padding = n - len(mine)
-            assert members == [member for member, _ in mine] + [-1] * padding
-            assert activations == [value for _, value in mine] + [0] * padding
+            largest = sorted((-row[2], row[member]) for row in as_tuples if row[key] == group)[:n]
+            expected.append([(number, -value) for value, number in largest])
+        for largest, members, activations in zip(
+            expected, strongest.member.tolist(), strongest.activation.tolist(), strict=True
+        ):
+            padding = n - len(largest)
+            assert members == [number for number, _ in largest] + [-1] * padding
+            assert activations == [value for _, value in largest] + [0] * padding
 
 
 def test_the_largest_numbers_fit_and_larger_ones_are_refused():
@@ -103,9 +105,9 @@ def test_the_largest_numbers_fit_and_larger_ones_are_refused():
     rows = ordered([Activations(feature, document, value)])
     assert (rows.feature, rows.document) == (feature, document)
     assert strongest_documents(rows, 2**20, 1).member[-1].tolist() == document.tolist()
-    for wrong in (Activations(feature + 1, document, value), Activations(feature, document + 1, value)):
+    for too_large in (Activations(feature + 1, document, value), Activations(feature, document + 1, value)):
         with pytest.raises(StoreError, match="more than a layer can hold"):
-            ordered([wrong])
+            ordered([too_large])
 
 
 def test_other_tools_read_the_file(tmp_path: Path):
@@ -119,13 +121,13 @@ def test_other_tools_read_the_file(tmp_path: Path):
     assert len(read_row_group(file, 1).activation) == 0
 
 
-def test_a_feature_is_found_in_whichever_row_groups_it_lies(tmp_path: Path):
+def test_a_feature_is_read_from_all_its_row_groups(tmp_path: Path):
     rows = ordered([drawn(2)])
     write_activations(tmp_path / "a.parquet", [rows], row_group=7)
     for feature in range(31):
-        found, mine = read_feature(tmp_path / "a.parquet", feature), rows.feature == feature
-        np.testing.assert_array_equal(found.document, rows.document[mine])
-        np.testing.assert_array_equal(found.activation, rows.activation[mine])
+        activations, expected = read_feature(tmp_path / "a.parquet", feature), rows.feature == feature
+        np.testing.assert_array_equal(activations.document, rows.document[expected])
+        np.testing.assert_array_equal(activations.activation, rows.activation[expected])
 
 
 def test_an_activation_takes_less_than_three_bytes(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""What `runs gc` takes, and above all what it leaves."""
+"""Garbage collection removes what no run needs, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from tegakari.schemas.analysis_kinds import AnalysisKind
 from tegakari.schemas.errors import StoreError
 from tegakari.store import Store
 from tegakari.store.disk.durable import exclusive_lock
@@ -21,19 +22,22 @@ from tests.support.factories import D_MODEL, make_run
 LATER = 48 * 3600
 
 
-class Asked(msgspec.Struct, frozen=True):
+class Settings(msgspec.Struct, frozen=True):
     k: int
+
+
+KIND = AnalysisKind("test", Settings, Settings)
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """Runs `kept` and `gone`, each with vectors and an analysis; then `gone` is deleted."""
+    """A run, `kept`, and a deleted run, `gone`; both had vectors and an analysis."""
     for seed, name in enumerate(("kept", "gone")):
         manifest = make_run(tmp_path, name, seed=seed)
         directions = {layer: np.ones((40, D_MODEL), np.float32) for layer in manifest.saes.layers}
         texts = ["x"] * manifest.corpus.documents
         publish_added(tmp_path, manifest, directions, np.ones((len(texts), D_MODEL), np.float32), texts)
-        publish_analysis(tmp_path, "test", [manifest], Asked(1), Asked(2), {}, seconds=1.0, versions={})
+        publish_analysis(tmp_path, KIND, [manifest], Settings(1), Settings(2), {}, seconds=1.0, versions={})
     delete_run(tmp_path, "gone")
     return tmp_path
 
@@ -42,49 +46,51 @@ def files(directory: Path) -> set[Path]:
     return {path for path in directory.rglob("*") if path.is_file()}
 
 
-def test_what_a_deleted_run_leaves_goes_and_all_else_stays(store: Path):
-    found = find_garbage(store)
-    reasons = {entry.path.parent.name: entry.reason for entry in found}
-    assert len(found) == 2
-    assert reasons["vectors"] == "vectors of a run that is gone"
-    assert reasons["test"] == "analysis of a run that is gone: gone"
-    assert all(entry.size > 0 for entry in found)
-    doomed = {path for entry in found for path in files(entry.path)}
+def test_vectors_and_analyses_of_a_deleted_run_are_removed(store: Path):
+    garbage = find_garbage(store)
+    reasons = {entry.path.parent.name: entry.reason for entry in garbage}
+    assert len(garbage) == 2
+    assert reasons["vectors"] == "vectors of a deleted run"
+    assert reasons["test"] == "analysis of a deleted run: gone"
+    assert all(entry.size > 0 for entry in garbage)
+    removed = {path for entry in garbage for path in files(entry.path)}
     before = files(store)
-    collect(store, found)
-    assert files(store) == before - doomed
+    collect(store, garbage)
+    assert files(store) == before - removed
     assert find_garbage(store) == []
     assert damaged_files(store, "kept") == []
     assert [analysis.manifest.runs[0].run for analysis in stored_analyses(store)] == ["kept"]
 
 
-def test_a_run_made_again_under_its_name_does_not_keep_the_old_analyses(store: Path):
+def test_a_new_run_of_the_same_name_does_not_keep_the_old_analyses(store: Path):
     make_run(store, "gone", seed=7)
     assert len(find_garbage(store)) == 2
 
 
-def test_work_is_left_while_it_is_young_or_in_hand(store: Path):
+def test_recent_or_locked_work_stays(store: Path):
     work = store / "work" / "half"
     (work / "shards").mkdir(parents=True)
     (work / "lock").touch()
     grave = store / "work" / ".deleted-old-1"
     grave.mkdir()
     (grave / "file").write_bytes(b"x" * 10)
+    former_grave = store / "work" / "deleted-0123-1"
+    former_grave.mkdir()
     later = time.time() + LATER
-    assert {work, grave}.isdisjoint(entry.path for entry in find_garbage(store))
+    assert {work, grave, former_grave}.isdisjoint(entry.path for entry in find_garbage(store))
     with exclusive_lock(work / "lock", StoreError("busy")):
         assert work not in {entry.path for entry in find_garbage(store, now=later)}
-    assert {work, grave} <= {entry.path for entry in find_garbage(store, now=later)}
+    assert {work, grave, former_grave} <= {entry.path for entry in find_garbage(store, now=later)}
     collect(store, find_garbage(store, now=later))
     assert list((store / "work").iterdir()) == []
 
 
-def test_a_run_that_cannot_be_read_stops_it(store: Path):
+def test_a_run_that_cannot_be_read_stops_garbage_collection(store: Path):
     (store / "runs" / "kept" / "run.json").write_text("{")
     with pytest.raises(StoreError, match="damaged"):
         find_garbage(store)
 
 
-def test_an_empty_store_has_none(tmp_path: Path):
+def test_an_empty_store_has_no_garbage(tmp_path: Path):
     assert find_garbage(tmp_path / "none") == []
     assert Store(tmp_path / "none").names() == []

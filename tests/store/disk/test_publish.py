@@ -1,9 +1,10 @@
-"""Publishing, verifying and reading run.json: any byte that changes is named, other formats are refused."""
+"""Publication, verification, deletion and import of runs: changed bytes are named, other formats refused."""
 
 from __future__ import annotations
 
 import json
 import random
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from tegakari.schemas.errors import NotFoundError, RunExistsError, StoreError
 from tegakari.schemas.run import FORMAT
 from tegakari.store import Store
-from tegakari.store.disk.publish import damaged_files, delete_run
+from tegakari.store.disk.publish import adopt_run, damaged_files, delete_run
 from tests.support.factories import make_run
 
 
@@ -28,7 +29,7 @@ def flipped(raw: bytes, at: int, bit: int) -> bytes:
     return raw[:at] + bytes([raw[at] ^ (1 << bit)]) + raw[at + 1 :]
 
 
-def what_verify_says(store: Path) -> str:
+def damage_report(store: Path) -> str:
     try:
         return "; ".join(damaged_files(store, "drawn"))
     except StoreError as error:
@@ -45,22 +46,22 @@ def test_one_flipped_bit_in_any_file_is_named(store: Path):
         for _ in range(3):
             file.write_bytes(flipped(raw, generator.randrange(len(raw)), generator.randrange(8)))
             try:
-                said = what_verify_says(store)
-                assert said.startswith(file.relative_to(directory).as_posix()), said
-                assert ";" not in said
+                report = damage_report(store)
+                assert report.startswith(file.relative_to(directory).as_posix()), report
+                assert ";" not in report
             finally:
                 file.write_bytes(raw)
     assert damaged_files(store, "drawn") == []
 
 
-def test_every_single_byte_of_run_json_matters(store: Path):
-    """Spaces and names of keys included; run.json has no checksum but its own."""
+def test_a_changed_byte_of_run_json_is_damage(store: Path):
+    """Including spaces and names of keys: the only checksum of run.json is its own."""
     file = store / "runs" / "drawn" / "run.json"
     raw = file.read_bytes()
     try:
         for at in range(0, len(raw), 7):
             file.write_bytes(flipped(raw, at, at % 8))
-            assert what_verify_says(store).startswith("run.json"), raw[max(0, at - 20) : at + 20]
+            assert damage_report(store).startswith("run.json"), raw[max(0, at - 20) : at + 20]
     finally:
         file.write_bytes(raw)
 
@@ -76,12 +77,12 @@ def test_missing_and_additional_files_are_named(store: Path):
 
 
 @pytest.mark.parametrize(("version", "fix"), [(FORMAT + 1, "upgrade"), (FORMAT - 1, "index again")])
-def test_runs_of_other_formats_are_refused_with_the_way_out(store: Path, version: int, fix: str):
+def test_runs_of_other_formats_are_refused_with_a_fix(store: Path, version: int, fix: str):
     file = store / "runs" / "drawn" / "run.json"
     raw = file.read_bytes()
     file.write_text(json.dumps(json.loads(raw) | {"format": version}))
     try:
-        with pytest.raises(StoreError, match=f"says format {version}") as caught:
+        with pytest.raises(StoreError, match=f"has format {version}") as caught:
             Store(store).run("drawn")
         assert caught.value.fix
         assert fix in caught.value.fix
@@ -90,27 +91,51 @@ def test_runs_of_other_formats_are_refused_with_the_way_out(store: Path, version
         file.write_bytes(raw)
 
 
-def test_a_name_taken_in_the_last_moment_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Between looking and renaming another process has published the name."""
+def test_a_name_that_is_published_meanwhile_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Another process publishes the name between the check and the rename."""
     make_run(tmp_path, "drawn")
     monkeypatch.setattr(Path, "exists", lambda self: False)
     with pytest.raises(RunExistsError, match="'drawn' exists"):
         make_run(tmp_path, "drawn", seed=1)
 
 
-def test_many_deleting_one_run_delete_it_once(tmp_path: Path):
+def test_concurrent_deletions_delete_a_run_once(tmp_path: Path):
     make_run(tmp_path, "drawn")
-    together = threading.Barrier(8)
+    start = threading.Barrier(8)
 
     def delete(_: int) -> str:
-        together.wait()
+        start.wait()
         try:
             delete_run(tmp_path, "drawn")
         except NotFoundError:
-            return "gone"
+            return "not found"
         return "deleted"
 
     with ThreadPoolExecutor(8) as pool:
-        said = list(pool.map(delete, range(8)))
-    assert sorted(said) == ["deleted", *["gone"] * 7]
+        outcomes = list(pool.map(delete, range(8)))
+    assert sorted(outcomes) == ["deleted", *["not found"] * 7]
     assert Store(tmp_path).names() == []
+
+
+def test_a_run_of_another_store_is_imported(store: Path, tmp_path: Path):
+    source = store / "runs" / "drawn"
+    adopt_run(tmp_path, source)
+    assert damaged_files(tmp_path, "drawn") == []
+    assert Store(tmp_path).run("drawn").labels == Store(store).run("drawn").labels
+    with pytest.raises(RunExistsError):
+        adopt_run(tmp_path, source)
+    with pytest.raises(NotFoundError):
+        adopt_run(tmp_path, store)
+    assert not list((tmp_path / "work").iterdir())
+
+
+def test_a_damaged_run_is_not_imported(store: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    shutil.copytree(store / "runs" / "drawn", copy)
+    file = copy / "index.duckdb"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(StoreError, match=r"index\.duckdb"):
+        adopt_run(tmp_path / "store", copy)
+    assert not (tmp_path / "store" / "runs" / "drawn").exists()

@@ -1,4 +1,4 @@
-"""The layout that Neuronpedia imports, held to the run's own tables."""
+"""Neuronpedia's layout has the values of the run's tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def rows(path: Path) -> list[dict]:
 def test_layout_and_content(tmp_path: Path):
     make_run(tmp_path / "store", "one")
     run = Store(tmp_path / "store").run("one")
-    written = export_neuronpedia(run, tmp_path / "out", creator="me")
+    counts = export_neuronpedia(run, tmp_path / "out", creator="me")
     sources = sorted((tmp_path / "out" / "one").iterdir())
     assert [source.name for source in sources] == [f"{layer}-{SOURCE_SET}" for layer in (0, 1, 2)]
     source = sources[1]
@@ -34,25 +34,25 @@ def test_layout_and_content(tmp_path: Path):
         "features/batch-0.jsonl.gz",
         "activations/batch-0.jsonl.gz",
     }
-    (about,) = rows(source / "source.jsonl")
-    assert (about["id"], about["modelId"], about["setName"]) == (source.name, "one", SOURCE_SET)
-    assert about["num_prompts"] == run.manifest.corpus.documents
+    (metadata,) = rows(source / "source.jsonl")
+    assert (metadata["id"], metadata["modelId"], metadata["setName"]) == (source.name, "one", SOURCE_SET)
+    assert metadata["num_prompts"] == run.manifest.corpus.documents
     features = rows(source / "features" / "batch-0.jsonl.gz")
     expected = run.rows("SELECT * FROM features WHERE layer = 1 ORDER BY feature")
     assert [(row["index"], row["frac_nonzero"], row["maxActApprox"]) for row in features] == [
         (str(row["feature"]), pytest.approx(row["density"]), pytest.approx(row["max_activation"])) for row in expected
     ]
     assert {"modelId", "maxActApprox", "frac_nonzero", "pos_str", "hookName", "hasVector"} <= features[0].keys()
-    assert written["features"] == 3 * len(features)
-    shown = [row for row in rows(source / "activations" / "batch-0.jsonl.gz") if row["index"] == "4"]
-    best = run.rows(
+    assert counts["features"] == 3 * len(features)
+    excerpts = [row for row in rows(source / "activations" / "batch-0.jsonl.gz") if row["index"] == "4"]
+    positions = run.rows(
         "SELECT id, label, activation, token, document FROM top_tokens JOIN documents USING (document) "
         "JOIN labels USING (label_id) WHERE layer = 1 AND feature = 4 ORDER BY rank"
     )
-    first_of = list({row["document"]: row for row in reversed(best)}.values())
-    by_strength = sorted(first_of, key=best.index)
-    assert len(shown) == len(by_strength)
-    for row, position in zip(shown, by_strength, strict=True):
+    first_of = list({row["document"]: row for row in reversed(positions)}.values())
+    by_strength = sorted(first_of, key=positions.index)
+    assert len(excerpts) == len(by_strength)
+    for row, position in zip(excerpts, by_strength, strict=True):
         assert (row["dataIndex"], row["dataSource"]) == (position["id"], position["label"])
         assert row["tokens"][row["maxValueTokenIndex"]] == position["token"]
         assert row["values"][row["maxValueTokenIndex"]] == row["maxValue"] == pytest.approx(position["activation"])
