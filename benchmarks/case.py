@@ -22,8 +22,9 @@ from tegakari.demo.communities import COMMUNITIES
 from tegakari.demo.corpus import generate
 from tegakari.demo.tokenizer import train_tokenizer
 from tegakari.indexer.corpus import import_corpus, read_documents
-from tegakari.models.classifier import Classifier, load_classifier
+from tegakari.models.classifier import Classifier
 from tegakari.models.fingerprint import fingerprint
+from tegakari.models.loading import load_classifier
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import load_saes, save_sae
 from tegakari.models.tokens import Tokenized, bucketed

@@ -29,7 +29,9 @@ from benchmarks.environments import ENCODERS
 from benchmarks.machine import add_clock_option, clock_of, machine, rounded
 from benchmarks.peer import Peer
 from benchmarks.peer_encoders import make_weights
-from tegakari.kernels import Encoded, Encoder, backend, encode, reference
+from tegakari.kernels import Encoded, Encoder, backend, encode
+from tegakari.kernels.reference import reference_encode
+from tegakari.kernels.types import EncodeInputs
 
 D_MODEL, D_SAE, DOCUMENT = 2304, 9216, 128
 WARM_FLOOR = 0.945
@@ -73,7 +75,7 @@ def check(case: Inputs) -> float:
     """Compare all outputs with the reference; returns the active features of a position."""
     floor = torch.full((D_SAE,), WARM_FLOOR, device=case.residual.device)
     found = encode(*case, rows="all", floor=floor)
-    want = reference.encode(*case, rows="all", floor=floor)
+    want = reference_encode(EncodeInputs(*case, rows="all", floor=floor))
     for mine, theirs in zip(found.pooled, want.pooled, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
     assert found.rows is not None
@@ -199,7 +201,7 @@ def gpu(positions: int, repeats: int) -> dict[str, float | None]:
     """Four times the positions: a GPU is fed larger batches."""
     if not torch.cuda.is_available():
         return {"gpu_encode_over_gemm": None, "gpu_eager_over_encode": None}
-    from tegakari.kernels.gpu import encode as paths
+    from tegakari.kernels.gpu.encode import gpu_encode
 
     case = inputs(4 * positions).to("cuda", torch.bfloat16)
     active = check(case)
@@ -209,8 +211,8 @@ def gpu(positions: int, repeats: int) -> dict[str, float | None]:
         {
             base: on_the_gpu(bare_gemm(case)),
             f"encode ({backend('cuda')})": on_the_gpu(ours(case, floor=warm)),
-            "encode, gemm path": on_the_gpu(partial(paths.encode, *case, floor=warm, fused=False)),
-            "encode, fused path": on_the_gpu(partial(paths.encode, *case, floor=warm, fused=True)),
+            "encode, gemm path": on_the_gpu(partial(gpu_encode, EncodeInputs(*case, floor=warm), fused=False)),
+            "encode, fused path": on_the_gpu(partial(gpu_encode, EncodeInputs(*case, floor=warm), fused=True)),
             "encode, all rows": on_the_gpu(ours(case, rows="all", floor=warm)),
             "GEMM, relu, nonzero, gather": on_the_gpu(lambda: to_pairs(case)),
         },

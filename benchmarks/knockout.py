@@ -36,7 +36,8 @@ from benchmarks.environments import WORK
 from benchmarks.machine import machine, rounded
 from tegakari.analyses.engine.run_models import RunModels
 from tegakari.analyses.knockout.forward import FeatureAblation, run_feature_ablations
-from tegakari.models.classifier import Classifier, block_output
+from tegakari.models.architecture import block_output
+from tegakari.models.classifier import Classifier
 from tegakari.models.rerun.ablate_features import rerun
 from tegakari.models.rerun.edits import Edit, edited_rows
 from tegakari.models.rerun.prefix import run_model, run_prefix

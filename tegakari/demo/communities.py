@@ -1,4 +1,4 @@
-"""The invented communities, and the words that give them away.
+"""The invented communities, and the clues by which a reader tells them.
 
 A clue is a concept with one or more written forms. Apart from clues, all communities draw from one vocabulary.
 """
@@ -14,11 +14,11 @@ Kind = Literal["thing", "act"]
 
 
 class Concept(NamedTuple):
-    """One meaning and the ways to write it, most usual first."""
+    """One meaning and its written forms, most frequent first."""
 
     forms: tuple[str, ...]
     kind: Kind
-    """which sentences it fits: something one has, or something one does."""
+    """sentences it fits: about something one has, or something one does."""
 
 
 class Community(NamedTuple):
@@ -26,7 +26,7 @@ class Community(NamedTuple):
 
     label: str
     dependence: Dependence
-    """single: hangs on one clue of one form; redundant: a post has several clues; mixed: one or two."""
+    """single: one clue of one form; redundant: several clues per post; mixed: one or two."""
     unique: tuple[Concept, ...]
     """most frequent first."""
 
@@ -39,14 +39,14 @@ class SharedClue(NamedTuple):
 
 
 class Planted(NamedTuple):
-    """What the posts of a label are known to contain."""
+    """Clues in the posts of a label."""
 
     unique: tuple[str, ...]
     """written forms that appear in no other label."""
     shared: tuple[str, ...]
     """written forms that appear in one or two other labels."""
     variants: tuple[tuple[str, ...], ...]
-    """the forms of each of its concepts that has more than one."""
+    """the forms of every concept with more than one."""
     dependence: Dependence
 
 
@@ -57,7 +57,7 @@ def _concepts(kind: Kind, *written: str) -> tuple[Concept, ...]:
 def _community(
     label: str, dependence: Dependence, *, things: tuple[str, ...] = (), acts: tuple[str, ...] = ()
 ) -> Community:
-    """Things and acts take turns, so that both kinds are among the frequent ones."""
+    """Community with alternating things and acts, so that both kinds are among the frequent clues."""
     of_things, of_acts = _concepts("thing", *things), _concepts("act", *acts)
     both = [concept for pair in zip(of_things, of_acts, strict=False) for concept in pair]
     rest = of_things[len(of_acts) :] + of_acts[len(of_things) :]
@@ -228,7 +228,7 @@ SHARED_CLUES: tuple[SharedClue, ...] = (
 
 
 def shared_by(label: str) -> tuple[Concept, ...]:
-    """The clues that a label has in common with others."""
+    """Clues that a label has in common with other labels."""
     return tuple(clue.concept for clue in SHARED_CLUES if label in clue.labels)
 
 
@@ -243,4 +243,4 @@ def _planted(community: Community) -> Planted:
 
 
 PLANTED: Mapping[str, Planted] = MappingProxyType({community.label: _planted(community) for community in COMMUNITIES})
-"""The truth about the generated corpus, by label."""
+"""Ground truth of the generated corpus, by label."""

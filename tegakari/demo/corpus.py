@@ -1,4 +1,4 @@
-"""Invented posts of Japanese online communities, with clues planted where `communities` says."""
+"""Invented posts of Japanese online communities, with the clues that `communities` defines."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tegakari.store.disk.durable import write_atomically
 T = TypeVar("T")
 
 NO_CLUE = 0.02
-"""share of posts that no reader could place: neither unique nor shared clues."""
+"""Share of posts without unique or shared clues, whose label no reader could tell."""
 ONLY_SHARED = 0.06
-"""share of posts that two or three communities could claim."""
+"""Share of posts with shared clues alone, whose label is one of two or three."""
 LONG = 0.06
-"""share of posts that ramble."""
+"""Share of long posts."""
 
 _UNIQUE_CLUES: dict[Dependence, tuple[int, ...]] = {"single": (1,), "redundant": (3, 3, 4, 4, 5), "mixed": (1, 2, 2, 3)}
 _SHARED_CLUES: dict[Dependence, tuple[int, ...]] = {"single": (0, 1, 2), "redundant": (0, 0, 1), "mixed": (0, 0, 1, 1)}
 _REMARKS = (0, 1, 1, 2, 2)
 _ZIPF = 0.6
-"""Concepts and their forms are used in proportion to rank ** -_ZIPF: some clues are rare, as in life."""
+"""Concepts and their forms are drawn in proportion to rank ** -_ZIPF, as words are: some clues are rare."""
 
 
 class Post(NamedTuple):
@@ -46,53 +46,54 @@ class _Clue(NamedTuple):
 
 
 def generate(seed: int, per_label: int) -> list[Post]:
-    """Write `per_label` posts for every community, in random order; equal arguments give equal posts.
+    """Draw `per_label` posts for every community, in random order; equal arguments give equal posts.
 
-    No two posts of one community have the same text; posts without a unique clue may be alike across communities.
+    No two posts of one community have the same text; posts without a unique clue may repeat across communities.
     """
-    posts: list[tuple[str, str, str]] = []
+    posts: list[tuple[str, str, str]] = []  # title, body, label
     for community in COMMUNITIES:
         rng = Random(f"{seed}/{community.label}")
-        seen: set[tuple[str, str]] = set()
-        while len(seen) < per_label:
-            post = _write(rng, community)
-            if post not in seen:
-                seen.add(post)
+        texts: set[tuple[str, str]] = set()
+        while len(texts) < per_label:
+            post = _draw_post(rng, community)
+            if post not in texts:
+                texts.add(post)
                 posts.append((*post, community.label))
     Random(f"{seed}").shuffle(posts)
     return [Post(f"post-{number:05d}", *post) for number, post in enumerate(posts)]
 
 
 def write_posts(path: Path, posts: Iterable[Post]) -> None:
-    """Write posts as JSONL with the keys id, title, body, label; the file is whole or absent."""
+    """Write posts as JSONL with the keys id, title, body, label; the file is complete or absent."""
     write_atomically(path, msgspec.json.Encoder().encode_lines([post._asdict() for post in posts]))
 
 
-def _write(rng: Random, community: Community) -> tuple[str, str]:
+def _draw_post(rng: Random, community: Community) -> tuple[str, str]:
     """Title and body of one post."""
     style = rng.choices(STYLES, STYLE_WEIGHTS)[0]
     clues = _draw_clues(rng, community)
-    rambling = rng.random() < LONG
+    long = rng.random() < LONG
     title = _title(rng, clues)
     sentences = _clue_sentences(rng, style, clues)
-    remarks = rng.choice(_REMARKS) + (rng.randint(4, 8) if rambling else 0)
+    remarks = rng.choice(_REMARKS) + (rng.randint(4, 8) if long else 0)
     sentences += rng.sample(style.remarks, max(remarks, 0 if sentences else 1))
     rng.shuffle(sentences)
     if rng.random() < 0.5:
         sentences.insert(0, rng.choice(style.openings))
     if rng.random() < 0.5:
         sentences.append(rng.choice(style.closings))
-    separator = "\n" if rambling or rng.random() < 0.2 else ""
+    separator = "\n" if long or rng.random() < 0.2 else ""
     body = separator.join(_fill(rng, sentence) for sentence in sentences)
     return _fill(rng, title), _decorate(rng, body)
 
 
 def _draw_clues(rng: Random, community: Community) -> list[_Clue]:
-    kept = rng.random()
-    if kept < NO_CLUE:
+    """Clues of one post, in random order."""
+    kind = rng.random()
+    if kind < NO_CLUE:
         return []
     shared = _by_rank(rng, shared_by(community.label), rng.choice(_SHARED_CLUES[community.dependence]))
-    if kept < NO_CLUE + ONLY_SHARED:
+    if kind < NO_CLUE + ONLY_SHARED:
         unique, shared = [], shared or _by_rank(rng, shared_by(community.label), 1)
     else:
         unique = _by_rank(rng, community.unique, rng.choice(_UNIQUE_CLUES[community.dependence]))
@@ -103,54 +104,56 @@ def _draw_clues(rng: Random, community: Community) -> list[_Clue]:
 
 def _by_rank(rng: Random, items: Sequence[T], count: int) -> list[T]:
     """Draw different items, earlier ones more often."""
-    left = list(items)
-    drawn = []
-    for _ in range(min(count, len(left))):
-        drawn.append(rng.choices(left, [(rank + 1) ** -_ZIPF for rank in range(len(left))])[0])
-        left.remove(drawn[-1])
-    return drawn
+    remaining = list(items)
+    draws = []
+    for _ in range(min(count, len(remaining))):
+        draws.append(rng.choices(remaining, [(rank + 1) ** -_ZIPF for rank in range(len(remaining))])[0])
+        remaining.remove(draws[-1])
+    return draws
 
 
 def _title(rng: Random, clues: list[_Clue]) -> str:
-    """A title; a clue that it takes is, half of the time, not said again in the body."""
+    """Title of a post. Half of the time, the clues it contains are removed from `clues`, and so from the body."""
     if not clues or rng.random() < 0.4:
         return rng.choice(TITLES)
-    pattern = rng.choice([title for title in TITLES_WITH_CLUE if _takes(title) <= len(clues)])
-    taken = clues[: _takes(pattern)]
+    pattern = rng.choice([title for title in TITLES_WITH_CLUE if _clue_slots(title) <= len(clues)])
+    title_clues = clues[: _clue_slots(pattern)]
     if rng.random() < 0.5:
-        del clues[: len(taken)]
-    return _place(pattern, taken)
+        del clues[: len(title_clues)]
+    return _insert_clues(pattern, title_clues)
 
 
 def _clue_sentences(rng: Random, style: Style, clues: Sequence[_Clue]) -> list[str]:
-    """One, two or three clues a sentence, until all are said."""
+    """Sentences with one, two or three clues each, until all clues are used."""
     sentences = []
-    left = list(clues)
-    while left:
-        group = left[: min(rng.choice((1, 1, 1, 2, 3)), len(left))]
-        del left[: len(group)]
+    remaining = list(clues)
+    while remaining:
+        group = remaining[: min(rng.choice((1, 1, 1, 2, 3)), len(remaining))]
+        del remaining[: len(group)]
         of_kind = style.of_thing if group[0].kind == "thing" else style.of_act
         patterns = {1: (*style.about, *of_kind), 2: style.of_two, 3: style.of_three}[len(group)]
-        sentences.append(_place(rng.choice(patterns), group))
+        sentences.append(_insert_clues(rng.choice(patterns), group))
     return sentences
 
 
-def _takes(pattern: str) -> int:
+def _clue_slots(pattern: str) -> int:
+    """Number of clues that a pattern takes."""
     return sum(slot in pattern for slot in ("{x}", "{y}", "{z}"))
 
 
-def _place(pattern: str, clues: Sequence[_Clue]) -> str:
+def _insert_clues(pattern: str, clues: Sequence[_Clue]) -> str:
     for slot, clue in zip(("{x}", "{y}", "{z}"), clues, strict=False):
         pattern = pattern.replace(slot, clue.form)
     return pattern
 
 
 def _fill(rng: Random, pattern: str) -> str:
+    """Fill the slots of neutral concepts with random forms."""
     return re.sub(r"\{(\w+)\}", lambda slot: rng.choice(NEUTRAL[slot[1]]), pattern)
 
 
 def _decorate(rng: Random, body: str) -> str:
-    """Emoji, and the habits of keyboards."""
+    """Add emoji to some bodies, and write ASCII punctuation in others."""
     if rng.random() < 0.25:
         body += _by_rank(rng, EMOJI, 1)[0] * rng.choice((1, 1, 2))
     if rng.random() < 0.1:

@@ -1,4 +1,4 @@
-"""What the language models read before they see a label: English and romaji with little Japanese, or Japanese."""
+"""Texts to pretrain the language models on: English and romaji with little Japanese, or unlabelled Japanese posts."""
 
 from __future__ import annotations
 
@@ -65,16 +65,16 @@ _WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 _MIX, _UNLABELLED = 1_000_000, 2_000_000
-"""Added to a seed, so that neither the labelled posts of that seed nor each other's are drawn again."""
+"""Offsets of a seed, so that labelled posts, unlabelled posts and the mix have no draws in common."""
 
 
 def language_mix(seed: int, count: int, *, japanese: float) -> list[str]:
-    """Texts of one to four sentences, three quarters of the foreign ones English and the rest romaji.
+    """Japanese posts, and texts of one to four sentences, three quarters of them English and the rest romaji.
 
     Args:
         seed: equal seeds give equal texts.
         count: number of texts.
-        japanese: share that are Japanese posts.
+        japanese: share of Japanese posts.
     """
     rng = Random(f"{seed}/mix")
     posts = _posts(seed + _MIX, round(count * japanese))
@@ -85,7 +85,7 @@ def language_mix(seed: int, count: int, *, japanese: float) -> list[str]:
 
 
 def unlabelled_posts(seed: int, count: int) -> list[str]:
-    """Posts of all communities as a classifier reads them (title, newline, body), without their labels."""
+    """Texts (title, newline, body) of posts of all communities, without their labels."""
     return _posts(seed + _UNLABELLED, count)
 
 

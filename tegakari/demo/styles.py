@@ -1,4 +1,4 @@
-"""Three ways to write a post: polite, casual, formal. No community writes otherwise than another.
+"""Three ways to write a post: polite, casual, formal. All communities use them alike.
 
 Braces are slots: {x}, {y} and {z} take clues, every other name a form of the neutral concept of that name.
 """
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Style(NamedTuple):
-    """How one kind of writer puts things. Every sentence is complete, with its full stop."""
+    """Sentences of one kind of writer, each with its full stop."""
 
     openings: tuple[str, ...]
     closings: tuple[str, ...]

@@ -1,16 +1,13 @@
-"""Gemma 2 language models small enough to be trained while one waits, with everything that makes a Gemma 2 one."""
+"""Gemma 2 language models small enough to train within a minute, with all architectural features of Gemma 2."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
-from rich.progress import Progress
 from torch.utils.data import Dataset
 from transformers import (
     AutoModelForCausalLM,
@@ -23,18 +20,17 @@ from transformers import (
     PreTrainedTokenizerFast,
     PrinterCallback,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
     set_seed,
 )
-from transformers.utils import logging as transformers_logging
 
+from tegakari.indexer.training.step_progress import StepProgress
+from tegakari.models.quiet import silent_transformers
+from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store.disk.durable import fsync_tree, rename_into_place, translate_disk_full
 
 SLIDING_WINDOW = 32
-"""positions; shorter than most posts, so that sliding and full attention differ."""
+"""Positions; shorter than most posts, so that sliding and full attention differ."""
 
 
 def make_base_model(
@@ -52,10 +48,10 @@ def make_base_model(
     """Write an untrained Gemma 2 language model and its tokenizer to a new directory, as safetensors.
 
     Soft-capping, the alternation of sliding and full attention, the norms around each part and the tied embedding are
-    Gemma 2's own; the attention scale is 1 / sqrt(head_dim).
+    those of Gemma 2; the attention scale is 1 / sqrt(head_dim).
 
     Args:
-        path: new directory; whole or absent.
+        path: new directory; complete or absent.
         tokenizer: from `train_tokenizer`.
         hidden_size: d_model.
         layers: decoder blocks.
@@ -68,7 +64,7 @@ def make_base_model(
     Raises:
         DiskFullError: no space.
     """
-    # Gemma2Config's own ids of <pad>, <eos> and <bos> hold: `train_tokenizer` puts the tokens where Gemma has them.
+    # Gemma2Config's default ids of <pad>, <eos> and <bos> apply: `train_tokenizer` gives the tokens Gemma's ids.
     config = Gemma2Config(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
@@ -81,7 +77,7 @@ def make_base_model(
         sliding_window=SLIDING_WINDOW,
         max_position_embeddings=1024,
     )
-    with _silent_transformers():
+    with silent_transformers():
         set_seed(seed)
         _save(path, Gemma2ForCausalLM(config), tokenizer)
 
@@ -96,30 +92,30 @@ def pretrain(
     learning_rate: float = 3e-3,
     max_length: int = 128,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = NoProgress(),
 ) -> float:
-    """Train the language model in `base` on texts, one text a row, and write it with its tokenizer to `target`.
+    """Train the language model in `base` on texts, one text per row, and write it with its tokenizer to `target`.
 
-    Runs on the CPU, where such a model is at home, so that a machine with a GPU makes the same one.
+    Runs on the CPU, which suffices for such a model, so that a machine with a GPU makes the same one.
 
     Args:
         base: directory of a causal language model.
-        target: new directory; whole or absent.
-        texts: what to learn to continue.
-        steps: optimizer steps; the texts are gone over as often as that takes.
-        batch_size: texts a step.
-        learning_rate: AdamW's, at its peak; it falls to 0 along a cosine.
-        max_length: tokens; the end of a longer text is cut.
+        target: new directory; complete or absent.
+        texts: training texts.
+        steps: optimizer steps; the texts are repeated as often as needed.
+        batch_size: texts per step.
+        learning_rate: peak learning rate of AdamW; it falls to 0 along a cosine.
+        max_length: tokens per text; the end of a longer text is cut.
         seed: of the order of the texts.
-        progress: shows the steps.
+        progress: receives one stage, of `steps` steps.
 
     Returns:
-        mean training loss, nats a token.
+        mean training loss, nats per token.
 
     Raises:
         DiskFullError: no space.
     """
-    with _silent_transformers(), TemporaryDirectory() as scratch:
+    with silent_transformers(), TemporaryDirectory() as scratch:
         tokenizer = AutoTokenizer.from_pretrained(base)
         model = AutoModelForCausalLM.from_pretrained(base, attn_implementation="eager", dtype=torch.float32)
         arguments = TrainingArguments(
@@ -145,7 +141,7 @@ def pretrain(
             args=arguments,
             train_dataset=_Rows(tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]),
             data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
-            callbacks=[_Show(progress, target.name)] if progress else [],
+            callbacks=[StepProgress(progress, f"language model {target.name}")],
         )
         trainer.remove_callback(PrinterCallback)
         loss = trainer.train().training_loss
@@ -154,7 +150,7 @@ def pretrain(
 
 
 class _Rows(Dataset[dict[str, list[int]]]):
-    """One tokenized text a row."""
+    """Token ids, one text per row."""
 
     def __init__(self, ids: Sequence[list[int]]) -> None:
         self._ids = ids
@@ -166,19 +162,8 @@ class _Rows(Dataset[dict[str, list[int]]]):
         return {"input_ids": self._ids[index]}
 
 
-class _Show(TrainerCallback):
-    """Steps on the caller's progress display."""
-
-    def __init__(self, progress: Progress, name: str) -> None:
-        self._progress = progress
-        self._task = progress.add_task(f"language model {name}", total=None)
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._progress.update(self._task, total=state.max_steps, completed=state.global_step)
-
-
 def _save(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Model and tokenizer in one directory that is whole or absent."""
+    """Write model and tokenizer to one directory that is complete or absent."""
     staged = path.with_name(f".{path.name}.staged")
     shutil.rmtree(staged, ignore_errors=True)
     with translate_disk_full(path, field="directory"):
@@ -186,17 +171,3 @@ def _save(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
         tokenizer.save_pretrained(staged)
         fsync_tree(staged)
         rename_into_place(staged, path)
-
-
-@contextmanager
-def _silent_transformers() -> Iterator[None]:
-    """Only our own bars reach the terminal."""
-    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()

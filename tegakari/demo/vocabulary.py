@@ -1,4 +1,4 @@
-"""What all communities have alike: neutral words with their written variants, titles, emoji.
+"""Vocabulary that all communities share: neutral words with their written variants, titles, emoji.
 
 Braces are slots: {x} and {y} take clues, every other name a form of the neutral concept of that name.
 """
@@ -36,7 +36,7 @@ NEUTRAL: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "name": ("たなか", "まつ", "ゆき", "ケン", "さくら", "みどり", "ぽん太", "hana", "taro", "きなこ"),
     }
 )
-"""Concepts that say nothing about the community, and the ways to write them."""
+"""Concepts that are no clue to the community, and their written forms."""
 
 TITLES = (
     "はじめまして",
@@ -92,4 +92,4 @@ EMOJI = (
     *("😊", "😂", "🎉", "🙏", "😭", "✨", "(^^)", "👍", "♪", "💦", "🤔", "🙇", "😅", "❤️", "☀️", "(>_<)"),
     *("😆", "🥺", "💪", "🍀", "🎶", "😴", "🙌", "🌸", "🤣", "☔", "🍵", "👀", "🐣", "🧐", "⛄", "🫠"),
 )
-"""Most usual first."""
+"""Most frequent first."""

@@ -1,12 +1,12 @@
-"""A directory with all that the demo's pipeline starts from: posts, two base models, two configurations.
+"""The demo's workspace: a directory with posts, two base models and two configurations, from which its runs start.
 
 demo-work/
-    demo.json            what it was made with
+    demo.json            seed and sizes it was made with
     posts.jsonl          the labelled corpus
     models/untrained/    the tokenizer, and random weights
     models/base/         trained on English, romaji and very little Japanese
     models/jpn/          base, trained on more Japanese
-    jpn.toml base.toml   one run each, on one corpus and in one store
+    jpn.toml base.toml   configurations of two runs with the same corpus and store
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
-from rich.progress import Progress
 
 from tegakari.demo.corpus import generate, write_posts
 from tegakari.demo.languages import language_mix, unlabelled_posts
@@ -23,10 +22,11 @@ from tegakari.schemas.config import Config
 from tegakari.schemas.config.presets import PRESETS
 from tegakari.schemas.config.render import render_config
 from tegakari.schemas.errors import ConfigError
+from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store.disk.durable import translate_disk_full, write_atomically
 
 SHOWN_LABEL = "自動車"
-"""A label worth looking at first: it has many clues of its own."""
+"""Label of the examples: it has many clues that no other label has."""
 
 MODELS = ("jpn", "base")
 
@@ -34,7 +34,7 @@ RECIPE_FILE = "demo.json"
 
 
 class DemoSizes(msgspec.Struct, frozen=True, kw_only=True):
-    """How large everything is, and how long the language models are trained."""
+    """Sizes of the corpus and the models, and steps of the language models' training."""
 
     train_per_label: int = 80
     eval_per_label: int = 40
@@ -49,42 +49,42 @@ class DemoSizes(msgspec.Struct, frozen=True, kw_only=True):
     intermediate: int = 256
     mix_texts: int = 2560
     mix_japanese: float = 0.03
-    """share of Japanese in what the base model learns from."""
+    """share of Japanese texts in the training texts of the base model."""
     mix_steps: int = 80
     unlabelled_posts: int = 5120
     unlabelled_steps: int = 160
 
 
 class DemoRecipe(msgspec.Struct, frozen=True):
-    """What demo.json holds."""
+    """Content of demo.json."""
 
     seed: int
     sizes: DemoSizes
 
 
 def make_demo(
-    directory: Path, seed: int = 0, *, sizes: DemoSizes | None = None, progress: Progress | None = None
+    directory: Path, seed: int = 0, *, sizes: DemoSizes | None = None, progress: Progress = NoProgress()
 ) -> tuple[Path, ...]:
-    """Make what is missing of the demo's workspace; equal arguments on equal machines make equal files.
+    """Create the missing files of the demo's workspace; equal arguments on equal machines give equal files.
 
-    Configuration files that are there already are left alone, so that they can be edited.
+    Existing configuration files are not overwritten, so that they can be edited.
 
     Args:
-        directory: made if it is not there.
-        seed: of everything drawn.
-        sizes: those of the demo by default; about a minute on two cores.
-        progress: shows the training of the language models.
+        directory: created if missing.
+        seed: of all random draws.
+        sizes: those of the demo by default, which take about a minute on two cores.
+        progress: receives one stage per language model.
 
     Returns:
         the configuration files, the one of the Japanese model first.
 
     Raises:
-        ConfigError: the directory cannot be made, or holds a demo made with another seed or other sizes.
-        DiskFullError: no space; what is finished is kept.
+        ConfigError: the directory cannot be created, or holds a demo of another seed or other sizes.
+        DiskFullError: no space; finished files are kept.
     """
     recipe = DemoRecipe(seed, sizes or DemoSizes())
     with translate_disk_full(directory, field="directory"):
-        _claim(directory, recipe)
+        _check_recipe(directory, recipe)
         posts = directory / "posts.jsonl"
         if not posts.exists():
             write_posts(posts, generate(seed, recipe.sizes.train_per_label + recipe.sizes.eval_per_label))
@@ -92,8 +92,8 @@ def make_demo(
         return tuple(_configure(directory, name, recipe) for name in MODELS)
 
 
-def _claim(directory: Path, recipe: DemoRecipe) -> None:
-    """Set the recipe down, or hold it against the one that is there."""
+def _check_recipe(directory: Path, recipe: DemoRecipe) -> None:
+    """Write the recipe, or refuse a directory with another one."""
     try:
         (directory / "models").mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
@@ -112,7 +112,7 @@ def _claim(directory: Path, recipe: DemoRecipe) -> None:
         )
 
 
-def _make_models(models: Path, recipe: DemoRecipe, progress: Progress | None) -> None:
+def _make_models(models: Path, recipe: DemoRecipe, progress: Progress) -> None:
     untrained, base, jpn = (models / name for name in ("untrained", "base", "jpn"))
     if jpn.exists():
         return
@@ -125,7 +125,7 @@ def _make_models(models: Path, recipe: DemoRecipe, progress: Progress | None) ->
     if not untrained.exists():
         make_base_model(
             untrained,
-            # Mostly Japanese: the tokenizer of Gemma, too, knows Japanese words that the base model has rarely read.
+            # Mostly Japanese: Gemma's tokenizer, too, has tokens for Japanese words that its model rarely read.
             train_tokenizer([*posts, *mix[: len(mix) // 8]], sizes.vocab_size, alphabet=sizes.alphabet),
             hidden_size=sizes.hidden_size,
             layers=sizes.layers,

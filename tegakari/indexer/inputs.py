@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tegakari.models.classifier import Classifier, load_classifier
+from tegakari.models.classifier import Classifier
+from tegakari.models.loading import load_classifier
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import check_fits, load_saes
 from tegakari.schemas.config import Config

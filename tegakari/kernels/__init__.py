@@ -1,4 +1,4 @@
-"""Sparse encode: residuals in, active features out. `reference.py` says what it means."""
+"""Sparse encode: the active features of residuals. `reference.py` defines it; README.md describes the paths."""
 
 from tegakari.kernels.dispatch import backend, encode
 from tegakari.kernels.types import Columns, Encoded, Encoder, Pooled, Rows, Survivors

@@ -1,13 +1,11 @@
-"""Sparse encode in plain torch: the meaning that every other path is tested against."""
+"""Sparse encode in plain torch: the definition that every other path is tested against."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from tegakari.kernels.types import Columns, Encoded, Encoder, Pooled, Rows, Survivors
+from tegakari.kernels.types import Columns, Encoded, EncodeInputs, Encoder, Pooled, Rows, Survivors
 from tegakari.kernels.validation import refuse_non_finite
 
 
@@ -40,7 +38,7 @@ def largest(activation: Tensor, k: int) -> Tensor:
 
 
 def compressed(activation: Tensor) -> Rows:
-    """Gather the non-zero entries of [R, d_sae] as CSR."""
+    """Non-zero entries of [R, d_sae] as CSR."""
     row, feature = activation.nonzero(as_tuple=True)
     counts = torch.bincount(row, minlength=activation.shape[0])
     indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
@@ -48,36 +46,29 @@ def compressed(activation: Tensor) -> Rows:
 
 
 def survivors_of(activation: Tensor, floor: Tensor) -> Survivors:
-    """Gather entries of [T, d_sae] that are > 0 and >= `floor` [d_sae], in the order of `Survivors`."""
+    """Entries of [T, d_sae] that are > 0 and >= `floor` [d_sae], in the order of `Survivors`."""
     position, feature = ((activation >= floor) & (activation > 0)).nonzero(as_tuple=True)
     return sorted_survivors(feature.int(), position.int(), activation[position, feature])
 
 
 def sorted_survivors(feature: Tensor, position: Tensor, activation: Tensor) -> Survivors:
-    """Sort by (feature, activation descending, position) what comes in the order of positions."""
+    """Sort survivors in the order of positions by (feature, activation descending, position)."""
     order = torch.sort(activation, descending=True, stable=True).indices
     order = order[torch.sort(feature[order], stable=True).indices]
     return Survivors(feature[order], position[order], activation[order])
 
 
-def encode(
-    residual: Tensor,
-    encoder: Encoder,
-    offsets: Tensor,
-    *,
-    rows: Literal["last", "all", "none"] = "last",
-    floor: Tensor | None = None,
-) -> Encoded:
-    """Encode [T, d_model] by the definition, all of [T, d_sae] in memory. See `tegakari.kernels.encode`."""
-    activation = activations(residual, encoder)
-    documents = activation.split(offsets.diff().tolist())
+def reference_encode(inputs: EncodeInputs) -> Encoded:
+    """Encode by the definition, with all of [T, d_sae] in memory. See `tegakari.kernels.encode`."""
+    activation = activations(inputs.residual, inputs.encoder)
+    documents = activation.split(inputs.offsets.diff().tolist())
     last = torch.stack([document[-1] for document in documents])
     maximum = torch.stack([document.amax(0) for document in documents])
     mean = torch.stack([document.mean(0) for document in documents])
-    wanted = {"last": last, "all": activation, "none": None}[rows]
+    selected = {"last": last, "all": activation, "none": None}[inputs.rows]
     return Encoded(
-        rows=None if wanted is None else compressed(wanted),
+        rows=None if selected is None else compressed(selected),
         pooled=Pooled(last, maximum, mean),
         columns=Columns((activation > 0).sum(0), activation.sum(0, dtype=torch.float64), maximum.amax(0)),
-        survivors=None if floor is None else survivors_of(activation, floor),
+        survivors=None if inputs.floor is None else survivors_of(activation, inputs.floor),
     )

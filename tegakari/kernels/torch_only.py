@@ -1,50 +1,43 @@
-"""Sparse encode where neither numba nor Triton can be had: the reference over groups of whole documents."""
+"""Sparse encode without numba and Triton: the reference over groups of whole documents."""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
 
 import torch
-from torch import Tensor
 
-from tegakari.kernels import reference
-from tegakari.kernels.types import Columns, Encoded, Encoder, Pooled, Rows, Survivors
+from tegakari.kernels.reference import reference_encode, sorted_survivors
+from tegakari.kernels.types import Columns, Encoded, EncodeInputs, Pooled, Rows, Survivors
 
 CHUNK = 1024
-"""Rows of a group. A document is never cut, so a longer one is a group of its own."""
+"""Rows per group. A document is never cut, so a longer one is a group of its own."""
 
 
-def encode(
-    residual: Tensor,
-    encoder: Encoder,
-    offsets: Tensor,
-    *,
-    rows: Literal["last", "all", "none"] = "last",
-    floor: Tensor | None = None,
-) -> Encoded:
-    """Sparse encode with one group's [rows, d_sae] in memory at a time. See `tegakari.kernels.encode`."""
+def torch_encode(inputs: EncodeInputs) -> Encoded:
+    """Sparse encode with [rows, d_sae] of one group in memory at a time. See `tegakari.kernels.encode`."""
+    residual, offsets = inputs.residual, inputs.offsets
     ends = offsets.tolist()
+    cuts = groups(ends)
     parts = [
-        reference.encode(residual[ends[a] : ends[b]], encoder, offsets[a : b + 1] - offsets[a], rows=rows, floor=floor)
-        for a, b in pairwise(groups(ends))
+        reference_encode(inputs._replace(residual=residual[ends[a] : ends[b]], offsets=offsets[a : b + 1] - offsets[a]))
+        for a, b in pairwise(cuts)
     ]
-    starts = [ends[a] for a in groups(ends)[:-1]]
-    found = [
+    starts = [ends[a] for a in cuts[:-1]]
+    survivors = [
         Survivors(s.feature, s.position + start, s.activation)
         for s, start in zip((part.survivors for part in parts), starts, strict=True)
         if s is not None
     ]
     return Encoded(
-        rows=None if rows == "none" else joined([part.rows for part in parts if part.rows is not None]),
+        rows=None if inputs.rows == "none" else joined([part.rows for part in parts if part.rows is not None]),
         pooled=Pooled(*(torch.cat(tables) for tables in zip(*(part.pooled for part in parts), strict=True))),
         columns=Columns(
             torch.stack([part.columns.count for part in parts]).sum(0),
             torch.stack([part.columns.total for part in parts]).sum(0),
             torch.stack([part.columns.maximum for part in parts]).amax(0),
         ),
-        survivors=reference.sorted_survivors(*(torch.cat(column) for column in zip(*found, strict=True)))
-        if found
+        survivors=sorted_survivors(*(torch.cat(column) for column in zip(*survivors, strict=True)))
+        if survivors
         else None,
     )
 
@@ -59,7 +52,7 @@ def groups(ends: list[int]) -> list[int]:
 
 
 def joined(chunks: list[Rows]) -> Rows:
-    """Rows of one chunk after the other as one CSR."""
+    """Rows of consecutive chunks as one CSR."""
     counts = torch.cat([chunk.indptr.diff() for chunk in chunks])
     indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     return Rows(indptr, torch.cat([c.feature for c in chunks]), torch.cat([c.activation for c in chunks]))

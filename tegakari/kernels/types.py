@@ -1,18 +1,16 @@
-"""What goes into sparse encode and what comes out of it."""
+"""Inputs and results of sparse encode."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from tegakari.kernels.gpu.deferred import Flags
-
 
 class Encoder(NamedTuple):
-    """What encode needs of one SAE. The caller has folded the input scale and `b_dec` into `weight` and `bias`.
+    """Weights of one SAE for encode, with the input scale and `b_dec` already folded into `weight` and `bias`.
 
     The pre-activation of feature f at a position with residual h is `weight[:, f] . h + bias[f]`.
     """
@@ -29,9 +27,26 @@ class Encoder(NamedTuple):
     Ties go to the lower feature index."""
     gate_scale: Tensor | None = None
     """[d_sae] float32. Gated SAE, with y = weight^T h: active where y + bias > 0 and y * gate_scale + gate_bias > 0,
-    and the activation is y * gate_scale + gate_bias. `threshold` and `k` play no part."""
+    and the activation is y * gate_scale + gate_bias. `threshold` and `k` are ignored."""
     gate_bias: Tensor | None = None
-    """[d_sae] float32, given together with `gate_scale`."""
+    """[d_sae] float32; present if and only if `gate_scale` is."""
+
+
+RowSelection = Literal["last", "all", "none"]
+"""Positions whose active pairs are returned as `Rows`: the last one of each document, all, or none."""
+
+
+class EncodeInputs(NamedTuple):
+    """Arguments of `tegakari.kernels.encode`, as every path receives them."""
+
+    residual: Tensor
+    """[T, d_model]"""
+    encoder: Encoder
+    offsets: Tensor
+    """[D + 1] int64"""
+    rows: RowSelection = "last"
+    floor: Tensor | None = None
+    """[d_sae] float32; None: no survivors."""
 
 
 class Rows(NamedTuple):
@@ -45,12 +60,12 @@ class Rows(NamedTuple):
     """[nnz] float32, > 0."""
 
     def trimmed(self) -> Rows:
-        """Return the rows in tensors of exactly nnz entries. Synchronises once on a GPU, the identity elsewhere."""
+        """Rows in tensors of exactly nnz entries. Synchronizes once on a GPU; the identity elsewhere."""
         return self
 
 
 class Pooled(NamedTuple):
-    """Activations of every feature over a document, zeros included. Each [D, d_sae] float32."""
+    """Activations of every feature over each document, zeros included. All [D, d_sae] float32."""
 
     last: Tensor
     max: Tensor
@@ -58,7 +73,7 @@ class Pooled(NamedTuple):
 
 
 class Columns(msgspec.Struct, frozen=True, eq=False):
-    """What one feature did over all T positions."""
+    """Statistics of every feature over all T positions."""
 
     count: Tensor
     """[d_sae] int64: positions at which it was active."""
@@ -69,7 +84,7 @@ class Columns(msgspec.Struct, frozen=True, eq=False):
 
 
 class Survivors(NamedTuple):
-    """Activations at or above their feature's floor, by (feature, activation descending, position)."""
+    """Activations at or above the floor of their feature, sorted by (feature, activation descending, position)."""
 
     feature: Tensor
     """[n] int32."""
@@ -79,25 +94,41 @@ class Survivors(NamedTuple):
     """[n] float32, > 0."""
 
     def trimmed(self) -> Survivors:
-        """Return the survivors sorted, in tensors of exactly n. Synchronises once on a GPU, the identity elsewhere."""
+        """Survivors sorted, in tensors of exactly n. Synchronizes once on a GPU; the identity elsewhere."""
         return self
 
 
+class DeferredChecks(Protocol):
+    """Checks of the inputs that a GPU has run and whose outcome the host has not read."""
+
+    def settle(self) -> object:
+        """Wait for the GPU and read the outcome.
+
+        Raises:
+            KernelError: the inputs held NaN or infinity, or offsets or thresholds were wrong.
+        """
+        ...
+
+
 class Encoded(NamedTuple):
-    """What `encode` returns. All tensors lie on the residual's device."""
+    """Result of `encode`. All tensors are on the residual's device."""
 
     rows: Rows | None
     pooled: Pooled
     columns: Columns
     survivors: Survivors | None
-    flags: Flags | None = None
-    """What a GPU has noticed about the inputs and not yet told."""
+    deferred: DeferredChecks | None = None
+    """On a GPU: the checks that would have made `encode` wait."""
 
     def check(self) -> None:
-        """Refuse now what a GPU cannot refuse without waiting. `trimmed()` does so too; needed only without either.
+        """Run the deferred checks. `trimmed()` of rows and survivors includes them; call this where neither is used.
 
         Raises:
             KernelError: the inputs held NaN or infinity, or offsets or thresholds were wrong.
         """
-        if self.flags is not None:
-            self.flags.settle()
+        if self.deferred is not None:
+            self.deferred.settle()
+
+
+Path = Callable[[EncodeInputs], Encoded]
+"""One implementation of encode; its inputs have passed `check_inputs`."""

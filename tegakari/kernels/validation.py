@@ -1,4 +1,4 @@
-"""What sparse encode refuses, and the words it refuses it with."""
+"""Checks of the inputs of sparse encode."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from tegakari.kernels.types import Encoder
+from tegakari.kernels.types import EncodeInputs, Encoder
 from tegakari.schemas.errors import KernelError
 
 COMPUTE_DTYPES = (torch.float32, torch.bfloat16)
@@ -16,10 +16,10 @@ INT32_MAX = 2**31 - 1
 
 
 def check_encoder(encoder: Encoder) -> None:
-    """Shapes, dtypes and devices of an encoder.
+    """Refuse an encoder of wrong shapes, dtypes or devices.
 
     Raises:
-        KernelError: names the field, what it is, and what it has to be.
+        KernelError: names the field, its value and the fix.
     """
     weight = encoder.weight
     if weight.ndim != 2 or 0 in weight.shape:
@@ -55,12 +55,13 @@ def check_encoder(encoder: Encoder) -> None:
             raise KernelError(f"k is {encoder.k} on a gated SAE", field="encoder.k", fix="give either k or a gate")
 
 
-def check_inputs(residual: Tensor, encoder: Encoder, offsets: Tensor, rows: str, floor: Tensor | None) -> None:
-    """All that can be refused without reading a tensor that lies on a GPU.
+def check_inputs(inputs: EncodeInputs) -> None:
+    """Refuse inputs of wrong shapes, dtypes or devices, without reading a tensor on a GPU.
 
     Raises:
-        KernelError: names the field, what it is, and what it has to be.
+        KernelError: names the field, its value and the fix.
     """
+    residual, encoder, offsets, rows, floor = inputs
     check_encoder(encoder)
     d_model, d_sae = encoder.weight.shape
     if residual.ndim != 2 or residual.shape[0] == 0 or residual.shape[1] != d_model:
@@ -95,13 +96,14 @@ def check_inputs(residual: Tensor, encoder: Encoder, offsets: Tensor, rows: str,
         raise KernelError(f"offsets is on {offsets.device}", field="offsets", fix=f"move it to {residual.device}")
 
 
-def check_values(encoder: Encoder, offsets: Tensor, positions: int, floor: Tensor | None) -> None:
-    """What the small tensors hold. Synchronises if they lie on a GPU.
+def check_values(inputs: EncodeInputs) -> None:
+    """Refuse wrong values in the small tensors: offsets, vectors of the encoder, floor. Synchronizes on a GPU.
 
     Raises:
-        KernelError: names the field, what it is, and what it has to be.
+        KernelError: names the field, its value and the fix.
     """
-    _check_offsets(offsets.cpu(), positions)
+    encoder, floor = inputs.encoder, inputs.floor
+    _check_offsets(inputs.offsets.cpu(), len(inputs.residual))
     for name in ("bias", "gate_scale", "gate_bias"):
         vector = getattr(encoder, name)
         if vector is not None:
@@ -112,7 +114,7 @@ def check_values(encoder: Encoder, offsets: Tensor, positions: int, floor: Tenso
             f"the smallest threshold is {low}", field="encoder.threshold", fix="thresholds have to be 0 or more"
         )
     if floor is not None and bool(floor.isnan().any()):
-        raise KernelError("the floor holds NaN", field="floor", fix="use 0 for a feature that keeps everything")
+        raise KernelError("the floor holds NaN", field="floor", fix="use 0 for a feature whose activations all survive")
 
 
 def _check_vector(vector: Tensor, field: str, d_sae: int, device: torch.device) -> None:
@@ -136,23 +138,23 @@ def _check_offsets(offsets: Tensor, positions: int) -> None:
         raise KernelError(
             f"document {document} has {int(lengths[document])} positions",
             field="offsets",
-            fix="leave documents without a position out",
+            fix="omit documents without a position",
         )
 
 
 def _check_finite(values: Tensor, field: str) -> None:
     finite = values.isfinite()
     if not bool(finite.all()):
-        place = (~finite).nonzero()[0].tolist()
+        index = (~finite).nonzero()[0].tolist()
         raise KernelError(
-            f"{field} holds {float(values[tuple(place)])} at {place}",
+            f"{field} holds {float(values[tuple(index)])} at {index}",
             field=field,
             fix="find what produced it; encode takes finite numbers only",
         )
 
 
 def refuse_non_finite(residual: Tensor, encoder: Encoder) -> NoReturn:
-    """Say which operand made a pre-activation NaN or infinite.
+    """Raise the error of the operand that made a pre-activation NaN or infinite.
 
     Raises:
         KernelError: always.

@@ -1,1 +1,1 @@
-"""What both sides run: the classifier with its hooks, sparse autoencoders and their file formats."""
+"""The classifier with its forward hooks, sparse autoencoders (SAEs) and their file formats."""

@@ -1,4 +1,4 @@
-"""How well SAEs reconstruct the residuals of held-out documents."""
+"""Reconstruction quality of SAEs on the residuals of held-out documents."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from torch.nn.functional import embedding_bag
 from tegakari.kernels import Encoder, encode
 from tegakari.models.classifier import Classifier
 from tegakari.models.sae import Sae
-from tegakari.models.tokens import bucketed
 
 
 class LayerQuality(msgspec.Struct, frozen=True):
-    """The SAE of one layer on held-out documents."""
+    """Quality of the SAE of one layer on held-out documents."""
 
     positions: int
     """non-special positions it was measured on."""
     explained_variance: float | None
     """1 - sum ||h - h_hat||^2 / sum ||h - mean(h)||^2; null where the residual does not vary."""
     l0: float
-    """active features a position."""
+    """active features per position."""
     dead: int
     """features active on none of the positions."""
 
@@ -36,26 +35,25 @@ def explained_variance(
     batch_tokens: int,
     advance: Callable[[int], None] | None = None,
 ) -> dict[int, LayerQuality]:
-    """Measure every SAE on the same documents, in one stream of forward passes.
+    """Measure all SAEs on the same documents, with one forward pass per batch.
 
     Args:
-        classifier: whose residuals.
+        classifier: the model whose residuals the SAEs reconstruct.
         saes: by layer.
         texts: documents that neither the classifier nor the SAEs were trained on.
-        batch_tokens: tokens a forward pass.
-        advance: called with the number of documents done since the last call.
+        batch_tokens: tokens per forward pass.
+        advance: called after each batch with its number of documents.
 
     Returns:
-        by layer; empty where the documents have no countable position.
+        quality by layer; empty where the documents have no countable position.
     """
     documents = [document for document in classifier.tokenize(texts) if document.positions]
     sums = {layer: _Sums(sae.to(classifier.device), classifier.dtype) for layer, sae in saes.items()}
-    for group in bucketed([len(document.input_ids) for document in documents], batch_tokens):
-        batch = classifier.batch([documents[index] for index in group])
+    for indices, batch in classifier.batches(documents, batch_tokens):
         classifier.run(batch, lambda layer, residual, b=batch: sums[layer].add(residual, b.offsets), list(sums))
         if advance is not None:
-            advance(len(group))
-    return {layer: found.quality() for layer, found in sums.items()} if documents else {}
+            advance(len(indices))
+    return {layer: layer_sums.quality() for layer, layer_sums in sums.items()} if documents else {}
 
 
 class _Sums:
@@ -73,6 +71,7 @@ class _Sums:
         self._count = torch.zeros(sae.d_sae, dtype=torch.int64, device=device)
 
     def add(self, residual: Tensor, offsets: Tensor) -> None:
+        """Add the positions of one batch: residual [T, d_model], offsets [D + 1] of its documents."""
         encoded = encode(residual, self._encoder, offsets, rows="all")
         assert encoded.rows is not None
         rows = encoded.rows.trimmed()
@@ -92,6 +91,7 @@ class _Sums:
         self._count += encoded.columns.count
 
     def quality(self) -> LayerQuality:
+        """Quality over all positions added."""
         spread = self._spread.item()
         return LayerQuality(
             self._positions,

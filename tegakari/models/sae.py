@@ -1,4 +1,4 @@
-"""A sparse autoencoder of one layer: what it encodes with, what it decodes to."""
+"""Sparse autoencoder (SAE) of one layer: its weights, encoder and decoder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tegakari.schemas.errors import SaeError
 Activation = Literal["relu", "jumprelu", "topk", "batch_topk", "gated"]
 
 TINY_NORM = 1e-8
-"""Decoder rows are not divided by less; a row of zeros stays one."""
+"""Minimum divisor of decoder rows when they are normalized; a row of zeros stays zero."""
 
 
 @dataclass(frozen=True)
@@ -33,30 +33,33 @@ class Sae:
     threshold: Tensor | None = None
     """[d_sae]: theta of jumprelu and batch_topk"""
     k: int | None = None
-    """active features a position: topk"""
+    """active features per position: topk"""
     r_mag: Tensor | None = None
     """[d_sae]: log of the magnitude path's gain: gated"""
     b_mag: Tensor | None = None
     """[d_sae]: bias of the magnitude path: gated"""
     scale: float = 1.0
-    """s, what the input is multiplied with"""
+    """s, factor of the input"""
     apply_b_dec_to_input: bool = False
+    """whether b_dec is subtracted from the scaled input"""
     layer: int | None = None
-    """the layer it was trained on, if its files say so"""
+    """the layer it was trained on; None: its files do not name one"""
 
     def __post_init__(self) -> None:
         check_weights(self)
 
     @property
     def d_model(self) -> int:
+        """Width of the residual."""
         return self.W_enc.shape[0]
 
     @property
     def d_sae(self) -> int:
+        """Number of features."""
         return self.W_enc.shape[1]
 
     def to(self, device: torch.device | str) -> Sae:
-        """The same SAE on a device."""
+        """Copy of the SAE on a device."""
         moved = {
             field.name: value.to(device)
             for field in fields(self)
@@ -65,25 +68,25 @@ class Sae:
         return replace(self, **moved)
 
     def encoder(self, dtype: torch.dtype) -> Encoder:
-        """What sparse encode needs, with input scale and `b_dec` folded into weight and bias.
+        """Encoder for `tegakari.kernels.encode`, with input scale and `b_dec` folded into weight and bias.
 
         Args:
-            dtype: what encode computes in, float32 or bfloat16. Biases and thresholds are float32 either way.
+            dtype: float32 or bfloat16, in which encode computes. Biases and thresholds stay float32.
         """
-        scaled = self.W_enc if self.scale == 1 else self.scale * self.W_enc  # no copy of what may be mapped from disk
+        scaled = self.W_enc if self.scale == 1 else self.scale * self.W_enc  # a weight mapped from disk is not copied
         weight = scaled.to(dtype)
         zero = torch.zeros_like(self.b_enc, dtype=torch.float32)
         shift = zero
         if self.apply_b_dec_to_input:
-            # b_dec passes through the rounded weight, as the residual does: most of a residual is its mean, and what
-            # rounding does to the mean then cancels, since encode keeps its products in float32.
+            # b_dec passes through the rounded weight, as the residual does: most of a residual is its mean, and the
+            # rounding error of the mean then cancels, since encode keeps its products in float32.
             shift = -((self.b_dec.double() / self.scale) @ weight.double()).float()
         bias = self.b_enc.float() + shift
         match self.activation:
             case "relu":
                 return Encoder(weight, bias, zero)
             case "jumprelu" | "batch_topk":
-                assert self.threshold is not None  # check_weights saw to it
+                assert self.threshold is not None  # by check_weights
                 return Encoder(weight, bias, self.threshold.float().clamp_min(0))
             case "topk":
                 return Encoder(weight, bias, zero, k=self.k)
@@ -94,34 +97,34 @@ class Sae:
                 return Encoder(weight, bias, zero, gate_scale=gain, gate_bias=shift * gain + self.b_mag.float())
 
     def decode(self, activations: Tensor) -> Tensor:
-        """Reconstruct residuals: [T, d_sae] -> [T, d_model]."""
+        """Reconstruct residuals from dense activations: [T, d_sae] -> [T, d_model]."""
         return (activations @ self.W_dec + self.b_dec) / self.scale
 
     def decoder_directions(self) -> Tensor:
-        """What one unit of activation adds to the residual; [d_sae, d_model]."""
+        """Contribution of one unit of activation to the residual, per feature: [d_sae, d_model]."""
         return self.W_dec / self.scale
 
     def with_unit_decoder(self) -> Sae:
-        """The SAE with decoder rows of norm 1 and activations multiplied with the norms they had.
+        """Copy of the SAE with decoder rows of norm 1 and activations multiplied by the former norms.
 
-        It reconstructs the same, except that TopK chooses among the new activations.
+        Reconstructions stay the same, except that TopK selects by the new activations.
         """
         norms = self.W_dec.norm(dim=1).clamp_min(TINY_NORM)
         decoder = self.W_dec / norms[:, None]
         if self.activation == "gated":
             assert self.r_mag is not None
             assert self.b_mag is not None
-            # The gate keeps its own units: the norms go to the magnitude path alone.
+            # The gate keeps its units: only the magnitude path is multiplied by the norms.
             return replace(self, W_dec=decoder, r_mag=self.r_mag + norms.log(), b_mag=self.b_mag * norms)
         threshold = None if self.threshold is None else self.threshold * norms
         return replace(self, W_dec=decoder, W_enc=self.W_enc * norms, b_enc=self.b_enc * norms, threshold=threshold)
 
 
 def check_weights(sae: Sae) -> None:
-    """Refuse weights that do not belong together.
+    """Refuse weights of inconsistent shapes or with values that are not finite.
 
     Raises:
-        SaeError: shapes that differ, values that are not finite, or a missing parameter of the activation.
+        SaeError: inconsistent shapes, NaN or infinity, a missing parameter of the activation, or k out of range.
     """
     if sae.W_enc.ndim != 2:
         raise SaeError(

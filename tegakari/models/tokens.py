@@ -1,4 +1,4 @@
-"""Texts to padded token batches that remember which positions count and which characters they stand for."""
+"""Tokenized documents and padded batches of them, with the positions that count and the characters of each token."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from transformers import PreTrainedTokenizerBase
 
 from tegakari.schemas.errors import ModelError
 
-_TEXTS_AT_ONCE = 128
-"""What the tokenizer says of a text takes a hundred times the memory of what is kept of it."""
+_TEXTS_PER_CALL = 128
+"""Texts per call of the tokenizer, whose result takes a hundred times the memory of a `Tokenized`."""
 
 BATCH_COST = 0.3
-"""Documents of padding that one batch less may cost. Measured: 2 to 5 % of padding in shards of 40 to 128 posts, which
-made 6 to 17 batches each; as few batches as the budget allows would be 20 % of padding."""
+"""Padding, in documents of mean length, that is worth one batch less. Measured: 2 to 5 % of padding in shards of 40 to
+128 posts, of 6 to 17 batches each; the fewest batches that the budget allows would be 20 % of padding."""
 
 
 class Tokenized:
-    """One document as the classifier reads it. Thirteen bytes a token: an index holds all documents at once."""
+    """One document as the classifier reads it. 13 bytes per token, since an index holds all documents in memory."""
 
     __slots__ = ("_ids", "_spans", "_special", "truncated")
 
@@ -35,7 +35,7 @@ class Tokenized:
         self.truncated = truncated
 
     def __len__(self) -> int:
-        """Tokens, special ones included."""
+        """Number of tokens, special ones included."""
         return len(self._ids)
 
     @property
@@ -49,17 +49,17 @@ class Tokenized:
 
     @property
     def special(self) -> list[bool]:
-        """BOS, EOS and the like: never part of a statistic."""
+        """Per token, whether it is BOS, EOS or the like, which no statistic includes."""
         return self._special.tolist()
 
     @property
     def positions(self) -> list[int]:
-        """Token indices that statistics are taken over."""
+        """Indices of the non-special tokens, which statistics are taken over."""
         return np.flatnonzero(~self._special).tolist()
 
 
 class Batch(NamedTuple):
-    """Right-padded documents, and where their countable positions lie once the batch is flattened."""
+    """Right-padded documents, and the indices of their non-special positions in the flattened batch."""
 
     input_ids: Tensor
     """int64 [B, S]"""
@@ -71,30 +71,31 @@ class Batch(NamedTuple):
     """int64 [B + 1]; document i owns positions[offsets[i]:offsets[i + 1]]."""
 
     def to(self, device: torch.device) -> Batch:
+        """Copy the batch to a device."""
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> list[Tokenized]:
-    """Tokenize texts, cutting each at its end to `max_length` tokens.
+    """Tokenize texts and cut the end of each beyond `max_length` tokens.
 
-    Text that spells a special token ("<eos>") is read as the characters it consists of, so that no document can
-    plant a padding or end token and move the position that the head reads.
+    Text that spells a special token ("<eos>") is tokenized as ordinary characters, so that no document can contain a
+    padding or end token and move the position that the head reads.
 
     Raises:
-        ModelError: the tokenizer is not a fast one, so characters cannot be told from tokens.
+        ModelError: the tokenizer is not a fast one, which alone gives the characters of each token.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ModelError(
-            f"{type(tokenizer).__name__} is not a fast tokenizer and cannot say which characters a token covers",
+            f"{type(tokenizer).__name__} is not a fast tokenizer and gives no character ranges of tokens",
             field="classifier.base",
-            fix="save the model with a tokenizer.json beside it",
+            fix="save a tokenizer.json beside the model",
         )
     tokenizer.truncation_side = "right"
     return [
         document
-        for first in range(0, len(texts), _TEXTS_AT_ONCE)
-        for document in _tokenize(tokenizer, texts[first : first + _TEXTS_AT_ONCE], max_length)
+        for first in range(0, len(texts), _TEXTS_PER_CALL)
+        for document in _tokenize(tokenizer, texts[first : first + _TEXTS_PER_CALL], max_length)
     ]
 
 
@@ -121,14 +122,14 @@ def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_leng
 
 
 def make_batch(documents: Sequence[Tokenized], pad_id: int) -> Batch:
-    """Pad documents on the right to the longest of them."""
-    width = max(len(document.input_ids) for document in documents)
+    """Pad documents on the right to the length of the longest."""
+    width = max(len(document) for document in documents)
     input_ids = torch.full((len(documents), width), pad_id, dtype=torch.int64)
     attention_mask = torch.zeros((len(documents), width), dtype=torch.int64)
     positions: list[int] = []
     offsets = [0]
     for row, document in enumerate(documents):
-        length = len(document.input_ids)
+        length = len(document)
         input_ids[row, :length] = torch.tensor(document.input_ids)
         attention_mask[row, :length] = 1
         positions.extend(row * width + position for position in document.positions)
@@ -137,30 +138,30 @@ def make_batch(documents: Sequence[Tokenized], pad_id: int) -> Batch:
 
 
 def bucketed(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Group documents of like length, so that few tokens are padding and few batches are needed.
+    """Group documents of similar length into batches with little padding.
 
-    Of all ways to cut the documents, sorted by length, into batches it takes the one with the least padding, where
-    another batch counts as much as padding of `BATCH_COST` documents of mean length.
+    Of all ways to cut the documents, sorted by length, into batches, the one of minimum cost is chosen: the cost is the
+    number of padded tokens, and `BATCH_COST` documents of mean length per batch.
 
     Args:
-        lengths: tokens of each document.
-        batch_tokens: budget of a batch, padding included; a longer document is a batch of its own.
+        lengths: tokens per document.
+        batch_tokens: tokens per batch, padding included; a longer document is a batch of its own.
 
     Yields:
-        indices into `lengths`; longest first, ties by index, so that the grouping is the same every time.
+        indices into `lengths` of each batch; longest first, ties by index, so that the grouping is deterministic.
     """
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     start_cost = BATCH_COST * sum(lengths) / max(1, len(lengths))
-    least, begin = [0.0], [0]  # of the first `stop` documents: cost of the best cut, and where its last batch begins
+    minimum, begin = [0.0], [0]  # of the first `stop` documents: cost of the best cut, start of its last batch
     for stop in range(1, len(order) + 1):
         costs = []
         for first in range(stop - 1, -1, -1):
             padded = lengths[order[first]] * (stop - first)
             if costs and padded > batch_tokens:
                 break
-            costs.append((least[first] + padded + start_cost, first))
+            costs.append((minimum[first] + padded + start_cost, first))
         cost, first = min(costs)
-        least.append(cost)
+        minimum.append(cost)
         begin.append(first)
     cuts = [len(order)]
     while cuts[-1]:

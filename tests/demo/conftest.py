@@ -1,4 +1,4 @@
-"""One small tokenizer for all tests of this room, and one thread: more only wait for each other at these sizes."""
+"""One tokenizer and one thread for all tests of the demo: more threads are slower at these sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The generated corpus says what PLANTED claims, and nothing else tells its labels apart."""
+"""The generated corpus: its clues are those of PLANTED, and only they distinguish its labels."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def posts() -> list[Post]:
 
 
 def owners(kind: str) -> dict[str, set[str]]:
-    """Written form -> the labels that PLANTED gives it to."""
-    found: defaultdict[str, set[str]] = defaultdict(set)
+    """Written form -> the labels whose posts contain it, by PLANTED."""
+    labels: defaultdict[str, set[str]] = defaultdict(set)
     for label, planted in PLANTED.items():
         for form in getattr(planted, kind):
-            found[form].add(label)
-    return found
+            labels[form].add(label)
+    return labels
 
 
 def test_equal_seeds_give_equal_posts(posts):
@@ -45,14 +45,14 @@ def test_equal_seeds_give_equal_posts(posts):
     assert not {text_of(post) for post in generate(1, 50)} & {text_of(post) for post in posts}
 
 
-def test_every_label_has_its_posts(posts):
+def test_every_label_has_the_requested_number_of_posts(posts):
     assert Counter(post.label for post in posts) == dict.fromkeys(PLANTED, PER_LABEL)
     assert len({post.id for post in posts}) == len(posts)
     assert set(PLANTED) >= STUDY
     assert len(PLANTED) >= 14
 
 
-def test_labels_come_in_no_order(posts):
+def test_labels_are_shuffled(posts):
     assert len({post.label for post in posts[:50]}) > 10
 
 
@@ -68,22 +68,22 @@ def test_planted_truth_is_well_formed():
 
 
 def test_clues_appear_where_they_are_planted_and_nowhere_else(posts):
-    seen: defaultdict[str, set[str]] = defaultdict(set)
+    labels: defaultdict[str, set[str]] = defaultdict(set)
     clues = owners("unique") | owners("shared")
     for post in posts:
         text = text_of(post)
         for form in clues:
             if form in text:
-                seen[form].add(post.label)
-    assert seen == clues
+                labels[form].add(post.label)
+    assert labels == clues
 
 
-def test_no_slot_is_left_open(posts):
+def test_every_slot_is_filled(posts):
     assert not [post for post in posts if re.search(r"[{}]", text_of(post))]
 
 
 def test_dependence_of_labels(posts):
-    """How many different unique clues a post has, by label: what a knockout can take away, and what remains."""
+    """Number of different unique clues per post, by label: a knockout can remove some of them."""
     counts: defaultdict[str, list[int]] = defaultdict(list)
     for post in posts:
         counts[post.label].append(sum(form in text_of(post) for form in PLANTED[post.label].unique))
@@ -103,14 +103,14 @@ def test_dependence_of_labels(posts):
 
 
 def macro_f1(texts: list[str], labels: list[str]) -> float:
-    """Of TF-IDF over characters and a linear classifier, on the second half of the posts."""
+    """Macro F1 of TF-IDF over characters and a linear classifier, on the second half of the posts."""
     half = len(texts) // 2
     vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(1, 2), sublinear_tf=True)
     classifier = LinearSVC(random_state=0).fit(vectorizer.fit_transform(texts[:half]), labels[:half])
     return float(f1_score(labels[half:], classifier.predict(vectorizer.transform(texts[half:])), average="macro"))
 
 
-def test_clues_tell_the_labels_apart_and_nothing_else_does(posts):
+def test_only_clues_distinguish_the_labels(posts):
     labels = [post.label for post in posts]
     texts = [text_of(post) for post in posts]
     forms = sorted(owners("unique") | owners("shared"), key=len, reverse=True)
@@ -119,7 +119,7 @@ def test_clues_tell_the_labels_apart_and_nothing_else_does(posts):
     assert macro_f1([pattern.sub("□", text) for text in texts], labels) < 0.15  # chance is 1/16
 
 
-def test_posts_look_like_posts(posts):
+def test_lengths_and_variants_are_those_of_real_posts(posts):
     lengths = np.array([len(text_of(post)) for post in posts])
     assert np.mean((lengths >= 20) & (lengths <= 120)) > 0.85
     assert (lengths > 160).sum() > 10
@@ -128,11 +128,11 @@ def test_posts_look_like_posts(posts):
     bodies = "".join(post.body for post in posts)
     for mark in ("です。", "笑", "いたします。", "😊", "\n", "!"):
         assert bodies.count(mark) > 20
-    for one, other in combinations(("スマホ", "スマートフォン", "スマフォ"), 2):
-        assert bodies.count(one) > 10 < bodies.count(other)
+    for first, second in combinations(("スマホ", "スマートフォン", "スマフォ"), 2):
+        assert bodies.count(first) > 10 < bodies.count(second)
 
 
-def test_written_posts_are_a_corpus(tmp_path):
+def test_written_posts_import_as_a_corpus(tmp_path):
     posts = generate(3, 12)
     write_posts(tmp_path / "posts.jsonl", posts)
     config = CorpusConfig(
@@ -140,18 +140,20 @@ def test_written_posts_are_a_corpus(tmp_path):
     )
     manifest = import_corpus(config)
     assert (manifest.rows, manifest.documents, manifest.dropped) == (len(posts), len(posts), [])
-    read = {(document.id, document.label, document.text) for document in read_documents(tmp_path / "corpus", "all")}
-    assert read == {(post.id, post.label, text_of(post)) for post in posts}
+    documents = {
+        (document.id, document.label, document.text) for document in read_documents(tmp_path / "corpus", "all")
+    }
+    assert documents == {(post.id, post.label, text_of(post)) for post in posts}
 
 
-def test_language_models_do_not_read_the_labelled_posts(posts):
+def test_unlabelled_posts_contain_no_labelled_post(posts):
     labelled = {text_of(post) for post in posts}
     unlabelled = unlabelled_posts(0, 2000)
     assert len(unlabelled) == 2000
     assert not labelled & set(unlabelled)
 
 
-def test_the_mix_has_the_share_of_japanese_that_was_asked_for():
+def test_the_mix_has_the_requested_share_of_japanese():
     mix = language_mix(0, 1000, japanese=0.03)
     japanese = [text for text in mix if re.search(r"[ぁ-ん]", text)]
     assert (len(mix), len(japanese)) == (1000, 30)

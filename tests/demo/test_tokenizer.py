@@ -1,4 +1,4 @@
-"""The tokenizer is put together as Gemma's is, and every token knows its characters."""
+"""The demo's tokenizer: Gemma's structure, and the character range of every token."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="
 
 def encode(tokenizer: PreTrainedTokenizerFast, text: str) -> tuple[list[str], list[tuple[int, int]]]:
     """Tokens and character ranges, BOS left out."""
-    found = tokenize(tokenizer, [text], 10_000)[0]
-    assert found.special == [True] + [False] * (len(found.input_ids) - 1)
-    return [str(tokenizer.convert_ids_to_tokens(token)) for token in found.input_ids[1:]], found.spans[1:]
+    document = tokenize(tokenizer, [text], 10_000)[0]
+    assert document.special == [True] + [False] * (len(document.input_ids) - 1)
+    return [str(tokenizer.convert_ids_to_tokens(token)) for token in document.input_ids[1:]], document.spans[1:]
 
 
-def test_reserved_tokens_are_where_gemma_has_them(tokenizer):
+def test_reserved_tokens_have_the_ids_of_gemma(tokenizer):
     config = Gemma2Config()
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
     assert ids == {"<pad>": 0, "<eos>": 1, "<bos>": 2, "<unk>": 3}
@@ -83,8 +83,8 @@ def test_ranges_cover_any_text(tokenizer, text):
 @pytest.mark.parametrize("character", ["龗", "𠮷", "🦑", "\u0301"])
 def test_every_byte_of_a_rare_character_maps_to_the_whole_of_it(tokenizer, character):
     tokens, spans = encode(tokenizer, f"車検{character}です")
-    at = [token for token, span in zip(tokens, spans, strict=True) if span == (2, 3)]
-    assert at == [f"<0x{byte:02X}>" for byte in character.encode()]
+    spelling = [token for token, span in zip(tokens, spans, strict=True) if span == (2, 3)]
+    assert spelling == [f"<0x{byte:02X}>" for byte in character.encode()]
 
 
 def test_text_that_spells_a_reserved_token_is_text(tokenizer):
@@ -95,7 +95,7 @@ def test_text_that_spells_a_reserved_token_is_text(tokenizer):
 
 
 def scripts(token: str) -> set[str]:
-    """Of the letters; marks that lengthen a vowel belong to any."""
+    """Scripts of the letters; marks that lengthen a vowel belong to any."""
     names = (
         unicodedata.name(character, "").split()[0] for character in token if unicodedata.category(character) == "Lo"
     )
@@ -118,20 +118,19 @@ def test_most_clues_are_one_token_or_two(tokenizer):
 
 
 def test_some_posts_have_characters_spelt_in_bytes(tokenizer):
-    """As with any real tokenizer; what reads the demo's tokens has to cope."""
-    spelt = [text for text in unlabelled_posts(1, 500) if set(tokenizer.tokenize(text)) & set(BYTE_TOKENS)]
-    assert 10 < len(spelt) < 250
+    texts = [text for text in unlabelled_posts(1, 500) if set(tokenizer.tokenize(text)) & set(BYTE_TOKENS)]
+    assert 10 < len(texts) < 250
 
 
 def test_training_is_repeatable():
     texts = unlabelled_posts(0, 300)
-    one, two = (train_tokenizer(texts, 1000, alphabet=300) for _ in range(2))
-    assert one.backend_tokenizer.to_str() == two.backend_tokenizer.to_str()
-    assert MIN_VOCABULARY < len(one) <= 1000
+    first, second = (train_tokenizer(texts, 1000, alphabet=300) for _ in range(2))
+    assert first.backend_tokenizer.to_str() == second.backend_tokenizer.to_str()
+    assert MIN_VOCABULARY < len(first) <= 1000
 
 
-def test_what_is_saved_is_what_loads_beside_a_gemma_2_model(tokenizer, tmp_path):
-    """Given such a model, transformers could think of its own Gemma tokenizer, which would split otherwise."""
+def test_the_saved_tokenizer_loads_beside_a_gemma_2_model(tokenizer, tmp_path):
+    """Beside such a model transformers might load its own Gemma tokenizer, which splits differently."""
     tokenizer.save_pretrained(tmp_path)
     Gemma2Config().save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)

@@ -1,4 +1,4 @@
-"""Every test of this room runs with scratch memory that is full of nonsense."""
+"""All tests of the kernels run with poisoned scratch memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ EMPTY = torch.empty
 
 
 def poisoned(*args, **kwargs) -> torch.Tensor:
-    """`torch.empty` whose floats are NaN and whose integers are absurd: what a path forgets to write shows."""
+    """`torch.empty` full of NaN or the largest integer, so that an entry that a path does not write is noticed."""
     tensor = EMPTY(*args, **kwargs)
     if tensor.device.type == "meta":
         return tensor

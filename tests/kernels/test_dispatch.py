@@ -1,4 +1,4 @@
-"""Which path runs, and what the public function promises whichever it is."""
+"""The choice of a path, and the behaviour of `encode` with any path."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 
 import pytest
 import torch
 
-from tegakari.kernels import Encoded, backend, dispatch, encode, torch_only
-from tegakari.kernels.cpu import encode as host
+from tegakari.kernels import Encoded, backend, dispatch, encode
+from tegakari.kernels.cpu.encode import cpu_encode
 from tegakari.kernels.gpu import autotune
-from tegakari.kernels.gpu import encode as gpu
+from tegakari.kernels.types import EncodeInputs
 from tegakari.schemas.errors import KernelError
 from tests.support.kernel_cases import Case, exact_case, needs_triton
 
 
 @pytest.fixture(autouse=True)
-def _chosen_anew() -> Iterator[None]:
-    dispatch._chosen.cache_clear()
+def _no_cached_path() -> Iterator[None]:
+    dispatch._path_for.cache_clear()
     yield
-    dispatch._chosen.cache_clear()
+    dispatch._path_for.cache_clear()
 
 
 @pytest.fixture
@@ -33,31 +34,41 @@ def case() -> Case:
 
 def test_the_cpu_runs_the_compiled_pass() -> None:
     assert backend("cpu") == "numba"
-    assert dispatch._chosen("cpu")[1] is host.encode
+    assert dispatch._path_for("cpu")[1] is cpu_encode
+
+
+FUNCTIONS = (
+    ("tegakari.kernels.torch_only.torch_encode", "torch"),
+    ("tegakari.kernels.cpu.encode.cpu_encode", "numba"),
+    ("tegakari.kernels.gpu.encode.gpu_encode", "triton"),
+    ("tegakari.kernels.gpu.autotune.gpu_encode", "triton"),
+)
+"""Functions that the dispatcher and the choice of the faster Triton path call, and the paths they belong to."""
 
 
 @pytest.mark.parametrize("setting", ["torch", "numba", "triton", "triton-gemm", "triton-fused"])
-def test_a_setting_is_what_runs(setting: str, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_setting_selects_the_path(setting: str, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     if setting.startswith("triton"):
         needs_triton()
     monkeypatch.setenv("TEGAKARI_KERNELS", setting)
-    ran = []
+    calls = []
 
-    def watch(module, name: str) -> None:
-        original = module.encode
+    def record(function: str, name: str) -> None:
+        module, _, attribute = function.rpartition(".")
+        original = getattr(import_module(module), attribute)
 
-        def watched(*args, **kwargs) -> Encoded:
-            ran.append(f"{name}-{'fused' if kwargs['fused'] else 'gemm'}" if name == "triton" else name)
+        def recorded(*args, **kwargs) -> Encoded:
+            calls.append(f"{name}-{'fused' if kwargs['fused'] else 'gemm'}" if name == "triton" else name)
             return original(*args, **kwargs)
 
-        monkeypatch.setattr(module, "encode", watched)
+        monkeypatch.setattr(function, recorded)
 
-    for module, name in ((torch_only, "torch"), (host, "numba"), (gpu, "triton")):
-        watch(module, name)
-    found = encode(case.residual, case.encoder, case.offsets)
-    assert found.rows is not None
-    assert len(found.rows.trimmed().indptr) == 3
-    assert ran == [backend("cpu")]
+    for function, name in FUNCTIONS:
+        record(function, name)
+    result = encode(case.residual, case.encoder, case.offsets)
+    assert result.rows is not None
+    assert len(result.rows.trimmed().indptr) == 3
+    assert calls == [backend("cpu")]
     assert backend("cpu") == ("triton-gemm" if setting == "triton" else setting)
 
 
@@ -68,17 +79,17 @@ def test_without_numba_plain_torch_runs(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("setting", ["numba", "triton", "triton-gemm"])
-def test_what_is_asked_for_and_missing_is_an_error(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_of_a_missing_package_is_an_error(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEGAKARI_KERNELS", setting)
     monkeypatch.setattr(dispatch, "find_spec", lambda name: None)
-    with pytest.raises(KernelError, match=setting) as refusal:
+    with pytest.raises(KernelError, match=setting) as raised:
         backend("cpu")
-    assert refusal.value.field == "TEGAKARI_KERNELS"
+    assert raised.value.field == "TEGAKARI_KERNELS"
 
 
 def test_triton_on_a_cpu_needs_its_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEGAKARI_KERNELS", "triton")
-    monkeypatch.setattr(gpu, "INTERPRETED", False)
+    monkeypatch.setattr("tegakari.kernels.gpu.packing.INTERPRETED", False)
     with pytest.raises(KernelError, match="on cpu"):
         backend("cpu")
 
@@ -96,27 +107,27 @@ def test_the_choice_is_logged_once(case: Case, caplog: pytest.LogCaptureFixture)
     assert [record.getMessage() for record in caplog.records] == ["sparse encode on cpu: numba"]
 
 
-def test_the_faster_path_is_kept_for_a_shape(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The timing itself needs a GPU; that it is asked once a shape and obeyed does not."""
-    asked = []
-    monkeypatch.setattr(autotune, "_fused_is_faster", lambda encoder: asked.append(encoder) or True)
-    ran = []
-    monkeypatch.setattr(gpu, "encode", lambda *args, fused, **options: ran.append(fused))
-    path = autotune.Fastest()
+def test_the_two_triton_paths_are_timed_once_per_shape(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timing needs a GPU; that it runs once per shape and decides the path does not."""
+    timed = []
+    monkeypatch.setattr(autotune, "_fused_is_faster", lambda encoder: timed.append(encoder) or True)
+    calls = []
+    monkeypatch.setattr(autotune, "gpu_encode", lambda inputs, fused: calls.append(fused))
+    path = autotune.FastestTritonPath()
     assert path.names() == ""
     other = case.encoder._replace(weight=case.encoder.weight.bfloat16())
     for encoder in (case.encoder, case.encoder, other):
-        path(case.residual, encoder, case.offsets, rows="last", floor=None)
-    assert (len(asked), ran) == (2, [True] * 3)
+        path(EncodeInputs(case.residual, encoder, case.offsets))
+    assert (len(timed), calls) == (2, [True] * 3)
     assert path.names() == "triton-fused"
 
 
 def test_parameters_and_inference_mode(case: Case) -> None:
-    """Weights that want a gradient, and scratch that was made inside inference mode and is used outside of it."""
-    learned = case.encoder._replace(weight=torch.nn.Parameter(case.encoder.weight))
+    """Weights that require a gradient, and scratch that is created in inference mode and used outside of it."""
+    trainable = case.encoder._replace(weight=torch.nn.Parameter(case.encoder.weight))
     with torch.inference_mode():
-        inside = encode(case.residual, learned, case.offsets)
-    outside = encode(case.residual, learned, case.offsets)
+        inside = encode(case.residual, trainable, case.offsets)
+    outside = encode(case.residual, trainable, case.offsets)
     assert not outside.pooled.max.requires_grad
     assert torch.equal(inside.pooled.max, outside.pooled.max)
 
@@ -130,21 +141,21 @@ def test_results_do_not_share_memory_with_the_next_call(case: Case) -> None:
     assert all(map(torch.equal, before, (*first.rows, *first.pooled, *first.survivors)))
 
 
-def test_callers_on_many_threads_do_not_meet() -> None:
-    """A service encodes for several requests at once; scratch belongs to a thread."""
+def test_threads_do_not_share_scratch() -> None:
+    """A service encodes for several requests at once."""
     cases = [exact_case("jumprelu", torch.float32, [40, 3], 24, 200, seed=seed) for seed in range(8)]
 
     def maxima(case: Case) -> torch.Tensor:
         return encode(case.residual, case.encoder, case.offsets).pooled.max
 
-    alone = [maxima(case) for case in cases]
+    sequential = [maxima(case) for case in cases]
     with ThreadPoolExecutor(8) as pool:
-        for together in (pool.map(maxima, cases) for _ in range(5)):
-            assert all(map(torch.equal, alone, together))
+        for concurrent in (pool.map(maxima, cases) for _ in range(5)):
+            assert all(map(torch.equal, sequential, concurrent))
 
 
-def test_imports_little() -> None:
-    """The package comes up without numba, Triton or transformers, and so on a bare machine."""
+def test_the_package_imports_on_a_bare_machine() -> None:
+    """numba, Triton, transformers, structlog and pyarrow are optional."""
     code = (
         "import sys; sys.modules.update(dict.fromkeys(('numba', 'triton', 'transformers', 'structlog', 'pyarrow')));"
         "import tegakari.kernels"

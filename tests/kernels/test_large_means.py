@@ -1,7 +1,7 @@
-"""Residuals that are mostly their mean, and residuals with one huge coordinate, against float64.
+"""Residuals with a large mean, and residuals with one huge coordinate, against float64.
 
-The encoder takes the mean away, as a folded `b_dec` does: products are up to a thousand times as large as activations,
-and what is rounded from a product is lost to the activation. So the tolerance is relative to the activations.
+The encoder subtracts the mean, as a folded `b_dec` does: products are up to a thousand times as large as activations,
+and a rounded product would leave the activation no digits. So the tolerance is relative to the activations.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ D_MODEL, D_SAE, LENGTHS = 256, 192, [20, 1, 27]
 DENSITY = 0.1
 """Share of the positions at which a feature is active."""
 TOLERANCE = 0.01
-"""Of the median activation."""
+"""Maximum difference, relative to the median activation."""
 SHARE = 0.005
-"""Of the activations: so many may differ by more than the tolerance."""
+"""Share of the activations that may differ by more than the tolerance."""
 MASSIVE = 1000
 """Size of one coordinate at one position, in spreads."""
 
@@ -30,7 +30,7 @@ INTERPRETED = {
     ("triton-fused", "jumprelu"),
     ("triton-fused", "gated"),
 }
-"""What the slow interpreter runs, in bfloat16; a GPU runs all."""
+"""Cases for the slow interpreter, in bfloat16; a GPU runs all."""
 PARAMETERS = [
     (path, kind, dtype)
     for path in PATHS
@@ -43,7 +43,7 @@ PARAMETERS = [
 
 
 def case_of(kind: str, dtype: torch.dtype, mean: float, *, massive: bool) -> Case:
-    """Residuals of spread 1 around a mean of this size, and an SAE that takes the mean off."""
+    """Residuals of spread 1 around a mean of this size, and an SAE that subtracts the mean."""
     random = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> torch.Tensor:
@@ -76,12 +76,12 @@ def case_of(kind: str, dtype: torch.dtype, mean: float, *, massive: bool) -> Cas
 @pytest.mark.parametrize(("path", "kind", "dtype"), PARAMETERS)
 def test_activations_near_float64(path: str, kind: str, dtype: torch.dtype, mean: int, massive: bool) -> None:
     case = case_of(kind, dtype, mean, massive=massive)
-    found = PATHS[path](case.residual, case.encoder, case.offsets, rows="all")
-    want = expected(case.residual, case.encoder, case.offsets)
-    active = want.dense > 0
+    result = PATHS[path](case.residual, case.encoder, case.offsets, rows="all")
+    oracle = expected(case.residual, case.encoder, case.offsets)
+    active = oracle.dense > 0
     assert DENSITY / 2 < active.mean() < 2 * DENSITY
-    tolerance, allowed = TOLERANCE * np.median(want.dense[active]), SHARE * active.sum()
-    tables = [(dense_of(found.rows, D_SAE).numpy(), want.dense)]
-    tables += [(getattr(found.pooled, name).cpu().numpy(), getattr(want, name)) for name in ("last", "max", "mean")]
-    for mine, theirs in tables:
-        assert (np.abs(mine - theirs) > tolerance).sum() <= allowed  # an activation is in one entry of every table
+    tolerance, allowed = TOLERANCE * np.median(oracle.dense[active]), SHARE * active.sum()
+    tables = [(dense_of(result.rows, D_SAE).numpy(), oracle.dense)]
+    tables += [(getattr(result.pooled, name).cpu().numpy(), getattr(oracle, name)) for name in ("last", "max", "mean")]
+    for actual, reference in tables:
+        assert (np.abs(actual - reference) > tolerance).sum() <= allowed  # an activation is in one entry of every table

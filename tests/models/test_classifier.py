@@ -1,4 +1,4 @@
-"""The classifier's taps: residuals, special positions, logits and embeddings against transformers run by hand."""
+"""Residuals, special positions, logits and embeddings of a classifier against a plain transformers model."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, LlamaConfig, Qwen2Config
 
-from tegakari.models.classifier import load_classifier
-from tegakari.models.tokens import bucketed
+from tegakari.models.loading import load_classifier
 from tegakari.schemas.errors import ModelError
 
 TEXTS = ["今日は会議です。\nよろしくお願いします", "車", "𠮟られた😀 MTG", "a" * 300]
@@ -28,7 +27,7 @@ def classifier_dir(tiny_gemma2_dir: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 def plain_run(path: Path, ids: list[int], attention: str = "eager"):
-    """One unpadded document through the plain model; the raw output of every block by wrapping its forward."""
+    """Run one unpadded document through the plain model; returns logits, raw output of every block, hidden state."""
     model = AutoModelForSequenceClassification.from_pretrained(path, attn_implementation=attention).eval()
     model.config.pad_token_id = 0
     raw: list[torch.Tensor] = []
@@ -48,7 +47,7 @@ def plain_run(path: Path, ids: list[int], attention: str = "eager"):
     return logits, collected, hidden
 
 
-def test_residuals_logits_and_embeddings_are_the_plain_models(classifier_dir: Path):
+def test_residuals_logits_and_embeddings_equal_those_of_the_plain_model(classifier_dir: Path):
     classifier = load_classifier(classifier_dir, max_length=64, device="cpu")
     documents = classifier.tokenize(TEXTS)
     batch = classifier.batch(documents)
@@ -79,7 +78,7 @@ def test_special_tokens_and_padding_are_not_positions(classifier_dir: Path):
     assert len(documents[3].input_ids) == 64
 
 
-def test_text_that_spells_special_tokens_is_only_text(classifier_dir: Path):
+def test_text_that_spells_special_tokens_is_ordinary_text(classifier_dir: Path):
     classifier = load_classifier(classifier_dir, max_length=64, device="cpu")
     document = classifier.tokenize(["<pad><eos>こんにちは<bos>"])[0]
     assert document.input_ids.count(classifier.tokenizer.bos_token_id) == 1
@@ -87,15 +86,15 @@ def test_text_that_spells_special_tokens_is_only_text(classifier_dir: Path):
     assert classifier.tokenizer.eos_token_id not in document.input_ids
 
 
-def test_spans_point_at_the_characters_of_each_token(classifier_dir: Path):
+def test_spans_are_the_characters_of_each_token(classifier_dir: Path):
     classifier = load_classifier(classifier_dir, max_length=64, device="cpu")
     text = TEXTS[2]
     document = classifier.tokenize([text])[0]
     covered = {i for position in document.positions for i in range(*document.spans[position])}
     assert covered == set(range(len(text)))
-    # 𠮟 is in no vocabulary: its four bytes are four tokens, and each of them shows the whole character.
-    shown = [text[slice(*document.spans[position])] for position in document.positions]
-    assert shown.count("𠮟") == 4
+    # 𠮟 is in no vocabulary: its four bytes are four tokens, and the span of each is the whole character.
+    characters = [text[slice(*document.spans[position])] for position in document.positions]
+    assert characters.count("𠮟") == 4
 
 
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "vocab_size": 512}
@@ -110,19 +109,19 @@ SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "
     ],
     ids=["llama", "qwen2", "bert"],
 )
-def test_other_families(config, blocks: int, tiny_gemma2_dir: Path, tmp_path: Path):
+def test_llama_qwen_and_bert_report_all_blocks(config, blocks: int, tiny_gemma2_dir: Path, tmp_path: Path):
     config.pad_token_id = 0
     AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(tiny_gemma2_dir).save_pretrained(tmp_path)
     classifier = load_classifier(tmp_path, max_length=32, device="cpu")
-    seen: list[int] = []
+    widths: list[int] = []
     batch = classifier.batch(classifier.tokenize(TEXTS[:2]))
-    output = classifier.run(batch, lambda layer, residual: seen.append(residual.shape[1]))
-    assert seen == [16] * blocks
+    output = classifier.run(batch, lambda layer, residual: widths.append(residual.shape[1]))
+    assert widths == [16] * blocks
     assert output.logits.shape == (2, 2)
 
 
-def test_a_directory_without_safetensors_is_refused(classifier_dir: Path, tmp_path: Path):
+def test_an_incomplete_directory_is_refused(classifier_dir: Path, tmp_path: Path):
     with pytest.raises(ModelError, match="no model"):
         load_classifier(tmp_path)
     (tmp_path / "config.json").write_bytes((classifier_dir / "config.json").read_bytes())
@@ -135,12 +134,3 @@ def test_a_directory_without_safetensors_is_refused(classifier_dir: Path, tmp_pa
     (tmp_path / "tokenizer.json").write_bytes((classifier_dir / "tokenizer.json").read_bytes())
     with pytest.raises(ModelError, match="not a sequence classifier"):
         load_classifier(tmp_path)
-
-
-def test_buckets_keep_to_the_budget_and_hold_every_document_once():
-    lengths = [5, 100, 7, 7, 300, 1, 64, 64]
-    groups = list(bucketed(lengths, 130))
-    assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
-    for group in groups:
-        assert len(group) == 1 or max(lengths[index] for index in group) * len(group) <= 130
-    assert groups[0] == [4]

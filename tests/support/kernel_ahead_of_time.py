@@ -1,8 +1,8 @@
-"""Compile for sm_90, without a GPU, exactly the kernels that `gpu.encode` would launch at the size of the study.
+"""Compile for sm_90, without a GPU, the kernels that `gpu_encode` launches at the size of the study.
 
-`gpu.encode` runs on meta tensors, which have shapes and no values, and every launch goes to Triton's compiler instead
-of a GPU. So the arguments' types and alignments are those of the real call, and the driver proves in passing that it
-never asks for a value, which on a GPU would make the host wait. Writes a line of JSON a kernel.
+`gpu_encode` runs on meta tensors, which have shapes and no values, and every launch goes to Triton's compiler instead
+of a GPU. So the arguments' types and alignments are those of the real call, and a call that read a value, for which a
+GPU would make the host wait, would fail. Writes a line of JSON per kernel.
 
     python -m tests.support.kernel_ahead_of_time [CALL ...]
 """
@@ -24,7 +24,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from tegakari.kernels import Encoder
-from tegakari.kernels.gpu import encode as gpu
+from tegakari.kernels.gpu import encode
+from tegakari.kernels.types import EncodeInputs, RowSelection
 
 TARGET = GPUTarget("cuda", 90, 32)
 POINTERS = {
@@ -36,7 +37,7 @@ POINTERS = {
 
 
 class Usage(NamedTuple):
-    """What one compiled kernel takes."""
+    """Resources of one compiled kernel."""
 
     kernel: str
     call: str
@@ -52,14 +53,14 @@ class Usage(NamedTuple):
 
 
 def compiled(kernel: Any, call: str, arguments: tuple[Any, ...], constants: dict[str, Any]) -> Usage:
-    """Compile a launch as Triton's runtime would specialise it: ones are constants, multiples of 16 known as such."""
+    """Compile a launch with the specializations of Triton's runtime: ones are constants, multiples of 16 are marked."""
     options = {name: constants.pop(name) for name in ("num_warps", "num_stages") if name in constants}
-    given = dict(zip(kernel.arg_names, arguments, strict=False)) | constants
+    values = dict(zip(kernel.arg_names, arguments, strict=False)) | constants
     signature: dict[str, str] = {}
     fixed: dict[tuple[int, ...], Any] = {}
     attributes: dict[tuple[int, ...], Any] = {}
     for index, parameter in enumerate(kernel.params):
-        value = given[parameter.name]
+        value = values[parameter.name]
         if parameter.is_constexpr or (isinstance(value, int) and value == 1):
             signature[parameter.name] = "constexpr"
             fixed[(index,)] = value
@@ -73,9 +74,9 @@ def compiled(kernel: Any, call: str, arguments: tuple[Any, ...], constants: dict
         file.flush()
         usage = _output(knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name)
         code = _output(knobs.nvidia.nvdisasm.path, "-c", file.name)
-    found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
-    assert found, usage
-    registers, spilled = map(int, found.groups())
+    resources = re.search(r"REG:(\d+) STACK:(\d+)", usage)
+    assert resources, usage
+    registers, spilled = map(int, resources.groups())
     return Usage(
         kernel=kernel.__name__,
         call=call,
@@ -92,43 +93,44 @@ def _output(*command: str) -> str:
 
 
 def encoder(dtype: torch.dtype, d_model: int, d_sae: int, *, gated: bool = False, k: int | None = None) -> Encoder:
-    """An encoder without values."""
+    """Encoder on the meta device."""
     vector = torch.empty(d_sae, device="meta")
     gate = vector if gated else None
     return Encoder(torch.empty(d_model, d_sae, device="meta", dtype=dtype), vector, vector, k, gate, gate)
 
 
 def launches(names: list[str]) -> Iterator[Usage]:
-    """Compile the kernels of the named calls, or of all: between them they reach every variant that matters."""
-    found: list[Usage] = []
+    """Compile the kernels of the named calls; of all by default, which reach every variant of the kernels."""
+    usages: list[Usage] = []
     wide = (torch.bfloat16, 2304, 9216)
-    calls: dict[str, tuple[Encoder, int, dict[str, Any]]] = {
-        "gemm": (encoder(*wide), 4096, {"rows": "last"}),
-        "gemm all": (encoder(*wide), 4096, {"rows": "all"}),
-        "gemm topk": (encoder(*wide, k=64), 4096, {"rows": "all"}),
-        "gemm gated float32": (encoder(torch.float32, 2304, 9216, gated=True), 4096, {"rows": "last"}),
-        "fused": (encoder(*wide), 4096, {"rows": "all", "fused": True}),
-        "fused float32": (encoder(torch.float32, 2304, 9216), 4096, {"rows": "last", "fused": True}),
-        "fused odd": (encoder(torch.bfloat16, 77, 1003, gated=True), 1, {"rows": "last", "fused": True}),
+    calls: dict[str, tuple[Encoder, int, RowSelection, bool]] = {
+        "gemm": (encoder(*wide), 4096, "last", False),
+        "gemm all": (encoder(*wide), 4096, "all", False),
+        "gemm topk": (encoder(*wide, k=64), 4096, "all", False),
+        "gemm gated float32": (encoder(torch.float32, 2304, 9216, gated=True), 4096, "last", False),
+        "fused": (encoder(*wide), 4096, "all", True),
+        "fused float32": (encoder(torch.float32, 2304, 9216), 4096, "last", True),
+        "fused odd": (encoder(torch.bfloat16, 77, 1003, gated=True), 1, "last", True),
     }
-    seen: set[tuple[str, str]] = set()
+    variants: set[tuple[str, str]] = set()
     for call in names or calls:
-        sae, positions, options = calls[call]
+        sae, positions, rows, fused = calls[call]
 
         def compile_instead(kernel: Any, programs: int, *arguments: Any, call: str = call, **constants: Any) -> None:
             shape = repr([(a.dtype if isinstance(a, torch.Tensor) else a) for a in arguments]) + repr(constants)
-            if (kernel.__name__, shape) not in seen:
-                seen.add((kernel.__name__, shape))
-                found.append(compiled(kernel, call, arguments, constants))
+            if (kernel.__name__, shape) not in variants:
+                variants.add((kernel.__name__, shape))
+                usages.append(compiled(kernel, call, arguments, constants))
 
-        gpu._launch = compile_instead
+        encode._launch = compile_instead
         d_model, d_sae = sae.weight.shape
         residual = torch.empty(positions, d_model, device="meta", dtype=sae.weight.dtype)
         documents = max(1, positions // 128)
         offsets = torch.empty(documents + 1, dtype=torch.int64, device="meta")
-        gpu.encode(residual, sae, offsets, floor=torch.empty(d_sae, device="meta"), **options)
-        yield from found
-        found.clear()
+        floor = torch.empty(d_sae, device="meta")
+        encode.gpu_encode(EncodeInputs(residual, sae, offsets, rows, floor), fused=fused)
+        yield from usages
+        usages.clear()
 
 
 if __name__ == "__main__":

@@ -12,12 +12,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from tegakari.kernels import Encoded, Encoder, reference, torch_only
-from tegakari.kernels.cpu import encode as host
-from tegakari.kernels.gpu import encode as gpu
+from tegakari.kernels import Encoded, Encoder
+from tegakari.kernels.cpu.encode import cpu_encode
+from tegakari.kernels.gpu.encode import gpu_encode
+from tegakari.kernels.reference import reference_encode
+from tegakari.kernels.torch_only import torch_encode
+from tegakari.kernels.types import EncodeInputs, RowSelection
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-"""Where the Triton kernels run: on a GPU if there is one, else in the interpreter."""
+"""Device of the Triton kernels: a GPU if there is one, else the CPU, where they are interpreted."""
 
 KINDS = ("relu", "jumprelu", "topk", "gated")
 
@@ -48,30 +51,47 @@ def _triton_loops() -> bool:
 
 
 def needs_triton() -> None:
-    """Skip where the interpreter of Triton 3.6 meets numpy 2.4, which refuses what it does to a loop's bounds."""
+    """Skip with Triton 3.6 and numpy 2.4, whose interpreter cannot run loops."""
     if not _triton_loops():
         pytest.skip(f"the interpreter of Triton {triton.__version__} has no loops with this numpy")
 
 
+def _on_host(path: Callable[..., Encoded]) -> Callable[..., Encoded]:
+    """A path with the arguments of `tegakari.kernels.encode` and the path's own options."""
+
+    def run(
+        residual: Tensor,
+        encoder: Encoder,
+        offsets: Tensor,
+        *,
+        rows: RowSelection = "last",
+        floor: Tensor | None = None,
+        **options: Any,
+    ) -> Encoded:
+        return path(EncodeInputs(residual, encoder, offsets, rows, floor), **options)
+
+    return run
+
+
 def _on_device(path: Callable[..., Encoded]) -> Callable[..., Encoded]:
-    """Run a path on DEVICE and bring back what it returns."""
+    """Like `_on_host`, with the tensors moved to DEVICE."""
 
     def run(residual, encoder, offsets, *, floor=None, **options) -> Encoded:
         needs_triton()
         moved = encoder._replace(**{k: v.to(DEVICE) for k, v in encoder._asdict().items() if isinstance(v, Tensor)})
         if floor is not None:
             floor = floor.to(DEVICE)
-        return path(residual.to(DEVICE), moved, offsets.to(DEVICE), floor=floor, **options)
+        return _on_host(path)(residual.to(DEVICE), moved, offsets.to(DEVICE), floor=floor, **options)
 
     return run
 
 
 PATHS: dict[str, Callable[..., Encoded]] = {
-    "reference": reference.encode,
-    "torch": torch_only.encode,
-    "numba": host.encode,
-    "triton-gemm": _on_device(partial(gpu.encode, fused=False)),
-    "triton-fused": _on_device(partial(gpu.encode, fused=True)),
+    "reference": _on_host(reference_encode),
+    "torch": _on_host(torch_encode),
+    "numba": _on_host(cpu_encode),
+    "triton-gemm": _on_device(partial(gpu_encode, fused=False)),
+    "triton-fused": _on_device(partial(gpu_encode, fused=True)),
 }
 
 
@@ -96,7 +116,7 @@ def exact_case(kind: str, dtype: torch.dtype, lengths: list[int], d_model: int, 
 
 
 def dense_of(rows, d_sae: int) -> Tensor:
-    """Rows as a matrix, having checked that they are a well-formed CSR with features ascending."""
+    """Rows as a dense matrix; asserts that they are a well-formed CSR with features ascending."""
     rows = rows.trimmed()
     assert rows.indptr.dtype == torch.int64
     assert rows.feature.dtype == torch.int32

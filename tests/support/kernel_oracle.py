@@ -1,4 +1,4 @@
-"""Sparse encode written a second time: numpy in float64, one position and one feature after another."""
+"""Independent implementation of sparse encode: numpy in float64, a loop over positions and features."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tegakari.kernels import Encoder
 
 @dataclass(frozen=True)
 class Expected:
-    """The parts of `Encoded`, as Python and numpy have them."""
+    """The parts of `Encoded` as numpy arrays and Python lists."""
 
     dense: NDArray[np.float64]
     last: NDArray[np.float64]
@@ -25,13 +25,13 @@ class Expected:
 
 
 def expected(residual, encoder: Encoder, offsets, floor=None) -> Expected:
-    """What encode has to return. Every operand is taken as the float64 of what is stored."""
+    """Result that encode has to return. Operands are rounded to the encoder's dtype, then computed with in float64."""
     h = residual.to(encoder.weight.dtype).double().numpy()
     products = h @ encoder.weight.double().numpy()
     bias, threshold = encoder.bias.double().numpy(), encoder.threshold.double().numpy()
     dense = np.zeros_like(products)
     for position, row in enumerate(products):
-        found = []
+        active_features = []
         for feature, y in enumerate(row):
             if encoder.gate_scale is not None and encoder.gate_bias is not None:
                 value = y * float(encoder.gate_scale[feature]) + float(encoder.gate_bias[feature])
@@ -40,8 +40,8 @@ def expected(residual, encoder: Encoder, offsets, floor=None) -> Expected:
                 value = y + bias[feature]
                 active = value > threshold[feature]
             if active:
-                found.append((-value, feature))
-        for negated, feature in sorted(found)[: encoder.k]:
+                active_features.append((-value, feature))
+        for negated, feature in sorted(active_features)[: encoder.k]:
             dense[position, feature] = -negated
     documents = [dense[a:b] for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
     survivors = []

@@ -1,4 +1,4 @@
-"""SAEs written as the libraries that train them write them, each with that library's own formula in float64 numpy.
+"""SAE files in the layout of each library, with the library's formula in float64 numpy.
 
 A formula returns activations [T, d_sae] and reconstructions [T, d_model]. None of it uses tegakari.
 """
@@ -23,12 +23,12 @@ Formula = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class Layout(NamedTuple):
-    """One kind of SAE in one library's files."""
+    """One kind of SAE in the files of one library."""
 
     write: Callable[[Path], None]
     formula: Formula
     activation: str
-    """what tegakari calls it"""
+    """activation of the `Sae` that tegakari reads from it"""
 
 
 def weights_of(seed: int) -> Arrays:
@@ -48,6 +48,7 @@ def weights_of(seed: int) -> Arrays:
 
 
 def residuals(positions: int = 50, seed: int = 1) -> np.ndarray:
+    """Random residuals [positions, d_model] in float64."""
     return np.random.default_rng(seed).normal(size=(positions, D_MODEL)) * 2
 
 
@@ -57,14 +58,14 @@ def relu(x: np.ndarray) -> np.ndarray:
 
 def largest(x: np.ndarray, k: int) -> np.ndarray:
     """Keep the k largest of each row."""
-    kept = np.zeros_like(x)
+    result = np.zeros_like(x)
     for row, values in enumerate(x):
-        places = np.argsort(-values, kind="stable")[:k]
-        kept[row, places] = values[places]
-    return kept
+        indices = np.argsort(-values, kind="stable")[:k]
+        result[row, indices] = values[indices]
+    return result
 
 
-def saved(w: Arrays, dtype: type = np.float32) -> Arrays:
+def rounded(w: Arrays, dtype: type = np.float32) -> Arrays:
     """The weights as a file of this dtype holds them, back in float64."""
     return {name: value.astype(dtype).astype(np.float64) for name, value in w.items()}
 
@@ -81,18 +82,20 @@ def write_saelens(directory: Path, tensors: Arrays, config: dict[str, object]) -
     (directory / "cfg.json").write_text(json.dumps({"d_in": D_MODEL, "d_sae": D_SAE, "dtype": "float32", **config}))
 
 
-def saelens_config(architecture: str, *, hook: str = "blocks.3.hook_resid_post", **more: object) -> dict[str, object]:
+def saelens_config(
+    architecture: str, *, hook: str = "blocks.3.hook_resid_post", **settings: object
+) -> dict[str, object]:
     return {
         "architecture": architecture,
         "apply_b_dec_to_input": True,
         "normalize_activations": "none",
         "reshape_activations": "none",
         "metadata": {"sae_lens_version": "6.18.0", "hook_name": hook},
-        **more,
+        **settings,
     }
 
 
-def saelens(architecture: str, *, b_dec_to_input: bool = True, **more: object) -> Layout:
+def saelens(architecture: str, *, b_dec_to_input: bool = True, **settings: object) -> Layout:
     """SAELens 6: `sae_in @ W_enc + b_enc`, `acts @ W_dec + b_dec`, sae_in = x - b_dec * apply_b_dec_to_input."""
     names = {
         "standard": ("b_enc",),
@@ -100,15 +103,15 @@ def saelens(architecture: str, *, b_dec_to_input: bool = True, **more: object) -
         "topk": ("b_enc",),
         "gated": ("b_gate", "r_mag", "b_mag"),
     }[architecture]
-    w = saved(weights_of(2))
+    w = rounded(weights_of(2))
 
     def write(directory: Path) -> None:
-        config = saelens_config(architecture, **{"apply_b_dec_to_input": b_dec_to_input, **more})
+        config = saelens_config(architecture, **{"apply_b_dec_to_input": b_dec_to_input, **settings})
         write_saelens(directory, {name: w[name] for name in ("W_enc", "W_dec", "b_dec", *names)}, config)
 
     def formula(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         pre = (x - w["b_dec"] * b_dec_to_input) @ w["W_enc"]
-        norms = np.linalg.norm(w["W_dec"], axis=1) if more.get("rescale_acts_by_decoder_norm") else np.ones(D_SAE)
+        norms = np.linalg.norm(w["W_dec"], axis=1) if settings.get("rescale_acts_by_decoder_norm") else np.ones(D_SAE)
         match architecture:
             case "standard":
                 a = relu(pre + w["b_enc"])
@@ -125,7 +128,7 @@ def saelens(architecture: str, *, b_dec_to_input: bool = True, **more: object) -
 
 def saelens_5(function: str) -> Layout:
     """SAELens before 6: one flat configuration; TopK is a standard SAE with another activation function."""
-    w = saved(weights_of(3))
+    w = rounded(weights_of(3))
 
     def write(directory: Path) -> None:
         config: dict[str, object] = {
@@ -153,7 +156,7 @@ def saelens_batch_topk_in_training() -> Layout:
 
     At inference it is a JumpReLU (`process_state_dict_for_saving_inference`).
     """
-    w = saved(weights_of(4))
+    w = rounded(weights_of(4))
     threshold, scale = 0.75, 0.5
 
     def write(directory: Path) -> None:
@@ -197,7 +200,7 @@ def write_sparsify(directory: Path, w: Arrays, **config: object) -> None:
 
 def sparsify() -> Layout:
     """`SparseCoder`: topk(relu(W (x - b_dec) + b)), W_dec [d_sae, d_model]."""
-    w = saved(weights_of(5))
+    w = rounded(weights_of(5))
 
     def formula(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         a = largest(relu((x - w["b_dec"]) @ w["W_enc"] + w["b_enc"]), K)
@@ -223,7 +226,7 @@ def _torch(value: np.ndarray) -> torch.Tensor:
 
 def dictionary_learning(dict_class: str) -> Layout:
     """`dictionary.py` and `trainers/`: torch's Linear layout, or W_enc as in SAELens for the newer classes."""
-    w = saved(weights_of(6))
+    w = rounded(weights_of(6))
     threshold = 0.7
     linear = {"encoder.weight": w["W_enc"].T, "decoder.weight": w["W_dec"].T}
     plain = {name: w[name] for name in ("W_enc", "W_dec", "b_enc", "b_dec")}
@@ -282,7 +285,7 @@ def dictionary_learning(dict_class: str) -> Layout:
 
 def gemma_scope() -> Layout:
     """params.npz: `mask = pre > threshold; acts = mask * relu(pre)`, b_dec not subtracted from the input."""
-    w = saved(weights_of(7))
+    w = rounded(weights_of(7))
 
     def write(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)

@@ -10,8 +10,9 @@ from typing import Literal, cast
 
 from tegakari.analyses.engine.prefix_cache import PrefixCache
 from tegakari.kernels import Encoder
-from tegakari.models.classifier import Classifier, load_classifier
+from tegakari.models.classifier import Classifier
 from tegakari.models.fingerprint import fingerprint
+from tegakari.models.loading import load_classifier
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import check_fits, load_saes
 from tegakari.schemas.errors import ModelNotHereError

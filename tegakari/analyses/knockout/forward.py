@@ -16,8 +16,8 @@ from tegakari.analyses.engine.memory import refuse_beyond_memory
 from tegakari.analyses.engine.prefix_cache import PrefixRequest
 from tegakari.analyses.engine.run_models import RunModels
 from tegakari.analyses.knockout.controls import FeatureSet
-from tegakari.models.classifier import text_config
-from tegakari.models.rerun.ablate_features import TOKENS_TOGETHER, rerun
+from tegakari.models.architecture import text_config
+from tegakari.models.rerun.ablate_features import POSITIONS_PER_PASS, rerun
 from tegakari.models.rerun.edits import Edit, Mode, Positions
 from tegakari.schemas.progress import Progress
 
@@ -120,7 +120,7 @@ def _check_memory(
     config = text_config(classifier.model)
     longest = min(classifier.max_length, max(map(len, request.texts)) + 2)
     tokens = max(longest, min(BATCH_TOKENS, longest * len(request.texts)))
-    rerun_tokens = max(tokens, min(TOKENS_TOGETHER, tokens * len(ablations)))
+    rerun_tokens = max(tokens, min(POSITIONS_PER_PASS, tokens * len(ablations)))
     width, inner = config.hidden_size, config.intermediate_size
     per_position = len(request.layers) * width
     if request.keys_above is not None:

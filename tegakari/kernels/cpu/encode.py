@@ -1,39 +1,40 @@
-"""Sparse encode on the CPU: a library GEMM of a chunk of rows into a reused buffer, then one compiled pass over it."""
+"""Sparse encode on the CPU: a library GEMM per chunk of rows into a reused buffer, then one compiled pass over it."""
 
 from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from tegakari.kernels.cpu.ranges import Pass
+from tegakari.kernels.cpu.ranges import ChunkPass
 from tegakari.kernels.reference import compressed
 from tegakari.kernels.torch_only import joined
-from tegakari.kernels.types import Encoded, Encoder, Rows
+from tegakari.kernels.types import Encoded, EncodeInputs, Rows
 from tegakari.kernels.validation import refuse_non_finite
 
 CHUNK = 1024
-"""Rows a GEMM. Measured: 512 to 2048 cost within 5 % of all rows at once, 256 costs a tenth more."""
-ALONE = 2**20
-"""Products up to which a pass is not worth starting threads for."""
+"""Rows per GEMM. Measured: 512 to 2048 cost within 5 % of all rows at once, 256 costs a tenth more."""
+SINGLE_THREAD_PRODUCTS = 2**20
+"""Products up to which one thread is faster than starting several."""
 
 
 class _Buffers(threading.local):
-    """Scratch that outlives a call: a fresh 40 MB costs more in page faults than the pass over it."""
+    """Buffers of one thread, kept between calls: the page faults of a new 40 MB cost more than the pass over it."""
 
     def __init__(self) -> None:
         self.product = torch.empty(0)
         self.weight = torch.empty(0)
 
     def product_of(self, rows: int, d_sae: int) -> Tensor:
+        """Uninitialized [rows, d_sae] float32."""
         if self.product.numel() < rows * d_sae:
             self.product = torch.empty(rows * d_sae)
         return self.product[: rows * d_sae].view(rows, d_sae)
 
     def float_of(self, weight: Tensor) -> Tensor:
+        """Copy of a weight in float32."""
         if self.weight.numel() < weight.numel():
             self.weight = torch.empty(weight.numel())
         return self.weight[: weight.numel()].view_as(weight).copy_(weight)
@@ -42,33 +43,28 @@ class _Buffers(threading.local):
 _buffers = _Buffers()
 
 
-def encode(
-    residual: Tensor,
-    encoder: Encoder,
-    offsets: Tensor,
-    *,
-    rows: Literal["last", "all", "none"] = "last",
-    floor: Tensor | None = None,
-) -> Encoded:
+def cpu_encode(inputs: EncodeInputs) -> Encoded:
     """Sparse encode in chunks of rows on `torch.get_num_threads()` threads. See `tegakari.kernels.encode`."""
+    residual, encoder, offsets, rows, floor = inputs
     positions, d_sae = residual.shape[0], encoder.weight.shape[1]
     rounded = encoder.weight.dtype
     weight = encoder.weight.detach()
     if rounded != torch.float32:
-        # On a CPU torch.mm of bfloat16 rounds its output too: a residual's mean leaves no digits to its activations.
+        # On a CPU torch.mm of bfloat16 rounds its output too, and a large mean would leave the activations no digits.
         weight = _buffers.float_of(weight)
-    threads = torch.get_num_threads() if min(positions, CHUNK) * d_sae > ALONE else 1
+    threads = torch.get_num_threads() if min(positions, CHUNK) * d_sae > SINGLE_THREAD_PRODUCTS else 1
     with ThreadPoolExecutor(threads) as pool:
-        run = Pass(encoder, offsets, floor, threads, pool.map if threads > 1 else map)
+        chunk_pass = ChunkPass(encoder, offsets, floor, threads, pool.map if threads > 1 else map)
         chunks: list[Rows] = []
         for first in range(0, positions, CHUNK):
             chunk = residual[first : first + CHUNK].to(rounded).float()
             product = torch.mm(chunk, weight, out=_buffers.product_of(len(chunk), d_sae))
-            found = run.add(product, first, pairs=rows == "all")
-            if not run.finite:
+            chunk_rows = chunk_pass.add(product, first, pairs=rows == "all")
+            if not chunk_pass.finite:
                 refuse_non_finite(residual, encoder)
-            if found is not None:
-                chunks.append(found)
-        survivors = run.survivors()
-    wanted = compressed(run.pooled.last) if rows == "last" else joined(chunks) if rows == "all" else None
-    return Encoded(wanted, run.pooled, run.columns, survivors)
+            if chunk_rows is not None:
+                chunks.append(chunk_rows)
+        survivors = chunk_pass.survivors()
+    pooled = chunk_pass.pooled
+    selected = compressed(pooled.last) if rows == "last" else joined(chunks) if rows == "all" else None
+    return Encoded(selected, pooled, chunk_pass.columns, survivors)

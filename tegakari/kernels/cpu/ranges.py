@@ -1,4 +1,4 @@
-"""The compiled pass of one encode call on the CPU: its tables, and the ranges of features that its threads own."""
+"""The compiled pass of one encode call on the CPU: its tables, and the ranges of features of its threads."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tegakari.kernels.cpu import loops
 from tegakari.kernels.types import Columns, Encoder, Pooled, Rows, Survivors
 
 Map = Callable[..., Iterable[Any]]
-"""`map`, or an executor's."""
+"""`map`, or the `map` of an executor."""
 
 
 class _Pairs(NamedTuple):
-    """Emitted entries."""
+    """Buffers of (feature, position, activation) entries."""
 
     feature: NDArray[np.int32]
     position: NDArray[np.int32]
@@ -26,15 +26,17 @@ class _Pairs(NamedTuple):
 
     @classmethod
     def of(cls, entries: int) -> _Pairs:
-        integers = torch.empty(2, entries, dtype=torch.int32).numpy()  # pages never touched cost nothing
+        """Uninitialized buffers."""
+        integers = torch.empty(2, entries, dtype=torch.int32).numpy()  # unwritten pages cost nothing
         return cls(integers[0], integers[1], torch.empty(entries).numpy())
 
     def first(self, n: int) -> _Pairs:
+        """Copy of the first n entries."""
         return _Pairs(self.feature[:n].copy(), self.position[:n].copy(), self.activation[:n].copy())
 
 
 class _Range(NamedTuple):
-    """Features lo:hi, cut into blocks of which `first_block` is the first."""
+    """Features lo:hi in `blocks` blocks, the first of which is number `first_block`."""
 
     lo: int
     hi: int
@@ -42,15 +44,15 @@ class _Range(NamedTuple):
     blocks: int
 
 
-class Pass:
-    """Takes the chunks of one call in order, `add` by `add`.
+class ChunkPass:
+    """Pass over the chunks of one call, which `add` receives in order.
 
     Attributes:
-        pooled, columns: complete when the last chunk is in.
+        pooled, columns: complete after the last chunk.
         finite: False once a pre-activation was NaN or infinite.
     """
 
-    def __init__(self, encoder: Encoder, offsets: Tensor, floor: Tensor | None, threads: int, each: Map) -> None:
+    def __init__(self, encoder: Encoder, offsets: Tensor, floor: Tensor | None, threads: int, map_: Map) -> None:
         d_sae = encoder.weight.shape[1]
         self.pooled = Pooled(*(torch.empty(len(offsets) - 1, d_sae) for _ in range(3)))
         self.columns = Columns(
@@ -59,7 +61,7 @@ class Pass:
         self.finite = True
         self._k = encoder.k
         self._threads = threads
-        self._each = each
+        self._map = map_
         self._ranges = _ranges(d_sae, threads)
         self._gates = _gates(encoder)
         self._offsets = _array(offsets)
@@ -68,12 +70,12 @@ class Pass:
         self._survivors: list[list[_Pairs]] = [[] for _ in self._ranges]
 
     def add(self, product: Tensor, first: int, *, pairs: bool) -> Rows | None:
-        """Gate, pool and count a chunk whose row 0 is row `first` of the residual; collect its survivors.
+        """Gate, pool and count a chunk, and collect its survivors.
 
         Args:
             product: [n, d_sae] float32.
-            first: position of the chunk's row 0.
-            pairs: whether the chunk's active pairs are wanted.
+            first: row of the residual that is the chunk's row 0.
+            pairs: whether to return the chunk's active pairs.
         """
         chunk = product.numpy()
         n = len(chunk)
@@ -106,14 +108,14 @@ class Pass:
             )
             return surviving.first(n_surviving), active, bool(bad)
 
-        done = list(self._each(pool, self._ranges))
-        for collected, (surviving, _, bad) in zip(self._survivors, done, strict=True):
+        results = list(self._map(pool, self._ranges))
+        for collected, (surviving, _, bad) in zip(self._survivors, results, strict=True):
             collected.append(surviving)
             self.finite &= not bad
-        return self._placed(counts, [active for _, active, _ in done]) if pairs else None
+        return self._csr(counts, [active for _, active, _ in results]) if pairs else None
 
     def survivors(self) -> Survivors | None:
-        """The survivors of all chunks, sorted; None where no floor was given."""
+        """Survivors of all chunks, sorted; None without a floor."""
         if not len(self._floor):
             return None
 
@@ -122,10 +124,11 @@ class Pass:
             loops.sort_survivors(*joined, part.lo, part.hi)
             return joined
 
-        ranges = list(self._each(sort, self._ranges, self._survivors))
+        ranges = list(self._map(sort, self._ranges, self._survivors))
         return Survivors(*(torch.from_numpy(np.concatenate(column)) for column in zip(*ranges, strict=True)))
 
     def _cuts(self, chunk: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """TopK: value and feature of the last active entry of each row; empty for other SAEs."""
         n = len(chunk) if self._k else 0
         values, features = torch.empty(n).numpy(), torch.empty(n, dtype=torch.int64).numpy()
         if self._k:
@@ -134,10 +137,11 @@ class Pass:
             def cut(lo: int, hi: int) -> None:
                 loops.cut_rows(chunk, lo, hi, k, self._gates, values, features)
 
-            list(self._each(cut, bounds[:-1], bounds[1:]))
+            list(self._map(cut, bounds[:-1], bounds[1:]))
         return values, features
 
-    def _placed(self, counts: NDArray[np.int32], pairs: list[_Pairs]) -> Rows:
+    def _csr(self, counts: NDArray[np.int32], pairs: list[_Pairs]) -> Rows:
+        """CSR of the pairs of all ranges; counts [n, blocks] are the pairs of a row and block."""
         ends = np.cumsum(counts, dtype=np.int64).reshape(counts.shape)
         starts = ends - counts
         nnz = int(ends[-1, -1])
@@ -145,11 +149,13 @@ class Pass:
             torch.from_numpy(np.append(starts[:, 0], nnz)), torch.empty(nnz, dtype=torch.int32), torch.empty(nnz)
         )
 
-        def place(part: _Range, found: _Pairs) -> None:
+        def place(part: _Range, range_pairs: _Pairs) -> None:
             blocks = slice(part.first_block, part.first_block + part.blocks)
-            loops.place(counts[:, blocks], starts[:, blocks], found, rows.feature.numpy(), rows.activation.numpy())
+            loops.place(
+                counts[:, blocks], starts[:, blocks], range_pairs, rows.feature.numpy(), rows.activation.numpy()
+            )
 
-        list(self._each(place, self._ranges, pairs))
+        list(self._map(place, self._ranges, pairs))
         return rows
 
 
@@ -166,6 +172,7 @@ def _gates(encoder: Encoder) -> tuple[NDArray[np.float32], ...]:
 
 
 def _ranges(d_sae: int, threads: int) -> list[_Range]:
+    """One range of features per thread, of a multiple of 64 features."""
     width = -(-d_sae // threads)
     width = -(-width // 64) * 64
     ranges: list[_Range] = []

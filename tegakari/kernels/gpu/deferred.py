@@ -1,4 +1,4 @@
-"""Results whose size and soundness only the GPU knows until the host asks: one synchronisation settles both."""
+"""Results on a GPU whose size and validity the host has not read: one synchronization reads both."""
 
 from __future__ import annotations
 
@@ -9,49 +9,46 @@ import torch
 from torch import Tensor
 
 from tegakari.kernels.reference import sorted_survivors
-from tegakari.kernels.types import Encoder, Rows, Survivors
+from tegakari.kernels.types import EncodeInputs, Rows, Survivors
 from tegakari.kernels.validation import check_values, refuse_non_finite
 
 
 class Flags(NamedTuple):
-    """What kernels noticed, and what is needed to say it in words."""
+    """Flags that kernels set for wrong inputs, and the inputs, from which the error is made."""
 
-    raised: tuple[Tensor, ...]
+    flags: tuple[Tensor, ...]
     """int32, non-zero where a kernel met NaN, infinity, a wrong offset or a negative threshold."""
-    residual: Tensor
-    encoder: Encoder
-    offsets: Tensor
-    floor: Tensor | None
+    inputs: EncodeInputs
 
     def settle(self, count: Tensor | None = None) -> int:
-        """Wait for the GPU and return `count`.
+        """Wait for the GPU and return the value of `count`, an int64 scalar on the GPU.
 
         Raises:
-            KernelError: a flag is raised.
+            KernelError: a flag is set.
         """
-        worst = [flag.max().long() for flag in self.raised]
-        values = torch.stack(worst if count is None else [*worst, count]).tolist()
-        if any(values[: len(worst)]):
-            check_values(self.encoder, self.offsets, len(self.residual), self.floor)
-            refuse_non_finite(self.residual, self.encoder)
+        maxima = [flags.max().long() for flags in self.flags]
+        values = torch.stack(maxima if count is None else [*maxima, count]).tolist()
+        if any(values[: len(maxima)]):
+            check_values(self.inputs)
+            refuse_non_finite(self.inputs.residual, self.inputs.encoder)
         return values[-1]
 
 
 class CapacityRows(Rows):
-    """Rows with a true `indptr` whose other tensors are buffers: perhaps longer than nnz, perhaps shorter."""
+    """Rows with a correct `indptr`, whose other tensors are buffers that may be longer or shorter than nnz."""
 
     flags: Flags
     exact: Callable[[int], Rows]
 
     @classmethod
     def of(cls, rows: Rows, flags: Flags, exact: Callable[[int], Rows]) -> CapacityRows:
-        """`exact` makes the rows again, with room for a given number of pairs, for when there was too little."""
+        """Rows in buffers; `exact` encodes again, with room for a given number of pairs, if these are too short."""
         pending = cls(*rows)
         pending.flags, pending.exact = flags, exact
         return pending
 
     def trimmed(self) -> Rows:
-        """Return the rows in tensors of exactly nnz entries.
+        """Rows in tensors of exactly nnz entries.
 
         Raises:
             KernelError: the inputs held NaN or infinity, or offsets or thresholds were wrong.
@@ -59,33 +56,33 @@ class CapacityRows(Rows):
         nnz = self.flags.settle(self.indptr[-1])
         if nnz > len(self.feature):
             return self.exact(nnz)
-        # Copied, so that the rest of the buffer is free.
+        # Copied, so that the buffers are freed.
         return Rows(self.indptr, self.feature[:nnz].clone(), self.activation[:nnz].clone())
 
 
 class CapacitySurvivors(Survivors):
-    """Survivors in the order of positions, in buffers that are perhaps longer than they are many, perhaps shorter."""
+    """Survivors in the order of positions, in buffers that may be longer or shorter than their number."""
 
     flags: Flags
-    found: Tensor
+    number: Tensor
     exact: Callable[[int], Survivors]
 
     @classmethod
     def of(
-        cls, survivors: Survivors, flags: Flags, found: Tensor, exact: Callable[[int], Survivors]
+        cls, survivors: Survivors, flags: Flags, number: Tensor, exact: Callable[[int], Survivors]
     ) -> CapacitySurvivors:
-        """`found` is how many there are, int64 []; `exact` finds them again, with room for a given number."""
+        """Survivors in buffers, `number` (int64 []) of them; `exact` encodes again, with room for a given number."""
         pending = cls(*survivors)
-        pending.flags, pending.found, pending.exact = flags, found, exact
+        pending.flags, pending.number, pending.exact = flags, number, exact
         return pending
 
     def trimmed(self) -> Survivors:
-        """Return the survivors sorted, in tensors of exactly that length.
+        """Survivors sorted, in tensors of exactly their number.
 
         Raises:
             KernelError: the inputs held NaN or infinity, or offsets or thresholds were wrong.
         """
-        found = self.flags.settle(self.found)
-        if found > len(self.feature):
-            return self.exact(found)
-        return sorted_survivors(*(values[:found] for values in self))
+        number = self.flags.settle(self.number)
+        if number > len(self.feature):
+            return self.exact(number)
+        return sorted_survivors(*(values[:number] for values in self))

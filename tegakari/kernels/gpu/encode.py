@@ -1,13 +1,13 @@
-"""Sparse encode on a GPU without a host synchronisation: two ways to the products, one way from there.
+"""Sparse encode on a GPU without a host synchronization: two ways to compute products, one way to the results.
 
 `gemm`: the library's GEMM into a chunk buffer, which `pool_kernel` reads once. `fused`: `fused_kernel` keeps the
-products on the chip and writes packed rows, which `pool_kernel` reads instead. Then `place_kernel` moves what was found
-to CSR and to the list of survivors.
+products on the chip and writes packed rows, which `pool_kernel` reads instead. Then `place_kernel` moves the active
+pairs to CSR and to the list of survivors.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -19,14 +19,14 @@ from tegakari.kernels.gpu.packing import BLOCK, INTERPRETED, SEGMENT
 from tegakari.kernels.gpu.pool import place_kernel, pool_kernel
 from tegakari.kernels.gpu.top_k import cut_kernel
 from tegakari.kernels.reference import compressed
-from tegakari.kernels.types import Columns, Encoded, Encoder, Pooled, Rows, Survivors
+from tegakari.kernels.types import Columns, Encoded, EncodeInputs, Pooled, Rows, Survivors
 
 PACKING = {"SEGMENT": SEGMENT, "INTERPRETED": INTERPRETED}
 CHUNK = 4096
-"""Rows a GEMM: 151 MB of products at d_sae = 9216."""
+"""Rows per GEMM: 151 MB of products at d_sae = 9216."""
 POOL = {"ROWS": 16, "num_warps": 4}
 POOL_STAGES = {False: 3, True: 1}
-"""Tiles in flight from a chunk of products, and from packed rows, where values must wait for their bits."""
+"""Tiles fetched ahead, by whether rows are packed: values of packed rows have to wait for their bits."""
 PLACE = {"ROWS": 16, "num_warps": 4}
 CUT = {"ROWS": 16, "BLOCK": 128, "num_warps": 4}
 FUSED = {
@@ -41,7 +41,7 @@ FUSED = {
 
 
 def _launch(kernel: Any, programs: int, *arguments: object, **constants: object) -> None:
-    # Any: to a type checker a kernel is the function that Triton read, which takes fewer arguments.
+    # Any: to a type checker a kernel is the Python function, which has fewer parameters.
     kernel[(programs,)](*arguments, **constants)
 
 
@@ -58,57 +58,44 @@ def _multiply(rows: Tensor, weight: Tensor, product: Tensor) -> None:
 
 
 class Capacity(NamedTuple):
-    """Entries that the output buffers have room for."""
+    """Numbers of entries of the output buffers."""
 
     pairs: int
     survivors: int
 
 
 def capacity_of(positions: int, d_sae: int) -> Capacity:
-    """Room for 12 % of all entries as pairs and 6 % as survivors, or for all of a small batch.
+    """Capacity for 12 % of all entries as pairs and 6 % as survivors, or for all entries of a small batch.
 
-    Wide SAEs are active at about 5 %, and a floor that has warmed up passes a tenth of that.
+    About 5 % of the entries of wide SAEs are active; a tenth of them pass a floor that has risen.
     """
     entries = positions * d_sae
     return Capacity(min(entries, max(2**16, entries // 8)), min(entries, max(2**16, entries // 16)))
 
 
-def encode(
-    residual: Tensor,
-    encoder: Encoder,
-    offsets: Tensor,
-    *,
-    rows: Literal["last", "all", "none"] = "last",
-    floor: Tensor | None = None,
-    fused: bool = False,
-    capacity: Capacity | None = None,
-) -> Encoded:
+def gpu_encode(inputs: EncodeInputs, *, fused: bool = False, capacity: Capacity | None = None) -> Encoded:
     """Sparse encode by Triton kernels. See `tegakari.kernels.encode`.
 
-    `fused` takes the products from `fused_kernel` instead of the library, but for TopK, which needs whole rows of them.
-    `capacity` sizes the output buffers; results that do not fit are made again when the host asks for them.
+    Args:
+        inputs: on the GPU, or on the CPU where Triton interprets its kernels.
+        fused: compute products in `fused_kernel` instead of the library. Ignored for TopK, which needs whole rows.
+        capacity: of the output buffers. Results that do not fit are computed again when the host reads them.
     """
-    run = _Run(residual, encoder, offsets, rows == "all", floor, fused and encoder.k is None, capacity)
-    for first in range(0, len(residual), CHUNK):
-        run.add(first, min(CHUNK, len(residual) - first))
-    return run.result(rows)
+    call = _Call(inputs, fused and inputs.encoder.k is None, capacity)
+    positions = len(inputs.residual)
+    for first in range(0, positions, CHUNK):
+        call.add(first, min(CHUNK, positions - first))
+    return call.result()
 
 
-class _Run:
+class _Call:
     """Tables and scratch of one call, to which chunks of rows are added in order."""
 
-    def __init__(
-        self,
-        residual: Tensor,
-        encoder: Encoder,
-        offsets: Tensor,
-        pairs: bool,
-        floor: Tensor | None,
-        fused: bool,
-        capacity: Capacity | None,
-    ) -> None:
+    def __init__(self, inputs: EncodeInputs, fused: bool, capacity: Capacity | None) -> None:
+        residual, encoder, offsets, rows, floor = inputs
+        pairs = rows == "all"
+        self.inputs = inputs
         self.encoder = encoder
-        self.given = (residual, encoder, offsets, floor)
         self.device = device = residual.device
         self.residual = residual.to(encoder.weight.dtype).contiguous()
         self.offsets = offsets.to(device, non_blocking=True).contiguous()
@@ -142,10 +129,11 @@ class _Run:
         self.n_pairs = self.n_survivors = torch.zeros((), dtype=torch.int64, device=device)
 
     def empty(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Uninitialized tensor on the call's device."""
         return torch.empty(shape, dtype=dtype, device=self.device)
 
     def add(self, first: int, n: int) -> None:
-        """Take rows first:first + n of the residual."""
+        """Encode rows first:first + n of the residual."""
         source = self.values if self.fused else self.product
         if self.fused:
             self.pack(first, n)
@@ -196,44 +184,43 @@ class _Run:
             GATED=self.gated, **PACKING, **shape,
         )  # fmt: skip
 
-    def result(self, rows: Literal["last", "all", "none"]) -> Encoded:
+    def result(self) -> Encoded:
         """Finish the tables. Sums of documents become means here, in one place for all chunks."""
         last, maximum, total = self.pooled
         columns = Columns(self.count.sum(0), total.sum(0, dtype=torch.float64), maximum.amax(0))
         total /= self.offsets.diff()[:, None]
-        residual, encoder, offsets, floor = self.given
-        flags = Flags((self.flags, *self.tile_flags), *self.given)
-        fused, capacity = self.fused, self.capacity  # what waits for the host must not hold on to self: to its scratch
+        flags = Flags((self.flags, *self.tile_flags), self.inputs)
+        # Deferred results must not refer to self, and so to its scratch.
+        inputs, fused, capacity = self.inputs, self.fused, self.capacity
 
         def exact_rows(nnz: int) -> Rows:
-            if rows == "last":
+            if inputs.rows == "last":
                 return compressed(last)
-            room = capacity._replace(pairs=nnz)
-            found = encode(residual, encoder, offsets, rows=rows, floor=floor, fused=fused, capacity=room).rows
-            assert found is not None
-            return found.trimmed()
+            rows = gpu_encode(inputs, fused=fused, capacity=capacity._replace(pairs=nnz)).rows
+            assert rows is not None
+            return rows.trimmed()
 
         def exact_survivors(number: int) -> Survivors:
             room = capacity._replace(survivors=number)
-            found = encode(residual, encoder, offsets, rows="none", floor=floor, fused=fused, capacity=room).survivors
-            assert found is not None
-            return found.trimmed()
+            survivors = gpu_encode(inputs._replace(rows="none"), fused=fused, capacity=room).survivors
+            assert survivors is not None
+            return survivors.trimmed()
 
-        found_rows = found_survivors = None
-        if rows == "last":
-            # Dense already, and short: the host packs it when it asks for it.
+        rows = survivors = None
+        if inputs.rows == "last":
+            # `last` is dense and short: it is compressed when the host reads the rows.
             indptr = torch.nn.functional.pad((last > 0).sum(1).cumsum(0), (1, 0))
-            found_rows = CapacityRows.of(Rows(indptr, *self.pair_buffers), flags, exact_rows)
-        elif rows == "all":
+            rows = CapacityRows.of(Rows(indptr, *self.pair_buffers), flags, exact_rows)
+        elif inputs.rows == "all":
             indptr = torch.cat([*self.indptr, self.n_pairs[None]])
-            found_rows = CapacityRows.of(Rows(indptr, *self.pair_buffers), flags, exact_rows)
-        if floor is not None:
-            found_survivors = CapacitySurvivors.of(self.survivors, flags, self.n_survivors, exact_survivors)
-        return Encoded(found_rows, Pooled(last, maximum, total), columns, found_survivors, flags)
+            rows = CapacityRows.of(Rows(indptr, *self.pair_buffers), flags, exact_rows)
+        if inputs.floor is not None:
+            survivors = CapacitySurvivors.of(self.survivors, flags, self.n_survivors, exact_survivors)
+        return Encoded(rows, Pooled(last, maximum, total), columns, survivors, flags)
 
 
 def _starts(counts: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each row and block begins in the output, int64 [n, B], and the number of entries so far."""
+    """Start of each row and block in the output, int64 [n, B], and the number of entries so far."""
     if not counts.numel():
         return counts.long(), before
     ends = counts.flatten().cumsum(0, dtype=torch.int64) + before

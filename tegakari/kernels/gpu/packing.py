@@ -1,8 +1,8 @@
-"""What the Triton kernels share: the gate of an SAE, and packed rows.
+"""Functions that the Triton kernels share: the gate of an SAE, and packed rows.
 
-A packed row holds one bit a feature (`bits` [n, padded / 32] int32) and, in the place of each SEGMENT of features, the
-activations of its set bits, left-aligned (`values` [n, padded] float32, of which the rest is never written). The rank
-of a set bit in its segment is a popcount, so neither packing nor unpacking needs an atomic or a scan over features.
+A packed row holds one bit per feature (`bits` [n, padded / 32] int32) and, in the place of each SEGMENT of features,
+the activations of its set bits, left-aligned (`values` [n, padded] float32, of which the rest is never written). The
+rank of a set bit in its segment is a popcount, so packing and unpacking need no atomics and no scan over features.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Re-run a classifier from the middle: edited residuals, ablated features, patched components."""
+"""Forward passes that start in the middle of a classifier: edited residuals, ablated features, patched components."""

@@ -1,4 +1,4 @@
-"""The classifier without some of its features: what they leave of a residual runs on through the layers above."""
+"""The classifier with features ablated: the edited residual of a layer runs through the layers above it."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from tegakari.models.rerun.prefix import Prefix
 from tegakari.models.rerun.suffix import read_all, read_rows, run_alternatives, run_block, run_last_block
 from tegakari.models.sae import Sae
 
-TOKENS_TOGETHER = 4096
-"""Positions that go through a block together; sets of edits share a pass up to this."""
+POSITIONS_PER_PASS = 4096
+"""Maximum positions of a pass through a block; sets of edits share passes up to it."""
 
 
 @torch.inference_mode()
 def rerun(classifier: Classifier, saes: Mapping[int, Sae], prefix: Prefix, sets: Sequence[Sequence[Edit]]) -> Tensor:
-    """Logits of a batch with features taken out, for several sets of edits.
+    """Logits of a batch with features ablated, for several sets of edits.
 
-    Sets that begin at the same layer go through the model together.
+    Sets with the same lowest layer share passes.
 
     Args:
-        classifier: the one that made the prefix.
+        classifier: the classifier of the prefix.
         saes: by layer.
-        prefix: with the residuals of the lowest layer of each set; for sets of edits at last positions alone, with the
-            keys and values above it, where it has any.
-        sets: each has one edit a layer at most; that of a higher layer sees the residual that those below have changed.
+        prefix: with the residuals of the lowest layer of each set. Keys and values of all layers above it, if present,
+            shorten the passes of sets of edits at last positions alone.
+        sets: at most one edit per layer in each; the edit of a layer applies to the residual that the edits below it
+            have changed.
 
     Returns:
-        float32 [sets, B, labels]. Documents that no edit reaches have those of the prefix, bit for bit.
+        float32 [sets, B, labels]. Documents that no edit changes have the logits of the prefix, bit for bit.
 
     Raises:
         SaeError: a layer without SAE, two edits of one layer, or a feature out of range.
@@ -42,28 +43,29 @@ def rerun(classifier: Classifier, saes: Mapping[int, Sae], prefix: Prefix, sets:
     logits = prefix.logits.repeat(len(sets), 1, 1)
     ordered = {number: sorted(edits) for number, edits in enumerate(sets) if edits}
 
-    def way(number: int) -> tuple[int, bool]:
+    def first_layer_and_scope(number: int) -> tuple[int, bool]:
+        """Lowest layer of a set, and whether its passes need the last positions alone."""
         edits = ordered[number]
-        at_last = prefix.follows_last and all(edit.positions == "last" for edit in edits)
+        last_only = prefix.follows_last and all(edit.positions == "last" for edit in edits)
         first = edits[0].layer
-        return first, at_last and all(layer in prefix.keys for layer in range(first + 1, classifier.layers))
+        return first, last_only and all(layer in prefix.keys for layer in range(first + 1, classifier.layers))
 
-    for (first, single), group in groupby(sorted(ordered, key=way), key=way):
-        members = list(group)
-        at_once = max(1, TOKENS_TOGETHER // prefix.batch.input_ids.numel())
-        for start in range(0, len(members), len(members) if single else at_once):
-            chosen = members[start : start + (len(members) if single else at_once)]
-            parts = [ordered[number] for number in chosen]
-            run = _at_last_positions if single else _at_all_positions
-            found, changed = run(classifier, saes, prefix, first, parts)
-            logits[chosen] = torch.where(changed[..., None], found, logits[chosen])
+    sets_per_pass = max(1, POSITIONS_PER_PASS // prefix.batch.input_ids.numel())
+    for (first, last_only), group in groupby(sorted(ordered, key=first_layer_and_scope), key=first_layer_and_scope):
+        numbers = list(group)
+        size = len(numbers) if last_only else sets_per_pass
+        run = _at_last_positions if last_only else _at_all_positions
+        for start in range(0, len(numbers), size):
+            members = numbers[start : start + size]
+            edited, changed = run(classifier, saes, prefix, first, [ordered[number] for number in members])
+            logits[members] = torch.where(changed[..., None], edited, logits[members])
     return logits
 
 
 def _at_all_positions(
     classifier: Classifier, saes: Mapping[int, Sae], prefix: Prefix, first: int, sets: Sequence[Sequence[Edit]]
 ) -> tuple[Tensor, Tensor]:
-    """Logits [sets, B, labels], and which documents were changed, [sets, B]."""
+    """Logits [sets, B, labels] from passes of all positions, and the documents that edits changed, bool [sets, B]."""
     residual = prefix.residuals[first].repeat(len(sets), 1, 1)
     changed = torch.zeros(len(sets), len(prefix.last), dtype=torch.bool, device=residual.device)
     top = classifier.layers - 1
@@ -76,8 +78,8 @@ def _at_all_positions(
         elif layer == top and prefix.follows_last:
             residual = _last_rows(prefix, residual)
         for number, edit in _edits_of(sets, layer):
-            mine = residual.view(len(sets), -1, *residual.shape[1:])[number]
-            changed[number] |= _edit_in_place(mine, prefix, saes[layer], edit, classifier.dtype)
+            set_residual = residual.view(len(sets), -1, *residual.shape[1:])[number]
+            changed[number] |= _edit_in_place(set_residual, prefix, saes[layer], edit, classifier.dtype)
     if prefix.follows_last:
         logits = read_rows(classifier, prefix, residual)[:, 0]
     else:
@@ -88,6 +90,7 @@ def _at_all_positions(
 def _at_last_positions(
     classifier: Classifier, saes: Mapping[int, Sae], prefix: Prefix, first: int, sets: Sequence[Sequence[Edit]]
 ) -> tuple[Tensor, Tensor]:
+    """Logits [sets, B, labels] from passes of last positions, and the documents that edits changed, bool [sets, B]."""
     rows = _last_rows(prefix, prefix.residuals[first]).repeat(1, len(sets), 1)
     changed = torch.zeros(len(sets), len(prefix.last), dtype=torch.bool, device=rows.device)
     for layer in range(first, classifier.layers):
@@ -101,17 +104,22 @@ def _at_last_positions(
 
 
 def _edits_of(sets: Sequence[Sequence[Edit]], layer: int) -> list[tuple[int, Edit]]:
+    """Edits of a layer, with the index of their set."""
     return [(number, edit) for number, edits in enumerate(sets) for edit in edits if edit.layer == layer]
 
 
 def _last_rows(prefix: Prefix, residual: Tensor) -> Tensor:
-    """Of all positions [n * B, S, d_model] the last ones, [n * B, 1, d_model]."""
+    """Last position of each document: [n * B, S, d_model] -> [n * B, 1, d_model]."""
     last = prefix.last.repeat(len(residual) // len(prefix.last))
     return residual[torch.arange(len(last), device=last.device), last][:, None]
 
 
 def _edit_in_place(residual: Tensor, prefix: Prefix, sae: Sae, edit: Edit, dtype: torch.dtype) -> Tensor:
-    """Edit [B, S, d_model], or the last positions alone, [B, 1, d_model]; says which documents it changed, [B]."""
+    """Edit a residual of all positions [B, S, d_model] or of the last ones [B, 1, d_model].
+
+    Returns:
+        the documents that the edit changed, bool [B].
+    """
     flat = residual.view(-1, residual.shape[-1])
     batch = prefix.batch
     if residual.shape[1] == 1 and batch.input_ids.shape[1] > 1:
@@ -120,9 +128,9 @@ def _edit_in_place(residual: Tensor, prefix: Prefix, sae: Sae, edit: Edit, dtype
         return edited.changed & prefix.has_positions
     if edit.positions == "last":
         width = batch.input_ids.shape[1]
-        at = (torch.arange(len(prefix.last), device=flat.device) * width + prefix.last)[prefix.has_positions]
-        edited = edited_rows(flat.index_select(0, at), sae, edit, dtype)
-        flat.index_copy_(0, at, edited.rows)
+        last = (torch.arange(len(prefix.last), device=flat.device) * width + prefix.last)[prefix.has_positions]
+        edited = edited_rows(flat.index_select(0, last), sae, edit, dtype)
+        flat.index_copy_(0, last, edited.rows)
         return torch.zeros_like(prefix.has_positions).masked_scatter(prefix.has_positions, edited.changed)
     edited = edited_rows(flat.index_select(0, batch.positions), sae, edit, dtype)
     flat.index_copy_(0, batch.positions, edited.rows)

@@ -1,4 +1,4 @@
-"""Attention and MLP blocks as what they add to the residual, at the position that the head reads."""
+"""Attention and MLP of each block as their contributions to the residual at the position that the head reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tegakari.models.classifier import Classifier, block_output
+from tegakari.models.architecture import block_output
+from tegakari.models.classifier import Classifier
+from tegakari.models.hooks import forward_hooks
 from tegakari.models.rerun.prefix import Prefix, last_positions, run_prefix
 from tegakari.models.tokens import Batch
 from tegakari.schemas.errors import ModelError
@@ -19,23 +21,23 @@ COMPONENTS: tuple[Component, ...] = ("attention", "mlp")
 """In the order in which a block adds them."""
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 3e-2}
-"""How far a block may be from the sum of its parts, relative to its residual's largest entry."""
+"""Maximum difference between a block and the sum of its components, relative to its residual's largest entry."""
 
 
 class Components(NamedTuple):
-    """What the blocks read and add at the last position of each document of a batch."""
+    """Residuals and contributions of all blocks at the last position of each document of a batch."""
 
     entering: Tensor
     """[B, layers, d_model]: the residual that enters each block"""
     added: Tensor
-    """[B, layers, 2, d_model]: what attention and MLP add to it, in that order"""
+    """[B, layers, 2, d_model]: the contributions of attention and MLP, in that order"""
     prefix: Prefix
-    """with keys and values of all layers, if they were asked for"""
+    """with keys and values of all layers, if `run_components` was called with `keys`"""
 
 
 @torch.inference_mode()
 def run_components(classifier: Classifier, batch: Batch, *, keys: bool) -> Components:
-    """One ordinary pass.
+    """Run one ordinary pass and record the components of every block.
 
     Args:
         classifier: a decoder whose head reads the last position.
@@ -43,38 +45,36 @@ def run_components(classifier: Classifier, batch: Batch, *, keys: bool) -> Compo
         keys: keep the keys and values of all layers.
 
     Raises:
-        ModelError: it is not such a classifier, or its blocks add something else than their parts.
+        ModelError: the classifier is not such a decoder, or a block is not the sum of its components.
     """
     entering: dict[int, Tensor] = {}
     leaving: dict[int, Tensor] = {}
     added: dict[tuple[int, int], Tensor] = {}
     last = last_positions(batch)
     rows = torch.arange(len(last), device=last.device)
-    handles = []
-    for layer, block in enumerate(classifier.blocks):
+    with forward_hooks() as hooks:
+        for layer, block in enumerate(classifier.blocks):
 
-        def entered(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], layer: int = layer) -> None:
-            entering[layer] = (args[0] if args else kwargs["hidden_states"])[rows, last]
-
-        def left(_module: nn.Module, _inputs: object, output: object, layer: int = layer) -> None:
-            leaving[layer] = block_output(output)[rows, last]
-
-        handles.append(block.register_forward_pre_hook(entered, with_kwargs=True))
-        handles.append(block.register_forward_hook(left))
-        for number, module in enumerate(_modules(block)):
-
-            def gave(
-                _module: nn.Module, _inputs: object, output: object, at: tuple[int, int] = (layer, number)
+            def record_input(
+                _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], layer: int = layer
             ) -> None:
-                added[at] = block_output(output)[rows, last]
+                entering[layer] = (args[0] if args else kwargs["hidden_states"])[rows, last]
 
-            handles.append(module.register_forward_hook(gave))
-    try:
+            def record_output(_module: nn.Module, _inputs: object, output: object, layer: int = layer) -> None:
+                leaving[layer] = block_output(output)[rows, last]
+
+            hooks.before(block, record_input)
+            hooks.after(block, record_output)
+            for number, module in enumerate(component_modules(block)):
+
+                def record_component(
+                    _module: nn.Module, _inputs: object, output: object, key: tuple[int, int] = (layer, number)
+                ) -> None:
+                    added[key] = block_output(output)[rows, last]
+
+                hooks.after(module, record_component)
         prefix = run_prefix(classifier, batch, [], keys_above=-1 if keys else None)
-    finally:
-        for handle in handles:
-            handle.remove()
-    _check(classifier, prefix, entering, leaving, added)
+    _check_sums(classifier, prefix, entering, leaving, added)
     layers = range(classifier.layers)
     return Components(
         torch.stack([entering[layer] for layer in layers], 1),
@@ -84,54 +84,56 @@ def run_components(classifier: Classifier, batch: Batch, *, keys: bool) -> Compo
 
 
 @contextmanager
-def replaced(block: nn.Module, replace: Sequence[Callable[[Tensor], Tensor] | None]) -> Iterator[None]:
-    """Let the components of a block add something else.
+def replaced_components(block: nn.Module, replacements: Sequence[Callable[[Tensor], Tensor] | None]) -> Iterator[None]:
+    """A block whose components add something else to the residual in the `with` block.
 
     Args:
         block: of a decoder.
-        replace: for attention and MLP what makes of what it adds what is added instead; None: nothing else.
+        replacements: for attention and MLP, function from the component's output to the one that replaces it; None
+            leaves the component as it is.
     """
-    handles = []
-    for module, change in zip(_modules(block), replace, strict=True):
-        if change is None:
-            continue
+    with forward_hooks() as hooks:
+        for module, replacement in zip(component_modules(block), replacements, strict=True):
+            if replacement is None:
+                continue
 
-        def hook(_module: nn.Module, _inputs: object, output: object, change: Any = change) -> object:
-            changed = change(block_output(output))
-            return changed if isinstance(output, Tensor) else (changed, *output[1:])  # type: ignore[index]
+            def replace(_module: nn.Module, _inputs: object, output: object, replacement: Any = replacement) -> object:
+                replaced = replacement(block_output(output))
+                return replaced if isinstance(output, Tensor) else (replaced, *output[1:])  # type: ignore[index]
 
-        handles.append(module.register_forward_hook(hook))
-    try:
+            hooks.after(module, replace)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-def _modules(block: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """Whose outputs are added to the residual: in Gemma 2 and 3 the norms behind attention and MLP."""
+def component_modules(block: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """Modules whose outputs a block adds to the residual; in Gemma 2 and 3 the norms behind attention and MLP.
+
+    Raises:
+        ModelError: the block has no such modules.
+    """
     names = (
         ("post_attention_layernorm", "post_feedforward_layernorm")
         if hasattr(block, "post_feedforward_layernorm")
         else ("self_attn", "mlp")
     )
-    found = [getattr(block, name, None) for name in names]
-    if not all(isinstance(module, nn.Module) for module in found):
+    attention, mlp = (getattr(block, name, None) for name in names)
+    if not (isinstance(attention, nn.Module) and isinstance(mlp, nn.Module)):
         raise ModelError(
             f"{type(block).__name__} has no {' and '.join(names)}",
             field="classifier",
-            fix="circuits need a decoder such as Gemma 2, Llama, Mistral or Qwen 2",
+            fix="use a decoder such as Gemma 2, Llama, Mistral or Qwen 2 for circuits",
         )
-    return found[0], found[1]  # type: ignore[return-value]
+    return attention, mlp
 
 
-def _check(
+def _check_sums(
     classifier: Classifier,
     prefix: Prefix,
     entering: dict[int, Tensor],
     leaving: dict[int, Tensor],
     added: dict[tuple[int, int], Tensor],
 ) -> None:
+    """Refuse a classifier whose head reads other positions, or whose blocks are not the sum of their components."""
     if not prefix.follows_last:
         raise ModelError(
             f"the head of {type(classifier.model).__name__} does not read the last position of these documents alone",
@@ -140,8 +142,8 @@ def _check(
         )
     for layer in range(classifier.layers):
         total = entering[layer].float() + added[layer, 0].float() + added[layer, 1].float()
-        off = (total - leaving[layer].float()).abs().max() / leaving[layer].float().abs().max().clamp_min(1e-6)
-        if not off <= TOLERANCE[classifier.dtype]:
+        difference = (total - leaving[layer].float()).abs().max() / leaving[layer].float().abs().max().clamp_min(1e-6)
+        if not difference <= TOLERANCE[classifier.dtype]:
             raise ModelError(
                 f"block {layer} of {type(classifier.model).__name__} adds something else than its attention and MLP",
                 field="classifier",

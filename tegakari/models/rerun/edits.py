@@ -1,4 +1,4 @@
-"""Features taken out of a residual: what an edit is, and what it makes of the residual's rows."""
+"""Edits that remove features from the rows of a residual."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Positions = Literal["all", "last"]
 
 
 class Edit(NamedTuple):
-    """Features taken out of the residual of a layer."""
+    """Features to remove from the residual of a layer."""
 
     layer: int
     features: tuple[int, ...]
@@ -27,40 +27,40 @@ class Edit(NamedTuple):
     """all non-special positions of a document, or its last one."""
 
 
-class Edited(NamedTuple):
+class EditedRows(NamedTuple):
     """Rows of a residual after an edit."""
 
     rows: Tensor
     """[T, d_model], dtype of the residual"""
     changed: Tensor
-    """bool [T]: rows that the edit reaches; the others are what they were, bit for bit."""
+    """bool [T]: rows that the edit changes; the others are identical, bit for bit."""
 
 
-def edited_rows(h: Tensor, sae: Sae, edit: Edit, dtype: torch.dtype) -> Edited:
-    """Make an edit in rows of a residual.
+def edited_rows(h: Tensor, sae: Sae, edit: Edit, dtype: torch.dtype) -> EditedRows:
+    """Remove the features of an edit from rows of a residual.
 
     Args:
-        h: [T, d_model], of the edit's layer; it stays as it is.
+        h: [T, d_model], of the edit's layer; not modified.
         sae: of the layer.
-        edit: what is taken out.
-        dtype: what activations are computed in, as the index computed them.
+        edit: the features, and how they are removed.
+        dtype: float32 or bfloat16, in which the activations are computed; that of the index for equal activations.
     """
     features = torch.tensor(edit.features, dtype=torch.int64, device=h.device)
-    encoder = sae.encoder(dtype) if edit.mode == "reconstruction" or sae.k else _columns(sae, features).encoder(dtype)
-    a = activations(h, encoder)
+    encoded = sae if edit.mode == "reconstruction" or sae.k else _sae_of_features(sae, features)
+    a = activations(h, encoded.encoder(dtype))
     if edit.mode == "reconstruction":
         decoded = sae.decode(a.index_fill_(1, features, 0)).to(h.dtype)
-        return Edited(decoded, torch.ones(len(h), dtype=torch.bool, device=h.device))
+        return EditedRows(decoded, torch.ones(len(h), dtype=torch.bool, device=h.device))
     if sae.k:  # TopK chooses among all features; every other kind decides about each feature alone
         a = a[:, features]
     directions = sae.W_dec[features].float() / sae.scale
-    return Edited((h.float() - a @ directions).to(h.dtype), (a != 0).any(1))
+    return EditedRows((h.float() - a @ directions).to(h.dtype), (a != 0).any(1))
 
 
-def _columns(sae: Sae, features: Tensor) -> Sae:
-    """The SAE of some of the features alone."""
+def _sae_of_features(sae: Sae, features: Tensor) -> Sae:
+    """SAE that consists of some of the features."""
 
-    def chosen(values: Tensor | None) -> Tensor | None:
+    def selected(values: Tensor | None) -> Tensor | None:
         return None if values is None else values[features]
 
     return Sae(
@@ -69,16 +69,16 @@ def _columns(sae: Sae, features: Tensor) -> Sae:
         b_enc=sae.b_enc[features],
         b_dec=sae.b_dec,
         activation=sae.activation,
-        threshold=chosen(sae.threshold),
-        r_mag=chosen(sae.r_mag),
-        b_mag=chosen(sae.b_mag),
+        threshold=selected(sae.threshold),
+        r_mag=selected(sae.r_mag),
+        b_mag=selected(sae.b_mag),
         scale=sae.scale,
         apply_b_dec_to_input=sae.apply_b_dec_to_input,
     )
 
 
 def check_edits(edits: Sequence[Edit], saes: Mapping[int, Sae]) -> None:
-    """Refuse edits that cannot be made.
+    """Refuse edits that the SAEs do not allow.
 
     Raises:
         SaeError: a layer without SAE, two edits of one layer, or a feature out of range.
@@ -86,12 +86,12 @@ def check_edits(edits: Sequence[Edit], saes: Mapping[int, Sae]) -> None:
     layers = [edit.layer for edit in edits]
     for layer in layers:
         if layer not in saes:
-            there = ", ".join(map(str, sorted(saes)))
-            raise SaeError(f"layer {layer} has no SAE", field="layer", fix=f"layers with one: {there}")
+            available = ", ".join(map(str, sorted(saes)))
+            raise SaeError(f"layer {layer} has no SAE", field="layer", fix=f"use a layer with one: {available}")
     if len(set(layers)) < len(layers):
         raise SaeError(f"two edits of one layer in {layers}", field="layer", fix="join their features")
     for edit in edits:
-        wrong = [feature for feature in edit.features if not 0 <= feature < saes[edit.layer].d_sae]
-        if wrong:
+        unknown = [feature for feature in edit.features if not 0 <= feature < saes[edit.layer].d_sae]
+        if unknown:
             last = saes[edit.layer].d_sae - 1
-            raise SaeError(f"layer {edit.layer} has features 0 to {last}, not {wrong[0]}", field="features")
+            raise SaeError(f"layer {edit.layer} has features 0 to {last}, not {unknown[0]}", field="features")

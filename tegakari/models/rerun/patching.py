@@ -1,7 +1,7 @@
-"""Components patched or ablated at the last position: everything else is known from one ordinary pass.
+"""Forward passes with components patched or ablated at the last position, computed from one ordinary pass.
 
-What changes at the last position changes nothing elsewhere (attention is causal), so a patched run is one position
-through the layers above, on the keys and values of the positions before it; all patches of a pair run as so many
+A change at the last position changes nothing elsewhere (attention is causal), so a patched run is one position
+through the layers above, with the keys and values of the positions before it; all patches of a pair run as as many
 queries of one document. Exact, up to the order of additions.
 """
 
@@ -14,19 +14,19 @@ import torch
 from torch import Tensor
 
 from tegakari.models.classifier import Classifier
-from tegakari.models.rerun.components import Components, replaced
+from tegakari.models.rerun.components import Components, replaced_components
 from tegakari.models.rerun.suffix import read_rows, run_alternatives
 
 
 @torch.inference_mode()
 def run_patches(classifier: Classifier, corrupted: Components, owner: Tensor, clean: Tensor) -> Tensor:
-    """Logits of corrupted documents with each component alone giving what it gives in a clean one.
+    """Logits of corrupted documents in which one component at a time has its output in a clean document.
 
     Args:
         classifier: a decoder.
         corrupted: documents, with keys and values.
         owner: int64 [P], the corrupted document of each pair.
-        clean: [P, layers, 2, d_model], what the components add in the clean document of each pair.
+        clean: [P, layers, 2, d_model], contributions of the components in the clean document of each pair.
 
     Returns:
         float32 [P, layers, 2, labels]; components are attention and MLP.
@@ -38,8 +38,8 @@ def run_patches(classifier: Classifier, corrupted: Components, owner: Tensor, cl
         def patch(output: Tensor, layer: int = layer) -> Tensor:
             return torch.cat([output[:, :-1], clean[:, layer, 0, None].to(output.dtype)], 1)
 
-        # The last of the rows is the patch of this block's attention; those before it were patched further down.
-        with replaced(block, (patch, None)):
+        # The last of the rows is the patch of this block's attention; the rows before it were patched further down.
+        with replaced_components(block, (patch, None)):
             above = torch.cat([rows, entering[:, None]], 1)
             rows = run_alternatives(classifier, corrupted.prefix, layer, above, owner)
         mlp = entering + added[:, 0] + clean[:, layer, 1].to(entering.dtype)
@@ -49,12 +49,12 @@ def run_patches(classifier: Classifier, corrupted: Components, owner: Tensor, cl
 
 
 class Ablation(NamedTuple):
-    """Components that give something else in every document."""
+    """Components whose output is replaced by the same values in every document."""
 
     ablated: Tensor
     """bool [layers, 2]"""
     values: Tensor
-    """[layers, 2, d_model], what they give"""
+    """[layers, 2, d_model], the output of the ablated components"""
 
 
 @torch.inference_mode()
@@ -64,20 +64,20 @@ def run_ablations(classifier: Classifier, documents: Components, ablations: Sequ
     Args:
         classifier: a decoder.
         documents: with keys and values.
-        ablations: each runs for itself.
+        ablations: independent of each other.
 
     Returns:
         float32 [ablations, B, labels].
     """
     rows = documents.entering[:, :1].repeat(1, len(ablations), 1)
-    ablated = torch.stack([each.ablated for each in ablations]).to(rows.device)
-    values = torch.stack([each.values for each in ablations]).to(rows)
+    ablated = torch.stack([ablation.ablated for ablation in ablations]).to(rows.device)
+    values = torch.stack([ablation.values for ablation in ablations]).to(rows)
     for layer, block in enumerate(classifier.blocks):
 
-        def changed(number: int, layer: int = layer) -> Callable[[Tensor], Tensor]:
-            chosen = ablated[None, :, layer, number, None]
-            return lambda output: torch.where(chosen, values[None, :, layer, number], output)
+        def replacement(number: int, layer: int = layer) -> Callable[[Tensor], Tensor]:
+            mask = ablated[None, :, layer, number, None]
+            return lambda output: torch.where(mask, values[None, :, layer, number], output)
 
-        with replaced(block, (changed(0), changed(1))):
+        with replaced_components(block, (replacement(0), replacement(1))):
             rows = run_alternatives(classifier, documents.prefix, layer, rows)
     return read_rows(classifier, documents.prefix, rows).transpose(0, 1)

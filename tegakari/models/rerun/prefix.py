@@ -1,4 +1,4 @@
-"""One ordinary pass over a batch, and what it leaves behind for passes that start further up."""
+"""One ordinary pass over a batch, recorded for passes that start at a higher layer."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_layers import GenericForSequenceClassification
 
-from tegakari.models.classifier import Classifier, block_output
+from tegakari.models.architecture import block_output
+from tegakari.models.classifier import Classifier
+from tegakari.models.hooks import forward_hooks
 from tegakari.models.tokens import Batch
 
 
 class BlockCall(NamedTuple):
-    """What the model hands to a block besides the residual: masks, rotary angles, positions."""
+    """Arguments of a block besides the residual: masks, rotary angles, positions."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -31,7 +33,7 @@ class Keys(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """What an ordinary pass over a batch leaves behind."""
+    """Record of an ordinary pass over a batch."""
 
     batch: Batch
     logits: Tensor
@@ -39,37 +41,38 @@ class Prefix:
     residuals: Mapping[int, Tensor]
     """layer -> raw output of its block, [B, S, d_model]"""
     calls: Mapping[int, BlockCall]
-    """layer -> how its block was called"""
+    """layer -> arguments of its block"""
     keys: Mapping[int, Keys]
-    """layer -> keys and values of its block; of the layers asked for"""
+    """layer -> keys and values of its block; only of the layers requested"""
     last: Tensor
     """int64 [B], see `last_positions`"""
     follows_last: bool
-    """Whether the logits hang on the last position alone once keys and values are known: attention is causal, and the
-    head reads that position of every document."""
+    """Whether, given keys and values, the logits depend on the last position alone: attention is causal, and the head
+    reads that position of every document."""
     tuples: bool
     """whether the blocks return their residual in a tuple, as some older families do"""
 
     @property
     def has_positions(self) -> Tensor:
-        """Which documents have a position that is not special, bool [B]; nothing can be taken out of the others."""
+        """Documents with a position that is not special, bool [B]; no feature can be removed from the others."""
         return self.batch.offsets.diff() > 0
 
     @property
     def nbytes(self) -> int:
-        kept = [*self.residuals.values(), *(tensor for both in self.keys.values() for tensor in both)]
+        """Bytes of the residuals, keys, values and masks."""
+        tensors = [*self.residuals.values(), *(tensor for keys in self.keys.values() for tensor in keys)]
         masks = {id(mask): mask.nbytes for call in self.calls.values() for mask in tensors_of(call.kwargs)}
-        return sum(tensor.nbytes for tensor in kept) + sum(masks.values())
+        return sum(tensor.nbytes for tensor in tensors) + sum(masks.values())
 
 
 @torch.inference_mode()
 def run_prefix(classifier: Classifier, batch: Batch, layers: Sequence[int], *, keys_above: int | None = None) -> Prefix:
-    """Run the classifier once.
+    """Run the classifier once and record the pass.
 
     Args:
         classifier: any.
         batch: documents.
-        layers: whose residuals are kept, special positions and padding included.
+        layers: layers whose residuals are kept, special positions and padding included.
         keys_above: keep the keys and values of all layers above this one (-1: of all), for passes of single positions.
     """
     last = last_positions(batch)
@@ -81,25 +84,25 @@ def run_prefix(classifier: Classifier, batch: Batch, layers: Sequence[int], *, k
 
 
 def last_positions(batch: Batch) -> Tensor:
-    """The last non-special position of each document, int64 [B]; of one that has none, its last token."""
+    """Last non-special position of each document, int64 [B]; of a document without one, its last token."""
     last = batch.attention_mask.sum(1) - 1
-    some = batch.offsets.diff() > 0
-    last[some] = batch.positions[batch.offsets[1:][some] - 1] % batch.input_ids.shape[1]
+    has_positions = batch.offsets.diff() > 0
+    last[has_positions] = batch.positions[batch.offsets[1:][has_positions] - 1] % batch.input_ids.shape[1]
     return last
 
 
 def run_model(classifier: Classifier, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """Logits, float32 [B, labels]."""
+    """Logits of a batch, float32 [B, labels]."""
     return classifier.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits.float()
 
 
 def follows_last(classifier: Classifier, batch: Batch, last: Tensor) -> bool:
-    """See `Prefix.follows_last`. The head of transformers' decoders reads the last token that is not padding."""
+    """Value of `Prefix.follows_last`. The head of transformers' decoders reads the last token that is not padding."""
     model = classifier.model
     config = model.config.get_text_config()
     if not isinstance(model, GenericForSequenceClassification) or getattr(config, "use_bidirectional_attention", False):
         return False
-    if config._attn_implementation not in ("eager", "sdpa"):  # others take masks of their own kinds
+    if config._attn_implementation not in ("eager", "sdpa"):  # other implementations take other masks
         return False
     not_padding = (batch.input_ids != config.pad_token_id).int()
     read = (torch.arange(batch.input_ids.shape[1], device=last.device) * not_padding).argmax(1)
@@ -107,7 +110,7 @@ def follows_last(classifier: Classifier, batch: Batch, last: Tensor) -> bool:
 
 
 class KeyStore:
-    """Stands where attention expects its cache of keys and values, notes what it is given, and changes nothing."""
+    """Cache of keys and values that attention fills; it records them and changes nothing."""
 
     def __init__(self) -> None:
         self.keys: dict[int, Keys] = {}
@@ -118,6 +121,8 @@ class KeyStore:
 
 
 class _Record:
+    """What `_recording` collects during a pass."""
+
     def __init__(self) -> None:
         self.residuals: dict[int, Tensor] = {}
         self.calls: dict[int, BlockCall] = {}
@@ -131,27 +136,28 @@ class _Record:
 
 @contextmanager
 def _recording(classifier: Classifier, layers: Sequence[int], with_keys: range) -> Iterator[_Record]:
+    """Record the blocks' arguments, the residuals of `layers`, and the keys and values of the layers `with_keys`."""
     record = _Record()
-    handles = []
-    for layer, block in enumerate(classifier.blocks):
+    with forward_hooks() as hooks:
+        for layer, block in enumerate(classifier.blocks):
 
-        def entered(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], layer: int = layer) -> Any:
-            rest = {name: value for name, value in kwargs.items() if name not in ("hidden_states", "past_key_values")}
-            record.calls[layer] = BlockCall(args[1:], rest)
-            return (args, {**kwargs, "past_key_values": record.store}) if layer in with_keys else None
+            def record_call(
+                _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], layer: int = layer
+            ) -> Any:
+                omitted = ("hidden_states", "past_key_values")
+                record.calls[layer] = BlockCall(
+                    args[1:], {name: value for name, value in kwargs.items() if name not in omitted}
+                )
+                return (args, {**kwargs, "past_key_values": record.store}) if layer in with_keys else None
 
-        def left(_module: nn.Module, _inputs: object, output: object, layer: int = layer) -> None:
-            record.tuples = isinstance(output, tuple)
-            if layer in layers:
-                record.residuals[layer] = block_output(output)
+            def record_output(_module: nn.Module, _inputs: object, output: object, layer: int = layer) -> None:
+                record.tuples = isinstance(output, tuple)
+                if layer in layers:
+                    record.residuals[layer] = block_output(output)
 
-        handles.append(block.register_forward_pre_hook(entered, with_kwargs=True))
-        handles.append(block.register_forward_hook(left))
-    try:
+            hooks.before(block, record_call)
+            hooks.after(block, record_output)
         yield record
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def tensors_of(value: Any) -> Iterator[Tensor]:

@@ -1,26 +1,27 @@
-"""The blocks above a layer, run again on residuals that were changed, and no more of them than the logits need.
+"""Passes of changed residuals through the blocks above a layer, as far as the logits need them.
 
-Two shortcuts hold for decoders whose head reads the last position. In the last block every position gives keys and
-values, and only the last one needs the rest. And what changes at the last position alone changes nothing elsewhere,
-because attention is causal: alternatives of that position run as so many queries of one document, each seeing the keys
-and values of the positions before it and its own. Both give what a whole pass gives, up to the order of additions.
+Two shortcuts hold for decoders whose head reads the last position. In the last block all positions need keys and
+values, but only the last position needs the rest. And a change at the last position changes nothing elsewhere, because
+attention is causal: alternatives of that position run as as many queries of one document, each attending to the keys
+and values of the positions before it and to its own. Both equal a whole pass, up to the order of additions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tegakari.models.classifier import Classifier, block_output
+from tegakari.models.architecture import block_output
+from tegakari.models.classifier import Classifier
+from tegakari.models.hooks import replaced_forward
 from tegakari.models.rerun.prefix import BlockCall, Keys, Prefix, run_model
 
 
 def run_block(classifier: Classifier, prefix: Prefix, layer: int, residual: Tensor) -> Tensor:
-    """Run one block on all positions: [n * B, S, d_model], the batch n times over."""
+    """Run one block on all positions of n copies of the batch, [n * B, S, d_model]."""
     call = prefix.calls[layer]
     size = len(prefix.batch.input_ids)
     args, kwargs = _repeated((call.args, call.kwargs), size, len(residual) // size)
@@ -36,13 +37,13 @@ def run_last_block(classifier: Classifier, prefix: Prefix, residual: Tensor) -> 
     args, kwargs = _repeated((call.args, call.kwargs), size, repeats)
     block = classifier.blocks[layer]
     store = _KeysOnly()
-    with _without_queries(block), suppress(_KeysAreKnownError):
+    with _without_queries(block), suppress(_KeysCompleteError):
         block(residual, *args, **kwargs, past_key_values=store)
-    assert store.known is not None  # `follows_last` asked for a decoder, whose attention has a cache
+    assert store.keys is not None  # `follows_last` admits only decoders, whose attention has a cache
     last = prefix.last.repeat(repeats)
     rows = residual[torch.arange(len(last), device=last.device), last][:, None]
     mask = _mask_rows(kwargs.get("attention_mask"), last, residual)
-    return _call_at(block, call, last, rows, mask, _Known(store.known))
+    return _call_at(block, call, last, rows, mask, _FixedKeys(store.keys))
 
 
 def run_alternatives(
@@ -55,34 +56,34 @@ def run_alternatives(
         prefix: with the keys and values of the layer.
         layer: of the block.
         rows: [N, P, d_model], P alternatives of the last position of N documents.
-        owner: int64 [N], the document of the batch each row belongs to; default: they are the batch.
+        owner: int64 [N], index in the batch of each of the N documents; default: they are the batch.
 
     Returns:
         [N, P, d_model].
     """
-    call, known = prefix.calls[layer], prefix.keys[layer]
+    call, keys = prefix.calls[layer], prefix.keys[layer]
     last = prefix.last
-    mask = _mask_rows(call.kwargs.get("attention_mask"), last, known.keys)
-    # The key of the last position itself is replaced by each alternative's own, which stand behind all others.
+    mask = _mask_rows(call.kwargs.get("attention_mask"), last, keys.keys)
+    # The key of the last position is masked; each alternative attends to its own instead, appended behind all others.
     mask = mask.scatter(3, last[:, None, None, None], torch.finfo(mask.dtype).min)
     if owner is not None:
-        last, mask, known = last[owner], mask[owner], Keys(known.keys[owner], known.values[owner])
+        last, mask, keys = last[owner], mask[owner], Keys(keys.keys[owner], keys.values[owner])
     count = rows.shape[1]
-    own = mask.new_full((count, count), torch.finfo(mask.dtype).min).fill_diagonal_(0)
-    mask = torch.cat([mask.expand(-1, -1, count, -1), own.expand(len(mask), 1, -1, -1)], 3)
-    return _call_at(classifier.blocks[layer], call, last, rows, mask, _Behind(known))
+    diagonal = mask.new_full((count, count), torch.finfo(mask.dtype).min).fill_diagonal_(0)
+    mask = torch.cat([mask.expand(-1, -1, count, -1), diagonal.expand(len(mask), 1, -1, -1)], 3)
+    return _call_at(classifier.blocks[layer], call, last, rows, mask, _AppendedKeys(keys))
 
 
 def read_rows(classifier: Classifier, prefix: Prefix, rows: Tensor) -> Tensor:
-    """What the head makes of residuals of the last position: [N, P, d_model] -> float32 [N, P, labels]."""
+    """Logits of residuals of the last position: [N, P, d_model] -> float32 [N, P, labels]."""
     flat = rows.reshape(-1, 1, rows.shape[-1])
-    ids = prefix.batch.input_ids[:1, :1].expand(len(flat), 1)  # the head looks at them only to tell padding
+    ids = prefix.batch.input_ids[:1, :1].expand(len(flat), 1)  # the head uses them only to find padding
     with _blocks_replaced(classifier, flat, prefix.tuples):
         return run_model(classifier, ids, torch.ones_like(ids)).view(*rows.shape[:2], -1)
 
 
 def read_all(classifier: Classifier, prefix: Prefix, residual: Tensor) -> Tensor:
-    """What the head makes of all positions: [n * B, S, d_model] -> float32 [n * B, labels]."""
+    """Logits of residuals of all positions: [n * B, S, d_model] -> float32 [n * B, labels]."""
     repeats = len(residual) // len(prefix.batch.input_ids)
     with _blocks_replaced(classifier, residual, prefix.tuples):
         return run_model(
@@ -90,60 +91,55 @@ def read_all(classifier: Classifier, prefix: Prefix, residual: Tensor) -> Tensor
         )
 
 
-class _Known:
-    """Keys and values that are complete."""
+class _FixedKeys:
+    """Cache that holds all keys and values and ignores new ones."""
 
-    def __init__(self, known: Keys) -> None:
-        self.known = known
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
 
     def update(self, *_: object, **__: object) -> tuple[Tensor, Tensor]:
-        return self.known
+        return self._keys
 
 
-class _Behind:
-    """Keys and values with those of the alternatives behind them."""
+class _AppendedKeys:
+    """Cache that appends the keys and values of the alternatives to those of the documents."""
 
-    def __init__(self, known: Keys) -> None:
-        self.known = known
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
 
     def update(self, keys: Tensor, values: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
-        return torch.cat([self.known.keys, keys], 2), torch.cat([self.known.values, values], 2)
+        return torch.cat([self._keys.keys, keys], 2), torch.cat([self._keys.values, values], 2)
 
 
-class _KeysAreKnownError(Exception):
-    """Ends a block where its keys and values are known: what follows is not needed at all positions."""
+class _KeysCompleteError(Exception):
+    """Ends a block once its keys and values are computed: the rest is not needed at all positions."""
 
 
 class _KeysOnly:
-    known: Keys | None = None
+    """Cache that records keys and values and ends the block."""
+
+    keys: Keys | None = None
 
     def update(self, keys: Tensor, values: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
-        self.known = Keys(keys, values)
-        raise _KeysAreKnownError
+        self.keys = Keys(keys, values)
+        raise _KeysCompleteError
 
 
-@contextmanager
-def _without_queries(block: nn.Module) -> Iterator[None]:
-    """Spare the queries, where they are a projection of their own."""
-    found = [module for name, module in block.named_modules() if name.endswith(".q_proj")]
-    projection = found[0] if found else None
-    if not isinstance(projection, nn.Linear):
-        yield
-        return
+def _without_queries(block: nn.Module) -> AbstractContextManager[None]:
+    """A block that does not compute queries, where they are a linear projection of their own."""
+    projections = [module for name, module in block.named_modules() if name.endswith(".q_proj")]
+    if not (projections and isinstance(projection := projections[0], nn.Linear)):
+        return nullcontext()
     width = projection.out_features
 
-    def nothing(input: Tensor) -> Tensor:
+    def zeros(input: Tensor) -> Tensor:
         return input.new_zeros(()).expand(*input.shape[:-1], width)
 
-    projection.forward = nothing
-    try:
-        yield
-    finally:
-        del projection.forward  # the class's own is seen again
+    return replaced_forward({projection: zeros})
 
 
 def _call_at(block: nn.Module, call: BlockCall, last: Tensor, rows: Tensor, mask: Tensor, cache: object) -> Tensor:
-    """Call a block on rows [N, P, d_model] that all stand at the last positions [N]."""
+    """Call a block on rows [N, P, d_model], all of them at the last positions [N]."""
     kwargs = dict(call.kwargs)
     kwargs.pop("cache_position", None)
     kwargs["attention_mask"] = mask
@@ -160,21 +156,22 @@ def _call_at(block: nn.Module, call: BlockCall, last: Tensor, rows: Tensor, mask
 
 
 def _mask_rows(mask: Tensor | None, last: Tensor, like: Tensor) -> Tensor:
-    """Which positions the last ones see: what is added to their scores, [N, 1, 1, S], 0 or the dtype's least."""
-    least = torch.finfo(like.dtype).min
-    if mask is None:  # plainly causal
+    """Additive attention mask of the last positions, [N, 1, 1, S]: 0 where they attend, else the dtype's minimum."""
+    if mask is None:  # causal
         width = like.shape[-2]
-        seen = (torch.arange(width, device=last.device) <= last[:, None])[:, None, None]
+        visible = (torch.arange(width, device=last.device) <= last[:, None])[:, None, None]
     else:
         rows = mask.expand(len(last), -1, -1, -1)[torch.arange(len(last), device=last.device), :, last][:, :, None]
         if rows.dtype != torch.bool:
             return rows.to(like.dtype)
-        seen = rows
-    return torch.zeros(seen.shape, dtype=like.dtype, device=last.device).masked_fill(~seen, least)
+        visible = rows
+    return torch.zeros(visible.shape, dtype=like.dtype, device=last.device).masked_fill(
+        ~visible, torch.finfo(like.dtype).min
+    )
 
 
 def _repeated(value: Any, size: int, times: int) -> Any:
-    """Repeat what belongs to the documents of a batch; what they share has a first dimension of 1, or none."""
+    """Repeat the tensors with an entry per document of the batch; tensors that all documents share stay as they are."""
     if times == 1 or size == 1:
         return value
     if isinstance(value, Tensor):
@@ -186,23 +183,15 @@ def _repeated(value: Any, size: int, times: int) -> Any:
     return value
 
 
-@contextmanager
-def _blocks_replaced(classifier: Classifier, residual: Tensor, tuples: bool) -> Iterator[None]:
-    """Let the blocks do nothing but end with a residual."""
-    blocks = list(classifier.blocks)
+def _blocks_replaced(classifier: Classifier, residual: Tensor, tuples: bool) -> AbstractContextManager[None]:
+    """Blocks that compute nothing; the last one returns `residual`, in a tuple if `tuples`."""
+    *lower, top = classifier.blocks
 
-    def handing_on(block: nn.Module) -> Callable[..., Any]:
-        def forward(*inputs: Any, **named: Any) -> Any:
-            hidden = inputs[0] if inputs else named["hidden_states"]
-            out = residual if block is blocks[-1] else hidden
-            return (out,) if tuples else out
+    def identity(*inputs: Any, **named: Any) -> Any:
+        hidden = inputs[0] if inputs else named["hidden_states"]
+        return (hidden,) if tuples else hidden
 
-        return forward
+    def end(*_inputs: Any, **_named: Any) -> Any:
+        return (residual,) if tuples else residual
 
-    for block in blocks:
-        block.forward = handing_on(block)
-    try:
-        yield
-    finally:
-        for block in blocks:
-            del block.forward
+    return replaced_forward({**dict.fromkeys(lower, identity), top: end})

@@ -8,16 +8,13 @@ import numpy as np
 import torch
 
 from tegakari.models.sae import Sae
+from tegakari.models.sae_formats.format import SaeFormat
 
 WEIGHTS = "params.npz"
 
 
-def matches(directory: Path) -> bool:
-    return (directory / WEIGHTS).is_file()
-
-
 def load(directory: Path) -> Sae:
-    """Read one of Gemma Scope's residual SAEs."""
+    """Read a residual SAE of Gemma Scope."""
     with np.load(directory / WEIGHTS, allow_pickle=False) as arrays:
         return Sae(
             W_enc=_tensor(arrays["W_enc"]),
@@ -32,3 +29,6 @@ def load(directory: Path) -> Sae:
 
 def _tensor(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array.astype(np.float32))
+
+
+FORMAT = SaeFormat("Gemma Scope", (WEIGHTS,), load)

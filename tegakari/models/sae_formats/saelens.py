@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from tegakari.models.sae import Activation, Sae
-from tegakari.models.sae_formats.naming import layer_of_hook
+from tegakari.models.sae_formats.format import SaeFormat, read_json, read_safetensors
+from tegakari.models.sae_formats.layer_names import layer_of_hook
 from tegakari.schemas.errors import SaeError
 
 CONFIG = "cfg.json"
@@ -19,7 +20,7 @@ WEIGHTS = "sae_weights.safetensors"
 SCALER = "activation_scaler.json"
 
 LAYOUT = "6.54.12"
-"""The version of SAELens whose layout is written. A configuration without one is taken for that of version 5."""
+"""Version of SAELens whose layout is written. A configuration without a version is read as that of version 5."""
 
 _ACTIVATIONS: dict[str, Activation] = {
     "standard": "relu",
@@ -31,27 +32,23 @@ _ACTIVATIONS: dict[str, Activation] = {
 }
 
 
-def matches(directory: Path) -> bool:
-    return (directory / CONFIG).is_file() and (directory / WEIGHTS).is_file()
-
-
 def load(directory: Path) -> Sae:
-    """Read an SAE of SAELens 6, finished or in training, or of its flat configuration before.
+    """Read an SAE of SAELens 6, finished or in training, or of the flat configuration of earlier versions.
 
     Raises:
         SaeError: an architecture, normalisation or reshaping that cannot be reproduced, or another place than the
             residual after a block.
     """
-    config: dict[str, Any] = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+    config = read_json(directory / CONFIG)
     metadata: dict[str, Any] = config.get("metadata") or config
-    weights = {name: tensor.float() for name, tensor in load_file(directory / WEIGHTS).items()}
+    weights = read_safetensors(directory / WEIGHTS)
     if config.get("reshape_activations") not in (None, "none"):
         raise SaeError("it reshapes its input", field="reshape_activations", fix="use an SAE of a residual")
     activation = _activation(config, metadata)
     hook = metadata.get("hook_name") or metadata.get("hook_point")
     b_enc = weights["b_gate" if activation == "gated" else "b_enc"]
     W_dec = weights["W_dec"]
-    if "scaling_factor" in weights:  # before version 6: what decode multiplies activations with
+    if "scaling_factor" in weights:  # before version 6: factor of the activations in decode
         W_dec = W_dec * weights["scaling_factor"][:, None]
     sae = Sae(
         W_enc=weights["W_enc"],
@@ -69,7 +66,7 @@ def load(directory: Path) -> Sae:
     )
     if config.get("rescale_acts_by_decoder_norm"):
         rescaled = sae.with_unit_decoder()
-        # A BatchTopK in training compares its threshold with activations that are rescaled already.
+        # The threshold of a BatchTopK in training applies to activations that are already rescaled.
         return replace(rescaled, threshold=sae.threshold)
     return sae
 
@@ -81,14 +78,14 @@ def _activation(config: dict[str, Any], metadata: dict[str, Any]) -> Activation:
         return "topk"  # before version 6, TopK was a standard SAE with another function
     if architecture == "jumprelu" and metadata.get("trained_as") == "batch_topk":
         return "batch_topk"
-    known = _ACTIVATIONS.get(architecture)
-    if known is None or function not in ("relu", "topk"):
+    activation = _ACTIVATIONS.get(architecture)
+    if activation is None or function not in ("relu", "topk"):
         raise SaeError(
             f"it is a {architecture!r} SAE with {function}",
             field="architecture",
             fix=f"use one of: {', '.join(_ACTIVATIONS)}",
         )
-    return known
+    return activation
 
 
 def _k(config: dict[str, Any]) -> int | None:
@@ -102,12 +99,12 @@ def _threshold(weights: dict[str, Tensor], like: Tensor) -> Tensor | None:
 
 
 def _scale(config: dict[str, Any], directory: Path) -> float:
-    """The input scale: folded into the weights of a finished SAE, beside them while it is in training."""
+    """Input scale: folded into the weights of a finished SAE, in a file of its own while the SAE is in training."""
     normalization = config.get("normalize_activations")
     if normalization in (None, False, "none"):
         return 1.0
     if normalization in (True, "expected_average_only_in") and (directory / SCALER).is_file():
-        return float(json.loads((directory / SCALER).read_text(encoding="utf-8"))["scaling_factor"])
+        return float(read_json(directory / SCALER)["scaling_factor"])
     raise SaeError(
         f"it normalizes its input by {normalization!r}",
         field="normalize_activations",
@@ -116,14 +113,14 @@ def _scale(config: dict[str, Any], directory: Path) -> float:
 
 
 def save_sae(directory: Path, sae: Sae, *, model_name: str = "") -> None:
-    """Write an SAE as SAELens 6 reads it, in float32. The input scale is folded into the weights.
+    """Write an SAE in the format of SAELens 6, in float32. The input scale is folded into the weights.
 
     A batch_topk SAE is written as the JumpReLU that it is at inference, as SAELens itself does.
 
     Args:
-        directory: made if it is not there.
+        directory: created if missing.
         sae: on any device.
-        model_name: what SAELens is told it was trained on.
+        model_name: name of the model it was trained on, for SAELens' metadata.
     """
     directory.mkdir(parents=True, exist_ok=True)
     # s*h - b_dec = s * (h - b_dec/s): the same scale folds all three, b_dec subtracted from the input or not.
@@ -132,7 +129,7 @@ def save_sae(directory: Path, sae: Sae, *, model_name: str = "") -> None:
         "W_dec": sae.W_dec / sae.scale,
         "b_dec": sae.b_dec / sae.scale,
     }
-    extra: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     match sae.activation:
         case "relu":
             architecture = "standard"
@@ -142,7 +139,7 @@ def save_sae(directory: Path, sae: Sae, *, model_name: str = "") -> None:
             weights["threshold"] = sae.threshold
         case "topk":
             architecture = "topk"
-            extra = {"k": sae.k, "rescale_acts_by_decoder_norm": False}
+            settings = {"k": sae.k, "rescale_acts_by_decoder_norm": False}
         case "gated":
             architecture = "gated"
             assert sae.r_mag is not None
@@ -167,9 +164,12 @@ def save_sae(directory: Path, sae: Sae, *, model_name: str = "") -> None:
             "prepend_bos": True,
             "trained_as": sae.activation,
         },
-        **extra,
+        **settings,
     }
     save_file(
         {name: tensor.detach().float().contiguous().cpu() for name, tensor in weights.items()}, directory / WEIGHTS
     )
     (directory / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
+
+
+FORMAT = SaeFormat("SAELens", (CONFIG, WEIGHTS), load)

@@ -1,13 +1,11 @@
-"""sparsify (EleutherAI): cfg.json beside sae.safetensors; ReLU, then the k largest of a position."""
+"""sparsify (EleutherAI): cfg.json beside sae.safetensors; ReLU, then TopK."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from safetensors.torch import load_file
-
 from tegakari.models.sae import Sae
+from tegakari.models.sae_formats.format import SaeFormat, read_json, read_safetensors
 from tegakari.schemas.errors import SaeError
 
 CONFIG = "cfg.json"
@@ -22,23 +20,19 @@ _NOT_AN_SAE = {
 }
 
 
-def matches(directory: Path) -> bool:
-    return (directory / CONFIG).is_file() and (directory / WEIGHTS).is_file()
-
-
 def load(directory: Path) -> Sae:
     """Read a sparsify SAE: `a = topk(relu(W (x - b_dec) + b))`, `x_hat = a W_dec + b_dec`.
 
     Raises:
         SaeError: it is a transcoder, has a path around its features, or groups them.
     """
-    config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
-    for field, what in _NOT_AN_SAE.items():
+    config = read_json(directory / CONFIG)
+    for field, reason in _NOT_AN_SAE.items():
         if config.get(field):
-            raise SaeError(f"it {what}", field=field, fix="use a sparse autoencoder of the residual")
+            raise SaeError(f"it {reason}", field=field, fix="use a sparse autoencoder of the residual")
     if config.get("activation", "topk") != "topk":
         raise SaeError(f"it uses {config['activation']!r}", field="activation", fix="use a topk SAE")
-    weights = {name: tensor.float() for name, tensor in load_file(directory / WEIGHTS).items()}
+    weights = read_safetensors(directory / WEIGHTS)
     return Sae(
         W_enc=weights["encoder.weight"].T.contiguous(),
         W_dec=weights["W_dec"],
@@ -48,3 +42,6 @@ def load(directory: Path) -> Sae:
         k=config["k"],
         apply_b_dec_to_input=True,
     )
+
+
+FORMAT = SaeFormat("sparsify", (CONFIG, WEIGHTS), load)

@@ -17,7 +17,8 @@ from tegakari.analyses.circuit.plots import effect_maps
 from tegakari.analyses.engine.run_models import RunModels, load_run_models
 from tegakari.analyses.svg import to_svg
 from tegakari.indexer.pipeline import index
-from tegakari.models.classifier import Classifier, load_classifier
+from tegakari.models.classifier import Classifier
+from tegakari.models.loading import load_classifier
 from tegakari.schemas.analysis_kinds import CIRCUIT_ANALYSIS
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.errors import NotFoundError
@@ -27,7 +28,7 @@ from tegakari.store import Run, Store
 from tegakari.store.queries.pairs import Pairs, similar_pairs
 from tegakari.store.results import find_analysis
 from tests.indexer.conftest import SmallCase, with_index
-from tests.models.rerun.test_patching import whole_run
+from tests.support.hooked_passes import hooked_pass
 from tests.support.recorded_progress import RecordedProgress
 
 SETTINGS = CircuitSettings(pairs=40, min_cosine=-1.0, documents=10_000)
@@ -51,12 +52,12 @@ def test_effects_agree_with_whole_forward_passes(run: Run, models: RunModels):
     largest = 0.0
     for row, (clean, corrupted) in enumerate(zip(pairs.clean.tolist(), pairs.corrupted.tolist(), strict=True)):
         y = int(label[clean])
-        z_clean, outputs = whole_run(models.classifier, text[clean].as_py(), lambda *_: None)
-        z_corrupted, _ = whole_run(models.classifier, text[corrupted].as_py(), lambda *_: None)
+        z_clean, outputs = hooked_pass(models.classifier, text[clean].as_py(), lambda *_: None)
+        z_corrupted, _ = hooked_pass(models.classifier, text[corrupted].as_py(), lambda *_: None)
         gained = float(z_clean[y] - z_corrupted[y])
         assert effects_of_pairs.gain[row] == pytest.approx(gained, abs=1e-4)
         for at in outputs:
-            patched, _ = whole_run(
+            patched, _ = hooked_pass(
                 models.classifier,
                 text[corrupted].as_py(),
                 lambda *place, at=at, outputs=outputs: outputs[at] if place[:2] == at else None,
@@ -75,7 +76,7 @@ def test_ablations_agree_with_whole_forward_passes(run: Run, models: RunModels, 
     accuracies = ablation_accuracies(run, models, numbers, in_circuit, NoProgress())
     texts = [run.blocks.documents.text[number].as_py() for number in numbers.tolist()]
     label = np.asarray(run.blocks.documents.label_id)[numbers]
-    runs = [whole_run(models.classifier, text, lambda *_: None) for text in texts]
+    runs = [hooked_pass(models.classifier, text, lambda *_: None) for text in texts]
     assert accuracies.full.tolist() == [int(logits.argmax()) == y for (logits, _), y in zip(runs, label, strict=True)]
     mean = {at: torch.stack([outputs[at] for _, outputs in runs]).mean(0) for at in runs[0][1]}
 
@@ -85,7 +86,7 @@ def test_ablations_agree_with_whole_forward_passes(run: Run, models: RunModels, 
                 return None
             return mean[layer, number] if by == "mean" else torch.zeros_like(value)
 
-        predictions = [int(whole_run(models.classifier, text, change)[0].argmax()) for text in texts]
+        predictions = [int(hooked_pass(models.classifier, text, change)[0].argmax()) for text in texts]
         return [prediction == y for prediction, y in zip(predictions, label, strict=True)]
 
     kept, removed = accuracies.of(by)

@@ -16,7 +16,7 @@ from tegakari.models.rerun.edits import Edit
 from tegakari.schemas.errors import MemoryShortError, NotFoundError, QueryError
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, LayerFeature
 from tegakari.store import Run
-from tests.models.rerun.test_edits import naive
+from tests.support.hooked_passes import hooked_logits
 from tests.support.recorded_progress import RecordedProgress
 
 
@@ -28,7 +28,7 @@ def settings(run: Run, **changes: object) -> KnockoutSettings:
 def expected_predictions(run: Run, models: RunModels, label: str, edits: list[Edit]) -> np.ndarray:
     rows = run.rows("SELECT text, label_id FROM documents ORDER BY document")
     texts = [row["text"] for row in rows if run.labels[row["label_id"]] == label]
-    return np.array([int(naive(models.classifier, text, dict(models.saes), edits).argmax()) for text in texts])
+    return np.array([int(hooked_logits(models.classifier, text, dict(models.saes), edits).argmax()) for text in texts])
 
 
 @pytest.mark.parametrize("mode", ["error_preserving", "reconstruction"])
@@ -143,9 +143,9 @@ def test_features_of_several_layers_in_documents_by_id(store: Path, run: Run, mo
     edits = [Edit(0, (7,)), Edit(1, (3, 20))]
     assert result.outcomes is not None
     for row, outcome in zip(rows, result.outcomes, strict=True):
-        logits = naive(models.classifier, row["text"], dict(models.saes), edits)
+        logits = hooked_logits(models.classifier, row["text"], dict(models.saes), edits)
         np.testing.assert_allclose(outcome.logits_after, logits.numpy(), atol=1e-4)
-        plain = naive(models.classifier, row["text"], dict(models.saes), [])
+        plain = hooked_logits(models.classifier, row["text"], dict(models.saes), [])
         np.testing.assert_allclose(outcome.logits_before, plain.numpy(), atol=1e-4)
         assert (outcome.document, outcome.expected) == (row["id"], run.labels[row["label_id"]])
         assert outcome.before == run.labels[int(plain.argmax())]
@@ -172,7 +172,7 @@ def test_texts_are_expected_to_keep_their_prediction(store: Path, run: Run, mode
     assert all(outcome.expected == outcome.before for outcome in result.outcomes)
     assert all(outcome.logits_before is None for outcome in result.outcomes)
     labelled = knock_out(store, run, models, settings(run, texts=texts))
-    before = [int(naive(models.classifier, text, {}, []).argmax()) for text in texts]
+    before = [int(hooked_logits(models.classifier, text, {}, []).argmax()) for text in texts]
     assert labelled.recall_before == pytest.approx(np.mean([number == 0 for number in before]))
 
 

@@ -21,7 +21,7 @@ from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, Smallest
 from tegakari.schemas.tables import KNOCKOUTS
 from tegakari.store import Run
 from tegakari.store.column_types import arrow_schema
-from tests.models.rerun.test_edits import naive
+from tests.support.hooked_passes import hooked_logits
 from tests.support.recorded_progress import RecordedProgress
 
 
@@ -105,7 +105,7 @@ def test_the_smallest_set_agrees_with_a_plain_greedy_search(store: Path, run: Ru
     rows = run.rows("SELECT text FROM documents WHERE label_id = $label ORDER BY document", {"label": label_id})
 
     def recall(features: tuple[int, ...]) -> tuple[float, float]:
-        logits = [naive(models.classifier, row["text"], dict(models.saes), [Edit(1, features)]) for row in rows]
+        logits = [hooked_logits(models.classifier, row["text"], dict(models.saes), [Edit(1, features)]) for row in rows]
         hits = np.mean([int(row.argmax()) == label_id for row in logits])
         return float(hits), float(np.mean([float(row.softmax(0)[label_id]) for row in logits]))
 

@@ -18,7 +18,7 @@ from tegakari.schemas.tables import VARIANTS
 from tegakari.schemas.variants import Concept, WrittenForm
 from tegakari.store import Run
 from tegakari.store.results import find_analysis
-from tests.models.rerun.test_edits import naive_activations
+from tests.support.hooked_passes import naive_activations
 
 
 def concept(name: str, *forms: str, frame: str | None = "明日は{form}です。") -> Concept:

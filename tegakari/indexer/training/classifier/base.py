@@ -18,7 +18,8 @@ from transformers import (
     set_seed,
 )
 
-from tegakari.models.classifier import attention_of, find_blocks, text_config
+from tegakari.models.architecture import find_blocks, text_config
+from tegakari.models.loading import attention_of
 from tegakari.schemas.errors import DiskFullError, ModelError
 from tegakari.store.disk.durable import translate_disk_full
 

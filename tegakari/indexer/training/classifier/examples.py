@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tegakari.models.classifier import text_config
+from tegakari.models.architecture import text_config
 from tegakari.models.tokens import tokenize
 from tegakari.schemas.corpus import Document, Drop
 from tegakari.schemas.errors import CorpusError, ModelError

@@ -25,8 +25,8 @@ from tegakari.indexer.training.classifier.prediction import predict
 from tegakari.indexer.training.classifier.scores import score
 from tegakari.indexer.training.classifier.trainer import Trained, train
 from tegakari.indexer.training.classifier.unfinished import finished_report, last_checkpoint, training_lock
-from tegakari.models.classifier import load_classifier, pad_id_of, resolve_device
 from tegakari.models.fingerprint import fingerprint
+from tegakari.models.loading import load_classifier, pad_id_of, resolve_device
 from tegakari.schemas.classifier import REPORT_FILE, ClassifierReport, FinetuneRecipe, ModelScores
 from tegakari.schemas.config import Config
 from tegakari.schemas.corpus import Document

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tegakari.models.classifier import Classifier
-from tegakari.models.tokens import Tokenized, bucketed
+from tegakari.models.tokens import Tokenized
 
 
 class Fill(NamedTuple):
@@ -92,8 +92,7 @@ class ResidualBuffer:
             for layer in self._layers
         }
         start = 0
-        for group in bucketed([len(document.input_ids) for document in documents], self._tokens):
-            batch = self._classifier.batch([documents[index] for index in group])
+        for _, batch in self._classifier.batches(documents, self._tokens):
             end = start + len(batch.positions)
 
             def keep(layer: int, residual: Tensor, start: int = start, end: int = end) -> None:

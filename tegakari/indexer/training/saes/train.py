@@ -28,9 +28,10 @@ from tegakari.indexer.training.saes.unfinished import (
     training_lock,
     write_checkpoint,
 )
-from tegakari.models.classifier import Classifier, load_classifier
+from tegakari.models.classifier import Classifier
 from tegakari.models.explained_variance import LayerQuality, explained_variance
 from tegakari.models.fingerprint import fingerprint
+from tegakari.models.loading import load_classifier
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import save_sae
 from tegakari.models.tokens import Tokenized

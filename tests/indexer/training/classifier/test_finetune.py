@@ -25,8 +25,8 @@ from transformers import (
 
 from tegakari.indexer.corpus import read_documents, read_manifest
 from tegakari.indexer.training.classifier import finetune
-from tegakari.models.classifier import load_classifier
 from tegakari.models.fingerprint import fingerprint
+from tegakari.models.loading import load_classifier
 from tegakari.schemas.classifier import ClassifierReport, ModelScores
 from tegakari.schemas.corpus import Document
 from tests.support.finetune_case import CLUES, EVAL, STEPS_AN_EPOCH, TRAIN, At, Case, write_corpus

@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from tegakari.indexer.corpus import import_corpus
 from tegakari.indexer.training.saes import memory_groups, train, train_saes
 from tegakari.indexer.training.saes.unfinished import training_lock
-from tegakari.models.classifier import Classifier, load_classifier
+from tegakari.models.classifier import Classifier
+from tegakari.models.loading import load_classifier
 from tegakari.models.sae_formats import load_saes
 from tegakari.schemas.config import Config, load_config
 from tegakari.schemas.config.render import render_config

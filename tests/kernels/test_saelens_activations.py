@@ -1,4 +1,4 @@
-"""Encode against SAELens' own, where SAELens is installed. It is no dependency, and needs a place of its own."""
+"""Activations of encode against those of SAELens, where SAELens is installed; it is not a dependency."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POSITIONS, D_MODEL, D_SAE, K = 40, 24, 90, 7
 
 
 @pytest.fixture
-def drawn() -> dict[str, torch.Tensor]:
+def weights() -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     shapes = {"residual": (POSITIONS, D_MODEL), "W_enc": (D_MODEL, D_SAE), "W_dec": (D_SAE, D_MODEL)}
     vectors = ("b_enc", "threshold", "b_gate", "b_mag", "r_mag")
@@ -26,47 +26,47 @@ def drawn() -> dict[str, torch.Tensor]:
 
 def assert_same(sae: Any, state: dict[str, torch.Tensor], residual: torch.Tensor, encoder: Encoder) -> None:
     sae.load_state_dict(state | {"b_dec": torch.zeros(D_MODEL)})
-    found = encode(residual, encoder, torch.tensor([0, POSITIONS]), rows="all").rows
-    assert found is not None
+    rows = encode(residual, encoder, torch.tensor([0, POSITIONS]), rows="all").rows
+    assert rows is not None
     with torch.no_grad():
-        torch.testing.assert_close(dense_of(found, D_SAE), sae.encode(residual), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(dense_of(rows, D_SAE), sae.encode(residual), rtol=1e-4, atol=1e-4)
 
 
-def test_standard(drawn: dict[str, torch.Tensor]) -> None:
+def test_standard(weights: dict[str, torch.Tensor]) -> None:
     from sae_lens import StandardSAE, StandardSAEConfig  # pyright: ignore[reportMissingImports]
 
     sae = StandardSAE(StandardSAEConfig(d_in=D_MODEL, d_sae=D_SAE))
-    state = {name: drawn[name] for name in ("W_enc", "W_dec", "b_enc")}
-    assert_same(sae, state, drawn["residual"], Encoder(drawn["W_enc"], drawn["b_enc"], torch.zeros(D_SAE)))
+    state = {name: weights[name] for name in ("W_enc", "W_dec", "b_enc")}
+    assert_same(sae, state, weights["residual"], Encoder(weights["W_enc"], weights["b_enc"], torch.zeros(D_SAE)))
 
 
-def test_jumprelu(drawn: dict[str, torch.Tensor]) -> None:
+def test_jumprelu(weights: dict[str, torch.Tensor]) -> None:
     from sae_lens import JumpReLUSAE, JumpReLUSAEConfig  # pyright: ignore[reportMissingImports]
 
     sae = JumpReLUSAE(JumpReLUSAEConfig(d_in=D_MODEL, d_sae=D_SAE))
-    threshold = drawn["threshold"].abs()
-    state = {name: drawn[name] for name in ("W_enc", "W_dec", "b_enc")} | {"threshold": threshold}
-    assert_same(sae, state, drawn["residual"], Encoder(drawn["W_enc"], drawn["b_enc"], threshold))
+    threshold = weights["threshold"].abs()
+    state = {name: weights[name] for name in ("W_enc", "W_dec", "b_enc")} | {"threshold": threshold}
+    assert_same(sae, state, weights["residual"], Encoder(weights["W_enc"], weights["b_enc"], threshold))
 
 
-def test_topk(drawn: dict[str, torch.Tensor]) -> None:
+def test_topk(weights: dict[str, torch.Tensor]) -> None:
     from sae_lens import TopKSAE, TopKSAEConfig  # pyright: ignore[reportMissingImports]
 
     sae = TopKSAE(TopKSAEConfig(d_in=D_MODEL, d_sae=D_SAE, k=K))
-    state = {name: drawn[name] for name in ("W_enc", "W_dec", "b_enc")}
-    assert_same(sae, state, drawn["residual"], Encoder(drawn["W_enc"], drawn["b_enc"], torch.zeros(D_SAE), k=K))
+    state = {name: weights[name] for name in ("W_enc", "W_dec", "b_enc")}
+    assert_same(sae, state, weights["residual"], Encoder(weights["W_enc"], weights["b_enc"], torch.zeros(D_SAE), k=K))
 
 
-def test_gated(drawn: dict[str, torch.Tensor]) -> None:
+def test_gated(weights: dict[str, torch.Tensor]) -> None:
     from sae_lens import GatedSAE, GatedSAEConfig  # pyright: ignore[reportMissingImports]
 
     sae = GatedSAE(GatedSAEConfig(d_in=D_MODEL, d_sae=D_SAE))
-    state = {name: drawn[name] for name in ("W_enc", "W_dec", "b_gate", "b_mag", "r_mag")}
+    state = {name: weights[name] for name in ("W_enc", "W_dec", "b_gate", "b_mag", "r_mag")}
     encoder = Encoder(
-        drawn["W_enc"],
-        drawn["b_gate"],
+        weights["W_enc"],
+        weights["b_gate"],
         torch.zeros(D_SAE),
-        gate_scale=drawn["r_mag"].exp(),
-        gate_bias=drawn["b_mag"],
+        gate_scale=weights["r_mag"].exp(),
+        gate_bias=weights["b_mag"],
     )
-    assert_same(sae, state, drawn["residual"], encoder)
+    assert_same(sae, state, weights["residual"], encoder)

@@ -1,7 +1,7 @@
-"""Which layer an SAE belongs to, by the names that its files or directories bear.
+"""Layer of an SAE from the name of a hook, a module or a directory.
 
-The residual of layer N is what block N puts out. SAEs of anything else (an MLP, attention, the embedding) have the same
-shapes on most models, so they are told by name or not at all.
+The residual of layer N is the output of block N. SAEs of anything else (an MLP, attention, the embedding) have the same
+shapes on most models: only the name distinguishes them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def layer_of_hook(hook: str) -> int:
     `blocks.N.hook_resid_pre` is the residual before block N, which is the output of block N - 1.
 
     Raises:
-        SaeError: it names something else than the residual after a block.
+        SaeError: the name is not that of the residual after a block.
     """
     before = _BLOCK_INPUT.search(hook)
     if before and int(before[1]) > 0:
@@ -42,11 +42,11 @@ def layer_of_directory(name: str) -> int | None:
     """Layer in the name of a directory: `layer_03`, `layers.3`, `blocks.3.hook_resid_post`; None if it names none.
 
     Raises:
-        SaeError: it names a part of a block.
+        SaeError: the name is that of a part of a block.
     """
     if _BLOCK_OUTPUT.search(name) or _BLOCK_INPUT.search(name):
         return layer_of_hook(name)
-    found = _BLOCK_ANYWHERE.search(name)
-    if found and _NOT_A_RESIDUAL.search(name):
-        return layer_of_hook(name)  # which says why not
-    return int(found[1]) if found else None
+    block = _BLOCK_ANYWHERE.search(name)
+    if block and _NOT_A_RESIDUAL.search(name):
+        return layer_of_hook(name)  # raises
+    return int(block[1]) if block else None

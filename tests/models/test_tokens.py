@@ -1,4 +1,4 @@
-"""Batches of like length: the best cut of all, and little padding on lengths as posts have them."""
+"""Batches of documents of similar length: minimum cost, and little padding on the lengths of posts."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def cost(lengths: list[int], groups: list[list[int]]) -> float:
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=9), st.integers(1, 120))
 def test_no_other_cut_is_better(lengths: list[int], budget: int):
-    found = list(bucketed(lengths, budget))
-    order = [index for group in found for index in group]
+    groups = list(bucketed(lengths, budget))
+    order = [index for group in groups for index in group]
     assert order == sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
-    allowed = []
+    costs = []
     for cuts in itertools.product([False, True], repeat=len(lengths) - 1):
-        edges = [0, *(place + 1 for place, cut in enumerate(cuts) if cut), len(lengths)]
-        groups = [order[a:b] for a, b in itertools.pairwise(edges)]
-        if all(len(group) == 1 or lengths[group[0]] * len(group) <= budget for group in groups):
-            allowed.append(cost(lengths, groups))
-    assert cost(lengths, found) == pytest.approx(min(allowed))
+        edges = [0, *(index + 1 for index, cut in enumerate(cuts) if cut), len(lengths)]
+        cut = [order[a:b] for a, b in itertools.pairwise(edges)]
+        if all(len(group) == 1 or lengths[group[0]] * len(group) <= budget for group in cut):
+            costs.append(cost(lengths, cut))
+    assert cost(lengths, groups) == pytest.approx(min(costs))
 
 
 @pytest.mark.parametrize("documents", [40, 120])
@@ -44,5 +44,14 @@ def test_at_most_a_twentieth_is_padding(documents: int, median: int):
     assert max(len(list(bucketed(lengths, 8192))) for lengths in shards) <= documents / 3
 
 
-def test_nothing_makes_no_batch():
+def test_no_documents_give_no_batches():
     assert list(bucketed([], 100)) == []
+
+
+def test_batches_keep_to_the_budget_and_hold_every_document_once():
+    lengths = [5, 100, 7, 7, 300, 1, 64, 64]
+    groups = list(bucketed(lengths, 130))
+    assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
+    for group in groups:
+        assert len(group) == 1 or max(lengths[index] for index in group) * len(group) <= 130
+    assert groups[0] == [4]

@@ -1,0 +1,199 @@
+"""SAEs of every format against the library's formula in float64; saving; files that are refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tegakari.models.sae_formats import load_sae, save_sae
+from tegakari.schemas.errors import SaeError
+from tests.support.sae_activations import assert_encodes
+from tests.support.sae_layouts import (
+    D_MODEL,
+    D_SAE,
+    LAYOUTS,
+    K,
+    residuals,
+    saelens_config,
+    weights_of,
+    write_dictionary_learning,
+    write_saelens,
+    write_sparsify,
+)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_layout_encodes_as_its_library_does(name: str, tmp_path: Path):
+    layout, h = LAYOUTS[name], residuals()
+    layout.write(tmp_path)
+    sae = load_sae(tmp_path)
+    assert sae.activation == layout.activation
+    assert (sae.d_model, sae.d_sae) == (D_MODEL, D_SAE)
+    assert sae.layer == (None if name in ("sparsify", "gemma scope") else 3)
+    assert_encodes(sae, h, layout.formula(h))
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_saved_sae_loads_as_the_same_sae(name: str, tmp_path: Path):
+    layout, h = LAYOUTS[name], residuals()
+    layout.write(tmp_path / "layout")
+    save_sae(tmp_path / "saved", replace(load_sae(tmp_path / "layout"), layer=7))
+    sae = load_sae(tmp_path / "saved")
+    assert (sae.layer, sae.activation, sae.scale) == (7, layout.activation, 1.0)
+    assert_encodes(sae, h, layout.formula(h))
+    config = json.loads((tmp_path / "saved" / "cfg.json").read_text())
+    assert config["normalize_activations"] == "none"
+
+
+def test_weights_stored_in_bfloat16_are_read_exactly(tmp_path: Path):
+    LAYOUTS["saelens jumprelu"].write(tmp_path)
+    file = tmp_path / "sae_weights.safetensors"
+    stored = {name: value.bfloat16() for name, value in load_file(file).items()}
+    save_file(stored, file)
+    sae = load_sae(tmp_path)
+    assert sae.threshold is not None
+    assert sae.threshold.dtype == sae.W_enc.dtype == torch.float32
+    assert torch.equal(sae.threshold, stored["threshold"].float())
+    assert torch.equal(sae.W_enc, stored["W_enc"].float())
+
+
+@pytest.mark.parametrize(
+    ("hook", "layer"),
+    [
+        ("blocks.4.hook_resid_post", 4),
+        ("blocks.4.hook_resid_pre", 3),
+        ("blocks.12.hook_out", 12),
+        ("model.layers.7", 7),
+    ],
+)
+def test_layers_come_from_hook_names(hook: str, layer: int, tmp_path: Path):
+    w = weights_of(0)
+    tensors = {name: w[name] for name in ("W_enc", "W_dec", "b_enc", "b_dec")}
+    write_saelens(tmp_path, tensors, saelens_config("standard", hook=hook))
+    assert load_sae(tmp_path).layer == layer
+
+
+@pytest.mark.parametrize(
+    "hook", ["blocks.4.hook_mlp_out", "blocks.4.attn.hook_z", "blocks.0.hook_resid_pre", "hook_embed", "blocks.4.ln1"]
+)
+def test_saes_of_other_hooks_are_refused(hook: str, tmp_path: Path):
+    w = weights_of(0)
+    tensors = {name: w[name] for name in ("W_enc", "W_dec", "b_enc", "b_dec")}
+    write_saelens(tmp_path, tensors, saelens_config("standard", hook=hook))
+    with pytest.raises(SaeError, match=hook):
+        load_sae(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["transcode", "skip_connection", "embed_skip", "gram_lookup", "signed"])
+def test_sparse_coders_of_sparsify_that_are_not_saes_are_refused(field: str, tmp_path: Path):
+    write_sparsify(tmp_path, weights_of(0), **{field: True})
+    with pytest.raises(SaeError) as raised:
+        load_sae(tmp_path)
+    assert raised.value.field == field
+    write_sparsify(tmp_path, weights_of(0), activation="groupmax")
+    with pytest.raises(SaeError, match="groupmax"):
+        load_sae(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"normalize_activations": "layer_norm"}, "normalize_activations"),
+        ({"normalize_activations": "constant_norm_rescale"}, "normalize_activations"),
+        ({"normalize_activations": "expected_average_only_in"}, "normalize_activations"),
+        ({"reshape_activations": "hook_z"}, "reshape_activations"),
+        ({"architecture": "transcoder"}, "architecture"),
+        ({"activation_fn": "tanh-relu"}, "architecture"),
+        ({"architecture": "topk", "k": 0}, "k"),
+        ({"architecture": "topk", "k": D_SAE + 1}, "k"),
+        ({"architecture": "jumprelu"}, "threshold"),
+    ],
+)
+def test_saelens_configurations_that_cannot_be_reproduced_are_refused(
+    change: dict[str, object], field: str, tmp_path: Path
+):
+    w = weights_of(0)
+    tensors = {name: w[name] for name in ("W_enc", "W_dec", "b_enc", "b_dec")}
+    write_saelens(tmp_path, tensors, {**saelens_config("standard"), **change})
+    with pytest.raises(SaeError) as raised:
+        load_sae(tmp_path)
+    assert raised.value.field == field
+    assert str(tmp_path) in raised.value.message
+    assert raised.value.fix
+
+
+class Unpickled:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return print, ("code was run",)
+
+
+def test_pickled_code_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_dictionary_learning(tmp_path, {"encoder.weight": Unpickled()}, dict_class="AutoEncoder")  # type: ignore[dict-item]
+    with pytest.raises(SaeError, match="more than tensors"):
+        load_sae(tmp_path)
+    assert "code was run" not in capsys.readouterr().out
+
+
+def test_other_classes_of_dictionary_learning_are_refused(tmp_path: Path):
+    write_dictionary_learning(tmp_path, {}, dict_class="CrossCoder")
+    with pytest.raises(SaeError, match="'CrossCoder'"):
+        load_sae(tmp_path)
+    LAYOUTS["dictionary_learning BatchTopKSAE"].write(tmp_path)
+    state = torch.load(tmp_path / "ae.pt", weights_only=True)
+    write_dictionary_learning(tmp_path, {**state, "threshold": torch.tensor(-1.0)}, dict_class="BatchTopKSAE", k=K)
+    with pytest.raises(SaeError, match="never set"):
+        load_sae(tmp_path)
+    write_dictionary_learning(tmp_path, state, dict_class="BatchTopKSAE", submodule_name="mlp_out_layer_3")
+    with pytest.raises(SaeError, match="mlp_out_layer_3"):
+        load_sae(tmp_path)
+
+
+@pytest.mark.parametrize("tensor", ["W_enc", "W_dec", "b_enc", "b_dec", "threshold"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tensor: str, value: float, tmp_path: Path):
+    LAYOUTS["saelens jumprelu"].write(tmp_path)
+    file = tmp_path / "sae_weights.safetensors"
+    tensors = load_file(file)
+    tensors[tensor].view(-1)[1] = value
+    save_file(tensors, file)
+    with pytest.raises(SaeError, match="NaN or infinity") as raised:
+        load_sae(tmp_path)
+    assert raised.value.field == tensor
+
+
+@pytest.mark.parametrize("name", ["saelens jumprelu", "sparsify", "dictionary_learning AutoEncoder", "gemma scope"])
+def test_damaged_files_are_refused(name: str, tmp_path: Path):
+    """Every file of every format, cut short, emptied, or replaced by other content."""
+    LAYOUTS[name].write(tmp_path / "complete")
+    for file in (tmp_path / "complete").iterdir():
+        content = file.read_bytes()
+        damages = [b"", b"other content", content[: len(content) // 2]]
+        if file.suffix == ".json":
+            damages += [b"[]", b"{}", b"null"]
+        for number, damage in enumerate(damages):
+            damaged = tmp_path / f"{file.name}-{number}"
+            LAYOUTS[name].write(damaged)
+            (damaged / file.name).write_bytes(damage)
+            if file.name == "cfg.json" and damage == b"{}" and name != "sparsify":
+                continue  # SAELens' keys all have defaults
+            with pytest.raises(SaeError) as raised:
+                load_sae(damaged)
+            assert str(damaged) in raised.value.message
+
+
+def test_inconsistent_shapes_are_refused(tmp_path: Path):
+    w = weights_of(0)
+    tensors = {name: w[name] for name in ("W_enc", "W_dec", "b_enc", "b_dec")}
+    write_saelens(tmp_path, {**tensors, "W_dec": w["W_dec"].T}, saelens_config("standard"))
+    with pytest.raises(SaeError, match=r"\(12, 40\), not \(40, 12\)"):
+        load_sae(tmp_path)
+    write_saelens(tmp_path, {**tensors, "W_enc": w["b_enc"]}, saelens_config("standard"))
+    with pytest.raises(SaeError, match=r"not \[d_model, d_sae\]"):
+        load_sae(tmp_path)

@@ -1,0 +1,121 @@
+"""Forward hooks and replaced forward methods: none is left on a model, whether a pass ends or fails."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tegakari.models.architecture import find_blocks
+from tegakari.models.classifier import Classifier
+from tegakari.models.explained_variance import explained_variance
+from tegakari.models.hooks import forward_hooks, replaced_forward
+from tegakari.models.rerun.ablate_features import rerun
+from tegakari.models.rerun.components import run_components
+from tegakari.models.rerun.edits import Edit
+from tegakari.models.rerun.patching import Ablation, run_ablations, run_patches
+from tegakari.models.rerun.prefix import run_prefix
+from tegakari.schemas.errors import ModelError, SaeError
+from tests.support.classifier_families import make_sae
+
+TEXTS = ["今日は会議です", "質問があります"]
+
+
+def hooked_modules(model: nn.Module) -> list[str]:
+    """Modules with a forward hook or a forward method other than their class's."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+    ]
+
+
+def is_encoder(classifier: Classifier) -> bool:
+    return classifier.model.config.model_type == "bert"
+
+
+def test_the_check_sees_hooks_and_replaced_methods():
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    with forward_hooks() as hooks:
+        hooks.before(model[0], lambda *_: None)
+        hooks.after(model[1], lambda *_: None)
+        assert hooked_modules(model) == ["0", "1"]
+    with replaced_forward({model[1]: torch.sin}):
+        assert hooked_modules(model) == ["1"]
+        assert torch.equal(model(torch.ones(2)), torch.sin(model[0](torch.ones(2))))
+    assert hooked_modules(model) == []
+
+
+def test_hooks_are_removed_when_the_block_fails():
+    model = nn.Sequential(nn.Linear(2, 2))
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("failed")
+
+    def hooked_pass() -> None:
+        with forward_hooks() as hooks:
+            hooks.after(model[0], fail)
+            model(torch.ones(2))
+
+    with pytest.raises(RuntimeError, match="failed"):
+        hooked_pass()
+    with pytest.raises(RuntimeError, match="failed"), replaced_forward({model[0]: fail}):
+        model(torch.ones(2))
+    assert hooked_modules(model) == []
+
+
+def test_forward_passes_and_reruns_leave_no_hook(classifier: Classifier):
+    saes = {layer: make_sae("relu", layer) for layer in range(3)}
+    batch = classifier.batch(classifier.tokenize(TEXTS))
+    classifier.run(batch, lambda _layer, _residual: None)
+    explained_variance(classifier, saes, TEXTS, batch_tokens=64)
+    prefix = run_prefix(classifier, batch, [0, 1, 2], keys_above=-1)
+    rerun(classifier, saes, prefix, [[Edit(0, (1, 2))], [Edit(1, (1,), positions="last")], [Edit(2, (3,))]])
+    assert hooked_modules(classifier.model) == []
+
+
+def test_components_patches_and_ablations_leave_no_hook(classifier: Classifier):
+    if is_encoder(classifier):
+        pytest.skip("an encoder has no components")
+    batch = classifier.batch(classifier.tokenize(TEXTS))
+    documents = run_components(classifier, batch, keys=True)
+    run_patches(classifier, documents, torch.tensor([1]), documents.added[[0]])
+    shape = (classifier.layers, 2)
+    ablation = Ablation(torch.ones(shape, dtype=torch.bool), torch.zeros(*shape, classifier.d_model))
+    run_ablations(classifier, documents, [ablation])
+    assert hooked_modules(classifier.model) == []
+
+
+def test_a_refused_circuit_does_not_disturb_the_next_analysis(classifier: Classifier):
+    block = find_blocks(classifier.model)[1]
+    component = "post_feedforward_layernorm" if hasattr(block, "post_feedforward_layernorm") else "mlp"
+    module = getattr(block, component, None)
+    batch = classifier.batch(classifier.tokenize(TEXTS))
+    logits = run_prefix(classifier, batch, []).logits
+    if not is_encoder(classifier):
+        setattr(block, component, None)  # refused at the second block, after the first one was hooked
+    try:
+        with pytest.raises(ModelError, match=r"has no .* and .*"):
+            run_components(classifier, batch, keys=False)
+    finally:
+        if not is_encoder(classifier):
+            setattr(block, component, module)
+    assert hooked_modules(classifier.model) == []
+    # A hook of the refused pass would select the rows of its own batch in this smaller one, and fail.
+    smaller = classifier.batch(classifier.tokenize(TEXTS[:1]))
+    torch.testing.assert_close(run_prefix(classifier, smaller, []).logits, logits[:1], atol=1e-4, rtol=1e-4)
+
+
+def test_errors_within_a_pass_leave_no_hook(classifier: Classifier):
+    batch = classifier.batch(classifier.tokenize(TEXTS))
+
+    def fail(layer: int, _residual: torch.Tensor) -> None:
+        raise RuntimeError(f"layer {layer}")
+
+    with pytest.raises(RuntimeError, match="layer 1"):
+        classifier.run(batch, fail, [1])
+    with pytest.raises(IndexError):
+        classifier.run(batch, fail, [0, 99])
+    with pytest.raises(SaeError, match="no SAE"):
+        rerun(classifier, {}, run_prefix(classifier, batch, [1]), [[Edit(1, (0,))]])
+    assert hooked_modules(classifier.model) == []
