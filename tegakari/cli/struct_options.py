@@ -79,7 +79,9 @@ def checked_settings(struct: type[T], values: Mapping[str, object], *, command: 
         reason, _, path = str(error).partition(" - at `$.")
         field = path.rstrip("`")
         raise ConfigError(
-            f"{values.get(field)!r} is not allowed: {reason}", field=f"--{field}", fix=f"see `tegakari {command} --help`"
+            f"{values.get(field)!r} is not allowed: {reason}",
+            field=f"--{field}",
+            fix=f"see `tegakari {command} --help`",
         ) from None
 
 
@@ -102,7 +104,8 @@ def _annotation(type_: Any, flags: tuple[str, ...]) -> Any:
 def _help(description: str, type_: Any) -> str:
     text = description[:1].upper() + description[1:]
     if isinstance(type_, msgspec.inspect.LiteralType):
-        text = f"{' or '.join(map(str, type_.values))}: {description}" if description else " or ".join(type_.values)
+        values = " or ".join(map(str, type_.values))
+        text = f"{values}: {description}" if description else values
     return f"{text}." if text and not text.endswith(".") else text
 
 
