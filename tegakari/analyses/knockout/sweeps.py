@@ -60,7 +60,10 @@ def layers_of_largest_effect(
     *,
     progress: Progress = NoProgress(),
 ) -> list[int]:
-    """Per knockout the layer whose ablation lowers recall most, the lowest among equals; computed without controls."""
+    """Per knockout the layer whose ablation lowers recall most, the lowest among equals; computed without controls.
+
+    Arguments and errors as of `knock_out_all`.
+    """
     without_controls = [msgspec.structs.replace(knockout, draws=0) for knockout in settings]
     curves = over_layers(store, run, load_models, without_controls, progress=progress)
     return [min(results, key=lambda result: result.delta).settings.layer or 0 for results in curves]
@@ -74,7 +77,10 @@ def over_layers(
     *,
     progress: Progress = NoProgress(),
 ) -> list[list[KnockoutResult]]:
-    """Results of each knockout in every layer of the run, ascending."""
+    """Results of each knockout in every layer of the run, ascending.
+
+    Arguments and errors as of `knock_out_all`.
+    """
     layers = run.manifest.saes.layers
     knockouts = [msgspec.structs.replace(knockout, layer=layer) for knockout in settings for layer in layers]
     results = knock_out_all(store, run, load_models, knockouts, progress=progress)
@@ -93,6 +99,17 @@ def over_k(
     """Results of a knockout of a label with each number of features, as far as the layer has as many.
 
     Where the layer has too few other active features for a control, there is none.
+
+    Args:
+        store: the store's directory.
+        run: published.
+        load_models: called if a result is not stored.
+        settings: with label and layer; its k is replaced.
+        ks: numbers of features.
+        progress: as of `knock_out_all`.
+
+    Raises:
+        NotFoundError, QueryError, MemoryShortError, ModelNotHereError, DiskFullError: as of `knock_out_all`.
     """
     resolved = resolve(run, settings)
     assert resolved.label is not None
@@ -110,7 +127,10 @@ def over_k(
 def over_features(
     store: Path, run: Run, load_models: ModelLoader, settings: KnockoutSettings, *, progress: Progress = NoProgress()
 ) -> list[KnockoutResult]:
-    """Results of ablating each of a label's k features with the largest d alone, by d."""
+    """Results of ablating each of a label's k features with the largest d alone, by d.
+
+    Arguments and errors as of `knock_out_all`, of one knockout with label and layer.
+    """
     resolved = resolve(run, settings)
     assert resolved.label is not None
     assert resolved.layer is not None
