@@ -44,7 +44,8 @@ from tegakari.store.reader import Run
 from tegakari.store.sql.writer import RunWriter
 
 WORK = Path(__file__).parent / "work"
-CODE = ("benchmarks/study_scale.py", "tegakari/indexer/merge.py", "tegakari/store/sql/writer.py",
+CODE = ("benchmarks/study_scale.py", "tegakari/indexer/merge.py", "tegakari/indexer/merged_layer.py",
+        "tegakari/indexer/layer_tables.py", "tegakari/indexer/document_tables.py", "tegakari/store/sql/writer.py",
         "tegakari/store/blocks/activations.py", "tegakari/schemas/run.py", "tegakari/schemas/tables.py")  # fmt: skip
 """What decides the content of the runs."""
 

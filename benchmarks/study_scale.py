@@ -24,9 +24,10 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from tegakari.indexer.merge import LayerFacts, Merger, MergeSettings
+from tegakari.indexer.layer_tables import LayerFacts
+from tegakari.indexer.merge import Merger, MergeSettings
 from tegakari.indexer.moments import moments_of
-from tegakari.indexer.partial import DocumentPartial, LayerPartial, finished, open_partial, write_partial
+from tegakari.indexer.partial import DocumentPartial, LayerPartial, open_partial, partial_exists, write_partial
 from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards
 from tegakari.indexer.top_tokens import Candidates, strongest
 from tegakari.models.tokens import Tokenized
@@ -70,7 +71,7 @@ def make_study_run(store: Path, name: str, seed: int, size: Size, *, with_vector
     fingerprint = hashlib.sha256(repr((seed, size)).encode()).hexdigest()
     documents = _documents(seed, size)
     shards = plan_shards(documents, 128, fingerprint)
-    missing = [shard for shard in shards if not finished(work / "shards", shard.key)]
+    missing = [shard for shard in shards if not partial_exists(work / "shards", shard.key)]
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         list(pool.map(_write_shard, missing, [work] * len(missing), [seed] * len(missing), [size] * len(missing)))
     generated = time.perf_counter()
@@ -80,7 +81,7 @@ def make_study_run(store: Path, name: str, seed: int, size: Size, *, with_vector
         names = [f"コミュニティ{number:03d}" for number in range(size.labels)]
         merger = Merger(writer, documents, names, partials, MergeSettings("last", 1.0, TOP_TOKENS))
         facts = LayerFacts(size.d_model, size.d_sae, "relu", None, 0)
-        merger.merge_layers(dict.fromkeys(range(size.layers), facts), lambda: None)
+        merger.merge_layers(dict.fromkeys(range(size.layers), facts))
         embeddings, scores = merger.merge_documents()
         if with_vectors:
             rng = np.random.default_rng(seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -16,6 +17,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, processors, tra
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+if TYPE_CHECKING:
+    from tests.support.small_case import SmallCase
 
 SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>")
 """Their ids are 0 to 3; the 256 byte tokens follow, then what is learned from these texts."""
@@ -88,3 +92,11 @@ def tiny_gemma2_dir(tiny_tokenizer: Path, tmp_path_factory: pytest.TempPathFacto
     Gemma2ForCausalLM(config).save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def small_case(tiny_gemma2_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> SmallCase:
+    """A classifier, SAEs and a corpus, ready to be indexed."""
+    from tests.support.small_case import make_small_case  # kernels' tests run where the indexer's dependencies are not
+
+    return make_small_case(tmp_path_factory.mktemp("case"), tiny_gemma2_dir)

@@ -10,7 +10,7 @@ import typer
 from tegakari.analyses.formatting import interval
 from tegakari.cli.knockout import converted
 from tegakari.cli.options import DeviceOption, JsonOption, StoreDirectoryOption, store_directory
-from tegakari.cli.output import Stages, out, print_json, print_table, progress
+from tegakari.cli.output import out, print_json, print_table, progress
 from tegakari.extras import needs_extra
 from tegakari.schemas.circuit import CircuitResult, CircuitSettings
 
@@ -49,9 +49,7 @@ def circuit(
         seed=seed,
     )
     with progress() as bars:
-        results = [
-            find_circuit(directory, run, model_loader(run, device), asked, progress=Stages(bars)) for run in opened
-        ]
+        results = [find_circuit(directory, run, model_loader(run, device), asked, progress=bars) for run in opened]
     if plot:
         from tegakari.analyses.circuit.plots import effect_maps
         from tegakari.analyses.svg import save_svg

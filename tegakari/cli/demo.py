@@ -9,7 +9,7 @@ import typer
 
 from tegakari.cli import features, finetune, index, sae, serve, specificity
 from tegakari.cli.corpus import import_
-from tegakari.cli.output import Stages, err, progress
+from tegakari.cli.output import err, progress
 from tegakari.extras import needs_extra
 from tegakari.schemas.config import load_config
 
@@ -27,7 +27,7 @@ def demo(
     from tegakari.demo.workspace import SHOWN_LABEL, make_demo
 
     with progress() as bars:
-        configs = make_demo(directory, progress=Stages(bars))
+        configs = make_demo(directory, progress=bars)
     import_(configs[0])
     for path in configs:
         err.rule(path.stem)

@@ -10,7 +10,7 @@ import typer
 
 from tegakari.analyses.formatting import KNOCKOUT_COLUMNS, knockout_cells
 from tegakari.cli.options import DeviceOption, JsonOption, PoolingOption, StoreOption, store_directory
-from tegakari.cli.output import Stages, out, print_json, print_table, progress
+from tegakari.cli.output import out, print_json, print_table, progress
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 
@@ -109,7 +109,7 @@ def knockout(
             opened,
             model_loader(opened, device),
             asked,
-            progress=Stages(bars),
+            progress=bars,
         )
     if json:
         print_json(results)

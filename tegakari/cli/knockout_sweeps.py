@@ -22,7 +22,7 @@ from tegakari.cli.knockout import (
     show_beside,
 )
 from tegakari.cli.options import DeviceOption, JsonOption, PoolingOption, RunOption, StoreOption, store_directory
-from tegakari.cli.output import Stages, out, print_json, print_table, progress
+from tegakari.cli.output import out, print_json, print_table, progress
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, SmallestSetSettings
 
@@ -76,7 +76,7 @@ def table(
     with progress() as bars:
         for run in opened:
             load = model_loader(run, device)
-            results[run.name] = over_labels(directory, run, load, chosen, asked, progress=Stages(bars))
+            results[run.name] = over_labels(directory, run, load, chosen, asked, progress=bars)
     every = [result for found in results.values() for result in found]
     _write(csv, every)
     if plot:
@@ -131,11 +131,11 @@ def curve(
         seed=seed,
     )
     with progress() as bars:
-        load, stages = model_loader(opened, device), Stages(bars)
+        load = model_loader(opened, device)
         if layer is None:
-            (results,) = over_layers(directory, opened, load, [asked], progress=stages)
+            (results,) = over_layers(directory, opened, load, [asked], progress=bars)
         else:
-            results = over_k(directory, opened, load, asked, progress=stages)
+            results = over_k(directory, opened, load, asked, progress=bars)
     _write(csv, results)
     if plot:
         _draw(recall_curve(results, over="layer" if layer is None else "k"), plot)
@@ -183,7 +183,7 @@ def single(
     )
     with progress() as bars:
         load = model_loader(opened, device)
-        results = over_features(directory, opened, load, asked, progress=Stages(bars))
+        results = over_features(directory, opened, load, asked, progress=bars)
     _write(csv, results)
     if json:
         print_json(results)
@@ -242,7 +242,7 @@ def smallest(
         positions=positions,
     )
     with progress() as bars:
-        result = smallest_set(directory, opened, model_loader(opened, device), asked, progress=Stages(bars))
+        result = smallest_set(directory, opened, model_loader(opened, device), asked, progress=bars)
     if plot:
         _draw(greedy_steps(result), plot)
     if json:

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
+import rich.progress
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+from tegakari.schemas.progress import Progress
 
 out = Console()
 err = Console(stderr=True)
+
+LINE_SECONDS = 30.0
+"""Minimum time between two lines of progress within a stage, where stderr is not a terminal."""
 
 
 def set_up_logging() -> None:
@@ -49,39 +48,82 @@ def set_up_logging() -> None:
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Bars on stderr; nothing where stderr is not a terminal."""
-    bars = Progress(
-        TextColumn("{task.description}"),
+    """Progress of a command on stderr: bars on a terminal, else plain lines, so that a log shows a long job at work."""
+    if not err.is_terminal:
+        yield _Lines()
+        return
+    bars = rich.progress.Progress(
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=err,
-        disable=not err.is_terminal,
     )
     with bars:
-        yield bars
+        stages = _Bars(bars)
+        yield stages
+        stages.finish()
 
 
-class Stages:
-    """Progress of an analysis as bars, one bar per name of a stage."""
+class _Bars:
+    """One bar per name of a stage, with the note after the name."""
 
-    def __init__(self, bars: Progress) -> None:
+    def __init__(self, bars: rich.progress.Progress) -> None:
         self._bars = bars
-        self._tasks: dict[str, TaskID] = {}
-        self._task = TaskID(-1)
+        self._ids: dict[str, TaskID] = {}
+        self._name = ""
 
     def stage(self, name: str, total: int | None = None, *, done: int = 0) -> None:
-        if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(name, total=None)
-        self._task = self._tasks[name]
-        self._bars.update(self._task, completed=done, total=total)
+        self.finish()
+        if name not in self._ids:
+            self._ids[name] = self._bars.add_task(name, total=None)
+        self._name = name
+        self._bars.tasks[self._ids[name]].total = total  # `update` ignores None
+        self._bars.update(self._ids[name], description=name, completed=done)
 
     def advance(self, steps: int = 1) -> None:
-        self._bars.advance(self._task, steps)
+        self._bars.advance(self._ids[self._name], steps)
 
     def note(self, text: str) -> None:
-        self._bars.update(self._task, description=text)
+        self._bars.update(self._ids[self._name], description=f"{self._name}, {text}")
+
+    def finish(self) -> None:
+        """Complete the bar of a stage whose total was not known before its end."""
+        if self._name:
+            task = self._bars.tasks[self._ids[self._name]]
+            if task.total is None:
+                self._bars.update(task.id, total=task.completed)
+
+
+class _Lines:
+    """One line at the start of each stage, then at most one per `LINE_SECONDS`."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._total: int | None = None
+        self._done = 0
+        self._note = ""
+        self._written = 0.0
+
+    def stage(self, name: str, total: int | None = None, *, done: int = 0) -> None:
+        self._name, self._total, self._done, self._note = name, total, done, ""
+        self._write()
+
+    def advance(self, steps: int = 1) -> None:
+        self._done += steps
+        if time.monotonic() - self._written >= LINE_SECONDS:
+            self._write()
+
+    def note(self, text: str) -> None:
+        self._note = text
+
+    def _write(self) -> None:
+        of_total = "" if self._total is None else f" of {self._total:,}"
+        note = f", {self._note}" if self._note else ""
+        sys.stderr.write(f"{self._name}: {self._done:,}{of_total}{note}\n")
+        sys.stderr.flush()
+        self._written = time.monotonic()
 
 
 def print_json(value: Any) -> None:

@@ -15,7 +15,7 @@ from tegakari.cli.options import (
     open_source,
     store_directory,
 )
-from tegakari.cli.output import Stages, out, print_json, print_table, progress, set_up_logging
+from tegakari.cli.output import out, print_json, print_table, progress, set_up_logging
 from tegakari.extras import needs_extra
 from tegakari.schemas.errors import StoreError
 
@@ -136,10 +136,11 @@ def export(
     opened = Store(store_directory(store)).run(run)
     layers = opened.manifest.saes.layers
     with progress() as bars:
-        task = bars.add_task("exporting", total=len(layers) if form == "neuronpedia" else len(table or EXPORTED))
+        bars.stage("exporting", len(layers) if form == "neuronpedia" else len(table or EXPORTED))
 
         def advance(part: object) -> None:
-            bars.update(task, description=f"exporting {part}", advance=1)
+            bars.note(str(part))
+            bars.advance()
 
         if form == "neuronpedia":
             if table:
@@ -181,7 +182,7 @@ def add_vectors_(run: RunArgument, store: StoreDirectoryOption = None, device: D
 
     directory = store_directory(store)
     with progress() as bars:
-        add_vectors(directory, Store(directory).run(run), device=device, progress=Stages(bars))
+        add_vectors(directory, Store(directory).run(run), device=device, progress=bars)
     out.print(f"run {run} has vectors")
 
 

@@ -10,7 +10,7 @@ import typer
 from tegakari.analyses.formatting import interval
 from tegakari.cli.knockout import converted
 from tegakari.cli.options import DeviceOption, JsonOption, StoreDirectoryOption, open_runs, store_directory
-from tegakari.cli.output import Stages, out, print_json, print_table, progress
+from tegakari.cli.output import out, print_json, print_table, progress
 from tegakari.extras import needs_extra
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.errors import ConfigError
@@ -59,9 +59,7 @@ def study(
         seed=seed,
     )
     with progress() as bars:
-        result = make_study(
-            store_directory(store), opened, lambda run: model_loader(run, device), asked, progress=Stages(bars)
-        )
+        result = make_study(store_directory(store), opened, lambda run: model_loader(run, device), asked, progress=bars)
     if tables:
         write_csv_tables(store_directory(store), opened, asked, tables)
     if json:

@@ -9,7 +9,7 @@ import typer
 
 from tegakari.analyses.formatting import interval
 from tegakari.cli.options import DeviceOption, JsonOption, StoreDirectoryOption, store_directory
-from tegakari.cli.output import Stages, print_json, print_table, progress
+from tegakari.cli.output import print_json, print_table, progress
 from tegakari.extras import needs_extra
 from tegakari.schemas.variants import VariantsResult
 
@@ -51,7 +51,7 @@ def variants(
                 k or KS,
                 unrelated=unrelated,
                 seed=seed,
-                progress=Stages(bars),
+                progress=bars,
             )
             for run in opened
         ]

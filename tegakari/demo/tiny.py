@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +26,7 @@ from transformers import (
 from tegakari.indexer.training.step_progress import StepProgress
 from tegakari.models.quiet import silent_transformers
 from tegakari.schemas.progress import NoProgress, Progress
-from tegakari.store.disk.durable import fsync_tree, rename_into_place, translate_disk_full
+from tegakari.store.disk.durable import staged_directory, translate_disk_full
 
 SLIDING_WINDOW = 32
 """Positions; shorter than most posts, so that sliding and full attention differ."""
@@ -164,10 +163,6 @@ class _Rows(Dataset[dict[str, list[int]]]):
 
 def _save(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Write model and tokenizer to one directory that is complete or absent."""
-    staged = path.with_name(f".{path.name}.staged")
-    shutil.rmtree(staged, ignore_errors=True)
-    with translate_disk_full(path, field="directory"):
+    with translate_disk_full(path, field="directory"), staged_directory(path) as staged:
         model.save_pretrained(staged)
         tokenizer.save_pretrained(staged)
-        fsync_tree(staged)
-        rename_into_place(staged, path)

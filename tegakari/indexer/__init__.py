@@ -1,1 +1,1 @@
-"""Offline: corpus, fine-tuning, SAE training, indexing."""
+"""Offline work: import of a corpus, fine-tuning, SAE training, indexing."""

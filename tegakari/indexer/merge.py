@@ -1,41 +1,33 @@
-"""Partials to tables: a reduction in a fixed order, one layer in memory at a time."""
+"""Merge of the partials into the tables of a run: a reduction in a fixed order, with one layer in memory at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from tegakari.indexer.moments import LabelStatistics, Moments, label_statistics, merge
+from tegakari.indexer.corpus_tokens import corpus_tokens
+from tegakari.indexer.document_tables import confusion_matrix, confusion_rows, document_rows, label_ids, label_rows
+from tegakari.indexer.layer_tables import LayerFacts, feature_rows, layer_rows, specificity_rows, top_token_rows
+from tegakari.indexer.merged_layer import MergedLayer, merge_layer
+from tegakari.indexer.moments import LabelStatistics, label_variety
 from tegakari.indexer.partial import LayerPartial, Partial, in_document_order
 from tegakari.indexer.shard import IndexedDocument
-from tegakari.indexer.spelling import first_different, spelling
-from tegakari.indexer.top_tokens import Candidates, concatenate, ranks, strongest
 from tegakari.schemas import tables
 from tegakari.schemas.config import POOLINGS, Pooling
+from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.schemas.run import Scores
 from tegakari.store.blocks.activations import Activations, ordered, strongest_documents, strongest_features
-from tegakari.store.blocks.files import SHOWN_TOKENS, TOP_DOCUMENTS, TOP_FEATURES, Places, TopPositions
+from tegakari.store.blocks.files import TOP_DOCUMENTS, TOP_FEATURES, Places
 from tegakari.store.blocks.writer import BlocksWriter
-from tegakari.store.queries.runs import HIGH_D_CUTOFFS
 from tegakari.store.sql.writer import RunWriter
 
 
-class LayerFacts(NamedTuple):
-    """What is known of a layer before its shards are merged."""
-
-    d_model: int
-    d_sae: int
-    architecture: str
-    explained_variance: float | None
-    explained_variance_positions: int
-
-
 class MergeSettings(NamedTuple):
-    """Settings of the run that decide what its tables hold."""
+    """Settings of the run that determine the content of its tables."""
 
     pooling: Pooling
     variety_threshold: float
@@ -60,68 +52,96 @@ class Merger:
         self._settings = settings
         self._specific = np.zeros(len(labels), np.int64)
         self._shared = np.zeros(len(labels), np.int64)
-        self._spelling = spelling(documents)
-        self._said = in_document_order([partial.documents() for partial in partials])
-        self._own_labels = np.array([document.label_id for document in documents], np.int32)
+        self._tokens = corpus_tokens(documents)
+        self._predictions = in_document_order([partial.documents() for partial in partials])
         self._positions = sum(partial.summary.positions for partial in partials)
 
-    def merge_layers(self, layers: dict[int, LayerFacts], advance: Callable[[], None]) -> None:
-        """Write layers, features, top_tokens, specificity, feature_labels, the activation files and the blocks blocks.
+    def merge_layers(self, layers: dict[int, LayerFacts], progress: Progress = NoProgress()) -> None:
+        """Write layers, features, top_tokens, specificity, feature_labels, the activation files and the blocks.
 
         Args:
             layers: facts by layer.
-            advance: called after each layer.
+            progress: receives the stage "merging layers".
         """
+        progress.stage("merging layers", len(layers))
         places = Places(sorted(layers), [facts.d_sae for _, facts in sorted(layers.items())])
         blocks = BlocksWriter(
             self._writer.directory, places, len(self._labels), len(self._documents), self._settings.top_tokens
         )
         alive: list[np.ndarray] = []
-        with ThreadPoolExecutor(1, thread_name_prefix="write-activations") as writing:
+        with ThreadPoolExecutor(1, thread_name_prefix="write-activations") as pool:
             pending: Future[None] | None = None
             for layer, facts in sorted(layers.items()):
                 partials = [partial.layer(layer) for partial in self._partials]
                 if pending is not None:
-                    pending.result()  # one layer is written while the next is merged, never more
-                parts = [partial.activations for partial in partials]
-                pending = writing.submit(self._write_activations, blocks, layer, facts.d_sae, parts)
-                count = self._merge_statistics(blocks, layer, facts, partials)
-                alive.append(np.flatnonzero(count) + places.slice_of(layer).start)
-                advance()
+                    pending.result()  # at most one layer is written while the next is merged
+                activations = [partial.activations for partial in partials]
+                pending = pool.submit(self._write_activations, blocks, layer, facts.d_sae, activations)
+                active = self._write_layer(blocks, layer, facts, partials)
+                alive.append(np.flatnonzero(active) + places.slice_of(layer).start)
+                progress.advance()
             if pending is not None:
                 pending.result()
         self._append_feature_labels(blocks, places, np.concatenate(alive))
-        documents = self._document_rows().select(
-            ["id", "label_id", "predicted_id", "text", "token_ids", "token_starts", "token_ends"]
-        )
-        at = documents.schema.get_field_index("text")
-        documents = documents.set_column(at, "text", documents["text"].cast(pa.large_string()))  # may pass 2 GiB
-        blocks.finish(self._settings.pooling, documents, self._spelling.texts)
+        self._finish_blocks(blocks)
 
-    def _merge_statistics(
+    def merge_documents(self) -> tuple[np.ndarray, Scores]:
+        """Write labels, documents and confusion; after `merge_layers`, which counts the features of the labels.
+
+        Returns:
+            document embeddings, float32 [documents, d_model], and the classifier's scores; macro-F1 is the mean over
+            the labels that have documents.
+        """
+        self._writer.append(tables.DOCUMENTS, self._document_rows())
+        confusion = confusion_matrix(
+            label_ids(self._documents), self._predictions.predicted_id, labels=len(self._labels)
+        )
+        self._writer.append(tables.CONFUSION, confusion_rows(confusion))
+        rows = label_rows(self._labels, confusion, self._specific, self._shared)
+        self._writer.append(tables.LABELS, rows)
+        f1 = rows["f1"].to_numpy()[confusion.sum(1) > 0]
+        accuracy = confusion.trace() / confusion.sum()
+        return self._predictions.embedding, Scores(accuracy=float(accuracy), macro_f1=float(f1.mean()))
+
+    def _write_layer(
         self, blocks: BlocksWriter, layer: int, facts: LayerFacts, partials: Sequence[LayerPartial]
     ) -> np.ndarray:
-        """Write all of a layer but its activations; return the active positions of each feature, int64 [d_sae]."""
-        statistics = label_statistics(self._label_moments(partials, facts.d_sae))
-        count = np.sum([partial.active for partial in partials], axis=0)
-        total = np.sum([partial.total for partial in partials], axis=0)
-        top = strongest(concatenate([partial.candidates for partial in partials]), self._settings.top_tokens)
-        where = self._spelling.at(top.document, top.position)
-        shown = first_different(top.feature, self._spelling.text[where], facts.d_sae, SHOWN_TOKENS)
-        positions = _as_matrix(top, facts.d_sae, self._settings.top_tokens)
-        self._writer.append(tables.LAYERS, self._layer_row(layer, facts, count))
-        self._writer.append(tables.TOP_TOKENS, self._top_token_rows(layer, top, where))
-        features = self._feature_rows(layer, statistics, count, total, positions.activation, shown)
+        """Write a layer except its activations; return the active positions of each feature, int64 [d_sae]."""
+        settings = self._settings
+        merged = merge_layer(
+            layer,
+            partials,
+            [partial.summary for partial in self._partials],
+            labels=len(self._labels),
+            tokens=self._tokens,
+            top_tokens=settings.top_tokens,
+        )
+        features = feature_rows(
+            merged,
+            self._tokens,
+            positions=self._positions,
+            pooling=settings.pooling,
+            variety_threshold=settings.variety_threshold,
+        )
+        self._writer.append(tables.LAYERS, layer_rows(merged, facts, self._positions))
+        self._writer.append(tables.TOP_TOKENS, top_token_rows(merged, self._tokens))
         self._writer.append(tables.FEATURES, features)
-        self._writer.append(tables.SPECIFICITY, self._specificity_rows(layer, statistics))
-        self._count_carriers(statistics)
-        for values in statistics:
-            values[:, :, count == 0] = np.nan  # never active: no statistics, in the tables and here
-        blocks.write_layer(layer, statistics._asdict(), features, positions, shown)
-        return count
+        self._writer.append(tables.SPECIFICITY, specificity_rows(layer, merged.statistics, settings.variety_threshold))
+        self._count_features_of_labels(merged.statistics)
+        self._write_blocks(blocks, merged, features)
+        return merged.active
 
-    def _write_activations(self, blocks: BlocksWriter, layer: int, d_sae: int, parts: Sequence[Activations]) -> None:
-        activations = ordered(parts)
+    def _write_blocks(self, blocks: BlocksWriter, merged: MergedLayer, features: pa.Table) -> None:
+        for values in merged.statistics:
+            values[:, :, merged.active == 0] = np.nan  # a feature that is never active has no statistics
+        blocks.write_layer(
+            merged.layer, merged.statistics._asdict(), features, merged.top_positions, merged.shown_tokens
+        )
+
+    def _write_activations(
+        self, blocks: BlocksWriter, layer: int, d_sae: int, shard_activations: Sequence[Activations]
+    ) -> None:
+        activations = ordered(shard_activations)
         self._writer.write_activations(layer, activations)
         blocks.write_activations(
             layer,
@@ -129,8 +149,16 @@ class Merger:
             strongest_features(activations, len(self._documents), TOP_FEATURES),
         )
 
+    def _count_features_of_labels(self, statistics: LabelStatistics) -> None:
+        """Count a layer's features for each label whose d exceeds the threshold: specific to it, or shared."""
+        pooling = POOLINGS.index(self._settings.pooling)
+        variety = label_variety(statistics, self._settings.variety_threshold)[pooling]
+        above = np.nan_to_num(statistics.d[:, pooling], nan=-np.inf) > self._settings.variety_threshold
+        self._specific += (above & (variety == 1)).sum(1)
+        self._shared += (above & (variety > 1)).sum(1)
+
     def _append_feature_labels(self, blocks: BlocksWriter, places: Places, alive: np.ndarray) -> None:
-        """Label by label, the features that were ever active: what the blocks hold, for SQL."""
+        """Write feature_labels from the blocks, label by label, for features that are ever active."""
         layer = np.repeat(np.array(places.layers, np.int32), places.widths)[alive]
         feature = np.concatenate([np.arange(width, dtype=np.int32) for width in places.widths])[alive]
         for label_id in range(len(self._labels)):
@@ -142,176 +170,13 @@ class Merger:
                 pa.table({column.name: columns[column.name] for column in tables.FEATURE_LABELS.columns}),
             )
 
-    def _count_carriers(self, statistics: LabelStatistics) -> None:
-        """Add a layer's features to the labels that they carry."""
-        variety = _varieties(statistics, self._settings.variety_threshold)
-        own = POOLINGS.index(self._settings.pooling)
-        carries = np.nan_to_num(statistics.d[:, own], nan=-np.inf) > self._settings.variety_threshold
-        self._specific += (carries & (variety[own] == 1)).sum(1)
-        self._shared += (carries & (variety[own] > 1)).sum(1)
-
-    def _label_moments(self, partials: Sequence[LayerPartial], d_sae: int) -> list[Moments[np.ndarray]]:
-        nothing = np.zeros((len(POOLINGS), d_sae))
-        moments = [Moments(0, nothing, nothing) for _ in self._labels]
-        for shard, partial in zip(self._partials, partials, strict=True):
-            label = shard.summary.label_id
-            moments[label] = merge(moments[label], Moments(shard.summary.documents, partial.mean, partial.m2))
-        return moments
-
-    def _layer_row(self, layer: int, facts: LayerFacts, count: np.ndarray) -> pa.Table:
-        return pa.table(
-            {
-                "layer": [layer],
-                "d_model": [facts.d_model],
-                "d_sae": [facts.d_sae],
-                "architecture": [facts.architecture],
-                "positions": [self._positions],
-                "l0": [count.sum() / self._positions],
-                "alive": [int((count > 0).sum())],
-                "explained_variance": pa.array([facts.explained_variance], pa.float64()),
-                "explained_variance_positions": [facts.explained_variance_positions],
-            }
+    def _finish_blocks(self, blocks: BlocksWriter) -> None:
+        documents = self._document_rows().select(
+            ["id", "label_id", "predicted_id", "text", "token_ids", "token_starts", "token_ends"]
         )
-
-    def _top_token_rows(self, layer: int, top: Candidates, where: np.ndarray) -> pa.Table:
-        """Rows of top_tokens; `where` are the places of the tokens in the spelling."""
-        spelled = self._spelling
-        return pa.table(
-            {
-                "layer": np.full(len(where), layer, np.int32),
-                "feature": top.feature,
-                "rank": (ranks(top.feature) + 1).astype(np.int32),
-                "activation": top.activation,
-                "document": top.document,
-                "position": top.position,
-                "token_id": spelled.token_id[where],
-                "token": spelled.texts.take(pa.array(spelled.text[where])),
-                "char_start": spelled.start[where],
-                "char_end": spelled.end[where],
-            }
-        )
-
-    def _feature_rows(
-        self,
-        layer: int,
-        statistics: LabelStatistics,
-        count: np.ndarray,
-        total: np.ndarray,
-        strongest_activations: np.ndarray,
-        shown: np.ndarray,
-    ) -> pa.Table:
-        d_sae = len(count)
-        own = statistics.d[:, POOLINGS.index(self._settings.pooling)]
-        ranked = np.where(np.isnan(own), -np.inf, own)
-        best = ranked.argmax(0)
-        best_d = ranked[best, np.arange(d_sae)]
-        undefined = np.isinf(best_d)
-        varieties = _varieties(statistics, self._settings.variety_threshold)
-        offsets = np.cumsum([0, *(shown >= 0).sum(1)], dtype=np.int32)
-        texts = self._spelling.texts.take(pa.array(shown[shown >= 0]))
-        return pa.table(
-            {
-                "layer": np.full(d_sae, layer, np.int32),
-                "feature": np.arange(d_sae, dtype=np.int32),
-                "density": count / self._positions,
-                "active_positions": count,
-                "mean_activation": total / np.maximum(count, 1),
-                "max_activation": strongest_activations[:, 0],
-                **{f"variety_{pooling}": varieties[index] for index, pooling in enumerate(POOLINGS)},
-                "best_label_id": pa.array(best.astype(np.int32), mask=undefined),
-                "best_d": pa.array(best_d.astype(np.float32), mask=undefined),
-                "top_tokens": pa.ListArray.from_arrays(offsets, texts),
-            }
-        )
-
-    def _specificity_rows(self, layer: int, statistics: LabelStatistics) -> pa.Table:
-        rows = []
-        # In the order of the table's key: pooling by name, then cut-off, then variety.
-        for pooling in sorted(POOLINGS):
-            for cutoff in sorted({*HIGH_D_CUTOFFS, self._settings.variety_threshold}):
-                counts = np.bincount(_varieties(statistics, cutoff)[POOLINGS.index(pooling)])
-                rows += [(layer, pooling, cutoff, int(v), int(counts[v])) for v in np.flatnonzero(counts)]
-        names = [column.name for column in tables.SPECIFICITY.columns]
-        return pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
-
-    def merge_documents(self) -> tuple[np.ndarray, Scores]:
-        """Write labels, documents and confusion; after `merge_layers`, whose features the labels count.
-
-        Returns:
-            document embeddings, float32 [documents, d_model], and the classifier's scores; macro-F1 is the mean over
-            the labels that have documents.
-        """
-        said, own = self._said, self._own_labels
-        self._writer.append(tables.DOCUMENTS, self._document_rows())
-        confusion = np.zeros((len(self._labels), len(self._labels)), np.int32)
-        np.add.at(confusion, (own, said.predicted_id), 1)
-        label, predicted = np.nonzero(confusion)
-        self._writer.append(
-            tables.CONFUSION,
-            pa.table({"label_id": label, "predicted_id": predicted, "documents": confusion[label, predicted]}),
-        )
-        label_rows = self._label_rows(confusion)
-        self._writer.append(tables.LABELS, label_rows)
-        f1 = label_rows["f1"].to_numpy()[confusion.sum(1) > 0]
-        accuracy = confusion.trace() / confusion.sum()
-        return said.embedding, Scores(accuracy=float(accuracy), macro_f1=float(f1.mean()))
+        index = documents.schema.get_field_index("text")
+        documents = documents.set_column(index, "text", documents["text"].cast(pa.large_string()))  # may exceed 2 GiB
+        blocks.finish(self._settings.pooling, documents, self._tokens.texts)
 
     def _document_rows(self) -> pa.Table:
-        said, spelled = self._said, self._spelling
-        token_ids, starts, ends = (
-            self._by_document(values) for values in (spelled.token_id, spelled.start, spelled.end)
-        )
-        return pa.table(
-            {
-                "document": said.document,
-                "id": [document.id for document in self._documents],
-                "label_id": self._own_labels,
-                "split": [document.split for document in self._documents],
-                "predicted_id": said.predicted_id,
-                "label_logit": said.label_logit,
-                "predicted_logit": said.predicted_logit,
-                "tokens": np.diff(spelled.first).astype(np.int32),
-                "truncated": [document.tokens.truncated for document in self._documents],
-                "text": [document.text for document in self._documents],
-                "token_ids": token_ids,
-                "token_starts": starts,
-                "token_ends": ends,
-            }
-        )
-
-    def _by_document(self, values: np.ndarray) -> pa.ListArray:
-        return pa.ListArray.from_arrays(self._spelling.first.astype(np.int32), values)
-
-    def _label_rows(self, confusion: np.ndarray) -> pa.Table:
-        hits = confusion.diagonal()
-        documents, predictions = confusion.sum(1), confusion.sum(0)
-        recall = hits / np.maximum(documents, 1)
-        precision = hits / np.maximum(predictions, 1)
-        return pa.table(
-            {
-                "label_id": np.arange(len(self._labels), dtype=np.int32),
-                "label": list(self._labels),
-                "documents": documents,
-                "precision": precision,
-                "recall": recall,
-                "f1": 2 * hits / np.maximum(documents + predictions, 1),
-                "specific_features": self._specific,
-                "shared_features": self._shared,
-            }
-        )
-
-
-def _varieties(statistics: LabelStatistics, threshold: float) -> np.ndarray:
-    """Label variety, int32 [poolings, d_sae]: the number of labels with d above the threshold; undefined d never is."""
-    return (np.nan_to_num(statistics.d, nan=-np.inf) > threshold).sum(0).astype(np.int32)
-
-
-def _as_matrix(top: Candidates, d_sae: int, n: int) -> TopPositions:
-    """Rows that `strongest` put in order, as one row a feature."""
-    where = top.feature, ranks(top.feature)
-    matrix = TopPositions(
-        np.zeros((d_sae, n), np.float32), np.full((d_sae, n), -1, np.int32), np.full((d_sae, n), -1, np.int32)
-    )
-    for values, column in zip(matrix, (top.activation, top.document, top.position), strict=True):
-        values[where] = column
-    return matrix
+        return document_rows(self._documents, self._predictions, self._tokens)

@@ -1,8 +1,8 @@
 """Label moments and Cohen's d.
 
-A shard holds documents of one label, so what it adds to the statistics is one (n, mean, M2) per feature and pooling.
-Moments are merged with Chan's formula and never subtracted: the rest of a label is the merge of all other labels, so a
-feature that is silent outside its label has a rest of exactly zero and no cancellation anywhere.
+A shard holds documents of one label and contributes one (n, mean, M2) per feature and pooling. Moments are merged with
+Chan's formula and never subtracted: the rest of a label is the merge of all other labels, so that a feature that is
+never active outside its label has a rest of exactly zero, and no digits cancel.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Array = TypeVar("Array", Tensor, np.ndarray)
 
 
 class Moments(NamedTuple, Generic[Array]):
-    """Count, mean and sum of squared deviations (M2) of some values, elementwise, float64."""
+    """Count n, mean and sum of squared deviations (M2) of n values, elementwise, float64."""
 
     n: int
     mean: Array
@@ -26,7 +26,7 @@ class Moments(NamedTuple, Generic[Array]):
 
 
 def moments_of(values: Tensor) -> Moments[Tensor]:
-    """Moments over the first axis; computed in float64 in two passes. [D, ...] -> n = D, mean and M2 [...]."""
+    """Moments over the first axis, computed in float64 in two passes: [D, ...] -> n = D, mean and M2 [...]."""
     exact = values.double()
     mean = exact.mean(0)
     return Moments(len(exact), mean, (exact - mean).square_().sum(0))
@@ -42,20 +42,20 @@ def merge(a: Moments[Array], b: Moments[Array]) -> Moments[Array]:
 
 
 def zero_moments(shape: Sequence[int], device: torch.device | str = "cpu") -> Moments[Tensor]:
-    """Moments of no values."""
+    """Moments of an empty set, with mean and M2 of a shape."""
     zeros = torch.zeros(tuple(shape), dtype=torch.float64, device=device)
     return Moments(0, zeros, zeros.clone())
 
 
 class LabelStatistics(NamedTuple):
-    """Statistics of each label against all others; float64 [labels, ...], NaN where not defined."""
+    """Statistics of each label against the union of all others; float64 [labels, ...], NaN where undefined."""
 
     mean: np.ndarray
     sd: np.ndarray
     """ddof 1; NaN for a label with fewer than 2 documents."""
     d: np.ndarray
-    """Cohen's d; NaN for a label with fewer than 2 documents or without others, and for degenerate pairs: no variance
-    within either side, but different means."""
+    """Cohen's d; NaN for a label with fewer than 2 documents, without other labels, and where neither side has variance
+    but their means differ."""
 
 
 def label_statistics(labels: Sequence[Moments[np.ndarray]]) -> LabelStatistics:
@@ -65,7 +65,7 @@ def label_statistics(labels: Sequence[Moments[np.ndarray]]) -> LabelStatistics:
     (Cohen 1988, section 2.2), written with the sums of squares.
 
     Args:
-        labels: moments of each label, of one shape. A label without documents has n = 0.
+        labels: moments of each label, all of one shape. A label without documents has n = 0.
     """
     rests = _rests(labels)
     shape = labels[0].mean.shape
@@ -89,13 +89,23 @@ def _cohens_d(label: Moments[np.ndarray], rest: Moments[np.ndarray]) -> np.ndarr
     return np.where(pooled > 0, d, np.where(difference == 0, 0.0, np.nan))
 
 
+def label_variety(statistics: LabelStatistics, threshold: float) -> np.ndarray:
+    """Number of labels with d above the threshold, int32 [poolings, d_sae]; an undefined d does not count.
+
+    Args:
+        statistics: with d [labels, poolings, d_sae].
+        threshold: of Cohen's d.
+    """
+    return (np.nan_to_num(statistics.d, nan=-np.inf) > threshold).sum(0).astype(np.int32)
+
+
 def _rests(labels: Sequence[Moments[np.ndarray]]) -> list[Moments[np.ndarray]]:
-    """For each label the merge of all others: what comes before it merged with what comes after it."""
-    nothing = Moments(0, np.zeros_like(labels[0].mean), np.zeros_like(labels[0].m2))
-    after = [nothing]
+    """For each label the merge of all others: the labels before it, merged with the labels after it."""
+    empty = Moments(0, np.zeros_like(labels[0].mean), np.zeros_like(labels[0].m2))
+    after = [empty]
     for label in reversed(labels[1:]):
         after.append(merge(label, after[-1]))
-    rests, before = [], nothing
+    rests, before = [], empty
     for label, following in zip(labels, reversed(after), strict=True):
         rests.append(merge(before, following))
         before = merge(before, label)

@@ -1,4 +1,4 @@
-"""`tegakari index`: a corpus through a classifier and its SAEs into a published run. Stopped anywhere, it goes on."""
+"""Stages of an index (`tegakari index`): shards, explained variance, merge, publication; resumed if interrupted."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from pathlib import Path
 
 import msgspec
 import structlog
-from rich.progress import Progress
 
 from tegakari.indexer.corpus import read_documents, read_manifest
-from tegakari.indexer.inputs import load_inputs
-from tegakari.indexer.merge import LayerFacts, Merger, MergeSettings
-from tegakari.indexer.partial import finished, open_partial, write_partial
+from tegakari.indexer.index_models import IndexModels, load_index_models
+from tegakari.indexer.layer_tables import LayerFacts
+from tegakari.indexer.merge import Merger, MergeSettings
+from tegakari.indexer.partial import open_partial, partial_exists, write_partial
 from tegakari.indexer.processes import index_in_processes
-from tegakari.indexer.recipe import Models, Outcome, manifest_of, recipe_of
+from tegakari.indexer.recipe import Outcome, manifest_of, recipe_of
 from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards
 from tegakari.indexer.worker import make_worker
 from tegakari.models.classifier import Classifier
 from tegakari.models.explained_variance import LayerQuality, explained_variance
-from tegakari.models.fingerprint import fingerprint
 from tegakari.schemas.config import Config
 from tegakari.schemas.corpus import CorpusManifest, Drop
 from tegakari.schemas.errors import CorpusError, ModelError, RunExistsError, StoreError
+from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.schemas.run import RunManifest, Scores
 from tegakari.store import vectors
-from tegakari.store.disk.durable import exclusive_lock, translate_disk_full, write_atomically
+from tegakari.store.disk.durable import bury, exclusive_lock, translate_disk_full, write_atomically
 from tegakari.store.disk.layout import run_directory, work_directory
 from tegakari.store.disk.publish import publish
 from tegakari.store.disk.publish import read_manifest as read_run_manifest
@@ -41,10 +41,11 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class IndexResult:
-    """A run, and whether this call made it."""
+    """A published run."""
 
     manifest: RunManifest
     already_published: bool
+    """whether the run was published before, from the same inputs and settings."""
 
 
 @dataclass
@@ -60,19 +61,19 @@ class _Timings:
         self.seconds[name] = round(time.perf_counter() - start, 3)
 
 
-def index(config: Config, progress: Progress | None = None, *, workers: int = 1) -> IndexResult:
+def index(config: Config, progress: Progress = NoProgress(), *, workers: int = 1) -> IndexResult:
     """Index the corpus of a configuration and publish the run.
 
-    A run already published from the same classifier, SAEs, documents and settings is returned as it is.
+    A run that was published from the same classifier, SAEs, documents and settings is returned unchanged.
 
     Args:
-        config: what to index, with what, into which store.
-        progress: where to show bars.
-        workers: processes that shards are spread over; the tables are the same for any number.
+        config: the corpus, the models, the settings of the run, and the store.
+        progress: receives the stages.
+        workers: number of processes that index shards; it does not affect the tables.
 
     Raises:
-        CorpusError, ModelError, SaeError: an input is missing or does not fit the others.
-        RunExistsError: the run's name belongs to a run made from something else.
+        CorpusError, ModelError, SaeError: an input is missing, or the inputs do not fit each other.
+        RunExistsError: a run of this name exists that has other inputs or settings.
         StoreError: another process is indexing this run, or a worker process died.
         DiskFullError: no space; finished shards are kept.
     """
@@ -81,16 +82,16 @@ def index(config: Config, progress: Progress | None = None, *, workers: int = 1)
     timings = _Timings()
     with timings.stage("load"):
         corpus = read_manifest(Path(config.corpus.path))
-        models = _load(config)
+        models = load_index_models(config)
     recipe = recipe_of(config, models, corpus)
     published = run_directory(store, config.index.run)
     if published.is_dir():
-        manifest = _same_or_refuse(published, recipe)
-        if work.exists():  # killed between publishing and tidying up
-            with _sole_worker(work):
-                shutil.rmtree(work)
+        manifest = _manifest_of_same_recipe(published, recipe)
+        if work.exists():  # the process was killed between publication and the removal of its work
+            with _lock(work):
+                bury(work)
         return IndexResult(manifest, already_published=True)
-    with translate_disk_full(store, field="index.store"), _sole_worker(work):
+    with translate_disk_full(store, field="index.store"), _lock(work):
         with timings.stage("tokenize"):
             documents, skipped = _documents(config, models.classifier, corpus)
         shards = plan_shards(documents, config.index.shard_documents, recipe)
@@ -112,29 +113,24 @@ def index(config: Config, progress: Progress | None = None, *, workers: int = 1)
                 timings=dict(timings.seconds),
             )
             manifest = publish(store, staged, manifest_of(config, models, corpus, recipe, outcome))
-        shutil.rmtree(work)
+        bury(work)
     log.info("published", run=manifest.run, documents=manifest.corpus.documents, seconds=timings.seconds)
     return IndexResult(manifest, already_published=False)
 
 
-def _load(config: Config) -> Models:
-    classifier, saes = load_inputs(config)
-    return Models(classifier, fingerprint(Path(config.classifier.path)), saes, fingerprint(Path(config.saes.path)))
-
-
-def _same_or_refuse(published: Path, recipe: str) -> RunManifest:
+def _manifest_of_same_recipe(published: Path, recipe: str) -> RunManifest:
     manifest = read_run_manifest(published)
     if manifest.fingerprint != recipe:
         raise RunExistsError(
-            f"run {manifest.run!r} exists and was made from another classifier, SAE set, corpus or settings",
+            f"run {manifest.run!r} exists and has another classifier, SAE set, corpus or settings",
             field="index.run",
-            fix=f"choose another name, or `tegakari runs delete {manifest.run}` first",
+            fix=f"choose another name, or delete the run first with `tegakari runs delete {manifest.run}`",
         )
     return manifest
 
 
 @contextmanager
-def _sole_worker(work: Path) -> Iterator[None]:
+def _lock(work: Path) -> Iterator[None]:
     work.mkdir(parents=True, exist_ok=True)
     busy = StoreError(
         f"another process is indexing run {work.name!r}", field="index.run", fix="wait for it, or stop it"
@@ -146,79 +142,75 @@ def _sole_worker(work: Path) -> Iterator[None]:
 def _documents(
     config: Config, classifier: Classifier, corpus: CorpusManifest
 ) -> tuple[list[IndexedDocument], list[Drop]]:
-    """Tokenize the split; a document without a countable position is left out and counted."""
+    """Tokenize the documents of the split; those without a countable position are skipped and counted."""
     label_ids = {label: number for number, label in enumerate(classifier.labels)}
     unknown = sorted(set(corpus.labels) - label_ids.keys())
     if unknown:
         raise ModelError(
-            f"the classifier does not know label {unknown[0]!r} of the corpus ({len(unknown)} such labels)",
+            f"the classifier has no class for label {unknown[0]!r} of the corpus ({len(unknown)} such labels)",
             field="classifier.path",
             fix="fine-tune on this corpus, or import the corpus it was fine-tuned on",
         )
-    found = read_documents(Path(config.corpus.path), config.index.split)
-    tokens = classifier.tokenize([document.text for document in found])
-    kept = [(document, item) for document, item in zip(found, tokens, strict=True) if item.positions]
-    empty = [document.id for document, item in zip(found, tokens, strict=True) if not item.positions]
-    if not kept:
+    stored = read_documents(Path(config.corpus.path), config.index.split)
+    tokenized = list(zip(stored, classifier.tokenize([document.text for document in stored]), strict=True))
+    countable = [(document, tokens) for document, tokens in tokenized if tokens.positions]
+    empty = [document.id for document, tokens in tokenized if not tokens.positions]
+    if not countable:
         raise CorpusError(f"split {config.index.split!r} has no documents", field="index.split", fix="index another")
     documents = [
-        IndexedDocument(number, document.id, label_ids[document.label], document.split, document.text, item)
-        for number, (document, item) in enumerate(kept)
+        IndexedDocument(number, document.id, label_ids[document.label], document.split, document.text, tokens)
+        for number, (document, tokens) in enumerate(countable)
     ]
     return documents, [Drop("no token but special ones", len(empty), empty[:5])] if empty else []
 
 
 def _index_shards(
-    config: Config, models: Models, shards: Sequence[Shard], partials: Path, progress: Progress | None, workers: int
+    config: Config, models: IndexModels, shards: Sequence[Shard], partials: Path, progress: Progress, workers: int
 ) -> None:
-    """Run what is not there yet."""
-    missing = [shard for shard in shards if not finished(partials, shard.key)]
-    done = sum(len(shard.documents) for shard in shards) - sum(len(shard.documents) for shard in missing)
+    """Index the shards that have no partial."""
+    missing = [shard for shard in shards if not partial_exists(partials, shard.key)]
+    total = sum(len(shard.documents) for shard in shards)
+    done = total - sum(len(shard.documents) for shard in missing)
     if done:
         log.info("resuming", finished_documents=done, shards_left=len(missing))
-    total = sum(len(shard.documents) for shard in shards)
-    task = progress.add_task("indexing documents", total=total, completed=done) if progress else None
+    progress.stage("indexing documents", total, done=done)
     workers = min(workers, len(missing))
     indexed = (
         index_in_processes(config, missing, partials, workers)
         if workers > 1
-        else _index_here(config, models, missing, partials)
+        else _index_in_this_process(config, models, missing, partials)
     )
     for shard in indexed:
-        if progress and task is not None:
-            progress.advance(task, len(shard.documents))
+        progress.advance(len(shard.documents))
 
 
-def _index_here(config: Config, models: Models, shards: Sequence[Shard], partials: Path) -> Iterator[Shard]:
-    """Index shards in this process; a thread writes one while the next is computed."""
+def _index_in_this_process(
+    config: Config, models: IndexModels, shards: Sequence[Shard], partials: Path
+) -> Iterator[Shard]:
+    """Index shards; a thread writes the partial of one while the next is computed."""
     worker = make_worker(config, models.classifier, models.saes)
-    with ThreadPoolExecutor(1, thread_name_prefix="write-partial") as writing:
+    with ThreadPoolExecutor(1, thread_name_prefix="write-partial") as pool:
         pending: Future[None] | None = None
         for shard in shards:
             result = worker.index(shard)
             if pending is not None:
                 pending.result()
-            pending = writing.submit(write_partial, partials, shard, result.positions, result.layers, result.documents)
+            pending = pool.submit(write_partial, partials, shard, result.positions, result.layers, result.documents)
             yield shard
         if pending is not None:
             pending.result()
 
 
-def _quality(config: Config, models: Models, cache: Path, progress: Progress | None) -> dict[int, LayerQuality]:
-    """Explained variance on evaluation documents, spread evenly over the corpus; kept for a resumed run."""
+def _quality(config: Config, models: IndexModels, cache: Path, progress: Progress) -> dict[int, LayerQuality]:
+    """Explained variance on evaluation documents at equal steps over the corpus; cached for a resumed index."""
     if cache.is_file():
         return msgspec.json.decode(cache.read_bytes(), type=dict[int, LayerQuality])
     held_out = read_documents(Path(config.corpus.path), "eval")
     step = max(1, len(held_out) // config.index.explained_variance_documents)
     texts = [document.text for document in held_out[::step]]
-    task = progress.add_task("measuring explained variance", total=len(texts)) if progress else None
-
-    def advance(documents: int) -> None:
-        if progress and task is not None:
-            progress.advance(task, documents)
-
+    progress.stage("measuring explained variance", len(texts))
     quality = explained_variance(
-        models.classifier, models.saes, texts, batch_tokens=config.index.batch_tokens, advance=advance
+        models.classifier, models.saes, texts, batch_tokens=config.index.batch_tokens, advance=progress.advance
     )
     write_atomically(cache, msgspec.json.encode(quality))
     return quality
@@ -226,13 +218,13 @@ def _quality(config: Config, models: Models, cache: Path, progress: Progress | N
 
 def _merge(
     config: Config,
-    models: Models,
+    models: IndexModels,
     shards: Sequence[Shard],
     documents: Sequence[IndexedDocument],
     quality: dict[int, LayerQuality],
     writer: RunWriter,
     work: Path,
-    progress: Progress | None,
+    progress: Progress,
 ) -> Scores:
     partials = [open_partial(work / "shards", shard.key) for shard in shards]
     settings = MergeSettings(config.index.pooling, config.index.variety_threshold, config.index.top_tokens)
@@ -247,13 +239,7 @@ def _merge(
         )
         for layer, sae in models.saes.items()
     }
-    task = progress.add_task("merging layers", total=len(facts)) if progress else None
-
-    def advance() -> None:
-        if progress and task is not None:
-            progress.advance(task)
-
-    merger.merge_layers(facts, advance)
+    merger.merge_layers(facts, progress)
     embeddings, scores = merger.merge_documents()
     if vectors.available():
         directions = {layer: sae.decoder_directions().float().cpu().numpy() for layer, sae in models.saes.items()}

@@ -1,4 +1,4 @@
-"""Shards over several processes: each loads the models and takes one shard after the other."""
+"""Indexing in several processes: each loads the models and indexes one shard after the other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from tegakari.indexer.inputs import load_inputs
+from tegakari.indexer.index_models import load_models
 from tegakari.indexer.partial import write_partial
 from tegakari.indexer.shard import Shard
 from tegakari.indexer.worker import Worker, make_worker
@@ -21,31 +21,31 @@ from tegakari.schemas.errors import StoreError
 
 
 def index_in_processes(config: Config, shards: Sequence[Shard], partials: Path, workers: int) -> Iterator[Shard]:
-    """Index shards in new processes and yield each when its partial is there.
+    """Index shards in new processes and yield each shard when its partial is written.
 
-    A partial holds the same whichever process wrote it: what workers learn from their earlier shards only spares work.
+    The content of a partial does not depend on the process: the floors from a worker's earlier shards only save work.
 
     Args:
-        config: of the run; each process loads its models.
-        shards: to index.
+        config: configuration of the run; each process loads its models.
+        shards: the shards to index.
         partials: directory of the partials.
-        workers: number of processes; they share this process' threads.
+        workers: number of processes, which share this process' number of threads.
 
     Raises:
-        StoreError: a process died, as one does that the system stops for lack of memory.
+        StoreError: a process died, for example because the system killed it for lack of memory.
     """
     threads = max(1, torch.get_num_threads() // workers)
     with ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("spawn"),  # a forked process cannot use torch or a GPU
-        initializer=_begin,
+        initializer=_start_worker,
         initargs=(config, partials, threads),
     ) as pool:
         pending = {pool.submit(_index, shard): shard for shard in shards}
         try:
-            for done in as_completed(pending):
-                done.result()
-                yield pending[done]
+            for future in as_completed(pending):
+                future.result()
+                yield pending[future]
         except BrokenProcessPool:
             raise StoreError(
                 "a worker process died",
@@ -60,15 +60,15 @@ _worker: Worker | None = None
 _partials = Path()
 
 
-def _begin(config: Config, partials: Path, threads: int) -> None:
+def _start_worker(config: Config, partials: Path, threads: int) -> None:
     global _worker, _partials
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, name="parent", daemon=True).start()
     torch.set_num_threads(threads)
-    _worker, _partials = make_worker(config, *load_inputs(config)), partials
+    _worker, _partials = make_worker(config, *load_models(config)), partials
 
 
-def _end_with_the_parent() -> None:
-    """A worker whose parent was killed would wait for its next shard forever."""
+def _exit_with_parent() -> None:
+    """End this process when its parent ends; a worker of a killed parent would wait for a shard forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

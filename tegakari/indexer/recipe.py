@@ -1,34 +1,22 @@
-"""What a run was made from and with: the recipe that names it, and the manifest that records it."""
+"""Inputs and settings of a run: the recipe, their hash, and the manifest, their record in run.json."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
 
+from tegakari.indexer.index_models import IndexModels
 from tegakari.kernels import backend
-from tegakari.models.classifier import Classifier
-from tegakari.models.sae import Sae
 from tegakari.schemas.config import Config
 from tegakari.schemas.corpus import CorpusManifest, Drop
 from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, Locations, RunManifest, SaeInfo, Scores
 from tegakari.store.versions import recorded_versions
 
 
-@dataclass(frozen=True)
-class Models:
-    """The classifier and SAEs of a run, with the hashes of their files."""
-
-    classifier: Classifier
-    classifier_sha256: str
-    saes: dict[int, Sae]
-    saes_sha256: str
-
-
-def recipe_of(config: Config, models: Models, corpus: CorpusManifest) -> str:
-    """Hash of all that decides what the tables hold: equal recipes, equal tables."""
+def recipe_of(config: Config, models: IndexModels, corpus: CorpusManifest) -> str:
+    """Hash of the inputs and settings that determine the tables: runs of equal recipes have equal tables."""
     settings = {
         "format": FORMAT,
         "classifier": models.classifier_sha256,
@@ -50,18 +38,23 @@ def recipe_of(config: Config, models: Models, corpus: CorpusManifest) -> str:
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What indexing counted."""
+    """Counts, scores and times of an index."""
 
     documents: int
     positions: int
+    """non-special positions of the documents."""
     activations: int
+    """stored pooled activations of all layers."""
     skipped: list[Drop]
     scores: Scores
     timings: dict[str, float]
+    """seconds by stage."""
 
 
-def manifest_of(config: Config, models: Models, corpus: CorpusManifest, recipe: str, outcome: Outcome) -> RunManifest:
-    """Build run.json, without its files: publishing adds them."""
+def manifest_of(
+    config: Config, models: IndexModels, corpus: CorpusManifest, recipe: str, outcome: Outcome
+) -> RunManifest:
+    """The content of run.json without the list of files, which publication adds."""
     any_sae = next(iter(models.saes.values()))
     return RunManifest(
         format=FORMAT,

@@ -1,4 +1,4 @@
-"""The unit of work: a deterministic set of documents of one label, named by the hash of all that decides its result."""
+"""Shards: sets of documents of one label, indexed as one unit and named by the hash of their inputs."""
 
 from __future__ import annotations
 
@@ -10,30 +10,36 @@ from tegakari.models.tokens import Tokenized
 
 
 class IndexedDocument(NamedTuple):
-    """A document of the run."""
+    """A document of the run, with its tokens."""
 
     number: int
-    """its number in the run: documents are counted in the order of their ids."""
+    """position in the run, from 0; documents are sorted by id."""
     id: str
     label_id: int
+    """class index of its label."""
     split: str
     text: str
     tokens: Tokenized
 
 
 class Shard(NamedTuple):
-    """Documents of one label that are indexed together."""
+    """Documents of one label that are indexed as one unit."""
 
     key: str
-    """hash of the documents and of the recipe (classifier, SAEs, settings): equal keys, equal partials."""
+    """hash of the documents and of the recipe (classifier, SAEs, settings): equal keys have equal partials."""
     label_id: int
     documents: list[IndexedDocument]
 
 
 def plan_shards(documents: Sequence[IndexedDocument], shard_documents: int, recipe: str) -> list[Shard]:
-    """Cut documents into shards of at most `shard_documents`, label by label, each in document order.
+    """Divide documents into shards of at most `shard_documents`, label by label, in document order.
 
-    One label a shard: its label moments are then one vector a pooling, not a matrix of labels.
+    With one label per shard, its label moments are one vector per pooling instead of a matrix of labels.
+
+    Args:
+        documents: by number.
+        shard_documents: maximum of documents per shard.
+        recipe: from `recipe_of`.
     """
     by_label: dict[int, list[IndexedDocument]] = {}
     for document in documents:

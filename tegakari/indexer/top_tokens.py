@@ -1,4 +1,4 @@
-"""The strongest positions of every feature, exactly, while only a trickle of candidates is kept."""
+"""The n strongest positions of every feature, exact, from a small number of candidates."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import NamedTuple
 import numpy as np
 
 from tegakari.kernels import Survivors
+from tegakari.store.blocks.files import TopPositions
 
 
 class Candidates(NamedTuple):
-    """Positions that may be among the strongest of their feature; parallel arrays."""
+    """Positions that can be among the strongest of their feature; parallel arrays."""
 
     feature: np.ndarray
-    """int32"""
+    """int32."""
     activation: np.ndarray
-    """float32"""
+    """float32."""
     document: np.ndarray
-    """int32"""
+    """int32."""
     position: np.ndarray
-    """int32, token index in the document"""
+    """int32, token index in the document."""
 
 
 def no_candidates() -> Candidates:
@@ -27,10 +28,10 @@ def no_candidates() -> Candidates:
 
 
 def strongest(candidates: Candidates, n: int) -> Candidates:
-    """The n strongest of each feature, by (feature, activation descending, document, position)."""
-    # Positive floats are ordered as their bits are, so that feature and activation sort as one integer.
-    falling = 0x7FFF_FFFF - candidates.activation.view(np.int32).astype(np.int64)
-    keys = candidates.feature.astype(np.int64) << 31 | falling
+    """The n strongest positions of each feature, by (feature, activation descending, document, position)."""
+    # The bits of positive floats have the order of the floats: feature and activation sort as one integer.
+    descending = 0x7FFF_FFFF - candidates.activation.view(np.int32).astype(np.int64)
+    keys = candidates.feature.astype(np.int64) << 31 | descending
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
     tied = np.flatnonzero(_equal_to_a_neighbour(keys))
@@ -47,11 +48,44 @@ def _equal_to_a_neighbour(ascending: np.ndarray) -> np.ndarray:
 
 
 def ranks(feature: np.ndarray) -> np.ndarray:
-    """Place of each entry among those of its feature, from 0; `feature` is sorted."""
+    """Rank of each entry among the entries of its feature, from 0; `feature` is sorted."""
     if not len(feature):
         return np.empty(0, np.int64)
     starts = np.flatnonzero(np.r_[True, feature[1:] != feature[:-1]])
     return np.arange(len(feature)) - np.repeat(starts, np.diff(np.r_[starts, len(feature)]))
+
+
+def top_positions(top: Candidates, d_sae: int, n: int) -> TopPositions:
+    """The result of `strongest` as matrices [d_sae, n], one row per feature."""
+    cells = top.feature, ranks(top.feature)
+    matrices = TopPositions(
+        np.zeros((d_sae, n), np.float32), np.full((d_sae, n), -1, np.int32), np.full((d_sae, n), -1, np.int32)
+    )
+    for matrix, column in zip(matrices, (top.activation, top.document, top.position), strict=True):
+        matrix[cells] = column
+    return matrices
+
+
+def first_distinct(group: np.ndarray, code: np.ndarray, groups: int, n: int) -> np.ndarray:
+    """The first n distinct codes of each group, in order of occurrence; int32 [groups, n], -1 = no further code.
+
+    Args:
+        group: int32, ascending.
+        code: int32, non-negative, parallel to `group`.
+        groups: number of groups.
+        n: maximum of codes per group.
+    """
+    distinct = np.full((groups, n), -1, np.int32)
+    if len(group):
+        pairs = group.astype(np.int64) * (int(code.max()) + 1) + code
+        _, first = np.unique(pairs, return_index=True)
+        first.sort()
+        first_group, first_code = group[first], code[first]
+        starts = np.searchsorted(first_group, np.arange(groups))
+        rank = np.arange(len(first)) - starts[first_group]
+        fits = rank < n
+        distinct[first_group[fits], rank[fits]] = first_code[fits]
+    return distinct
 
 
 def concatenate(parts: list[Candidates]) -> Candidates:
@@ -59,48 +93,47 @@ def concatenate(parts: list[Candidates]) -> Candidates:
 
 
 class TopTokens:
-    """Keeps the n strongest positions of each feature of one layer, and the floor under which no position can enter."""
+    """The n strongest positions of each feature of one layer, and the floor below which no position can enter."""
 
     def __init__(self, d_sae: int, n: int, floor: np.ndarray | None = None) -> None:
-        """Start empty.
+        """Start without positions.
 
         Args:
             d_sae: features of the layer.
-            n: positions kept a feature.
-            floor: float32 [d_sae]; a lower bound, known from elsewhere, of the n-th strongest activation of the whole
-                corpus. It only spares work: the merged result is the same.
+            n: positions per feature.
+            floor: float32 [d_sae]; a lower bound of the n-th strongest activation in the whole corpus, from other
+                shards. It only saves work: the merged result is the same.
         """
         self._n = n
-        self._kept = no_candidates()
+        self._strongest = no_candidates()
         self._pending: list[Candidates] = []
         self._pending_size = 0
         self.floor = np.zeros(d_sae, np.float32) if floor is None else floor.copy()
 
     def add(self, survivors: Survivors, documents: np.ndarray, positions: np.ndarray) -> None:
-        """Take in the survivors of one batch.
+        """Add the survivors of one batch.
 
         Args:
-            survivors: trimmed, on any device.
+            survivors: trimmed, on any device. Those below `floor` are dropped.
             documents: int32 [T], document of each row of the batch's residual.
             positions: int32 [T], token index of each row in its document.
         """
         feature, row, activation = (tensor.cpu().numpy() for tensor in survivors)
-        keep = activation >= self.floor[feature]  # the batch may have been encoded with an older, lower floor
+        keep = activation >= self.floor[feature]  # the batch may have been encoded with an earlier, lower floor
         feature, row, activation = feature[keep], row[keep], activation[keep]
         self._pending.append(Candidates(feature, activation, documents[row], positions[row]))
         self._pending_size += len(feature)
-        if self._pending_size > max(len(self._kept.feature), 65_536):
+        if self._pending_size > max(len(self._strongest.feature), 65_536):
             self._prune()
 
     def _prune(self) -> None:
-        self._kept = strongest(concatenate([self._kept, *self._pending]), self._n)
+        self._strongest = strongest(concatenate([self._strongest, *self._pending]), self._n)
         self._pending, self._pending_size = [], 0
-        last = ranks(self._kept.feature) == self._n - 1
-        self.floor[self._kept.feature[last]] = np.maximum(
-            self.floor[self._kept.feature[last]], self._kept.activation[last]
-        )
+        last = ranks(self._strongest.feature) == self._n - 1
+        feature, activation = self._strongest.feature[last], self._strongest.activation[last]
+        self.floor[feature] = np.maximum(self.floor[feature], activation)
 
     def result(self) -> Candidates:
-        """The strongest so far, by (feature, activation descending, document, position)."""
+        """The strongest positions so far, by (feature, activation descending, document, position)."""
         self._prune()
-        return self._kept
+        return self._strongest

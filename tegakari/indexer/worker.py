@@ -1,4 +1,4 @@
-"""One shard through the classifier and the SAEs: a pure function of its inputs, wherever it runs."""
+"""Worker: runs the documents of a shard through the classifier and the SAEs."""
 
 from __future__ import annotations
 
@@ -22,15 +22,19 @@ from tegakari.store.blocks.activations import Activations, ordered
 
 
 class ShardResult(NamedTuple):
-    """Everything a partial is written from."""
+    """Content of a partial."""
 
     positions: int
+    """non-special positions of the shard's documents."""
     layers: dict[int, LayerPartial]
     documents: DocumentPartial
 
 
 class Worker:
-    """Holds the models, and the floors that its finished shards have raised."""
+    """Indexes shards with the loaded models; its result for a shard depends on the shard alone.
+
+    The floors of `TopTokens` rise from shard to shard. They save work and leave the merged result unchanged.
+    """
 
     def __init__(
         self,
@@ -49,24 +53,24 @@ class Worker:
         self._floors: dict[int, np.ndarray] = {}
 
     def index(self, shard: Shard) -> ShardResult:
-        """Run one shard.
+        """Index one shard.
 
         Raises:
-            KernelError: a residual was not finite.
+            KernelError: a residual is not finite.
         """
         layers = {
             layer: _LayerWork(encoder, self._pooling, self._top_tokens, self._floors.get(layer))
             for layer, encoder in self._encoders.items()
         }
-        said: list[DocumentPartial] = []
-        lengths = [len(document.tokens.input_ids) for document in shard.documents]
+        predictions: list[DocumentPartial] = []
+        lengths = [len(document.tokens) for document in shard.documents]
         for group in bucketed(lengths, self._batch_tokens):
-            said.append(self._run_batch([shard.documents[index] for index in sorted(group)], layers))
+            predictions.append(self._run_batch([shard.documents[index] for index in sorted(group)], layers))
         self._floors = {layer: work.top.floor for layer, work in layers.items()}
         return ShardResult(
             sum(len(document.tokens.positions) for document in shard.documents),
             {layer: work.result() for layer, work in layers.items()},
-            in_document_order(said),
+            in_document_order(predictions),
         )
 
     def _run_batch(self, documents: Sequence[IndexedDocument], layers: dict[int, _LayerWork]) -> DocumentPartial:
@@ -84,18 +88,18 @@ class Worker:
             work.add(encoded.pop(layer), numbers, row_document, row_position)
         logits = output.logits.cpu()
         predicted = logits.argmax(1)
-        own = torch.tensor([document.label_id for document in documents])
+        label_ids = torch.tensor([document.label_id for document in documents])
         return DocumentPartial(
             numbers,
             predicted.numpy().astype(np.int32),
-            logits.gather(1, own[:, None])[:, 0].numpy(),
+            logits.gather(1, label_ids[:, None])[:, 0].numpy(),
             logits.gather(1, predicted[:, None])[:, 0].numpy(),
             output.embeddings.cpu().numpy(),
         )
 
 
 def make_worker(config: Config, classifier: Classifier, saes: Mapping[int, Sae]) -> Worker:
-    """A worker as the configuration says, on the classifier's device and in its dtype."""
+    """A worker with the configured settings, on the classifier's device and in its dtype."""
     return Worker(
         classifier,
         {layer: sae.to(classifier.device).encoder(classifier.dtype) for layer, sae in saes.items()},
@@ -106,7 +110,7 @@ def make_worker(config: Config, classifier: Classifier, saes: Mapping[int, Sae])
 
 
 class _LayerWork:
-    """What one layer gathers over the batches of a shard."""
+    """Sums, activations and top tokens of one layer over the batches of a shard."""
 
     def __init__(self, encoder: Encoder, pooling: Pooling, top_tokens: int, floor: np.ndarray | None) -> None:
         d_sae = encoder.weight.shape[1]
@@ -120,7 +124,7 @@ class _LayerWork:
         self.top = TopTokens(d_sae, top_tokens, floor)
 
     def encode(self, residual: Tensor, offsets: Tensor) -> Encoded:
-        """Encode one batch and add its sums; no host synchronisation."""
+        """Encode one batch and add its sums; does not synchronise with a GPU."""
         floor = torch.from_numpy(self.top.floor).to(residual.device, non_blocking=True)
         rows = "last" if self._pooling == "last" else "none"
         encoded = encode(residual, self._encoder, offsets, rows=rows, floor=floor)
@@ -131,7 +135,14 @@ class _LayerWork:
         return encoded
 
     def add(self, encoded: Encoded, numbers: np.ndarray, row_document: np.ndarray, row_position: np.ndarray) -> None:
-        """Bring one batch's ragged parts to the host."""
+        """Copy the activations and top tokens of one batch to the CPU and add them.
+
+        Args:
+            encoded: from `encode`.
+            numbers: int32 [D], document numbers of the batch.
+            row_document: int32 [T], document number of each row of the residual.
+            row_position: int32 [T], token index of each row in its document.
+        """
         self._activations.append(self._active_pairs(encoded, numbers))
         if encoded.survivors is not None:
             self.top.add(encoded.survivors.trimmed(), row_document, row_position)

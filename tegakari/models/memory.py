@@ -1,8 +1,10 @@
-"""Free memory of a device."""
+"""Free memory of a device, and the peak of this process."""
 
 from __future__ import annotations
 
 import os
+import resource
+import sys
 from pathlib import Path
 
 import torch
@@ -21,3 +23,11 @@ def free_bytes(device: torch.device) -> int:
     if limit.is_file() and (maximum := limit.read_text().strip()) != "max":
         free = min(free, int(maximum) - int(used.read_text()))
     return free
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The largest amount of memory held so far: allocated on the GPU, or resident in this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

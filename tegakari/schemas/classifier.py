@@ -1,4 +1,4 @@
-"""What fine-tuning reports: what the classifier was made from and how well it does."""
+"""Report of a fine-tuning: inputs and settings of the classifier, and its scores."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from tegakari.schemas.corpus import Drop
 
 
 class LabelScore(msgspec.Struct, frozen=True, kw_only=True):
-    """How well documents of one label are told from the others."""
+    """Scores of one label."""
 
     label: str
     precision: float
-    """0 where no document is predicted as this label."""
+    """share of the documents predicted as this label that have it; 0 without predictions."""
     recall: float
+    """share of the documents of this label that are predicted as it."""
     f1: float
     support: int
-    """evaluation documents with this label."""
+    """number of evaluation documents with this label."""
 
 
 class ConfusionCount(msgspec.Struct, frozen=True, kw_only=True):
-    """Evaluation documents of a label that are given a label, the same or another; pairs without any are left out."""
+    """Number of evaluation documents by true and predicted label; pairs without documents are omitted."""
 
     label: str
     predicted: str
@@ -30,26 +31,27 @@ class ConfusionCount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelScores(msgspec.Struct, frozen=True, kw_only=True):
-    """A model on the evaluation documents."""
+    """Scores of a model on the evaluation documents."""
 
     macro_f1: float
-    """mean of the labels' F1"""
+    """mean F1 of the labels."""
     accuracy: float
+    """share of the documents whose predicted label is the true one."""
     labels: list[LabelScore]
-    """in the order of the classifier's classes"""
+    """by class index."""
     confusion: list[ConfusionCount]
-    """by label, then predicted label, in the order of the classes"""
+    """by class index of the label, then of the predicted label."""
     macro_f1_by_prefix: dict[str, float]
-    """mean F1 of the labels that share what stands before their first "-"; empty where no two labels do"""
+    """mean F1 of labels with the same text before their first "-", for each such prefix of at least two labels."""
 
 
 class FinetuneRecipe(msgspec.Struct, frozen=True, kw_only=True):
-    """All that decides what the trained weights are, the machine and the library versions apart."""
+    """Inputs and settings that determine the trained weights, up to the machine and the library versions."""
 
     base_sha256: str
-    """hash of the files of the base model"""
+    """hash of the base model's files."""
     corpus_sha256: str
-    """content hash of the corpus"""
+    """content hash of the corpus."""
     max_length: int
     learning_rate: float
     weight_decay: float
@@ -57,31 +59,32 @@ class FinetuneRecipe(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: int
     seed: int
     precision: Literal["float32", "bfloat16"]
-    """of the matrix products; weights and optimizer state are float32 either way"""
+    """precision of matrix products; weights and optimizer state are always float32."""
 
 
 REPORT_FILE = "report.json"
-"""in the directory of a fine-tuned classifier"""
+"""name of the report in the directory of a classifier."""
 
 
 class ClassifierReport(msgspec.Struct, frozen=True, kw_only=True):
-    """report.json of a fine-tuned classifier."""
+    """Content of report.json, the report of a classifier."""
 
     classifier: ModelScores
     baseline: ModelScores
-    """TF-IDF of character n-grams with a linear support vector classifier, on the same documents"""
+    """TF-IDF of character n-grams with a linear support vector classifier, on the same documents."""
     base: str
-    """classifier.base as it was written"""
+    """classifier.base of the configuration."""
     recipe: FinetuneRecipe
     gradient_checkpointing: bool
     train_documents: int
     eval_documents: int
     skipped: list[Drop]
-    """documents that could be neither trained nor evaluated on, by reason"""
+    """documents used neither for training nor for evaluation, by reason."""
     steps: int
+    """optimizer steps."""
     seconds: float
-    """of training, over all the attempts that a killed run took, as far as their work was kept"""
+    """training time; of interrupted attempts, the time up to their last checkpoint."""
     peak_memory_bytes: int
-    """of training: GPU memory allocated, or on a CPU the largest resident size of the process"""
+    """maximum in training of allocated GPU memory, or on a CPU the largest resident size of the process."""
     device: str
     versions: dict[str, str]

@@ -1,4 +1,4 @@
-"""What SAE training reports: what the SAEs were made from and how well they do."""
+"""Report of an SAE training: its inputs and settings, and the quality of the SAEs."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from typing import Literal
 
 import msgspec
 
+REPORT_FILE = "training.json"
+"""name of the report in the directory of an SAE set."""
+
 
 class SaesRecipe(msgspec.Struct, frozen=True, kw_only=True):
-    """All that decides what the trained SAEs are, the machine and the library versions apart."""
+    """Inputs and settings that determine the trained SAEs, up to the machine and the library versions."""
 
     classifier_sha256: str
-    """hash of the files of the classifier"""
+    """hash of the classifier's files."""
     corpus_sha256: str
-    """content hash of the corpus"""
+    """content hash of the corpus."""
     max_length: int
     dtype: Literal["float32", "bfloat16"]
-    """of the classifier and its residuals; the SAEs are float32 either way"""
+    """dtype of the classifier and its residuals; the SAEs are always float32."""
     layers: list[int]
     architecture: Literal["relu", "batch_topk"]
     d_sae: int
@@ -32,32 +35,32 @@ class SaesRecipe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LayerReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The SAE of one layer, measured on the evaluation documents."""
+    """Quality of one layer's SAE on the evaluation documents."""
 
     layer: int
     explained_variance: float | None
     """null where the residual does not vary."""
     l0: float
-    """active features a position."""
+    """mean number of active features per position."""
     dead_share: float
     """share of features active on none of the evaluation positions."""
     input_scale: float
-    """what residuals were multiplied with in training; it is folded into the weights."""
+    """factor on the residuals in training; it is folded into the weights."""
 
 
 class SaesReport(msgspec.Struct, frozen=True, kw_only=True):
-    """training.json of an SAE set."""
+    """Content of training.json, the report of an SAE set."""
 
     recipe: SaesRecipe
     layers: list[LayerReport]
     train_positions: int
-    """non-special positions of the training documents; an epoch sees each once."""
+    """non-special positions of the training documents; each occurs once per epoch."""
     eval_positions: int
     steps: int
-    """of each layer."""
+    """steps per layer."""
     seconds: float
-    """of training and measuring, over all the attempts that a killed run took, as far as their work was kept."""
+    """time of training and measurement; of interrupted attempts, the time up to their last checkpoint."""
     peak_memory_bytes: int
-    """GPU memory allocated, or on a CPU the largest resident size of the process."""
+    """maximum of allocated GPU memory, or on a CPU the largest resident size of the process."""
     device: str
     versions: dict[str, str]

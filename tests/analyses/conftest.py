@@ -9,10 +9,8 @@ import pytest
 from tegakari.analyses.engine.run_models import RunModels, load_run_models
 from tegakari.indexer.pipeline import index
 from tegakari.store import Run, Store
-from tests.indexer.conftest import SmallCase, small_case, with_index
 from tests.support.factories import Case, make_run, random_case
-
-__all__ = ["small_case"]
+from tests.support.small_case import SmallCase, with_index
 
 
 @pytest.fixture(scope="package")

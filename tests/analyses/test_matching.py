@@ -15,8 +15,8 @@ from tegakari.analyses.matching import best_matches, match_features, standardise
 from tegakari.indexer.pipeline import index
 from tegakari.schemas.errors import NotFoundError
 from tegakari.store import Run, Store
-from tests.indexer.conftest import SmallCase, with_index
 from tests.support.factories import make_run
+from tests.support.small_case import SmallCase, with_index
 
 REPLACED = 10
 """Features of layer 1 whose encoder and direction are replaced by random ones."""

@@ -14,7 +14,7 @@ from tegakari.schemas.errors import NotFoundError, RunExistsError
 from tegakari.store import Store, queries
 from tegakari.store.disk.layout import VECTORS, added_vectors_directory
 from tegakari.store.disk.publish import damaged_files
-from tests.indexer.conftest import SmallCase, with_index
+from tests.support.small_case import SmallCase, with_index
 
 
 def test_vectors_added_later_are_the_same(small_case: SmallCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

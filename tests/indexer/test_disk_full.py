@@ -1,4 +1,4 @@
-"""A disk that really fills up: a small tmpfs. The error is plain, nothing is published, and space lets it go on."""
+"""An index on a full disk, a small tmpfs: a clear error, no published run, and resumption after space is made."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tegakari.indexer.pipeline import index
 from tegakari.schemas.errors import DiskFullError
 from tegakari.store import Store, queries
-from tests.indexer.conftest import SmallCase, with_index
+from tests.support.small_case import SmallCase, with_index
 
 
 @pytest.fixture
@@ -28,10 +28,10 @@ def grow(disk: Path, size: str) -> None:
     subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
 
 
-def test_a_full_disk_is_said_at_every_stage_and_survived(small_case: SmallCase, disk: Path):
+def test_a_full_disk_is_reported_at_every_stage_and_the_index_resumes(small_case: SmallCase, disk: Path):
     config = with_index(small_case, disk / "store")
     refusals: list[DiskFullError] = []
-    # From the first partial over the blocks and DuckDB to the vectors: each size ends in another stage.
+    # Each size fills up in another stage: the partials, the blocks, DuckDB, the vectors.
     for size in ("64k", "300k", "600k", "1m", "1500k", "2m", "3m"):
         grow(disk, size)
         try:

@@ -1,4 +1,4 @@
-"""Label moments and Cohen's d against formulas written out by hand in float64, and against scipy."""
+"""Label moments and Cohen's d against the textbook formula in float64, and against scipy."""
 
 from __future__ import annotations
 
@@ -22,63 +22,63 @@ def statistics(groups: list[np.ndarray]):
     return label_statistics(moments)
 
 
-def d_by_hand(own: np.ndarray, rest: np.ndarray) -> float:
-    n, m = len(own), len(rest)
-    pooled = ((n - 1) * own.var(ddof=1) + (m - 1) * rest.var(ddof=1)) / (n + m - 2)
-    return (own.mean() - rest.mean()) / np.sqrt(pooled)
+def textbook_d(label: np.ndarray, rest: np.ndarray) -> float:
+    n, m = len(label), len(rest)
+    pooled = ((n - 1) * label.var(ddof=1) + (m - 1) * rest.var(ddof=1)) / (n + m - 2)
+    return (label.mean() - rest.mean()) / np.sqrt(pooled)
 
 
-def test_d_is_that_of_the_textbook_formula():
+def test_d_agrees_with_the_textbook_formula():
     rng = np.random.default_rng(0)
     groups = [np.maximum(rng.normal(loc, 2, (n, 7)), 0).astype(np.float32) for loc, n in ((0, 40), (1, 3), (-1, 25))]
-    found = statistics(groups)
-    for label, own in enumerate(groups):
+    result = statistics(groups)
+    for label, members in enumerate(groups):
         rest = np.concatenate([group for other, group in enumerate(groups) if other != label]).astype(np.float64)
         for feature in range(7):
-            expected = d_by_hand(own[:, feature].astype(np.float64), rest[:, feature])
-            assert found.d[label, feature] == pytest.approx(expected, rel=1e-12)
-    np.testing.assert_allclose(found.mean[0], groups[0].astype(np.float64).mean(0), rtol=1e-13)
-    np.testing.assert_allclose(found.sd[2], groups[2].astype(np.float64).std(0, ddof=1), rtol=1e-13)
+            expected = textbook_d(members[:, feature].astype(np.float64), rest[:, feature])
+            assert result.d[label, feature] == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(result.mean[0], groups[0].astype(np.float64).mean(0), rtol=1e-13)
+    np.testing.assert_allclose(result.sd[2], groups[2].astype(np.float64).std(0, ddof=1), rtol=1e-13)
 
 
 def test_d_agrees_with_scipys_t():
     """t = d * sqrt(n m / (n + m)) for Student's two-sample test with equal variances."""
     rng = np.random.default_rng(1)
-    own, rest = rng.exponential(1, (12, 1)), rng.exponential(2, (30, 1))
-    t = stats.ttest_ind(own[:, 0], rest[:, 0], equal_var=True).statistic
-    assert statistics([own, rest]).d[0, 0] * np.sqrt(12 * 30 / 42) == pytest.approx(t, rel=1e-10)
+    label, rest = rng.exponential(1, (12, 1)), rng.exponential(2, (30, 1))
+    t = stats.ttest_ind(label[:, 0], rest[:, 0], equal_var=True).statistic
+    assert statistics([label, rest]).d[0, 0] * np.sqrt(12 * 30 / 42) == pytest.approx(t, rel=1e-10)
 
 
-def test_a_large_offset_costs_no_accuracy():
+def test_a_large_offset_does_not_reduce_accuracy():
     """The sum-of-squares shortcut would lose every digit here."""
     rng = np.random.default_rng(2)
     groups = [1e6 + rng.normal(shift, 1, (50, 1)) for shift in (0.0, 1.0)]
-    assert statistics(groups).d[0, 0] == pytest.approx(d_by_hand(groups[0][:, 0], groups[1][:, 0]), rel=1e-9)
+    assert statistics(groups).d[0, 0] == pytest.approx(textbook_d(groups[0][:, 0], groups[1][:, 0]), rel=1e-9)
 
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 7.3e5])
 def test_no_variance_and_different_means_is_degenerate(value: float):
     constant = np.full((9, 1), np.float32(value))
-    found = statistics([constant, np.zeros((14, 1), np.float32), np.zeros((3, 1), np.float32)])
-    assert np.isnan(found.d[0, 0])
-    assert np.isfinite(found.d[1, 0])
+    result = statistics([constant, np.zeros((14, 1), np.float32), np.zeros((3, 1), np.float32)])
+    assert np.isnan(result.d[0, 0])
+    assert np.isfinite(result.d[1, 0])
 
 
 def test_no_variance_and_equal_means_is_zero():
-    found = statistics([np.full((4, 1), 2.5), np.full((6, 1), 2.5)])
-    assert found.d[0, 0] == 0.0
+    result = statistics([np.full((4, 1), 2.5), np.full((6, 1), 2.5)])
+    assert result.d[0, 0] == 0.0
 
 
 def test_labels_with_fewer_than_two_documents_have_no_d():
     rng = np.random.default_rng(3)
-    found = statistics([rng.random((1, 2)), rng.random((5, 2)), np.empty((0, 2))])
-    assert np.isnan(found.d[0]).all()
-    assert np.isnan(found.d[2]).all()
-    assert np.isfinite(found.d[1]).all()
-    assert np.isnan(found.sd[0]).all()
+    result = statistics([rng.random((1, 2)), rng.random((5, 2)), np.empty((0, 2))])
+    assert np.isnan(result.d[0]).all()
+    assert np.isnan(result.d[2]).all()
+    assert np.isfinite(result.d[1]).all()
+    assert np.isnan(result.sd[0]).all()
 
 
-def test_one_label_alone_has_no_d():
+def test_a_single_label_has_no_d():
     assert np.isnan(statistics([np.random.default_rng(0).random((5, 2))]).d).all()
 
 
@@ -87,7 +87,7 @@ def test_one_label_alone_has_no_d():
     hnp.arrays(np.float32, st.tuples(st.integers(2, 30), st.just(2)), elements=st.floats(0, 1e4, width=32)),
     st.lists(st.integers(0, 30), max_size=4),
 )
-def test_merging_any_way_gives_the_moments_of_the_whole(values: np.ndarray, cuts: list[int]):
+def test_merged_moments_are_the_moments_of_the_union(values: np.ndarray, cuts: list[int]):
     merged = zero_moments((2,))
     for part in np.split(values, sorted(min(cut, len(values)) for cut in cuts)):
         if len(part):

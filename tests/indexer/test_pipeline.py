@@ -1,4 +1,4 @@
-"""The whole index against a second implementation: plain transformers, dense numpy in float64, scipy, full sorts."""
+"""The index against a second implementation: plain transformers, dense numpy in float64, scipy, full sorts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import duckdb
 import msgspec
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,11 +16,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tegakari.indexer.pipeline import index
 from tegakari.schemas.errors import RunExistsError, StoreError
-from tegakari.schemas.tables import TABLES
 from tegakari.store import Store, queries
 from tegakari.store.disk.layout import layer_file
 from tegakari.store.disk.publish import damaged_files
-from tests.indexer.conftest import LABELS, SmallCase, with_index, write_sae
+from tests.support.small_case import LABELS, SmallCase, with_index, write_sae
 
 
 class Oracle:
@@ -44,9 +42,9 @@ class Oracle:
         for _, _, _, text in self.documents:
             encoded = tokenizer(text, truncation=True, max_length=24, return_offsets_mapping=True)
             ids = torch.tensor([encoded["input_ids"]])
-            caught: list[torch.Tensor] = []
+            outputs: list[torch.Tensor] = []
             handles = [
-                block.register_forward_hook(lambda m, i, o, caught=caught: caught.append(o))
+                block.register_forward_hook(lambda m, i, o, outputs=outputs: outputs.append(o))
                 for block in model.model.layers
             ]
             with torch.no_grad():
@@ -57,7 +55,7 @@ class Oracle:
             self.embeddings.append(hidden.mean(0).numpy())
             self.spans.append([text[a:b] for a, b in encoded["offset_mapping"]])
             for layer, sae in enumerate(saes):
-                h = (caught[layer] if isinstance(caught[layer], torch.Tensor) else caught[layer][0])[0, 1:]
+                h = (outputs[layer] if isinstance(outputs[layer], torch.Tensor) else outputs[layer][0])[0, 1:]
                 sae64 = {name: value.astype(np.float64) for name, value in sae.items()}
                 pre = (h.double().numpy() - sae64["b_dec"]) @ sae64["W_enc"] + sae64["b_enc"]
                 self.activations[layer].append(np.maximum(pre, 0))
@@ -116,15 +114,15 @@ def test_cohens_d_of_every_feature_and_label(indexed, oracle: Oracle, pooling: s
         }
         assert {row["feature"] for row in rows} == alive
         for row in rows:
-            own, rest = (
+            label, rest = (
                 pooled[mask, row["feature"]] for mask in (oracle.labels == row["label"], oracle.labels != row["label"])
             )
-            n, m = len(own), len(rest)
-            spread = np.sqrt(((n - 1) * own.var(ddof=1) + (m - 1) * rest.var(ddof=1)) / (n + m - 2))
-            assert row["m"] == pytest.approx(own.mean(), rel=1e-3, abs=1e-5)
-            assert row["s"] == pytest.approx(own.std(ddof=1), rel=1e-3, abs=1e-5)
+            n, m = len(label), len(rest)
+            spread = np.sqrt(((n - 1) * label.var(ddof=1) + (m - 1) * rest.var(ddof=1)) / (n + m - 2))
+            assert row["m"] == pytest.approx(label.mean(), rel=1e-3, abs=1e-5)
+            assert row["s"] == pytest.approx(label.std(ddof=1), rel=1e-3, abs=1e-5)
             if spread > 1e-4:
-                assert row["d"] == pytest.approx((own.mean() - rest.mean()) / spread, rel=1e-3, abs=1e-4)
+                assert row["d"] == pytest.approx((label.mean() - rest.mean()) / spread, rel=1e-3, abs=1e-4)
                 checked += 1
     assert checked > 200
 
@@ -132,11 +130,11 @@ def test_cohens_d_of_every_feature_and_label(indexed, oracle: Oracle, pooling: s
 def test_density_l0_variety_and_maximum(indexed, oracle: Oracle):
     _, _, run = indexed
     for layer in run.manifest.saes.layers:
-        every = np.concatenate(oracle.activations[layer])
+        activations = np.concatenate(oracle.activations[layer])
         rows = run.rows("SELECT * FROM features WHERE layer = $layer ORDER BY feature", {"layer": layer})
-        near_zero = ((every > 0) & (every < 1e-5)).any(0)  # rounding may decide whether these are active
+        near_zero = ((activations > 0) & (activations < 1e-5)).any(0)  # rounding decides whether these are active
         for row in rows:
-            values = every[:, row["feature"]]
+            values = activations[:, row["feature"]]
             assert row["max_activation"] == pytest.approx(values.max(), rel=1e-4, abs=1e-5)
             if not near_zero[row["feature"]]:
                 assert row["active_positions"] == (values > 0).sum()
@@ -149,11 +147,11 @@ def test_density_l0_variety_and_maximum(indexed, oracle: Oracle):
         stored = {row["feature"]: row["variety_last"] for row in rows}
         assert all(stored[row["feature"]] == row["v"] for row in varieties)
         l0 = run.rows("SELECT l0, positions FROM layers WHERE layer = $layer", {"layer": layer})[0]
-        assert l0["positions"] == len(every)
-        assert l0["l0"] == pytest.approx((every > 0).sum(1).mean(), rel=1e-3)
+        assert l0["positions"] == len(activations)
+        assert l0["l0"] == pytest.approx((activations > 0).sum(1).mean(), rel=1e-3)
 
 
-def test_top_tokens_are_the_brute_force_ones(indexed, oracle: Oracle):
+def test_top_tokens_agree_with_brute_force(indexed, oracle: Oracle):
     _, _, run = indexed
     for layer in run.manifest.saes.layers:
         rows = run.rows(
@@ -165,19 +163,19 @@ def test_top_tokens_are_the_brute_force_ones(indexed, oracle: Oracle):
         for row in rows:
             by_feature.setdefault(row["feature"], []).append(row)
         for feature in range(48):
-            every = [
+            expected = [
                 (activation[feature], oracle.documents[number][0], position + 1, oracle.spans[number][position + 1])
                 for number, activations in enumerate(oracle.activations[layer])
                 for position, activation in enumerate(activations)
                 if activation[feature] > 1e-5
             ]
-            every.sort(key=lambda item: -item[0])
-            found = by_feature.get(feature, [])
-            assert [row["activation"] for row in found][: len(every)] == pytest.approx(
-                [a for a, *_ in every[:7]], rel=1e-4, abs=1e-5
+            expected.sort(key=lambda item: -item[0])
+            stored = by_feature.get(feature, [])
+            assert [row["activation"] for row in stored][: len(expected)] == pytest.approx(
+                [a for a, *_ in expected[:7]], rel=1e-4, abs=1e-5
             )
-            values = {(document, position): (a, token) for a, document, position, token in every}
-            for row in found[: len(every)]:
+            values = {(document, position): (a, token) for a, document, position, token in expected}
+            for row in stored[: len(expected)]:
                 a, token = values[row["id"], row["position"]]
                 assert (row["activation"], row["token"]) == (pytest.approx(a, rel=1e-4, abs=1e-5), token)
 
@@ -202,11 +200,11 @@ def test_vectors_are_directions_and_embeddings(indexed, oracle: Oracle):
     np.testing.assert_allclose(np.array(rows["vector"].to_pylist()), np.array(oracle.embeddings), atol=1e-4)
     directions = database.open_table("directions").to_arrow()
     W_dec = load_file(Path(case.config.saes.path) / "layer_01" / "sae_weights.safetensors")["W_dec"]
-    own = directions.filter(np.array(directions["layer"]) == 1).sort_by("feature")
-    np.testing.assert_allclose(np.array(own["vector"].to_pylist()), W_dec, rtol=1e-6)
+    layer_1 = directions.filter(np.array(directions["layer"]) == 1).sort_by("feature")
+    np.testing.assert_allclose(np.array(layer_1["vector"].to_pylist()), W_dec, rtol=1e-6)
 
 
-def test_the_questions_answer_from_the_same_tables(indexed, oracle: Oracle):
+def test_queries_agree_with_the_tables(indexed, oracle: Oracle):
     _, _, run = indexed
     pages, cursor = [], None
     while True:
@@ -215,11 +213,11 @@ def test_the_questions_answer_from_the_same_tables(indexed, oracle: Oracle):
         cursor = page.next
         if cursor is None:
             break
-    raw = run.rows(
+    rows = run.rows(
         "SELECT feature, d_last FROM feature_labels JOIN labels USING (label_id) "
         "WHERE label = '車/軽' AND layer = 1 AND d_last IS NOT NULL ORDER BY d_last DESC, feature"
     )
-    assert [(row.feature, row.d) for row in pages] == [(row["feature"], row["d_last"]) for row in raw]
+    assert [(row.feature, row.d) for row in pages] == [(row["feature"], row["d_last"]) for row in rows]
     layer = next(row for row in queries.specificity(run) if row.layer == 1)
     assert layer.weak + layer.specific + layer.shared == 48
     detail = queries.feature(run, 1, pages[0].feature, tokens=3)
@@ -229,10 +227,10 @@ def test_the_questions_answer_from_the_same_tables(indexed, oracle: Oracle):
         assert token.before + token.token + token.after in text
 
 
-def test_planted_clues_are_found(small_case: SmallCase, tmp_path: Path):
-    """A model whose residual is the token's embedding, and an SAE with one feature for each clue's last token.
+def test_planted_clues_have_their_label_and_feature(small_case: SmallCase, tmp_path: Path):
+    """A model whose residual is the token's embedding, and an SAE with one feature for the last token of each clue.
 
-    The index must name feature and clue for each label. (A block's output passes a norm of gain 1 + weight in Gemma 2;
+    The best feature of each label is that of its clue. (In Gemma 2 a block's output passes a norm of gain 1 + weight;
     with weights of -1 no block adds anything to the residual.)
     """
     model_path = tmp_path / "classifier"
@@ -246,7 +244,7 @@ def test_planted_clues_are_found(small_case: SmallCase, tmp_path: Path):
     tokenizer = AutoTokenizer.from_pretrained(model_path)
     labels = sorted(LABELS)
     clues = [tokenizer(LABELS[label], return_offsets_mapping=True) for label in labels]
-    shown = [LABELS[label][slice(*clue["offset_mapping"][-1])] for label, clue in zip(labels, clues, strict=True)]
+    clue_tokens = [LABELS[label][slice(*clue["offset_mapping"][-1])] for label, clue in zip(labels, clues, strict=True)]
     directions = np.stack([embeddings[clue["input_ids"][-1]] for clue in clues])
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     length = np.linalg.norm(embeddings[clues[0]["input_ids"][-1]]) * np.sqrt(embeddings.shape[1])
@@ -258,7 +256,7 @@ def test_planted_clues_are_found(small_case: SmallCase, tmp_path: Path):
     }
     for layer in (0, 2):
         write_sae(tmp_path / "saes" / f"layer_{layer:02d}", layer, sae)
-    # Pooling mean: how large it is depends on the length of the post, so that labels have a variance.
+    # Pooling mean: the value depends on the length of the post, so that labels have a variance.
     config = with_index(small_case, tmp_path / "store", pooling="mean")
     config = msgspec.structs.replace(
         config,
@@ -271,24 +269,11 @@ def test_planted_clues_are_found(small_case: SmallCase, tmp_path: Path):
     for layer in (0, 2):
         for feature, label in enumerate(labels):
             best = queries.label_features(run, label, layer=layer, variety="specific").items[0]
-            assert (best.feature, best.top_tokens) == (feature, [shown[feature]])
+            assert (best.feature, best.top_tokens) == (feature, [clue_tokens[feature]])
             assert best.d > 1
 
 
-def tables_of(directory: Path) -> dict[str, str]:
-    """Content of every table, values and order, as one hash each."""
-    connection = duckdb.connect(str(directory / "index.duckdb"), read_only=True)
-    hashes = {
-        table.name: str(connection.sql(f"SELECT md5(string_agg(t::VARCHAR, '|')) FROM {table.name} t").fetchall())
-        for table in TABLES
-    }
-    connection.close()
-    for file in sorted((directory / "activations").rglob("*.parquet")):
-        hashes[file.relative_to(directory).as_posix()] = str(pq.ParquetFile(file).read().to_pydict())
-    return hashes
-
-
-def test_same_inputs_again_are_a_no_op_and_others_are_refused(indexed):
+def test_a_published_run_is_returned_and_other_settings_are_refused(indexed):
     case, store, run = indexed
     again = index(with_index(case, store))
     assert again.already_published
@@ -297,7 +282,7 @@ def test_same_inputs_again_are_a_no_op_and_others_are_refused(indexed):
         index(with_index(case, store, top_tokens=3))
 
 
-def test_two_processes_do_not_index_one_run(small_case: SmallCase, tmp_path: Path):
+def test_two_processes_do_not_index_the_same_run(small_case: SmallCase, tmp_path: Path):
     import fcntl
 
     work = tmp_path / "work" / "small"
@@ -311,18 +296,18 @@ def test_two_processes_do_not_index_one_run(small_case: SmallCase, tmp_path: Pat
 def test_any_changed_file_is_named(indexed):
     _, store, run = indexed
     assert damaged_files(store, "small") == []
-    victim = layer_file(run.directory, 0)
-    original = victim.read_bytes()
-    victim.write_bytes(original[:50] + bytes([original[50] ^ 1]) + original[51:])
+    damaged = layer_file(run.directory, 0)
+    original = damaged.read_bytes()
+    damaged.write_bytes(original[:50] + bytes([original[50] ^ 1]) + original[51:])
     try:
         assert damaged_files(store, "small") == [
             "activations/layer=00/part-0.parquet: content differs from its checksum"
         ]
     finally:
-        victim.write_bytes(original)
+        damaged.write_bytes(original)
 
 
-def test_the_manifest_accounts_for_everything(indexed):
+def test_the_manifest_lists_all_files_and_counts(indexed):
     _, store, run = indexed
     manifest = run.manifest
     files = {file.relative_to(run.directory).as_posix() for file in run.directory.rglob("*") if file.is_file()}

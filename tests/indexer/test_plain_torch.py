@@ -1,4 +1,4 @@
-"""The compiled encode and plain torch make the same index of a small case."""
+"""The compiled encode and plain torch give the same index of a small case."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from tegakari.schemas.config.render import render_config
 from tegakari.store.reader import Run
-from tests.indexer.conftest import SmallCase, with_index
+from tests.support.small_case import SmallCase, with_index
 
 TABLES = ("labels", "documents", "layers", "features", "feature_labels", "top_tokens")
 TOLERANCE = {"rtol": 2e-5, "atol": 2e-6}
@@ -22,7 +22,7 @@ TOLERANCE = {"rtol": 2e-5, "atol": 2e-6}
 
 
 def index_with(kernels: str, case: SmallCase, root: Path) -> Run:
-    """Index in a process of its own: which path encodes is chosen once a process."""
+    """Index in a new process: the path of encode is chosen once per process."""
     config = with_index(case, root / kernels)
     config_file = root / f"{kernels}.toml"
     config_file.write_text(render_config(config))
@@ -34,43 +34,43 @@ def index_with(kernels: str, case: SmallCase, root: Path) -> Run:
 
 
 @pytest.fixture(scope="module")
-def both(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
+def runs(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
     root = tmp_path_factory.mktemp("plain-torch")
     return index_with("numba", small_case, root), index_with("torch", small_case, root)
 
 
-def assert_alike(name: str, ours: pa.Table, plain: pa.Table) -> None:
-    assert ours.schema == plain.schema
-    assert len(ours) == len(plain)
-    for column in ours.column_names:
-        mine, theirs = ours[column], plain[column]
-        if pa.types.is_floating(mine.type):
-            a, b = (array.to_numpy(zero_copy_only=False) for array in (mine, theirs))
+def assert_close(name: str, compiled: pa.Table, plain: pa.Table) -> None:
+    assert compiled.schema == plain.schema
+    assert len(compiled) == len(plain)
+    for column in compiled.column_names:
+        left, right = compiled[column], plain[column]
+        if pa.types.is_floating(left.type):
+            a, b = (array.to_numpy(zero_copy_only=False) for array in (left, right))
             np.testing.assert_allclose(a, b, **TOLERANCE, err_msg=f"{name}.{column}")
-        elif pa.types.is_list(mine.type) and pa.types.is_floating(mine.type.value_type):
-            a, b = (array.combine_chunks().flatten().to_numpy(zero_copy_only=False) for array in (mine, theirs))
+        elif pa.types.is_list(left.type) and pa.types.is_floating(left.type.value_type):
+            a, b = (array.combine_chunks().flatten().to_numpy(zero_copy_only=False) for array in (left, right))
             np.testing.assert_allclose(a, b, **TOLERANCE, err_msg=f"{name}.{column}")
         else:
-            assert mine.to_pylist() == theirs.to_pylist(), f"{name}.{column}"
+            assert left.to_pylist() == right.to_pylist(), f"{name}.{column}"
 
 
-def test_each_says_what_encoded(both: tuple[Run, Run]):
-    assert [run.manifest.kernels for run in both] == ["numba", "torch"]
+def test_the_manifest_names_the_path_of_encode(runs: tuple[Run, Run]):
+    assert [run.manifest.kernels for run in runs] == ["numba", "torch"]
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_tables_are_alike(both: tuple[Run, Run], table: str):
-    ours, plain = (run.query(f"SELECT * FROM {table}") for run in both)
-    assert len(ours)
-    assert_alike(table, ours, plain)
+def test_tables_are_close(runs: tuple[Run, Run], table: str):
+    compiled, plain = (run.query(f"SELECT * FROM {table}") for run in runs)
+    assert len(compiled)
+    assert_close(table, compiled, plain)
 
 
-def test_activations_are_alike(both: tuple[Run, Run]):
-    files = [sorted((run.directory / "activations").rglob("*.parquet")) for run in both]
+def test_activations_are_close(runs: tuple[Run, Run]):
+    files = [sorted((run.directory / "activations").rglob("*.parquet")) for run in runs]
     assert len(files[0]) == len(files[1]) == 3
-    for mine, theirs in zip(*files, strict=True):
-        ours, plain = pq.read_table(mine), pq.read_table(theirs)
+    for left, right in zip(*files, strict=True):
+        compiled, plain = pq.read_table(left), pq.read_table(right)
         for column in ("feature", "document"):
-            assert ours[column].equals(plain[column])
-        # Rounded to 11 bits: the last of them may go either way.
-        np.testing.assert_allclose(ours["activation"].to_numpy(), plain["activation"].to_numpy(), rtol=2**-10)
+            assert compiled[column].equals(plain[column])
+        # Rounded to 11 bits: the last bit can differ.
+        np.testing.assert_allclose(compiled["activation"].to_numpy(), plain["activation"].to_numpy(), rtol=2**-10)

@@ -12,7 +12,7 @@ from tegakari.kernels import Survivors
 
 
 def survivors_of(activations: np.ndarray, floor: np.ndarray) -> Survivors:
-    """What encode hands out for a dense [T, d_sae] batch."""
+    """The survivors that encode returns for a dense [T, d_sae] batch."""
     rows, features = np.nonzero((activations > 0) & (activations >= floor))
     order = np.lexsort((rows, -activations[rows, features], features))
     rows, features = rows[order], features[order]
@@ -30,22 +30,23 @@ def brute_force(activations: np.ndarray, documents: np.ndarray, positions: np.nd
         for row in range(len(activations))
         if activations[row, feature] > 0
     ]
-    kept: list[tuple] = []
+    strongest_rows: list[tuple] = []
     for feature in range(activations.shape[1]):
-        kept += sorted(row for row in rows if row[0] == feature)[:n]
-    return kept
+        strongest_rows += sorted(row for row in rows if row[0] == feature)[:n]
+    return strongest_rows
 
 
-def as_rows(found: Candidates):
-    return list(zip(found.feature.tolist(), (-found.activation).tolist(), found.document, found.position, strict=True))
+def as_rows(candidates: Candidates):
+    columns = candidates.feature.tolist(), (-candidates.activation).tolist(), candidates.document, candidates.position
+    return list(zip(*columns, strict=True))
 
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 6), batches=st.integers(1, 5), shards=st.integers(1, 3))
-def test_the_strongest_are_exact_with_ties_whatever_the_batches(seed: int, n: int, batches: int, shards: int):
+def test_the_strongest_are_exact_with_ties_for_any_batches(seed: int, n: int, batches: int, shards: int):
     rng = np.random.default_rng(seed)
     T, d_sae = 60, 4
-    # Few distinct values: most places are decided by the tie-break.
+    # Few distinct values: the tie-break decides most ranks.
     activations = rng.integers(0, 4, (T, d_sae)).astype(np.float32)
     documents = np.repeat(np.arange(T // 3, dtype=np.int32), 3)
     positions = np.tile(np.arange(3, dtype=np.int32), T // 3)
@@ -61,7 +62,7 @@ def test_the_strongest_are_exact_with_ties_whatever_the_batches(seed: int, n: in
     assert as_rows(strongest(concatenate(parts), n)) == brute_force(activations, documents, positions, n)
 
 
-def test_the_floor_rises_to_the_nth_strongest_and_lets_ties_in():
+def test_the_floor_rises_to_the_nth_strongest_and_admits_ties():
     top = TopTokens(1, 2)
     batch = np.array([[5.0], [3.0], [4.0]], np.float32)
     places = np.arange(3, dtype=np.int32)
@@ -73,7 +74,7 @@ def test_the_floor_rises_to_the_nth_strongest_and_lets_ties_in():
     assert top.result().document.tolist() == [10, 0]  # the tie goes to the smaller document
 
 
-def test_nothing_active_keeps_nothing():
+def test_without_activations_there_are_no_candidates():
     top = TopTokens(3, 2)
     top.add(survivors_of(np.zeros((4, 3), np.float32), top.floor), *(np.zeros(4, np.int32),) * 2)
     assert len(top.result().feature) == 0

@@ -20,9 +20,9 @@ from tegakari.indexer.pipeline import index
 from tegakari.service.app import create_app
 from tegakari.store import Store
 from tegakari.store.vectors import publish_added
-from tests.indexer.conftest import SmallCase, small_case, with_index  # noqa: F401 - a fixture among them
 from tests.support.factories import D_MODEL, LABELS, Case, make_run, random_case
 from tests.support.live_case import LiveCase
+from tests.support.small_case import SmallCase, with_index
 
 RUN = "demo-jpn"
 UNEVEN = "uneven"
@@ -71,7 +71,7 @@ def client(store: Path) -> Iterator[TestClient]:
 
 
 @pytest.fixture(scope="module")
-def live_case(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCase]:  # noqa: F811
+def live_case(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCase]:
     """A run whose models are on this machine, indexed for real."""
     directory = tmp_path_factory.mktemp("live")
     index(with_index(small_case, directory, pooling="max"))

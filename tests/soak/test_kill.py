@@ -18,8 +18,8 @@ from tegakari.indexer.pipeline import index
 from tegakari.schemas.errors import NotFoundError
 from tegakari.store import Store, queries
 from tegakari.store.disk.publish import damaged_files, delete_run
-from tests.indexer.conftest import SmallCase, with_index
-from tests.indexer.test_pipeline import tables_of
+from tests.support.run_tables import tables_of
+from tests.support.small_case import SmallCase, with_index
 from tests.support.soak_length import KILLS
 
 ROOT = Path(__file__).parent.parent.parent

@@ -1,4 +1,4 @@
-"""Small sources in every format, written by other means than the ones that read them, and short calls for importing."""
+"""Small sources in every format, written by other code than the importer's, and functions that import them."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ RowCells = dict[str, Any]
 
 
 def post(number: int, label: object = "food", split: str = "train", **cells: Any) -> RowCells:
-    """One row, unlike every other."""
+    """One row; rows of different numbers differ in every text."""
     base = {"id": f"p{number:03}", "label": label, "title": f"title {number}", "body": f"body {number}", "split": split}
     return base | cells
 
 
-def posts(labels: Sequence[object] = ("food", "cars"), each: int = 4) -> list[RowCells]:
+def posts(labels: Sequence[object] = ("food", "cars"), per_label: int = 4) -> list[RowCells]:
     """Rows of several labels, half of them for training."""
     return [
-        post(each * place + number, label, "train" if number < each / 2 else "eval")
-        for place, label in enumerate(labels)
-        for number in range(each)
+        post(per_label * index + number, label, "train" if number < per_label / 2 else "eval")
+        for index, label in enumerate(labels)
+        for number in range(per_label)
     ]
 
 
 def import_rows(directory: Path, rows: Sequence[RowCells], **settings: Any) -> CorpusManifest:
-    """Import rows by way of a JSONL file in a directory; the split column is used unless settings say otherwise."""
+    """Write rows to a JSONL file in a directory and import it, with the split column unless settings have another."""
     return import_file(write_jsonl(directory / "posts.jsonl", rows), **settings)
 
 

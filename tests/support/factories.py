@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from tegakari.indexer.merge import LayerFacts, Merger, MergeSettings
+from tegakari.indexer.layer_tables import LayerFacts
+from tegakari.indexer.merge import Merger, MergeSettings
 from tegakari.indexer.moments import moments_of
 from tegakari.indexer.partial import DocumentPartial, LayerPartial, open_partial, write_partial
 from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards
@@ -134,7 +135,7 @@ def make_run(
     with RunWriter(work / "staged") as writer:
         merger = Merger(writer, case.documents, case.labels, partials, MergeSettings(pooling, 1.0, TOP_TOKENS))
         facts = LayerFacts(D_MODEL, d_sae, "relu", 0.9, 100)
-        merger.merge_layers(dict.fromkeys(range(layers), facts), lambda: None)
+        merger.merge_layers(dict.fromkeys(range(layers), facts))
         _, scores = merger.merge_documents()
     manifest = _manifest(name, recipe.hexdigest(), case, pooling, scores, writer.activations)
     published = publish(store, work / "staged", manifest)

@@ -1,24 +1,23 @@
-"""A corpus that can be learned in seconds, and configurations to fine-tune on it."""
+"""A corpus that a small model learns in seconds, and configurations to fine-tune on it."""
 
 from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress, TaskID
-
 from tegakari.indexer.corpus import import_corpus
 from tegakari.schemas.config import ClassifierConfig, Config, CorpusConfig, IndexConfig
+from tests.support.recorded_progress import ActingProgress
 
 CLUES = {"aozora-😀": "軽トラ", "aozora-型/関数": "MTG", "jmmlu-\u202e法律?": "味噌汁", "مجتمع": "笑顔"}
-"""Label -> what only its posts say."""
+"""Label -> the clue, which stands in all of its posts and in no post of another label."""
 
 NEUTRAL = ("今日は", "とても", "楽しい", "一日でした", "よろしく", "お願いします", "質問があります", "ありがとう")
 TRAIN, EVAL = 18, 6
-"""documents a label"""
+"""documents per label"""
 
 SETTINGS: dict[str, Any] = {
     "max_length": 24,
@@ -28,7 +27,7 @@ SETTINGS: dict[str, Any] = {
     "checkpoint_steps": 1000,
     "seed": 3,
 }
-STEPS_AN_EPOCH = 9
+STEPS_PER_EPOCH = 9
 
 
 def write_corpus(root: Path, clues: dict[str, str], train: int = TRAIN, held_out: int = EVAL) -> CorpusConfig:
@@ -38,13 +37,13 @@ def write_corpus(root: Path, clues: dict[str, str], train: int = TRAIN, held_out
     source = root / "posts.jsonl"
     with source.open("w", encoding="utf-8") as stream:
         for label, clue in clues.items():
-            told: set[str] = set()
+            texts: set[str] = set()
             for number in range(train + held_out):
                 words = [clue]
-                while "".join(words) in {clue, *told}:
+                while "".join(words) in {clue, *texts}:
                     words = [rng.choice(NEUTRAL) for _ in range(rng.randint(1, 5))]
                     words.insert(rng.randint(0, len(words)), clue)
-                told.add("".join(words))
+                texts.add("".join(words))
                 split = "train" if number < train else "eval"
                 post = {"id": f"{label}-{number:02d}", "title": words[0], "body": "".join(words[1:])}
                 stream.write(json.dumps({**post, "label": label, "split": split}, ensure_ascii=False) + "\n")
@@ -71,15 +70,6 @@ class Case:
         return Config(corpus=self.corpus, classifier=ClassifierConfig(**settings), index=index)
 
 
-class At(Progress):
-    """Shows nothing, and does something when a step of the training is done."""
-
-    def __init__(self, step: int, act: Any) -> None:
-        super().__init__(console=Console(quiet=True))
-        self._step = step
-        self._act = act
-
-    def update(self, task_id: TaskID, **changes: Any) -> None:
-        super().update(task_id, **changes)
-        if changes.get("completed") == self._step and self.tasks[task_id].description.startswith("fine-tuning"):
-            self._act()
+def acting_at(step: int, act: Callable[[], object]) -> ActingProgress:
+    """Progress that calls a function after a step of the fine-tuning."""
+    return ActingProgress("fine-tuning", step, act)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from litestar.testing import TestClient
 
 from tegakari.store import Run
-from tests.indexer.conftest import SmallCase
+from tests.support.small_case import SmallCase
 
 
 class LiveCase(NamedTuple):

@@ -1,4 +1,4 @@
-"""The corpus: any table of labelled posts becomes one Parquet file, and every row of it is accounted for."""
+"""Import of a corpus (`tegakari corpus import`): labelled posts in any table format become one Parquet file."""
 
 from tegakari.indexer.corpus.files import read_documents, read_manifest
 from tegakari.indexer.corpus.importer import import_corpus

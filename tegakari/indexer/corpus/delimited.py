@@ -1,4 +1,4 @@
-"""CSV and TSV: a header, then one record a row; a quoted field may hold delimiters and line ends."""
+"""Rows of CSV and TSV files: a header, then one record per row; quoted fields may hold delimiters and line ends."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import NamedTuple, TextIO
 
 from tegakari.indexer.corpus.lines import MAX_ROW_CHARACTERS, Line, numbered_lines, open_text
 from tegakari.indexer.corpus.reasons import Reason
-from tegakari.indexer.corpus.rows import Columns, Reject, Row, positions
+from tegakari.indexer.corpus.rows import Columns, Reject, Row, column_indices
 from tegakari.schemas.errors import CorpusError
 
 
 class _Record(NamedTuple):
-    where: str
+    location: str
     fields: list[str]
 
 
 def read_delimited(path: Path, columns: Columns, delimiter: str) -> Iterator[Row | Reject]:
-    """Read one file. Empty lines are no rows.
+    """Read the rows of a file. Empty lines are not rows.
 
     Raises:
         CorpusError: the file is empty or its header lacks a configured column.
@@ -30,25 +30,27 @@ def read_delimited(path: Path, columns: Columns, delimiter: str) -> Iterator[Row
         header = next(records, None)
         if not isinstance(header, _Record):
             raise CorpusError(
-                f"{path.name} has no header", field="corpus.source", fix="name the columns in the first line"
+                f"{path.name} has no header",
+                field="corpus.source",
+                fix="write the column names in its first line",
             )
-        places = positions(columns, header.fields, path.name)
+        indices = column_indices(columns, header.fields, path.name)
         for record in records:
             if isinstance(record, Reject):
                 yield record
             elif len(record.fields) != len(header.fields):
-                yield Reject(record.where, Reason.RAGGED)
+                yield Reject(record.location, Reason.RAGGED)
             else:
-                yield Row(record.where, *(None if place is None else record.fields[place] for place in places))
+                yield Row(record.location, *(None if index is None else record.fields[index] for index in indices))
 
 
 def _records(stream: TextIO, delimiter: str) -> Iterator[_Record | Reject]:
     """Split a stream into records.
 
-    A quote that is never closed swallows what follows it. So a record whose quotes do not match, or match too late,
-    costs its first line only: reading goes on with the second.
+    A quote without an end would include all following lines in its record. So a record whose quotes do not match, or
+    match too late, is rejected with its first line only: reading continues at its second line.
     """
-    # The module has one limit for the process, and its default is less than a long post.
+    # The csv module has one limit per process, and its default is shorter than a long post.
     csv.field_size_limit(max(csv.field_size_limit(), 2 * MAX_ROW_CHARACTERS))
     lines = _Lines(stream)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -60,34 +62,34 @@ def _records(stream: TextIO, delimiter: str) -> Iterator[_Record | Reject]:
             fields = None
         if not lines.record:
             return
-        where = f"line {lines.record[0].number}"
+        location = f"line {lines.record[0].number}"
         if fields is None or lines.too_large:
-            lines.take_back_all_but_first()
-            yield Reject(where, Reason.TOO_LARGE if lines.too_large else Reason.BAD_QUOTES)
+            lines.return_all_but_first()
+            yield Reject(location, Reason.TOO_LARGE if lines.too_large else Reason.BAD_QUOTES)
         elif fields:
-            yield _Record(where, fields)
+            yield _Record(location, fields)
 
 
 class _Lines(Iterator[str]):
-    """Feeds the csv module, and takes lines back from it."""
+    """Lines for the csv module, which can be returned and are then read again."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._fresh = numbered_lines(stream)
-        self._again: deque[Line] = deque()
+        self._unread = numbered_lines(stream)
+        self._returned: deque[Line] = deque()
         self._characters = 0
         self.record: list[Line] = []
-        """lines given since the record began."""
+        """lines of the current record."""
         self.too_large = False
-        """the record was given up before its quotes were closed."""
+        """whether the record exceeded the limit before its quotes were closed."""
 
     def start_record(self) -> None:
         self.record, self.too_large, self._characters = [], False, 0
 
-    def take_back_all_but_first(self) -> None:
-        self._again.extendleft(reversed(self.record[1:]))
+    def return_all_but_first(self) -> None:
+        self._returned.extendleft(reversed(self.record[1:]))
 
     def __next__(self) -> str:
-        line = self._again.popleft() if self._again else next(self._fresh, None)
+        line = self._returned.popleft() if self._returned else next(self._unread, None)
         if line is None:
             raise StopIteration
         self.record.append(line)

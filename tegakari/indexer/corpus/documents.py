@@ -1,4 +1,4 @@
-"""From the cells of a row to a document, or the reason why there is none."""
+"""Candidates: documents from the cells of a row, or the reason for a rejection."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ _CONTENT_ID_DIGITS = 16
 
 
 class Candidate(NamedTuple):
-    """A usable row."""
+    """A document that may be drawn into the corpus."""
 
     id: str
     label: str
     split: Split | None
-    """None if the draw decides."""
+    """None: the draw decides."""
     text: str
     cut: bool
-    """the text was longer than corpus.max_characters."""
+    """whether the text was longer than corpus.max_characters."""
 
 
 class DocumentMaker:
-    """Makes candidates; remembers the ids it has given out."""
+    """Creates candidates from rows; stores the ids of all candidates."""
 
     def __init__(self, config: CorpusConfig, *, by_split: bool) -> None:
-        self._own_ids = bool(config.id_column)
+        self._has_ids = bool(config.id_column)
         self._by_split = by_split
         self._max_characters = config.max_characters
         self._seen: set[str] = set()
         self._copies: Counter[tuple[str, Split | None]] = Counter()
 
     def make(self, row: Row) -> Candidate | Reject:
-        """One document from one row: outer white space of the label goes, the text stays as it is."""
+        """Create a candidate from a row: the label without outer white space, the text unchanged."""
         try:
             id_, label, title, body, split_name = map(_text, (row.id, row.label, row.title, row.body, row.split))
         except _CellError as error:
-            return Reject(row.where, error.reason)
+            return Reject(row.location, error.reason)
         label = label.strip()
-        whole = "\n".join(part for part in (title, body) if part.strip())
-        text = whole[: self._max_characters]
+        full_text = "\n".join(part for part in (title, body) if part.strip())
+        text = full_text[: self._max_characters]
         split = split_of(split_name) if self._by_split else None
-        if reason := self._objection(id_, label, text, split):
-            return Reject(id_ if id_.strip() else row.where, reason)
-        if self._own_ids:
+        if reason := self._rejection(id_, label, text, split):
+            return Reject(id_ if id_.strip() else row.location, reason)
+        if self._has_ids:
             self._seen.add(id_)
         else:
             id_ = self._content_id(label, text, split)
-        return Candidate(id_, label, split, text, len(whole) > len(text))
+        return Candidate(id_, label, split, text, len(full_text) > len(text))
 
-    def _objection(self, id_: str, label: str, text: str, split: Split | None) -> Reason | None:
-        if self._own_ids and not id_.strip():
+    def _rejection(self, id_: str, label: str, text: str, split: Split | None) -> Reason | None:
+        if self._has_ids and not id_.strip():
             return Reason.EMPTY_ID
         if not label:
             return Reason.EMPTY_LABEL
@@ -65,11 +65,11 @@ class DocumentMaker:
             return Reason.EMPTY_TEXT
         if self._by_split and split is None:
             return Reason.UNKNOWN_SPLIT
-        return Reason.DUPLICATE_ID if self._own_ids and id_ in self._seen else None
+        return Reason.DUPLICATE_ID if self._has_ids and id_ in self._seen else None
 
     def _content_id(self, label: str, text: str, split: Split | None) -> str:
         # Copies are numbered within a split, so that the order of rows does not decide which split has the plain id.
-        # Two splits never keep one content: the evaluation document was trained on and goes.
+        # Ids stay unique: of equal documents in both splits, the evaluation documents are dropped later.
         base = hashlib.sha256(f"{label}\0{text}".encode()).hexdigest()[:_CONTENT_ID_DIGITS]
         self._copies[base, split] += 1
         copy = self._copies[base, split]
@@ -83,7 +83,7 @@ class _CellError(Exception):
 
 
 def _text(value: object) -> str:
-    """A cell as text: nothing is empty, a number its digits."""
+    """A cell as text: a missing value is empty, a number is its digits."""
     match value:
         case None:
             return ""

@@ -1,4 +1,4 @@
-"""Which documents a corpus takes: a draw that the order of the rows does not change."""
+"""Random draw of the documents of a corpus, independent of the order of the rows."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from tegakari.schemas.config import CorpusConfig
 from tegakari.schemas.corpus import Split
 
 _MIN_DOCUMENTS = 2
-"""documents of a label below which nothing can be said about it."""
+"""Minimum documents per label."""
 
 
 class Drawn(NamedTuple):
-    """A document of the corpus, unless its text speaks against it."""
+    """A drawn document; `without_ambiguous` may still drop it."""
 
     id: str
     label: str
     split: Split
     text: str
     cut: bool
-    """the text was longer than corpus.max_characters."""
+    """whether the text was longer than corpus.max_characters."""
 
 
 class Draw:
-    """Keeps the documents of each label with the smallest hashes of seed and id, and no more than are wanted."""
+    """Draws, for each label, the configured number of documents with the smallest hashes of seed and id."""
 
     def __init__(self, config: CorpusConfig, *, dropped: Tally, changed: Tally) -> None:
         self._seed = config.seed
-        self._wanted: dict[Split | None, int] = {
+        self._sizes: dict[Split | None, int] = {
             "train": config.train_per_label,
             "eval": config.eval_per_label,
             None: config.train_per_label + config.eval_per_label,
@@ -41,22 +41,22 @@ class Draw:
         self._dropped = dropped
         self._changed = changed
         self._offered: Counter[str] = Counter()
-        # Heaps whose first entry is the largest hash: the next to go.
+        # Heaps whose first entry has the largest hash and is dropped next.
         self._pools: defaultdict[tuple[str, Split | None], list[tuple[int, Candidate]]] = defaultdict(list)
 
     def offer(self, candidate: Candidate) -> None:
-        """Take a candidate; of a full pool, the one with the largest hash goes and is counted."""
+        """Add a candidate; of a full pool, the candidate with the largest hash is dropped and counted."""
         self._offered[candidate.label] += 1
         pool = self._pools[candidate.label, candidate.split]
         entry = (-self._hash(candidate.id), candidate)
-        if len(pool) < self._wanted[candidate.split]:
+        if len(pool) < self._sizes[candidate.split]:
             heapq.heappush(pool, entry)
         else:
-            _, loser = heapq.heappushpop(pool, entry)
-            self._dropped.add(Reason.NOT_DRAWN, loser.id)
+            _, dropped = heapq.heappushpop(pool, entry)
+            self._dropped.add(Reason.NOT_DRAWN, dropped.id)
 
     def documents(self) -> list[Drawn]:
-        """What was drawn. Labels of a single document are dropped and counted."""
+        """The drawn documents. Labels with a single document are dropped and counted."""
         drawn: list[Drawn] = []
         for (label, split), pool in sorted(self._pools.items(), key=lambda item: (item[0][0], item[0][1] or "")):
             ordered = [candidate for _, candidate in sorted(pool, reverse=True)]
@@ -69,10 +69,10 @@ class Draw:
         return drawn
 
     def _divide(self, label: str, ordered: Sequence[Candidate]) -> list[Drawn]:
-        """The first ones train, the rest evaluate; too few are divided in the wanted ratio, at least one each."""
-        train, wanted = self._wanted["train"], self._wanted[None]
-        if len(ordered) < wanted:
-            train = min(max(round(len(ordered) * train / wanted), 1), len(ordered) - 1)
+        """Divide candidates into splits, training first; if too few, in the configured ratio with at least one each."""
+        train, total = self._sizes["train"], self._sizes[None]
+        if len(ordered) < total:
+            train = min(max(round(len(ordered) * train / total), 1), len(ordered) - 1)
             self._changed.add(Reason.FEWER_THAN_WANTED, label, len(ordered))
         return [_drawn(candidate, "train" if rank < train else "eval") for rank, candidate in enumerate(ordered)]
 
@@ -85,23 +85,23 @@ def _drawn(candidate: Candidate, split: Split) -> Drawn:
 
 
 def without_ambiguous(documents: Sequence[Drawn], dropped: Tally) -> list[Drawn]:
-    """Drop evaluation documents whose text has another label as well, or was trained on; then labels left with one."""
+    """Drop evaluation documents whose text also has another label or a training copy, then labels with one document."""
     labels: defaultdict[str, set[str]] = defaultdict(set)
     for document in documents:
         labels[document.text].add(document.label)
     trained = {(document.label, document.text) for document in documents if document.split == "train"}
-    kept: list[Drawn] = []
+    unambiguous: list[Drawn] = []
     for document in documents:
         if document.split == "train":
-            kept.append(document)
+            unambiguous.append(document)
         elif len(labels[document.text]) > 1:
             dropped.add(Reason.OTHER_LABEL, document.id)
         elif (document.label, document.text) in trained:
             dropped.add(Reason.LEAKED, document.id)
         else:
-            kept.append(document)
-    left = Counter(document.label for document in kept)
-    for document in kept:
-        if left[document.label] < _MIN_DOCUMENTS:
+            unambiguous.append(document)
+    counts = Counter(document.label for document in unambiguous)
+    for document in unambiguous:
+        if counts[document.label] < _MIN_DOCUMENTS:
             dropped.add(Reason.SMALL_LABEL, document.label)
-    return [document for document in kept if left[document.label] >= _MIN_DOCUMENTS]
+    return [document for document in unambiguous if counts[document.label] >= _MIN_DOCUMENTS]

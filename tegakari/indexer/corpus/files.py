@@ -1,4 +1,4 @@
-"""The corpus on disk: two files that are replaced together, and checked against each other when they are read."""
+"""The corpus on disk: two files, replaced at the same time and checked against each other when they are read."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SCHEMA = pa.schema(
 
 
 class ContentHash:
-    """SHA-256 over documents: id, label, split and text of each, in UTF-8, its length in bytes before it (8 bytes)."""
+    """SHA-256 over documents: id, label, split and text in UTF-8, each preceded by its length in bytes (8 bytes)."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
@@ -50,7 +50,7 @@ class ContentHash:
 
 
 def content_sha256(documents: Iterable[Document]) -> str:
-    """The identity of a corpus: the hash of its documents in order of id."""
+    """Content hash of a corpus: the hash of its documents, sorted by id."""
     content = ContentHash()
     for document in documents:
         content.add(document)
@@ -58,19 +58,19 @@ def content_sha256(documents: Iterable[Document]) -> str:
 
 
 def write_corpus(directory: Path, documents: Sequence[Document], manifest: CorpusManifest) -> None:
-    """Write a corpus, or replace the one that is there once the new one is whole and flushed to the disk.
+    """Write a corpus; an existing one is replaced when the new files are whole and flushed to the disk.
 
-    A crash leaves the old corpus or the new one: both files are written aside, then renamed, documents first. A new
-    manifest without new documents beside it therefore belongs to the documents in place.
+    A crash leaves the old corpus or the new one: both files are written under temporary names, then renamed, documents
+    first. A new manifest without new documents beside it therefore belongs to the documents in place.
 
     Args:
-        directory: made if it is not there; other files in it are left alone.
+        directory: created if missing; other files in it are not changed.
         documents: sorted by id.
-        manifest: of these documents.
+        manifest: manifest of these documents.
 
     Raises:
         CorpusError: the directory cannot be written, or another import is writing to it.
-        DiskFullError: no space; the corpus that was there is untouched.
+        DiskFullError: no space; an existing corpus is unchanged.
     """
     new_documents, new_manifest = directory / NEW_DOCUMENTS_FILE, directory / NEW_MANIFEST_FILE
     with _translate_failures(directory):
@@ -79,7 +79,7 @@ def write_corpus(directory: Path, documents: Sequence[Document], manifest: Corpu
             f"another import is writing to {directory}", field=_FIELD, fix="wait for it, or choose another directory"
         )
         with exclusive_lock(directory, busy):
-            _settle(directory)
+            _finish_interrupted_import(directory)
             try:
                 with _flushed(new_documents) as stream:
                     _write_parquet(stream, documents)
@@ -111,7 +111,7 @@ def _flushed(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _translate_failures(directory: Path) -> Iterator[None]:
-    fix = "make space and import again; a corpus that was there is untouched"
+    fix = "make space and import again; an existing corpus is unchanged"
     try:
         with translate_disk_full(directory, field=_FIELD, fix=fix):
             yield
@@ -121,8 +121,8 @@ def _translate_failures(directory: Path) -> Iterator[None]:
         ) from None
 
 
-def _settle(directory: Path) -> None:
-    """Finish or forget what an import that was killed has left."""
+def _finish_interrupted_import(directory: Path) -> None:
+    """Finish the last rename of a killed import, or remove its temporary files."""
     if _manifest_file(directory).name == NEW_MANIFEST_FILE:
         rename_into_place(directory / NEW_MANIFEST_FILE, directory / MANIFEST_FILE)
     else:
@@ -130,22 +130,22 @@ def _settle(directory: Path) -> None:
 
 
 def _discard(directory: Path) -> None:
-    # The manifest goes first: alone it would mean that its documents are in place.
+    # The manifest first: without new documents beside it, it would belong to the documents in place.
     (directory / NEW_MANIFEST_FILE).unlink(missing_ok=True)
     (directory / NEW_DOCUMENTS_FILE).unlink(missing_ok=True)
 
 
 def _manifest_file(directory: Path) -> Path:
-    """The manifest of the documents in place, also between the two renames of an import."""
-    renamed = not (directory / NEW_DOCUMENTS_FILE).exists() and (directory / NEW_MANIFEST_FILE).exists()
-    return directory / (NEW_MANIFEST_FILE if renamed else MANIFEST_FILE)
+    """File with the manifest of the documents in place, also between the two renames of an import."""
+    between_renames = not (directory / NEW_DOCUMENTS_FILE).exists() and (directory / NEW_MANIFEST_FILE).exists()
+    return directory / (NEW_MANIFEST_FILE if between_renames else MANIFEST_FILE)
 
 
 def read_manifest(path: Path) -> CorpusManifest:
     """Read corpus.json of an imported corpus.
 
     Raises:
-        CorpusError: there is no corpus at `path`, or its manifest is damaged.
+        CorpusError: no corpus is at `path`, or its manifest is damaged.
     """
     try:
         return msgspec.json.decode(_manifest_file(path).read_bytes(), type=CorpusManifest)
@@ -163,19 +163,19 @@ def read_documents(path: Path, split: Literal["train", "eval", "all"] = "all") -
     """Read the documents of an imported corpus, sorted by id, and check all of them against corpus.json.
 
     Raises:
-        CorpusError: there is no corpus at `path`, or its files are not those that one import wrote.
+        CorpusError: no corpus is at `path`, or its files are damaged or not of the same import.
     """
     manifest = read_manifest(path)
     file = path / DOCUMENTS_FILE
     content = ContentHash()
     labels: set[str] = set()
-    found: list[Document] = []
+    documents: list[Document] = []
     try:
         for document in _stored_documents(file):
             content.add(document)
             labels.add(document.label)
             if split in ("all", document.split):
-                found.append(document)
+                documents.append(document)
     except FileNotFoundError:
         raise CorpusError(f"{file} is missing", field=_FIELD, fix=_IMPORT_AGAIN) from None
     except (OSError, UnicodeError, pa.ArrowException) as error:
@@ -186,7 +186,7 @@ def read_documents(path: Path, split: Literal["train", "eval", "all"] = "all") -
             field=_FIELD,
             fix=_IMPORT_AGAIN,
         )
-    return found
+    return documents
 
 
 def _stored_documents(file: Path) -> Iterator[Document]:

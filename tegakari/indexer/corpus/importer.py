@@ -1,11 +1,9 @@
-"""`tegakari corpus import`: rows, candidates, a draw, a corpus; the counts add up."""
+"""Stages of an import (`tegakari corpus import`): rows, candidates, draw, corpus. Every row is accounted for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-
-from rich.progress import Progress
 
 from tegakari.indexer.corpus.documents import DocumentMaker
 from tegakari.indexer.corpus.draw import Draw, without_ambiguous
@@ -16,47 +14,52 @@ from tegakari.indexer.corpus.sources import Source, open_source
 from tegakari.schemas.config import CorpusConfig
 from tegakari.schemas.corpus import DOCUMENTS_FILE, CorpusManifest, Document, Drop
 from tegakari.schemas.errors import CorpusError
+from tegakari.schemas.progress import NoProgress, Progress
 
 _PROGRESS_ROWS = 1000
 _FIXES = {
     Reason.NOT_UNICODE: "save the source as UTF-8",
-    Reason.NOT_JSON: "write one JSON object a line",
-    Reason.UNKNOWN_SPLIT: 'write train or eval there, or set corpus.split_column to "" to have the splits sampled',
+    Reason.NOT_JSON: "write one JSON object per line",
+    Reason.UNKNOWN_SPLIT: 'write train or eval in the column, or set corpus.split_column to "" to sample the splits',
 }
 
 
-def import_corpus(config: CorpusConfig, progress: Progress | None = None) -> CorpusManifest:
+def import_corpus(config: CorpusConfig, progress: Progress = NoProgress()) -> CorpusManifest:
     """Import a source into `config.path`: documents.parquet and corpus.json.
 
-    One pass; in memory are the documents drawn so far and the ids of all rows. The result depends on the rows and the
-    configuration, not on the order of the rows, except that of rows with one id the first is taken.
+    One pass over the source; the documents drawn so far and the ids of all rows are in memory. The result does not
+    depend on the order of the rows, except that the first of several rows with the same id is used.
+
+    Args:
+        config: the source, its columns, and the numbers of documents.
+        progress: receives the stage "reading rows", whose total is not known in advance.
 
     Raises:
-        CorpusError: the source is missing, damaged, or lacks a configured column; no document is left; or the
+        CorpusError: the source is missing, damaged, or lacks a configured column; no row becomes a document; or the
             directory cannot be written.
-        DiskFullError: no space; a corpus that was there is untouched.
+        DiskFullError: no space; an existing corpus is unchanged.
     """
     columns = configured_columns(config)
     source = open_source(Path(config.source), Path(config.path))
-    _refuse_overwriting(source, Path(config.path))
+    _check_not_overwritten(source, Path(config.path))
     dropped, changed = Tally(), Tally()
     maker = DocumentMaker(config, by_split=bool(columns.split) or source.has_splits)
     draw = Draw(config, dropped=dropped, changed=changed)
     rows = 0
-    for row in _shown(source.rows(columns), progress):
+    for row in _with_progress(source.rows(columns), progress):
         rows += 1
-        made = row if isinstance(row, Reject) else maker.make(row)
-        if isinstance(made, Reject):
-            dropped.add(made.reason, made.where)
+        candidate = row if isinstance(row, Reject) else maker.make(row)
+        if isinstance(candidate, Reject):
+            dropped.add(candidate.reason, candidate.location)
         else:
-            draw.offer(made)
-    kept = without_ambiguous(sorted(draw.documents()), dropped)
-    for document in kept:
+            draw.offer(candidate)
+    drawn = without_ambiguous(sorted(draw.documents()), dropped)
+    for document in drawn:
         if document.cut:
             changed.add(Reason.CUT, document.id)
-    documents = [Document(document.id, document.label, document.split, document.text) for document in kept]
+    documents = [Document(document.id, document.label, document.split, document.text) for document in drawn]
     if not documents:
-        raise _nothing_left(source.name, rows, dropped.drops())
+        raise _no_documents(source.name, rows, dropped.drops())
     manifest = CorpusManifest(
         source=source.name,
         source_sha256=source.sha256(),
@@ -74,27 +77,26 @@ def import_corpus(config: CorpusConfig, progress: Progress | None = None) -> Cor
     return manifest
 
 
-def _refuse_overwriting(source: Source, corpus: Path) -> None:
+def _check_not_overwritten(source: Source, corpus: Path) -> None:
     target = (corpus / DOCUMENTS_FILE).resolve()
     if any(part.path.resolve() == target for part in source.parts):
         raise CorpusError(
-            f"the import would write over its source {target}", field="corpus.path", fix="choose another directory"
+            f"the import would overwrite its source {target}", field="corpus.path", fix="choose another directory"
         )
 
 
-def _shown(rows: Iterator[Row | Reject], progress: Progress | None) -> Iterator[Row | Reject]:
-    """The rows, counted on a bar without an end: how many there are is known when they are read."""
-    task = progress.add_task("reading rows", total=None) if progress else None
+def _with_progress(rows: Iterator[Row | Reject], progress: Progress) -> Iterator[Row | Reject]:
+    """The rows, reported as they are read; their number is not known in advance."""
+    progress.stage("reading rows")
     number = 0
     for number, row in enumerate(rows, start=1):
-        if progress and task is not None and number % _PROGRESS_ROWS == 0:
-            progress.update(task, completed=number)
+        if number % _PROGRESS_ROWS == 0:
+            progress.advance(_PROGRESS_ROWS)
         yield row
-    if progress and task is not None:
-        progress.update(task, completed=number, total=number)
+    progress.advance(number % _PROGRESS_ROWS)
 
 
-def _nothing_left(source: str, rows: int, dropped: list[Drop]) -> CorpusError:
+def _no_documents(source: str, rows: int, dropped: list[Drop]) -> CorpusError:
     if not rows:
         return CorpusError(f"{source} has no rows", field="corpus.source", fix="set the key to a file with posts")
     listed = ", ".join(f"{drop.count:,} {drop.reason}" for drop in dropped)

@@ -1,4 +1,4 @@
-"""JSON Lines: one object a line."""
+"""Rows of JSON Lines files: one object per line."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from tegakari.indexer.corpus.lines import numbered_lines, open_text
 from tegakari.indexer.corpus.reasons import Reason
 from tegakari.indexer.corpus.rows import Columns, Reject, Row
 
-_KEYS_REMEMBERED = 1000
+_MAX_KEYS = 1000
 
 
 def read_jsonl(path: Path, columns: Columns, keys: dict[str, None]) -> Iterator[Row | Reject]:
-    """Read one file. An object without a configured key has no value there; empty lines are no rows.
+    """Read the rows of a file. An object without a configured key has no value there; empty lines are not rows.
 
     Args:
-        path: the file, .gz or not.
+        path: the file, plain or .gz.
         columns: the keys to read.
-        keys: gains the keys that were met; a configured one that is in no object of the source is an error of the
-            configuration, which only the caller can tell, at the end of the last file.
+        keys: receives the keys of the objects. A configured key that no object of the source has is an error of the
+            configuration, which the caller can detect after the last file.
     """
-    wanted = {name for name in columns if name}
+    configured = {name for name in columns if name}
     with open_text(path, newline="\n") as stream:
         for number, text in numbered_lines(stream):
-            where = f"line {number}"
+            location = f"line {number}"
             if text is None:
-                yield Reject(where, Reason.TOO_LARGE)
+                yield Reject(location, Reason.TOO_LARGE)
                 continue
             if not text.strip():
                 continue
@@ -36,9 +36,9 @@ def read_jsonl(path: Path, columns: Columns, keys: dict[str, None]) -> Iterator[
             except (ValueError, RecursionError):
                 value = None
             if not isinstance(value, dict):
-                yield Reject(where, Reason.NOT_JSON)
+                yield Reject(location, Reason.NOT_JSON)
                 continue
-            keys.update(dict.fromkeys(value.keys() & wanted))
-            if len(keys) < _KEYS_REMEMBERED:
+            keys.update(dict.fromkeys(value.keys() & configured))
+            if len(keys) < _MAX_KEYS:
                 keys.update(dict.fromkeys(value))
-            yield Row(where, *(value.get(name) if name else None for name in columns))
+            yield Row(location, *(value.get(name) if name else None for name in columns))

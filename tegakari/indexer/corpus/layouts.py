@@ -1,4 +1,4 @@
-"""Which files a path stands for: one file, what `save_to_disk` writes, or a directory of shards."""
+"""Layouts of a source: one file, a data set written by `save_to_disk`, or a directory of data files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FORMATS: dict[str, Format] = {
     ".parquet": "parquet",
     ".arrow": "arrow",
 }
-_NAMES_SHOWN = 5
+_MAX_NAMES = 5
 
 
 class Part(NamedTuple):
@@ -35,19 +35,19 @@ class Part(NamedTuple):
     """relative to the source's directory, with forward slashes."""
     format: Format
     split: str | None
-    """what the data set's layout calls the split of this file."""
+    """split of this file in the data set's layout, as it is named there."""
 
 
 def parts_of(path: Path, corpus: Path) -> list[Part]:
-    """The files to read, at least one, in a fixed order.
+    """The files of a source, at least one, in a fixed order.
 
     Args:
         path: file or directory.
         corpus: directory of the imported corpus; files below it are never part of a directory.
 
     Raises:
-        CorpusError: it is not there, has another format, or is no data set.
-        OSError, ValueError: it cannot be listed.
+        CorpusError: `path` does not exist, has another format, or is not a data set.
+        OSError, ValueError: `path` cannot be listed.
     """
     if path.is_dir():
         return _saved_to_disk(path) or _shards(path, corpus)
@@ -58,19 +58,19 @@ def parts_of(path: Path, corpus: Path) -> list[Part]:
 
 
 def _part(path: Path, root: Path, split: str | None) -> Part:
-    kind = _format(path)
-    if kind is None:
+    format_ = _format(path)
+    if format_ is None:
         raise CorpusError(
-            f"{path} has a format that is not read",
+            f"{path} has an unsupported format",
             field=FIELD,
             fix=f"use one of {', '.join(_FORMATS)}, or a Hugging Face dataset directory",
         )
-    return Part(path, path.relative_to(root).as_posix(), kind, split)
+    return Part(path, path.relative_to(root).as_posix(), format_, split)
 
 
 def _format(path: Path) -> Format | None:
     name = path.name.lower()
-    return next((kind for ending, kind in _FORMATS.items() if name.endswith(ending)), None)
+    return next((format_ for ending, format_ in _FORMATS.items() if name.endswith(ending)), None)
 
 
 class _DatasetDict(msgspec.Struct):
@@ -89,7 +89,7 @@ _Layout = TypeVar("_Layout", _DatasetDict, _State)
 
 
 def _saved_to_disk(directory: Path) -> list[Part]:
-    """Files of a data set, or of a dictionary of them, written by `save_to_disk`; none if it is something else."""
+    """Files of a `Dataset` or `DatasetDict` written by `save_to_disk`; empty for another directory."""
     dictionary = directory / "dataset_dict.json"
     if not dictionary.is_file():
         return _data_files(directory, directory, None) if (directory / "state.json").is_file() else []
@@ -113,27 +113,27 @@ def _decode(file: Path, kind: type[_Layout]) -> _Layout:
 
 
 def _shards(directory: Path, corpus: Path) -> list[Part]:
-    """Data files below a directory, by name, hidden ones and the imported corpus left out."""
-    own = corpus.resolve()
-    found: list[Part] = []
+    """Data files below a directory, by name, without hidden files and the imported corpus."""
+    imported = corpus.resolve()
+    parts: list[Part] = []
     for file in sorted(directory.rglob("*")):
         name = file.relative_to(directory)
-        hidden = any(part.startswith((".", "_")) for part in name.parts)
-        if not hidden and file.is_file() and _format(file) and not file.resolve().is_relative_to(own):
-            found.append(_part(file, directory, split_in_path(name)))
-    if not found:
-        there = sorted(file.name for file in directory.iterdir())
-        shown = ", ".join(there[:_NAMES_SHOWN]) + (", ..." if len(there) > _NAMES_SHOWN else "")
+        hidden = any(component.startswith((".", "_")) for component in name.parts)
+        if not hidden and file.is_file() and _format(file) and not file.resolve().is_relative_to(imported):
+            parts.append(_part(file, directory, split_in_path(name)))
+    if not parts:
+        names = sorted(file.name for file in directory.iterdir())
+        listed = ", ".join(names[:_MAX_NAMES]) + (", ..." if len(names) > _MAX_NAMES else "")
         raise CorpusError(
-            f"directory {directory} holds no data set, only: {shown or 'nothing'}",
+            f"directory {directory} holds no data set, only: {listed or 'nothing'}",
             field=FIELD,
-            fix=f"it needs files that end in {', '.join(_FORMATS)}, or what `save_to_disk` writes",
+            fix=f"use a directory with files that end in {', '.join(_FORMATS)}, or one written by `save_to_disk`",
         )
-    formats = {part.format: part.name for part in found}
+    formats = {part.format: part.name for part in parts}
     if len(formats) > 1:
         raise CorpusError(
             f"directory {directory} holds files of several formats: {', '.join(formats.values())}",
             field=FIELD,
             fix="set the key to one file, or to a directory of one format",
         )
-    return found
+    return parts

@@ -1,4 +1,4 @@
-"""Lines of a text file, numbered, decoded without ever failing, and never larger than memory allows."""
+"""Numbered lines of a text file, of bounded length; decoding never fails."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 MAX_ROW_CHARACTERS = 64 * 2**20
-"""A row beyond this is a file without line ends or an open quote, not a post."""
+"""Maximum length of a row. A longer row is a file without line ends or an open quote, not a post."""
 
 
 class Line(NamedTuple):
-    """One line with its end."""
+    """One line, its line end included."""
 
     number: int
-    """counted from 1."""
+    """from 1."""
     text: str | None
-    """None if it is too long to be read."""
+    """None if the line exceeds MAX_ROW_CHARACTERS."""
 
 
 @contextmanager
 def open_text(path: Path, *, newline: str) -> Iterator[TextIO]:
-    r"""Open a file, gzip if its name ends so, as UTF-8 with or without a byte order mark.
+    r"""Open a file, gzip for .gz, as UTF-8 with or without a byte order mark.
 
-    Bytes that are not UTF-8 become lone surrogates, so that they cost one row and not the file.
+    Bytes that are not UTF-8 become lone surrogates, so that they invalidate one row and not the file.
 
     Args:
         path: the file.
@@ -39,7 +39,7 @@ def open_text(path: Path, *, newline: str) -> Iterator[TextIO]:
 
 
 def numbered_lines(stream: TextIO) -> Iterator[Line]:
-    """Every line of a stream, the empty ones too."""
+    """All lines of a stream, empty lines included."""
     number = 0
     while text := stream.readline(MAX_ROW_CHARACTERS):
         number += 1

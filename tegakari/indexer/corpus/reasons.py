@@ -1,4 +1,4 @@
-"""Why a row did not become a document, or was changed on the way, and how often."""
+"""Reasons why rows did not become documents or were changed, and their counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _EXAMPLE_CHARACTERS = 80
 
 
 class Reason(StrEnum):
-    """The words that stand in corpus.json, in the order in which they stand there."""
+    """Reasons as in corpus.json, in the order of corpus.json."""
 
     TOO_LARGE = "row larger than 64 Mi characters"
     NOT_JSON = "line is not a JSON object"
@@ -30,7 +30,7 @@ class Reason(StrEnum):
     NOT_DRAWN = "not drawn: the label has more documents than are wanted"
     OTHER_LABEL = "evaluation text also stands under another label"
     LEAKED = "evaluation text also stands in its label's training documents"
-    # Kept, but changed.
+    # Reasons of changes.
     CUT = "text cut at corpus.max_characters"
     FEWER_THAN_WANTED = (
         "label has fewer documents than are wanted: split in the ratio of train_per_label to eval_per_label"
@@ -38,7 +38,7 @@ class Reason(StrEnum):
 
 
 class Tally:
-    """Counts each reason and remembers the first few examples of it."""
+    """Counts of each reason, with the first few examples."""
 
     def __init__(self) -> None:
         self._counts: Counter[Reason] = Counter()
@@ -51,7 +51,7 @@ class Tally:
             self._examples[reason].append(short)
 
     def drops(self) -> list[Drop]:
-        """One entry for each reason that occurred, in the order of `Reason`."""
+        """One entry per reason that occurred, in the order of `Reason`."""
         return [
             Drop(str(reason), self._counts[reason], self._examples[reason])
             for reason in Reason

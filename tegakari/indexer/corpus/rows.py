@@ -1,4 +1,4 @@
-"""One row of any source, before anything is made of it."""
+"""Rows of any source with the cells of the configured columns, before they become documents."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from tegakari.indexer.corpus.reasons import Reason
 from tegakari.schemas.config import CorpusConfig
 from tegakari.schemas.errors import CorpusError
 
-_SHOWN = 20
-_WITHOUT = {
-    "id": 'or to "" to have ids made from the content',
+_MAX_NAMES = 20
+_FIX_WITHOUT_COLUMN = {
+    "id": 'or to "" to derive ids from the content',
     "title": 'or to "" if the documents have no title',
-    "split": 'or to "" to have the splits sampled',
+    "split": 'or to "" to sample the splits',
 }
 
 
 class Columns(NamedTuple):
-    """Names of the configured columns; empty = there is none."""
+    """Names of the configured columns; empty = no such column."""
 
     id: str
     label: str
@@ -28,9 +28,10 @@ class Columns(NamedTuple):
 
 
 class Row(NamedTuple):
-    """The cells of the configured columns as the file has them; None where there is no column or no value."""
+    """Cells of the configured columns, as in the file; None without a column or a value."""
 
-    where: str
+    location: str
+    """line or row in the file, such as "line 7"."""
     id: object
     label: object
     title: object
@@ -39,17 +40,18 @@ class Row(NamedTuple):
 
 
 class Reject(NamedTuple):
-    """A row of which not even the cells can be told apart."""
+    """A row that cannot become a document."""
 
-    where: str
+    location: str
+    """line or row in the file, or the id of the row."""
     reason: Reason
 
 
 def configured_columns(config: CorpusConfig) -> Columns:
-    """The columns that a configuration names.
+    """Column names of a configuration.
 
     Raises:
-        CorpusError: no label or body column is named.
+        CorpusError: the label or the body column has no name.
     """
     columns = Columns(
         config.id_column, config.label_column, config.title_column, config.body_column, config.split_column
@@ -57,37 +59,46 @@ def configured_columns(config: CorpusConfig) -> Columns:
     for role, name in (("label", columns.label), ("body", columns.body)):
         if not name:
             raise CorpusError(
-                f"a corpus needs a {role} column", field=f"corpus.{role}_column", fix="name the column of the source"
+                f"a corpus needs a {role} column",
+                field=f"corpus.{role}_column",
+                fix="name a column of the source",
             )
     return columns
 
 
-def require(columns: Columns, present: Collection[str], source: str) -> None:
+def check_columns(columns: Columns, header: Collection[str], source: str) -> None:
     """Check that a file has every configured column once.
 
+    Args:
+        columns: the configured columns.
+        header: names of the file's columns.
+        source: name of the file, for the error.
+
     Raises:
-        CorpusError: a column is missing, or its name stands over two columns.
+        CorpusError: a column is missing, or two columns have its name.
     """
-    names = list(present)
+    names = list(header)
     for role, name in zip(Columns._fields, columns, strict=True):
         if not name or names.count(name) == 1:
             continue
-        # repr keeps what is not printable, such as a header in UTF-16, from reaching the terminal.
-        shown = ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
-        wrong = f"has no column {name!r}" if name not in names else f"has more than one column {name!r}"
-        fix = ["set the key to one of them", _WITHOUT[role]] if role in _WITHOUT else ["set the key to one of them"]
+        # repr escapes characters that are not printable, such as those of a header in UTF-16.
+        listed = ", ".join(map(repr, names[:_MAX_NAMES])) + (", ..." if len(names) > _MAX_NAMES else "")
+        problem = f"has no column {name!r}" if name not in names else f"has more than one column {name!r}"
+        fixes = ["set the key to one of them"]
+        if role in _FIX_WITHOUT_COLUMN:
+            fixes.append(_FIX_WITHOUT_COLUMN[role])
         raise CorpusError(
-            f"{source} {wrong}; its columns are: {shown or 'none'}",
+            f"{source} {problem}; its columns are: {listed or 'none'}",
             field=f"corpus.{role}_column",
-            fix=", ".join(fix),
+            fix=", ".join(fixes),
         )
 
 
-def positions(columns: Columns, header: Sequence[str], source: str) -> list[int | None]:
-    """Where each configured column stands in a header.
+def column_indices(columns: Columns, header: Sequence[str], source: str) -> list[int | None]:
+    """Index of each configured column in a header; None for a column that is not configured.
 
     Raises:
-        CorpusError: as `require`.
+        CorpusError: as `check_columns`.
     """
-    require(columns, header, source)
+    check_columns(columns, header, source)
     return [header.index(name) if name else None for name in columns]

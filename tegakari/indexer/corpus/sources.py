@@ -1,4 +1,4 @@
-"""A source as a stream of rows, whatever it is made of."""
+"""Sources: the files of a corpus before its import, as a stream of rows."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from tegakari.indexer.corpus.arrow import read_arrow, read_parquet
 from tegakari.indexer.corpus.delimited import read_delimited
 from tegakari.indexer.corpus.jsonl import read_jsonl
 from tegakari.indexer.corpus.layouts import FIELD, Part, parts_of
-from tegakari.indexer.corpus.rows import Columns, Reject, Row, require
+from tegakari.indexer.corpus.rows import Columns, Reject, Row, check_columns
 from tegakari.indexer.corpus.splits import split_of
 from tegakari.schemas.errors import CorpusError
 from tegakari.store.disk.durable import sha256_of
 
 
 class Source(NamedTuple):
-    """Everything that is read, in a fixed order."""
+    """The files to import, in a fixed order."""
 
     name: str
     parts: Sequence[Part]
 
     @property
     def has_splits(self) -> bool:
-        """Whether the layout tells training from evaluation documents; training files alone do not."""
+        """Whether the layout has both training and evaluation files."""
         return {split_of(part.split) for part in self.parts if part.split} >= {"train", "eval"}
 
     def sha256(self) -> str:
-        """SHA-256 of the file; of several, that of the lines `hash  name` that `sha256sum` prints for them.
+        """SHA-256 of the file; for several files, of the lines `hash  name` that `sha256sum` prints for them.
 
         Raises:
             CorpusError: a file cannot be read.
@@ -49,7 +49,7 @@ class Source(NamedTuple):
         return hashlib.sha256(listing.encode()).hexdigest()
 
     def rows(self, columns: Columns) -> Iterator[Row | Reject]:
-        """Every row. Without a split column, what the layout calls a file's split stands in its place.
+        """All rows. Without a split column, the split of a row is that of its file in the layout.
 
         Raises:
             CorpusError: a file is damaged or lacks a configured column.
@@ -58,26 +58,26 @@ class Source(NamedTuple):
         for part in self.parts:
             try:
                 for row in _read(part, columns, keys):
-                    where = f"{part.name} {row.where}" if len(self.parts) > 1 else row.where
+                    location = f"{part.name} {row.location}" if len(self.parts) > 1 else row.location
                     if not columns.split and isinstance(row, Row):
-                        yield row._replace(where=where, split=part.split)
+                        yield row._replace(location=location, split=part.split)
                     else:
-                        yield row._replace(where=where)
+                        yield row._replace(location=location)
             except (OSError, EOFError, zlib.error, ValueError, OverflowError, pa.ArrowException) as error:
                 raise _unreadable(part.path, error) from None
         if keys:
-            require(columns, keys, self.name)
+            check_columns(columns, keys, self.name)
 
 
 def open_source(path: Path, corpus: Path) -> Source:
-    """Find out what a path holds.
+    """List the files of a path.
 
     Args:
         path: file or directory.
         corpus: directory of the imported corpus; files below it are never part of a directory.
 
     Raises:
-        CorpusError: it is not there, cannot be listed, has another format, or is no data set.
+        CorpusError: `path` does not exist, cannot be listed, has another format, or is not a data set.
     """
     try:
         return Source(path.resolve().name, parts_of(path, corpus))
@@ -101,4 +101,4 @@ def _read(part: Part, columns: Columns, keys: dict[str, None]) -> Iterator[Row |
 
 def _unreadable(path: Path, error: Exception) -> CorpusError:
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error).strip() or type(error).__name__
-    return CorpusError(f"cannot read {path}: {reason}", field=FIELD, fix="check that the file is whole and may be read")
+    return CorpusError(f"cannot read {path}: {reason}", field=FIELD, fix="check that the file is complete and readable")

@@ -1,4 +1,4 @@
-"""The names that data sets give to their splits."""
+"""Names of splits in data sets."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _SPLITS: dict[str, Split] = {
 
 
 def split_of(name: str) -> Split | None:
-    """The split that a name means, whatever its case; None if it means neither."""
+    """The split of a name, in any case; None for an unknown name."""
     return _SPLITS.get(name.strip().lower())
 
 
 def split_in_path(path: PurePath) -> Split | None:
-    """The split that a file name such as train-00000-of-00002.parquet, or else a directory above it, names."""
+    """The split named by a file, such as train-00000-of-00002.parquet, or by the nearest directory above it."""
     for part in reversed(path.parts):
         for word in re.findall("[a-z]+", part.lower()):
             if split := split_of(word):

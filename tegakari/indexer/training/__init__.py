@@ -1,1 +1,1 @@
-"""Training of classifiers and SAEs."""
+"""Training of classifiers and of sparse autoencoders (SAEs)."""

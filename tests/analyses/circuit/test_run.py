@@ -27,9 +27,9 @@ from tegakari.schemas.tables import CIRCUIT, CIRCUIT_PAIRS
 from tegakari.store import Run, Store
 from tegakari.store.queries.pairs import Pairs, similar_pairs
 from tegakari.store.results import find_analysis
-from tests.indexer.conftest import SmallCase, with_index
 from tests.support.hooked_passes import hooked_pass
 from tests.support.recorded_progress import RecordedProgress
+from tests.support.small_case import SmallCase, with_index
 
 SETTINGS = CircuitSettings(pairs=40, min_cosine=-1.0, documents=10_000)
 

@@ -12,7 +12,7 @@ from tegakari.indexer.pipeline import index
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.study import StudyResult, StudySettings
 from tegakari.store import Run, Store
-from tests.indexer.conftest import SmallCase, with_index
+from tests.support.small_case import SmallCase, with_index
 
 
 @pytest.fixture(scope="package")

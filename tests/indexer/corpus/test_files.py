@@ -1,4 +1,4 @@
-"""The corpus on disk: readable by others, replaced as a whole or not at all, and checked when it is read."""
+"""The corpus on disk: readable by other tools, replaced as a whole or not at all, and checked when it is read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rich.progress import Progress
 
 from tegakari.indexer.corpus import import_corpus, read_documents, read_manifest
 from tegakari.indexer.corpus.files import NEW_DOCUMENTS_FILE, NEW_MANIFEST_FILE
@@ -25,6 +24,7 @@ from tegakari.schemas.config import CorpusConfig
 from tegakari.schemas.corpus import DOCUMENTS_FILE, MANIFEST_FILE, CorpusManifest
 from tegakari.schemas.errors import CorpusError, DiskFullError
 from tests.support.corpus_sources import import_file, import_rows, posts, write_jsonl
+from tests.support.recorded_progress import RecordedProgress
 
 
 @pytest.fixture
@@ -59,20 +59,20 @@ def test_documents_are_plain_parquet_sorted_by_id(corpus):
 
 
 def test_more_documents_than_one_row_group(tmp_path):
-    found = import_rows(tmp_path, posts("abcdefgh", each=400))
+    manifest = import_rows(tmp_path, posts("abcdefgh", per_label=400))
     assert pq.ParquetFile(tmp_path / "corpus" / DOCUMENTS_FILE).metadata.num_row_groups == 3
     ids = [document.id for document in read_documents(tmp_path / "corpus")]
-    assert len(ids) == found.documents == 2560
+    assert len(ids) == manifest.documents == 2560
     assert ids == sorted(ids)
 
 
 def test_the_manifest_is_what_the_import_returned(tmp_path):
-    found = import_rows(tmp_path, posts())
-    assert read_manifest(tmp_path / "corpus") == found
-    assert msgspec.convert(json.loads((tmp_path / "corpus" / MANIFEST_FILE).read_bytes()), CorpusManifest) == found
-    assert found.source == "posts.jsonl"
-    assert found.source_sha256 == hashlib.sha256((tmp_path / "posts.jsonl").read_bytes()).hexdigest()
-    assert (found.train, found.eval, found.labels) == (4, 4, ["cars", "food"])
+    manifest = import_rows(tmp_path, posts())
+    assert read_manifest(tmp_path / "corpus") == manifest
+    assert msgspec.convert(json.loads((tmp_path / "corpus" / MANIFEST_FILE).read_bytes()), CorpusManifest) == manifest
+    assert manifest.source == "posts.jsonl"
+    assert manifest.source_sha256 == hashlib.sha256((tmp_path / "posts.jsonl").read_bytes()).hexdigest()
+    assert (manifest.train, manifest.eval, manifest.labels) == (4, 4, ["cars", "food"])
 
 
 def test_the_content_hash_is_the_documented_one(corpus):
@@ -85,11 +85,10 @@ def test_the_content_hash_is_the_documented_one(corpus):
 
 
 def test_progress_counts_the_rows(tmp_path):
-    source = write_jsonl(tmp_path / "posts.jsonl", posts("abcde", each=500))
-    bars = Progress(disable=True)
-    import_corpus(CorpusConfig(source=str(source), path=str(tmp_path / "corpus")), bars)
-    (task,) = bars.tasks
-    assert (task.completed, task.total) == (2500, 2500)
+    source = write_jsonl(tmp_path / "posts.jsonl", posts("abcde", per_label=500))
+    progress = RecordedProgress()
+    import_corpus(CorpusConfig(source=str(source), path=str(tmp_path / "corpus")), progress)
+    assert progress.ends == {"reading rows": (2500, None)}
 
 
 def test_documents_of_one_split(corpus):
@@ -98,13 +97,13 @@ def test_documents_of_one_split(corpus):
     assert sorted(train + evaluation) == both
 
 
-def test_other_files_in_the_directory_are_left_alone(corpus, tmp_path):
-    (corpus / "notes.txt").write_text("mine", encoding="utf-8")
+def test_other_files_in_the_directory_are_not_changed(corpus, tmp_path):
+    (corpus / "notes.txt").write_text("notes", encoding="utf-8")
     import_rows(tmp_path, posts("ab"))
     assert names(corpus) == [MANIFEST_FILE, DOCUMENTS_FILE, "notes.txt"]
 
 
-def test_nothing_there(tmp_path):
+def test_a_directory_without_a_corpus(tmp_path):
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "absent", tmp_path / "file"):
         for read in (read_manifest, read_documents):
@@ -170,7 +169,7 @@ def test_a_damaged_manifest(corpus, content):
             read(corpus)
 
 
-def test_an_import_that_fails_leaves_the_corpus_that_was_there(corpus, tmp_path):
+def test_a_failed_import_does_not_change_the_existing_corpus(corpus, tmp_path):
     before = read_manifest(corpus)
     files = {file.name: file.read_bytes() for file in corpus.iterdir()}
     source = write_jsonl(tmp_path / "bad.jsonl", [{"id": "x"}])
@@ -180,10 +179,14 @@ def test_an_import_that_fails_leaves_the_corpus_that_was_there(corpus, tmp_path)
     assert read_manifest(corpus) == before
 
 
-def test_an_import_killed_while_it_writes_leaves_the_old_corpus(corpus, newer, tmp_path):
+def test_an_import_killed_while_it_writes_does_not_change_the_existing_corpus(corpus, newer, tmp_path):
     before = read_manifest(corpus)
-    whole = (newer / DOCUMENTS_FILE).read_bytes()
-    for documents, manifest in ((whole[:100], None), (whole, b"{"), (whole, (newer / MANIFEST_FILE).read_bytes())):
+    new_documents = (newer / DOCUMENTS_FILE).read_bytes()
+    for documents, manifest in (
+        (new_documents[:100], None),
+        (new_documents, b"{"),
+        (new_documents, (newer / MANIFEST_FILE).read_bytes()),
+    ):
         (corpus / NEW_DOCUMENTS_FILE).write_bytes(documents)
         if manifest is not None:
             (corpus / NEW_MANIFEST_FILE).write_bytes(manifest)
@@ -193,13 +196,13 @@ def test_an_import_killed_while_it_writes_leaves_the_old_corpus(corpus, newer, t
     assert names(corpus) == [MANIFEST_FILE, DOCUMENTS_FILE]
 
 
-def test_an_import_killed_between_its_two_renames_has_happened(corpus, newer, tmp_path, monkeypatch):
+def test_an_import_killed_between_its_two_renames_is_complete(corpus, newer, tmp_path, monkeypatch):
     shutil.copy(newer / DOCUMENTS_FILE, corpus / DOCUMENTS_FILE)
     shutil.copy(newer / MANIFEST_FILE, corpus / NEW_MANIFEST_FILE)
     assert read_manifest(corpus) == read_manifest(newer)
     assert read_documents(corpus) == read_documents(newer)
 
-    # An import that then fails while it writes must not bring the older manifest back.
+    # The older manifest does not come back if the next import fails while it writes.
     def fail(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
@@ -223,7 +226,7 @@ def test_two_imports_into_one_directory(corpus, tmp_path):
     import_rows(tmp_path, posts("ab"))
 
 
-def test_a_directory_that_cannot_be_made(tmp_path):
+def test_a_directory_that_cannot_be_created(tmp_path):
     (tmp_path / "corpus").touch()
     with pytest.raises(CorpusError, match="cannot write to") as caught:
         import_rows(tmp_path, posts())
@@ -249,9 +252,9 @@ except DiskFullError as error:
 """
 
 
-def test_a_full_disk_leaves_the_corpus_that_was_there(tmp_path):
+def test_a_full_disk_does_not_change_the_existing_corpus(tmp_path):
     small = write_jsonl(tmp_path / "small.jsonl", posts())
-    noise = [row | {"body": os.urandom(3000).hex()} for row in posts("ab", each=200)]
+    noise = [row | {"body": os.urandom(3000).hex()} for row in posts("ab", per_label=200)]
     large = write_jsonl(tmp_path / "large.jsonl", noise)
     mount = tmp_path / "mount"
     mount.mkdir()
@@ -266,9 +269,9 @@ def test_a_full_disk_leaves_the_corpus_that_was_there(tmp_path):
 
 
 def test_a_write_to_a_full_device_is_a_full_disk(corpus, tmp_path, monkeypatch):
-    """As above where nothing can be mounted: the device that is always full in the place of the new documents."""
+    """The same without a mounted disk: a link to /dev/full in place of the new documents."""
     before = read_documents(corpus)
-    monkeypatch.setattr("tegakari.indexer.corpus.files._settle", lambda _: None)
+    monkeypatch.setattr("tegakari.indexer.corpus.files._finish_interrupted_import", lambda _: None)
     (corpus / NEW_DOCUMENTS_FILE).symlink_to("/dev/full")
     with pytest.raises(DiskFullError) as caught:
         import_rows(tmp_path, posts("ab"))

@@ -1,4 +1,4 @@
-"""Every format, encoding and layout of a source gives the same documents."""
+"""Formats, encodings and layouts of a source, all of which give the same documents."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ def texts(directory: Path) -> dict[str, str]:
 def test_all_formats_give_the_same_content_hash(tmp_path, name):
     (tmp_path / "other").mkdir()
     expected = import_rows(tmp_path / "other", AWKWARD)
-    found = import_file(WRITERS[name](tmp_path / name, AWKWARD))
-    assert found.rows == found.documents == len(AWKWARD)
-    assert found.dropped == []
-    assert found.content_sha256 == expected.content_sha256
-    assert found.source == name
+    manifest = import_file(WRITERS[name](tmp_path / name, AWKWARD))
+    assert manifest.rows == manifest.documents == len(AWKWARD)
+    assert manifest.dropped == []
+    assert manifest.content_sha256 == expected.content_sha256
+    assert manifest.source == name
 
 
 def test_text_is_title_newline_body_to_the_character(tmp_path):
     import_rows(tmp_path, AWKWARD)
-    found = texts(tmp_path)
-    assert found["p050"] == 'a "quoted" title\nline\nline, with "quotes"\tand a tab'
-    assert found["p051"] == "windows\r\nline end"
-    assert found["p052"] == "'single', \\backslash\\ \\n"
-    assert found["p054"] == "title 54\n not stripped "
-    assert found["p055"] == "title 55\ne\u0301 is not é"
+    text = texts(tmp_path)
+    assert text["p050"] == 'a "quoted" title\nline\nline, with "quotes"\tand a tab'
+    assert text["p051"] == "windows\r\nline end"
+    assert text["p052"] == "'single', \\backslash\\ \\n"
+    assert text["p054"] == "title 54\n not stripped "
+    assert text["p055"] == "title 55\ne\u0301 is not é"
 
 
 def test_without_a_body_the_text_is_the_title_alone(tmp_path):
@@ -72,13 +72,13 @@ def test_the_title_column_may_be_absent(tmp_path):
     assert texts(tmp_path)["p000"] == "body 0"
 
 
-def test_columns_are_found_by_their_configured_names(tmp_path):
+def test_columns_have_their_configured_names(tmp_path):
     rows = [
         {"番号": row["id"], "コミュニティ": row["label"], "件名": row["title"], "本文": row["body"]} for row in posts()
     ]
     names = {"id_column": "番号", "label_column": "コミュニティ", "title_column": "件名", "body_column": "本文"}
-    found = import_file(write_csv(tmp_path / "posts.csv", rows), **names, split_column="")
-    assert found.documents == 8
+    manifest = import_file(write_csv(tmp_path / "posts.csv", rows), **names, split_column="")
+    assert manifest.documents == 8
     assert texts(tmp_path)["p000"] == "title 0\nbody 0"
 
 
@@ -118,9 +118,9 @@ def test_csv_may_be_compressed(tmp_path):
 def test_a_body_of_ten_megabytes(tmp_path, name):
     body = "手掛かり🔎" * 655_360  # 16 bytes each
     rows = [*posts(), post(90, body=body), post(91, body=body + "end")]
-    found = import_file(WRITERS[name](tmp_path / name, rows), max_characters=10_000_000)
-    assert found.documents == 10
-    assert found.changed == []
+    manifest = import_file(WRITERS[name](tmp_path / name, rows), max_characters=10_000_000)
+    assert manifest.documents == 10
+    assert manifest.changed == []
     assert texts(tmp_path)["p091"] == "title 91\n" + body + "end"
 
 
@@ -161,14 +161,14 @@ def test_every_arrow_type_that_holds_text(tmp_path, kind):
     assert import_file(path).content_sha256 == import_rows(tmp_path / "other", AWKWARD).content_sha256
 
 
-def test_other_arrow_types_are_written_out_or_counted(tmp_path):
+def test_other_arrow_types_are_formatted_or_empty(tmp_path):
     moment = datetime(2024, 5, 1, tzinfo=UTC)
     rows = [post(n, title=moment, body=1.5 if n else float("nan"), extra=[1, 2]) for n in range(3)]
     import_file(write_parquet(tmp_path / "posts.parquet", rows))
     assert set(texts(tmp_path).values()) == {"2024-05-01 00:00:00+00:00\n1.5", "2024-05-01 00:00:00+00:00"}
 
 
-def test_class_labels_of_a_hugging_face_dataset_are_their_names(tmp_path):
+def test_class_labels_of_a_hugging_face_dataset_become_their_names(tmp_path):
     features = {
         "label": {"names": ["food", "職"], "_type": "ClassLabel"},
         "body": {"dtype": "string", "_type": "Value"},
@@ -177,24 +177,24 @@ def test_class_labels_of_a_hugging_face_dataset_are_their_names(tmp_path):
     rows = [post(n, label=n % 2) for n in range(4)] + [post(9, label=-1), post(10, label=7)]
     table = pa.Table.from_pylist(rows).replace_schema_metadata(metadata)
     pq.write_table(table, tmp_path / "posts.parquet")
-    found = import_file(tmp_path / "posts.parquet")
-    assert found.labels == ["food", "職"]
-    assert [(drop.reason, drop.count, drop.examples) for drop in found.dropped] == [
+    manifest = import_file(tmp_path / "posts.parquet")
+    assert manifest.labels == ["food", "職"]
+    assert [(drop.reason, drop.count, drop.examples) for drop in manifest.dropped] == [
         ("empty label", 2, ["p009", "p010"])
     ]
 
 
-def test_a_dictionary_of_datasets_brings_its_splits(tmp_path):
+def test_the_splits_of_a_dataset_dict_are_used(tmp_path):
     root = tmp_path / "data"
-    rows = [{key: value for key, value in row.items() if key != "split"} for row in posts(each=6)]
+    rows = [{key: value for key, value in row.items() if key != "split"} for row in posts(per_label=6)]
     parts = {"train": rows[:3] + rows[6:9], "validation": rows[3:4] + rows[9:10], "test": rows[4:5] + rows[10:11]}
     for split, part in (parts | {"unsupervised": rows[5:6] + rows[11:]}).items():
         save_to_disk(root / split, part)
     names = [*parts, "unsupervised"]
     (root / "dataset_dict.json").write_text(json.dumps({"splits": names}), encoding="utf-8")
-    found = import_file(root, split_column="")
-    assert (found.train, found.eval) == (6, 4)
-    assert [(drop.reason, drop.count) for drop in found.dropped] == [("split is neither train nor eval", 2)]
+    manifest = import_file(root, split_column="")
+    assert (manifest.train, manifest.eval) == (6, 4)
+    assert [(drop.reason, drop.count) for drop in manifest.dropped] == [("split is neither train nor eval", 2)]
     train = {document.id for document in read_documents(tmp_path / "corpus", "train")}
     assert train == {row["id"] for row in parts["train"]}
 
@@ -207,38 +207,38 @@ def test_a_dictionary_of_datasets_brings_its_splits(tmp_path):
         ("Training.parquet", "posts_dev.parquet"),
     ],
 )
-def test_a_directory_of_shards_brings_its_splits(tmp_path, train, evaluation):
+def test_the_splits_of_a_directory_of_shards_are_used(tmp_path, train, evaluation):
     root = tmp_path / "data"
-    rows = posts(each=6)
+    rows = posts(per_label=6)
     for name, part in ((train, rows[::2]), (evaluation, rows[1::2])):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         write_parquet(root / name, part)
     (root / "README.md").write_text("# posts", encoding="utf-8")
     (root / ".cache").mkdir()
     (root / ".cache" / "train.csv").write_text("not,this", encoding="utf-8")
-    found = import_file(root, split_column="")
-    assert (found.rows, found.train, found.eval) == (12, 6, 6)
+    manifest = import_file(root, split_column="")
+    assert (manifest.rows, manifest.train, manifest.eval) == (12, 6, 6)
     assert {document.id for document in read_documents(tmp_path / "corpus", "eval")} == {
         row["id"] for row in rows[1::2]
     }
 
 
-def test_training_shards_alone_are_sampled(tmp_path):
+def test_splits_are_sampled_if_there_are_only_training_shards(tmp_path):
     root = tmp_path / "data"
     root.mkdir()
-    write_jsonl(root / "train-0.jsonl", posts(each=10)[:10])
-    write_jsonl(root / "train-1.jsonl", posts(each=10)[10:])
-    found = import_file(root, split_column="", train_per_label=3, eval_per_label=2)
-    assert (found.rows, found.train, found.eval) == (20, 6, 4)
+    write_jsonl(root / "train-0.jsonl", posts(per_label=10)[:10])
+    write_jsonl(root / "train-1.jsonl", posts(per_label=10)[10:])
+    manifest = import_file(root, split_column="", train_per_label=3, eval_per_label=2)
+    assert (manifest.rows, manifest.train, manifest.eval) == (20, 6, 4)
 
 
-def test_the_split_column_goes_before_the_names_of_files(tmp_path):
+def test_the_split_column_takes_precedence_over_names_of_files(tmp_path):
     root = tmp_path / "data"
     root.mkdir()
     write_jsonl(root / "train.jsonl", [post(n, split="eval") for n in range(3)])
     write_jsonl(root / "test.jsonl", [post(n, split="train") for n in range(3, 8)])
-    found = import_file(root)
-    assert (found.train, found.eval) == (5, 3)
+    manifest = import_file(root)
+    assert (manifest.train, manifest.eval) == (5, 3)
 
 
 def test_drops_in_a_directory_name_the_file(tmp_path):

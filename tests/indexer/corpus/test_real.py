@@ -22,12 +22,12 @@ if DEV_CORPUS.is_dir():
 pytestmark = pytest.mark.skipif(not DEV_CORPUS.is_file(), reason="the development corpus is not here")
 
 
-def test_every_post_with_its_split(tmp_path):
+def test_all_posts_with_the_splits_of_the_source(tmp_path):
     start = time.monotonic()
-    found = import_file(DEV_CORPUS, path=str(tmp_path / "corpus"))
+    manifest = import_file(DEV_CORPUS, path=str(tmp_path / "corpus"))
     assert time.monotonic() - start < 30
-    assert (found.rows, found.documents, found.train, found.eval) == (15_098, 15_098, 10_571, 4_527)
-    assert (len(found.labels), found.dropped, found.changed) == (58, [], [])
+    assert (manifest.rows, manifest.documents, manifest.train, manifest.eval) == (15_098, 15_098, 10_571, 4_527)
+    assert (len(manifest.labels), manifest.dropped, manifest.changed) == (58, [], [])
     with gzip.open(DEV_CORPUS, "rt", encoding="utf-8") as stream:
         rows = {row["id"]: row for row in map(json.loads, stream)}
     for document in read_documents(tmp_path / "corpus"):
@@ -37,11 +37,11 @@ def test_every_post_with_its_split(tmp_path):
 
 
 def test_sampled_splits(tmp_path):
-    found = import_file(
+    manifest = import_file(
         DEV_CORPUS, path=str(tmp_path / "corpus"), split_column="", train_per_label=56, eval_per_label=24
     )
     documents = read_documents(tmp_path / "corpus")
     sizes = Counter((document.label, document.split) for document in documents)
-    assert {sizes[label, "train"] for label in found.labels} == {56}
-    assert {sizes[label, "eval"] for label in found.labels} <= set(range(20, 25))
-    assert found.rows == 15_098 == found.documents + sum(drop.count for drop in found.dropped)
+    assert {sizes[label, "train"] for label in manifest.labels} == {56}
+    assert {sizes[label, "eval"] for label in manifest.labels} <= set(range(20, 25))
+    assert manifest.rows == 15_098 == manifest.documents + sum(drop.count for drop in manifest.dropped)

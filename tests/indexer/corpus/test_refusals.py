@@ -1,4 +1,4 @@
-"""Sources that cannot be imported at all: an error that names the key, the value and the fix, and nothing else."""
+"""Sources that cannot be imported: the error names the key, the value and the fix, and nothing is written."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def refusal(source: Path, **settings: Any) -> CorpusError:
 
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.parametrize("role", ["id", "label", "title", "body", "split"])
-def test_a_missing_column_is_named_with_those_there_are(tmp_path, name, role):
+def test_the_error_about_a_missing_column_lists_the_columns(tmp_path, name, role):
     error = refusal(WRITERS[name](tmp_path / name, posts()), **{f"{role}_column": "absent"})
     assert error.field == f"corpus.{role}_column"
     assert "has no column 'absent'" in error.message
@@ -57,37 +57,37 @@ def test_label_and_body_are_needed(tmp_path):
     assert refusal(source, body_column="").field == "corpus.body_column"
 
 
-def test_a_key_that_only_some_json_objects_have_is_no_missing_column(tmp_path):
+def test_a_key_of_some_json_objects_is_not_a_missing_column(tmp_path):
     rows = posts()
     del rows[0]["title"]
     assert import_rows(tmp_path, rows).documents == len(rows)
 
 
-def test_a_column_that_stands_twice(tmp_path):
+def test_a_column_name_that_occurs_twice(tmp_path):
     file = tmp_path / "posts.csv"
     file.write_text("id,label,label,title,body,split\n1,a,b,t,b,train\n", encoding="utf-8")
     assert "more than one column 'label'" in refusal(file).message
 
 
-def test_a_source_that_is_not_there(tmp_path):
+def test_a_missing_source(tmp_path):
     assert "does not exist" in refusal(tmp_path / "absent.csv").message
 
 
-def test_a_format_that_is_not_read(tmp_path):
+def test_an_unsupported_format(tmp_path):
     file = tmp_path / "posts.xlsx"
     file.write_bytes(b"PK")
     error = refusal(file)
-    assert "format that is not read" in error.message
+    assert "has an unsupported format" in error.message
     assert ".parquet" in (error.fix or "")
 
 
-def test_a_source_that_is_no_file(tmp_path):
+def test_a_source_that_is_not_a_file(tmp_path):
     os.mkfifo(tmp_path / "posts.csv")
     assert "neither a file nor a directory" in refusal(tmp_path / "posts.csv").message
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read(tmp_path):
+def test_a_file_without_read_permission(tmp_path):
     file = write_csv(tmp_path / "posts.csv", posts())
     file.chmod(0)
     assert "Permission denied" in refusal(file).message
@@ -104,7 +104,7 @@ def test_a_file_without_rows(tmp_path):
     assert "has no rows" in refusal(tmp_path / "posts.csv").message
 
 
-def test_a_directory_that_is_no_data_set(tmp_path):
+def test_a_directory_without_a_data_set(tmp_path):
     directory = tmp_path / "data"
     directory.mkdir()
     assert "only: nothing" in refusal(directory).message
@@ -117,8 +117,8 @@ def test_a_directory_of_several_formats(tmp_path):
     directory = tmp_path / "data"
     directory.mkdir()
     write_csv(directory / "posts.csv", posts())
-    write_jsonl(directory / "more.jsonl", posts())
-    assert "more.jsonl, posts.csv" in refusal(directory).message
+    write_jsonl(directory / "other.jsonl", posts())
+    assert "other.jsonl, posts.csv" in refusal(directory).message
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_bad_gzip(tmp_path, damage):
 
 @pytest.mark.parametrize(("kind", "code"), [(pa.string(), "i"), (pa.large_string(), "q")], ids=str)
 @pytest.mark.parametrize("dictionary", [False, True])
-def test_arrow_offsets_that_lead_out_of_the_file(tmp_path, kind, code, dictionary):
+def test_arrow_offsets_beyond_the_buffer(tmp_path, kind, code, dictionary):
     rows = posts()
     bodies = pa.array([row["body"] for row in rows], kind)
     table = pa.Table.from_pylist(rows)
@@ -174,7 +174,7 @@ def test_arrow_offsets_that_lead_out_of_the_file(tmp_path, kind, code, dictionar
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "shift_jis"])
-def test_another_encoding_says_so(tmp_path, encoding):
+def test_the_error_about_another_encoding_names_it(tmp_path, encoding):
     file = write_csv(tmp_path / "posts.csv", posts(("食べ物", "車")))
     file.write_bytes(file.read_text(encoding="utf-8").encode(encoding))
     error = refusal(file)
@@ -186,7 +186,7 @@ def test_another_encoding_says_so(tmp_path, encoding):
 def test_the_source_is_not_overwritten(tmp_path):
     source = write_parquet(tmp_path / "documents.parquet", posts())
     before = source.read_bytes()
-    with pytest.raises(CorpusError, match="would write over its source"):
+    with pytest.raises(CorpusError, match="would overwrite its source"):
         import_file(source, path=str(tmp_path))
     assert source.read_bytes() == before
 
@@ -195,7 +195,7 @@ def test_the_source_is_not_overwritten(tmp_path):
 @given(name=st.sampled_from([name for name in WRITERS if name != "saved"]), seed=st.integers(0, 2**32))
 def test_a_file_with_random_damage_is_imported_or_refused(tmp_path_factory, name, seed):
     directory = tmp_path_factory.mktemp("damaged")
-    file = WRITERS[name](directory / name, posts(("a", "b", "職"), each=6))
+    file = WRITERS[name](directory / name, posts(("a", "b", "職"), per_label=6))
     rng = random.Random(seed)
     content = bytearray(file.read_bytes())
     for _ in range(rng.choice([1, 1, 2, 8])):
@@ -211,9 +211,9 @@ def test_a_file_with_random_damage_is_imported_or_refused(tmp_path_factory, name
                 content = content[: max(place, 1)]
     file.write_bytes(content)
     try:
-        found = import_file(file, split_column=rng.choice(["", "split"]), id_column=rng.choice(["", "id"]))
+        manifest = import_file(file, split_column=rng.choice(["", "split"]), id_column=rng.choice(["", "id"]))
     except TegakariError as error:
         io.StringIO().write(str(error).encode().decode())
         return
-    assert found.rows == found.documents + sum(drop.count for drop in found.dropped)
-    assert len(read_documents(directory / "corpus")) == found.documents
+    assert manifest.rows == manifest.documents + sum(drop.count for drop in manifest.dropped)
+    assert len(read_documents(directory / "corpus")) == manifest.documents

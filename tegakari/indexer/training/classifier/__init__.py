@@ -1,4 +1,4 @@
-"""`tegakari finetune`: a base model and a corpus become a classifier with a report of how well it does."""
+"""Fine-tuning (`tegakari finetune`): trains a classifier from a base model and a corpus, and scores it."""
 
 from tegakari.indexer.training.classifier.finetune import finetune
 from tegakari.indexer.training.classifier.scores import macro_f1_by_prefix

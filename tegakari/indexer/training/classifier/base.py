@@ -1,4 +1,4 @@
-"""The model that fine-tuning starts from: found, checked, and given a head for the corpus's labels."""
+"""The base model of a fine-tuning: its files, its tokenizer, and the model with a new head for the labels."""
 
 from __future__ import annotations
 
@@ -26,41 +26,41 @@ from tegakari.store.disk.durable import translate_disk_full
 _FIELD = "classifier.base"
 _GIVE_A_DIRECTORY = "give a directory with the model's config.json, safetensors weights and tokenizer.json"
 _TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab.*")
-_CANNOT_LOAD = (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError)
-"""What transformers raises for a directory that is not what it should be."""
+_LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError)
+"""Exceptions of transformers for a directory that holds no model of the expected kind."""
 
 
 def find_base(base: str) -> Path:
-    """Return the directory of a base model; a hub id is downloaded, or taken from the hub's cache.
+    """Return the directory of a base model; a hub id is downloaded, unless it is in the hub's cache.
 
     Raises:
-        ModelError: neither a directory nor a model that can be fetched, or one without safetensors weights.
+        ModelError: `base` is neither a directory nor a model that can be downloaded, or has no safetensors weights.
         DiskFullError: no space for the download.
     """
     directory = Path(base).expanduser()
     if not directory.is_dir():
-        directory = _downloaded(base)
+        directory = _download(base)
     _check_files(directory)
     return directory
 
 
-def _downloaded(base: str) -> Path:
+def _download(base: str) -> Path:
     try:
         with translate_disk_full(Path(constants.HF_HUB_CACHE), field=_FIELD):
-            # Only what stands in the repository's root: below it lie exports for other programs.
+            # Only the repository's root: directories below it hold exports for other programs.
             files = ["*.json", "*.safetensors", "*.model", "*.txt"]
             return Path(snapshot_download(base, allow_patterns=files, ignore_patterns=["*/*", "consolidated*"]))
     except GatedRepoError:
         raise ModelError(
-            f"the hub gives {base!r} only to those who have accepted its licence",
+            f"the licence of {base!r} must be accepted before the hub allows the download",
             field=_FIELD,
             fix=f"accept it on the model's page and log in with `hf auth login`, or {_GIVE_A_DIRECTORY}",
         ) from None
     except DiskFullError:
         raise
-    except Exception as error:  # noqa: BLE001 - the client lets through what its HTTP and transfer libraries raise
+    except Exception as error:  # noqa: BLE001 - the client passes on exceptions of its HTTP and transfer libraries
         raise ModelError(
-            f"{base!r} is no directory, and no model of that name can be fetched from the hub ({_first_line(error)})",
+            f"{base!r} is no directory, and no model of that name can be downloaded ({_first_line(error)})",
             field=_FIELD,
             fix=_GIVE_A_DIRECTORY,
         ) from None
@@ -71,34 +71,34 @@ def _check_files(directory: Path) -> None:
         raise ModelError(f"{directory} has no config.json", field=_FIELD, fix=_GIVE_A_DIRECTORY)
     try:
         AutoConfig.from_pretrained(directory, trust_remote_code=False)
-    except _CANNOT_LOAD as error:
+    except _LOADING_ERRORS as error:
         raise ModelError(
-            f"{directory} is no model that transformers knows: {_first_line(error)}",
+            f"transformers cannot read the config.json of {directory}: {_first_line(error)}",
             field=_FIELD,
-            fix="give one of a family that transformers itself has; code that comes with a model is never run",
+            fix="give a model of an architecture in transformers; code that comes with a model is never run",
         ) from None
     if not any(directory.glob("*.safetensors")):
         pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in directory.glob(pattern))
         raise ModelError(
             f"{directory} has no safetensors weights" + (f", only pickled ones ({pickled[0]})" if pickled else ""),
             field=_FIELD,
-            fix="load it with transformers where you trust it and save it again with save_pretrained, "
-            "which writes safetensors; pickled weights are never loaded",
+            fix="if you trust them, load the model with transformers and save it again with save_pretrained, "
+            "which writes safetensors; pickled weights are never loaded here",
         )
-    # transformers would make up an empty tokenizer.
+    # Without this check transformers would create an empty tokenizer.
     if not any(file for pattern in _TOKENIZER_FILES for file in directory.glob(pattern)):
         raise ModelError(f"{directory} has no tokenizer", field=_FIELD, fix="save its tokenizer.json beside the model")
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    """Load a tokenizer that pads on the right; one without a padding token pads with its end token.
+    """Load a tokenizer that pads on the right, with its end token if it has no padding token.
 
     Raises:
-        ModelError: it cannot be read, or has neither token.
+        ModelError: the tokenizer cannot be read, or has neither token.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
-    except _CANNOT_LOAD as error:
+    except _LOADING_ERRORS as error:
         raise ModelError(
             f"{directory} has no usable tokenizer: {_first_line(error)}",
             field=_FIELD,
@@ -116,21 +116,20 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
 
 
 def load_base_model(directory: Path, labels: Sequence[str], pad_id: int, seed: int) -> PreTrainedModel:
-    """Load the base with a new head of one logit a label, in float32.
+    """Load the base model in float32 with a new head of one logit per label.
 
     Args:
-        directory: from `find_base`; no code in it is run.
+        directory: from `find_base`; code in it is never run.
         labels: by class index.
-        pad_id: token that pads; the head reads the last one that is another.
-        seed: of the head's initialisation.
+        pad_id: id of the padding token; the head reads the last token with another id.
+        seed: seed of the head's initialisation.
 
     Raises:
-        ModelError: the directory holds no model that can be a sequence classifier with a block list, or weights are
-            missing.
+        ModelError: the architecture has no sequence classifier or no list of blocks, or weights are missing.
     """
     set_seed(seed)
     try:
-        model, found = AutoModelForSequenceClassification.from_pretrained(
+        model, loading_info = AutoModelForSequenceClassification.from_pretrained(
             directory,
             num_labels=len(labels),
             id2label=dict(enumerate(labels)),
@@ -139,32 +138,33 @@ def load_base_model(directory: Path, labels: Sequence[str], pad_id: int, seed: i
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # the head of a base that is itself a classifier of other labels
+            ignore_mismatched_sizes=True,  # a base that is itself a classifier has a head for other labels
             output_loading_info=True,
             **attention_of(directory),
         )
-    except _CANNOT_LOAD as error:
+    except _LOADING_ERRORS as error:
         raise ModelError(
             f"{directory} cannot become a sequence classifier: {_first_line(error)}",
             field=_FIELD,
             fix=_GIVE_A_DIRECTORY,
         ) from None
     find_blocks(model)
-    _check_weights(model, {*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}, directory)
+    mismatched = (key for key, *_ in loading_info["mismatched_keys"])
+    _check_weights(model, {*loading_info["missing_keys"], *mismatched}, directory)
     model.config.pad_token_id = pad_id
-    text_config(model).pad_token_id = pad_id  # where a model of text and images looks
+    text_config(model).pad_token_id = pad_id  # read by models of text and images
     return model
 
 
 def _check_weights(model: PreTrainedModel, initialised: set[str], directory: Path) -> None:
-    """Only what lies above the blocks may start from scratch: the head, and the pooler of an encoder."""
+    """Refuse newly initialised weights other than those above the blocks: the head, and the pooler of an encoder."""
     body = f"{model.base_model_prefix}."
-    lost = sorted(name for name in initialised if name.startswith(body) and ".pooler." not in name)
-    if lost:
+    missing = sorted(name for name in initialised if name.startswith(body) and ".pooler." not in name)
+    if missing:
         raise ModelError(
-            f"{directory} lacks {len(lost)} of the model's weights, or has them in another shape: {lost[0]}",
+            f"{directory} lacks {len(missing)} of the model's weights, or has them in another shape: {missing[0]}",
             field=_FIELD,
-            fix="give weights that belong to its config.json",
+            fix="give weights of the architecture in its config.json",
         )
 
 

@@ -1,4 +1,4 @@
-"""What the labels can be told by without a language model: character n-grams and a linear classifier."""
+"""Baseline without a language model: TF-IDF of character n-grams and a linear support vector classifier."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
 NGRAMS = (1, 3)
-"""Characters, not words: Japanese has no spaces between words, and a word list would be one more thing to choose."""
+"""Lengths of the n-grams in characters. Not words, because Japanese has no spaces between words."""
 
 BUCKETS = 2**18
-"""N-grams are hashed, so that memory is bounded whatever the corpus; more buckets did not score better."""
+"""Hash buckets of the n-grams, which bound the memory for any corpus; more buckets did not score better."""
 
 
 def predict_with_tfidf(train_texts: Sequence[str], train: np.ndarray, texts: Sequence[str], seed: int) -> np.ndarray:
-    """Train on one set of texts and classify another; nothing of the latter enters the weights of the n-grams.
+    """Train on one set of texts and predict the classes of another, which does not affect the weights of the n-grams.
 
     Args:
         train_texts: whole texts, not cut at the classifier's `max_length`.
-        train: int [train_texts]; their classes.
-        texts: what to classify.
-        seed: of the solver's order.
+        train: int [train_texts]; classes of the training texts.
+        texts: texts to classify.
+        seed: seed of the solver's order.
 
     Returns:
-        int [texts]; classes.
+        int [texts]; predicted classes.
     """
     ngrams = HashingVectorizer(analyzer="char", ngram_range=NGRAMS, n_features=BUCKETS, alternate_sign=False)
-    ngrams.set_params(norm=None)  # counts as they are: the next step takes their logarithm
+    ngrams.set_params(norm=None)  # plain counts, because the next step takes their logarithm
     pipeline = make_pipeline(ngrams, TfidfTransformer(sublinear_tf=True), LinearSVC(random_state=seed))
     return pipeline.fit(train_texts, train).predict(texts)

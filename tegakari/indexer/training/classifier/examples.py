@@ -1,9 +1,9 @@
-"""Documents as the classifier is trained on them."""
+"""Training and evaluation examples: tokenized documents with their class, and batches of them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,28 +17,29 @@ from tegakari.models.architecture import text_config
 from tegakari.models.tokens import tokenize
 from tegakari.schemas.corpus import Document, Drop
 from tegakari.schemas.errors import CorpusError, ModelError
+from tegakari.schemas.progress import Progress
 
 MIN_TRAIN = 2
-"""Training documents of a label; from fewer nothing that it has in common can be learned."""
+"""Minimum training documents per label: from one document, nothing that a label has in common can be learned."""
 
-_TOKENIZED_TOGETHER = 1024
+_CHUNK_DOCUMENTS = 1024
 
 
 class Example(NamedTuple):
-    """One document with its tokens."""
+    """A document with its tokens and class."""
 
     document: Document
     input_ids: np.ndarray
-    """int32 [tokens]"""
+    """int32 [tokens]."""
     label: int
-    """class index"""
+    """class index."""
 
 
 def check_labels(documents: Sequence[Document], labels: Sequence[str]) -> None:
-    """Refuse a corpus that no classifier could be trained or scored on.
+    """Check that every label has documents to train and to score a classifier on.
 
     Raises:
-        CorpusError: fewer than 2 labels, or a label with too few documents in a split.
+        CorpusError: the corpus has fewer than 2 labels, or a label has too few documents in a split.
     """
     if len(labels) < 2:
         raise CorpusError(
@@ -47,11 +48,11 @@ def check_labels(documents: Sequence[Document], labels: Sequence[str]) -> None:
             fix="import a corpus with more labels",
         )
     counts = Counter((document.split, document.label) for document in documents)
-    for split, least in (("train", MIN_TRAIN), ("eval", 1)):
-        few = [label for label in labels if counts[split, label] < least]
+    for split, minimum in (("train", MIN_TRAIN), ("eval", 1)):
+        few = [label for label in labels if counts[split, label] < minimum]
         if few:
             raise CorpusError(
-                f"label {few[0]!r} has {counts[split, few[0]]} {split} document(s), fewer than {least}"
+                f"label {few[0]!r} has {counts[split, few[0]]} {split} document(s), fewer than {minimum}"
                 + (f"; so have {len(few) - 1} more labels" if len(few) > 1 else ""),
                 field="corpus.path",
                 fix=f"import more documents, another split, or a source without such labels "
@@ -64,41 +65,42 @@ def make_examples(
     documents: Sequence[Document],
     labels: Sequence[str],
     max_length: int,
-    advance: Callable[[int], None],
+    progress: Progress,
 ) -> tuple[list[Example], list[Drop]]:
     """Tokenize documents.
 
     Args:
         tokenizer: from `load_tokenizer`.
-        documents: of both splits.
+        documents: documents of both splits.
         labels: by class index.
-        max_length: tokens; the end of a longer text is cut.
-        advance: told how many more documents are done.
+        max_length: tokens per document; the end of a longer text is cut.
+        progress: receives the stage "tokenizing documents".
 
     Returns:
-        the examples, and what was left out because it has no token but special ones.
+        the examples, and the documents that were dropped because all of their tokens are special.
     """
     classes = {label: index for index, label in enumerate(labels)}
     examples: list[Example] = []
     empty: list[str] = []
-    for start in range(0, len(documents), _TOKENIZED_TOGETHER):
-        part = documents[start : start + _TOKENIZED_TOGETHER]
-        found = tokenize(tokenizer, [document.text for document in part], max_length)
-        for document, tokens in zip(part, found, strict=True):
+    progress.stage("tokenizing documents", len(documents))
+    for start in range(0, len(documents), _CHUNK_DOCUMENTS):
+        chunk = documents[start : start + _CHUNK_DOCUMENTS]
+        tokenized = tokenize(tokenizer, [document.text for document in chunk], max_length)
+        for document, tokens in zip(chunk, tokenized, strict=True):
             if tokens.positions:
                 ids = np.array(tokens.input_ids, np.int32)
                 examples.append(Example(document, ids, classes[document.label]))
             else:
                 empty.append(document.id)
-        advance(len(part))
+        progress.advance(len(chunk))
     return examples, [Drop("no token but special ones", len(empty), empty[:5])] if empty else []
 
 
 def check_fit(model: PreTrainedModel, examples: Sequence[Example], max_length: int) -> None:
-    """Refuse tokens and positions that the model has no embedding for.
+    """Check that the model has an embedding for every token and position.
 
     Raises:
-        ModelError: the tokenizer belongs to another model, or texts may be longer than the model reads.
+        ModelError: the tokenizer belongs to another model, or `max_length` exceeds the positions of the model.
     """
     largest = max(int(example.input_ids.max()) for example in examples)
     rows = text_config(model).vocab_size
@@ -106,19 +108,19 @@ def check_fit(model: PreTrainedModel, examples: Sequence[Example], max_length: i
         raise ModelError(
             f"the tokenizer has token {largest}, but the model embeds only {rows} tokens",
             field="classifier.base",
-            fix="give a base with the tokenizer that belongs to it",
+            fix="give a base with its own tokenizer",
         )
     limit = getattr(text_config(model), "max_position_embeddings", max_length)
     if max_length > limit:
         raise ModelError(
-            f"{max_length} tokens are more than the {limit} that the model reads",
+            f"{max_length} tokens exceed the {limit} positions of the model",
             field="classifier.max_length",
             fix=f"set it to {limit} or less",
         )
 
 
 class TrainingSet(Dataset[Example]):
-    """The training documents as torch's data loader takes them."""
+    """The training examples as a torch data set."""
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self._examples = examples
@@ -131,7 +133,7 @@ class TrainingSet(Dataset[Example]):
 
 
 def make_batch(examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
-    """Pad examples on the right to the longest of them; the arguments of a model's forward pass, int64 [B, S]."""
+    """Arguments of a model's forward pass, int64: token ids and mask [B, S], padded on the right, and classes [B]."""
     ids = [torch.from_numpy(example.input_ids).long() for example in examples]
     return {
         "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad_id),

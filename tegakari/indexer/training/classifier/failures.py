@@ -1,4 +1,4 @@
-"""What libraries raise when the machine gives out, said in our words."""
+"""Exceptions of torch for a full disk and for too little memory, translated into errors with a fix."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 from tegakari.schemas.errors import DiskFullError, ModelError
 from tegakari.store.disk.durable import translate_disk_full
 
-_TORCH_CANNOT_WRITE = ("PytorchStreamWriter failed", "unexpected pos")
-"""torch.save drops the system's reason; a full disk is the only one that comes up in the middle of a file."""
+_TORCH_WRITE_FAILED = ("PytorchStreamWriter failed", "unexpected pos")
+"""torch.save drops the system's reason; only a full disk fails in the middle of a file."""
 
 _FIELD = "classifier.path"
-_MAKE_SPACE = "make space and run the same command again: it goes on from its last checkpoint"
+_MAKE_SPACE = "make space and run the same command again: it resumes from its last checkpoint"
 
-_NO_MEMORY = ("out of memory", "DefaultCPUAllocator")
+_OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator")
 
 
 @contextmanager
 def translate_failures(target: Path) -> Iterator[None]:
-    """Turn a full disk and a lack of memory into errors that say what to do.
+    """Translate failures of the machine in the block into errors with a fix.
 
     Raises:
         DiskFullError: no space left for `target`.
@@ -30,12 +30,12 @@ def translate_failures(target: Path) -> Iterator[None]:
         with translate_disk_full(target, field=_FIELD, fix=_MAKE_SPACE):
             yield
     except (RuntimeError, MemoryError) as error:
-        said = str(error)
-        if any(words in said for words in _TORCH_CANNOT_WRITE):
+        text = str(error)
+        if any(words in text for words in _TORCH_WRITE_FAILED):
             raise DiskFullError(f"no space left on the disk of {target}", field=_FIELD, fix=_MAKE_SPACE) from None
-        if isinstance(error, MemoryError) or any(words in said for words in _NO_MEMORY):
+        if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
             raise ModelError(
-                f"training does not fit into memory: {said.partition(chr(10))[0]}",
+                f"training does not fit into memory: {text.partition(chr(10))[0]}",
                 field="classifier.batch_size",
                 fix="set classifier.gradient_checkpointing = true and run the same command again, "
                 "or lower batch_size or max_length and start over",

@@ -1,4 +1,4 @@
-"""The order in which training documents are read."""
+"""Order of the training documents, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 from torch.utils.data import Sampler
 
 WINDOW = 50
-"""Batches within which documents of like length find each other: enough to save most padding, few enough to mix."""
+"""Batches per window, within which documents are sorted by length: enough to save most padding, few enough to mix."""
 
 
 class LengthGroupedOrder(Sampler[int]):
-    """Indices such that each run of `batch_size` of them has documents of like length, shuffled anew every epoch.
+    """Indices of documents in batches of `batch_size` with similar lengths, shuffled again for every epoch.
 
-    An epoch's order follows from (seed, epoch) alone, so that a resumed run reads what an unbroken one would.
+    The order of an epoch depends on (seed, epoch) alone, so that a resumed training reads the same batches.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:

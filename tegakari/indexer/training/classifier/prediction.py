@@ -1,47 +1,46 @@
-"""What a classifier says of texts."""
+"""Predictions of a classifier for texts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from tegakari.models.classifier import Classifier
-from tegakari.models.tokens import bucketed
 from tegakari.schemas.errors import ModelError
+from tegakari.schemas.progress import Progress
 
-_TOKENIZED_TOGETHER = 1024
+_CHUNK_TEXTS = 1024
 
 
-def predict(
-    classifier: Classifier, texts: Sequence[str], *, batch_tokens: int, advance: Callable[[int], None]
-) -> np.ndarray:
-    """Classify texts.
+def predict(classifier: Classifier, texts: Sequence[str], *, batch_tokens: int, progress: Progress) -> np.ndarray:
+    """Predict the class of each text.
 
     Args:
         classifier: from `load_classifier`.
-        texts: each with at least one token that is not special.
-        batch_tokens: tokens a forward pass, padding included.
-        advance: told how many more texts are done.
+        texts: texts with at least one token that is not special.
+        batch_tokens: tokens per forward pass, padding included.
+        progress: receives the stage "evaluating".
 
     Returns:
-        int [texts]; class indices.
+        int64 [texts]; class indices.
 
     Raises:
         ModelError: a logit is not finite.
     """
     predicted = np.empty(len(texts), np.int64)
-    for start in range(0, len(texts), _TOKENIZED_TOGETHER):
-        documents = classifier.tokenize(texts[start : start + _TOKENIZED_TOGETHER])
-        for group in bucketed([len(document.input_ids) for document in documents], batch_tokens):
-            logits = classifier.run(classifier.batch([documents[index] for index in group])).logits
+    progress.stage("evaluating", len(texts))
+    for start in range(0, len(texts), _CHUNK_TEXTS):
+        documents = classifier.tokenize(texts[start : start + _CHUNK_TEXTS])
+        for indices, batch in classifier.batches(documents, batch_tokens):
+            logits = classifier.run(batch).logits
             if not torch.isfinite(logits).all():
                 raise ModelError(
                     "the classifier's logits are not all finite",
                     field="classifier.learning_rate",
                     fix="training diverged: lower it and train again",
                 )
-            predicted[np.array(group) + start] = logits.argmax(1).cpu().numpy()
-            advance(len(group))
+            predicted[np.array(indices) + start] = logits.argmax(1).cpu().numpy()
+            progress.advance(len(indices))
     return predicted

@@ -1,11 +1,9 @@
-"""Full fine-tuning with transformers' Trainer: the study's schedule, resumable, the same every time."""
+"""Full fine-tuning with transformers' Trainer: linear schedule, resumable, reproducible."""
 
 from __future__ import annotations
 
 import math
 import os
-import resource
-import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from rich.progress import Progress
 from torch.utils.data import DataLoader
 from transformers import (
     PreTrainedModel,
@@ -27,22 +24,27 @@ from transformers import (
     TrainingArguments,
 )
 
+from tegakari.indexer.training.checkpoint import Checkpoint, checkpoint_directory, complete_checkpoint
 from tegakari.indexer.training.classifier.examples import Example, TrainingSet, make_batch
 from tegakari.indexer.training.classifier.order import LengthGroupedOrder
-from tegakari.indexer.training.classifier.unfinished import Checkpoint, keep_only
+from tegakari.indexer.training.step_progress import StepProgress
+from tegakari.models.memory import peak_bytes
 from tegakari.schemas.config import ClassifierConfig
 from tegakari.schemas.errors import ModelError
+from tegakari.schemas.progress import Progress
 
 LOSS_STEPS = 20
-"""Steps between looks at the loss."""
+"""Steps between two checks of the loss."""
 
 
-class Trained(NamedTuple):
-    """What training took."""
+class TrainingCost(NamedTuple):
+    """Steps, time and memory of a training."""
 
     steps: int
     seconds: float
+    """over all attempts, up to the last step."""
     peak_memory_bytes: int
+    """as of `peak_bytes`."""
 
 
 def train(
@@ -54,22 +56,22 @@ def train(
     bfloat16: bool,
     work: Path,
     checkpoint: Checkpoint | None,
-    progress: Progress | None,
-) -> Trained:
-    """Train all weights of a model in place: AdamW, a rate that falls linearly to 0, no warm-up, cross-entropy.
+    progress: Progress,
+) -> TrainingCost:
+    """Train all weights of a model in place: AdamW, learning rate falling linearly to 0, no warm-up, cross-entropy.
 
     Args:
         model: from `load_base_model`; float32.
         examples: the training documents.
-        settings: of the optimizer and the schedule.
+        settings: settings of the optimizer and the schedule.
         device: the CPU or the first GPU.
         bfloat16: compute matrix products in bfloat16; weights, gradients and optimizer state stay float32.
-        work: where checkpoints go.
-        checkpoint: to go on from.
-        progress: shows steps and loss.
+        work: directory of the checkpoints.
+        checkpoint: the checkpoint to resume from; None: start at step 0.
+        progress: receives the stage "fine-tuning" with its steps and loss.
 
     Raises:
-        ModelError: the loss is no longer a number.
+        ModelError: training diverged: the loss is not finite.
     """
     if settings.gradient_checkpointing:
         _recompute_activations(model)
@@ -84,11 +86,11 @@ def train(
             model=model,
             args=_arguments(settings, device, bfloat16, work),
             data_collator=partial(make_batch, pad_id=model.config.pad_token_id),
-            callbacks=[_StopWhereLossIsNoNumber(), _KeepCheckpoint(clock), *([_Show(progress)] if progress else [])],
+            callbacks=[_DivergenceCheck(), _CheckpointCompletion(clock), StepProgress(progress, "fine-tuning")],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
-    return Trained(trainer.state.global_step, round(clock.seconds, 2), _peak_memory(device))
+    return TrainingCost(trainer.state.global_step, round(clock.seconds, 2), peak_bytes(device))
 
 
 def _arguments(settings: ClassifierConfig, device: torch.device, bfloat16: bool, work: Path) -> TrainingArguments:
@@ -113,13 +115,13 @@ def _arguments(settings: ClassifierConfig, device: torch.device, bfloat16: bool,
         remove_unused_columns=False,
         dataloader_pin_memory=device.type == "cuda",
     )
-    # With several GPUs in sight Trainer would spread a batch over all of them, which changes its size and the result.
+    # Trainer would spread a batch over all visible GPUs, which changes the batch size and the result.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
 
 
 class _OrderedTrainer(Trainer):
-    """A Trainer that reads the documents in our order."""
+    """A Trainer that reads the documents in the order of a `LengthGroupedOrder`."""
 
     def __init__(self, examples: TrainingSet, order: LengthGroupedOrder, **arguments: Any) -> None:
         super().__init__(train_dataset=examples, **arguments)
@@ -138,7 +140,7 @@ class _OrderedTrainer(Trainer):
 
 
 class _Clock:
-    """Seconds of training, those before the checkpoint included."""
+    """Training time in seconds, including the time before the checkpoint."""
 
     def __init__(self, before: float) -> None:
         self._before = before
@@ -149,20 +151,23 @@ class _Clock:
         return self._before + time.perf_counter() - self._start
 
 
-class _KeepCheckpoint(TrainerCallback):
-    """Marks a checkpoint complete once all of it is written, and only then removes the one before."""
+class _CheckpointCompletion(TrainerCallback):
+    """Marks a checkpoint complete after Trainer has written all of it, then removes the previous one."""
 
     def __init__(self, clock: _Clock) -> None:
         self._clock = clock
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         assert args.output_dir is not None
-        keep_only(Path(args.output_dir) / f"checkpoint-{state.global_step}", self._clock.seconds)
+        path = checkpoint_directory(Path(args.output_dir), state.global_step)
+        complete_checkpoint(Checkpoint(path, state.global_step, self._clock.seconds))
 
 
-class _StopWhereLossIsNoNumber(TrainerCallback):
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **what: Any) -> None:
-        logs = what["logs"]
+class _DivergenceCheck(TrainerCallback):
+    """Ends a training whose loss is not finite."""
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **event: Any) -> None:
+        logs = event["logs"]
         loss = logs.get("loss", logs.get("train_loss", 0.0))
         if not math.isfinite(loss):
             raise ModelError(
@@ -172,46 +177,22 @@ class _StopWhereLossIsNoNumber(TrainerCallback):
             )
 
 
-class _Show(TrainerCallback):
-    """Steps and loss on the caller's progress display."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task = progress.add_task("fine-tuning", total=None)
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._progress.update(self._task, total=state.max_steps, completed=state.global_step)
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._progress.update(self._task, completed=state.global_step)
-
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **what: Any) -> None:
-        if "loss" in what["logs"]:
-            self._progress.update(self._task, description=f"fine-tuning, loss {what['logs']['loss']:.3f}")
-
-
 def _recompute_activations(model: PreTrainedModel) -> None:
-    # transformers 5.2x calls it activation checkpointing; before, gradient checkpointing.
+    # The method's name is activation checkpointing in transformers 5.2x, gradient checkpointing in earlier versions.
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable()
 
 
 @contextmanager
 def _deterministic() -> Iterator[None]:
-    """Have torch choose kernels that give the same sums every time, wherever there are such."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
-    on, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    """Let torch use deterministic kernels where it has them."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
             yield
     finally:
-        torch.use_deterministic_algorithms(on, warn_only=warn)
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)

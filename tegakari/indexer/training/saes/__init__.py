@@ -1,4 +1,4 @@
-"""Train one SAE per layer from one stream of forward passes."""
+"""Training of one sparse autoencoder (SAE) per layer (`tegakari sae train`)."""
 
 from tegakari.indexer.training.saes.train import train_saes
 

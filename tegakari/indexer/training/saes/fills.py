@@ -1,8 +1,8 @@
-"""The order in which SAEs see residuals: fills of a bounded buffer, each shuffled across its documents.
+"""Order of the residuals in SAE training: fills of a bounded buffer, each shuffled across its documents.
 
-Every epoch deals the documents anew into fills of at most `buffer_positions` positions. One fill is a forward pass over
-its documents, a shuffle of all their positions, and as many steps as it has batches. Everything follows from
-(seed, epoch, fill), so training resumes at any fill without having kept anything of the stream.
+Every epoch divides the documents at random into fills of at most `buffer_positions` positions. A fill is a forward pass
+over its documents, a shuffle of all their positions, and one step per batch. All of it depends on (seed, epoch, fill)
+alone, so that training resumes at any fill without stored residuals.
 """
 
 from __future__ import annotations
@@ -19,38 +19,40 @@ from tegakari.models.tokens import Tokenized
 
 
 class Fill(NamedTuple):
-    """Documents whose residuals are in memory together."""
+    """Documents whose residuals are in the buffer at the same time."""
 
     epoch: int
     number: int
+    """in its epoch, from 0."""
     documents: list[int]
     """indices of the training documents, ascending."""
     steps: int
+    """optimizer steps on the fill's positions."""
 
 
 def plan_fills(
     positions: Sequence[int], *, epochs: int, buffer_positions: int, batch_size: int, seed: int
 ) -> list[Fill]:
-    """Deal documents into fills, epoch by epoch.
+    """Divide the documents of each epoch into fills.
 
     Args:
-        positions: non-special positions of each document.
+        positions: number of non-special positions of each document.
         epochs: passes over all documents.
-        buffer_positions: the most positions a fill holds; a longer document is a fill of its own.
-        batch_size: positions a step; a fill is cut into steps of nearly this size.
-        seed: of the deal.
+        buffer_positions: maximum of positions per fill; a longer document is a fill by itself.
+        batch_size: positions per step; the steps of a fill have nearly this size.
+        seed: seed of the division.
     """
     fills: list[Fill] = []
     for epoch in range(epochs):
         order = np.random.default_rng([seed, epoch]).permutation(len(positions))
         groups: list[list[int]] = [[]]
-        held = 0
+        size = 0
         for document in order.tolist():
-            if groups[-1] and held + positions[document] > buffer_positions:
+            if groups[-1] and size + positions[document] > buffer_positions:
                 groups.append([])
-                held = 0
+                size = 0
             groups[-1].append(document)
-            held += positions[document]
+            size += positions[document]
         for number, group in enumerate(groups):
             total = sum(positions[document] for document in group)
             fills.append(Fill(epoch, number, sorted(group), max(1, round(total / batch_size))))
@@ -58,34 +60,34 @@ def plan_fills(
 
 
 class ResidualBuffer:
-    """Residuals of one fill for a group of layers. A fill with the documents of the one before is not run again."""
+    """Residuals of one fill for a group of layers, in memory. A fill with the same documents is not computed again."""
 
     def __init__(
         self, classifier: Classifier, documents: Sequence[Tokenized], layers: Sequence[int], tokens: int
     ) -> None:
-        """Hold nothing yet.
+        """Create an empty buffer.
 
         Args:
-            classifier: whose residuals.
+            classifier: the model whose residuals are stored.
             documents: the training documents.
-            layers: the layers to keep.
-            tokens: tokens a forward pass.
+            layers: layers whose residuals are stored.
+            tokens: tokens per forward pass.
         """
         self._classifier = classifier
         self._documents = documents
         self._layers = layers
         self._tokens = tokens
-        self._held: list[int] | None = None
+        self._filled: list[int] | None = None
         self._residuals: dict[int, Tensor] = {}
 
     def fill(self, fill: Fill) -> dict[int, Tensor]:
         """Residuals of the fill's positions, layer -> [P, d_model], in a fixed order that is not shuffled."""
-        if self._held == fill.documents:
+        if self._filled == fill.documents:
             return self._residuals
         self._residuals = {}
         documents = [self._documents[index] for index in fill.documents]
         total = sum(len(document.positions) for document in documents)
-        kept = {
+        residuals = {
             layer: torch.empty(
                 total, self._classifier.d_model, dtype=self._classifier.dtype, device=self._classifier.device
             )
@@ -95,16 +97,16 @@ class ResidualBuffer:
         for _, batch in self._classifier.batches(documents, self._tokens):
             end = start + len(batch.positions)
 
-            def keep(layer: int, residual: Tensor, start: int = start, end: int = end) -> None:
-                kept[layer][start:end] = residual
+            def store(layer: int, residual: Tensor, start: int = start, end: int = end) -> None:
+                residuals[layer][start:end] = residual
 
-            self._classifier.run(batch, keep, self._layers)
+            self._classifier.run(batch, store, self._layers)
             start = end
-        self._held, self._residuals = fill.documents, kept
-        return kept
+        self._filled, self._residuals = fill.documents, residuals
+        return residuals
 
 
 def batches_of(fill: Fill, positions: int, seed: int) -> list[np.ndarray]:
-    """Shuffle the positions of a fill and cut them into its steps; indices into the fill's residuals."""
+    """Shuffle the positions of a fill and divide them among its steps; indices into the fill's residuals."""
     order = np.random.default_rng([seed, fill.epoch, fill.number]).permutation(positions)
     return np.array_split(order, fill.steps)

@@ -1,9 +1,7 @@
-"""How much memory training takes, and so which layers are trained together."""
+"""Memory of SAE training, and the groups of layers that fit into memory at the same time."""
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -15,16 +13,16 @@ from tegakari.schemas.config import SaesConfig
 from tegakari.schemas.errors import SaeError
 
 MEMORY_SHARE = 0.6
-"""Share of the free memory that layers may take; the rest is for forward passes and for what a step needs."""
+"""Share of the free memory for the layers of a group; the rest is for forward passes and the tensors of a step."""
 
 
-def groups_of(layers: Sequence[int], config: SaesConfig, classifier: Classifier) -> list[list[int]]:
-    """Cut layers into as few groups as memory allows, of nearly equal size.
+def layer_groups(layers: Sequence[int], config: SaesConfig, classifier: Classifier) -> list[list[int]]:
+    """Divide layers into as few groups of nearly equal size as memory allows.
 
-    Each group costs a stream of forward passes of its own, and none of them changes what another learns.
+    Each group costs one more series of forward passes. The grouping does not change the trained SAEs.
 
     Raises:
-        SaeError: there is not memory enough for one layer.
+        SaeError: memory does not suffice for one layer.
     """
     needed = layer_bytes(config, classifier.d_model, classifier.dtype)
     free = free_bytes(classifier.device)
@@ -34,33 +32,25 @@ def groups_of(layers: Sequence[int], config: SaesConfig, classifier: Classifier)
             field="saes.buffer_positions",
             fix="lower it or saes.d_sae",
         )
-    together = max(1, int(free * MEMORY_SHARE / needed))
-    count = -(-len(layers) // together)
+    group_size = max(1, int(free * MEMORY_SHARE / needed))
+    count = -(-len(layers) // group_size)
     return [
         list(layers[number * len(layers) // count : (number + 1) * len(layers) // count]) for number in range(count)
     ]
 
 
 def layer_bytes(config: SaesConfig, d_model: int, dtype: torch.dtype) -> int:
-    """Memory that training holds for a layer: its buffer of residuals, and weights, gradients and Adam's moments."""
+    """Memory per layer in training: its buffer of residuals, and weights, gradients and Adam's two moments."""
     residuals = config.buffer_positions * d_model * dtype.itemsize
     return residuals + 4 * 2 * d_model * config.d_sae * torch.float32.itemsize
 
 
-def peak_bytes(device: torch.device) -> int:
-    """The most memory held so far: allocated on the GPU, or resident in this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
 @contextmanager
 def translate_out_of_memory() -> Iterator[None]:
-    """Turn a GPU's running out of memory into an error that says what to do.
+    """Translate exhausted GPU memory in the block into an error with a fix.
 
     Raises:
-        SaeError: the block ran out of memory.
+        SaeError: the block ran out of GPU memory.
     """
     try:
         yield
@@ -68,5 +58,5 @@ def translate_out_of_memory() -> Iterator[None]:
         raise SaeError(
             f"the GPU's memory does not suffice ({str(error).splitlines()[0]})",
             field="saes.buffer_positions",
-            fix="lower index.batch_tokens, or lower this one and remove the unfinished training",
+            fix="lower index.batch_tokens; or lower saes.buffer_positions and remove the unfinished training",
         ) from None

@@ -1,4 +1,4 @@
-"""How the learning rate and the L1 penalty change over training."""
+"""Learning rate and L1 penalty as functions of the training step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tegakari.schemas.config import SaesConfig
 class Schedule:
     """Constant learning rate that falls to 0 at the end; L1 penalty that rises from 0 at the start.
 
-    The rise lets features find their directions before the penalty silences them; the fall settles them.
+    The rise lets features find their directions before the penalty makes them sparse; the fall lets them converge.
     """
 
     def __init__(self, settings: SaesConfig, steps: int) -> None:
@@ -16,11 +16,11 @@ class Schedule:
         self._steps = steps
 
     def l1(self, step: int) -> float:
-        """L1 coefficient of a step, the first being 0."""
+        """L1 coefficient of a step; the first step is 0."""
         warmup = self._settings.l1_warmup * self._steps
         return self._settings.l1_coefficient * (min(1.0, step / warmup) if warmup else 1.0)
 
     def learning_rate(self, step: int) -> float:
-        """Learning rate of a step, the first being 0."""
+        """Learning rate of a step; the first step is 0."""
         decay = self._settings.learning_rate_decay * self._steps
         return self._settings.learning_rate * (min(1.0, (self._steps - step) / decay) if decay else 1.0)

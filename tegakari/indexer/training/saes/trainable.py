@@ -1,8 +1,9 @@
-"""One SAE while it is trained: parameters, loss and gradients, thresholds, and what wakes silent features."""
+"""One SAE in training: parameters, loss and gradients, thresholds, and the revival of silent features."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -10,11 +11,11 @@ from torch import Tensor, nn
 
 from tegakari.models.sae import Sae
 
-WAKING_GRADIENT = 0.1
-"""Pull on the bias of a silent feature. Adam makes about a learning rate a step of it, whatever its size."""
+REVIVAL_GRADIENT = 0.1
+"""Gradient on the encoder bias of a silent feature. Adam turns any constant into about one learning rate per step."""
 
 THRESHOLD_DECAY = 0.99
-"""Of the running mean of a BatchTopK's cuts."""
+"""Decay of the running mean of BatchTopK's cuts."""
 
 _BETAS = (0.9, 0.999)
 
@@ -24,12 +25,12 @@ class TrainableSae(nn.Module):
 
     `relu`: the loss of a position x is `||x - x_hat||^2 + l1 * sqrt(d_model) * sum_f a_f`. The factor makes l1 the
     coefficient for inputs of mean norm 1, so that one value suits models of every width.
-    `batch_topk`: the k * batch largest activations of a batch are kept and there is no penalty (Bussmann et al. 2024).
+    `batch_topk`: only the k * batch largest activations of a batch are nonzero; no penalty (Bussmann et al. 2024).
 
-    Rows of norm 1 keep the penalty from being escaped by long rows and small activations; after each step they are
-    projected back, and the part of their gradient along themselves is left out (Bricken et al. 2023).
+    Without rows of norm 1, long rows with small activations would evade the penalty. After each step the rows are
+    normalised again, and their gradient has no component along them (Bricken et al. 2023).
 
-    Gradients are written out: they are five matrix products, where autograd runs six and keeps more between them.
+    Gradients are computed by hand: five matrix products, where autograd runs six and stores more between them.
     """
 
     def __init__(
@@ -43,16 +44,16 @@ class TrainableSae(nn.Module):
         seed: int,
         device: torch.device,
     ) -> None:
-        """Start from random directions, the encoder as the transpose of the decoder.
+        """Initialise with random directions, the encoder as the transpose of the decoder.
 
         Args:
             d_model: width of the residual.
             d_sae: features.
-            architecture: what makes activations sparse.
-            k: mean number of active features a position (batch_topk).
-            silent_steps: steps without an activation after which a feature is woken.
-            seed: of the directions.
-            device: where everything lies.
+            architecture: how activations become sparse.
+            k: mean number of active features per position (batch_topk).
+            silent_steps: steps without an activation after which a feature is revived.
+            seed: seed of the directions.
+            device: device of all tensors.
         """
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
@@ -76,14 +77,14 @@ class TrainableSae(nn.Module):
 
     @torch.no_grad()
     def start_from(self, residual: Tensor) -> None:
-        """Set the input scale and start the decoder's bias at the mean of some residuals, [P, d_model]."""
+        """Set the input scale and the initial decoder bias from the mean norm and mean of residuals, [P, d_model]."""
         norm = residual.double().norm(dim=1).mean().clamp_min(1e-12)
         self.scale.copy_(math.sqrt(residual.shape[1]) / norm)
         self.b_dec.copy_(residual.double().mean(0) * self.scale)
 
     @torch.no_grad()
     def step(self, residual: Tensor, *, l1: float, learning_rate: float) -> None:
-        """One step of Adam on a batch of residuals, [B, d_model]. A GPU is not waited for."""
+        """One step of Adam on a batch of residuals, [B, d_model]; does not synchronise with a GPU."""
         self._set_gradients(residual.float() * self.scale, l1)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -91,41 +92,60 @@ class TrainableSae(nn.Module):
         self.W_dec.div_(self.W_dec.norm(dim=1, keepdim=True))
 
     def _set_gradients(self, x: Tensor, l1: float) -> None:
-        """Gradients of the loss of scaled inputs [B, d_model], averaged over them, plus what wakes silent features."""
+        """Set the gradients of the mean loss of scaled inputs [B, d_model], and those that revive silent features."""
         a = self._activations(x)
         d_x_hat = torch.addmm(self.b_dec, a, self.W_dec).sub_(x).mul_(2 / len(x))
         d_a = d_x_hat @ self.W_dec.T
         if self._architecture == "relu":
             d_a.add_(l1 * math.sqrt(x.shape[1]) / len(x))
-        d_pre = d_a.mul_(a.sign())  # sign, here and below: comparisons cost ten times as much on a CPU
+        d_pre = d_a.mul_(a.sign())  # sign, here and below: a comparison takes ten times as long on a CPU
         d_b_enc = d_pre.sum(0)
         d_W_dec = a.T @ d_x_hat
         d_W_dec -= (d_W_dec * self.W_dec).sum(1, keepdim=True) * self.W_dec
         self.W_dec.grad = d_W_dec
-        # The encoder's input is x - b_dec: its part of the sums is taken out of them afterwards.
+        # The encoder's input is x - b_dec: the sums are over x, and the part of b_dec is subtracted afterwards.
         self.W_enc.grad = (x.T @ d_pre).sub_(torch.outer(self.b_dec, d_b_enc))
         self.b_dec.grad = d_x_hat.sum(0) - self.W_enc @ d_b_enc
         self.silent.add_(1).mul_(a.amax(0) == 0)
-        self.b_enc.grad = d_b_enc - WAKING_GRADIENT * (self.silent > self._silent_steps)
+        self.b_enc.grad = d_b_enc - REVIVAL_GRADIENT * (self.silent > self._silent_steps)
 
     def _activations(self, x: Tensor) -> Tensor:
         a = torch.addmm(self.b_enc - self.b_dec @ self.W_enc, x, self.W_enc).relu_()
         if self._architecture == "relu":
             return a
-        kept = min(self._k * len(x), a.numel() - 1)
-        cut = a.flatten().kthvalue(a.numel() - kept).values  # the largest that is left out
-        # Inference has no batch to compare with: it uses the mean cut of the last steps (Bussmann et al. 2024).
+        nonzero = min(self._k * len(x), a.numel() - 1)
+        cut = a.flatten().kthvalue(a.numel() - nonzero).values  # the largest activation that becomes 0
+        # Inference has no batch to rank within: it uses the mean cut of the last steps (Bussmann et al. 2024).
         self.cut.mul_(THRESHOLD_DECAY).add_((1 - THRESHOLD_DECAY) * cut)
         self.cut_weight.mul_(THRESHOLD_DECAY).add_(1 - THRESHOLD_DECAY)
         return a.mul_((a - cut).sign_().clamp_min_(0))
 
     def is_finite(self) -> bool:
-        """Whether training has not diverged."""
+        """Whether all parameters are finite; they are not after training has diverged."""
         return all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters())
+
+    def checkpoint_tensors(self) -> dict[str, Tensor]:
+        """All tensors that the next step depends on, by name: parameters, buffers, and `adam.<parameter>.<moment>`."""
+        tensors: dict[str, Tensor] = dict(self.state_dict())
+        for name, parameter in self.named_parameters():
+            for moment, value in self.optimizer.state[parameter].items():
+                tensors[f"adam.{name}.{moment}"] = value
+        return tensors
+
+    def load_checkpoint_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore the tensors of `checkpoint_tensors`, from any device."""
+        self.load_state_dict({name: value for name, value in tensors.items() if not name.startswith("adam.")})
+        for name, parameter in self.named_parameters():
+            prefix = f"adam.{name}."
+            self.optimizer.state[parameter] = {
+                key.removeprefix(prefix): value.to(parameter.device)
+                for key, value in tensors.items()
+                if key.startswith(prefix)
+            }
 
     @torch.no_grad()
     def finished(self, layer: int) -> Sae:
-        """The SAE as it is now, on the CPU."""
+        """The trained SAE, on the CPU."""
         threshold = None
         if self._architecture == "batch_topk":
             threshold = (self.cut / self.cut_weight).float().expand_as(self.b_enc).cpu()

@@ -1,4 +1,4 @@
-"""Fine-tuning: it learns, the classifier is what the report says, and the same inputs give the same weights."""
+"""Fine-tuning: the classifier learns, the report is true, and equal inputs give equal weights."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from tegakari.models.fingerprint import fingerprint
 from tegakari.models.loading import load_classifier
 from tegakari.schemas.classifier import ClassifierReport, ModelScores
 from tegakari.schemas.corpus import Document
-from tests.support.finetune_case import CLUES, EVAL, STEPS_AN_EPOCH, TRAIN, At, Case, write_corpus
+from tests.support.finetune_case import CLUES, EVAL, STEPS_PER_EPOCH, TRAIN, Case, acting_at, write_corpus
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Models this small gain nothing from more, and lose much on a busy machine."""
+    """More threads do not speed up models of this size, and slow them down on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -63,7 +63,7 @@ def held_out(case: Case) -> list[Document]:
 
 
 def plain_logits(path: Path, texts: list[str]) -> torch.Tensor:
-    """Each text alone through the plain model: no padding, no code of ours."""
+    """Logits of the plain transformers model, one text at a time: no padding, none of the code under test."""
     model = AutoModelForSequenceClassification.from_pretrained(path, attn_implementation="eager").eval()
     tokenizer = AutoTokenizer.from_pretrained(path)
     with torch.no_grad():
@@ -76,31 +76,33 @@ def test_a_separable_corpus_is_learned(tuned: Tuned):
     assert tuned.report.classifier.macro_f1 == 1.0
     assert tuned.report.classifier.accuracy == 1.0
     assert tuned.report.baseline.macro_f1 == 1.0
-    assert tuned.report.steps == STEPS_AN_EPOCH * 8
+    assert tuned.report.steps == STEPS_PER_EPOCH * 8
 
 
 def test_the_classifier_loads_and_its_logits_are_the_plain_models(tuned: Tuned):
     classifier = load_classifier(tuned.path, max_length=24, device="cpu")
     assert list(classifier.labels) == sorted(CLUES)
     texts = [document.text for document in held_out(tuned.case)]
-    ours = classifier.run(classifier.batch(classifier.tokenize(texts))).logits
-    torch.testing.assert_close(ours, plain_logits(tuned.path, texts), atol=1e-5, rtol=1e-5)
+    logits = classifier.run(classifier.batch(classifier.tokenize(texts))).logits
+    torch.testing.assert_close(logits, plain_logits(tuned.path, texts), atol=1e-5, rtol=1e-5)
 
 
-def check_scores(found: ModelScores, labels: list[str], own: list[str], predicted: list[str]) -> None:
-    """Against scikit-learn."""
-    assert found.macro_f1 == pytest.approx(f1_score(own, predicted, average="macro", labels=labels))
-    assert found.accuracy == pytest.approx(accuracy_score(own, predicted))
-    table = np.array(precision_recall_fscore_support(own, predicted, labels=labels))
-    assert [row.label for row in found.labels] == labels
-    ours = [[row.precision, row.recall, row.f1, row.support] for row in found.labels]
-    np.testing.assert_allclose(ours, table.T.astype(float))
-    pairs = list(zip(own, predicted, strict=True))
-    assert {(c.label, c.predicted): c.documents for c in found.confusion} == {pair: pairs.count(pair) for pair in pairs}
+def check_scores(scores: ModelScores, labels: list[str], true: list[str], predicted: list[str]) -> None:
+    """Compare with scikit-learn."""
+    assert scores.macro_f1 == pytest.approx(f1_score(true, predicted, average="macro", labels=labels))
+    assert scores.accuracy == pytest.approx(accuracy_score(true, predicted))
+    table = np.array(precision_recall_fscore_support(true, predicted, labels=labels))
+    assert [row.label for row in scores.labels] == labels
+    rows = [[row.precision, row.recall, row.f1, row.support] for row in scores.labels]
+    np.testing.assert_allclose(rows, table.T.astype(float))
+    pairs = list(zip(true, predicted, strict=True))
+    assert {(c.label, c.predicted): c.documents for c in scores.confusion} == {
+        pair: pairs.count(pair) for pair in pairs
+    }
 
 
-def test_scores_are_those_of_predictions_made_anew(case: Case, tmp_path: Path):
-    """A classifier that has learned too little to be right."""
+def test_scores_are_those_of_new_predictions(case: Case, tmp_path: Path):
+    """A classifier that has not learned enough to be always right."""
     report = finetune(case.config(tmp_path / "classifier", epochs=2), device="cpu")
     documents = held_out(case)
     labels = read_manifest(case.corpus_path).labels
@@ -110,7 +112,7 @@ def test_scores_are_those_of_predictions_made_anew(case: Case, tmp_path: Path):
     check_scores(report.classifier, labels, [document.label for document in documents], predicted)
 
 
-def test_the_report_says_what_was_trained_on_what(tuned: Tuned):
+def test_the_report_records_inputs_and_cost(tuned: Tuned):
     report = msgspec.json.decode((tuned.path / "report.json").read_bytes(), type=ClassifierReport)
     assert report == tuned.report
     assert report.train_documents == TRAIN * len(CLUES)
@@ -136,7 +138,7 @@ def test_the_directory_holds_a_whole_model_and_nothing_pickled(tuned: Tuned):
     assert json.loads((tuned.path / "tokenizer.json").read_text())["truncation"] is None
 
 
-def test_the_same_again_is_not_trained_again(tuned: Tuned):
+def test_a_finished_training_is_not_repeated(tuned: Tuned):
     before = (tuned.path / "model.safetensors").stat().st_mtime_ns
     assert finetune(tuned.case.config(tuned.path), device="cpu") == tuned.report
     assert (tuned.path / "model.safetensors").stat().st_mtime_ns == before
@@ -144,14 +146,14 @@ def test_the_same_again_is_not_trained_again(tuned: Tuned):
 
 
 def assert_same_weights(left: Path, right: Path) -> None:
-    ours, theirs = load_file(left / "model.safetensors"), load_file(right / "model.safetensors")
-    assert ours.keys() == theirs.keys()
-    for name, weight in ours.items():
-        assert torch.equal(weight, theirs[name]), name
+    left_weights, right_weights = load_file(left / "model.safetensors"), load_file(right / "model.safetensors")
+    assert left_weights.keys() == right_weights.keys()
+    for name, weight in left_weights.items():
+        assert torch.equal(weight, right_weights[name]), name
 
 
-def test_the_same_inputs_give_the_same_weights_and_another_seed_others(tuned: Tuned, tmp_path: Path):
-    torch.manual_seed(99)  # what the process did before is no input
+def test_equal_inputs_give_equal_weights_and_another_seed_gives_others(tuned: Tuned, tmp_path: Path):
+    torch.manual_seed(99)  # the random state of the process is not an input
     np.random.seed(99)
     config = tuned.case.config(tmp_path / "again", gradient_checkpointing=True)  # saves memory, changes nothing
     assert finetune(config, device="cpu").recipe == tuned.report.recipe
@@ -162,17 +164,18 @@ def test_the_same_inputs_give_the_same_weights_and_another_seed_others(tuned: Tu
         assert_same_weights(tmp_path / "other", tmp_path / "third")
 
 
-def test_training_leaves_torch_as_it_was(tuned: Tuned):
+def test_training_restores_torchs_settings(tuned: Tuned):
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_progress_is_shown_step_by_step(case: Case, tmp_path: Path):
-    seen: list[int] = []
-    bars = At(5, lambda: seen.append(5))
-    finetune(case.config(tmp_path / "classifier", epochs=3), device="cpu", progress=bars)
-    assert seen == [5]
-    assert all(task.finished for task in bars.tasks), [task.description for task in bars.tasks]
-    assert any(task.description.startswith("fine-tuning, loss ") for task in bars.tasks)
+def test_progress_has_all_stages_step_by_step(case: Case, tmp_path: Path):
+    steps: list[int] = []
+    progress = acting_at(5, lambda: steps.append(5))
+    finetune(case.config(tmp_path / "classifier", epochs=3), device="cpu", progress=progress)
+    assert steps == [5]
+    assert all(done == total for done, total in progress.ends.values()), progress.ends
+    assert progress.ends["fine-tuning"] == (3 * STEPS_PER_EPOCH, 3 * STEPS_PER_EPOCH)
+    assert any(note.startswith("loss ") for note in progress.notes)
 
 
 SMALL = {
@@ -187,10 +190,10 @@ SMALL = {
 
 def save_base(model: PreTrainedModel, tokenizer: Path, path: Path, **changes: str | None) -> Path:
     model.save_pretrained(path)
-    changed = AutoTokenizer.from_pretrained(tokenizer)
+    copy = AutoTokenizer.from_pretrained(tokenizer)
     for name, value in changes.items():
-        setattr(changed, name, value)
-    changed.save_pretrained(path)
+        setattr(copy, name, value)
+    copy.save_pretrained(path)
     return path
 
 
@@ -198,13 +201,13 @@ def test_an_encoder_whose_pooler_is_new(case: Case, tiny_tokenizer: Path, tmp_pa
     base = save_base(BertForMaskedLM(BertConfig.from_dict(SMALL)), tiny_tokenizer, tmp_path / "base")
     finetune(case.config(tmp_path / "classifier", base=str(base), epochs=1), device="cpu")
     before, after = (load_file(path / "model.safetensors") for path in (base, tmp_path / "classifier"))
-    moved = "bert.encoder.layer.0.attention.self.query.weight"
-    assert not torch.equal(before[moved], after[moved])
+    trained_weight = "bert.encoder.layer.0.attention.self.query.weight"
+    assert not torch.equal(before[trained_weight], after[trained_weight])
     assert "bert.pooler.dense.weight" in after.keys() - before.keys()
     texts = [document.text for document in held_out(case)]
     classifier = load_classifier(tmp_path / "classifier", max_length=24, device="cpu")
-    ours = classifier.run(classifier.batch(classifier.tokenize(texts))).logits
-    torch.testing.assert_close(ours, plain_logits(tmp_path / "classifier", texts), atol=1e-5, rtol=1e-5)
+    logits = classifier.run(classifier.batch(classifier.tokenize(texts))).logits
+    torch.testing.assert_close(logits, plain_logits(tmp_path / "classifier", texts), atol=1e-5, rtol=1e-5)
 
 
 def test_a_tokenizer_without_padding_pads_with_its_end_token(case: Case, tiny_tokenizer: Path, tmp_path: Path):
@@ -216,8 +219,8 @@ def test_a_tokenizer_without_padding_pads_with_its_end_token(case: Case, tiny_to
     assert classifier.tokenizer.pad_token == "<eos>"
     assert classifier.model.config.pad_token_id == classifier.tokenizer.eos_token_id
     texts = [document.text for document in held_out(case)]
-    ours = classifier.run(classifier.batch(classifier.tokenize(texts))).logits
-    torch.testing.assert_close(ours, plain_logits(tmp_path / "classifier", texts), atol=1e-5, rtol=1e-5)
+    logits = classifier.run(classifier.batch(classifier.tokenize(texts))).logits
+    torch.testing.assert_close(logits, plain_logits(tmp_path / "classifier", texts), atol=1e-5, rtol=1e-5)
 
 
 def test_a_base_that_is_a_classifier_of_other_labels_gets_a_new_head(tuned: Tuned, tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Whatever is wrong with what fine-tuning is given is said before it trains, with the field and the fix."""
+"""Wrong inputs of a fine-tuning are refused before it trains, with the field and the fix."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def case(tiny_gemma2_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Cas
 
 
 def refused(case: Case, path: Path, *, device: str = "cpu", **changes: Any) -> ModelError:
-    """Fine-tuning is refused without having trained anything."""
+    """The error of a fine-tuning that is refused before its first step."""
     with pytest.raises(ModelError) as caught:
         finetune(case.config(path, **changes), device=device)
     assert caught.value.fix
@@ -34,7 +34,7 @@ def refused(case: Case, path: Path, *, device: str = "cpu", **changes: Any) -> M
 
 
 @pytest.mark.parametrize("base", ["nobody/nothing", "base-model", "no such model", "a/b/c", "../nowhere"])
-def test_a_base_that_is_nowhere(case: Case, tmp_path: Path, base: str):
+def test_a_base_that_does_not_exist(case: Case, tmp_path: Path, base: str):
     error = refused(case, tmp_path / "c", base=base)
     assert error.field == "classifier.base"
     assert repr(base) in error.message
@@ -74,8 +74,8 @@ def damaged_config(base: Path) -> None:
 
 def weights_of_fewer_layers(base: Path) -> None:
     tensors = load_file(base / "model.safetensors")
-    kept = {name: value for name, value in tensors.items() if ".layers.2." not in name}
-    save_file(kept, base / "model.safetensors", metadata={"format": "pt"})
+    remaining = {name: value for name, value in tensors.items() if ".layers.2." not in name}
+    save_file(remaining, base / "model.safetensors", metadata={"format": "pt"})
 
 
 def weights_of_another_width(base: Path) -> None:
@@ -92,11 +92,11 @@ def fewer_embeddings_than_tokens(base: Path) -> None:
     save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
 
 
-def code_of_its_own(base: Path) -> None:
+def custom_code(base: Path) -> None:
     config = json.loads((base / "config.json").read_text())
-    own = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModel": "mine.Model"}}
-    (base / "config.json").write_text(json.dumps({**config, **own}))
-    (base / "mine.py").write_text(f"open({str(base / 'it ran')!r}, 'w')")
+    custom = {"model_type": "custom", "auto_map": {"AutoConfig": "custom.Config", "AutoModel": "custom.Model"}}
+    (base / "config.json").write_text(json.dumps({**config, **custom}))
+    (base / "custom.py").write_text(f"open({str(base / 'it ran')!r}, 'w')")
 
 
 @pytest.mark.parametrize(
@@ -108,14 +108,14 @@ def code_of_its_own(base: Path) -> None:
         (damaged_tokenizer, "has no usable tokenizer"),
         (without_padding_or_end, "neither a padding nor an end token"),
         (damaged_weights, "cannot become a sequence classifier"),
-        (damaged_config, "is no model that transformers knows"),
+        (damaged_config, "transformers cannot read the config.json"),
         (weights_of_fewer_layers, "lacks 11 of the model's weights"),
         (weights_of_another_width, "model.layers.1.mlp.up_proj.weight"),
         (fewer_embeddings_than_tokens, "the model embeds only 100 tokens"),
-        (code_of_its_own, "contains custom code"),
+        (custom_code, "contains custom code"),
     ],
 )
-def test_a_base_that_is_not_whole(case: Case, tmp_path: Path, spoil: Callable[[Path], None], words: str):
+def test_an_incomplete_or_damaged_base(case: Case, tmp_path: Path, spoil: Callable[[Path], None], words: str):
     base = tmp_path / "base"
     shutil.copytree(case.base, base)
     spoil(base)
@@ -125,23 +125,23 @@ def test_a_base_that_is_not_whole(case: Case, tmp_path: Path, spoil: Callable[[P
     assert not (base / "it ran").exists()
 
 
-def test_more_tokens_than_the_model_reads(case: Case, tmp_path: Path):
+def test_more_tokens_than_the_model_has_positions(case: Case, tmp_path: Path):
     error = refused(case, tmp_path / "c", max_length=513)
     assert error.field == "classifier.max_length"
     assert error.fix == "set it to 512 or less"
 
 
-def test_a_directory_that_holds_something_else_is_not_touched(case: Case, tmp_path: Path):
+def test_a_directory_with_other_content_is_not_changed(case: Case, tmp_path: Path):
     path = tmp_path / "c"
     path.mkdir()
-    (path / "thesis.txt").write_text("mine")
+    (path / "thesis.txt").write_text("other content")
     assert refused(case, path).field == "classifier.path"
     (path / "report.json").write_text('{"classifier": 1}')
     assert refused(case, path).field == "classifier.path"
-    assert (path / "thesis.txt").read_text() == "mine"
+    assert (path / "thesis.txt").read_text() == "other content"
 
 
-def test_an_empty_directory_is_as_good_as_none(case: Case, tmp_path: Path):
+def test_an_empty_directory_is_used(case: Case, tmp_path: Path):
     (tmp_path / "c").mkdir()
     finetune(case.config(tmp_path / "c", epochs=1), device="cpu")
     error = refused(case, tmp_path / "c", epochs=2)
@@ -159,19 +159,19 @@ def test_a_device_that_cannot_train(case: Case, tmp_path: Path, device: str):
     assert repr(device) in refused(case, tmp_path / "c", device=device).message
 
 
-def test_training_that_diverges(case: Case, tmp_path: Path):
+def test_a_diverging_training_ends_with_an_error(case: Case, tmp_path: Path):
     with pytest.raises(ModelError, match="diverged") as caught:
         finetune(case.config(tmp_path / "c", learning_rate=1e30, epochs=1), device="cpu")
     assert caught.value.field == "classifier.learning_rate"
     assert not (tmp_path / "c").exists()
 
 
-def some(**counts: tuple[int, int]) -> list[Document]:
+def documents_of(**counts: tuple[int, int]) -> list[Document]:
     splits: tuple[Split, Split] = ("train", "eval")
     return [
         Document(f"{label} {split} {number}", label, split, "text")
-        for label, both in counts.items()
-        for split, count in zip(splits, both, strict=True)
+        for label, sizes in counts.items()
+        for split, count in zip(splits, sizes, strict=True)
         for number in range(count)
     ]
 
@@ -179,22 +179,25 @@ def some(**counts: tuple[int, int]) -> list[Document]:
 @pytest.mark.parametrize(
     ("documents", "words"),
     [
-        (some(a=(5, 5), b=(1, 5)), r"label 'b' has 1 train document\(s\), fewer than 2"),
-        (some(a=(5, 5), b=(0, 5)), r"label 'b' has 0 train document\(s\)"),
-        (some(a=(5, 0), b=(5, 0), c=(5, 1)), r"label 'a' has 0 eval document\(s\), fewer than 1; so have 1 more"),
-        (some(a=(5, 5)), r"the corpus has 1 label\(s\)"),
+        (documents_of(a=(5, 5), b=(1, 5)), r"label 'b' has 1 train document\(s\), fewer than 2"),
+        (documents_of(a=(5, 5), b=(0, 5)), r"label 'b' has 0 train document\(s\)"),
+        (
+            documents_of(a=(5, 0), b=(5, 0), c=(5, 1)),
+            r"label 'a' has 0 eval document\(s\), fewer than 1; so have 1 more",
+        ),
+        (documents_of(a=(5, 5)), r"the corpus has 1 label\(s\)"),
     ],
 )
-def test_labels_that_cannot_be_learned_or_scored(documents: list[Document], words: str):
+def test_labels_with_too_few_documents(documents: list[Document], words: str):
     labels = sorted({document.label for document in documents})
     with pytest.raises(CorpusError, match=words) as caught:
         check_labels(documents, labels)
     assert caught.value.field
     assert caught.value.fix
-    check_labels(some(a=(2, 1), b=(2, 1)), ["a", "b"])
+    check_labels(documents_of(a=(2, 1), b=(2, 1)), ["a", "b"])
 
 
-def test_a_corpus_that_is_not_there(case: Case, tmp_path: Path):
+def test_a_missing_corpus(case: Case, tmp_path: Path):
     config = Case(type(case.corpus)(path=str(tmp_path / "nowhere")), case.base).config(tmp_path / "c")
     with pytest.raises(CorpusError, match="nowhere"):
         finetune(config, device="cpu")

@@ -1,4 +1,4 @@
-"""A fine-tuning that is stopped goes on and ends with the weights that it would have had unbroken."""
+"""A stopped fine-tuning resumes and ends with the weights of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 import torch
-from rich.progress import Progress, TaskID
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
 from tegakari.indexer.training.classifier import finetune
 from tegakari.schemas.config import Config
 from tegakari.schemas.errors import DiskFullError, ModelError
-from tests.support.finetune_case import CLUES, STEPS_AN_EPOCH, At, Case, write_corpus
+from tests.support.finetune_case import CLUES, STEPS_PER_EPOCH, Case, acting_at, write_corpus
+from tests.support.recorded_progress import ActingProgress
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Models this small gain nothing from more, and lose much on a busy machine."""
+    """More threads do not speed up models of this size, and slow them down on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -52,9 +51,9 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def assert_equal(left: Path, right: Path) -> None:
-    ours, theirs = weights(left), weights(right)
-    assert ours.keys() == theirs.keys()
-    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+    left_weights, right_weights = weights(left), weights(right)
+    assert left_weights.keys() == right_weights.keys()
+    assert [name for name in left_weights if not torch.equal(left_weights[name], right_weights[name])] == []
 
 
 def start(config: Config) -> subprocess.Popen[str]:
@@ -67,12 +66,12 @@ def newest(work: Path) -> int:
     return max((int(file.parent.name.split("-")[1]) for file in work.glob("checkpoint-*/complete.json")), default=0)
 
 
-def test_killed_without_warning(case: Case, tmp_path: Path):
-    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+def test_a_killed_training_resumes(case: Case, tmp_path: Path):
+    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
     settings = {"epochs": 8, "checkpoint_steps": 7}
-    finetune(case.config(unbroken, **settings), device="cpu")
-    config = case.config(broken, **settings)
-    work = tmp_path / "broken.work"
+    finetune(case.config(uninterrupted, **settings), device="cpu")
+    config = case.config(killed, **settings)
+    work = tmp_path / "killed.work"
     process = start(config)
     deadline = time.monotonic() + 120
     while newest(work) < 14 and process.poll() is None and time.monotonic() < deadline:
@@ -80,17 +79,17 @@ def test_killed_without_warning(case: Case, tmp_path: Path):
     os.kill(process.pid, signal.SIGKILL)
     _, stderr = process.communicate()
     assert process.returncode == -signal.SIGKILL, stderr
-    assert 14 <= newest(work) < 8 * STEPS_AN_EPOCH
-    assert not broken.exists()
-    # What a kill in the middle of the next checkpoint would leave: it must not be taken for one.
+    assert 14 <= newest(work) < 8 * STEPS_PER_EPOCH
+    assert not killed.exists()
+    # The remains of a kill in the middle of the next checkpoint, which is not used.
     half = work / "checkpoint-9999"
     shutil.copytree(work / f"checkpoint-{newest(work)}", half)
     (half / "complete.json").unlink()
     (half / "model.safetensors").write_bytes(b"\0" * 100)
     report = finetune(config, device="cpu")
-    assert report.steps == 8 * STEPS_AN_EPOCH
+    assert report.steps == 8 * STEPS_PER_EPOCH
     assert not work.exists()
-    assert_equal(unbroken, broken)
+    assert_equal(uninterrupted, killed)
 
 
 class Stopped(BaseException):
@@ -103,7 +102,7 @@ def stop() -> None:
 
 @pytest.fixture(scope="module")
 def bert_case(case: Case, tiny_tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    """A model that drops out a tenth of everything: resuming must restore the random state as well."""
+    """A model with dropout: resuming must also restore the random state."""
     path = tmp_path_factory.mktemp("bert")
     torch.manual_seed(0)
     config = BertConfig(
@@ -115,61 +114,58 @@ def bert_case(case: Case, tiny_tokenizer: Path, tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture(scope="module")
-def unbroken(bert_case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("unbroken") / "classifier"
+def uninterrupted(bert_case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("uninterrupted") / "classifier"
     finetune(bert_case.config(path, epochs=3), device="cpu")
     return path
 
 
 @pytest.mark.parametrize(
-    ("every", "at"),
-    [(5, 13), (STEPS_AN_EPOCH, 2 * STEPS_AN_EPOCH + 2), (1000, 3 * STEPS_AN_EPOCH)],
+    ("checkpoint_steps", "stop_step"),
+    [(5, 13), (STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH + 2), (1000, 3 * STEPS_PER_EPOCH)],
     ids=["within an epoch", "between epochs", "after the last step"],
 )
-def test_dropout_goes_on_where_it_stopped(bert_case: Case, unbroken: Path, tmp_path: Path, every: int, at: int):
-    config = bert_case.config(tmp_path / "classifier", epochs=3, checkpoint_steps=every)
+def test_dropout_resumes_with_its_random_state(
+    bert_case: Case, uninterrupted: Path, tmp_path: Path, checkpoint_steps: int, stop_step: int
+):
+    config = bert_case.config(tmp_path / "classifier", epochs=3, checkpoint_steps=checkpoint_steps)
     with pytest.raises(Stopped):
-        finetune(config, device="cpu", progress=At(at, stop))
+        finetune(config, device="cpu", progress=acting_at(stop_step, stop))
     torch.rand(5)
     finetune(config, device="cpu")
-    assert_equal(unbroken, tmp_path / "classifier")
+    assert_equal(uninterrupted, tmp_path / "classifier")
 
 
-class StopsBeforeScores(Progress):
-    def add_task(self, description: str, *args: Any, **more: Any) -> TaskID:
-        if description == "evaluating":
-            raise Stopped
-        return super().add_task(description, *args, **more)
-
-
-def test_stopped_between_training_and_publication(bert_case: Case, unbroken: Path, tmp_path: Path):
-    """Scores are not there yet, the weights are: nothing of the training is done twice."""
+def test_stopped_between_training_and_publication(bert_case: Case, uninterrupted: Path, tmp_path: Path):
+    """The weights exist and the scores do not: no step of the training is repeated."""
     config = bert_case.config(tmp_path / "classifier", epochs=3)
     with pytest.raises(Stopped):
-        finetune(config, device="cpu", progress=StopsBeforeScores())
-    assert newest(tmp_path / "classifier.work") == 3 * STEPS_AN_EPOCH
-    again: list[int] = []
-    finetune(config, device="cpu", progress=At(1, lambda: again.append(1)))
-    assert again == []
-    assert_equal(unbroken, tmp_path / "classifier")
+        finetune(config, device="cpu", progress=ActingProgress("evaluating", 0, stop))
+    assert newest(tmp_path / "classifier.work") == 3 * STEPS_PER_EPOCH
+    repeated: list[int] = []
+    finetune(config, device="cpu", progress=acting_at(1, lambda: repeated.append(1)))
+    assert repeated == []
+    assert_equal(uninterrupted, tmp_path / "classifier")
 
 
 @pytest.fixture
 def stopped(case: Case, tmp_path: Path) -> Path:
     with pytest.raises(Stopped):
-        finetune(case.config(tmp_path / "c", epochs=2, checkpoint_steps=5), device="cpu", progress=At(8, stop))
+        finetune(case.config(tmp_path / "c", epochs=2, checkpoint_steps=5), device="cpu", progress=acting_at(8, stop))
     return tmp_path / "c"
 
 
-def test_other_settings_do_not_go_on_and_the_error_says_what_differs(case: Case, stopped: Path):
+def test_other_settings_are_refused_and_the_error_names_the_difference(case: Case, stopped: Path):
     with pytest.raises(ModelError, match=r"learning_rate was 0.003 and is now 0.001") as caught:
         finetune(case.config(stopped, epochs=2, learning_rate=1e-3), device="cpu")
     assert caught.value.field == "classifier.path"
     assert f"remove {stopped}.work" in (caught.value.fix or "")
-    finetune(case.config(stopped, epochs=2, checkpoint_steps=50), device="cpu")  # how often to save is no such setting
+    finetune(
+        case.config(stopped, epochs=2, checkpoint_steps=50), device="cpu"
+    )  # the interval of checkpoints does not affect the weights
 
 
-def test_a_corpus_that_has_changed_does_not_go_on(case: Case, stopped: Path, tmp_path: Path):
+def test_a_changed_corpus_is_refused(case: Case, stopped: Path, tmp_path: Path):
     other = Case(write_corpus(tmp_path / "other", {"a": "MTG", "b": "笑顔"}), case.base)
     with pytest.raises(ModelError, match="corpus_sha256 was"):
         finetune(other.config(stopped), device="cpu")
@@ -186,13 +182,13 @@ def test_two_processes_do_not_train_one_classifier(case: Case, tmp_path: Path):
             finetune(config, device="cpu")
         refused.append(caught.value.message)
 
-    finetune(config, device="cpu", progress=At(2, second))
+    finetune(config, device="cpu", progress=acting_at(2, second))
     assert len(refused) == 1
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("file", ["optimizer.pt", "trainer_state.json"])
-def test_a_full_disk_is_said_and_the_last_checkpoint_kept(case: Case, tmp_path: Path, file: str):
+def test_a_full_disk_is_reported_and_the_last_checkpoint_kept(case: Case, tmp_path: Path, file: str):
     config = case.config(tmp_path / "c", epochs=2, checkpoint_steps=5)
 
     def fill() -> None:
@@ -200,7 +196,7 @@ def test_a_full_disk_is_said_and_the_last_checkpoint_kept(case: Case, tmp_path: 
         (tmp_path / "c.work/checkpoint-10" / file).symlink_to("/dev/full")
 
     with pytest.raises(DiskFullError, match="no space") as caught:
-        finetune(config, device="cpu", progress=At(7, fill))
+        finetune(config, device="cpu", progress=acting_at(7, fill))
     assert caught.value.field == "classifier.path"
     assert newest(tmp_path / "c.work") == 5
-    assert finetune(config, device="cpu").steps == 2 * STEPS_AN_EPOCH
+    assert finetune(config, device="cpu").steps == 2 * STEPS_PER_EPOCH

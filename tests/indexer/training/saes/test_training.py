@@ -1,4 +1,4 @@
-"""SAE training on a real classifier: the report is true, and killed or cut into groups it gives the same SAEs."""
+"""SAE training on a real classifier: the report is true; kills and groups of layers do not change the SAEs."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ import torch
 from safetensors.torch import load_file
 
 from tegakari.indexer.corpus import import_corpus
-from tegakari.indexer.training.saes import memory_groups, train, train_saes
-from tegakari.indexer.training.saes.unfinished import training_lock
+from tegakari.indexer.training.saes import layer_group, memory_groups, train_saes
 from tegakari.models.classifier import Classifier
 from tegakari.models.loading import load_classifier
 from tegakari.models.sae_formats import load_saes
 from tegakari.schemas.config import Config, load_config
 from tegakari.schemas.config.render import render_config
 from tegakari.schemas.errors import CorpusError, SaeError
-from tests.indexer.conftest import SmallCase
+from tegakari.store.disk.durable import exclusive_lock
+from tests.support.small_case import SmallCase
 
 
 def sae_config(case: SmallCase, path: Path, **changes: object) -> Config:
@@ -51,8 +51,8 @@ def trained(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory):
     return small_case, path, train_saes(sae_config(small_case, path))
 
 
-def test_the_report_is_what_the_formula_gives(trained):
-    """Explained variance, L0 and dead share once more: dense, float64, one document at a time."""
+def test_the_report_agrees_with_the_formula(trained):
+    """Explained variance, L0 and dead share by a second implementation: dense, float64, one document at a time."""
     case, path, report = trained
     classifier = load_classifier(case.config.classifier.path, max_length=24, device="cpu")
     saes = load_saes(path)
@@ -70,13 +70,13 @@ def test_the_report_is_what_the_formula_gives(trained):
         assert layer.explained_variance == pytest.approx(expected.item(), abs=1e-4)
         assert layer.l0 == pytest.approx((a > 0).sum(1).double().mean().item(), rel=1e-2)
         assert layer.dead_share == pytest.approx(((a > 0).sum(0) == 0).double().mean().item(), abs=0.05)
-        assert layer.explained_variance > 0.3  # it did learn something
+        assert layer.explained_variance > 0.3  # the SAE has learned
         norms = sae.W_dec.norm(dim=1)
         torch.testing.assert_close(norms * layer.input_scale, torch.ones_like(norms))
     assert report.eval_positions == len(torch.cat(residuals[0]))
 
 
-def test_the_same_again_is_a_no_op_and_anything_else_is_refused(trained):
+def test_a_finished_training_is_not_repeated_and_other_settings_are_refused(trained):
     case, path, report = trained
     config = sae_config(case, path)
     assert train_saes(config) == report
@@ -87,19 +87,19 @@ def test_the_same_again_is_a_no_op_and_anything_else_is_refused(trained):
     assert caught.value.field == "saes.path"
     with pytest.raises(SaeError, match="layers 0 to 2, not 9"):
         train_saes(sae_config(case, path.with_name("other"), layers=[9]))
-    with pytest.raises(SaeError, match="64 active features a position, of 64"):
+    with pytest.raises(SaeError, match="64 active features per position, of 64"):
         train_saes(sae_config(case, path.with_name("other"), architecture="batch_topk", k=64))
     with pytest.raises(SaeError, match=r"has no training\.json"):
         train_saes(sae_config(case, path / "layer_00"))
 
 
-def test_layers_may_be_chosen(trained, tmp_path: Path):
+def test_layers_can_be_chosen(trained, tmp_path: Path):
     case, path, _ = trained
     train_saes(sae_config(case, tmp_path / "saes", layers=[2, 0]))
     assert_same_saes(path, tmp_path / "saes", [0, 2])
 
 
-def test_layers_that_do_not_fit_together_learn_the_same(trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_groups_of_layers_do_not_change_the_saes(trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     case, path, report = trained
     config = sae_config(case, tmp_path / "saes")
     needed = memory_groups.layer_bytes(config.saes, 32, torch.float32)
@@ -113,11 +113,11 @@ def test_layers_that_do_not_fit_together_learn_the_same(trained, tmp_path: Path,
         train_saes(sae_config(case, tmp_path / "other"))
 
 
-def test_free_memory_is_some_of_what_the_machine_has():
+def test_free_memory_is_plausible():
     assert 2**20 < memory_groups.free_bytes(torch.device("cpu")) < 2**50
 
 
-def test_residuals_that_are_all_in_memory_are_computed_once(trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_residuals_that_fit_into_the_buffer_are_computed_once(trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     case, _, _ = trained
     calls: list[int] = []
     run = Classifier.run
@@ -131,7 +131,7 @@ def test_residuals_that_are_all_in_memory_are_computed_once(trained, tmp_path: P
     assert sum(calls) == report.train_positions + report.eval_positions
 
 
-def test_divergence_is_said(trained, tmp_path: Path):
+def test_a_diverging_training_ends_with_an_error(trained, tmp_path: Path):
     case, _, _ = trained
     with pytest.raises(SaeError, match="layer 0 diverged") as caught:
         train_saes(sae_config(case, tmp_path / "saes", learning_rate=1e30))
@@ -139,9 +139,11 @@ def test_divergence_is_said(trained, tmp_path: Path):
     assert not (tmp_path / "saes").exists()
 
 
-def test_one_process_trains(trained, tmp_path: Path):
+def test_two_processes_do_not_train_the_same_saes(trained, tmp_path: Path):
     case, _, _ = trained
-    with training_lock(tmp_path / "saes.work"), pytest.raises(SaeError, match="another process"):
+    work = tmp_path / "saes.work"
+    work.mkdir()
+    with exclusive_lock(work / "lock", SaeError("locked")), pytest.raises(SaeError, match="another process"):
         train_saes(sae_config(case, tmp_path / "saes"))
 
 
@@ -162,19 +164,19 @@ def assert_same_saes(one: Path, other: Path, layers: Sequence[int]) -> None:
     assert set(layers) == set(load_saes(other))
     for layer in layers:
         name = Path(f"layer_{layer:02d}") / "sae_weights.safetensors"
-        ours, theirs = load_file(one / name), load_file(other / name)
-        for key, value in ours.items():
-            assert torch.equal(value, theirs[key]), (layer, key)
+        left, right = load_file(one / name), load_file(other / name)
+        for key, value in left.items():
+            assert torch.equal(value, right[key]), (layer, key)
 
 
-def test_killed_in_the_middle_gives_the_same_saes(trained, tmp_path: Path):
+def test_a_killed_training_resumes_with_the_same_saes(trained, tmp_path: Path):
     case, path, _ = trained
     config_file = tmp_path / "tegakari.toml"
     config_file.write_text(render_config(sae_config(case, tmp_path / "saes")))
     assert load_config(config_file).saes.path == str(tmp_path / "saes")
     program = (
-        "import sys, time; from tegakari.indexer.training.saes import train; slow = train._train_fill; "
-        "train._train_fill = lambda *a: (time.sleep(0.1), slow(*a))[1]; "
+        "import sys, time; from tegakari.indexer.training.saes import layer_group; fill = layer_group._train_fill; "
+        "layer_group._train_fill = lambda *a: (time.sleep(0.1), fill(*a))[1]; "
         "from tegakari.cli import main; sys.argv = ['tegakari', 'sae', 'train', '-c', sys.argv[1]]; main()"
     )
     work = tmp_path / "saes.work"
@@ -182,13 +184,13 @@ def test_killed_in_the_middle_gives_the_same_saes(trained, tmp_path: Path):
         [sys.executable, "-c", program, str(config_file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 120
-    while not list(work.glob("*/step-*")) and process.poll() is None and time.monotonic() < deadline:
+    while not list(work.glob("*/*/complete.json")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert list(work.glob("*/step-*"))
+    assert list(work.glob("*/*/complete.json"))
     assert not (tmp_path / "saes").exists()
-    with pytest.raises(SaeError, match=r"begun otherwise: learning_rate was 0\.01 and is now 0\.1"):
+    with pytest.raises(SaeError, match=r"of other inputs: learning_rate was 0\.01 and is now 0\.1"):
         train_saes(sae_config(case, tmp_path / "saes", learning_rate=0.1))
     train_saes(load_config(config_file))
     assert not work.exists()
@@ -196,41 +198,41 @@ def test_killed_in_the_middle_gives_the_same_saes(trained, tmp_path: Path):
 
 
 @pytest.mark.parametrize("architecture", ["relu", "batch_topk"])
-def test_stopped_at_every_fill_gives_the_same_saes(
+def test_a_training_stopped_at_every_fill_gives_the_same_saes(
     trained, architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Everything that decides the next step is in a checkpoint: moments, cuts, silent features, which group it was."""
+    """A checkpoint holds all that the next step depends on: moments, cuts, silent features, groups of layers."""
     case, _, _ = trained
     settings = {"architecture": architecture, "k": 4, "checkpoint_steps": 1}
-    train_saes(sae_config(case, tmp_path / "unbroken", **settings))
+    train_saes(sae_config(case, tmp_path / "uninterrupted", **settings))
     needed = memory_groups.layer_bytes(sae_config(case, tmp_path).saes, 32, torch.float32) / memory_groups.MEMORY_SHARE
-    whole = train._train_fill
+    train_fill = layer_group._train_fill
     finished: list[int] = []
 
-    def one_more(fill, *arguments):
+    def one_fill(fill, *arguments):
         if finished:
             raise KeyboardInterrupt
         finished.append(fill.number)
-        whole(fill, *arguments)
+        train_fill(fill, *arguments)
 
-    monkeypatch.setattr(train, "_train_fill", one_more)
+    monkeypatch.setattr(layer_group, "_train_fill", one_fill)
     attempts = 0
     while not (tmp_path / "saes").exists():
         attempts += 1
-        # Free memory differs between attempts; the groups stay those of the first.
+        # Free memory differs between attempts; the groups of the first attempt stay.
         monkeypatch.setattr(memory_groups, "free_bytes", lambda device, n=attempts: (1 + n) * needed)
         finished.clear()
         with contextlib.suppress(KeyboardInterrupt):
             train_saes(sae_config(case, tmp_path / "saes", **settings))
     assert attempts > 10
-    assert_same_saes(tmp_path / "unbroken", tmp_path / "saes", [0, 1, 2])
+    assert_same_saes(tmp_path / "uninterrupted", tmp_path / "saes", [0, 1, 2])
 
 
-def test_what_a_checkpoint_was_interrupted_at_is_forgotten(trained, tmp_path: Path):
+def test_an_incomplete_checkpoint_is_removed(trained, tmp_path: Path):
     case, path, _ = trained
-    rubbish = tmp_path / "saes.work" / "group-00" / ".writing"
-    rubbish.mkdir(parents=True)
-    (rubbish / "tensors.safetensors").write_bytes(b"half")
+    incomplete = tmp_path / "saes.work" / "group-00" / "checkpoint-8"
+    incomplete.mkdir(parents=True)
+    (incomplete / "tensors.safetensors").write_bytes(b"half")
     (tmp_path / "saes.work" / "staged" / "layer_07").mkdir(parents=True)
     train_saes(sae_config(case, tmp_path / "saes"))
     assert_same_saes(path, tmp_path / "saes", [0, 1, 2])

@@ -1,19 +1,15 @@
-"""One SAE in training: its gradients are the loss's, planted directions are recovered, silent features wake."""
+"""One SAE in training: gradients of the loss, recovery of planted directions, revival of silent features."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tegakari.indexer.training.saes.fills import batches_of, plan_fills
-from tegakari.indexer.training.saes.schedule import Schedule
 from tegakari.indexer.training.saes.trainable import TrainableSae
-from tegakari.schemas.config import SaesConfig
 
 CPU = torch.device("cpu")
 ARCHITECTURES = ("relu", "batch_topk")
@@ -34,7 +30,7 @@ def trainable(d_model: int, d_sae: int, architecture: str = "relu", *, k: int = 
 
 
 def loss_of(sae: TrainableSae, architecture: str, x: Tensor, l1: float, k: int) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss as its docstring says it, for autograd, in float64."""
+    """The documented loss, for autograd, in float64."""
     p = {name: value.detach().double().requires_grad_() for name, value in sae.named_parameters()}
     a = torch.relu((x - p["b_dec"]) @ p["W_enc"] + p["b_enc"])
     if architecture == "batch_topk":
@@ -47,11 +43,11 @@ def loss_of(sae: TrainableSae, architecture: str, x: Tensor, l1: float, k: int) 
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_gradients_are_those_of_the_loss(architecture: str):
+def test_gradients_are_the_gradients_of_the_loss(architecture: str):
     h, _ = planted_data(600, 24, 40)
     sae = trainable(24, 60, architecture, k=3)
     sae.start_from(h)
-    for step in range(20):  # away from the start, where much is 0
+    for step in range(20):  # away from the initial state, where many gradients are 0
         sae.step(h[step * 20 : step * 20 + 100], l1=0.05, learning_rate=3e-3)
     x = (h[:100].double() * sae.scale).float()
     sae._set_gradients(x, 0.05)
@@ -60,7 +56,7 @@ def test_gradients_are_those_of_the_loss(architecture: str):
     gradients = {name: value.grad for name, value in p.items()}
     W_dec, full = p["W_dec"].detach(), gradients["W_dec"]
     assert full is not None
-    gradients["W_dec"] = full - (full * W_dec).sum(1, keepdim=True) * W_dec  # rows keep their norm
+    gradients["W_dec"] = full - (full * W_dec).sum(1, keepdim=True) * W_dec  # without the component along the row
     for name, parameter in sae.named_parameters():
         expected = gradients[name]
         assert expected is not None
@@ -90,7 +86,7 @@ def test_planted_directions_are_recovered(architecture: str):
     assert 2 < (a > 0).float().sum(1).mean() < 8
 
 
-def test_batch_topk_keeps_k_a_position_on_average_also_without_its_batch():
+def test_batch_topk_has_k_active_features_per_position_with_and_without_its_batch():
     h, _ = planted_data(4_000, 32, 48)
     sae = trainable(32, 96, "batch_topk", k=5)
     sae.start_from(h)
@@ -125,12 +121,12 @@ def test_decoder_rows_keep_norm_1():
     torch.testing.assert_close(sae.W_dec.detach().norm(dim=1), torch.ones(32))
 
 
-def test_silent_features_wake():
+def test_silent_features_are_revived():
     h, _ = planted_data(2_000, 16, 20)
     sae = trainable(16, 32, silent_steps=10)
     sae.start_from(h)
     with torch.no_grad():
-        sae.b_enc[:5] = -30.0  # below anything that these inputs can bring about
+        sae.b_enc[:5] = -30.0  # no input of this test makes these features active
     biases, silent = [], []
     for _ in range(400):
         sae.step(h[:500], l1=0.0, learning_rate=0.1)
@@ -140,32 +136,3 @@ def test_silent_features_wake():
     assert (biases[12] > -30).all()
     assert (torch.stack(silent[:100]) > 0).all()
     assert (torch.stack(silent) == 0).any(0).all()
-
-
-def test_schedule():
-    schedule = Schedule(SaesConfig(l1_coefficient=2.0, learning_rate=0.5, l1_warmup=0.1, learning_rate_decay=0.2), 1000)
-    assert [schedule.l1(step) for step in (0, 50, 100, 999)] == [0, 1, 2, 2]
-    assert [schedule.learning_rate(step) for step in (0, 800, 900, 999)] == pytest.approx([0.5, 0.5, 0.25, 0.0025])
-    flat = Schedule(SaesConfig(l1_coefficient=2.0, learning_rate=0.5, l1_warmup=0, learning_rate_decay=0), 1000)
-    assert (flat.l1(0), flat.learning_rate(999)) == (2.0, 0.5)
-
-
-def test_fills_hold_every_document_once_an_epoch_within_bounds():
-    positions = np.random.default_rng(0).integers(1, 50, 200).tolist()
-    fills = plan_fills(positions, epochs=3, buffer_positions=400, batch_size=32, seed=5)
-    assert fills == plan_fills(positions, epochs=3, buffer_positions=400, batch_size=32, seed=5)
-    for epoch in range(3):
-        mine = [fill for fill in fills if fill.epoch == epoch]
-        assert sorted(document for fill in mine for document in fill.documents) == list(range(200))
-        assert all(sum(positions[d] for d in fill.documents) <= 400 for fill in mine)
-    assert fills[0].documents != next(fill for fill in fills if fill.epoch == 1).documents
-    total = sum(positions[document] for document in fills[0].documents)
-    batches = batches_of(fills[0], total, seed=5)
-    assert sorted(np.concatenate(batches).tolist()) == list(range(total))
-    assert {len(batch) for batch in batches} <= set(range(20, 50))
-    assert not np.array_equal(batches[0], np.sort(batches[0]))
-
-
-def test_a_document_longer_than_the_buffer_is_a_fill_of_its_own():
-    fills = plan_fills([5, 100, 5], epochs=1, buffer_positions=20, batch_size=32, seed=0)
-    assert sorted(fill.documents for fill in fills) in ([[0], [1], [2]], [[0, 2], [1]])

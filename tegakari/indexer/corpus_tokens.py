@@ -1,0 +1,61 @@
+"""All tokens of the indexed documents as parallel arrays, so that top tokens get their texts by array indexing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from tegakari.indexer.shard import IndexedDocument
+
+
+class CorpusTokens(NamedTuple):
+    """Tokens of all documents, document after document: T tokens in parallel arrays, and the distinct texts."""
+
+    offsets: np.ndarray
+    """int64 [documents + 1]: row of each document's first token; the last entry is T."""
+    texts: pa.StringArray
+    """distinct token texts."""
+    token_id: np.ndarray
+    """int32 [T]."""
+    char_start: np.ndarray
+    """int32 [T]: first character of the token in its document."""
+    char_end: np.ndarray
+    """int32 [T]: the character after the token's last."""
+    text: np.ndarray
+    """int32 [T]: index into `texts` of the characters from `char_start` to `char_end`."""
+
+    def rows(self, document: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """Rows of tokens, int64, by document number and token index in the document."""
+        return self.offsets[document] + position
+
+    def by_document(self, values: np.ndarray) -> pa.ListArray:
+        """One list per document of a per-token array."""
+        return pa.ListArray.from_arrays(self.offsets.astype(np.int32), values)
+
+
+def corpus_tokens(documents: Sequence[IndexedDocument]) -> CorpusTokens:
+    """Collect the tokens of documents.
+
+    Args:
+        documents: by number.
+    """
+    text_indices: dict[str, int] = {}
+    text, token_id, spans = [], [], []
+    for document in documents:
+        tokens, content = document.tokens, document.text
+        indices = [text_indices.setdefault(content[start:end], len(text_indices)) for start, end in tokens.spans]
+        text.append(np.array(indices, np.int32))
+        token_id.append(np.array(tokens.input_ids, np.int32))
+        spans.append(np.array(tokens.spans, np.int32).reshape(-1, 2))
+    all_spans = np.concatenate(spans)
+    return CorpusTokens(
+        offsets=np.cumsum([0, *(len(indices) for indices in text)]),
+        texts=pa.array(list(text_indices), pa.string()),
+        token_id=np.concatenate(token_id),
+        char_start=np.ascontiguousarray(all_spans[:, 0]),
+        char_end=np.ascontiguousarray(all_spans[:, 1]),
+        text=np.concatenate(text),
+    )

@@ -1,0 +1,54 @@
+"""The classifier and the SAEs of an index, loaded as its configuration says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tegakari.models.classifier import Classifier
+from tegakari.models.fingerprint import fingerprint
+from tegakari.models.loading import load_classifier
+from tegakari.models.sae import Sae
+from tegakari.models.sae_formats import check_fits, load_saes
+from tegakari.schemas.config import Config
+
+
+@dataclass(frozen=True)
+class IndexModels:
+    """The classifier and the SAEs of an index, with the hashes of their files."""
+
+    classifier: Classifier
+    classifier_sha256: str
+    saes: dict[int, Sae]
+    """by layer."""
+    saes_sha256: str
+
+
+def load_index_models(config: Config) -> IndexModels:
+    """Load the models and hash their files.
+
+    Raises:
+        ModelError, SaeError: as `load_models`.
+    """
+    classifier, saes = load_models(config)
+    classifier_sha256 = fingerprint(Path(config.classifier.path))
+    return IndexModels(classifier, classifier_sha256, saes, fingerprint(Path(config.saes.path)))
+
+
+def load_models(config: Config) -> tuple[Classifier, dict[int, Sae]]:
+    """Load the classifier, and the SAE of each layer to index.
+
+    Raises:
+        ModelError, SaeError: a model is missing, or the SAEs do not fit the classifier.
+    """
+    classifier = load_classifier(
+        config.classifier.path,
+        max_length=config.classifier.max_length,
+        device=config.index.device,
+        dtype=config.index.dtype,
+    )
+    saes = load_saes(Path(config.saes.path))
+    if config.saes.layers:
+        saes = {layer: sae for layer, sae in saes.items() if layer in config.saes.layers}
+    check_fits(saes, classifier)
+    return classifier, saes

@@ -1,0 +1,118 @@
+"""Rows of one layer in the tables layers, features, top_tokens and specificity."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from tegakari.indexer.corpus_tokens import CorpusTokens
+from tegakari.indexer.merged_layer import MergedLayer
+from tegakari.indexer.moments import LabelStatistics, label_variety
+from tegakari.indexer.top_tokens import ranks
+from tegakari.schemas import tables
+from tegakari.schemas.config import POOLINGS, Pooling
+from tegakari.store.queries.runs import HIGH_D_CUTOFFS
+
+
+class LayerFacts(NamedTuple):
+    """Properties of a layer that its shards do not hold."""
+
+    d_model: int
+    d_sae: int
+    architecture: str
+    explained_variance: float | None
+    explained_variance_positions: int
+
+
+def layer_rows(merged: MergedLayer, facts: LayerFacts, positions: int) -> pa.Table:
+    """The row of the table layers.
+
+    Args:
+        merged: the layer.
+        facts: of the layer.
+        positions: positions of all documents.
+    """
+    return pa.table(
+        {
+            "layer": [merged.layer],
+            "d_model": [facts.d_model],
+            "d_sae": [facts.d_sae],
+            "architecture": [facts.architecture],
+            "positions": [positions],
+            "l0": [merged.active.sum() / positions],
+            "alive": [int((merged.active > 0).sum())],
+            "explained_variance": pa.array([facts.explained_variance], pa.float64()),
+            "explained_variance_positions": [facts.explained_variance_positions],
+        }
+    )
+
+
+def top_token_rows(merged: MergedLayer, tokens: CorpusTokens) -> pa.Table:
+    """Rows of the table top_tokens."""
+    top, rows = merged.top, merged.top_rows
+    return pa.table(
+        {
+            "layer": np.full(len(rows), merged.layer, np.int32),
+            "feature": top.feature,
+            "rank": (ranks(top.feature) + 1).astype(np.int32),
+            "activation": top.activation,
+            "document": top.document,
+            "position": top.position,
+            "token_id": tokens.token_id[rows],
+            "token": tokens.texts.take(pa.array(tokens.text[rows])),
+            "char_start": tokens.char_start[rows],
+            "char_end": tokens.char_end[rows],
+        }
+    )
+
+
+def feature_rows(
+    merged: MergedLayer, tokens: CorpusTokens, *, positions: int, pooling: Pooling, variety_threshold: float
+) -> pa.Table:
+    """Rows of the table features.
+
+    Args:
+        merged: the layer.
+        tokens: of all documents.
+        positions: positions of all documents.
+        pooling: the run's pooling, which decides the best label.
+        variety_threshold: Cohen's d above which a feature counts for a label.
+    """
+    d_sae = len(merged.active)
+    d = merged.statistics.d[:, POOLINGS.index(pooling)]
+    comparable = np.where(np.isnan(d), -np.inf, d)
+    best_label = comparable.argmax(0)
+    best_d = comparable[best_label, np.arange(d_sae)]
+    undefined = np.isinf(best_d)
+    variety = label_variety(merged.statistics, variety_threshold)
+    shown = merged.shown_tokens
+    offsets = np.cumsum([0, *(shown >= 0).sum(1)], dtype=np.int32)
+    texts = tokens.texts.take(pa.array(shown[shown >= 0]))
+    return pa.table(
+        {
+            "layer": np.full(d_sae, merged.layer, np.int32),
+            "feature": np.arange(d_sae, dtype=np.int32),
+            "density": merged.active / positions,
+            "active_positions": merged.active,
+            "mean_activation": merged.total / np.maximum(merged.active, 1),
+            "max_activation": merged.top_positions.activation[:, 0],
+            **{f"variety_{name}": variety[index] for index, name in enumerate(POOLINGS)},
+            "best_label_id": pa.array(best_label.astype(np.int32), mask=undefined),
+            "best_d": pa.array(best_d.astype(np.float32), mask=undefined),
+            "top_tokens": pa.ListArray.from_arrays(offsets, texts),
+        }
+    )
+
+
+def specificity_rows(layer: int, statistics: LabelStatistics, variety_threshold: float) -> pa.Table:
+    """Rows of the table specificity: features by label variety, for each pooling and cut-off of Cohen's d."""
+    rows = []
+    # In the order of the table's key: pooling by name, then cut-off, then variety.
+    for pooling in sorted(POOLINGS):
+        for cutoff in sorted({*HIGH_D_CUTOFFS, variety_threshold}):
+            counts = np.bincount(label_variety(statistics, cutoff)[POOLINGS.index(pooling)])
+            rows += [(layer, pooling, cutoff, int(variety), int(counts[variety])) for variety in np.flatnonzero(counts)]
+    names = [column.name for column in tables.SPECIFICITY.columns]
+    return pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
