@@ -1,7 +1,7 @@
-"""Requests a second of the API on a run of the study's size, beside FastAPI, orjson and asyncpg on PostgreSQL.
+"""Requests per second of the API on a run of the study's size, against FastAPI, orjson and asyncpg on PostgreSQL.
 
-Both answer "features of a label, 50 rows", every label in turn, with the same rows, one server after the other, on the
-same two cores as the load tool and PostgreSQL. Nothing is cached on either side but files.
+Both serve "features of a label, 50 rows" for every label in turn, with the same rows, one server after the other, on
+the same two cores as the load tool and PostgreSQL. Neither caches anything but files.
 
     python -m benchmarks.api [--scale 0.1] [--seconds 4] [--rounds 5] [--soak-seconds 60]
 """
@@ -53,13 +53,13 @@ RUN = "study-0"
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
 
 
 @contextmanager
-def ours(store: Path, workers: int) -> Iterator[tuple[str, int, float]]:
-    """`tegakari serve`: its address, its process id, and the seconds from its start until it was ready."""
+def tegakari_server(store: Path, workers: int) -> Iterator[tuple[str, int, float]]:
+    """Run `tegakari serve`: its address, its process id, and the seconds from its start until it was ready."""
     base = f"http://127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "tegakari.cli", "serve", "--store", str(store), "--log", "off"]
     command += ["--port", base.rpartition(":")[2], "--workers", str(workers), "--keys", str(WORK / "no-keys.json")]
@@ -72,8 +72,8 @@ def ours(store: Path, workers: int) -> Iterator[tuple[str, int, float]]:
 
 
 @contextmanager
-def theirs(sockets: str, workers: int) -> Iterator[str]:
-    """The peer's address."""
+def peer_server(sockets: str, workers: int) -> Iterator[str]:
+    """Run the peer: its address."""
     port = free_port()
     command = [str(PEER.make()), str(Path(__file__).with_name("peer_api.py")), sockets, str(port), str(workers)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
@@ -85,38 +85,42 @@ def theirs(sockets: str, workers: int) -> Iterator[str]:
             process.terminate()
 
 
-def answer(url: str) -> Any:
+def read_json(url: str) -> Any:
     with urllib.request.urlopen(url) as response:
         return json.loads(response.read())
 
 
-def check_same_rows(mine: str, other: str, labels: Sequence[str]) -> None:
-    """Both sides give the same rows in the same order."""
+def check_same_rows(base: str, peer: str, labels: Sequence[str]) -> None:
+    """Assert that both servers give the same rows in the same order."""
     for label in labels:
         path = f"/labels/{quote(label, safe='')}/features"
-        found, expected = (answer(f"{base}{path}")["items"] for base in (f"{mine}/v1/runs/{RUN}", other))
-        assert len(found) == 50
-        for row, same in zip(found, expected, strict=True):
-            assert row.keys() == same.keys()
+        rows, peer_rows = (read_json(f"{root}{path}")["items"] for root in (f"{base}/v1/runs/{RUN}", peer))
+        assert len(rows) == 50
+        for row, peer_row in zip(rows, peer_rows, strict=True):
+            assert row.keys() == peer_row.keys()
             for name, value in row.items():
-                close = np.isclose(value, same[name], rtol=1e-6) if isinstance(value, float) else value == same[name]
-                assert close, (label, name, row, same)
+                close = (
+                    np.isclose(value, peer_row[name], rtol=1e-6)
+                    if isinstance(value, float)
+                    else value == peer_row[name]
+                )
+                assert close, (label, name, row, peer_row)
 
 
 def memory(pid: int) -> dict[str, int]:
-    """Resident bytes of a process and its children: all (VmRSS), and those that are no mapped file (RssAnon)."""
+    """Resident bytes of a process and its children: all (VmRSS), and those without mapped files (RssAnon)."""
     total = {"VmRSS": 0, "RssAnon": 0}
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    for each in (str(pid), *children):
-        status = Path(f"/proc/{each}/status").read_text()
+    for process in (str(pid), *children):
+        status = Path(f"/proc/{process}/status").read_text()
         for name in total:
-            found = re.search(rf"{name}:\s+(\d+) kB", status)
-            total[name] += int(found[1]) * 1024 if found else 0
+            match = re.search(rf"{name}:\s+(\d+) kB", status)
+            total[name] += int(match[1]) * 1024 if match else 0
     return total
 
 
 def mixed_paths(run: Run, number: int) -> list[str]:
-    """Questions of every kind."""
+    """Random paths of all kinds of requests."""
     generator = random.Random(0)
     base, layers = f"/v1/runs/{RUN}", run.manifest.saes.layers
     paths = []
@@ -141,9 +145,9 @@ def mixed_paths(run: Run, number: int) -> list[str]:
 
 
 def soak(store: Path, run: Run, seconds: float, workers: int) -> dict[str, float]:
-    """Memory at the end of a mixed load over that after its first minute, or its first half where it is short."""
+    """Memory at the end of a mixed load over that after its first minute, or after its first half if it is shorter."""
     paths = mixed_paths(run, 2000)
-    with ours(store, workers) as (base, pid, _):
+    with tegakari_server(store, workers) as (base, pid, _):
         first = min(60.0, seconds / 2)
         latencies(base, paths, 100, first)
         early = memory(pid)
@@ -172,37 +176,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run = Store(store).run(RUN)
     labels = [quote(label, safe="") for label in run.labels]
     paths = [f"/v1/runs/{RUN}/labels/{label}/features" for label in labels]
-    their_paths = [f"/labels/{label}/features" for label in labels]
+    peer_paths = [f"/labels/{label}/features" for label in labels]
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     figures: dict[str, float] = {}
     with ExitStack() as stack:
         starts = []
         for _ in range(3):
-            with ours(store, 1) as (_, _, seconds):
+            with tegakari_server(store, 1) as (_, _, seconds):
                 starts.append(seconds)
         figures["start_s"] = statistics.median(starts)
-        base, _, _ = stack.enter_context(ours(store, options.workers))
-        other = None
+        base, _, _ = stack.enter_context(tegakari_server(store, options.workers))
+        peer = None
         if postgres.available():
             connection = stack.enter_context(postgres.server(WORK / "postgres"))
             postgres.load(connection, run)
-            other = stack.enter_context(theirs(connection.info.host, options.workers))
-            check_same_rows(base, other, run.labels[:20])
+            peer = stack.enter_context(peer_server(connection.info.host, options.workers))
+            check_same_rows(base, peer, run.labels[:20])
         else:
-            console.print(f"no PostgreSQL in {postgres.BINARIES} or no psycopg: ours alone")
-        rates, ratios, their_rates = [], [], []
+            console.print(f"no PostgreSQL in {postgres.BINARIES} or no psycopg: tegakari alone")
+        rates, ratios, peer_rates = [], [], []
         requests_per_second(base, paths, 2)
         for _ in range(options.rounds):
             rates.append(requests_per_second(base, paths, options.seconds))
-            if other is not None:
-                their_rates.append(requests_per_second(other, their_paths, options.seconds))
-                ratios.append(rates[-1] / their_rates[-1])
+            if peer is not None:
+                peer_rates.append(requests_per_second(peer, peer_paths, options.seconds))
+                ratios.append(rates[-1] / peer_rates[-1])
         figures["label_features_rps"] = statistics.median(rates)
         half = figures["label_features_rps"] / 2
         seconds = latencies(base, paths, half, 2 * options.seconds)
         figures["label_features_p50_ms"], figures["label_features_p99_ms"] = np.percentile(seconds, [50, 99]) * 1e3
-        if their_rates:
-            figures["peer_rps"] = statistics.median(their_rates)
+        if peer_rates:
+            figures["peer_rps"] = statistics.median(peer_rates)
             figures["rps_over_peer"] = statistics.median(ratios)
     figures |= soak(store, run, options.soak_seconds, options.workers)
     table = Table("figure", "value")

@@ -1,7 +1,7 @@
-"""What the benchmarks of indexing run on: invented posts, a Gemma 2 classifier and SAEs of random weights.
+"""The case of the indexing benchmarks: invented posts, a Gemma 2 classifier and SAEs with random weights.
 
-The weights are random, but the work is real: every SAE's bias is set on residuals of the posts, so that as many of
-its features are active as asked.
+The weights are random, but the work is real: the bias of every SAE is set on residuals of the posts, so that the
+requested number of features is active.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from tegakari.models.sae_formats import load_saes, save_sae
 from tegakari.models.tokens import Tokenized, bucketed
 from tegakari.schemas.config import ClassifierConfig, Config, CorpusConfig, IndexConfig, SaesConfig
 
-POSTS_A_DOCUMENT = range(1, 10)
-CALIBRATED_ON = 1024
-"""positions that the SAEs' biases are set on"""
+POSTS_PER_DOCUMENT = range(1, 10)
+CALIBRATION_POSITIONS = 1024
+"""Positions on which the biases of the SAEs are set"""
 EXPLAINED_SHARE = 256 / 12_650
-"""of the documents: what `index` measures explained variance on in a corpus of the study's size"""
+"""Share of the documents on which `index` measures explained variance in a corpus of the study's size"""
 
 
 class Shape(NamedTuple):
@@ -49,17 +49,17 @@ class Shape(NamedTuple):
     vocabulary: int = 256_000
     d_sae: int = 9216
     active: int = 500
-    """features of a layer that are active at a position, on average"""
+    """mean active features per layer and position"""
 
 
 SMALL = Shape(
     layers=6, d_model=128, intermediate=512, heads=4, kv_heads=2, head_dim=32, vocabulary=4096, d_sae=512, active=30
 )
-"""The model that the peers are compared on."""
+"""Model of the comparison with peers."""
 
 
 def scaled(layers: int, d_model: int) -> Shape:
-    """gemma-2-2b's and the study's shapes with other numbers of layers and widths: all widths follow d_model."""
+    """Shapes of gemma-2-2b and the study with another number of layers and another d_model, which all widths follow."""
     full = Shape()
     share = d_model / full.d_model
     return Shape(
@@ -81,17 +81,17 @@ def make_case(
     labels: int = len(COMMUNITIES),
     layers: Sequence[int] | None = None,
 ) -> Config:
-    """Write classifier, SAEs and corpus under a directory; what is there already is kept.
+    """Write classifier, SAEs and corpus below a directory, unless they exist.
 
     Args:
-        root: made if need be.
+        root: created if missing.
         shape: of the models.
-        documents: how many, of all labels alike; all are evaluation documents.
-        labels: communities they are of.
-        layers: that get an SAE; default: all.
+        documents: number of evaluation documents, the same for all labels.
+        labels: number of labels.
+        layers: layers with an SAE; default: all.
 
     Returns:
-        a configuration to index.
+        configuration of the index.
     """
     config = Config(
         corpus=CorpusConfig(
@@ -119,7 +119,7 @@ def make_case(
 
 
 def with_store(config: Config, store: Path) -> Config:
-    """The same index into another store."""
+    """The same configuration with another store."""
     return msgspec.structs.replace(config, index=msgspec.structs.replace(config.index, store=str(store)))
 
 
@@ -128,7 +128,7 @@ def texts(config: Config) -> list[str]:
 
 
 def classifier_of(config: Config) -> Classifier:
-    """Load the classifier as `index` does."""
+    """Classifier of a configuration, loaded as `index` loads it."""
     return load_classifier(
         config.classifier.path,
         max_length=config.classifier.max_length,
@@ -138,7 +138,7 @@ def classifier_of(config: Config) -> Classifier:
 
 
 def loading_seconds(config: Config, now: Callable[[], float]) -> float:
-    """What `index` takes to read and hash its models, by a clock."""
+    """Seconds in which `index` reads and hashes its models, by a clock."""
     start = now()
     classifier_of(config)
     load_saes(Path(config.saes.path))
@@ -148,20 +148,20 @@ def loading_seconds(config: Config, now: Callable[[], float]) -> float:
 
 
 def batches(documents: list[Tokenized], batch_tokens: int) -> Iterator[list[Tokenized]]:
-    """Documents as batches of like length."""
-    for group in bucketed([len(document.input_ids) for document in documents], batch_tokens):
-        yield [documents[place] for place in sorted(group)]
+    """Batches of documents of similar length."""
+    for group in bucketed([len(document) for document in documents], batch_tokens):
+        yield [documents[index] for index in sorted(group)]
 
 
 def _write_corpus(config: Config, documents: int, labels: int) -> None:
-    """One to nine invented posts a document: 30 to 300 tokens, 150 on average, as real posts are."""
+    """Write documents of one to nine invented posts: 30 to 300 tokens, 150 on average, as in real posts."""
     rng = Random(0)
-    shuffled = (rng.sample(POSTS_A_DOCUMENT, len(POSTS_A_DOCUMENT)) for _ in range(documents))
-    taken = list(islice(chain.from_iterable(shuffled), documents))
-    made = generate(0, max(sum(taken[label::labels]) for label in range(labels)))
-    posts = [iter([post for post in made if post.label == COMMUNITIES[label].label]) for label in range(labels)]
+    shuffled = (rng.sample(POSTS_PER_DOCUMENT, len(POSTS_PER_DOCUMENT)) for _ in range(documents))
+    counts = list(islice(chain.from_iterable(shuffled), documents))
+    generated = generate(0, max(sum(counts[label::labels]) for label in range(labels)))
+    posts = [iter([post for post in generated if post.label == COMMUNITIES[label].label]) for label in range(labels)]
     with Path(config.corpus.source).open("w", encoding="utf-8") as file:
-        for number, count in enumerate(taken):
+        for number, count in enumerate(counts):
             joined = list(islice(posts[number % labels], count))
             row = {
                 "id": f"document-{number:06d}",
@@ -175,9 +175,9 @@ def _write_corpus(config: Config, documents: int, labels: int) -> None:
 
 
 def _write_classifier(config: Config, shape: Shape) -> None:
-    found = read_documents(Path(config.corpus.path), "eval")
-    labels = sorted({document.label for document in found})
-    tokenizer = train_tokenizer([document.text for document in found[:2000]], min(4096, shape.vocabulary))
+    documents = read_documents(Path(config.corpus.path), "eval")
+    labels = sorted({document.label for document in documents})
+    tokenizer = train_tokenizer([document.text for document in documents[:2000]], min(4096, shape.vocabulary))
     torch.manual_seed(0)
     model = Gemma2ForSequenceClassification(
         Gemma2Config(
@@ -198,7 +198,7 @@ def _write_classifier(config: Config, shape: Shape) -> None:
 
 
 def _write_saes(config: Config, shape: Shape, layers: Sequence[int]) -> None:
-    """One SAE a layer, made and written before the next."""
+    """Write one SAE per layer; each is written before the next is made."""
     classifier = classifier_of(config)
     residuals = _residuals(classifier, texts(config), layers)
     for layer, residual in residuals.items():
@@ -206,24 +206,24 @@ def _write_saes(config: Config, shape: Shape, layers: Sequence[int]) -> None:
         directions = torch.randn(shape.d_sae, shape.d_model, generator=random)
         directions /= directions.norm(dim=1, keepdim=True)
         product = residual @ directions.T
-        # Each feature at the same density: none is always on because the residuals have a mean.
-        kept = max(1, round(len(product) * shape.active / shape.d_sae))
-        bias = -product.topk(kept, dim=0).values[-1]
+        # All features have the same density: none is always active because of the mean of the residuals.
+        active = max(1, round(len(product) * shape.active / shape.d_sae))
+        bias = -product.topk(active, dim=0).values[-1]
         sae = Sae(directions.T.contiguous(), directions, bias, torch.zeros(shape.d_model), layer=layer)
         save_sae(Path(config.saes.path) / f"layer_{layer:02d}", sae)
 
 
-def _residuals(classifier: Classifier, found: list[str], layers: Sequence[int]) -> dict[int, Tensor]:
+def _residuals(classifier: Classifier, corpus_texts: list[str], layers: Sequence[int]) -> dict[int, Tensor]:
     """Residuals of some positions, by layer; float32 on the CPU."""
     documents: list[Tokenized] = []
     positions = 0
-    for document in classifier.tokenize(found[::7] or found):
+    for document in classifier.tokenize(corpus_texts[::7] or corpus_texts):
         documents.append(document)
         positions += len(document.positions)
-        if positions >= CALIBRATED_ON:
+        if positions >= CALIBRATION_POSITIONS:
             break
     residuals: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     for group in batches(documents, 1024):
         batch = classifier.batch(group)
-        classifier.run(batch, lambda layer, found: residuals[layer].append(found.float().cpu()), layers=layers)
+        classifier.run(batch, lambda layer, residual: residuals[layer].append(residual.float().cpu()), layers=layers)
     return {layer: torch.cat(parts) for layer, parts in residuals.items()}

@@ -1,4 +1,4 @@
-"""Environments of the libraries that we are compared with: made once, each on its own, from exact versions."""
+"""Environments of the libraries of the comparisons: one per library, created once from exact versions."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ WORK = Path(__file__).parent / "work"
 
 
 class Environment(NamedTuple):
-    """What an environment is made from."""
+    """Packages of an environment."""
 
     name: str
     packages: tuple[str, ...]
     alone: tuple[str, ...] = ()
-    """installed without what they depend on"""
+    """packages installed without their dependencies"""
     unwanted: tuple[str, ...] = ()
-    """removed again"""
+    """packages removed after the installation"""
 
     @property
     def python(self) -> Path:
@@ -35,11 +35,11 @@ class Environment(NamedTuple):
         return WORK / self.name / "ready"
 
     def is_ready(self) -> bool:
-        """Whether it is there and was made from what this says."""
+        """Whether the environment exists and was created from these packages."""
         return self._ready.is_file() and self._ready.read_text() == self._recipe
 
     def make(self) -> Path:
-        """The environment's interpreter; makes the environment if it is not ready."""
+        """Interpreter of the environment, which is created if it is not ready."""
         if not self.is_ready():
             directory = str(WORK / self.name)
             subprocess.run([sys.executable, "-m", "venv", "--clear", directory], check=True)
@@ -56,7 +56,7 @@ class Environment(NamedTuple):
 ENCODERS = Environment("sae-lens", ("torch==2.13.0", "sae-lens==6.54.12", "eai-sparsify==1.3.3"))
 DELPHI = Environment(
     "delphi",
-    # Everything that delphi imports, without vllm and bitsandbytes, which it needs for its explanations alone.
+    # All imports of delphi except vllm and bitsandbytes, which only its explanations need.
     (
         "torch==2.13.0",
         "transformers==5.23.0",
@@ -92,7 +92,7 @@ SAE_DASHBOARD = Environment(
         "sae-lens==6.54.12",
         "transformer-lens==2.17.0",
         "transformers==4.56.2",
-        "pyarrow<20",  # it takes numpy 1, with which later ones do not load
+        "pyarrow<20",  # it needs numpy 1, with which later versions do not load
     ),
-    unwanted=("torchvision", "torchaudio"),  # built for another torch
+    unwanted=("torchvision", "torchaudio"),  # built for another version of torch
 )

@@ -2,7 +2,7 @@
 
     python -m benchmarks.growth [--documents 500]
 
-A small model, so that what grows with the documents is not hidden behind the weights. Peak memory is the highest
+A small model, so that the weights do not hide the growth with the documents. Peak memory is the highest
 resident set of the process. The last line is one JSON object.
 """
 
@@ -36,12 +36,12 @@ console = Console(width=120)
 
 
 class Point(msgspec.Struct, frozen=True):
-    """One corpus indexed."""
+    """Time and memory of indexing one corpus."""
 
     seconds: float
-    """of `index`, by the wall clock, without reading the models"""
+    """wall time of `index`, without loading the models"""
     processor_seconds: float
-    """of the whole process"""
+    """processor time of the whole process"""
     peak_bytes: int
     tokens: int
     """positions indexed"""
@@ -49,21 +49,21 @@ class Point(msgspec.Struct, frozen=True):
 
 
 def index_once(config_file: Path) -> Point:
-    """Index into a new store; measures its own process, so there must be nothing else in it."""
+    """Index into a new store; measures its process, which must do nothing else."""
     config = msgspec.json.decode(config_file.read_bytes(), type=Config)
     store = config_file.with_name("growth-store")
     shutil.rmtree(store, ignore_errors=True)
     start = time.perf_counter()
     manifest = index(with_store(config, store)).manifest
-    taken = time.perf_counter() - start - manifest.timings["load"]
+    seconds = time.perf_counter() - start - manifest.timings["load"]
     shutil.rmtree(store)
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    kibibytes = used.ru_maxrss if sys.platform == "linux" else used.ru_maxrss // 1024
-    return Point(taken, used.ru_utime + used.ru_stime, kibibytes * 1024, manifest.positions, manifest.timings)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    kibibytes = usage.ru_maxrss if sys.platform == "linux" else usage.ru_maxrss // 1024
+    return Point(seconds, usage.ru_utime + usage.ru_stime, kibibytes * 1024, manifest.positions, manifest.timings)
 
 
 def measure(work: Path, documents: int) -> dict[int, Point]:
-    """Every size in turn."""
+    """Points of all sizes, by multiple of the documents."""
     points = {}
     for times in TIMES:
         root = work / f"growth-{times * documents}"
@@ -71,8 +71,8 @@ def measure(work: Path, documents: int) -> dict[int, Point]:
         config_file = root / "config.json"
         config_file.write_bytes(msgspec.json.encode(config))
         command = [sys.executable, "-m", "benchmarks.growth", "--once", str(config_file)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=os.environ)
-        points[times] = msgspec.json.decode(done.stdout.splitlines()[-1], type=Point)
+        process = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=os.environ)
+        points[times] = msgspec.json.decode(process.stdout.splitlines()[-1], type=Point)
         console.print(f"{times}x: {points[times]}")
     return points
 

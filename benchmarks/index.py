@@ -2,10 +2,10 @@
 
     python -m benchmarks.index [--layers 2] [--documents 128] [--repeats 3]
 
-Layers of gemma-2-2b's and the study's shapes, random weights, about 500 features active. A round runs the forward pass
+Layers of gemma-2-2b's and the study's shapes, random weights, about 500 active features. A round runs the forward pass
 alone over all batches, then `index` into an empty store; a figure is the median over rounds of the ratio of the two.
-Reading models from disk is left out of both; everything else that `index` does counts: tokenizing, encoding, writing
-shards, explained variance, merging, publishing. The last line is one JSON object.
+Neither includes reading models from disk; `index` includes all other work: tokenizing, encoding, writing shards,
+explained variance, merging, publishing. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -40,35 +40,35 @@ console = Console(width=120)
 
 
 class Round(NamedTuple):
-    """One turn of both, seconds."""
+    """Seconds of one round."""
 
     forward: float
     indexed: float
-    """without reading the models"""
+    """`index` without reading the models"""
     stages: dict[str, float]
-    """of `index`, by the wall clock"""
+    """wall time of the stages of `index`"""
 
 
-class Measured(NamedTuple):
-    """All rounds, and what they ran on."""
+class Measurement(NamedTuple):
+    """All rounds, and the tokens and models they ran on."""
 
     rounds: list[Round]
     tokens: int
-    """of all documents, special ones included, padding not"""
+    """of all documents, with special tokens and without padding"""
     padding: float
-    """share of the tokens of all batches that is padding"""
+    """share of padding in the tokens of all batches"""
     manifest: RunManifest
 
     @property
     def ratio(self) -> float:
-        return statistics.median(one.indexed / one.forward for one in self.rounds)
+        return statistics.median(round_.indexed / round_.forward for round_ in self.rounds)
 
 
 def shard_batches(config: Config, classifier: Classifier) -> list[list[Tokenized]]:
-    """The batches that `index` makes: of one label, `shard_documents` at most, of like length."""
-    found = read_documents(Path(config.corpus.path), config.index.split)
+    """Batches of `index`: documents of one label and similar length, at most `shard_documents`."""
+    documents = read_documents(Path(config.corpus.path), config.index.split)
     by_label: dict[str, list[Tokenized]] = {}
-    for document, tokens in zip(found, classifier.tokenize(texts(config)), strict=True):
+    for document, tokens in zip(documents, classifier.tokenize(texts(config)), strict=True):
         by_label.setdefault(document.label, []).append(tokens)
     size = config.index.shard_documents
     return [
@@ -86,8 +86,8 @@ def forward_seconds(classifier: Classifier, groups: list[list[Tokenized]], now: 
     return now() - start
 
 
-def measure(config: Config, repeats: int, clock: str = "perf_counter") -> Measured:
-    """Alternate the forward pass and `index`; each index goes into a new store."""
+def measure(config: Config, repeats: int, clock: str = "perf_counter") -> Measurement:
+    """Run the forward pass and `index` in turn, each `index` into a new store."""
     classifier = classifier_of(config)
     groups = shard_batches(config, classifier)
     now = getattr(time, clock)
@@ -104,21 +104,23 @@ def measure(config: Config, repeats: int, clock: str = "perf_counter") -> Measur
         shutil.rmtree(store)
         console.print(f"forward {forward:.2f} s, index {rounds[-1].indexed:.2f} s, {manifest.timings}")
     assert manifest is not None
-    tokens = sum(len(document.input_ids) for group in groups for document in group)
-    padded = sum(max(len(document.input_ids) for document in group) * len(group) for group in groups)
-    return Measured(rounds, tokens, 1 - tokens / padded, manifest)
+    tokens = sum(len(document) for group in groups for document in group)
+    padded = sum(max(len(document) for document in group) * len(group) for group in groups)
+    return Measurement(rounds, tokens, 1 - tokens / padded, manifest)
 
 
-def show(measured: Measured) -> None:
+def show(measurement: Measurement) -> None:
     table = Table(title="Index against the bare forward pass", title_justify="left")
     for column in ("", "median s", "tokens/s", "x forward"):
         table.add_column(column, justify="left" if not column else "right")
-    forward = statistics.median(one.forward for one in measured.rounds)
-    indexed = statistics.median(one.indexed for one in measured.rounds)
-    for name, seconds, ratio in (("forward pass", forward, 1.0), ("index", indexed, measured.ratio)):
-        table.add_row(name, f"{seconds:.2f}", f"{measured.tokens / seconds:,.0f}", f"{ratio:.3f}")
-    for name in measured.rounds[0].stages:
-        table.add_row(f"  {name}, wall", f"{statistics.median(one.stages[name] for one in measured.rounds):.2f}")
+    forward = statistics.median(round_.forward for round_ in measurement.rounds)
+    indexed = statistics.median(round_.indexed for round_ in measurement.rounds)
+    for name, seconds, ratio in (("forward pass", forward, 1.0), ("index", indexed, measurement.ratio)):
+        table.add_row(name, f"{seconds:.2f}", f"{measurement.tokens / seconds:,.0f}", f"{ratio:.3f}")
+    for name in measurement.rounds[0].stages:
+        table.add_row(
+            f"  {name}, wall", f"{statistics.median(round_.stages[name] for round_ in measurement.rounds):.2f}"
+        )
     console.print(table)
 
 
@@ -127,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--layers", type=int, default=2, help="of gemma-2-2b's shapes")
     parser.add_argument("--documents", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=3, help="rounds")
-    parser.add_argument("--d-model", type=int, default=2304, help="smaller: to try things; all widths follow")
+    parser.add_argument("--d-model", type=int, default=2304, help="smaller for a trial; all widths follow")
     parser.add_argument("--work", type=Path, default=WORK, help="directory for models and stores")
     add_clock_option(parser)
     options = parser.parse_args(arguments)
@@ -142,18 +144,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         active=round(500 * width / 2304),
     )
     root = options.work / f"index-{options.layers}x{width}-{options.documents}"
-    measured = measure(make_case(root, shape, options.documents, labels=2), options.repeats, clock_of(options))
-    show(measured)
-    manifest = measured.manifest
-    on = "_cpu" if not torch.cuda.is_available() else ""
+    measurement = measure(make_case(root, shape, options.documents, labels=2), options.repeats, clock_of(options))
+    show(measurement)
+    manifest = measurement.manifest
+    suffix = "_cpu" if not torch.cuda.is_available() else ""
     result = {
-        f"index_over_forward{on}": measured.ratio,
-        "padding_share": measured.padding,
-        "index_tokens_per_second": measured.tokens / statistics.median(one.indexed for one in measured.rounds),
+        f"index_over_forward{suffix}": measurement.ratio,
+        "padding_share": measurement.padding,
+        "index_tokens_per_second": measurement.tokens
+        / statistics.median(round_.indexed for round_ in measurement.rounds),
         "active_features": manifest.activations / manifest.corpus.documents / len(manifest.saes.layers),
         "layers": options.layers,
         "documents": options.documents,
-        "tokens": measured.tokens,
+        "tokens": measurement.tokens,
         "clock": clock_of(options),
         "dtype": manifest.classifier.dtype,
     }

@@ -2,14 +2,14 @@
 
     python -m benchmarks.knockout [--layers 26] [--d-model 2304] [--documents 4] [--repeats 3]
 
-gemma-2-2b's shapes with random weights (all widths follow --d-model), 20 features of layer 24 taken out. Both ways make
-the same edit from the same 20 columns of the encoder; the naive one makes it in a hook of an ordinary pass. In turn in
-each round, medians of ratios over rounds:
+gemma-2-2b's shapes with random weights (all widths follow --d-model), 20 features of layer 24 ablated. Both ways make
+the same edit from the same 20 columns of the encoder; the naive one makes it in a hook of an ordinary pass. All run in
+turn in every round; figures are medians of ratios over rounds:
 
-    warm         one knockout at all positions, residuals kept of a pass before / one hooked pass
-    warm, last   the same at the last position, keys and values kept as well
-    cold         the documents as they are, one knockout and 5 controls / 7 passes
-    16 at once   16 knockouts of the same documents with 2 x 5 controls each, nothing kept / one of them alone
+    warm         one knockout at all positions, with the residuals of an earlier pass / one hooked pass
+    warm, last   the same at the last position, with keys and values as well
+    cold         only the documents, one knockout and 5 controls / 7 passes
+    16 at once   16 knockouts of the same documents with 2 x 5 controls, without earlier results / one of them
 
 The last line is one JSON object.
 """
@@ -49,14 +49,14 @@ from tegakari.schemas.progress import NoProgress
 
 FEATURES = 20
 DRAWS = 5
-AT_ONCE = 16
+CONCURRENT = 16
 WARM_REPEATS = 5
 
 console = Console(width=120)
 
 
 class Round(NamedTuple):
-    """Seconds."""
+    """Seconds of one round."""
 
     plain: float
     """one ordinary pass"""
@@ -72,13 +72,13 @@ class Round(NamedTuple):
 
 
 def naive(classifier: Classifier, sae: Sae, batch: Batch, edit: Edit) -> Tensor:
-    """The whole model with a hook that makes the edit, float32 [B, labels]."""
-    where = batch.positions if edit.positions == "all" else batch.positions[batch.offsets[1:] - 1]
+    """Logits of the whole model with a hook that makes the edit, float32 [B, labels]."""
+    rows = batch.positions if edit.positions == "all" else batch.positions[batch.offsets[1:] - 1]
 
     def hook(_module: nn.Module, _inputs: object, output: object) -> Tensor:
         hidden = block_output(output).clone()
         flat = hidden.view(-1, hidden.shape[-1])
-        flat[where] = edited_rows(flat[where], sae, edit, classifier.dtype).rows
+        flat[rows] = edited_rows(flat[rows], sae, edit, classifier.dtype).rows
         return hidden
 
     handle = classifier.blocks[edit.layer].register_forward_hook(hook)
@@ -90,13 +90,13 @@ def naive(classifier: Classifier, sae: Sae, batch: Batch, edit: Edit) -> Tensor:
 
 
 def seconds(work: Callable[[], object], repeats: int = 1) -> float:
-    """Median time of some runs."""
-    found = []
+    """Median seconds of several runs."""
+    times = []
     for _ in range(repeats):
         start = time.perf_counter()
         work()
-        found.append(time.perf_counter() - start)
-    return statistics.median(found)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
 
 
 class Bench:
@@ -109,7 +109,7 @@ class Bench:
         generator = torch.Generator().manual_seed(0)
         self.sets = [
             tuple(active[torch.randperm(sae.d_sae, generator=generator)[:FEATURES]].tolist())
-            for _ in range(AT_ONCE * (1 + 2 * DRAWS))
+            for _ in range(CONCURRENT * (1 + 2 * DRAWS))
         ]
 
     def edit(self, number: int, positions: str = "all") -> Edit:
@@ -126,10 +126,13 @@ class Bench:
         rerun(self.classifier, {self.layer: self.sae}, prefix, [[self.edit(number)] for number in range(1 + DRAWS)])
 
     def removals(self, first: int, count: int) -> None:
-        """With nothing kept."""
+        """Run knockouts without results of earlier passes."""
         sets = [
             FeatureAblation(
-                tuple(LayerFeature(self.layer, each) for each in features), "error_preserving", "all", (self.layer,)
+                tuple(LayerFeature(self.layer, feature) for feature in features),
+                "error_preserving",
+                "all",
+                (self.layer,),
             )
             for features in self.sets[first : first + count]
         ]
@@ -139,7 +142,7 @@ class Bench:
         saes = {self.layer: self.sae}
         prefix = run_prefix(self.classifier, self.batch, [self.layer], keys_above=self.layer)
         run = self.classifier, saes, prefix
-        each = 1 + 2 * DRAWS
+        removals = 1 + 2 * DRAWS
         with torch.inference_mode():
             plain = seconds(lambda: run_model(self.classifier, self.batch.input_ids, self.batch.attention_mask))
         return Round(
@@ -150,19 +153,19 @@ class Bench:
             warm_last=seconds(lambda: rerun(*run, [[self.edit(0, "last")]]), WARM_REPEATS),
             naive_cold=seconds(self.naive_cold),
             cold=seconds(self.cold),
-            one=seconds(lambda: self.removals(0, each)),
-            at_once=seconds(lambda: self.removals(0, AT_ONCE * each)),
+            one=seconds(lambda: self.removals(0, removals)),
+            at_once=seconds(lambda: self.removals(0, CONCURRENT * removals)),
         )
 
     def largest_difference(self) -> float:
-        """Of logits to those of the hooked pass, both kinds of positions."""
+        """Largest difference of logits from those of the hooked pass, for both kinds of positions."""
         prefix = run_prefix(self.classifier, self.batch, [self.layer], keys_above=self.layer)
-        found = []
+        differences = []
         for positions in ("all", "last"):
             edit = self.edit(0, positions)
-            ours = rerun(self.classifier, {self.layer: self.sae}, prefix, [[edit]])[0]
-            found.append(float((ours - naive(self.classifier, self.sae, self.batch, edit)).abs().max()))
-        return max(found)
+            logits = rerun(self.classifier, {self.layer: self.sae}, prefix, [[edit]])[0]
+            differences.append(float((logits - naive(self.classifier, self.sae, self.batch, edit)).abs().max()))
+        return max(differences)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -171,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--d-model", type=int, default=Shape().d_model, help="all widths follow")
     parser.add_argument("--documents", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--keep", action="store_true", help="keep the models for another time")
+    parser.add_argument("--keep", action="store_true", help="keep the models for the next run")
     parser.add_argument("--work", type=Path, default=WORK, help="directory for the models")
     options = parser.parse_args(arguments)
     shape = scaled(options.layers, options.d_model)
@@ -185,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rounds = [bench.round() for _ in range(options.repeats)]
 
     def ratio(top: str, bottom: str) -> float:
-        return statistics.median(getattr(one, top) / getattr(one, bottom) for one in rounds)
+        return statistics.median(getattr(round_, top) / getattr(round_, bottom) for round_ in rounds)
 
     figures = {
         "naive_over_warm": ratio("hooked", "warm"),
@@ -198,19 +201,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, value in figures.items():
         table.add_row(name, f"{value:.3g}")
     for name in Round._fields:
-        table.add_row(f"{name}, s", f"{statistics.median(getattr(one, name) for one in rounds):.3f}")
+        table.add_row(f"{name}, s", f"{statistics.median(getattr(round_, name) for round_ in rounds):.3f}")
     console.print(table)
     if not options.keep:
         shutil.rmtree(root)
-    shown = {**rounded(figures), "max_logit_difference": difference}
-    about = {
+    result = {**rounded(figures), "max_logit_difference": difference}
+    details = {
         "layers": options.layers,
         "d_model": options.d_model,
         "tokens": int(bench.batch.attention_mask.sum()),
         "dtype": str(classifier.dtype).removeprefix("torch."),
-        "plain_s": statistics.median(one.plain for one in rounds),
+        "plain_s": statistics.median(round_.plain for round_ in rounds),
     }
-    print(json.dumps({**shown, **rounded(about), **machine()}))
+    print(json.dumps({**result, **rounded(details), **machine()}))
 
 
 if __name__ == "__main__":

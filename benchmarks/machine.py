@@ -1,4 +1,4 @@
-"""What a benchmark ran on, and figures short enough to read."""
+"""Description of the machine of a benchmark, its clock, and rounded figures."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ def add_clock_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--processor-time",
         action="store_true",
-        help="count processor seconds: for a machine that others use, one thread (OMP_NUM_THREADS=1)",
+        help="count processor seconds: for a shared machine, with one thread (OMP_NUM_THREADS=1)",
     )
 
 
 def machine() -> dict[str, str | int]:
+    """Processor, threads, versions and path of encode, for the last line of a benchmark."""
     processor = platform.processor() or platform.machine()
     if (info := Path("/proc/cpuinfo")).exists():
         processor = next(
@@ -44,5 +45,5 @@ def machine() -> dict[str, str | int]:
 
 
 def rounded(figures: Mapping[str, Value]) -> dict[str, Value | float]:
-    """Figures to four decimals."""
+    """Figures rounded to four decimals."""
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}

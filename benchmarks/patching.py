@@ -3,10 +3,10 @@
     python -m benchmarks.patching [--layers 26] [--d-model 2304] [--tokens 512] [--pairs 2] [--passes 0]
 
 gemma-2-2b's shapes with random weights (all widths follow --d-model). For a pair of documents the naive way runs the
-clean and the corrupted one, then the corrupted one again for attention and MLP of each layer with a hook that puts the
-clean output in place: 54 passes with 26 layers. Ours runs each document once and then single positions. --passes times
-only so many of the naive patched passes, spread over the layers, and takes the others to cost as much; 0 = all.
-Both in turn for each pair, medians of ratios over pairs. The last line is one JSON object.
+clean and the corrupted one, then the corrupted one again for attention and MLP of each layer with a hook that inserts
+the clean output: 54 passes with 26 layers. tegakari runs each document once and then single positions. --passes limits
+the timed naive patched passes, spread over the layers; the others are assumed to cost as much; 0 = all. Both ways run
+in turn for each pair; figures are medians of ratios over pairs. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -45,46 +45,49 @@ class Pair(NamedTuple):
 
     naive_base: float
     naive_patched: float
-    """of all components"""
+    """for all components"""
     base: float
     patched: float
     difference: float
-    """largest, of the effects of the components that were run both ways"""
+    """largest difference of the effects of a component that was run both ways"""
 
 
-def naive_parts(classifier: Classifier, layer: int) -> tuple[nn.Module, nn.Module]:
+def components(classifier: Classifier, layer: int) -> tuple[nn.Module, nn.Module]:
+    """Modules whose outputs a Gemma 2 block adds to the residual."""
     block = classifier.blocks[layer]
     return block.post_attention_layernorm, block.post_feedforward_layernorm  # type: ignore[return-value]
 
 
 @torch.inference_mode()
 def naive_base(classifier: Classifier, batch: Batch) -> tuple[Tensor, dict[tuple[int, int], Tensor]]:
-    """Logits, and what each component gives at the last position."""
-    given: dict[tuple[int, int], Tensor] = {}
+    """Logits, and the output of each component at the last position."""
+    outputs: dict[tuple[int, int], Tensor] = {}
     handles = []
     for layer in range(classifier.layers):
-        for number, module in enumerate(naive_parts(classifier, layer)):
+        for number, module in enumerate(components(classifier, layer)):
 
             def hook(
-                _module: nn.Module, _inputs: object, output: Tensor, at: tuple[int, int] = (layer, number)
+                _module: nn.Module, _inputs: object, output: Tensor, key: tuple[int, int] = (layer, number)
             ) -> None:
-                given[at] = output[:, -1]
+                outputs[key] = output[:, -1]
 
             handles.append(module.register_forward_hook(hook))
     logits = run_model(classifier, batch.input_ids, batch.attention_mask)
     for handle in handles:
         handle.remove()
-    return logits, given
+    return logits, outputs
 
 
 @torch.inference_mode()
-def naive_patch(classifier: Classifier, batch: Batch, at: tuple[int, int], value: Tensor) -> Tensor:
+def naive_patch(classifier: Classifier, batch: Batch, component: tuple[int, int], value: Tensor) -> Tensor:
+    """Logits with one component's output replaced at the last position."""
+
     def hook(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
         output = output.clone()
         output[:, -1] = value
         return output
 
-    handle = naive_parts(classifier, at[0])[at[1]].register_forward_hook(hook)
+    handle = components(classifier, component[0])[component[1]].register_forward_hook(hook)
     try:
         return run_model(classifier, batch.input_ids, batch.attention_mask)
     finally:
@@ -96,32 +99,32 @@ def run_pair(classifier: Classifier, clean: str, corrupted: str, passes: int) ->
     clock = time.perf_counter
 
     start = clock()
-    clean_logits, given = naive_base(classifier, batches[0])
+    clean_logits, outputs = naive_base(classifier, batches[0])
     corrupted_logits, _ = naive_base(classifier, batches[1])
     base_done = clock()
-    places = [(layer, number) for layer in range(classifier.layers) for number in range(2)]
-    chosen = places if not passes else [places[round(at)] for at in np.linspace(0, len(places) - 1, passes)]
-    patched = {at: naive_patch(classifier, batches[1], at, given[at]) for at in chosen}
+    keys = [(layer, number) for layer in range(classifier.layers) for number in range(2)]
+    timed = keys if not passes else [keys[round(index)] for index in np.linspace(0, len(keys) - 1, passes)]
+    patched = {key: naive_patch(classifier, batches[1], key, outputs[key]) for key in timed}
     naive_done = clock()
 
-    ours_clean = run_components(classifier, batches[0], keys=False)
-    ours_corrupted = run_components(classifier, batches[1], keys=True)
-    ours_base = clock()
-    found = run_patches(classifier, ours_corrupted, torch.zeros(1, dtype=torch.int64), ours_clean.added)
-    done = clock()
+    clean_components = run_components(classifier, batches[0], keys=False)
+    corrupted_components = run_components(classifier, batches[1], keys=True)
+    components_done = clock()
+    logits = run_patches(classifier, corrupted_components, torch.zeros(1, dtype=torch.int64), clean_components.added)
+    patches_done = clock()
 
     label = torch.tensor([int(clean_logits.argmax())])
-    ours = effects(ours_clean.prefix.logits, ours_corrupted.prefix.logits, found, label).values[0]
+    patch_effects = effects(clean_components.prefix.logits, corrupted_components.prefix.logits, logits, label).values[0]
     differences = []
-    for (layer, number), logits in patched.items():
-        shaped = logits.expand(1, 1, 1, -1)
+    for (layer, number), naive_logits in patched.items():
+        shaped = naive_logits.expand(1, 1, 1, -1)
         effect = effects(clean_logits, corrupted_logits, shaped, label).values[0, 0, 0]
-        differences.append(abs(float(effect - ours[layer, number])))
+        differences.append(abs(float(effect - patch_effects[layer, number])))
     return Pair(
         naive_base=base_done - start,
-        naive_patched=(naive_done - base_done) * len(places) / len(chosen),
-        base=ours_base - naive_done,
-        patched=done - ours_base,
+        naive_patched=(naive_done - base_done) * len(keys) / len(timed),
+        base=components_done - naive_done,
+        patched=patches_done - components_done,
         difference=max(differences),
     )
 
@@ -132,19 +135,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--d-model", type=int, default=Shape().d_model, help="all widths follow")
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--pairs", type=int, default=2)
-    parser.add_argument("--passes", type=int, default=0, help="naive patched passes that are timed; 0 = all")
-    parser.add_argument("--keep", action="store_true", help="keep the models for another time")
+    parser.add_argument("--passes", type=int, default=0, help="timed naive patched passes; 0 = all")
+    parser.add_argument("--keep", action="store_true", help="keep the models for the next run")
     parser.add_argument("--work", type=Path, default=WORK, help="directory for the models")
     options = parser.parse_args(arguments)
     root = options.work.resolve() / f"patching-{options.layers}x{options.d_model}"
     config = make_case(root, scaled(options.layers, options.d_model), 40, labels=2, layers=[])
     classifier = classifier_of(config)
-    found = texts(config)
-    half = len(found) // 2
-    documents = [_cut(classifier, found[start:] + found[:start], options.tokens) for start in (0, half)]
+    corpus_texts = texts(config)
+    half = len(corpus_texts) // 2
+    documents = [_cut(classifier, corpus_texts[start:] + corpus_texts[:start], options.tokens) for start in (0, half)]
     rng = np.random.default_rng(0)
     for _ in range(options.pairs - 1):
-        shuffled = [found[number] for number in rng.permutation(len(found))]
+        shuffled = [corpus_texts[number] for number in rng.permutation(len(corpus_texts))]
         documents += [_cut(classifier, shuffled[start:] + shuffled[:start], options.tokens) for start in (0, half)]
     pairs = [
         run_pair(classifier, clean, corrupted, options.passes)
@@ -152,20 +155,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     figures = {
         "naive_over_ours": statistics.median(
-            (one.naive_base + one.naive_patched) / (one.base + one.patched) for one in pairs
+            (pair.naive_base + pair.naive_patched) / (pair.base + pair.patched) for pair in pairs
         ),
-        "naive_over_ours_patched": statistics.median(one.naive_patched / one.patched for one in pairs),
-        "max_effect_difference": max(one.difference for one in pairs),
+        "naive_over_ours_patched": statistics.median(pair.naive_patched / pair.patched for pair in pairs),
+        "max_effect_difference": max(pair.difference for pair in pairs),
     }
     table = Table("figure", "value", title=f"Patching {2 * options.layers} components, {options.tokens} tokens")
     for name, value in figures.items():
         table.add_row(name, f"{value:.3g}")
     for name in ("naive_base", "naive_patched", "base", "patched"):
-        table.add_row(f"{name}, s", f"{statistics.median(getattr(one, name) for one in pairs):.3f}")
+        table.add_row(f"{name}, s", f"{statistics.median(getattr(pair, name) for pair in pairs):.3f}")
     console.print(table)
     if not options.keep:
         shutil.rmtree(root)
-    about = {
+    details = {
         "layers": options.layers,
         "d_model": options.d_model,
         "tokens": options.tokens,
@@ -174,12 +177,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "dtype": str(classifier.dtype).removeprefix("torch."),
     }
     figures = {**rounded(figures), "max_effect_difference": figures["max_effect_difference"]}
-    print(json.dumps({**figures, **about, **machine()}))
+    print(json.dumps({**figures, **details, **machine()}))
 
 
-def _cut(classifier: Classifier, found: list[str], tokens: int) -> str:
-    """A document of so many tokens, special ones included; the tokenizer cuts at the classifier's max_length."""
-    text = "\n".join(found)
+def _cut(classifier: Classifier, texts: list[str], tokens: int) -> str:
+    """Document of a number of tokens, special ones included; the tokenizer cuts at the classifier's max_length."""
+    text = "\n".join(texts)
     (document,) = classifier.tokenize([text])
     if len(document) < tokens:
         return text

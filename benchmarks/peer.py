@@ -1,4 +1,4 @@
-"""A library that runs in a process and an environment of its own, and waits there for its turn."""
+"""A library under comparison, in a process and an environment of its own, that waits for requests."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from typing import Any
 
 
 class Peer:
-    """A program that answers its first line with its version and each further one with one JSON object."""
+    """A program that writes its version, then one JSON object per line of input."""
 
     def __init__(self, python: Path, module: str, arguments: Sequence[object]) -> None:
-        """Start it and wait until it is ready.
+        """Start the program and wait until it is ready.
 
         Raises:
-            RuntimeError: it ended; what went wrong stands above, on standard error.
+            RuntimeError: the program ended; its standard error shows why.
         """
         command = [str(python), "-m", module, *map(str, arguments)]
         self._command = command
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.version = str(self._answer())
+        self.version = str(self._read())
 
-    def ask(self, question: str = "") -> Any:
-        """Give it its turn; what it says of it."""
+    def request(self, line: str = "") -> Any:
+        """Send a line of input; returns the program's JSON object."""
         assert self._process.stdin is not None
-        self._process.stdin.write(question + "\n")
+        self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
-        return self._answer()
+        return self._read()
 
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
 
-    def _answer(self) -> Any:
+    def _read(self) -> Any:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:

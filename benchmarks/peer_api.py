@@ -1,6 +1,6 @@
 """The peer of `benchmarks.api`: the same route with FastAPI, orjson and asyncpg on PostgreSQL.
 
-Run by an environment of its own: python peer_api.py SOCKET_DIRECTORY PORT WORKERS
+Run in an environment of its own: python peer_api.py SOCKET_DIRECTORY PORT WORKERS
 """
 
 from __future__ import annotations

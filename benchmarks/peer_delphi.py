@@ -1,6 +1,6 @@
-"""delphi's cache and examples, in an interpreter that has delphi. Started by `benchmarks.peers`.
+"""Cache and examples of delphi, in an interpreter that has delphi. Started by `benchmarks.peers`.
 
-Its own classes in its own order: LatentCache over all documents, save_splits, LatentDataset with the constructor and
+delphi's classes in delphi's order: LatentCache over all documents, save_splits, LatentDataset with the constructor and
 sampler set to the 20 strongest contexts of every latent and nothing else.
 """
 
@@ -26,7 +26,7 @@ Turn = Callable[[str], dict[str, Any]]
 
 
 class Encode:
-    """A ReLU SAE of SAELens' layout as delphi wants it: a function."""
+    """ReLU SAE in SAELens' layout as a function, which delphi expects."""
 
     def __init__(self, directory: Path) -> None:
         weights = load_file(directory / "sae_weights.safetensors")
@@ -51,7 +51,7 @@ def prepare(root: Path, packed: bool, contexts: int, clock: str) -> tuple[str, T
 
     now = getattr(time, clock)
 
-    def turn(_question: str) -> dict[str, Any]:
+    def turn(_line: str) -> dict[str, Any]:
         shutil.rmtree(raw, ignore_errors=True)
         start = now()
         cache = LatentCache(model, encodes, batch_size=BATCH)
@@ -72,26 +72,28 @@ def prepare(root: Path, packed: bool, contexts: int, clock: str) -> tuple[str, T
             )
         )
         stop = now()
-        found = {"seconds": stop - start, "cache_seconds": cached - start, "features": len(records)}
-        return found if packed else found | {"top": strongest(cache, documents["special"])}
+        figures = {"seconds": stop - start, "cache_seconds": cached - start, "features": len(records)}
+        return figures if packed else figures | {"top": strongest(cache, documents["special"])}
 
     return version("eai-delphi"), turn
 
 
 def strongest(cache: Any, special: Tensor) -> list[list[list[float]]]:
-    """(document, position, activation) of the strongest position of each latent that is a token of a document, by
-    layer and latent; of what delphi cached. An activation of 0: never active."""
-    answer = []
+    """(document, position, activation) of the strongest position in delphi's cache, by layer and latent.
+
+    Special tokens are excluded. An activation of 0: never active.
+    """
+    by_layer = []
     for locations, activations in zip(
         cache.cache.latent_locations.values(), cache.cache.latent_activations.values(), strict=True
     ):
         counts = ~special[locations[:, 0], locations[:, 1]].bool()
-        where, value = locations[counts], activations[counts]
+        location, value = locations[counts], activations[counts]
         order = torch.argsort(value, stable=True)
         best = torch.zeros(cache.width, 3, dtype=torch.float64)
-        best[where[order, 2]] = torch.stack([where[order, 0], where[order, 1], value[order]], 1).double()
-        answer.append(best.tolist())
-    return answer
+        best[location[order, 2]] = torch.stack([location[order, 0], location[order, 1], value[order]], 1).double()
+        by_layer.append(best.tolist())
+    return by_layer
 
 
 if __name__ == "__main__":

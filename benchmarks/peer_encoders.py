@@ -1,6 +1,6 @@
-"""SAELens' and sparsify's encode, in an interpreter that has both. Started by `benchmarks.encode`.
+"""Encode of SAELens and sparsify, in an interpreter that has both. Started by `benchmarks.encode`.
 
-Imports nothing of tegakari. A line on its input names whose turn it is; the answer is the seconds of one encode.
+Imports nothing of tegakari. A line of input names the library; the result is the seconds of one encode.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.peer_program import serve
 
 
 def make_weights(positions: int, d_model: int, d_sae: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Residual, W_enc and b_enc with 5.5 % of the features active, alike in both processes."""
+    """Residual, W_enc and b_enc with 5.5 % of the features active, equal in both processes."""
     random = torch.Generator().manual_seed(20261122)
     residual = torch.randn(positions, d_model, generator=random)
     weight = torch.randn(d_model, d_sae, generator=random) / d_model**0.5

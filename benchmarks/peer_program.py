@@ -1,4 +1,4 @@
-"""The other side of `benchmarks.peer`: what runs in the peer's interpreter. Imports nothing of tegakari."""
+"""Loop of a program that `benchmarks.peer` starts in the peer's interpreter. Imports nothing of tegakari."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 
 def serve(prepare: Callable[[], tuple[str, Callable[[str], Any]]]) -> None:
-    """Prepare, say the version, then answer each line of standard input.
+    """Prepare, write the version, then write one result per line of standard input.
 
     Args:
-        prepare: returns the version and what answers. All that it or the answering prints goes to standard error.
+        prepare: returns the version and the function from a line to its result. Their prints go to standard error.
     """
-    answers, sys.stdout = sys.stdout, sys.stderr
+    results, sys.stdout = sys.stdout, sys.stderr
 
-    def say(answer: Any) -> None:
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+    def write(result: Any) -> None:
+        results.write(json.dumps(result) + "\n")
+        results.flush()
 
     version, turn = prepare()
-    say(version)
+    write(version)
     for line in sys.stdin:
-        say(turn(line.strip()))
+        write(turn(line.strip()))

@@ -1,7 +1,8 @@
 """SAEDashboard over some features of one layer, in an interpreter that has it. Started by `benchmarks.peers`.
 
-It runs TransformerLens models alone, so the classifier's blocks are copied into one; the embedding stands in for the
-head that a classifier does not have. Its layout is cut down to the strongest contexts, as far as it lets itself.
+SAEDashboard runs only TransformerLens models, so the classifier's blocks are copied into one; the embedding replaces
+the language model head, which a classifier does not have. The layout is reduced to the strongest contexts, as far as
+possible.
 """
 
 from __future__ import annotations
@@ -62,18 +63,18 @@ def hooked_model(directory: Path) -> Any:
         device="cpu",
     )
     # transformers 4 cannot name the tokenizer class that transformers 5 wrote.
-    named_again = directory.with_name("tokenizer-of-transformers-4")
-    PreTrainedTokenizerFast(tokenizer_file=str(directory / "tokenizer.json"), **SPECIAL).save_pretrained(named_again)
-    tokenizer = AutoTokenizer.from_pretrained(named_again)
+    copy = directory.with_name("tokenizer-of-transformers-4")
+    PreTrainedTokenizerFast(tokenizer_file=str(directory / "tokenizer.json"), **SPECIAL).save_pretrained(copy)
+    tokenizer = AutoTokenizer.from_pretrained(copy)
     model = HookedSAETransformer(hooked_config, tokenizer=tokenizer, default_padding_side="right")
     embedding = classifier.model.embed_tokens
-    stand_in = SimpleNamespace(model=classifier.model, lm_head=SimpleNamespace(weight=embedding.weight))
-    model.load_state_dict(convert_gemma_weights(stand_in, hooked_config), strict=False)
+    language_model = SimpleNamespace(model=classifier.model, lm_head=SimpleNamespace(weight=embedding.weight))
+    model.load_state_dict(convert_gemma_weights(language_model, hooked_config), strict=False)
     return model.eval()
 
 
 def sae_of(directory: Path) -> Any:
-    """The SAE as SAELens loads it."""
+    """SAE loaded by SAELens."""
     from sae_lens import SAE  # pyright: ignore[reportMissingImports]
 
     return SAE.load_from_disk(directory, device="cpu")
@@ -110,7 +111,7 @@ def prepare(root: Path, layer: int, features: int, contexts: int, clock: str) ->
     now = getattr(time, clock)
 
     @torch.no_grad()
-    def turn(_question: str) -> dict[str, Any]:
+    def turn(_line: str) -> dict[str, Any]:
         sae = sae_of(directory)
         start = now()
         config = SaeVisConfig(
@@ -119,10 +120,10 @@ def prepare(root: Path, layer: int, features: int, contexts: int, clock: str) ->
             feature_centric_layout=layout,
             ignore_tokens={0, 1, 2},
         )
-        found = SaeVisRunner(config).run(encoder=sae, model=model, tokens=documents["tokens"])
+        data = SaeVisRunner(config).run(encoder=sae, model=model, tokens=documents["tokens"])
         stop = now()
-        tops = [group_top(found.feature_data_dict[feature].sequence_data) for feature in range(features)]
-        return {"seconds": stop - start, "features": len(found.feature_data_dict), "top": tops}
+        tops = [group_top(data.feature_data_dict[feature].sequence_data) for feature in range(features)]
+        return {"seconds": stop - start, "features": len(data.feature_data_dict), "top": tops}
 
     return version("sae-dashboard"), turn
 

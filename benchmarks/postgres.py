@@ -1,7 +1,7 @@
 """PostgreSQL with the rows of a run and B-tree indexes: the peer of `benchmarks.store`.
 
-The server runs as an unprivileged user, listens on a socket of its own alone, and keeps its data below the directory it
-is given. Rows come from the run's own tables and files.
+The server runs as an unprivileged user, listens on a socket of its own, and keeps its data below a given directory.
+Rows come from the tables and files of the run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SETTINGS = {
     "max_parallel_workers_per_gather": "0",
     "max_parallel_maintenance_workers": "1",
     "autovacuum": "off",
-    # Loading without a log of it: what is timed is reading.
+    # No write-ahead log of the load: only reads are timed.
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "max_wal_size": "8GB",
@@ -108,7 +108,7 @@ ORDER BY activation DESC, document
 
 
 def available() -> bool:
-    """Whether PostgreSQL and its driver are installed here."""
+    """Whether PostgreSQL and its driver are installed."""
     try:
         import psycopg
     except ImportError:
@@ -118,7 +118,7 @@ def available() -> bool:
 
 @contextmanager
 def server(data: Path) -> Iterator[psycopg.Connection[Any]]:
-    """Run a server on a data directory, which is made where it is not there, and connect to it."""
+    """Run a server on a data directory, which is created if missing, and connect to it."""
     import psycopg
 
     user = "postgres" if os.geteuid() == 0 else getpass.getuser()
@@ -168,7 +168,7 @@ def server(data: Path) -> Iterator[psycopg.Connection[Any]]:
 
 
 def load(connection: psycopg.Connection[Any], run: Run) -> None:
-    """Load a run; one that is there already is kept."""
+    """Load a run unless it is loaded."""
     loaded = connection.execute("SELECT to_regclass('loaded')").fetchone()
     if (
         loaded
@@ -218,7 +218,7 @@ def _load_feature_labels(connection: psycopg.Connection[Any], run: Run) -> None:
 def _copy_numbers(
     connection: psycopg.Connection[Any], table: str, kinds: dict[str, str], columns: dict[str, np.ndarray]
 ) -> None:
-    """COPY columns of numbers in PostgreSQL's binary format: every field with its length in front."""
+    """COPY columns of numbers in PostgreSQL's binary format, in which the length of a field precedes it."""
     fields: list[Any] = [("fields", ">i2")]
     for name, kind in kinds.items():
         fields += [(f"{name}_bytes", ">i4"), (name, kind)]
@@ -235,7 +235,7 @@ def _copy_numbers(
 
 
 def _load_rows(connection: psycopg.Connection[Any], run: Run, table: str, columns: str, where: str = "") -> None:
-    """COPY rows that have texts or lists in them, through CSV; lists become PostgreSQL's array literals."""
+    """COPY rows with texts or lists through CSV; lists become PostgreSQL's array literals."""
     types = {row["column_name"]: row["column_type"] for row in run.rows(f"DESCRIBE {table}")}
     names = columns.split(", ")
     selected = [

@@ -1,10 +1,10 @@
-"""The whole path on a real labelled corpus, with two tiny Gemma 2 of its own, stage by stage: time, memory, results.
+"""The whole pipeline on a real labelled corpus with two tiny Gemma 2 models: time, memory and results of each stage.
 
     make bench-real-corpus CORPUS=posts.jsonl.gz        (columns id, title, body, label, split)
 
-Every stage is the command a user runs, in a process of its own; a stage that is finished is not run again. Labels with
-a prefix ("source-name") are also scored by prefix. The two models differ as the study's do: `more` is `base` with more
-language modelling.
+Every stage is a command of tegakari in a process of its own; a finished stage is not run again. Labels with a prefix
+("source-name") are also scored by prefix. The two models differ like those of the study: `more` is `base` with more
+pretraining.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ out = Console()
 
 VOCABULARY = 4000
 MODELS = {"base": "untrained", "more": "base/language-model"}
-"""What each language model starts from."""
+"""Language model -> the model that its training starts from."""
 PRETRAINING_STEPS = 200
-"""Of each of them."""
+"""Optimizer steps per language model."""
 MODEL = {"hidden_size": 128, "layers": 6, "heads": 4, "kv_heads": 2, "head_dim": 32, "intermediate": 384, "seed": 0}
 
 
 def config_for(corpus: Path, model: str) -> Config:
-    """The settings of the recipe: those of the `tiny` preset, one size larger."""
+    """Configuration of a run: that of the `tiny` preset, one size larger."""
     return Config(
         corpus=CorpusConfig(
             source=str(corpus.resolve()), split_column="split", train_per_label=400, eval_per_label=400
@@ -88,9 +88,9 @@ def run_stage(name: str, command: Sequence[str], work: Path, finished: Path) -> 
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"stage {name} failed")
-    found = {"seconds": round(time.perf_counter() - started, 1), "peak_memory_bytes": usage.ru_maxrss * 1024}
-    record.write_text(json.dumps(found))
-    return found
+    cost = {"seconds": round(time.perf_counter() - started, 1), "peak_memory_bytes": usage.ru_maxrss * 1024}
+    record.write_text(json.dumps(cost))
+    return cost
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -112,23 +112,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for model in MODELS:
         config = work / f"{model}.toml"
         config.write_text(render_config(config_for(Path(options.corpus), model)), encoding="utf-8")
-        cli, of = "tegakari.cli", ("--config", config.name)
+        cli, option = "tegakari.cli", ("--config", config.name)
         stages = {
-            "corpus import": ([cli, "corpus", "import", *of], work / "corpus"),
+            "corpus import": ([cli, "corpus", "import", *option], work / "corpus"),
             f"{model} model": (
                 ["benchmarks.real_corpus", "--model-only", model, "--work", str(work)],
                 work / model / "language-model",
             ),
-            f"{model} finetune": ([cli, "finetune", *of], work / model / "classifier"),
-            f"{model} sae train": ([cli, "sae", "train", *of], work / model / "saes"),
-            f"{model} index": ([cli, "index", *of], work / "store" / "runs" / f"real-{model}"),
+            f"{model} finetune": ([cli, "finetune", *option], work / model / "classifier"),
+            f"{model} sae train": ([cli, "sae", "train", *option], work / model / "saes"),
+            f"{model} index": ([cli, "index", *option], work / "store" / "runs" / f"real-{model}"),
         }
         costs |= {name: run_stage(name, command, work, done) for name, (command, done) in stages.items()}
     report(work, costs)
 
 
 def report(work: Path, costs: dict[str, dict[str, Any]]) -> None:
-    """Print what came of it."""
+    """Print the costs and results."""
     figures: dict[str, Any] = {"stages": costs}
     for model in MODELS:
         figures[model] = report_model(work, model)
@@ -140,16 +140,16 @@ def report(work: Path, costs: dict[str, dict[str, Any]]) -> None:
 
 
 def report_model(work: Path, model: str) -> dict[str, Any]:
-    """Print and return what came of one model."""
+    """Print and return the results of one model."""
     from tegakari.schemas.classifier import ClassifierReport
     from tegakari.store import Store, queries
 
-    found = msgspec.json.decode((work / model / "classifier" / "report.json").read_bytes(), type=ClassifierReport)
+    evaluation = msgspec.json.decode((work / model / "classifier" / "report.json").read_bytes(), type=ClassifierReport)
     scores = Table("macro-F1", f"classifier {model}", "TF-IDF + SVC", title="Evaluation documents")
-    scores.add_row("all labels", f"{found.classifier.macro_f1:.3f}", f"{found.baseline.macro_f1:.3f}")
-    ours, theirs = found.classifier.macro_f1_by_prefix, found.baseline.macro_f1_by_prefix
-    for prefix, value in ours.items():
-        scores.add_row(f"{prefix}-*", f"{value:.3f}", f"{theirs[prefix]:.3f}")
+    scores.add_row("all labels", f"{evaluation.classifier.macro_f1:.3f}", f"{evaluation.baseline.macro_f1:.3f}")
+    by_prefix, baseline_by_prefix = evaluation.classifier.macro_f1_by_prefix, evaluation.baseline.macro_f1_by_prefix
+    for prefix, value in by_prefix.items():
+        scores.add_row(f"{prefix}-*", f"{value:.3f}", f"{baseline_by_prefix[prefix]:.3f}")
     out.print(scores)
     layers = Table(
         "layer", "explained variance", "L0", "specific", "shared", "weak", title=f"SAEs and label specificity, {model}"
@@ -160,10 +160,10 @@ def report_model(work: Path, model: str) -> dict[str, Any]:
         layers.add_row(str(row.layer), variance, f"{row.l0:.1f}", str(row.specific), str(row.shared), str(row.weak))
     out.print(layers)
     return {
-        "macro_f1": found.classifier.macro_f1,
-        "baseline_macro_f1": found.baseline.macro_f1,
-        "macro_f1_by_prefix": ours,
-        "baseline_macro_f1_by_prefix": theirs,
+        "macro_f1": evaluation.classifier.macro_f1,
+        "baseline_macro_f1": evaluation.baseline.macro_f1,
+        "macro_f1_by_prefix": by_prefix,
+        "baseline_macro_f1_by_prefix": baseline_by_prefix,
         "layers": [msgspec.to_builtins(row) for row in specificity],
     }
 

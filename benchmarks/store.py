@@ -1,11 +1,11 @@
-"""The store at the study's scale, beside PostgreSQL with B-tree indexes on the same rows.
+"""The store at the study's scale, against PostgreSQL with B-tree indexes on the same rows.
 
     python -m benchmarks.store [--rounds 300] [--scale 1.0] [--keep-postgres]
 
-Two runs of 26 layers x 9,216 features x 107 labels are written by the real writer (ten minutes, once: they are kept in
-benchmarks/work under the hash of what made them). PostgreSQL gets the rows of one; both are asked the same questions in
-turn and must answer alike. Without PostgreSQL or psycopg (`pip install -e '.[bench]'`) only ours is measured. The last
-line is one JSON object.
+Two runs of 26 layers x 9,216 features x 107 labels are written by the real writer (ten minutes, once: they stay in
+benchmarks/work under the hash of the code that writes them). PostgreSQL gets the rows of one; both systems run the same
+queries in turn and must return equal rows. Without PostgreSQL or psycopg (`pip install -e '.[bench]'`) only the store
+is measured. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -47,15 +47,17 @@ WORK = Path(__file__).parent / "work"
 CODE = ("benchmarks/study_scale.py", "tegakari/indexer/merge.py", "tegakari/indexer/merged_layer.py",
         "tegakari/indexer/layer_tables.py", "tegakari/indexer/document_tables.py", "tegakari/store/sql/writer.py",
         "tegakari/store/blocks/activations.py", "tegakari/schemas/run.py", "tegakari/schemas/tables.py")  # fmt: skip
-"""What decides the content of the runs."""
+"""Files that decide the content of the runs."""
 
 TOKENS = DOCUMENTS = 20
-"""Rows of each that a feature's page shows."""
+"""Rows of each on the page of a feature."""
 
 console = Console(width=130)
 
 
 class Latency(NamedTuple):
+    """Percentiles of latencies, milliseconds."""
+
     p50: float
     p99: float
 
@@ -65,7 +67,7 @@ class Latency(NamedTuple):
 
 
 def study_store(scale: float) -> Path:
-    """A store with runs study-0 and study-1, made where it is not there yet."""
+    """Store with runs study-0 and study-1, which are written if missing."""
     digest = hashlib.sha256(repr((scale, duckdb.__version__)).encode())
     for name in CODE:
         digest.update((Path(__file__).parent.parent / name).read_bytes())
@@ -77,7 +79,7 @@ def study_store(scale: float) -> Path:
     return store
 
 
-# The two questions. Ours are answered with structs, theirs with tuples; they are compared as tuples, outside the clock.
+# The two queries. The store returns structs, PostgreSQL tuples; they are compared as tuples, outside the timing.
 
 
 class FeaturePage(NamedTuple):
@@ -87,41 +89,41 @@ class FeaturePage(NamedTuple):
     documents: Any
 
 
-def ours_label(store: Store, label: str) -> list[LabelFeature]:
+def store_label(store: Store, label: str) -> list[LabelFeature]:
     return queries.label_features(store.run("study-0"), label, limit=50).items
 
 
-def theirs_label(connection: Any, label: str) -> list[tuple[Any, ...]]:
+def postgres_label(connection: Any, label: str) -> list[tuple[Any, ...]]:
     return connection.execute(postgres.LABEL_FEATURES, (label, 50), prepare=True, binary=True).fetchall()
 
 
-def label_rows(found: list[LabelFeature]) -> list[tuple[Any, ...]]:
+def label_rows(features: list[LabelFeature]) -> list[tuple[Any, ...]]:
     return [
-        (r.layer, r.feature, r.d, r.mean, r.sd, r.variety, r.density, r.max_activation, r.top_tokens) for r in found
+        (r.layer, r.feature, r.d, r.mean, r.sd, r.variety, r.density, r.max_activation, r.top_tokens) for r in features
     ]
 
 
-def ours_feature(store: Store, layer: int, feature: int) -> FeaturePage:
+def store_feature(store: Store, layer: int, feature: int) -> FeaturePage:
     run = store.run("study-0")
-    found = queries.feature(run, layer, feature, tokens=TOKENS)
+    result = queries.feature(run, layer, feature, tokens=TOKENS)
     documents = queries.feature_documents(run, layer, feature, limit=DOCUMENTS)
-    return FeaturePage(found, found.labels, found.tokens, documents)
+    return FeaturePage(result, result.labels, result.tokens, documents)
 
 
-def theirs_feature(connection: Any, layer: int, feature: int) -> FeaturePage:
-    place = layer, feature
-    with connection.pipeline():  # four questions, one trip
-        head = connection.execute(postgres.FEATURE, place, prepare=True, binary=True)
-        labels = connection.execute(postgres.FEATURE_LABELS, place, prepare=True, binary=True)
-        tokens = connection.execute(postgres.FEATURE_TOKENS, (*place, TOKENS), prepare=True, binary=True)
-        documents = connection.execute(postgres.FEATURE_DOCUMENTS, (*place, DOCUMENTS), prepare=True, binary=True)
+def postgres_feature(connection: Any, layer: int, feature: int) -> FeaturePage:
+    key = layer, feature
+    with connection.pipeline():  # four queries, one round trip
+        head = connection.execute(postgres.FEATURE, key, prepare=True, binary=True)
+        labels = connection.execute(postgres.FEATURE_LABELS, key, prepare=True, binary=True)
+        tokens = connection.execute(postgres.FEATURE_TOKENS, (*key, TOKENS), prepare=True, binary=True)
+        documents = connection.execute(postgres.FEATURE_DOCUMENTS, (*key, DOCUMENTS), prepare=True, binary=True)
         return FeaturePage(head.fetchone(), labels.fetchall(), tokens.fetchall(), documents.fetchall())
 
 
 def page_rows(page: FeaturePage) -> FeaturePage:
-    found = page.feature
+    feature = page.feature
     return FeaturePage(
-        (found.density, found.active_positions, found.mean_activation, found.max_activation, found.variety),
+        (feature.density, feature.active_positions, feature.mean_activation, feature.max_activation, feature.variety),
         [(r.label, r.d, r.mean, r.sd, r.documents) for r in page.labels],
         [
             (r.rank, r.activation, r.document, r.label, r.position, r.token_id, r.token, r.before, r.after)
@@ -131,63 +133,64 @@ def page_rows(page: FeaturePage) -> FeaturePage:
     )
 
 
-def timed(ask: Callable[[], Any]) -> tuple[float, Any]:
+def timed(query: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds and result of a query."""
     start = time.perf_counter()
-    answer = ask()
-    return time.perf_counter() - start, answer
+    result = query()
+    return time.perf_counter() - start, result
 
 
-def ask_in_turn(store: Store, connection: Any, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each question, both systems in turn with the same parameters; answers must be equal.
+def query_in_turn(store: Store, connection: Any, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each query, both systems in turn with the same parameters; results must be equal.
 
-    Every question has been asked once before, so that neither reads from the disk.
+    Every query has run once before, so that neither system reads from the disk.
     """
     generator = random.Random(0)
     run = store.run("study-0")
     widths, layers = run.manifest.saes.widths, run.manifest.saes.layers
-    places = [(generator.choice(layers), generator.randrange(widths[0])) for _ in range(200)]
-    for place in places:
-        assert page_rows(ours_feature(store, *place)) == theirs_feature(connection, *place), place
+    keys = [(generator.choice(layers), generator.randrange(widths[0])) for _ in range(200)]
+    for key in keys:
+        assert page_rows(store_feature(store, *key)) == postgres_feature(connection, *key), key
     for label in run.labels:
-        assert label_rows(ours_label(store, label)) == theirs_label(connection, label), label
+        assert label_rows(store_label(store, label)) == postgres_label(connection, label), label
     seconds: dict[str, list[float]] = {}
     for _ in range(rounds):
-        label, place = generator.choice(run.labels), generator.choice(places)
-        asked: list[tuple[str, Callable[[], Any]]] = [
-            ("ours label", partial(ours_label, store, label)),
-            ("theirs label", partial(theirs_label, connection, label)),
-            ("ours feature", partial(ours_feature, store, *place)),
-            ("theirs feature", partial(theirs_feature, connection, *place)),
+        label, key = generator.choice(run.labels), generator.choice(keys)
+        calls: list[tuple[str, Callable[[], Any]]] = [
+            ("store label", partial(store_label, store, label)),
+            ("postgres label", partial(postgres_label, connection, label)),
+            ("store feature", partial(store_feature, store, *key)),
+            ("postgres feature", partial(postgres_feature, connection, *key)),
         ]
-        for name, ask in asked:
-            seconds.setdefault(name, []).append(timed(ask)[0])
+        for name, query in calls:
+            seconds.setdefault(name, []).append(timed(query)[0])
     return seconds
 
 
-def ask_ours_alone(store: Store, rounds: int) -> dict[str, Latency]:
-    """Warm latencies of both questions, nobody else asked in between."""
+def store_latencies(store: Store, rounds: int) -> dict[str, Latency]:
+    """Latencies of both queries on a warm store, without PostgreSQL in between."""
     generator = random.Random(1)
     run = store.run("study-0")
     widths, layers = run.manifest.saes.widths, run.manifest.saes.layers
-    asked = {
-        "label": lambda: ours_label(store, generator.choice(run.labels)),
-        "feature": lambda: ours_feature(store, generator.choice(layers), generator.randrange(widths[0])),
+    calls = {
+        "label": lambda: store_label(store, generator.choice(run.labels)),
+        "feature": lambda: store_feature(store, generator.choice(layers), generator.randrange(widths[0])),
     }
-    return {name: Latency.of([timed(ask)[0] for _ in range(3 * rounds)][rounds:]) for name, ask in asked.items()}
+    return {name: Latency.of([timed(query)[0] for _ in range(3 * rounds)][rounds:]) for name, query in calls.items()}
 
 
-def more_runs(store: Path, rounds: int) -> float:
-    """Median ratio of the label question with 50 runs open to that with 2, asked in turn."""
+def ratio_with_50_runs(store: Path, rounds: int) -> float:
+    """Median ratio of the label query with 50 open runs to that with 2, in turn."""
     with tempfile.TemporaryDirectory(dir=WORK) as directory:
         many = Path(directory)
-        for name in ("study-0", "study-1"):  # the same files, so that the number of runs is all that differs
+        for name in ("study-0", "study-1"):  # the same files, so that only the number of runs differs
             shutil.copytree(run_directory(store, name), run_directory(many, name), copy_function=os.link)
         tiny = Size(layers=2, d_sae=64, labels=107, documents=321, active=8, d_model=16)
         make_study_run(many, "tiny-00", 0, tiny)
         for number in range(1, 48):
             shutil.copytree(run_directory(many, "tiny-00"), run_directory(many, f"tiny-{number:02d}"))
         stores = Store(store), Store(many)
-        opened = [found.runs() for found in stores]
+        opened = [opened_store.runs() for opened_store in stores]
         assert [len(runs) for runs in opened] == [2, 50]
         for run in (run for runs in opened for run in runs):
             queries.label_features(run, run.labels[0], limit=50)
@@ -195,8 +198,10 @@ def more_runs(store: Path, rounds: int) -> float:
         ratios = []
         for _ in range(rounds):
             label = generator.choice(opened[0][0].labels)
-            few, lots = (min(timed(partial(ours_label, found, label))[0] for _ in range(3)) for found in stores)
-            ratios.append(lots / few)
+            two, fifty = (
+                min(timed(partial(store_label, opened_store, label))[0] for _ in range(3)) for opened_store in stores
+            )
+            ratios.append(fifty / two)
     return statistics.median(ratios)
 
 
@@ -214,25 +219,25 @@ print(time.perf_counter() - start)
 
 
 def open_seconds(store: Path) -> float:
-    """A fresh process opens both runs and asks each its first two questions."""
+    """Seconds in which a new process opens both runs and runs the first two queries of each."""
     command = [sys.executable, "-c", OPEN, str(store)]
     return statistics.median(float(subprocess.check_output(command, text=True)) for _ in range(5))
 
 
 def write_rate(run: Run, layers: int = 4) -> dict[int, float]:
-    """Activations a second from shards' parts to closed and flushed files, by number of threads."""
+    """Activations per second from the parts of shards to flushed files, by number of threads."""
     parts = []
     for layer in run.manifest.saes.layers[:layers]:
         table = pq.ParquetFile(layer_file(run.directory, layer)).read()
         columns = [table[name].to_numpy() for name in Activations._fields]
-        shard = columns[1] % 107  # documents of a label, as shards come
+        shard = columns[1] % 107  # documents of one label, as in shards
         order = np.argsort(shard, kind="stable")
         cuts = np.cumsum(np.bincount(shard))[:-1]
         parts.append([Activations(*part) for part in zip(*(np.split(c[order], cuts) for c in columns), strict=True)])
     total = sum(len(part.feature) for layer in parts for part in layer)
     rates: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(5):
-        for threads, found in rates.items():
+        for threads, measured_rates in rates.items():
             with tempfile.TemporaryDirectory(dir=WORK) as scratch, RunWriter(Path(scratch)) as writer:
 
                 def write(layer: int, writer: RunWriter = writer) -> None:
@@ -243,8 +248,8 @@ def write_rate(run: Run, layers: int = 4) -> dict[int, float]:
                 start = time.perf_counter()
                 with ThreadPoolExecutor(threads) as pool:
                     list(pool.map(write, range(layers)))
-                found.append(total / (time.perf_counter() - start))
-    return {threads: statistics.median(found) for threads, found in rates.items()}
+                measured_rates.append(total / (time.perf_counter() - start))
+    return {threads: statistics.median(measured_rates) for threads, measured_rates in rates.items()}
 
 
 def bytes_below(directory: Path) -> int:
@@ -256,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--keep-postgres", action="store_true", help="keep its data (20 GB) for the next time")
+    parser.add_argument("--keep-postgres", action="store_true", help="keep its data (20 GB) for the next run")
     options = parser.parse_args(arguments)
     pa.set_cpu_count(2)
     WORK.mkdir(exist_ok=True)
@@ -270,9 +275,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "write_activations_per_s_one_thread": rates[1],
         "merge_activations_per_s": run.manifest.activations / run.manifest.timings["merge"],
         "open_s": open_seconds(directory),
-        "runs50_over_runs2": more_runs(directory, options.rounds),
+        "runs50_over_runs2": ratio_with_50_runs(directory, options.rounds),
     }
-    alone = ask_ours_alone(store, options.rounds)
+    alone = store_latencies(store, options.rounds)
     figures |= {
         "label_top50_p50_ms": alone["label"].p50,
         "label_top50_p99_ms": alone["label"].p99,
@@ -283,19 +288,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data = WORK / "postgres"
         with postgres.server(data) as connection:
             figures["postgres_load_s"], _ = timed(lambda: postgres.load(connection, run))
-            seconds = ask_in_turn(store, connection, options.rounds)
-            theirs, ours = postgres.size(connection), bytes_below(run.directory)
-        for question in ("label", "feature"):
-            p50 = {who: Latency.of(seconds[f"{who} {question}"]).p50 for who in ("ours", "theirs")}
-            figures[f"postgres_{question}_p50_ms"] = p50["theirs"]
-            figures[f"ours_in_turn_{question}_p50_ms"] = p50["ours"]
-            figures[f"postgres_over_ours_{question}"] = p50["theirs"] / p50["ours"]
-        figures["postgres_gb"], figures["ours_gb"] = theirs / 1e9, ours / 1e9
-        figures["postgres_size_over_ours"] = theirs / ours
+            seconds = query_in_turn(store, connection, options.rounds)
+            postgres_bytes, store_bytes = postgres.size(connection), bytes_below(run.directory)
+        for query in ("label", "feature"):
+            p50 = {system: Latency.of(seconds[f"{system} {query}"]).p50 for system in ("store", "postgres")}
+            figures[f"postgres_{query}_p50_ms"] = p50["postgres"]
+            figures[f"ours_in_turn_{query}_p50_ms"] = p50["store"]
+            figures[f"postgres_over_ours_{query}"] = p50["postgres"] / p50["store"]
+        figures["postgres_gb"], figures["ours_gb"] = postgres_bytes / 1e9, store_bytes / 1e9
+        figures["postgres_size_over_ours"] = postgres_bytes / store_bytes
         if not options.keep_postgres:
             shutil.rmtree(data)
     else:
-        console.print(f"no PostgreSQL in {postgres.BINARIES} or no psycopg: ours alone")
+        console.print(f"no PostgreSQL in {postgres.BINARIES} or no psycopg: the store alone")
     table = Table("figure", "value")
     for name, value in figures.items():
         table.add_row(name, f"{value:,.0f}" if value > 1e4 else f"{value:.3f}")

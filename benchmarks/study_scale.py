@@ -63,7 +63,7 @@ class Size(NamedTuple):
 
 
 def make_study_run(store: Path, name: str, seed: int, size: Size, *, with_vectors: bool = False) -> RunManifest:
-    """Write and publish one run; a run that is there already is returned as it is."""
+    """Write and publish one run; an existing run is returned."""
     if run_directory(store, name).is_dir():
         return read_manifest(run_directory(store, name))
     started = time.perf_counter()
@@ -156,21 +156,21 @@ def _write_shard(shard: Shard, work: Path, seed: int, size: Size) -> None:
     rng = np.random.default_rng([seed, 2, shard.documents[0].number])
     predicted = np.where(rng.random(len(numbers)) < 0.84, shard.label_id, rng.integers(0, size.labels, len(numbers)))
     logit = np.full(len(numbers), 3, np.float32)
-    said = DocumentPartial(
+    document_partial = DocumentPartial(
         numbers,
         predicted.astype(np.int32),
         np.where(predicted == shard.label_id, logit, 1).astype(np.float32),
         logit,
         rng.standard_normal((len(numbers), size.d_model), dtype=np.float32),
     )
-    write_partial(work / "shards", shard, 40 * len(numbers), layers, said)
+    write_partial(work / "shards", shard, 40 * len(numbers), layers, document_partial)
 
 
 def _layer(shard: Shard, layer: int, seed: int, size: Size) -> LayerPartial:
     shape_rng = np.random.default_rng([seed, 3, layer])
     density = shape_rng.lognormal(0, 1.5, size.d_sae)
     density[shape_rng.random(size.d_sae) < 0.05] = 0
-    for _ in range(4):  # what is cut off at 0.9 goes to the others
+    for _ in range(4):  # the excess over 0.9 is distributed over the others
         density = np.minimum(density * size.active / density.sum(), 0.9)
     density = density.astype(np.float32)
     owner = shape_rng.integers(0, size.labels * 16, size.d_sae)  # one feature in sixteen has a label of its own

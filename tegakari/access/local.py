@@ -89,7 +89,7 @@ class LocalPages(Generic[T]):
 
     def to_arrow(self) -> pa.Table:
         """All rows as an Arrow table."""
-        from tegakari.store.export.rows import rows_table
+        from tegakari.store.export.arrow import rows_table
 
         return rows_table(list(self), self._row_type)
 

@@ -1,6 +1,6 @@
-"""Every error that a user can meet, with its HTTP status and its page in docs/errors.
+"""All errors shown to users, each with its HTTP status and its page in docs/errors.
 
-The command line prints an error; the API turns it into a problem document (RFC 9457). An error states what is wrong,
+The command line prints an error; the API sends it as a problem document (RFC 9457). An error states what is wrong,
 names the field and the value at fault, and gives the fix.
 """
 
@@ -14,8 +14,8 @@ class TegakariError(Exception):
 
     Args:
         message: what is wrong, including the offending value.
-        field: configuration key, column, option or parameter at fault, if there is one.
-        fix: what the reader can do about it.
+        field: configuration key, column, option or parameter at fault; None: none.
+        fix: what the user can do about it.
     """
 
     slug: str = "error"
@@ -47,7 +47,7 @@ class TegakariError(Exception):
 
 
 def error_classes() -> Iterator[type[TegakariError]]:
-    """`TegakariError` and all its subclasses with a slug of their own, base first."""
+    """`TegakariError` and all subclasses that define a slug, base first."""
     queue: list[type[TegakariError]] = [TegakariError]
     while queue:
         error = queue.pop(0)
@@ -94,7 +94,7 @@ class ModelError(TegakariError):
 
 
 class ModelNotHereError(ModelError):
-    """The model of a run is not on this machine, or has changed since the run was made."""
+    """The model of a run is not on this machine, or has changed since the run was indexed."""
 
     slug = "model-not-here"
     status = 409
@@ -116,11 +116,11 @@ class KernelError(TegakariError):
 
 
 class MemoryShortError(TegakariError):
-    """The estimated memory of an analysis exceeds what is free; the analysis was not started."""
+    """The estimated memory of an analysis exceeds the free memory; the analysis was not started."""
 
     slug = "memory-short"
     status = 503
-    title = "The server's memory does not suffice"
+    title = "The server has too little free memory"
     retry_after = 30
 
 
@@ -135,15 +135,15 @@ class StoreError(TegakariError):
 
 
 class RunExistsError(StoreError):
-    """A published run has this name already and was made from other inputs."""
+    """A published run has this name already and was indexed from other inputs."""
 
     slug = "run-exists"
     status = 409
-    title = "The run exists"
+    title = "A run of this name exists"
 
 
 class DiskFullError(StoreError):
-    """The disk is full; finished work is kept and the same command resumes."""
+    """The disk is full; finished work is stored, and the same command resumes."""
 
     slug = "disk-full"
     status = 507
@@ -159,7 +159,7 @@ class NotFoundError(TegakariError):
 
 
 class QueryError(TegakariError):
-    """A parameter of a query has a value that no run can answer."""
+    """A parameter of a query has a value that is not allowed."""
 
     slug = "bad-parameter"
     status = 400
@@ -175,11 +175,11 @@ class CursorError(TegakariError):
 
 
 class SqlError(TegakariError):
-    """The SQL query is wrong, or reads what it may not read."""
+    """The SQL query is wrong, or is not allowed."""
 
     slug = "bad-sql"
     status = 400
-    title = "The query cannot be answered"
+    title = "The query cannot be run"
 
 
 # Requests to the service
@@ -214,7 +214,7 @@ class TooSlowError(TegakariError):
 
     slug = "too-slow"
     status = 408
-    title = "The request came too slowly"
+    title = "The request arrived too slowly"
 
 
 class NoKeyError(TegakariError):
@@ -222,7 +222,7 @@ class NoKeyError(TegakariError):
 
     slug = "no-key"
     status = 401
-    title = "A good API key is needed"
+    title = "A valid API key is required"
 
 
 class KeyScopeError(TegakariError):
@@ -230,7 +230,7 @@ class KeyScopeError(TegakariError):
 
     slug = "key-lacks-scope"
     status = 403
-    title = "The API key is not good for this"
+    title = "The API key does not allow this"
 
 
 class RateError(TegakariError):
@@ -241,7 +241,7 @@ class RateError(TegakariError):
     title = "Too many requests"
 
     def __init__(self, message: str, *, retry_after: float) -> None:
-        super().__init__(message, fix="wait as long as Retry-After says")
+        super().__init__(message, fix="wait for the seconds of Retry-After")
         self.retry_after = retry_after
 
 
@@ -250,7 +250,7 @@ class OverloadedError(TegakariError):
 
     slug = "overloaded"
     status = 503
-    title = "The server has enough to do"
+    title = "The server is overloaded"
     retry_after = 1
 
 
@@ -268,7 +268,7 @@ class DeadlineError(TegakariError):
 
     slug = "deadline-passed"
     status = 503
-    title = "The answer did not come in time"
+    title = "The result was not ready in time"
     retry_after = 5
 
 
@@ -285,4 +285,4 @@ class CancelledJobError(TegakariError):
 
     slug = "job-cancelled"
     status = 409
-    title = "The knockout was cancelled"
+    title = "The job was cancelled"

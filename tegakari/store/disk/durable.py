@@ -17,10 +17,10 @@ from tegakari.schemas.run import FileEntry
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 GRAVE = ".deleted-"
-"""Start of the name of a directory whose files are being removed."""
+"""Prefix of the name of a directory whose files are being removed."""
 
 _FORMER_GRAVE = "deleted-"
-"""The same start as earlier versions wrote it for analyses."""
+"""The prefix that earlier versions used for analyses."""
 
 
 @contextmanager
@@ -145,7 +145,7 @@ def bury(directory: Path, graveyard: Path | None = None) -> None:
 
 
 def is_grave(path: Path) -> bool:
-    """Whether a path is what `bury` left, or what an earlier version's deletion left."""
+    """Whether a path is the remainder of a deletion, by this version or an earlier one."""
     return path.name.startswith((GRAVE, _FORMER_GRAVE))
 
 

@@ -1,4 +1,4 @@
-"""Rows of queries as Arrow tables."""
+"""Results of queries as Arrow tables."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import msgspec
 import pyarrow as pa
 
 SCALARS: dict[Any, pa.DataType] = {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
-"""Python types -> Arrow types; everything else is text."""
+"""Arrow types by Python type; all other types are encoded as text."""
 
 
 def rows_table(rows: Sequence[Any], row_type: Any, fields: Sequence[str] | None = None) -> pa.Table:
-    """Rows of a query as an Arrow table, with the types of the struct even where there are no rows.
+    """Rows of a query as an Arrow table, with the types of the struct, even without rows.
 
     Args:
         rows: structs.
