@@ -35,8 +35,7 @@ from benchmarks.case import Shape, classifier_of, make_case, scaled, texts
 from benchmarks.environments import WORK
 from benchmarks.machine import machine, rounded
 from tegakari.analyses.engine.run_models import RunModels
-from tegakari.analyses.knockout.forward import Removal, run_removals
-from tegakari.analyses.knockout.run import quiet
+from tegakari.analyses.knockout.forward import FeatureAblation, run_feature_ablations
 from tegakari.models.architecture import block_output
 from tegakari.models.classifier import Classifier
 from tegakari.models.rerun.ablate_features import rerun
@@ -46,6 +45,7 @@ from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import load_saes
 from tegakari.models.tokens import Batch
 from tegakari.schemas.knockout import LayerFeature
+from tegakari.schemas.progress import NoProgress
 
 FEATURES = 20
 DRAWS = 5
@@ -128,7 +128,7 @@ class Bench:
     def removals(self, first: int, count: int) -> None:
         """Run knockouts without results of earlier passes."""
         sets = [
-            Removal(
+            FeatureAblation(
                 tuple(LayerFeature(self.layer, feature) for feature in features),
                 "error_preserving",
                 "all",
@@ -136,7 +136,7 @@ class Bench:
             )
             for features in self.sets[first : first + count]
         ]
-        run_removals(RunModels(self.classifier, {self.layer: self.sae}), self.texts, sets, quiet)
+        run_feature_ablations(RunModels(self.classifier, {self.layer: self.sae}), self.texts, sets, NoProgress())
 
     def round(self) -> Round:
         saes = {self.layer: self.sae}

@@ -327,7 +327,7 @@ class LocalStore:
         """Predictions of a run's classifier for texts; runs the model."""
         from tegakari.analyses.inference import classify_texts
 
-        return list(classify_texts(self._models_of(self._run(run)), texts, self._progress.advance))
+        return list(classify_texts(self._models_of(self._run(run)), texts, self._progress))
 
     def encode(
         self,

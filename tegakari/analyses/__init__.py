@@ -1,1 +1,1 @@
-"""What is asked of a finished run with its model at hand."""
+"""Analyses of finished runs: knockouts, circuits, written variants, comparisons of runs, and the study's report."""

@@ -1,4 +1,4 @@
-"""Vectors for a run that was indexed where LanceDB was not installed."""
+"""Vectors of a run that was indexed on a machine without LanceDB."""
 
 from __future__ import annotations
 
@@ -17,18 +17,27 @@ from tegakari.store.vectors import TEXTS, publish_added
 
 
 def add_vectors(store: Path, run: Run, *, device: str = "auto", progress: Progress = NoProgress()) -> Path:
-    """Write decoder directions, document embeddings and the index of words beside a run.
+    """Write decoder directions, document embeddings and the word index of a run beside it.
 
     The directions come from the run's SAEs, the embeddings from one forward pass over its documents.
 
+    Args:
+        store: the store's directory.
+        run: published.
+        device: auto, cpu, cuda or cuda:N.
+        progress: counts documents.
+
+    Returns:
+        directory of the vectors.
+
     Raises:
         RunExistsError: the run has vectors.
-        ModelNotHereError: its models are not on this machine, or have changed.
-        DiskFullError: no space; nothing is shown.
+        ModelNotHereError: the run's models are not on this machine, or have changed.
+        DiskFullError: no space; nothing is published.
     """
-    for there in (run.directory, added_vectors_directory(store, run.manifest)):
-        # Runs of earlier versions have vectors without the index of words.
-        if (there / VECTORS / f"{TEXTS}.lance").is_dir():
+    for directory in (run.directory, added_vectors_directory(store, run.manifest)):
+        # Runs of earlier versions have vectors without the word index.
+        if (directory / VECTORS / f"{TEXTS}.lance").is_dir():
             raise RunExistsError(f"run {run.name!r} has vectors", field="run", fix="nothing needs to be done")
     models = load_run_models(run, device)
     texts = [row["text"] for row in run.rows("SELECT text FROM documents ORDER BY document")]

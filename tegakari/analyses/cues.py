@@ -1,4 +1,4 @@
-"""Which tokens features fire on strongly (the study, section 5.1)."""
+"""Cues: the tokens on which features have strong activations (the study, section 5.1)."""
 
 from __future__ import annotations
 
@@ -8,50 +8,64 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tegakari.analyses.statistics import mean_interval
-from tegakari.schemas.analysis import Interval
+from tegakari.analyses.statistics import interval_of_mean
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.study import CueCounts, CueToken, FeatureCues, LabelCues
 from tegakari.store import Run, queries
 
 STRONG = 0.5
-"""Share of a feature's maximum from which a position is strong."""
+"""Share of a feature's maximum activation from which a position is strong."""
 
-SHOWN_TOKENS = 10
+MAX_TOKENS = 10
+"""Tokens listed per feature."""
 
 _SPACE_MARKS = " \t\n\u3000\u2581\u0120"
-"""Spaces, and what SentencePiece and byte-level BPE write for one."""
+"""Spaces, and the marks that SentencePiece and byte-level BPE write for a space."""
 
 
 def label_cues(run: Run, label: str, *, layer: int | None = None, k: int = 20) -> LabelCues:
-    """Cues of the k features with the largest d for a label, in one layer or in all.
+    """Cues of the k features with the largest d for a label, and means over these features.
+
+    Args:
+        run: published.
+        label: of the run.
+        layer: of the features; None: all layers.
+        k: number of features.
 
     Raises:
-        NotFoundError: no such label or layer, or no feature with a d for the label.
+        NotFoundError: no such label or layer, or no feature has a d for the label.
         QueryError: k out of range.
     """
     page = queries.label_features(run, label, layer=layer, limit=k)
-    every = [feature_cues(run, row.layer, row.feature, d=row.d) for row in page.items]
-    features = [found for found in every if found is not None]
+    cues_of_rows = [feature_cues(run, row.layer, row.feature, d=row.d) for row in page.items]
+    features = [cues for cues in cues_of_rows if cues is not None]
     if not features:
         raise NotFoundError(
             f"run {run.name!r} has no feature with a d for {label!r}", field="label", fix="choose another label"
         )
+    top_token_shares = np.array([cues.by_form.top_token_share for cues in features], np.float64)
+    unique_tokens = np.array([cues.by_form.unique_tokens for cues in features], np.float64)
     return LabelCues(
         run=run.name,
         label=label,
         layer=layer,
-        top_token_share=_mean([each.by_form.top_token_share for each in features]),
-        unique_tokens=_mean([each.by_form.unique_tokens for each in features]),
-        top_token_share_by_id=float(np.mean([each.by_token.top_token_share for each in features])),
-        unique_tokens_by_id=float(np.mean([each.by_token.unique_tokens for each in features])),
-        cut=sum(each.cut for each in features),
+        top_token_share=interval_of_mean(top_token_shares, 0),
+        unique_tokens=interval_of_mean(unique_tokens, 0),
+        top_token_share_by_id=float(np.mean([cues.by_token.top_token_share for cues in features])),
+        unique_tokens_by_id=float(np.mean([cues.by_token.unique_tokens for cues in features])),
+        cut=sum(cues.cut for cues in features),
         features=features,
     )
 
 
 def feature_cues(run: Run, layer: int, feature: int, *, d: float | None = None) -> FeatureCues | None:
-    """Cues of one feature; None for one that never fires.
+    """Cues of one feature; None if it is never active.
+
+    Args:
+        run: published.
+        layer: of the run.
+        feature: of the layer.
+        d: of the feature for a label, copied to the result.
 
     Raises:
         NotFoundError: no such layer or feature.
@@ -64,14 +78,12 @@ def feature_cues(run: Run, layer: int, feature: int, *, d: float | None = None) 
         return None
     document = top.document[place, strong]
     token = documents.first_token[document] + top.position[place, strong]
-    texts = documents.text
+    starts, ends = documents.token_starts[token], documents.token_ends[token]
     written = [
-        texts[number].as_py()[start:end]
-        for number, start, end in zip(
-            document.tolist(), documents.token_starts[token].tolist(), documents.token_ends[token].tolist(), strict=True
-        )
+        documents.text[number].as_py()[start:end]
+        for number, start, end in zip(document.tolist(), starts.tolist(), ends.tolist(), strict=True)
     ]
-    forms = [normalised(each) for each in written]
+    forms = [normalised(token) for token in written]
     return FeatureCues(
         layer=layer,
         feature=feature,
@@ -85,27 +97,21 @@ def feature_cues(run: Run, layer: int, feature: int, *, d: float | None = None) 
 
 
 def normalised(token: str) -> str:
-    """A written form without what does not make it another cue: width, case, the space in front."""
+    """Form of a token without differences in width (NFKC), case, and leading space."""
     bare = token.lstrip(_SPACE_MARKS)
     return unicodedata.normalize("NFKC", bare).casefold().lstrip(_SPACE_MARKS) or token
 
 
-def _counts(members: Sequence[object]) -> CueCounts:
-    counted = Counter(members)
-    return CueCounts(top_token_share=max(counted.values()) / len(members), unique_tokens=len(counted))
+def _counts(tokens: Sequence[object]) -> CueCounts:
+    counts = Counter(tokens)
+    return CueCounts(top_token_share=max(counts.values()) / len(tokens), unique_tokens=len(counts))
 
 
 def _tokens(written: Sequence[str], forms: Sequence[str]) -> list[CueToken]:
-    counted = Counter(forms)
+    """Most frequent forms, each in its most frequent spelling."""
+    counts = Counter(forms)
     spellings: dict[str, Counter[str]] = {}
     for form, token in zip(forms, written, strict=True):
         spellings.setdefault(form, Counter())[token.strip() or token] += 1
-    order = sorted(counted, key=lambda form: (-counted[form], form))
-    return [
-        CueToken(token=spellings[form].most_common(1)[0][0], positions=counted[form]) for form in order[:SHOWN_TOKENS]
-    ]
-
-
-def _mean(values: Sequence[float]) -> Interval:
-    low, high = mean_interval(np.asarray(values, np.float64), 0)
-    return Interval(value=float(np.mean(values)), low=low, high=high)
+    order = sorted(counts, key=lambda form: (-counts[form], form))
+    return [CueToken(token=spellings[form].most_common(1)[0][0], positions=counts[form]) for form in order[:MAX_TOKENS]]

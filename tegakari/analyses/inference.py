@@ -1,150 +1,180 @@
-"""Texts of the moment through the classifier and the SAEs of a run."""
+"""Live inference: texts through the classifier and the SAEs of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tegakari.analyses.encode_query import EncodeQuery, encode_query
 from tegakari.analyses.engine.batches import batches, tokenized
 from tegakari.analyses.engine.run_models import RunModels
 from tegakari.kernels import Encoded, encode
 from tegakari.models.tokens import Batch, Tokenized
-from tegakari.schemas.config import Pooling
 from tegakari.schemas.errors import QueryError
-from tegakari.schemas.inference import MAX_ACTIVATIONS, Active, Classification, EncodedText, EncodedToken, LabelScore
+from tegakari.schemas.inference import (
+    MAX_ACTIVATIONS,
+    Active,
+    Classification,
+    EncodedText,
+    EncodedToken,
+    EncodeRequest,
+    LabelScore,
+)
+from tegakari.schemas.progress import NoProgress, Progress
+from tegakari.store import Run
 
 
-class EncodeQuestion(NamedTuple):
-    """Texts, and what is wanted of their features."""
-
-    texts: Sequence[str]
-    layers: tuple[int, ...]
-    """ascending"""
-    features: tuple[int, ...] | None
-    """only these; None: all"""
-    pooling: Pooling | Literal["none"]
-    """over the positions of each text; none: position by position"""
-    top: int
-    """strongest features of a layer that are given"""
-
-
-def classify_texts(
-    models: RunModels, texts: Sequence[str], advance: Callable[[], object] = lambda: None
-) -> list[Classification]:
-    """What the classifier says of each text.
+def classify_texts(models: RunModels, texts: Sequence[str], progress: Progress = NoProgress()) -> list[Classification]:
+    """Classify texts.
 
     Args:
         models: of the run.
-        texts: title, newline, body; each cut at its end to the classifier's max_length.
-        advance: called before each batch; it may raise to end the work.
+        texts: title, newline, body; each is cut at the classifier's max_length.
+        progress: counts texts.
+
+    Returns:
+        label, logits and probabilities of each text, in order.
 
     Raises:
-        QueryError: a text without a token.
+        QueryError: a text has no token.
     """
+    labels = models.classifier.labels
     tokens = tokenized(models.classifier, texts)
-    logits = torch.empty(len(texts), len(models.classifier.labels))
+    logits = torch.empty(len(texts), len(labels))
+    progress.stage("classifying texts", len(texts))
     for members, batch in batches(models.classifier, tokens):
-        advance()
         logits[members] = models.classifier.run(batch).logits.cpu()
-    probabilities = logits.softmax(1)
-    found = []
-    for item, row, shares in zip(tokens, logits, probabilities, strict=True):
-        best = int(row.argmax())
-        found.append(
+        progress.advance(len(members))
+    classifications = []
+    for text_tokens, text_logits, probabilities in zip(tokens, logits, logits.softmax(1), strict=True):
+        best = int(text_logits.argmax())
+        scores = zip(labels, text_logits.tolist(), probabilities.tolist(), strict=True)
+        classifications.append(
             Classification(
-                predicted=models.classifier.labels[best],
-                probability=float(shares[best]),
-                tokens=len(item.input_ids),
-                truncated=item.truncated,
+                predicted=labels[best],
+                probability=float(probabilities[best]),
+                tokens=len(text_tokens.input_ids),
+                truncated=text_tokens.truncated,
                 labels=[
-                    LabelScore(label=label, logit=logit, probability=share)
-                    for label, logit, share in zip(models.classifier.labels, row.tolist(), shares.tolist(), strict=True)
+                    LabelScore(label=label, logit=logit, probability=probability)
+                    for label, logit, probability in scores
                 ],
             )
         )
-    return found
+    return classifications
 
 
 def encode_texts(
-    models: RunModels, questions: Sequence[EncodeQuestion], advance: Callable[[], object] = lambda: None
+    models: RunModels, queries: Sequence[EncodeQuery], progress: Progress = NoProgress()
 ) -> list[list[EncodedText]]:
-    """Active features of texts, several questions in the same forward passes.
+    """Active features of texts; the texts of all queries share forward passes.
 
     Args:
         models: of the run.
-        questions: each with layers that the run has.
-        advance: called before each batch; it may raise to end the work.
+        queries: texts and settings.
+        progress: counts texts.
 
     Returns:
-        for each question, its texts in order.
+        per query its texts, in order.
 
     Raises:
-        QueryError: a text without a token, or an answer that would be too long.
-        KernelError: a residual was not finite.
+        QueryError: a text has no token, or the result could exceed MAX_ACTIVATIONS.
+        KernelError: a residual is not finite.
     """
-    parts = [tokenized(models.classifier, question.texts) for question in questions]
-    for question, tokens in zip(questions, parts, strict=True):
-        _check_length(models, question, tokens)
-    found = [_Found(question, item) for question, tokens in zip(questions, parts, strict=True) for item in tokens]
-    layers = sorted({layer for question in questions for layer in question.layers})
-    by_position = any(question.pooling == "none" for question in questions)
-    for members, batch in batches(models.classifier, [item.tokens for item in found]):
-        advance()
-        _run_batch(models, layers, by_position, [found[member] for member in members], batch)
-    answers = iter([item.answer(text) for item, text in zip(found, _texts(questions), strict=True)])
-    return [[next(answers) for _ in question.texts] for question in questions]
+    tokens_by_query = [tokenized(models.classifier, query.texts) for query in queries]
+    for query, tokens in zip(queries, tokens_by_query, strict=True):
+        _check_size(query, tokens)
+    texts = [
+        _TextFeatures(query, text, text_tokens)
+        for query, tokens in zip(queries, tokens_by_query, strict=True)
+        for text, text_tokens in zip(query.texts, tokens, strict=True)
+    ]
+    layers = sorted({layer for query in queries for layer in query.layers})
+    by_position = any(query.pooling == "none" for query in queries)
+    progress.stage("encoding texts", len(texts))
+    for members, batch in batches(models.classifier, [text.tokens for text in texts]):
+        _run_batch(models, layers, by_position, [texts[member] for member in members], batch)
+        progress.advance(len(members))
+    encoded = iter([text.encoded() for text in texts])
+    return [[next(encoded) for _ in query.texts] for query in queries]
 
 
-class _Found:
-    """What is gathered for one text."""
+def encode_request(
+    models: RunModels, run: Run, request: EncodeRequest, progress: Progress = NoProgress()
+) -> list[EncodedText]:
+    """Active features of the texts of one request, in order.
 
-    def __init__(self, question: EncodeQuestion, tokens: Tokenized) -> None:
-        self.question = question
+    Args:
+        models: of the run.
+        run: published.
+        request: texts, and which of their features are returned.
+        progress: counts texts.
+
+    Raises:
+        NotFoundError, QueryError: as of `encode_query` and `encode_texts`.
+        KernelError: a residual is not finite.
+    """
+    (texts,) = encode_texts(models, [encode_query(run, request)], progress)
+    return texts
+
+
+class _TextFeatures:
+    """Prediction and features of one text, collected layer by layer."""
+
+    def __init__(self, query: EncodeQuery, text: str, tokens: Tokenized) -> None:
+        self.query = query
+        self.text = text
         self.tokens = tokens
         self.predicted = ""
-        self.pooled: list[Active] = []
-        self.at: dict[int, list[Active]] = {position: [] for position in tokens.positions}
+        self._pooled: list[Active] = []
+        self._by_position: dict[int, list[Active]] = {position: [] for position in tokens.positions}
 
-    def add(self, layer: int, encoded: Encoded, row: int, start: int) -> None:
-        """Take this text's part of an encoded batch: its document number there, and its first position."""
-        if self.question.pooling != "none":
-            dense = getattr(encoded.pooled, self.question.pooling)[row].cpu().numpy()
+    def add_layer(self, layer: int, encoded: Encoded, document: int, start: int) -> None:
+        """Add the features of one layer.
+
+        Args:
+            layer: of the run.
+            encoded: a batch that holds this text.
+            document: number of this text in the batch.
+            start: number of its first position in the batch.
+        """
+        if self.query.pooling != "none":
+            dense = getattr(encoded.pooled, self.query.pooling)[document].cpu().numpy()
             feature = np.flatnonzero(dense)
-            self.pooled += self._strongest(layer, feature, dense[feature])
+            self._pooled += self._strongest(layer, feature, dense[feature])
             return
         assert encoded.rows is not None
         indptr, features, activations = (tensor.cpu().numpy() for tensor in encoded.rows.trimmed())
-        for index, position in enumerate(self.tokens.positions, start):
-            mine = slice(indptr[index], indptr[index + 1])
-            self.at[position] += self._strongest(layer, features[mine], activations[mine])
+        for row, position in enumerate(self.tokens.positions, start):
+            of_row = slice(indptr[row], indptr[row + 1])
+            self._by_position[position] += self._strongest(layer, features[of_row], activations[of_row])
 
     def _strongest(self, layer: int, feature: np.ndarray, activation: np.ndarray) -> list[Active]:
-        if self.question.features is not None:
-            kept = np.isin(feature, self.question.features)
-            feature, activation = feature[kept], activation[kept]
-        order = np.lexsort((feature, -activation))[: self.question.top]
+        if self.query.features is not None:
+            requested = np.isin(feature, self.query.features)
+            feature, activation = feature[requested], activation[requested]
+        order = np.lexsort((feature, -activation))[: self.query.top]
         return [
             Active(layer=layer, feature=int(feature[place]), activation=float(activation[place])) for place in order
         ]
 
-    def answer(self, text: str) -> EncodedText:
+    def encoded(self) -> EncodedText:
         tokens = self.tokens
         return EncodedText(
             predicted=self.predicted,
             truncated=tokens.truncated,
-            pooling=self.question.pooling,
-            features=self.pooled,
+            pooling=self.query.pooling,
+            features=self._pooled,
             tokens=[
                 EncodedToken(
                     position=position,
                     token_id=token_id,
-                    token=text[start:end],
+                    token=self.text[start:end],
                     special=special,
-                    features=self.at.get(position, []),
+                    features=self._by_position.get(position, []),
                 )
                 for position, (token_id, (start, end), special) in enumerate(
                     zip(tokens.input_ids, tokens.spans, tokens.special, strict=True)
@@ -154,7 +184,7 @@ class _Found:
 
 
 def _run_batch(
-    models: RunModels, layers: Sequence[int], by_position: bool, members: Sequence[_Found], batch: Batch
+    models: RunModels, layers: Sequence[int], by_position: bool, texts: Sequence[_TextFeatures], batch: Batch
 ) -> None:
     offsets = batch.offsets.tolist()
 
@@ -162,26 +192,23 @@ def _run_batch(
         rows = "all" if by_position else "none"
         encoded = encode(residual, models.encoder(layer), batch.offsets, rows=rows)
         encoded.check()
-        for row, member in enumerate(members):
-            if layer in member.question.layers:
-                member.add(layer, encoded, row, offsets[row])
+        for document, text in enumerate(texts):
+            if layer in text.query.layers:
+                text.add_layer(layer, encoded, document, offsets[document])
 
     output = models.classifier.run(batch, on_residual, layers=layers)
-    for member, best in zip(members, output.logits.argmax(1).tolist(), strict=True):
-        member.predicted = models.classifier.labels[best]
+    for text, best in zip(texts, output.logits.argmax(1).tolist(), strict=True):
+        text.predicted = models.classifier.labels[best]
 
 
-def _check_length(models: RunModels, question: EncodeQuestion, tokens: Sequence[Tokenized]) -> None:
-    places = len(tokens) if question.pooling != "none" else sum(len(item.positions) for item in tokens)
-    shown = question.top if question.features is None else min(question.top, len(question.features))
-    if places * len(question.layers) * shown > MAX_ACTIVATIONS:
+def _check_size(query: EncodeQuery, tokens: Sequence[Tokenized]) -> None:
+    """Refuse a query whose result could exceed MAX_ACTIVATIONS."""
+    rows = len(tokens) if query.pooling != "none" else sum(len(text_tokens.positions) for text_tokens in tokens)
+    features = query.top if query.features is None else min(query.top, len(query.features))
+    if rows * len(query.layers) * features > MAX_ACTIVATIONS:
         raise QueryError(
-            f"the answer could hold {places} x {len(question.layers)} x {shown} activations; "
-            f"{MAX_ACTIVATIONS:,} is the most",
+            f"the result could hold {rows} x {len(query.layers)} x {features} activations; "
+            f"the maximum is {MAX_ACTIVATIONS:,}",
             field="top",
-            fix="ask for fewer texts or layers, a smaller `top`, or a pooling",
+            fix="give fewer texts or layers, a smaller `top`, or a pooling",
         )
-
-
-def _texts(questions: Sequence[EncodeQuestion]) -> list[str]:
-    return [text for question in questions for text in question.texts]

@@ -1,136 +1,165 @@
-"""Which features two runs share: by what they react to, and by where their decoder directions point.
+"""Matching: features that two runs share, by correlation of activations and by cosine of decoder directions.
 
-Activations can be compared between any two runs of the same documents. Directions can be only where both classifiers
-are near relatives, fine-tuned from one model: otherwise the entries of their residuals mean different things.
+Activations can be compared between any two runs of the same documents. Directions can be compared only if both
+classifiers were fine-tuned from one model: otherwise the dimensions of their residuals are unrelated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from tegakari.schemas.errors import NotFoundError
-from tegakari.schemas.matching import CUTOFFS, LONELY, LayerMatching, MatchingResult, OnlyInOne, SharedFeatures
+from tegakari.schemas.matching import CUTOFFS, NO_MATCH_BELOW, LayerMatching, MatchingResult, OnlyInOne, SharedFeatures
 from tegakari.store import Run
 from tegakari.store.queries import decoder_directions
 
-BLOCK = 1024
-"""Features compared with all of the other run at a time."""
+FEATURES_PER_BLOCK = 1024
+"""Features of one run compared at a time with all features of the other."""
 
-EXAMPLES = 3
+MAX_EXAMPLES = 3
 
 
-class Best(NamedTuple):
-    """The best match of each feature in the other run."""
+class BestMatches(NamedTuple):
+    """Best match in the other run of each feature."""
 
     match: np.ndarray
     """int64 [F]"""
     value: np.ndarray
-    """float32 [F]: cosine or correlation; 0 for features without"""
+    """float32 [F]: cosine or correlation; 0 for features without a match"""
 
 
 def match_features(a: Run, b: Run) -> MatchingResult:
-    """Compare the features of two runs in each layer that both have.
+    """Compare the features of two runs, in each layer that both have.
 
     Raises:
         NotFoundError: the runs share no document.
     """
-    rows = _shared_documents(a, b)
-    if not len(rows[0]):
+    rows_a, rows_b = _shared_documents(a, b)
+    if not len(rows_a):
         raise NotFoundError("the runs share no document", field="--runs", fix="choose runs of one corpus")
-    no_cosine = _why_not(a, b)
-    layers, found = [], []
+    no_cosine = _why_no_cosine(a, b)
+    matchings = []
+    matches_a: dict[int, BestMatches] = {}
+    matches_b: dict[int, BestMatches] = {}
     for layer in [layer for layer in a.manifest.saes.layers if layer in b.manifest.saes.layers]:
-        scaled = [standardised(run, layer, mine) for run, mine in zip((a, b), rows, strict=True)]
-        both = best_matches(*scaled)
-        found.append((layer, both))
+        activations = standardised(a, layer, rows_a), standardised(b, layer, rows_b)
+        matches_a[layer], matches_b[layer] = best_matches(*activations)
         by_cosine = None
         if no_cosine is None:
-            by_cosine = _mutual(best_matches(*(_active_directions(run, layer) for run in (a, b))))
-        active = [int((np.abs(each).max(0) > 0).sum()) for each in scaled]
-        layers.append(LayerMatching(layer=layer, active=active, by_correlation=_mutual(both), by_cosine=by_cosine))
+            by_cosine = _mutual(*best_matches(_active_directions(a, layer), _active_directions(b, layer)))
+        matchings.append(
+            LayerMatching(
+                layer=layer,
+                active=[int((np.abs(of_run).max(0) > 0).sum()) for of_run in activations],
+                by_correlation=_mutual(matches_a[layer], matches_b[layer]),
+                by_cosine=by_cosine,
+            )
+        )
     return MatchingResult(
         runs=[a.name, b.name],
-        shared_documents=len(rows[0]),
+        shared_documents=len(rows_a),
         no_cosine=no_cosine,
-        layers=layers,
-        only=[row for at, run in enumerate((a, b)) for row in _only(run, [(layer, both[at]) for layer, both in found])],
+        layers=matchings,
+        only=[*_only(a, matches_a), *_only(b, matches_b)],
     )
 
 
 def standardised(run: Run, layer: int, documents: np.ndarray) -> np.ndarray:
-    """Pooled activations of some documents, float32 [D, F]; each feature is centred and has norm 1, or 0."""
-    at = run.manifest.saes.layers.index(layer)
-    place = np.full(run.manifest.corpus.documents, -1)
-    place[documents] = np.arange(len(documents))
-    values = np.zeros((len(documents), run.manifest.saes.widths[at]), np.float32)
+    """Pooled activations, float32 [D, F]; the column of each feature is centred and has norm 1, or is 0.
+
+    Args:
+        run: published.
+        layer: of the run.
+        documents: int64 [D], numbers of documents.
+    """
+    row_of_document = np.full(run.manifest.corpus.documents, -1)
+    row_of_document[documents] = np.arange(len(documents))
+    width = run.manifest.saes.widths[run.manifest.saes.layers.index(layer)]
+    values = np.zeros((len(documents), width), np.float32)
     for part in run.layer_activations(layer):
-        row = place[part.document]
+        row = row_of_document[part.document]
         values[row[row >= 0], part.feature[row >= 0]] = part.activation[row >= 0]
     values -= values.mean(0)
     norm = np.linalg.norm(values, axis=0)
     return np.divide(values, norm, out=np.zeros_like(values), where=norm > 1e-6)
 
 
-def best_matches(a: np.ndarray, b: np.ndarray) -> tuple[Best, Best]:
-    """For columns of unit norm, float32 [n, Fa] and [n, Fb], the column of the other with the largest product."""
+def best_matches(a: np.ndarray, b: np.ndarray) -> tuple[BestMatches, BestMatches]:
+    """For columns of norm 1, float32 [n, Fa] and [n, Fb], the column of the other with the largest product."""
     value_b, match_b = np.full(b.shape[1], -np.inf, np.float32), np.zeros(b.shape[1], np.int64)
     value_a, match_a = np.empty(a.shape[1], np.float32), np.empty(a.shape[1], np.int64)
-    for start in range(0, a.shape[1], BLOCK):
-        product = a[:, start : start + BLOCK].T @ b
+    for start in range(0, a.shape[1], FEATURES_PER_BLOCK):
+        product = a[:, start : start + FEATURES_PER_BLOCK].T @ b
         stop = start + len(product)
         match_a[start:stop], value_a[start:stop] = product.argmax(1), product.max(1)
         best = product.argmax(0)
         better = product[best, np.arange(product.shape[1])] > value_b
         value_b[better], match_b[better] = product.max(0)[better], start + best[better]
-    return Best(match_a, value_a), Best(match_b, value_b)
+    return BestMatches(match_a, value_a), BestMatches(match_b, value_b)
 
 
-def _mutual(both: tuple[Best, Best]) -> list[SharedFeatures]:
-    mine, theirs = both
-    agree = theirs.match[mine.match] == np.arange(len(mine.match))
-    return [SharedFeatures(cutoff=cutoff, pairs=int((agree & (mine.value >= cutoff)).sum())) for cutoff in CUTOFFS]
+def _mutual(a: BestMatches, b: BestMatches) -> list[SharedFeatures]:
+    """Per cut-off the number of pairs of features that are each other's best match."""
+    mutual = b.match[a.match] == np.arange(len(a.match))
+    return [SharedFeatures(cutoff=cutoff, pairs=int((mutual & (a.value >= cutoff)).sum())) for cutoff in CUTOFFS]
 
 
-def _only(run: Run, best: Sequence[tuple[int, Best]]) -> list[OnlyInOne]:
-    """Label-specific features without a match, by label."""
-    hot, pooling = run.blocks, run.manifest.pooling
-    d = hot.statistics["d", pooling]
-    specific: dict[int, list[tuple[float, int, float]]] = {}
-    for layer, found in best:
-        where = hot.places.slice_of(layer)
-        places = where.start + np.flatnonzero(np.asarray(hot.features[f"variety_{pooling}"])[where] == 1)
-        owner = np.nanargmax(np.where(np.isnan(d[:, places]), -np.inf, d[:, places]), axis=0) if len(places) else []
-        for place, label in zip(places.tolist(), owner, strict=True):
-            row = (-float(d[label, place]), place, float(found.value[place - where.start]))
-            specific.setdefault(int(label), []).append(row)
-    return [
-        OnlyInOne(
-            run=run.name,
-            label=run.labels[label],
-            specific=len(rows),
-            only=sum(value < LONELY for _, _, value in rows),
-            examples=[_shown(run, place) for _, place, value in sorted(rows) if value < LONELY][:EXAMPLES],
+def _only(run: Run, matches: dict[int, BestMatches]) -> list[OnlyInOne]:
+    """Label-specific features without a match in the other run, by label.
+
+    Args:
+        run: published.
+        matches: by layer.
+    """
+    blocks, pooling = run.blocks, run.manifest.pooling
+    d = blocks.statistics["d", pooling]
+    variety = np.asarray(blocks.features[f"variety_{pooling}"])
+    specific: dict[int, list[tuple[float, int, float]]] = {}  # by label: -d, place of the feature, value of the match
+    for layer, of_layer in matches.items():
+        layer_places = blocks.places.slice_of(layer)
+        places = layer_places.start + np.flatnonzero(variety[layer_places] == 1)
+        label = np.nanargmax(np.where(np.isnan(d[:, places]), -np.inf, d[:, places]), axis=0) if len(places) else []
+        for place, label_id in zip(places.tolist(), label, strict=True):
+            value = float(of_layer.value[place - layer_places.start])
+            specific.setdefault(int(label_id), []).append((-float(d[label_id, place]), place, value))
+    rows = []
+    for label_id, features in sorted(specific.items()):
+        unmatched = [place for _, place, value in sorted(features) if value < NO_MATCH_BELOW]
+        rows.append(
+            OnlyInOne(
+                run=run.name,
+                label=run.labels[label_id],
+                specific=len(features),
+                only=len(unmatched),
+                examples=[_example(run, place) for place in unmatched[:MAX_EXAMPLES]],
+            )
         )
-        for label, rows in sorted(specific.items())
-    ]
+    return rows
 
 
-def _shown(run: Run, place: int) -> str:
+def _example(run: Run, place: int) -> str:
+    """Layer, feature and strongest tokens: `2:17 車 自動車`."""
     columns = run.blocks.features
     (tokens,) = run.blocks.shown_texts(np.array([place]))
     return f"{int(columns['layer'][place])}:{int(columns['feature'][place])} {' '.join(tokens)}"
 
 
 def _shared_documents(a: Run, b: Run) -> tuple[np.ndarray, np.ndarray]:
-    first, second = ({id_: n for n, id_ in enumerate(run.blocks.documents.id.to_pylist())} for run in (a, b))
-    shared = sorted(first.keys() & second.keys())
-    return tuple(np.array([numbers[id_] for id_ in shared], np.int64) for numbers in (first, second))  # type: ignore[return-value]
+    """Numbers in each run of the documents that both have, int64 [D], in the order of ids."""
+    numbers_a, numbers_b = (
+        {id_: number for number, id_ in enumerate(run.blocks.documents.id.to_pylist())} for run in (a, b)
+    )
+    shared = sorted(numbers_a.keys() & numbers_b.keys())
+    return (
+        np.array([numbers_a[id_] for id_ in shared], np.int64),
+        np.array([numbers_b[id_] for id_ in shared], np.int64),
+    )
 
 
-def _why_not(a: Run, b: Run) -> str | None:
+def _why_no_cosine(a: Run, b: Run) -> str | None:
+    """Reason why decoder directions cannot be compared; None if they can."""
     if a.manifest.classifier.d_model != b.manifest.classifier.d_model:
         return "the runs differ in d_model"
     try:
@@ -142,11 +171,11 @@ def _why_not(a: Run, b: Run) -> str | None:
 
 
 def _active_directions(run: Run, layer: int) -> np.ndarray:
-    """Decoder directions of norm 1, float32 [d_model, F]; 0 for features that never fire.
+    """Decoder directions of norm 1, float32 [d_model, F]; 0 for features that are never active.
 
-    Those were hardly trained: in SAEs that began with the same seed they still point where both began.
+    Those were hardly trained: in SAEs that were initialised with the same seed they still have the same direction.
     """
-    vectors = decoder_directions(run, layer)
-    fires = run.blocks.features["active_positions"][run.blocks.places.slice_of(layer)] > 0
-    norm = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.maximum(norm, np.finfo(np.float32).tiny) * fires[:, None]).T
+    directions = decoder_directions(run, layer)
+    active = run.blocks.features["active_positions"][run.blocks.places.slice_of(layer)] > 0
+    norm = np.linalg.norm(directions, axis=1, keepdims=True)
+    return (directions / np.maximum(norm, np.finfo(np.float32).tiny) * active[:, None]).T

@@ -1,4 +1,7 @@
-"""95 % intervals by the percentile bootstrap: what was measured is drawn again, with replacement."""
+"""95 % intervals by the percentile bootstrap, and macro-F1.
+
+An interval is between percentiles of a statistic over samples drawn with replacement.
+"""
 
 from __future__ import annotations
 
@@ -6,61 +9,76 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tegakari.schemas.analysis import Interval
+
 SAMPLES = 2000
 PERCENTILES = (2.5, 97.5)
-_CELLS = 4_000_000
-"""drawn at a time, so that memory does not grow with the number of things"""
+_VALUES_PER_BLOCK = 4_000_000
+"""Values drawn at a time, so that memory does not grow with n."""
 
 
 def mean_interval(values: np.ndarray, seed: int) -> tuple[float, float]:
-    """Of the mean of values [n]; of a difference, where each value is a paired difference. (nan, nan) for n = 0."""
+    """Interval of the mean of values [n]; (nan, nan) for n = 0. For a paired difference, values are the differences."""
     return _percentiles(_means(values, seed))
 
 
 def difference_interval(a: np.ndarray, b: np.ndarray, seed: int) -> tuple[float, float]:
-    """Of mean(b) - mean(a) for values [n] and [m] of different things, drawn independently."""
+    """Interval of mean(b) - mean(a) for unpaired values [n] and [m], drawn independently."""
     first, second = np.random.SeedSequence(seed).generate_state(2)
     return _percentiles(_means(b, int(second)) - _means(a, int(first)))
 
 
 def statistic_interval(statistic: Callable[[np.ndarray], float], n: int, seed: int) -> tuple[float, float]:
-    """Of any statistic of n things.
+    """Interval of any statistic of n items; (nan, nan) for n = 0.
 
     Args:
-        statistic: of the things with these numbers, int64 [n]; a number may come more than once.
-        n: things.
+        statistic: of the items with these numbers, int64 [n]; a number may occur more than once.
+        n: number of items.
         seed: of the draws.
     """
     if n == 0:
         return float("nan"), float("nan")
-    draw = np.random.default_rng(seed)
-    return _percentiles(np.array([statistic(draw.integers(0, n, n)) for _ in range(SAMPLES)]))
+    generator = np.random.default_rng(seed)
+    return _percentiles(np.array([statistic(generator.integers(0, n, n)) for _ in range(SAMPLES)]))
+
+
+def interval_of_mean(values: np.ndarray, seed: int) -> Interval:
+    """Mean of values [n] with its interval."""
+    low, high = mean_interval(values, seed)
+    return Interval(value=float(values.mean()), low=low, high=high)
+
+
+def interval_of_statistic(statistic: Callable[[np.ndarray], float], n: int, seed: int) -> Interval:
+    """A statistic of all n items with its interval; arguments as of `statistic_interval`."""
+    low, high = statistic_interval(statistic, n, seed)
+    return Interval(value=statistic(np.arange(n)), low=low, high=high)
+
+
+def macro_f1(expected: np.ndarray, predicted: np.ndarray, labels: int) -> float:
+    """Mean F1 over the labels that occur.
+
+    Args:
+        expected: int [D], class of each document.
+        predicted: int [D], predicted class of each document.
+        labels: number of classes.
+    """
+    documents, predictions = np.bincount(expected, minlength=labels), np.bincount(predicted, minlength=labels)
+    hits = np.bincount(expected[expected == predicted], minlength=labels)
+    occurs = documents > 0
+    return float((2 * hits[occurs] / (documents + predictions)[occurs]).mean())
 
 
 def _means(values: np.ndarray, seed: int) -> np.ndarray:
+    """Means of SAMPLES samples of values [n], float64 [SAMPLES]."""
     n = len(values)
     if n == 0:
         return np.full(SAMPLES, np.nan)
-    draw = np.random.default_rng(seed)
-    at_once = max(1, min(SAMPLES, _CELLS // n))
-    parts = [min(at_once, SAMPLES - done) for done in range(0, SAMPLES, at_once)]
-    return np.concatenate([values[draw.integers(0, n, (part, n))].mean(1) for part in parts])
+    generator = np.random.default_rng(seed)
+    block = max(1, min(SAMPLES, _VALUES_PER_BLOCK // n))
+    sizes = [min(block, SAMPLES - drawn) for drawn in range(0, SAMPLES, block)]
+    return np.concatenate([values[generator.integers(0, n, (size, n))].mean(1) for size in sizes])
 
 
 def _percentiles(statistics: np.ndarray) -> tuple[float, float]:
     low, high = np.percentile(statistics, PERCENTILES)
     return float(low), float(high)
-
-
-def macro_f1(own: np.ndarray, predicted: np.ndarray, labels: int) -> float:
-    """Mean F1 over the labels that occur.
-
-    Args:
-        own: int [D], class of each document.
-        predicted: int [D], class that it is given.
-        labels: number of classes.
-    """
-    documents, predictions = np.bincount(own, minlength=labels), np.bincount(predicted, minlength=labels)
-    hits = np.bincount(own[own == predicted], minlength=labels)
-    there = documents > 0
-    return float((2 * hits[there] / (documents + predictions)[there]).mean())

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from tegakari.cli.knockout import converted, loader
+from tegakari.analyses.formatting import interval
+from tegakari.cli.knockout import converted
 from tegakari.cli.options import DeviceOption, JsonOption, StoreDirectoryOption, store_directory
-from tegakari.cli.output import out, print_json, print_table, progress, reporter
+from tegakari.cli.output import out, print_json, print_table, progress
 from tegakari.extras import needs_extra
-from tegakari.schemas.analysis import Interval
 from tegakari.schemas.circuit import CircuitResult, CircuitSettings
 
 
@@ -35,6 +35,7 @@ def circuit(
     Example: [bold]tegakari circuit --runs demo-jpn,demo-base --plot circuit.svg[/]
     """
     from tegakari.analyses.circuit import circuit as find_circuit
+    from tegakari.analyses.engine.run_models import model_loader
     from tegakari.store import Store
 
     directory = store_directory(store)
@@ -48,14 +49,12 @@ def circuit(
         seed=seed,
     )
     with progress() as bars:
-        results = [
-            find_circuit(directory, run, loader(run, device), asked, report=reporter(bars, run.name)) for run in opened
-        ]
+        results = [find_circuit(directory, run, model_loader(run, device), asked, progress=bars) for run in opened]
     if plot:
-        from tegakari.analyses.circuit.heat_map import figure
-        from tegakari.analyses.plots import save
+        from tegakari.analyses.circuit.plots import effect_maps
+        from tegakari.analyses.svg import save_svg
 
-        save(figure(results), plot)
+        save_svg(effect_maps(results), plot)
     if json:
         print_json(results)
         return
@@ -70,28 +69,24 @@ def _show(result: CircuitResult) -> None:
     print_table(
         f"Circuit of {result.run}: {len(inside)} of {len(result.components)} components",
         ("layer", "component", "effect (95 %)"),
-        [(str(each.layer), each.component, _said(each.effect)) for each in inside],
+        [(str(each.layer), each.component, interval(each.effect)) for each in inside],
     )
     asked = "" if result.pairs == result.settings.pairs else f" ({result.settings.pairs} asked for, no more qualify)"
     shares = ", ".join(
         f"{band.band} {band.first}-{band.last}: {band.share.value:.0%}" for band in result.bands if band.share
     )
     lines = [
-        f"{result.pairs} pairs{asked}, {result.no_gain} of them with nothing to restore; total {_said(result.total)}",
+        f"{result.pairs} pairs{asked}, {result.no_gain} of them without a difference to restore; "
+        f"total {interval(result.total)}",
         f"share of layers: {shares}" if shares else "",
         f"labels without a correctly predicted document: {', '.join(result.labels_without)}"
         if result.labels_without
         else "",
     ]
     for each in result.ablated:
-        sufficiency = _said(each.sufficiency) if each.sufficiency else "-"
         lines.append(
-            f"ablated by {each.by}, {result.documents} documents: sufficiency {sufficiency}, "
-            f"necessity {_said(each.necessity)}"
+            f"ablated by {each.by}, {result.documents} documents: sufficiency {interval(each.sufficiency)}, "
+            f"necessity {interval(each.necessity)}"
         )
     for line in filter(None, lines):
         out.print(line, soft_wrap=True)
-
-
-def _said(figure: Interval) -> str:
-    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tegakari.analyses.formatting import interval
 from tegakari.cli.options import JsonOption, RunsOption, StoreOption, open_source, split_names
 from tegakari.cli.output import print_json, print_table
-from tegakari.cli.study import said
 
 
 def classification(runs: RunsOption, store: StoreOption = None, json: JsonOption = False) -> None:
@@ -20,5 +20,8 @@ def classification(runs: RunsOption, store: StoreOption = None, json: JsonOption
     print_table(
         "Classification",
         ("run", "documents", "macro-F1 (95 %)", "accuracy (95 %)", "baseline macro-F1"),
-        [(row.run, row.documents, said(row.macro_f1), said(row.accuracy), row.baseline_macro_f1) for row in results],
+        [
+            (row.run, row.documents, interval(row.macro_f1), interval(row.accuracy), row.baseline_macro_f1)
+            for row in results
+        ],
     )

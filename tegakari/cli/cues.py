@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from tegakari.analyses.formatting import interval
 from tegakari.cli.options import JsonOption, RunsOption, StoreOption, open_source, split_names
 from tegakari.cli.output import print_json, print_table
-from tegakari.cli.study import said
 from tegakari.schemas.study import LabelCues
 
 
@@ -39,8 +39,8 @@ def cues(
             (
                 row.run,
                 row.label,
-                said(row.top_token_share),
-                said(row.unique_tokens),
+                interval(row.top_token_share),
+                interval(row.unique_tokens),
                 " ".join(token.token for token in row.features[0].tokens[:5]),
             )
             for row in results

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 import typer
 
+from tegakari.analyses.formatting import KNOCKOUT_COLUMNS, knockout_cells
 from tegakari.cli.options import DeviceOption, JsonOption, PoolingOption, StoreOption, store_directory
-from tegakari.cli.output import out, print_json, print_table, progress, reporter
+from tegakari.cli.output import out, print_json, print_table, progress
 from tegakari.schemas.errors import ConfigError
-from tegakari.schemas.knockout import Control, KnockoutResult, KnockoutSettings
-
-if TYPE_CHECKING:
-    from tegakari.analyses.engine.run_models import RunModels
-    from tegakari.analyses.knockout.run import Load
-    from tegakari.store import Run
+from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 
 T = TypeVar("T")
 
@@ -40,20 +36,6 @@ def converted(kind: type[T], **asked: object) -> T:
     except msgspec.ValidationError as error:
         reason, _, where = str(error).partition(" - at `$.")
         raise ConfigError(reason, field=f"--{where.rstrip('`')}", fix="see `tegakari knockout --help`") from None
-
-
-def loader(run: Run, device: str) -> Load:
-    """Loads the models when they are first needed, and once."""
-    loaded: list[RunModels] = []
-
-    def load() -> RunModels:
-        from tegakari.analyses.engine.run_models import load_run_models
-
-        if not loaded:
-            loaded.append(load_run_models(run, device))
-        return loaded[0]
-
-    return load
 
 
 app = typer.Typer(invoke_without_command=True)
@@ -94,6 +76,7 @@ def knockout(
     """
     if context.invoked_subcommand:
         return
+    from tegakari.analyses.engine.run_models import model_loader
     from tegakari.analyses.knockout import knock_out_all
     from tegakari.store import Store
 
@@ -124,9 +107,9 @@ def knockout(
         results = knock_out_all(
             directory,
             opened,
-            loader(opened, device),
+            model_loader(opened, device),
             asked,
-            report=reporter(bars, "knocking out"),
+            progress=bars,
         )
     if json:
         print_json(results)
@@ -145,20 +128,17 @@ def show(title: str, results: Sequence[KnockoutResult]) -> None:
     """Knockouts as a table."""
     print_table(
         title,
-        ("label", "layer", "k", "documents", "recall", "points (95 %)", "random", "as dense", "go to"),
+        ("label", "layer", "k", "documents", *KNOCKOUT_COLUMNS[1:], "go to"),
         [
             (
                 row.settings.label or row.settings.documents_of or "-",
-                ", ".join(map(str, sorted({each.layer for each in row.features}))) or str(row.settings.layer),
+                cells.layer,
                 len(row.features),
                 row.documents,
-                _recall(row),
-                _points(row),
-                _spread(row.control),
-                _spread(row.density_control),
+                *cells[1:],
                 ", ".join(f"{place.label} {place.documents}" for place in row.lost[:1]),
             )
-            for row in results
+            for row, cells in zip(results, map(knockout_cells, results), strict=True)
         ],
     )
     for row in results:
@@ -171,31 +151,14 @@ def show(title: str, results: Sequence[KnockoutResult]) -> None:
 
 def show_beside(tables: Mapping[str, Sequence[KnockoutResult]]) -> None:
     """Knockouts of the same labels in several runs, side by side."""
-    columns = ("layer", "recall", "points (95 %)", "as dense")
     print_table(
         f"Recall without a label's features: {' | '.join(tables)}",
-        ("label", *(name for _ in tables for name in columns)),
+        ("label", *(name for _ in tables for name in KNOCKOUT_COLUMNS)),
         [
             (
                 rows[0].settings.label,
-                *(
-                    cell
-                    for row in rows
-                    for cell in (str(row.settings.layer), _recall(row), _points(row), _spread(row.density_control))
-                ),
+                *(cell for row in rows for cell in knockout_cells(row)),
             )
             for rows in zip(*tables.values(), strict=True)
         ],
     )
-
-
-def _recall(row: KnockoutResult) -> str:
-    return f"{row.recall_before:.2f} → {row.recall_after:.2f}"
-
-
-def _points(row: KnockoutResult) -> str:
-    return f"{row.delta:+.1f} ({row.delta_low:+.1f} to {row.delta_high:+.1f})"
-
-
-def _spread(control: Control | None) -> str:
-    return f"{control.delta_mean:+.1f} ± {control.delta_sd:.1f}" if control else "-"

@@ -18,12 +18,11 @@ from tegakari.cli.knockout import (
     SeedOption,
     app,
     converted,
-    loader,
     show,
     show_beside,
 )
 from tegakari.cli.options import DeviceOption, JsonOption, PoolingOption, RunOption, StoreOption, store_directory
-from tegakari.cli.output import out, print_json, print_table, progress, reporter
+from tegakari.cli.output import out, print_json, print_table, progress
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, SmallestSetSettings
 
@@ -57,8 +56,9 @@ def table(
 
     Example: [bold]tegakari knockout table --runs demo-jpn,demo-base --labels 旅行,園芸 --layer-of-largest-effect[/]
     """
-    from tegakari.analyses.knockout import bars as pictures
-    from tegakari.analyses.knockout import sweeps
+    from tegakari.analyses.engine.run_models import model_loader
+    from tegakari.analyses.knockout.plots import label_bars
+    from tegakari.analyses.knockout.sweeps import over_labels
     from tegakari.store import Store
 
     if (layer is None) != layer_of_largest_effect:
@@ -75,12 +75,12 @@ def table(
     results: dict[str, list[KnockoutResult]] = {}
     with progress() as bars:
         for run in opened:
-            report = reporter(bars, run.name)
-            results[run.name] = sweeps.table(directory, run, loader(run, device), chosen, asked, report=report)
+            load = model_loader(run, device)
+            results[run.name] = over_labels(directory, run, load, chosen, asked, progress=bars)
     every = [result for found in results.values() for result in found]
     _write(csv, every)
     if plot:
-        _draw(pictures.bars(results), plot)
+        _draw(label_bars(results), plot)
     if json:
         print_json(every)
         return
@@ -112,8 +112,9 @@ def curve(
 
     Example: [bold]tegakari knockout curve --run demo-jpn --label 自動車 --layer 2 --plot curve.svg[/]
     """
-    from tegakari.analyses.knockout import bars as pictures
-    from tegakari.analyses.knockout import sweeps
+    from tegakari.analyses.engine.run_models import model_loader
+    from tegakari.analyses.knockout.plots import recall_curve
+    from tegakari.analyses.knockout.sweeps import over_k, over_layers
     from tegakari.store import Store
 
     directory = store_directory(store)
@@ -130,14 +131,14 @@ def curve(
         seed=seed,
     )
     with progress() as bars:
-        load, report = loader(opened, device), reporter(bars, label)
+        load = model_loader(opened, device)
         if layer is None:
-            (results,) = sweeps.over_layers(directory, opened, load, [asked], report=report)
+            (results,) = over_layers(directory, opened, load, [asked], progress=bars)
         else:
-            results = sweeps.over_k(directory, opened, load, asked, report=report)
+            results = over_k(directory, opened, load, asked, progress=bars)
     _write(csv, results)
     if plot:
-        _draw(pictures.curve(results, over="layer" if layer is None else "k"), plot)
+        _draw(recall_curve(results, over="layer" if layer is None else "k"), plot)
     if json:
         print_json(results)
         return
@@ -163,7 +164,8 @@ def single(
 
     Example: [bold]tegakari knockout single --run demo-jpn --label 自動車 --layer 2 -k 10[/]
     """
-    from tegakari.analyses.knockout import sweeps
+    from tegakari.analyses.engine.run_models import model_loader
+    from tegakari.analyses.knockout.sweeps import over_features
     from tegakari.store import Store
 
     directory = store_directory(store)
@@ -180,8 +182,8 @@ def single(
         seed=seed,
     )
     with progress() as bars:
-        load = loader(opened, device)
-        results = sweeps.one_by_one(directory, opened, load, asked, report=reporter(bars, label))
+        load = model_loader(opened, device)
+        results = over_features(directory, opened, load, asked, progress=bars)
     _write(csv, results)
     if json:
         print_json(results)
@@ -222,7 +224,8 @@ def smallest(
 
     Example: [bold]tegakari knockout smallest --run demo-jpn --label 自動車 --layer 2[/]
     """
-    from tegakari.analyses.knockout import bars as pictures
+    from tegakari.analyses.engine.run_models import model_loader
+    from tegakari.analyses.knockout.plots import greedy_steps
     from tegakari.analyses.knockout.smallest import smallest_set
     from tegakari.store import Store
 
@@ -239,9 +242,9 @@ def smallest(
         positions=positions,
     )
     with progress() as bars:
-        result = smallest_set(directory, opened, loader(opened, device), asked, report=reporter(bars, label))
+        result = smallest_set(directory, opened, model_loader(opened, device), asked, progress=bars)
     if plot:
-        _draw(pictures.steps(result), plot)
+        _draw(greedy_steps(result), plot)
     if json:
         print_json(result)
         return
@@ -264,16 +267,16 @@ def _write(path: Path | None, results: Sequence[KnockoutResult]) -> None:
         return
     from pyarrow import csv
 
-    from tegakari.analyses.knockout.rows import rows_of
+    from tegakari.analyses.knockout.rows import knockout_rows
 
-    csv.write_csv(rows_of(results), path)
+    csv.write_csv(knockout_rows(results), path)
     out.print(f"wrote {path}", soft_wrap=True)
 
 
 def _draw(figure: object, path: Path) -> None:
-    from tegakari.analyses.plots import save
+    from tegakari.analyses.svg import save_svg
 
-    save(figure, path)  # type: ignore[arg-type]
+    save_svg(figure, path)  # type: ignore[arg-type]
     out.print(f"wrote {path}", soft_wrap=True)
 
 

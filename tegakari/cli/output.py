@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -64,21 +64,6 @@ def progress() -> Iterator[Progress]:
         stages = _Bars(bars)
         yield stages
         stages.finish()
-
-
-def reporter(bars: Progress, what: str) -> Callable[[int, int], None]:
-    """Adapter for work that reports (done, total): one stage of `bars`."""
-    reported: tuple[int, int] | None = None
-
-    def report(done: int, total: int) -> None:
-        nonlocal reported
-        if reported is None or reported[1] != total or done < reported[0]:
-            bars.stage(what, total, done=done)
-        else:
-            bars.advance(done - reported[0])
-        reported = done, total
-
-    return report
 
 
 class _Bars:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tegakari.analyses.formatting import interval
 from tegakari.cli.options import JsonOption, RunsOption, StoreOption, open_source, split_names
 from tegakari.cli.output import print_json, print_table
-from tegakari.cli.study import said
 
 
 def sparsity(runs: RunsOption, store: StoreOption = None, json: JsonOption = False) -> None:
@@ -21,6 +21,9 @@ def sparsity(runs: RunsOption, store: StoreOption = None, json: JsonOption = Fal
         print_table(
             f"Sparsity of {result.run}, pooling {result.pooling}, {result.documents} documents",
             ("layer", "active (95 %)", "per position", "top-20 ratio (95 %)"),
-            [(str(row.layer), said(row.active), row.per_position, said(row.top20_ratio)) for row in result.layers]
-            + [("mean", said(result.active), result.per_position, said(result.top20_ratio))],
+            [
+                (str(row.layer), interval(row.active), row.per_position, interval(row.top20_ratio))
+                for row in result.layers
+            ]
+            + [("mean", interval(result.active), result.per_position, interval(result.top20_ratio))],
         )

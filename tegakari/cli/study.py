@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from tegakari.cli.knockout import converted, loader
+from tegakari.analyses.formatting import interval
+from tegakari.cli.knockout import converted
 from tegakari.cli.options import DeviceOption, JsonOption, StoreDirectoryOption, open_runs, store_directory
-from tegakari.cli.output import out, print_json, print_table, progress, reporter
+from tegakari.cli.output import out, print_json, print_table, progress
 from tegakari.extras import needs_extra
-from tegakari.schemas.analysis import Interval
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.study import StudyResult, StudySettings
-
-if TYPE_CHECKING:
-    pass
 
 
 @needs_extra("study")
@@ -45,9 +41,10 @@ def study(
 
     Example: [bold]tegakari study --runs demo-jpn,demo-base -o report.html[/]
     """
+    from tegakari.analyses.engine.run_models import model_loader
     from tegakari.analyses.study import study as make_study
+    from tegakari.analyses.study.csv_tables import write_csv_tables
     from tegakari.analyses.study.render import DEFAULT_SERVICE, html, markdown
-    from tegakari.analyses.study.tables import write_tables
 
     if format_ not in ("html", "md", "json"):
         raise ConfigError(f"{format_!r} is no format", field="--format", fix="use html, md or json")
@@ -62,16 +59,9 @@ def study(
         seed=seed,
     )
     with progress() as bars:
-        told_of: dict[str, Callable[[int, int], None]] = {}
-
-        def told(what: str, done: int, total: int) -> None:
-            if what not in told_of:
-                told_of[what] = reporter(bars, what)
-            told_of[what](done, total)
-
-        result = make_study(store_directory(store), opened, lambda run: loader(run, device), asked, report=told)
+        result = make_study(store_directory(store), opened, lambda run: model_loader(run, device), asked, progress=bars)
     if tables:
-        write_tables(store_directory(store), opened, asked, tables)
+        write_csv_tables(store_directory(store), opened, asked, tables)
     if json:
         print_json(result)
         return
@@ -96,8 +86,8 @@ def _show(result: StudyResult) -> None:
         [
             (
                 run.run,
-                said(run.classification.macro_f1),
-                said(run.specificity.mean_variety),
+                interval(run.classification.macro_f1),
+                interval(run.specificity.mean_variety),
                 f"{run.sparsity.active.value:.1f}",
                 str(sum(each.in_circuit for each in run.circuit.components)) if run.circuit else "-",
                 f"{sum(row.delta for row in run.knockouts) / len(run.knockouts):+.1f}",
@@ -109,10 +99,5 @@ def _show(result: StudyResult) -> None:
         print_table(
             "Differences",
             ("figure", *(run.run for run in result.runs), "difference (95 %)"),
-            [(row.figure, row.a, row.b, said(row.difference)) for row in result.differences],
+            [(row.figure, row.a, row.b, interval(row.difference)) for row in result.differences],
         )
-
-
-def said(figure: Interval | None) -> str:
-    """A figure with its interval."""
-    return "-" if figure is None else f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"

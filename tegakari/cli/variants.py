@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from tegakari.cli.knockout import loader
+from tegakari.analyses.formatting import interval
 from tegakari.cli.options import DeviceOption, JsonOption, StoreDirectoryOption, store_directory
-from tegakari.cli.output import print_json, print_table, progress, reporter
+from tegakari.cli.output import print_json, print_table, progress
 from tegakari.extras import needs_extra
 from tegakari.schemas.variants import VariantsResult
 
@@ -33,9 +33,10 @@ def variants(
 
     Example: [bold]tegakari variants --runs demo-jpn,demo-base -k 20 -k 50[/]
     """
+    from tegakari.analyses.engine.run_models import model_loader
     from tegakari.analyses.variants import read_concepts
     from tegakari.analyses.variants import variants as measure
-    from tegakari.analyses.variants.run import KS
+    from tegakari.analyses.variants.settings import KS
     from tegakari.store import Store
 
     directory, found = store_directory(store), read_concepts(concepts)
@@ -45,12 +46,12 @@ def variants(
             measure(
                 directory,
                 run,
-                loader(run, device),
+                model_loader(run, device),
                 found,
                 k or KS,
                 unrelated=unrelated,
                 seed=seed,
-                report=reporter(bars, run.name),
+                progress=bars,
             )
             for run in opened
         ]
@@ -69,9 +70,7 @@ def _show(result: VariantsResult) -> None:
             (
                 row.kind,
                 row.k,
-                f"{row.survival.value:.3f} ({row.survival.low:.3f} to {row.survival.high:.3f})"
-                if row.survival
-                else "-",
+                interval(row.survival),
                 row.pairs,
                 row.small,
                 row.empty,

@@ -1,4 +1,4 @@
-"""Circuits: which attention and MLP blocks predictions hang on."""
+"""Circuits: settings and results of activation patching of attention and MLP blocks."""
 
 from __future__ import annotations
 
@@ -11,18 +11,14 @@ from tegakari.schemas.analysis import Interval, Provenance
 from tegakari.schemas.config import Natural, Seed
 
 
-def _about(description: str) -> Meta:
-    return Meta(description=description)
-
-
 class CircuitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How pairs are found and what counts."""
+    """How pairs of documents are drawn, and which components are in the circuit."""
 
-    pairs: Annotated[Natural, _about("pairs of documents that are drawn")] = 1000
-    min_cosine: Annotated[float, Meta(ge=-1, le=1, description="least cosine of a pair's embeddings")] = 0.8
-    threshold: Annotated[float, _about("least mean effect of a component in the circuit")] = 0.01
-    documents: Annotated[Natural, _about("evaluation documents that sufficiency and necessity are measured on")] = 1000
-    seed: Annotated[Seed, _about("of the draws and the intervals")] = 0
+    pairs: Annotated[Natural, Meta(description="pairs of documents to draw")] = 1000
+    min_cosine: Annotated[float, Meta(ge=-1, le=1, description="minimum cosine of the embeddings of a pair")] = 0.8
+    threshold: Annotated[float, Meta(description="minimum mean effect of a component in the circuit")] = 0.01
+    documents: Annotated[Natural, Meta(description="evaluation documents for sufficiency and necessity")] = 1000
+    seed: Annotated[Seed, Meta(description="of the draws and the intervals")] = 0
 
 
 class ComponentEffect(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,13 +31,13 @@ class ComponentEffect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Band(msgspec.Struct, frozen=True, kw_only=True):
-    """A third of the layers."""
+    """A third of the layers, and its share of the circuit."""
 
     band: Literal["early", "middle", "late"]
     first: int
     last: int
     components: int
-    """of the circuit"""
+    """in the circuit"""
     share: Interval | None
     """of the circuit's total effect; null for an empty circuit"""
 
@@ -50,42 +46,42 @@ class Ablated(msgspec.Struct, frozen=True, kw_only=True):
     """The classifier with components ablated at the last position."""
 
     by: Literal["mean", "zero"]
-    """what they give instead: their mean over the evaluation documents, or nothing."""
+    """what an ablated component gives: its mean over the evaluation documents, or zero."""
     accuracy_kept: float
-    """with only the circuit kept"""
+    """with all components ablated except the circuit"""
     accuracy_removed: float
-    """with the circuit removed"""
+    """with the circuit ablated"""
     sufficiency: Interval | None
-    """accuracy with only the circuit kept / full accuracy; null where the full accuracy is 0."""
+    """accuracy with only the circuit kept / full accuracy; null if the full accuracy is 0."""
     necessity: Interval
-    """full accuracy - accuracy with the circuit removed"""
+    """full accuracy - accuracy with the circuit ablated"""
 
 
 class CircuitResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Figure 1 of the study, for one run."""
+    """Circuit of a run (the study, Figure 1)."""
 
     run: str
     settings: CircuitSettings
     layers: int
     pairs: int
-    """drawn; fewer than asked for where fewer qualify"""
+    """pairs drawn; fewer than in the settings if fewer qualify"""
     qualifying: int
-    """pairs of correctly predicted documents with different labels that are near enough"""
+    """pairs of correctly predicted documents with different labels and at least the minimum cosine"""
     correct: int
-    """evaluation documents that are predicted correctly"""
+    """correctly predicted evaluation documents"""
     labels_without: list[str]
-    """labels with no correctly predicted document, which are in no pair"""
+    """labels without a correctly predicted document, which are in no pair"""
     no_gain: int
-    """pairs whose clean logit is not above the corrupted one by 1e-6: their effects count as 0"""
+    """pairs whose clean logit exceeds the corrupted one by less than 1e-6: their effects count as 0"""
     components: list[ComponentEffect]
-    """all of them, by layer, attention before MLP"""
+    """all components, by layer, attention before MLP"""
     total: Interval
     """sum of the circuit's mean effects"""
     bands: list[Band]
     documents: int
-    """that sufficiency and necessity were measured on"""
+    """documents of sufficiency and necessity"""
     accuracy: float
-    """of all of the classifier on them"""
+    """of the whole classifier on these documents"""
     ablated: list[Ablated]
     seconds: float
     provenance: Provenance

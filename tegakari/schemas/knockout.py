@@ -1,4 +1,4 @@
-"""Knockouts: what is asked, and what came of it."""
+"""Knockouts and smallest sets: settings and results."""
 
 from __future__ import annotations
 
@@ -18,10 +18,6 @@ MAX_FEATURES = 1000
 Details = Literal["none", "predictions", "logits"]
 
 
-def _about(description: str) -> Meta:
-    return Meta(description=description)
-
-
 class LayerFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=True):
     """A feature of a layer."""
 
@@ -35,47 +31,60 @@ KnockoutTexts = Annotated[list[Text], Meta(min_length=1, max_length=MAX_KNOCKOUT
 
 
 class KnockoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which features are taken out of which documents.
+    """Which features are ablated in which documents.
 
-    The features are either those of largest d for `label` in `layer`, or the ones named. The documents are those of
-    `documents_of`, or those of the label, or the ones named, or texts of the moment.
+    The features are those with the largest d for `label` in `layer`, or those of `features`. The documents are the
+    evaluation documents of `documents_of`, by default of `label`; or those of `documents`; or `texts`.
     """
 
-    label: Annotated[str | None, _about("take out the features that carry this label; or give `features`")] = None
-    layer: Annotated[Index | None, _about("of which layer; with `label`")] = None
-    k: Annotated[int, Meta(ge=0, le=MAX_FEATURES, description="features with the largest d; with `label`")] = 20
-    pooling: Annotated[Pooling | None, _about("of the d that chooses them; default: the run's; with `label`")] = None
-    features: Annotated[LayerFeatures | None, _about("these features, of one or more layers")] = None
-    documents_of: Annotated[
-        str | None, _about("evaluation documents of this label; default: of `label`, if nothing else is given")
+    label: Annotated[
+        str | None, Meta(description="ablate the features with the largest d for this label; or give `features`")
     ] = None
-    documents: Annotated[DocumentIds | None, _about("ids of documents of the run")] = None
-    texts: Annotated[KnockoutTexts | None, _about("read as title, newline, body")] = None
+    layer: Annotated[Index | None, Meta(description="layer of the label's features; with `label`")] = None
+    k: Annotated[int, Meta(ge=0, le=MAX_FEATURES, description="number of the label's features; with `label`")] = 20
+    pooling: Annotated[
+        Pooling | None, Meta(description="of the d that selects the features; default: the run's; with `label`")
+    ] = None
+    features: Annotated[
+        LayerFeatures | None, Meta(description="ablate these features, of one or more layers; instead of `label`")
+    ] = None
+    documents_of: Annotated[
+        str | None,
+        Meta(description="evaluation documents of this label; default: of `label`, without `documents` and `texts`"),
+    ] = None
+    documents: Annotated[DocumentIds | None, Meta(description="documents of the run, by id")] = None
+    texts: Annotated[KnockoutTexts | None, Meta(description="texts instead of documents: title, newline, body")] = None
     mode: Annotated[
         Literal["error_preserving", "reconstruction"],
-        _about("subtract the features' part of the residual, or decode what is left without them"),
+        Meta(
+            description="subtract the features' contribution from the residual, or replace the residual by its "
+            "reconstruction without them"
+        ),
     ] = "error_preserving"
-    positions: Annotated[Literal["all", "last"], _about("all non-special positions, or the last one")] = "all"
+    positions: Annotated[
+        Literal["all", "last"], Meta(description="edit all non-special positions, or the last one")
+    ] = "all"
     draws: Annotated[int, Meta(ge=0, le=100, description="sets of other features in each of the two controls")] = 5
-    seed: Annotated[Seed, _about("of the controls and the intervals")] = 0
-    details: Annotated[Details, _about("what is said of each document")] = "none"
+    seed: Annotated[Seed, Meta(description="of the controls and the intervals")] = 0
+    details: Annotated[Details, Meta(description="what `outcomes` has of each document")] = "none"
 
 
 class RemovedFeature(msgspec.Struct, frozen=True, kw_only=True):
-    """A feature that was taken out."""
+    """An ablated feature."""
 
     layer: int
     feature: int
     d: float | None
-    """for the label; null where features were named without one, or it has none."""
+    """Cohen's d for the label; null without a label, or if the feature has none."""
     density: float
     """share of positions on which it is active."""
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True):
-    """The same with as many other features of the same layers, drawn at random; of each draw."""
+    """Outcome of ablating as many other features of the same layers, over the draws."""
 
     recalls: list[float]
+    """of each draw"""
     delta_mean: float
     """points"""
     delta_sd: float
@@ -87,14 +96,14 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Destination(msgspec.Struct, frozen=True, kw_only=True):
-    """Where documents go that were predicted as expected before and are not after."""
+    """A label predicted after the ablation, for documents that were predicted as expected before."""
 
     label: str
     documents: int
 
 
 class DocumentOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one document."""
+    """Predictions of one document before and after the ablation."""
 
     document: str
     """its id; of a text, its number in the request."""
@@ -106,38 +115,38 @@ class DocumentOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """of the expected label"""
     probability_after: float
     logits_before: list[float] | None = None
-    """of all labels, in class order; null unless asked for."""
+    """of all labels, in class order; null unless `details` is logits."""
     logits_after: list[float] | None = None
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the time went, in seconds."""
+    """Seconds that the parts of a knockout took."""
 
     before: float
-    """ordinary passes, of which the residuals are kept; near 0 if they were kept already."""
+    """forward passes with all features; near 0 if they were cached."""
     after: float
-    """passes without the features, controls included."""
+    """passes with ablated features, controls included."""
     total: float
     together: int
     """knockouts that shared these passes."""
     kept: bool
-    """whether the residuals were kept from a question before."""
+    """whether the passes with all features were cached by an earlier knockout."""
 
 
 class KnockoutResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the documents without the features.
+    """Outcome of a knockout.
 
-    Recall is the share of the documents that are predicted as expected: as their own label; a text, as the label asked
-    for, or else as what it is predicted with all features.
+    Recall is the share of the documents that are predicted as expected. A document is expected to have its own label; a
+    text the label of the settings, or without one the label predicted with all features.
     """
 
     run: str
     settings: KnockoutSettings
-    """as asked, defaults filled in."""
+    """with defaults filled in."""
     features: list[RemovedFeature]
     documents: int
     truncated: int
-    """documents whose end was cut at the classifier's max_length."""
+    """documents cut at the classifier's max_length."""
     recall_before: float
     recall_after: float
     delta: float
@@ -146,14 +155,14 @@ class KnockoutResult(msgspec.Struct, frozen=True, kw_only=True):
     """lower end of its 95 % interval: 2,000 paired bootstrap samples of the documents."""
     delta_high: float
     macro_f1_before: float | None
-    """over all documents of the run, the others as they are predicted; null for texts."""
+    """over all documents of the run, the others with their stored predictions; null for texts."""
     macro_f1_after: float | None
     control: Control | None
-    """random features that are active in the corpus and were not taken out; null without draws or features."""
+    """random features that are active in the corpus and not ablated; null without draws or features."""
     density_control: Control | None
-    """the same, but each as active as one of those taken out: drawn from the 10 features nearest in density."""
+    """the same, with one of about the same density per ablated feature: drawn from the 10 features nearest in it."""
     recall_reconstructed: float | None
-    """in reconstruction mode, with nothing taken out: what reconstruction alone costs; null in the other."""
+    """in reconstruction mode, with no feature ablated: the cost of reconstruction alone; null in the other mode."""
     lost: list[Destination]
     """most documents first"""
     gained: int
@@ -161,47 +170,49 @@ class KnockoutResult(msgspec.Struct, frozen=True, kw_only=True):
     survived: list[str]
     """documents predicted as expected before and after."""
     outcomes: list[DocumentOutcome] | None
-    """of each document, in the order asked; null unless asked for."""
+    """of each document, in their order; null if `details` is none."""
     provenance: Provenance
     timings: Timings
 
 
 class SmallestSetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How few features hang a label: taken out one after the other, each time the one that costs most."""
+    """A greedy search: features are ablated one after the other, each time the one that lowers recall most."""
 
-    label: Annotated[str, _about("whose evaluation documents are read")]
-    layer: Annotated[Index, _about("of the features")]
-    candidates: Annotated[int, Meta(ge=1, le=MAX_FEATURES, description="features of largest d to choose from")] = 50
-    share: Annotated[float, Meta(ge=0, lt=1, description="of the recall with all features, to come down to")] = 0.5
-    pooling: Annotated[Pooling | None, _about("of the d; default: the run's")] = None
+    label: Annotated[str, Meta(description="label of the features and of the evaluation documents")]
+    layer: Annotated[Index, Meta(description="layer of the features")]
+    candidates: Annotated[
+        int, Meta(ge=1, le=MAX_FEATURES, description="features with the largest d to choose from")
+    ] = 50
+    share: Annotated[float, Meta(ge=0, lt=1, description="target: this share of the recall with all features")] = 0.5
+    pooling: Annotated[Pooling | None, Meta(description="of d; default: the run's")] = None
     mode: Literal["error_preserving", "reconstruction"] = "error_preserving"
     positions: Literal["all", "last"] = "all"
 
 
 class SmallestSetStep(msgspec.Struct, frozen=True, kw_only=True):
-    """A feature that was taken out, with those before it."""
+    """A feature that was ablated in addition to those of the steps before."""
 
     layer: int
     feature: int
     d: float
     recall: float
-    """without it and those before it"""
+    """with it and those before it ablated"""
 
 
 class SmallestSetResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The smallest set found; a greedy search, so there may be smaller ones."""
+    """Set of features that a greedy search found; there may be smaller ones."""
 
     run: str
     settings: SmallestSetSettings
     documents: int
     recall_before: float
     target: float
-    """share of recall_before that was asked for"""
+    """recall to reach: the share of `recall_before` in the settings"""
     reached: bool
-    """whether the search came down to it; it gives up after 10 features in vain."""
+    """whether the target was reached; the search ends after 10 features in a row that do not lower the recall."""
     steps: list[SmallestSetStep]
     """up to the last one that lowered the recall"""
     by_d: int | None
-    """features needed if they are taken out by d, largest first; null: all candidates do not suffice."""
+    """features needed if they are ablated by d, largest first; null: all candidates do not reach the target."""
     recalls_by_d: list[float]
-    """without the first 1, 2, ... candidates by d"""
+    """with the first 1, 2, ... candidates by d ablated"""

@@ -1,4 +1,4 @@
-"""The study's tables: of one run each, and all of them for one or two runs."""
+"""Tables of the study: single tables of one run, and all tables of one or two runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tegakari.schemas.variants import VariantsResult
 
 
 class ClassificationResult(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run's classifier does on its evaluation documents (the study, Table 1)."""
+    """Scores of a run's classifier on the evaluation documents (the study, Table 1)."""
 
     run: str
     documents: int
@@ -26,52 +26,53 @@ class ClassificationResult(msgspec.Struct, frozen=True, kw_only=True):
     macro_f1: Interval
     accuracy: Interval
     baseline_macro_f1: float | None
-    """of TF-IDF and a linear SVC, from the report beside the classifier; null where it is not on this machine, is not
-    the run's, or was trained on other documents."""
+    """of TF-IDF with a linear SVC, from the report beside the classifier; null if the report is not on this machine, or
+    is of another classifier or of other documents."""
 
 
 class SpecificityResult(msgspec.Struct, frozen=True, kw_only=True):
-    """How many labels features carry (the study, Table 2)."""
+    """Number of labels that features carry (the study, Table 2)."""
 
     run: str
     pooling: Pooling
     threshold: float
     """Cohen's d above which a feature carries a label"""
     features: int
-    """of all layers"""
+    """number, over all layers"""
     mean_variety: Interval
-    """labels a feature carries, mean over features; the interval is over features, which are not independent"""
+    """mean number of labels per feature; the interval is over features, which are not independent"""
     weak: int
-    """features that carry none"""
+    """features that carry no label"""
     specific: int
-    """exactly one"""
+    """features that carry one label"""
     shared: int
-    """two or more"""
+    """features that carry two or more labels"""
     high_d: list[HighD]
-    """at several cut-offs: the study does not say which d is high"""
+    """at several cut-offs, because the study does not define a high d"""
     layers: list[LayerSpecificity]
 
 
 class LayerSparsity(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one layer."""
+    """Sparsity of one layer."""
 
     layer: int
     active: Interval
-    """features that are not zero in a document's pooled activations, mean over documents"""
+    """features with a non-zero pooled activation, mean over documents"""
     per_position: float
     """L0: active features per position"""
     top20_ratio: Interval | None
-    """share of the 20 strongest in the sum of a document's activations, mean over documents with any; null if none"""
+    """share of the 20 strongest in the sum of a document's activations, mean over documents with an active feature;
+    null without such a document"""
     silent: int
-    """documents without an active feature, which have no ratio"""
+    """documents without an active feature, which have no ratio."""
 
 
 class SparsityResult(msgspec.Struct, frozen=True, kw_only=True):
-    """How many features are active, and how much the strongest of them carry (the study, Table 7)."""
+    """Number of active features, and share of the strongest of them (the study, Table 7)."""
 
     run: str
     pooling: Pooling
-    """of the run; the study's is `last`"""
+    """of the run; the study uses `last`"""
     documents: int
     active: Interval
     """mean over layers"""
@@ -85,48 +86,49 @@ class SparsityResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CueToken(msgspec.Struct, frozen=True, kw_only=True):
-    """A token on which a feature fires strongly."""
+    """A token on which a feature has a strong activation."""
 
     token: str
-    """as it is written most often; pieces of a character show the whole one"""
+    """in its most frequent spelling; a part of a character is shown as the whole character"""
     positions: int
+    """number of strong positions with this token"""
 
 
 class CueCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """How various the tokens are on which a feature fires strongly."""
+    """Diversity of the tokens on which a feature has a strong activation."""
 
     top_token_share: float
-    """share of the most frequent one"""
+    """share of positions with the most frequent token"""
     unique_tokens: int
-    """different ones"""
+    """number of different tokens"""
 
 
 class FeatureCues(msgspec.Struct, frozen=True, kw_only=True):
-    """What a feature hangs on: its positions with at least half its maximum."""
+    """Strong positions of a feature, those with at least half its maximum activation, and their tokens."""
 
     layer: int
     feature: int
     d: float | None
-    """for the label asked about"""
+    """Cohen's d for the label; null without a label"""
     positions: int
-    """strong ones, of those that the run keeps"""
+    """strong positions, among those that the run stores"""
     cut: bool
-    """whether the last position that the run keeps is strong too: there may be more."""
+    """whether all positions that the run stores are strong, so that there may be more."""
     by_token: CueCounts
-    """counted on ids of the tokenizer"""
+    """counted on token ids"""
     by_form: CueCounts
-    """counted on written forms, normalised: NFKC, case, without the mark or space in front"""
+    """counted on normalised written forms: NFKC, case-folded, without leading space"""
     tokens: list[CueToken]
     """by form, most frequent first, up to 10"""
 
 
 class LabelCues(msgspec.Struct, frozen=True, kw_only=True):
-    """Means over the strongest features of a label (the study, Figure 2)."""
+    """Cue diversity of a label: means over its features with the largest d (the study, Figure 2)."""
 
     run: str
     label: str
     layer: int | None
-    """null: of all layers"""
+    """null: all layers"""
     top_token_share: Interval
     """by form, over features"""
     unique_tokens: Interval
@@ -134,21 +136,22 @@ class LabelCues(msgspec.Struct, frozen=True, kw_only=True):
     top_token_share_by_id: float
     unique_tokens_by_id: float
     cut: int
-    """features whose strong positions are more than the run keeps"""
+    """features that may have more strong positions than the run stores"""
     features: list[FeatureCues]
-    """by d; features that never fire have no cues and are left out"""
+    """by d; features that are never active are left out"""
 
 
 class StudySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the study's tables are made with; what is not said is as in each analysis alone."""
+    """Settings of the study's tables; other settings have the defaults of each analysis."""
 
     labels: list[str] | None = None
-    """of the tables of knockouts and cues; default: all that the runs share"""
+    """of the tables of knockouts and cues; default: all labels that the runs share"""
     layer: Annotated[int, Meta(ge=0)] | None = None
-    """of knockouts and cues; default: of each run and label the layer that costs most recall"""
+    """of knockouts and cues; default: per run and label the layer whose knockout lowers recall most"""
     k: Annotated[int, Meta(ge=1, le=1000)] = 20
-    """features with the largest d"""
+    """number of features with the largest d, in knockouts and cues"""
     draws: Annotated[int, Meta(ge=0, le=100)] = 5
+    """sets of other features in each control of a knockout"""
     ks: list[Annotated[int, Meta(ge=1)]] = msgspec.field(default_factory=lambda: [20, 50, 100])
     """sizes of the feature sets of written variants"""
     circuit: CircuitSettings = msgspec.field(default_factory=CircuitSettings)
@@ -163,18 +166,18 @@ class RunStudy(msgspec.Struct, frozen=True, kw_only=True):
     specificity: SpecificityResult
     sparsity: SparsityResult
     knockouts: list[KnockoutResult]
-    """a label each"""
+    """one per label"""
     cues: list[LabelCues]
-    """of the same labels, in the layer of the knockout; labels without cues are left out"""
+    """one per label, in the layer of its knockout; labels without cues are left out"""
     variants: VariantsResult
-    """of the concepts that come with the package"""
+    """of the package's own concepts"""
     circuit: CircuitResult | None
     no_circuit: str | None
-    """why there is none"""
+    """why there is no circuit; null if there is one"""
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """A figure of two runs."""
+    """A figure of two runs a and b, and their difference."""
 
     figure: str
     a: float
@@ -182,20 +185,21 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     difference: Interval
     """b - a"""
     over: str
-    """what is drawn again for the interval, and whether both runs draw the same"""
+    """what the bootstrap resamples: for both runs the same items, or the items of each run"""
     n: int
+    """number of resampled items"""
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Two runs side by side."""
+    """Figures of two runs and their differences."""
 
     runs: list[str]
     labels: list[str]
-    """of the figures of knockouts and cues"""
+    """labels of the figures of knockouts and cues"""
     left_out: list[str]
     """labels that one of the runs does not have"""
     shared_documents: int
-    """documents, by id, that both runs have"""
+    """documents that both runs have, by id"""
     differences: list[Difference]
 
 
@@ -204,16 +208,16 @@ class StudyResult(msgspec.Struct, frozen=True, kw_only=True):
 
     settings: StudySettings
     labels: list[str]
-    """of the tables of knockouts and cues"""
+    """labels of the tables of knockouts and cues"""
     left_out: list[str]
     """labels that one of the runs does not have"""
     shared_documents: int
-    """documents, by id, that all runs have"""
+    """documents that all runs have, by id"""
     same_tokens: bool
-    """whether all runs read the documents that they share in the same tokens"""
+    """whether all runs read the documents that they share as the same tokens"""
     runs: list[RunStudy]
     differences: list[Difference]
-    """of two runs; none of one"""
+    """of two runs; empty for one run"""
     matching: MatchingResult | None
-    """features of two runs; null of one, or where the runs share no document"""
+    """features of two runs; null for one run, and if the runs share no document"""
     seconds: float

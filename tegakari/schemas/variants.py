@@ -1,4 +1,4 @@
-"""Written variants: concepts with their forms, and how much of a form's features another form does without."""
+"""Written variants: concepts with their written forms, and the survival of features between forms."""
 
 from __future__ import annotations
 
@@ -13,74 +13,76 @@ from tegakari.schemas.config import Natural, Seed
 SLOT = "{form}"
 
 VariantKind = Literal["sentences", "frames", "unrelated"]
-"""sentences: forms of a concept, each in a sentence of its own; frames: in the same sentence; unrelated: forms of
-different concepts in their own sentences, which is what survives where nothing is shared."""
+"""Kinds of pairs of forms.
+
+sentences: forms of a concept, each in its own sentence; frames: forms of a concept in the same sentence; unrelated:
+forms of different concepts, each in its own sentence, as a control without shared meaning."""
 
 
 class WrittenForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One way to write a concept."""
+    """A written form of a concept, and a sentence with it."""
 
     form: Annotated[str, Meta(min_length=1)]
     sentence: Annotated[str, Meta(min_length=1)]
-    """holds the form"""
+    """contains the form"""
 
 
 class Concept(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One meaning."""
+    """A meaning and its written forms."""
 
     concept: Annotated[str, Meta(min_length=1)]
     forms: list[WrittenForm]
-    """two at least"""
+    """at least two"""
     frame: str | None = None
-    """a sentence with `{form}` that every form fits; without it the concept is not in that control"""
+    """a sentence with `{form}`, which every form fits; without it the concept is not in the pairs of kind frames"""
 
 
 class ConceptFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A file of concepts, JSON."""
+    """Content of a JSON file of concepts."""
 
     concepts: list[Concept]
 
 
 class VariantsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is compared."""
+    """Concepts, sizes of feature sets, and pairs that a result is of."""
 
     concepts_sha256: str
-    """of the concepts"""
+    """of the concepts as JSON"""
     ks: list[Natural]
     """sizes of the feature sets"""
     unrelated: Natural = 1000
-    """pairs of forms of different concepts that are drawn"""
+    """pairs of forms of different concepts to draw"""
     seed: Seed = 0
 
 
 class LayerSurvival(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one layer."""
+    """Survival in one layer."""
 
     layer: int
     survival: float | None
-    """null where no pair has features"""
+    """null if no pair has active features"""
 
 
 class Survival(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of a form's feature set remains without those of another form, for one k and kind of pairs."""
+    """Share of a form's features that remains without those of another form, for one k and kind of pairs."""
 
     kind: VariantKind
     k: int
     survival: Interval | None
-    """mean over concepts (unrelated: pairs) of the mean over layers; the interval is over concepts, or pairs"""
+    """mean over concepts (unrelated: pairs) of the mean over layers; the interval is over concepts (pairs)"""
     layers: list[LayerSurvival]
     pairs: int
     """ordered pairs of forms"""
     empty: int
-    """pairs and layers left out because the second form's sentence has no active feature there"""
+    """pairs left out, summed over layers, because the second form's sentence has no active feature in the layer"""
     small: int
-    """feature sets, of all forms and layers, with fewer than k active features"""
+    """feature sets with fewer than k active features, over all forms and layers"""
     of_concepts: list[float | None]
-    """mean over layers of each concept, in the order of the file (unrelated: of each pair)"""
+    """of each concept, in the order of the file (unrelated: of each pair), the mean over layers"""
 
 
 class VariantsResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Tables 4 and 9 of the study, for one run."""
+    """Written variants of a run (the study, Tables 4 and 9)."""
 
     run: str
     settings: VariantsSettings

@@ -1,4 +1,4 @@
-"""A small indexed run with its models at hand."""
+"""A small indexed run with its models, and a run of random activations."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from tegakari.analyses.engine.run_models import RunModels, load_run_models
 from tegakari.indexer.pipeline import index
 from tegakari.store import Run, Store
+from tests.support.factories import Case, make_run, random_case
 from tests.support.small_case import SmallCase, with_index
 
 
@@ -27,3 +28,11 @@ def run(store: Path) -> Run:
 @pytest.fixture(scope="package")
 def models(run: Run) -> RunModels:
     return load_run_models(run, "cpu")
+
+
+@pytest.fixture(scope="package")
+def random_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Case]:
+    """A run without models, and what it was made from."""
+    directory = tmp_path_factory.mktemp("drawn")
+    make_run(directory, "drawn")
+    return Store(directory).run("drawn"), random_case()

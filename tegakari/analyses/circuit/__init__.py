@@ -1,4 +1,4 @@
-"""Which attention and MLP blocks a prediction hangs on, by activation patching (the study, section 3)."""
+"""Circuit: the attention and MLP blocks that carry predictions, by activation patching (the study, section 3)."""
 
 from tegakari.analyses.circuit.run import circuit, stored_circuit
 

@@ -1,57 +1,65 @@
-"""The circuit of a run: effects over pairs of documents, and what is left without it."""
+"""The circuit of a run's classifier: computed from pairs of documents and stored, or read."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from tegakari.analyses.circuit.forward import ablation_accuracies, pair_effects
+from tegakari.analyses.circuit.outcome import ablated, component_effects, layer_bands, total_effect
+from tegakari.analyses.circuit.rows import circuit_rows, pair_rows
 from tegakari.analyses.engine.provenance import provenance_of
-from tegakari.analyses.knockout.forward import Report
-from tegakari.analyses.knockout.run import Load, quiet
-from tegakari.analyses.statistics import mean_interval, statistic_interval
-from tegakari.models.rerun.components import COMPONENTS
-from tegakari.schemas.analysis import Interval
+from tegakari.analyses.engine.run_models import ModelLoader
+from tegakari.analyses.engine.stored_results import stored_or_computed, stored_result
 from tegakari.schemas.analysis_kinds import CIRCUIT_ANALYSIS
-from tegakari.schemas.circuit import Ablated, Band, CircuitResult, CircuitSettings, ComponentEffect
+from tegakari.schemas.circuit import CircuitResult, CircuitSettings
 from tegakari.schemas.errors import NotFoundError
-from tegakari.schemas.tables import CIRCUIT, CIRCUIT_PAIRS
+from tegakari.schemas.progress import NoProgress, Progress
+from tegakari.schemas.tables import CIRCUIT, CIRCUIT_PAIRS, Table
 from tegakari.store import Run
-from tegakari.store.column_types import arrow_schema
-from tegakari.store.queries.pairs import Pairs, similar_pairs
+from tegakari.store.queries.pairs import similar_pairs
 from tegakari.store.queries.runs import evaluation_documents
-from tegakari.store.results import find_analysis, publish_analysis
-from tegakari.store.versions import recorded_versions
 
 
 def stored_circuit(store: Path, run: Run, settings: CircuitSettings) -> CircuitResult | None:
-    """The answer, if the same was asked before."""
-    found = find_analysis(store, CIRCUIT_ANALYSIS, [run.manifest], settings)
-    return found.result(CIRCUIT_ANALYSIS) if found else None
+    """Stored circuit of a run; None if it was never computed with these settings."""
+    return stored_result(store, CIRCUIT_ANALYSIS, [run], settings)
 
 
-def circuit(store: Path, run: Run, load: Load, settings: CircuitSettings, *, report: Report = quiet) -> CircuitResult:
-    """Find the circuit of a run's classifier and store it; one that is stored is read.
+def circuit(
+    store: Path, run: Run, load_models: ModelLoader, settings: CircuitSettings, *, progress: Progress = NoProgress()
+) -> CircuitResult:
+    """Find the circuit of a run's classifier and store it; a stored one is read.
 
     Args:
         store: the store's directory.
         run: published, with vectors.
-        load: gives the run's models, if they are needed.
-        settings: which pairs, and what counts.
-        report: told how many passes of documents of how many are done; it may raise to end the work.
+        load_models: called if the result is not stored.
+        settings: of pairs and thresholds.
+        progress: counts documents of all forward passes.
 
     Raises:
-        NotFoundError: a run without vectors, or no pair of documents qualifies.
+        NotFoundError: the run has no vectors, or no pair of documents qualifies.
         ModelError: the classifier is not a decoder of attention and MLP blocks whose head reads the last position.
-        ModelNotHereError: the models are not on this machine.
-        MemoryShortError: there is not memory enough.
+        ModelNotHereError: the run's models are not on this machine.
+        MemoryShortError: it would take more memory than is free.
     """
-    stored = stored_circuit(store, run, settings)
-    if stored:
-        return stored
+    return stored_or_computed(
+        store,
+        CIRCUIT_ANALYSIS,
+        [run],
+        settings,
+        lambda: _compute(run, load_models, settings, progress),
+    )
+
+
+def _compute(
+    run: Run, load_models: ModelLoader, settings: CircuitSettings, progress: Progress
+) -> tuple[CircuitResult, Mapping[Table, pa.Table]]:
     started = time.perf_counter()
     pairs = similar_pairs(run, min_cosine=settings.min_cosine, n=settings.pairs, seed=settings.seed)
     if not len(pairs.clean):
@@ -62,21 +70,12 @@ def circuit(store: Path, run: Run, load: Load, settings: CircuitSettings, *, rep
             fix="lower it",
         )
     sample = _sample(run, settings)
-    models = load()
+    models = load_models()
     passes = len(np.unique(pairs.clean)) + len(np.unique(pairs.corrupted)) + 2 * len(sample)
-    done = 0
-
-    def told(documents: int) -> None:
-        nonlocal done
-        done += documents
-        report(done, passes)
-
-    found = pair_effects(run, models, pairs, told)
-    chosen = found.values.mean(0) >= settings.threshold
-    accuracies = ablation_accuracies(run, models, sample, chosen, told)
-    known = run.blocks.documents
-    correct = np.asarray(known.label_id) == np.asarray(known.predicted_id)
-    there, some = (set(np.asarray(known.label_id)[rows].tolist()) for rows in (slice(None), correct))
+    progress.stage(f"{run.name}: circuit", passes)
+    effects = pair_effects(run, models, pairs, progress)
+    in_circuit = effects.values.mean(0) >= settings.threshold
+    accuracies = ablation_accuracies(run, models, sample, in_circuit, progress)
     result = CircuitResult(
         run=run.name,
         settings=settings,
@@ -84,132 +83,29 @@ def circuit(store: Path, run: Run, load: Load, settings: CircuitSettings, *, rep
         pairs=len(pairs.clean),
         qualifying=pairs.qualifying,
         correct=pairs.correct,
-        labels_without=[run.labels[label] for label in sorted(there - some)],
-        no_gain=found.no_gain,
-        components=_components(found.values, chosen, settings.seed),
-        total=_total(found.values, chosen, settings.seed),
-        bands=_bands(found.values, chosen, settings.seed),
+        labels_without=_labels_without_correct_document(run),
+        no_gain=effects.no_gain,
+        components=component_effects(effects.values, in_circuit, settings.seed),
+        total=total_effect(effects.values, in_circuit, settings.seed),
+        bands=layer_bands(effects.values, in_circuit, settings.seed),
         documents=len(sample),
         accuracy=float(accuracies.full.mean()),
-        ablated=[_ablated(by, accuracies.full, *accuracies.of(by), settings.seed) for by in ("mean", "zero")],
+        ablated=[ablated("mean", accuracies, settings.seed), ablated("zero", accuracies, settings.seed)],
         seconds=round(time.perf_counter() - started, 3),
         provenance=provenance_of(run, models),
     )
-    publish_analysis(
-        store,
-        CIRCUIT_ANALYSIS,
-        [run.manifest],
-        settings,
-        result,
-        {CIRCUIT: circuit_rows(result), CIRCUIT_PAIRS: _pair_rows(run, pairs, found.gained)},
-        seconds=result.seconds,
-        versions=recorded_versions(),
-    )
-    return result
+    return result, {CIRCUIT: circuit_rows(result), CIRCUIT_PAIRS: pair_rows(run, pairs, effects.gain)}
 
 
 def _sample(run: Run, settings: CircuitSettings) -> np.ndarray:
+    """Numbers of the evaluation documents for sufficiency and necessity, int64, ascending."""
     numbers = evaluation_documents(run)
     if len(numbers) <= settings.documents:
         return numbers
     return np.sort(np.random.default_rng(settings.seed).choice(numbers, settings.documents, replace=False))
 
 
-def _components(effects: np.ndarray, chosen: np.ndarray, seed: int) -> list[ComponentEffect]:
-    return [
-        ComponentEffect(
-            layer=layer,
-            component=component,
-            effect=_mean(effects[:, layer, number], seed),
-            in_circuit=bool(chosen[layer, number]),
-        )
-        for layer in range(effects.shape[1])
-        for number, component in enumerate(COMPONENTS)
-    ]
-
-
-def _total(effects: np.ndarray, chosen: np.ndarray, seed: int) -> Interval:
-    return _mean((effects * chosen).sum((1, 2)), seed)
-
-
-def _bands(effects: np.ndarray, chosen: np.ndarray, seed: int) -> list[Band]:
-    layers = effects.shape[1]
-    edges = [round(layers * third / 3) for third in range(4)]
-    of_layer = (effects * chosen).sum(2)  # [P, layers]
-    bands = []
-    for name, first, stop in zip(("early", "middle", "late"), edges, edges[1:], strict=False):
-
-        def share(rows: np.ndarray, first: int = first, stop: int = stop) -> float:
-            means = of_layer[rows].mean(0)
-            return float(means[first:stop].sum() / means.sum()) if means.sum() else float("nan")
-
-        every = np.arange(len(effects))
-        interval = None
-        if chosen.any():
-            low, high = statistic_interval(share, len(effects), seed)
-            interval = Interval(value=share(every), low=low, high=high)
-        bands.append(
-            Band(
-                band=name,
-                first=first,
-                last=stop - 1,
-                components=int(chosen[first:stop].sum()),
-                share=interval,
-            )
-        )
-    return bands
-
-
-def _ablated(by: str, full: np.ndarray, kept: np.ndarray, removed: np.ndarray, seed: int) -> Ablated:
-    """Of whether each document is predicted correctly, bool [D], by the whole classifier and the two ablated ones."""
-
-    def ratio(rows: np.ndarray) -> float:
-        return float(kept[rows].mean() / full[rows].mean()) if full[rows].any() else float("nan")
-
-    sufficiency = None
-    if full.any():
-        low, high = statistic_interval(ratio, len(full), seed)
-        sufficiency = Interval(value=ratio(np.arange(len(full))), low=low, high=high)
-    return Ablated(
-        by="mean" if by == "mean" else "zero",
-        accuracy_kept=float(kept.mean()),
-        accuracy_removed=float(removed.mean()),
-        sufficiency=sufficiency,
-        necessity=_mean(full.astype(float) - removed, seed),
-    )
-
-
-def _mean(values: np.ndarray, seed: int) -> Interval:
-    low, high = mean_interval(values, seed)
-    return Interval(value=float(values.mean()), low=low, high=high)
-
-
-def circuit_rows(result: CircuitResult) -> pa.Table:
-    """The table CIRCUIT."""
-    rows = [
-        {
-            "run": result.run,
-            "layer": each.layer,
-            "component": each.component,
-            "effect": each.effect.value,
-            "effect_low": each.effect.low,
-            "effect_high": each.effect.high,
-            "in_circuit": each.in_circuit,
-        }
-        for each in result.components
-    ]
-    return pa.Table.from_pylist(rows, schema=arrow_schema(CIRCUIT))
-
-
-def _pair_rows(run: Run, pairs: Pairs, gained: np.ndarray) -> pa.Table:
-    ids = run.blocks.documents.id
-    return pa.table(
-        {
-            "run": [run.name] * len(gained),
-            "clean": ids.take(pa.array(pairs.clean)),
-            "corrupted": ids.take(pa.array(pairs.corrupted)),
-            "cosine": pairs.cosine,
-            "gained": gained,
-        },
-        schema=arrow_schema(CIRCUIT_PAIRS),
-    )
+def _labels_without_correct_document(run: Run) -> list[str]:
+    label = np.asarray(run.blocks.documents.label_id)
+    correct = label == np.asarray(run.blocks.documents.predicted_id)
+    return [run.labels[number] for number in sorted(set(label.tolist()) - set(label[correct].tolist()))]

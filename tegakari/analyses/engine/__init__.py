@@ -1,1 +1,1 @@
-"""What all analyses run on: models, batches, cached passes, memory, provenance."""
+"""What all analyses share: models of a run, batches, cached forward passes, stored results, memory, provenance."""

@@ -1,4 +1,4 @@
-"""Ordinary passes over documents, kept for the next question about the same documents."""
+"""Least-recently-used cache of unmodified forward passes, for the next analysis of the same documents."""
 
 from __future__ import annotations
 
@@ -12,79 +12,81 @@ from tegakari.models.classifier import Classifier
 from tegakari.models.rerun.prefix import Prefix, run_prefix
 
 PREFIX_BYTES = 2**30
-"""Residuals, keys and values that are kept for one run's models; those asked for last."""
+"""Default size of the cache of one run's models: residuals, keys and values."""
+
+_Key = tuple[bytes, tuple[int, ...], int | None]
 
 
-class Passes(NamedTuple):
-    """Which passes are wanted."""
+class PrefixRequest(NamedTuple):
+    """Texts, and which tensors of their forward pass are needed."""
 
     texts: Sequence[str]
     layers: tuple[int, ...]
-    """whose residuals are kept, ascending."""
+    """layers whose residuals are needed, ascending"""
     keys_above: int | None
     """see `run_prefix`"""
 
     @property
-    def key(self) -> tuple[bytes, tuple[int, ...], int | None]:
+    def key(self) -> _Key:
         digest = hashlib.sha256()
         for text in self.texts:
             digest.update(len(text).to_bytes(8, "big") + text.encode())
         return digest.digest(), self.layers, self.keys_above
 
 
-class Pass(NamedTuple):
-    """One batch."""
+class PrefixBatch(NamedTuple):
+    """Forward pass of one batch."""
 
     members: list[int]
-    """numbers of its documents"""
+    """numbers of its texts"""
     prefix: Prefix
     truncated: int
-    """documents whose end was cut"""
+    """texts cut at the classifier's max_length"""
 
 
-class _Kept(NamedTuple):
-    passes: list[Pass]
+class _Entry(NamedTuple):
+    batches: list[PrefixBatch]
     nbytes: int
 
 
-class Prefixes:
-    """Least recently used passes are forgotten first; more than `most_bytes` of one question are never kept."""
+class PrefixCache:
+    """Forward passes by request. A request that alone exceeds `max_bytes` is computed and not cached."""
 
-    def __init__(self, most_bytes: int = PREFIX_BYTES) -> None:
-        self.most_bytes = most_bytes
-        self._kept: OrderedDict[tuple[bytes, tuple[int, ...], int | None], _Kept] = OrderedDict()
+    def __init__(self, max_bytes: int = PREFIX_BYTES) -> None:
+        self.max_bytes = max_bytes
+        self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
 
     @property
     def nbytes(self) -> int:
-        return sum(kept.nbytes for kept in self._kept.values())
+        return sum(entry.nbytes for entry in self._entries.values())
 
-    def has(self, wanted: Passes) -> bool:
-        return wanted.key in self._kept
+    def __contains__(self, request: PrefixRequest) -> bool:
+        return request.key in self._entries
 
-    def run(self, classifier: Classifier, wanted: Passes) -> Iterator[Pass]:
-        """Passes over batches of documents of about the same length.
+    def run(self, classifier: Classifier, request: PrefixRequest) -> Iterator[PrefixBatch]:
+        """Forward passes over batches of texts of similar length, from the cache or computed.
 
         Raises:
-            QueryError: a text without a token.
+            QueryError: a text has no token.
         """
-        key = wanted.key
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            yield from self._kept[key].passes
+        key = request.key
+        if key in self._entries:
+            self._entries.move_to_end(key)
+            yield from self._entries[key].batches
             return
-        tokens = tokenized(classifier, wanted.texts)
-        passes: list[Pass] = []
+        tokens = tokenized(classifier, request.texts)
+        computed: list[PrefixBatch] = []
         nbytes = 0
         for members, batch in batches(classifier, tokens):
-            prefix = run_prefix(classifier, batch, wanted.layers, keys_above=wanted.keys_above)
+            prefix = run_prefix(classifier, batch, request.layers, keys_above=request.keys_above)
             nbytes += prefix.nbytes
-            done = Pass(members, prefix, sum(tokens[member].truncated for member in members))
-            if nbytes <= self.most_bytes:
-                passes.append(done)
+            prefix_batch = PrefixBatch(members, prefix, sum(tokens[member].truncated for member in members))
+            if nbytes <= self.max_bytes:
+                computed.append(prefix_batch)
             else:
-                passes.clear()
-            yield done
-        if nbytes <= self.most_bytes:
-            while self._kept and self.nbytes + nbytes > self.most_bytes:
-                self._kept.popitem(last=False)
-            self._kept[key] = _Kept(passes, nbytes)
+                computed.clear()
+            yield prefix_batch
+        if nbytes <= self.max_bytes:
+            while self._entries and self.nbytes + nbytes > self.max_bytes:
+                self._entries.popitem(last=False)
+            self._entries[key] = _Entry(computed, nbytes)

@@ -1,4 +1,4 @@
-"""What a result was computed from and with."""
+"""Provenance: the run, models and program versions that a result was computed with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tegakari.store.versions import recorded_versions
 
 
 def provenance_of(run: Run, models: RunModels) -> Provenance:
-    """Of a result that the models of a run gave."""
+    """Provenance of a result that was computed with the models of a run."""
     manifest = run.manifest
     return Provenance(
         run=run.name,

@@ -1,13 +1,14 @@
-"""The models of a finished run, where this machine has them: the very ones the run was made from, or none."""
+"""The classifier and SAEs of a finished run, checked to be those that the run was made with."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Literal, cast
 
-from tegakari.analyses.engine.prefix_cache import Prefixes
+from tegakari.analyses.engine.prefix_cache import PrefixCache
 from tegakari.kernels import Encoder
 from tegakari.models.classifier import Classifier
 from tegakari.models.fingerprint import fingerprint
@@ -25,52 +26,68 @@ class RunModels:
     classifier: Classifier
     saes: Mapping[int, Sae]
     """by layer, on the classifier's device"""
-    prefixes: Prefixes = field(default_factory=Prefixes)
-    """ordinary passes kept for knockouts"""
+    prefix_cache: PrefixCache = field(default_factory=PrefixCache)
+    """unmodified forward passes, cached for knockouts"""
     _encoders: dict[int, Encoder] = field(default_factory=dict)
 
     def encoder(self, layer: int) -> Encoder:
-        """What sparse encode needs of a layer's SAE, made once, in the dtype of the run."""
+        """Input of sparse encode for a layer's SAE, prepared once, in the dtype of the run."""
         if layer not in self._encoders:
             self._encoders[layer] = self.saes[layer].encoder(self.classifier.dtype)
         return self._encoders[layer]
 
 
-def load_run_models(run: Run, device: str = "auto", layers: Sequence[int] | None = None) -> RunModels:
-    """Load what the run was made from, from where it was then.
+ModelLoader = Callable[[], RunModels]
+"""Returns the models of a run. An analysis calls it only if it has to compute, so stored results need no models."""
+
+
+def model_loader(run: Run, device: str = "auto") -> ModelLoader:
+    """Loader of a run's models, which reads them on the first call and returns the same ones on later calls.
 
     Args:
         run: published.
         device: auto, cpu, cuda or cuda:N.
-        layers: whose SAEs are wanted; default: all of the run.
+    """
+    return cache(lambda: load_run_models(run, device))
+
+
+def load_run_models(run: Run, device: str = "auto", layers: Sequence[int] | None = None) -> RunModels:
+    """Load the classifier and SAEs of a run from the directories that they were in when it was made.
+
+    Args:
+        run: published.
+        device: auto, cpu, cuda or cuda:N.
+        layers: layers whose SAEs are loaded; default: all layers of the run.
 
     Raises:
-        ModelNotHereError: a model is not there, or is not the one that the run was made from.
-        ModelError, SaeError: it is there and cannot be read.
+        ModelNotHereError: a directory is missing, or its content has changed since the run was made.
+        ModelError, SaeError: a model cannot be read.
     """
     manifest = run.manifest
-    classifier_at, saes_at = Path(manifest.locations.classifier), Path(manifest.locations.saes)
-    _check_same(run, "classifier", classifier_at, manifest.classifier.sha256)
-    _check_same(run, "SAE set", saes_at, manifest.saes.sha256)
+    classifier_directory, saes_directory = Path(manifest.locations.classifier), Path(manifest.locations.saes)
+    _check_unchanged(run, "classifier", classifier_directory, manifest.classifier.sha256)
+    _check_unchanged(run, "SAE set", saes_directory, manifest.saes.sha256)
     classifier = load_classifier(
-        classifier_at,
+        classifier_directory,
         max_length=manifest.classifier.max_length,
         device=device,
         dtype=cast(Literal["float32", "bfloat16"], manifest.classifier.dtype),
     )
-    wanted = manifest.saes.layers if layers is None else layers
-    found = load_saes(saes_at)
-    check_fits(found, classifier)
-    return RunModels(classifier, {layer: found[layer].to(classifier.device) for layer in wanted})
+    saes = load_saes(saes_directory)
+    check_fits(saes, classifier)
+    loaded_layers = manifest.saes.layers if layers is None else layers
+    return RunModels(classifier, {layer: saes[layer].to(classifier.device) for layer in loaded_layers})
 
 
-def _check_same(run: Run, what: str, directory: Path, sha256: str) -> None:
+def _check_unchanged(run: Run, model: str, directory: Path, sha256: str) -> None:
     if not directory.is_dir():
-        reason = f"the {what} of run {run.name!r} is not on this machine"
+        reason = f"the {model} of run {run.name!r} is not on this machine"
     elif fingerprint(directory) != sha256:
-        reason = f"the {what} of run {run.name!r} has changed since the run was made"
+        reason = f"the {model} of run {run.name!r} has changed since the run was made"
     else:
         return
     raise ModelNotHereError(
-        reason, field="run", fix="put it where it was when the run was indexed; everything stored can still be asked"
+        reason,
+        field="run",
+        fix="restore the directories that `locations` in run.json names; queries and stored results need no model",
     )

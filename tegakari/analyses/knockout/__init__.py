@@ -1,9 +1,9 @@
-"""What breaks without these features: they are taken out of a layer, and the classifier reads the documents again.
+"""Knockout: features of a layer are ablated, and the classifier is run again on the documents without them.
 
 Definitions: docs/knockout.md; the study, section 4.3.
 """
 
-from tegakari.analyses.knockout.run import knock_out, knock_out_all, knockout_key, stored_knockout
+from tegakari.analyses.knockout.run import compute_knockouts, knock_out, knock_out_all, knockout_key, stored_knockout
 from tegakari.analyses.knockout.settings import resolve
 
-__all__ = ["knock_out", "knock_out_all", "knockout_key", "resolve", "stored_knockout"]
+__all__ = ["compute_knockouts", "knock_out", "knock_out_all", "knockout_key", "resolve", "stored_knockout"]

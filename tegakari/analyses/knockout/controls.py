@@ -1,4 +1,4 @@
-"""Other features to take out instead, so that an effect is not taken for what any features would do."""
+"""Control sets of a knockout: other features of the same layers, drawn at random or with the same density."""
 
 from __future__ import annotations
 
@@ -14,69 +14,77 @@ from tegakari.store import Run
 FeatureSet = tuple[LayerFeature, ...]
 
 NEAREST = 10
-"""Features nearest in density to one that is taken out, of which its stand-in is drawn."""
+"""A feature's substitute in the matched control is drawn from this many features, the nearest in density."""
 
 
 class Controls(NamedTuple):
-    """Drawn sets of features, as many of each layer as are taken out."""
+    """Drawn sets of features, each with as many features per layer as the knockout ablates."""
 
     random: list[FeatureSet]
     matched: list[FeatureSet]
-    """each feature about as active as the one it stands for."""
+    """per ablated feature one of about the same density"""
 
 
-def draw_controls(run: Run, taken: Iterable[LayerFeature], draws: int, seed: int) -> Controls:
-    """Draw features that are active in the corpus and not taken out.
+def draw_controls(run: Run, features: Iterable[LayerFeature], draws: int, seed: int) -> Controls:
+    """Draw features that are active in the corpus and are not ablated.
+
+    Args:
+        run: published.
+        features: that the knockout ablates.
+        draws: number of sets in each control.
+        seed: of the draws.
 
     Raises:
-        NotFoundError: a layer does not have as many.
+        NotFoundError: a layer has too few other active features.
     """
     by_layer: dict[int, list[int]] = {}
-    for each in taken:
-        by_layer.setdefault(each.layer, []).append(each.feature)
+    for feature in features:
+        by_layer.setdefault(feature.layer, []).append(feature.feature)
     if not by_layer or not draws:
         return Controls([], [])
-    layers = {layer: (features, *_others(run, layer, features)) for layer, features in sorted(by_layer.items())}
-    draw, matching = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2))
+    layers = {layer: (ablated, *_others(run, layer, ablated)) for layer, ablated in sorted(by_layer.items())}
+    generator, matching = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2))
     random, matched = [], []
     for _ in range(draws):
         random.append(
             _set(
-                (layer, draw.choice(others, len(features), replace=False).tolist())
-                for layer, (features, others, _) in layers.items()
+                (layer, generator.choice(others, len(ablated), replace=False).tolist())
+                for layer, (ablated, others, _) in layers.items()
             )
         )
         matched.append(
             _set(
-                (layer, _as_active(matching, features, others, active))
-                for layer, (features, others, active) in layers.items()
+                (layer, _same_density(matching, ablated, others, active))
+                for layer, (ablated, others, active) in layers.items()
             )
         )
     return Controls(random, matched)
 
 
-def _others(run: Run, layer: int, taken: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Active features of a layer but for these, and on how many positions each feature is active."""
+def _others(run: Run, layer: int, ablated: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Other active features of a layer, int64 [n]; and the number of active positions of every feature, [F]."""
     active = np.asarray(run.blocks.features["active_positions"][run.blocks.places.slice_of(layer)])
-    others = np.setdiff1d(np.flatnonzero(active), taken)
-    if len(others) < len(taken):
+    others = np.setdiff1d(np.flatnonzero(active), ablated)
+    if len(others) < len(ablated):
         raise NotFoundError(
-            f"layer {layer} has {len(others)} other active features, a control of {len(taken)} cannot be drawn",
+            f"layer {layer} has {len(others)} other active features, a control of {len(ablated)} cannot be drawn",
             field="draws",
-            fix="take out fewer features, or ask for no draws",
+            fix="ablate fewer features, or set draws to 0",
         )
     return others, active
 
 
-def _as_active(draw: np.random.Generator, taken: Sequence[int], others: np.ndarray, active: np.ndarray) -> list[int]:
-    """For each feature taken out one of those nearest to it in the logarithm of density, each used once."""
+def _same_density(
+    generator: np.random.Generator, ablated: Sequence[int], others: np.ndarray, active: np.ndarray
+) -> list[int]:
+    """Per ablated feature one of those nearest in the logarithm of active positions, without replacement."""
     level = np.log(np.maximum(active, 1))
-    left, chosen = others, []
-    for feature in sorted(taken, key=lambda each: (-active[each], each)):
-        nearest = left[np.argsort(np.abs(level[left] - level[feature]), kind="stable")[:NEAREST]]
-        chosen.append(int(draw.choice(nearest)))
-        left = left[left != chosen[-1]]
-    return chosen
+    remaining, drawn = others, []
+    for feature in sorted(ablated, key=lambda number: (-active[number], number)):
+        nearest = remaining[np.argsort(np.abs(level[remaining] - level[feature]), kind="stable")[:NEAREST]]
+        drawn.append(int(generator.choice(nearest)))
+        remaining = remaining[remaining != drawn[-1]]
+    return drawn
 
 
 def _set(layers: Iterable[tuple[int, list[int]]]) -> FeatureSet:

@@ -1,34 +1,38 @@
-"""Documents through the classifier as it is, and without sets of features; several questions share the passes."""
+"""Forward passes of a knockout: documents with all features, and with sets of features ablated.
+
+Knockouts of the same documents share the passes.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from tegakari.analyses.engine.batches import BATCH_TOKENS
 from tegakari.analyses.engine.memory import refuse_beyond_memory
-from tegakari.analyses.engine.prefix_cache import Passes
+from tegakari.analyses.engine.prefix_cache import PrefixRequest
 from tegakari.analyses.engine.run_models import RunModels
 from tegakari.analyses.knockout.controls import FeatureSet
 from tegakari.models.architecture import text_config
 from tegakari.models.rerun.ablate_features import POSITIONS_PER_PASS, rerun
 from tegakari.models.rerun.edits import Edit, Mode, Positions
-
-Report = Callable[[int, int], object]
-"""Told how many of how many documents are done; it may raise to end the work."""
+from tegakari.schemas.progress import Progress
 
 
-class Removal(NamedTuple):
-    """Features taken out in one way. The empty set changes nothing, or in reconstruction mode decodes all features."""
+class FeatureAblation(NamedTuple):
+    """A set of features to ablate, and how.
+
+    The empty set changes nothing; in reconstruction mode it decodes all features.
+    """
 
     features: FeatureSet
     mode: Mode
     positions: Positions
     layers: tuple[int, ...]
-    """that are edited, ascending; those of the features, or of those taken out beside them."""
+    """edited layers, ascending: those of the features, or for an empty set those of the knockout it belongs to"""
 
     @property
     def edits(self) -> list[Edit]:
@@ -37,7 +41,7 @@ class Removal(NamedTuple):
         return [
             Edit(
                 layer,
-                tuple(each.feature for each in self.features if each.layer == layer),
+                tuple(feature.feature for feature in self.features if feature.layer == layer),
                 self.mode,
                 self.positions,
             )
@@ -46,72 +50,88 @@ class Removal(NamedTuple):
 
 
 class Logits(NamedTuple):
-    """What came of documents."""
+    """Logits of documents with all features and with sets of features ablated."""
 
     before: np.ndarray
     """float32 [D, labels]"""
     after: np.ndarray
-    """float32 [removals, D, labels]"""
+    """float32 [ablations, D, labels]"""
     truncated: int
-    """documents whose end was cut"""
+    """documents cut at the classifier's max_length"""
     before_seconds: float
     after_seconds: float
-    kept: bool
-    """whether the ordinary passes were kept from before"""
+    cached: bool
+    """whether the passes with all features came from the cache"""
 
 
-def run_removals(models: RunModels, texts: Sequence[str], removals: Sequence[Removal], report: Report) -> Logits:
-    """Run documents with and without features.
+def run_feature_ablations(
+    models: RunModels, texts: Sequence[str], ablations: Sequence[FeatureAblation], progress: Progress
+) -> Logits:
+    """Run documents with all features, and once per set of ablated features.
+
+    Args:
+        models: of the run.
+        texts: of the documents.
+        ablations: sets of features, each ablated alone.
+        progress: advanced by the documents of each batch; the caller begins the stage.
 
     Raises:
         MemoryShortError: it would take more memory than is free.
-        QueryError: a text without a token.
+        QueryError: a text has no token.
     """
-    wanted = _wanted(models, texts, removals)
-    kept = models.prefixes.has(wanted)
+    request = _prefix_request(texts, ablations)
+    cached = request in models.prefix_cache
     labels = len(models.classifier.labels)
-    _check_memory(models, wanted, removals, len(texts) * labels)
+    _check_memory(models, request, ablations, len(texts) * labels)
     before = np.empty((len(texts), labels), np.float32)
-    after = np.empty((len(removals), len(texts), labels), np.float32)
-    edits = [removal.edits for removal in removals]
-    truncated = done = 0
-    seconds = [0.0, 0.0]
-    passes = models.prefixes.run(models.classifier, wanted)
-    report(0, len(texts))
+    after = np.empty((len(ablations), len(texts), labels), np.float32)
+    edits = [ablation.edits for ablation in ablations]
+    truncated = 0
+    before_seconds = after_seconds = 0.0
+    batches = models.prefix_cache.run(models.classifier, request)
     while True:
         started = time.perf_counter()
-        ordinary = next(passes, None)
-        seconds[0] += time.perf_counter() - started
-        if ordinary is None:
+        batch = next(batches, None)
+        before_seconds += time.perf_counter() - started
+        if batch is None:
             break
         started = time.perf_counter()
-        before[ordinary.members] = ordinary.prefix.logits.cpu().numpy()
-        after[:, ordinary.members] = rerun(models.classifier, models.saes, ordinary.prefix, edits).cpu().numpy()
-        seconds[1] += time.perf_counter() - started
-        truncated += ordinary.truncated
-        done += len(ordinary.members)
-        report(done, len(texts))
-    return Logits(before, after, truncated, seconds[0], seconds[1], kept)
+        before[batch.members] = batch.prefix.logits.cpu().numpy()
+        after[:, batch.members] = rerun(models.classifier, models.saes, batch.prefix, edits).cpu().numpy()
+        after_seconds += time.perf_counter() - started
+        truncated += batch.truncated
+        progress.advance(len(batch.members))
+    return Logits(before, after, truncated, before_seconds, after_seconds, cached)
 
 
-def _wanted(models: RunModels, texts: Sequence[str], removals: Sequence[Removal]) -> Passes:
-    first = {removal.layers[0] for removal in removals if removal.layers}
-    at_last = [removal.layers[0] for removal in removals if removal.layers and removal.positions == "last"]
-    return Passes(texts, tuple(sorted(first)), min(at_last, default=None))
+def _prefix_request(texts: Sequence[str], ablations: Sequence[FeatureAblation]) -> PrefixRequest:
+    first = {ablation.layers[0] for ablation in ablations if ablation.layers}
+    first_at_last_position = [
+        ablation.layers[0] for ablation in ablations if ablation.layers and ablation.positions == "last"
+    ]
+    return PrefixRequest(texts, tuple(sorted(first)), min(first_at_last_position, default=None))
 
 
-def _check_memory(models: RunModels, wanted: Passes, removals: Sequence[Removal], answers: int) -> None:
-    """Estimate what the largest batch takes: kept tensors, an MLP's two inner ones, attention's scores, logits."""
+def _check_memory(
+    models: RunModels, request: PrefixRequest, ablations: Sequence[FeatureAblation], logits_per_pass: int
+) -> None:
+    """Estimate the memory of the largest batch: cached tensors, two inner ones of an MLP, attention scores, logits."""
     classifier = models.classifier
     config = text_config(classifier.model)
-    longest = min(classifier.max_length, max(map(len, wanted.texts)) + 2)
-    tokens = max(longest, min(BATCH_TOKENS, longest * len(wanted.texts)))
-    together = max(tokens, min(POSITIONS_PER_PASS, tokens * len(removals)))
+    longest = min(classifier.max_length, max(map(len, request.texts)) + 2)
+    tokens = max(longest, min(BATCH_TOKENS, longest * len(request.texts)))
+    rerun_tokens = max(tokens, min(POSITIONS_PER_PASS, tokens * len(ablations)))
     width, inner = config.hidden_size, config.intermediate_size
-    a_position = len(wanted.layers) * width
-    if wanted.keys_above is not None:
-        a_position += 2 * width * (classifier.layers - wanted.keys_above)
-    values = tokens * a_position + together * (4 * width + 2 * inner + config.num_attention_heads * longest)
-    wide = [models.saes[layer].d_sae for each in removals if each.mode == "reconstruction" for layer in each.layers]
-    needed = values * classifier.dtype.itemsize + 4 * (tokens * max(wide, default=0) + (len(removals) + 1) * answers)
-    refuse_beyond_memory(needed, classifier.device, fix="ask for fewer documents, layers or draws")
+    per_position = len(request.layers) * width
+    if request.keys_above is not None:
+        per_position += 2 * width * (classifier.layers - request.keys_above)
+    values = tokens * per_position + rerun_tokens * (4 * width + 2 * inner + config.num_attention_heads * longest)
+    decoded_widths = [
+        models.saes[layer].d_sae
+        for ablation in ablations
+        if ablation.mode == "reconstruction"
+        for layer in ablation.layers
+    ]
+    logits = (len(ablations) + 1) * logits_per_pass
+    required = values * classifier.dtype.itemsize + 4 * (tokens * max(decoded_widths, default=0) + logits)
+    refuse_beyond_memory(required, classifier.device, fix="choose fewer documents, layers or draws")

@@ -1,4 +1,4 @@
-"""From logits before and after to what is reported."""
+"""Outcome of a knockout: recall, macro-F1, and predictions of documents, from logits before and after."""
 
 from __future__ import annotations
 
@@ -15,76 +15,91 @@ from tegakari.store import Run
 
 
 class Outcome:
-    """Predictions of documents before and after, against what is expected of them."""
+    """Predictions of documents with all features, to which logits after an ablation are compared."""
 
     def __init__(self, run: Run, targets: Targets, before: np.ndarray) -> None:
-        """Of logits before, float32 [D, labels]."""
+        """Keep the predictions before.
+
+        Args:
+            run: published.
+            targets: the documents.
+            before: float32 [D, labels], logits with all features.
+        """
         self._run = run
         self._targets = targets
         self.before = before
         self.predicted = before.argmax(1)
         self.expected = self.predicted if targets.expected is None else targets.expected
-        self.right = self.predicted == self.expected
+        self.correct = self.predicted == self.expected
 
     @property
     def recall(self) -> float:
-        return float(self.right.mean())
+        """Share of documents predicted as expected, before."""
+        return float(self.correct.mean())
 
     def recall_after(self, after: np.ndarray) -> float:
-        """Of logits after, float32 [D, labels]."""
+        """Share of documents predicted as expected, by logits float32 [D, labels]."""
         return float((after.argmax(1) == self.expected).mean())
 
     def macro_f1(self, logits: np.ndarray) -> float | None:
-        """Over all documents of the run, with these documents predicted so; None for texts."""
+        """Macro-F1 over all documents of the run, with these documents predicted by the logits; None for texts."""
         if self._targets.numbers is None:
             return None
-        known = self._run.blocks.documents
-        predicted = known.predicted_id.astype(np.int64)
+        documents = self._run.blocks.documents
+        predicted = documents.predicted_id.astype(np.int64)
         predicted[self._targets.numbers] = logits.argmax(1)
-        return macro_f1(known.label_id, predicted, len(self._run.labels))
+        return macro_f1(documents.label_id, predicted, len(self._run.labels))
 
     def interval(self, after: np.ndarray, seed: int) -> tuple[float, float]:
-        """Of the difference in points."""
-        still = after.argmax(1) == self.expected
-        low, high = mean_interval(100.0 * (still.astype(float) - self.right), seed)
+        """95 % interval of the change of recall, in points."""
+        correct_after = after.argmax(1) == self.expected
+        low, high = mean_interval(100.0 * (correct_after.astype(float) - self.correct), seed)
         return low, high
 
     def control(self, draws: Sequence[FeatureSet], after: np.ndarray) -> Control | None:
-        """Of the logits of each draw, float32 [draws, D, labels]."""
+        """Outcome of control sets; None without any.
+
+        Args:
+            draws: sets of features.
+            after: float32 [draws, D, labels], logits with each set ablated.
+        """
         if not draws:
             return None
         recalls = [self.recall_after(logits) for logits in after]
         deltas = [100 * (recall - self.recall) for recall in recalls]
         scores = [score for logits in after if (score := self.macro_f1(logits)) is not None]
         density = self._run.blocks.features["density"]
-        starts = self._run.blocks.places
-        drawn = [starts.slice_of(each.layer).start + each.feature for draw in draws for each in draw]
+        places = self._run.blocks.places
+        drawn = [places.slice_of(feature.layer).start + feature.feature for draw in draws for feature in draw]
         return Control(
             recalls=recalls,
             delta_mean=float(np.mean(deltas)),
-            delta_sd=_sd(deltas),
+            delta_sd=_standard_deviation(deltas),
             macro_f1_mean=float(np.mean(scores)) if scores else None,
-            macro_f1_sd=_sd(scores) if scores else None,
+            macro_f1_sd=_standard_deviation(scores) if scores else None,
             density_mean=float(density[drawn].mean()),
         )
 
     def lost(self, after: np.ndarray) -> list[Destination]:
-        """Where documents go that were predicted as expected."""
+        """Labels predicted after of documents that were predicted as expected before and are not after."""
         predicted = after.argmax(1)
-        counts = Counter(predicted[self.right & (predicted != self.expected)].tolist())
+        counts = Counter(predicted[self.correct & (predicted != self.expected)].tolist())
         return [
             Destination(label=self._run.labels[label], documents=count)
             for label, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         ]
 
     def gained(self, after: np.ndarray) -> int:
-        return int(((after.argmax(1) == self.expected) & ~self.right).sum())
+        """Number of documents predicted as expected after and not before."""
+        return int(((after.argmax(1) == self.expected) & ~self.correct).sum())
 
     def survived(self, after: np.ndarray) -> list[str]:
-        still = np.flatnonzero((after.argmax(1) == self.expected) & self.right)
-        return [self._targets.ids[number] for number in still.tolist()]
+        """Ids of documents predicted as expected before and after."""
+        numbers = np.flatnonzero((after.argmax(1) == self.expected) & self.correct)
+        return [self._targets.ids[number] for number in numbers.tolist()]
 
-    def of_each(self, after: np.ndarray, settings: KnockoutSettings) -> list[DocumentOutcome] | None:
+    def documents(self, after: np.ndarray, settings: KnockoutSettings) -> list[DocumentOutcome] | None:
+        """Predictions of every document, in as much detail as the settings say; None for no detail."""
         if settings.details == "none":
             return None
         names, logits = self._run.labels, settings.details == "logits"
@@ -95,13 +110,13 @@ class Outcome:
                 document=id_,
                 expected=names[expected],
                 before=names[before],
-                after=names[now],
-                probability_before=share,
+                after=names[predicted_after],
+                probability_before=share_before,
                 probability_after=share_after,
                 logits_before=self.before[row].tolist() if logits else None,
                 logits_after=after[row].tolist() if logits else None,
             )
-            for row, (id_, expected, before, now, share, share_after) in enumerate(
+            for row, (id_, expected, before, predicted_after, share_before, share_after) in enumerate(
                 zip(
                     self._targets.ids,
                     self.expected.tolist(),
@@ -115,10 +130,11 @@ class Outcome:
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the labels, float64."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)
+    """Softmax over the last axis, float64."""
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
 
 
-def _sd(values: Sequence[float]) -> float:
+def _standard_deviation(values: Sequence[float]) -> float:
+    """With ddof 1; 0 for one value."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

@@ -1,4 +1,4 @@
-"""Knockouts as rows."""
+"""Rows of knockouts, for the table KNOCKOUTS."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tegakari.schemas.tables import KNOCKOUTS
 from tegakari.store.column_types import arrow_schema
 
 
-def rows_of(results: Sequence[KnockoutResult]) -> pa.Table:
-    """The table KNOCKOUTS, in the order of the results."""
+def knockout_rows(results: Sequence[KnockoutResult]) -> pa.Table:
+    """The table KNOCKOUTS: a row per result, in their order."""
     return pa.Table.from_pylist([_row(result) for result in results], schema=arrow_schema(KNOCKOUTS))
 
 
 def _row(result: KnockoutResult) -> dict[str, object]:
-    layers = {each.layer for each in result.features} or {result.settings.layer}
+    layers = {feature.layer for feature in result.features} or {result.settings.layer}
     random, matched = result.control, result.density_control
     return {
         "run": result.run,

@@ -1,164 +1,205 @@
-"""Questions about knockouts, answered together where they are about the same documents, and stored."""
+"""Knockouts of a run: stored results are read; the others are computed, with shared passes, and stored."""
 
 from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import structlog
 
 from tegakari.analyses.engine.provenance import provenance_of
-from tegakari.analyses.engine.run_models import RunModels
+from tegakari.analyses.engine.run_models import ModelLoader, RunModels
+from tegakari.analyses.engine.stored_results import stored_result
 from tegakari.analyses.knockout.controls import Controls, draw_controls
-from tegakari.analyses.knockout.forward import Logits, Removal, Report, run_removals
+from tegakari.analyses.knockout.forward import FeatureAblation, Logits, run_feature_ablations
 from tegakari.analyses.knockout.outcome import Outcome
-from tegakari.analyses.knockout.settings import Targets, removed_features, resolve, targets_of
+from tegakari.analyses.knockout.settings import Targets, ablated_features, resolve, targets_of
 from tegakari.schemas.analysis_kinds import KNOCKOUT_ANALYSIS
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, LayerFeature, RemovedFeature, Timings
+from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store import Run
-from tegakari.store.results import analysis_key, find_analysis, publish_analysis
+from tegakari.store.results import analysis_key, publish_analysis
 
-Load = Callable[[], RunModels]
-"""Gives the models of a run; called only if they are needed."""
+MAX_KNOCKOUTS_PER_GROUP = 32
+"""Knockouts that share forward passes and are stored after them: as much is lost if the process is killed."""
 
-TOGETHER = 32
-"""Knockouts that go through the classifier together: what a killed sweep loses at most."""
-
-LOGITS_TOGETHER = 2**26
-"""Most logits that are gathered at a time."""
+MAX_LOGITS_PER_GROUP = 2**26
+"""Logits of the knockouts that share forward passes."""
 
 log = structlog.get_logger()
 
 
-def quiet(_done: int, _total: int) -> None:
-    """A report to nobody."""
-
-
 def knockout_key(run: Run, settings: KnockoutSettings) -> str:
-    """Name of the answer to a resolved question."""
+    """Key of a knockout's stored result.
+
+    Args:
+        run: published.
+        settings: from `resolve`.
+    """
     return analysis_key(KNOCKOUT_ANALYSIS, [run.manifest], settings)
 
 
 def stored_knockout(store: Path, run: Run, settings: KnockoutSettings) -> KnockoutResult | None:
-    """The answer to a resolved question, if the same was asked before."""
-    found = find_analysis(store, KNOCKOUT_ANALYSIS, [run.manifest], settings)
-    return found.result(KNOCKOUT_ANALYSIS) if found else None
-
-
-def knock_out(
-    store: Path, run: Run, models: RunModels, settings: KnockoutSettings, *, report: Report = quiet
-) -> KnockoutResult:
-    """As `knock_out_all`, one question; it is answered anew, stored or not."""
-    (result,) = _answer(store, run, models, [_plan(run, resolve(run, settings))], report)
-    return result
-
-
-def knock_out_all(
-    store: Path, run: Run, load: Load, asked: Sequence[KnockoutSettings], *, report: Report = quiet
-) -> list[KnockoutResult]:
-    """Answer questions, from the store where the same was asked before; each new answer is stored.
+    """Stored result of a knockout; None if it was never computed.
 
     Args:
         store: the store's directory.
         run: published.
-        load: gives the run's models; called once, if anything is to be computed.
-        asked: questions; those about the same documents share their passes.
-        report: told how many documents of how many are done.
+        settings: from `resolve`.
+    """
+    return stored_result(store, KNOCKOUT_ANALYSIS, [run], settings)
+
+
+def knock_out(
+    store: Path, run: Run, models: RunModels, settings: KnockoutSettings, *, progress: Progress = NoProgress()
+) -> KnockoutResult:
+    """Compute one knockout and store it, even if a result is stored already; see `knock_out_all`."""
+    (result,) = compute_knockouts(store, run, lambda: models, [resolve(run, settings)], progress=progress)
+    return result
+
+
+def knock_out_all(
+    store: Path,
+    run: Run,
+    load_models: ModelLoader,
+    settings: Sequence[KnockoutSettings],
+    *,
+    progress: Progress = NoProgress(),
+) -> list[KnockoutResult]:
+    """Results of knockouts, in their order: stored ones are read, the others are computed and stored.
+
+    Args:
+        store: the store's directory.
+        run: published.
+        load_models: called once if anything has to be computed.
+        settings: of each knockout; those on the same documents share forward passes.
+        progress: counts documents; those of knockouts that share passes count once.
 
     Raises:
         NotFoundError: no such label, layer, feature or document, or too few features.
-        QueryError: a question that does not make sense.
-        MemoryShortError: there is not memory enough.
-        ModelNotHereError: the models are not on this machine.
-        DiskFullError: no space to store an answer.
+        QueryError: settings that are incomplete or contradict each other.
+        MemoryShortError: it would take more memory than is free.
+        ModelNotHereError: the run's models are not on this machine.
+        DiskFullError: no space for a result.
     """
-    plans = {knockout_key(run, settings): settings for settings in (resolve(run, each) for each in asked)}
-    found = {key: stored_knockout(store, run, settings) for key, settings in plans.items()}
-    missing = [_plan(run, plans[key]) for key, result in found.items() if result is None]
+    resolved = [resolve(run, knockout) for knockout in settings]
+    keys = [knockout_key(run, knockout) for knockout in resolved]
+    distinct = dict(zip(keys, resolved, strict=True))
+    results = {
+        key: result
+        for key, knockout in distinct.items()
+        if (result := stored_knockout(store, run, knockout)) is not None
+    }
+    missing = [key for key in distinct if key not in results]
     if missing:
-        models = load()
-        total = sum(len(group[0].targets.ids) for group in _groups(run, missing))
-        done = 0
-        for group in _groups(run, missing):
-            before = done
+        computed = compute_knockouts(store, run, load_models, [distinct[key] for key in missing], progress=progress)
+        results.update(zip(missing, computed, strict=True))
+    return [results[key] for key in keys]
 
-            def told(part: int, _of: int, before: int = before) -> None:
-                report(before + part, total)
 
-            for plan, result in zip(group, _answer(store, run, models, group, told), strict=True):
-                found[knockout_key(run, plan.settings)] = result
-            done += len(group[0].targets.ids)
-    answers = []
-    for each in asked:
-        result = found[knockout_key(run, resolve(run, each))]
-        assert result is not None
-        answers.append(result)
-    return answers
+def compute_knockouts(
+    store: Path,
+    run: Run,
+    load_models: ModelLoader,
+    settings: Sequence[KnockoutSettings],
+    *,
+    progress: Progress = NoProgress(),
+) -> list[KnockoutResult]:
+    """Compute knockouts and store each, without looking for stored results.
+
+    Args:
+        store: the store's directory.
+        run: published.
+        load_models: called once.
+        settings: from `resolve`, different from each other; knockouts on the same documents share forward passes.
+        progress: counts documents; those of knockouts that share passes count once.
+
+    Raises:
+        NotFoundError: no such document, or too few features.
+        MemoryShortError, ModelNotHereError, DiskFullError: as of `knock_out_all`.
+    """
+    plans = [_plan(run, knockout) for knockout in settings]
+    groups = _groups(run, plans)
+    models = load_models()
+    progress.stage(f"{run.name}: knockouts", sum(len(plans[group[0]].targets.ids) for group in groups))
+    results: dict[int, KnockoutResult] = {}
+    for group in groups:
+        computed = _compute_group(store, run, models, [plans[number] for number in group], progress)
+        results.update(zip(group, computed, strict=True))
+    return [results[number] for number in range(len(plans))]
 
 
 class _Plan(NamedTuple):
-    """A question with the documents and features that it means."""
+    """A knockout with the documents and features that its settings select."""
 
     settings: KnockoutSettings
     targets: Targets
-    removed: list[RemovedFeature]
+    features: list[RemovedFeature]
     controls: Controls
 
     @property
-    def removals(self) -> list[Removal]:
-        """The features themselves, each draw of the controls, and in reconstruction mode nothing at all."""
-        taken = tuple(LayerFeature(each.layer, each.feature) for each in self.removed)
-        layers = {each.layer for each in taken} or ({self.settings.layer} if self.settings.layer is not None else set())
-        sets = [taken, *self.controls.random, *self.controls.matched]
+    def ablations(self) -> list[FeatureAblation]:
+        """The features, each control set, and in reconstruction mode the empty set."""
+        features = tuple(LayerFeature(feature.layer, feature.feature) for feature in self.features)
+        layers = {feature.layer for feature in features}
+        if not layers and self.settings.layer is not None:
+            layers = {self.settings.layer}
+        sets = [features, *self.controls.random, *self.controls.matched]
         if self.settings.mode == "reconstruction":
             sets.append(())
         return [
-            Removal(features, self.settings.mode, self.settings.positions, tuple(sorted(layers))) for features in sets
+            FeatureAblation(features, self.settings.mode, self.settings.positions, tuple(sorted(layers)))
+            for features in sets
         ]
 
 
 def _plan(run: Run, settings: KnockoutSettings) -> _Plan:
-    removed = removed_features(run, settings)
-    taken = [LayerFeature(each.layer, each.feature) for each in removed]
-    controls = draw_controls(run, taken, settings.draws, settings.seed)
-    return _Plan(settings, targets_of(run, settings), removed, controls)
+    features = ablated_features(run, settings)
+    controls = draw_controls(
+        run, [LayerFeature(feature.layer, feature.feature) for feature in features], settings.draws, settings.seed
+    )
+    return _Plan(settings, targets_of(run, settings), features, controls)
 
 
-def _groups(run: Run, plans: Sequence[_Plan]) -> Iterator[list[_Plan]]:
-    """Questions about the same documents, as many as may go together."""
-    by_documents: dict[tuple[str, ...], list[_Plan]] = {}
-    for plan in plans:
-        by_documents.setdefault(tuple(plan.targets.texts), []).append(plan)
-    for group in by_documents.values():
-        logits = max(len(plan.removals) for plan in group) * len(group[0].targets.texts) * len(run.labels)
-        at_once = max(1, min(TOGETHER, LOGITS_TOGETHER // logits))
-        for start in range(0, len(group), at_once):
-            yield group[start : start + at_once]
+def _groups(run: Run, plans: Sequence[_Plan]) -> list[list[int]]:
+    """Numbers of the plans that share forward passes: those on the same documents, up to the limits of a group."""
+    by_documents: dict[tuple[str, ...], list[int]] = {}
+    for number, plan in enumerate(plans):
+        by_documents.setdefault(tuple(plan.targets.texts), []).append(number)
+    groups = []
+    for texts, numbers in by_documents.items():
+        logits = max(len(plans[number].ablations) for number in numbers) * len(texts) * len(run.labels)
+        size = max(1, min(MAX_KNOCKOUTS_PER_GROUP, MAX_LOGITS_PER_GROUP // logits))
+        groups += [numbers[start : start + size] for start in range(0, len(numbers), size)]
+    return groups
 
 
-def _answer(store: Path, run: Run, models: RunModels, plans: Sequence[_Plan], report: Report) -> list[KnockoutResult]:
-    """Answer questions about the same documents, and store the answers."""
+def _compute_group(
+    store: Path, run: Run, models: RunModels, plans: Sequence[_Plan], progress: Progress
+) -> list[KnockoutResult]:
+    """Compute knockouts on the same documents and store them."""
     started = time.perf_counter()
-    removals = [plan.removals for plan in plans]
-    logits = run_removals(models, plans[0].targets.texts, [each for group in removals for each in group], report)
+    ablations = [plan.ablations for plan in plans]
+    every_ablation = [ablation for of_plan in ablations for ablation in of_plan]
+    logits = run_feature_ablations(models, plans[0].targets.texts, every_ablation, progress)
     results = []
-    first = 0
-    for plan, group in zip(plans, removals, strict=True):
-        mine = logits._replace(after=logits.after[first : first + len(group)])
-        first += len(group)
+    start = 0
+    for plan, of_plan in zip(plans, ablations, strict=True):
+        stop = start + len(of_plan)
         timings = Timings(
             before=round(logits.before_seconds, 4),
             after=round(logits.after_seconds, 4),
             total=round(time.perf_counter() - started, 4),
             together=len(plans),
-            kept=logits.kept,
+            kept=logits.cached,
         )
-        result = _result(run, models, plan, mine, timings)
-        _store(store, run, result)
+        result = _result(run, models, plan, logits._replace(after=logits.after[start:stop]), timings)
+        _publish(store, run, result)
         results.append(result)
+        start = stop
     return results
 
 
@@ -171,7 +212,7 @@ def _result(run: Run, models: RunModels, plan: _Plan, logits: Logits, timings: T
     return KnockoutResult(
         run=run.name,
         settings=settings,
-        features=plan.removed,
+        features=plan.features,
         documents=len(plan.targets.ids),
         truncated=logits.truncated,
         recall_before=outcome.recall,
@@ -187,13 +228,14 @@ def _result(run: Run, models: RunModels, plan: _Plan, logits: Logits, timings: T
         lost=outcome.lost(after),
         gained=outcome.gained(after),
         survived=outcome.survived(after),
-        outcomes=outcome.of_each(after, settings),
+        outcomes=outcome.documents(after, settings),
         provenance=provenance_of(run, models),
         timings=timings,
     )
 
 
-def _store(store: Path, run: Run, result: KnockoutResult) -> None:
+def _publish(store: Path, run: Run, result: KnockoutResult) -> None:
+    """Store a result; a store that is read-only keeps none, and the result is returned all the same."""
     try:
         publish_analysis(
             store,
@@ -208,4 +250,4 @@ def _store(store: Path, run: Run, result: KnockoutResult) -> None:
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise
-        log.warning("answer not kept: the store cannot be written", reason=error.strerror)
+        log.warning("knockout not stored: the store cannot be written", reason=error.strerror)

@@ -1,17 +1,16 @@
-"""How many clues hang a label: features are taken out one after the other, each time the one that costs most."""
+"""Smallest set: greedy search for the fewest features whose ablation lowers a label's recall to a target."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from tegakari.analyses.engine.run_models import RunModels
-from tegakari.analyses.knockout.forward import Removal, Report, run_removals
+from tegakari.analyses.engine.run_models import ModelLoader, RunModels
+from tegakari.analyses.engine.stored_results import stored_or_computed
+from tegakari.analyses.knockout.forward import FeatureAblation, run_feature_ablations
 from tegakari.analyses.knockout.outcome import Outcome, probabilities
-from tegakari.analyses.knockout.run import Load, quiet
 from tegakari.analyses.knockout.settings import resolve, strongest_up_to, targets_of
 from tegakari.schemas.analysis_kinds import SMALLEST_SET_ANALYSIS
 from tegakari.schemas.knockout import (
@@ -21,63 +20,60 @@ from tegakari.schemas.knockout import (
     SmallestSetSettings,
     SmallestSetStep,
 )
+from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store import Run
 from tegakari.store.queries.parameters import check_pooling
-from tegakari.store.results import find_analysis, publish_analysis
-from tegakari.store.versions import recorded_versions
 
 PATIENCE = 10
-"""Features that are taken out in vain before the search gives up."""
+"""The search ends after this many features in a row that do not lower the recall."""
 
 
 def smallest_set(
-    store: Path, run: Run, load: Load, asked: SmallestSetSettings, *, report: Report = quiet
+    store: Path,
+    run: Run,
+    load_models: ModelLoader,
+    settings: SmallestSetSettings,
+    *,
+    progress: Progress = NoProgress(),
 ) -> SmallestSetResult:
-    """Search greedily for the fewest features without which recall comes down to a share of what it was.
+    """Search greedily for the fewest features whose ablation lowers recall to a share of what it was.
 
-    Of features that cost the same recall that one is taken which leaves the expected label the least probability, of
-    those the one with the larger d. A set that was searched before is read from the store.
+    Each step ablates the candidate that lowers recall most; among equals the one that leaves the expected label the
+    lowest mean probability, then the one with the larger d. A stored result is read.
 
     Args:
         store: the store's directory.
         run: published.
-        load: gives the run's models, if they are needed.
-        asked: whose features, and how far.
-        report: told how many candidates were decided on of how many; it may raise to end the work.
+        load_models: called if the result is not stored.
+        settings: label, layer, candidates and target.
+        progress: counts candidates that the search has decided on.
 
     Raises:
-        NotFoundError: no such label or layer, or a label without evaluation documents.
-        ModelNotHereError: the models are not on this machine.
+        NotFoundError: no such label or layer, or the label has no evaluation documents.
+        ModelNotHereError: the run's models are not on this machine.
     """
-    settings = msgspec.structs.replace(asked, pooling=check_pooling(run, asked.pooling))
-    stored = find_analysis(store, SMALLEST_SET_ANALYSIS, [run.manifest], settings)
-    if stored:
-        return stored.result(SMALLEST_SET_ANALYSIS)
-    started = time.perf_counter()
-    result = _search(run, load(), settings, report)
-    publish_analysis(
+    resolved = msgspec.structs.replace(settings, pooling=check_pooling(run, settings.pooling))
+    return stored_or_computed(
         store,
         SMALLEST_SET_ANALYSIS,
-        [run.manifest],
-        settings,
-        result,
-        {},
-        seconds=round(time.perf_counter() - started, 3),
-        versions=recorded_versions(),
+        [run],
+        resolved,
+        lambda: (_search(run, load_models(), resolved, progress), {}),
     )
-    return result
 
 
-def _search(run: Run, models: RunModels, settings: SmallestSetSettings, report: Report) -> SmallestSetResult:
+def _search(run: Run, models: RunModels, settings: SmallestSetSettings, progress: Progress) -> SmallestSetResult:
     targets = targets_of(run, resolve(run, KnockoutSettings(label=settings.label, layer=settings.layer, k=0)))
-    found = strongest_up_to(run, settings.label, settings.layer, settings.pooling, settings.candidates)
-    candidates = [LayerFeature(each.layer, each.feature) for each in found]
-    d = {LayerFeature(each.layer, each.feature): each.d or 0.0 for each in found}
+    features = strongest_up_to(run, settings.label, settings.layer, settings.pooling, settings.candidates)
+    candidates = [LayerFeature(feature.layer, feature.feature) for feature in features]
+    d = {LayerFeature(feature.layer, feature.feature): feature.d or 0.0 for feature in features}
 
     def recalls(sets: list[list[LayerFeature]]) -> list[tuple[float, float]]:
-        """Recall and mean probability of the expected label without each set."""
-        removals = [Removal(tuple(each), settings.mode, settings.positions, (settings.layer,)) for each in sets]
-        logits = run_removals(models, targets.texts, removals, quiet)
+        """Recall and mean probability of the expected label with each set ablated."""
+        ablations = [
+            FeatureAblation(tuple(ablated), settings.mode, settings.positions, (settings.layer,)) for ablated in sets
+        ]
+        logits = run_feature_ablations(models, targets.texts, ablations, NoProgress())
         outcome = Outcome(run, targets, logits.before)
         rows = np.arange(len(logits.before))
         return [
@@ -85,24 +81,26 @@ def _search(run: Run, models: RunModels, settings: SmallestSetSettings, report: 
             for after in logits.after
         ]
 
-    before = Outcome(run, targets, run_removals(models, targets.texts, [], quiet).before).recall
+    unmodified = run_feature_ablations(models, targets.texts, [], NoProgress())
+    before = Outcome(run, targets, unmodified.before).recall
     target = settings.share * before
     by_d = [recall for recall, _ in recalls([candidates[: number + 1] for number in range(len(candidates))])]
-    taken: list[LayerFeature] = []
+    ablated: list[LayerFeature] = []
     steps: list[SmallestSetStep] = []
-    left = list(candidates)
-    fell = 0
-    while left and not (steps and steps[-1].recall <= target) and len(steps) - fell < PATIENCE:
-        report(len(taken), len(candidates))
-        tried = recalls([[*taken, each] for each in left])
-        best = min(range(len(left)), key=lambda number: (*tried[number], number))
-        feature = left.pop(best)
-        taken.append(feature)
-        steps.append(SmallestSetStep(layer=feature.layer, feature=feature.feature, d=d[feature], recall=tried[best][0]))
-        if tried[best][0] < (steps[fell - 1].recall if fell else before):
-            fell = len(steps)
-    report(len(candidates), len(candidates))
-    del steps[fell:]
+    remaining = list(candidates)
+    last_decrease = 0  # steps up to and including the last one that lowered the recall
+    progress.stage(f"{run.name}: smallest set", len(candidates))
+    while remaining and not (steps and steps[-1].recall <= target) and len(steps) - last_decrease < PATIENCE:
+        trials = recalls([[*ablated, feature] for feature in remaining])
+        best = min(range(len(remaining)), key=lambda number: (*trials[number], number))
+        feature, recall = remaining.pop(best), trials[best][0]
+        ablated.append(feature)
+        steps.append(SmallestSetStep(layer=feature.layer, feature=feature.feature, d=d[feature], recall=recall))
+        if recall < (steps[last_decrease - 1].recall if last_decrease else before):
+            last_decrease = len(steps)
+        progress.advance()
+    progress.advance(len(remaining))
+    del steps[last_decrease:]
     return SmallestSetResult(
         run=run.name,
         settings=settings,

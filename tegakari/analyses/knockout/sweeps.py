@@ -1,4 +1,4 @@
-"""Many knockouts for one table or picture: labels of several runs, numbers of features, layers, single features."""
+"""Sweeps of knockouts, for tables and figures: over labels, numbers of features, layers, or single features."""
 
 from __future__ import annotations
 
@@ -8,83 +8,137 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from tegakari.analyses.knockout.forward import Report
-from tegakari.analyses.knockout.run import Load, knock_out_all, quiet
+from tegakari.analyses.engine.run_models import ModelLoader
+from tegakari.analyses.knockout.run import knock_out_all
 from tegakari.analyses.knockout.settings import resolve, strongest_features, strongest_up_to
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, LayerFeature
+from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store import Run
 
 KS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200)
+"""Default numbers of features of a curve over k."""
 
 
-def table(
+def over_labels(
     store: Path,
     run: Run,
-    load: Load,
+    load_models: ModelLoader,
     labels: Sequence[str],
-    asked: KnockoutSettings,
+    settings: KnockoutSettings,
     *,
-    report: Report = quiet,
+    progress: Progress = NoProgress(),
 ) -> list[KnockoutResult]:
-    """Knock each label's features out of the layer asked for, or, if none is, of that of its largest effect.
+    """A knockout per label, in the layer of the settings or, without one, in the layer of the label's largest effect.
 
-    A layer that was chosen for its effect overstates it: its interval does not know of the choice.
+    A layer that is chosen for its effect overstates the effect; the interval does not account for the choice.
+
+    Args:
+        store: the store's directory.
+        run: published.
+        load_models: called if a result is not stored.
+        labels: of the run.
+        settings: of every knockout; its label is replaced.
+        progress: as of `knock_out_all`.
+
+    Raises:
+        NotFoundError, QueryError, MemoryShortError, ModelNotHereError, DiskFullError: as of `knock_out_all`.
     """
-    each = [msgspec.structs.replace(asked, label=label) for label in labels]
-    if asked.layer is None:
-        layers = largest_effects(store, run, load, each, report=report)
-        each = [msgspec.structs.replace(one, layer=layer) for one, layer in zip(each, layers, strict=True)]
-    return knock_out_all(store, run, load, each, report=report)
+    knockouts = [msgspec.structs.replace(settings, label=label) for label in labels]
+    if settings.layer is None:
+        layers = layers_of_largest_effect(store, run, load_models, knockouts, progress=progress)
+        knockouts = [
+            msgspec.structs.replace(knockout, layer=layer) for knockout, layer in zip(knockouts, layers, strict=True)
+        ]
+    return knock_out_all(store, run, load_models, knockouts, progress=progress)
 
 
-def largest_effects(
-    store: Path, run: Run, load: Load, asked: Sequence[KnockoutSettings], *, report: Report = quiet
+def layers_of_largest_effect(
+    store: Path,
+    run: Run,
+    load_models: ModelLoader,
+    settings: Sequence[KnockoutSettings],
+    *,
+    progress: Progress = NoProgress(),
 ) -> list[int]:
-    """For each question without a layer the layer that costs most recall, the lowest among equals; without controls."""
-    found = over_layers(store, run, load, [msgspec.structs.replace(one, draws=0) for one in asked], report=report)
-    return [min(results, key=lambda result: result.delta).settings.layer or 0 for results in found]
+    """Per knockout the layer whose ablation lowers recall most, the lowest among equals; computed without controls.
+
+    Arguments and errors as of `knock_out_all`.
+    """
+    without_controls = [msgspec.structs.replace(knockout, draws=0) for knockout in settings]
+    curves = over_layers(store, run, load_models, without_controls, progress=progress)
+    return [min(results, key=lambda result: result.delta).settings.layer or 0 for results in curves]
 
 
 def over_layers(
-    store: Path, run: Run, load: Load, asked: Sequence[KnockoutSettings], *, report: Report = quiet
+    store: Path,
+    run: Run,
+    load_models: ModelLoader,
+    settings: Sequence[KnockoutSettings],
+    *,
+    progress: Progress = NoProgress(),
 ) -> list[list[KnockoutResult]]:
-    """Each question at every layer of the run, ascending."""
+    """Results of each knockout in every layer of the run, ascending.
+
+    Arguments and errors as of `knock_out_all`.
+    """
     layers = run.manifest.saes.layers
-    every = [msgspec.structs.replace(one, layer=layer) for one in asked for layer in layers]
-    found = knock_out_all(store, run, load, every, report=report)
-    return [found[start : start + len(layers)] for start in range(0, len(found), len(layers))]
+    knockouts = [msgspec.structs.replace(knockout, layer=layer) for knockout in settings for layer in layers]
+    results = knock_out_all(store, run, load_models, knockouts, progress=progress)
+    return [results[start : start + len(layers)] for start in range(0, len(results), len(layers))]
 
 
 def over_k(
-    store: Path, run: Run, load: Load, asked: KnockoutSettings, ks: Sequence[int] = KS, *, report: Report = quiet
+    store: Path,
+    run: Run,
+    load_models: ModelLoader,
+    settings: KnockoutSettings,
+    ks: Sequence[int] = KS,
+    *,
+    progress: Progress = NoProgress(),
 ) -> list[KnockoutResult]:
-    """A question with each number of features; numbers that the layer does not have are left out.
+    """Results of a knockout of a label with each number of features, as far as the layer has as many.
 
-    Where there are not as many other active features, there is no control.
+    Where the layer has too few other active features for a control, there is none.
+
+    Args:
+        store: the store's directory.
+        run: published.
+        load_models: called if a result is not stored.
+        settings: with label and layer; its k is replaced.
+        ks: numbers of features.
+        progress: as of `knock_out_all`.
+
+    Raises:
+        NotFoundError, QueryError, MemoryShortError, ModelNotHereError, DiskFullError: as of `knock_out_all`.
     """
-    settings = resolve(run, asked)
-    assert settings.label is not None
-    assert settings.layer is not None
-    there = len(strongest_up_to(run, settings.label, settings.layer, settings.pooling, max(ks)))
-    active = np.count_nonzero(run.blocks.features["active_positions"][run.blocks.places.slice_of(settings.layer)])
-    every = [
-        msgspec.structs.replace(settings, k=k, draws=settings.draws if 2 * k <= active else 0) for k in ks if k <= there
+    resolved = resolve(run, settings)
+    assert resolved.label is not None
+    assert resolved.layer is not None
+    available = len(strongest_up_to(run, resolved.label, resolved.layer, resolved.pooling, max(ks)))
+    active = np.count_nonzero(run.blocks.features["active_positions"][run.blocks.places.slice_of(resolved.layer)])
+    knockouts = [
+        msgspec.structs.replace(resolved, k=k, draws=resolved.draws if 2 * k <= active else 0)
+        for k in ks
+        if k <= available
     ]
-    return knock_out_all(store, run, load, every, report=report)
+    return knock_out_all(store, run, load_models, knockouts, progress=progress)
 
 
-def one_by_one(
-    store: Path, run: Run, load: Load, asked: KnockoutSettings, *, report: Report = quiet
+def over_features(
+    store: Path, run: Run, load_models: ModelLoader, settings: KnockoutSettings, *, progress: Progress = NoProgress()
 ) -> list[KnockoutResult]:
-    """Each of a label's k strongest features alone, by d."""
-    settings = resolve(run, asked)
-    assert settings.label is not None
-    assert settings.layer is not None
-    features = strongest_features(run, settings.label, settings.layer, settings.pooling, settings.k)
-    single = [
+    """Results of ablating each of a label's k features with the largest d alone, by d.
+
+    Arguments and errors as of `knock_out_all`, of one knockout with label and layer.
+    """
+    resolved = resolve(run, settings)
+    assert resolved.label is not None
+    assert resolved.layer is not None
+    features = strongest_features(run, resolved.label, resolved.layer, resolved.pooling, resolved.k)
+    knockouts = [
         msgspec.structs.replace(
-            settings, label=None, layer=None, pooling=None, features=[LayerFeature(each.layer, each.feature)]
+            resolved, label=None, layer=None, pooling=None, features=[LayerFeature(feature.layer, feature.feature)]
         )
-        for each in features
+        for feature in features
     ]
-    return knock_out_all(store, run, load, single, report=report)
+    return knock_out_all(store, run, load_models, knockouts, progress=progress)

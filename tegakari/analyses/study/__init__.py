@@ -1,4 +1,4 @@
-"""Every table and figure of the study, for one run or two side by side."""
+"""Study: every table and figure of the study, for one run or for two side by side, as data and as a report."""
 
 from tegakari.analyses.study.run import study
 

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else, or Markdown."""
+"""The report of a study: one self-contained HTML file, or Markdown."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from urllib.parse import quote
 
 from jinja2 import Environment, StrictUndefined
 
-from tegakari.analyses.plots import with_unique_ids
-from tegakari.analyses.study.sections import Section, sections
+from tegakari.analyses.study.sections import sections
+from tegakari.analyses.study.sections.layout import Section
+from tegakari.analyses.svg import with_unique_ids
 from tegakari.schemas.study import StudyResult
 from tegakari.store import Run
 
@@ -17,14 +18,14 @@ DEFAULT_SERVICE = "http://127.0.0.1:8765"
 
 
 def html(result: StudyResult, runs: Sequence[Run], service: str = DEFAULT_SERVICE) -> str:
-    """The report as a page. Pictures are inside; nothing is fetched.
+    """The report as an HTML page with its figures, which loads nothing.
 
     Args:
         result: of the runs.
-        runs: as in the result.
-        service: address that links to labels and runs lead to.
+        runs: of the result, in its order.
+        service: address of the service that links to labels and runs lead to.
     """
-    # The template is the package's own; what is put in is escaped, pictures apart, whose text is escaped already.
+    # The template is part of the package. Its values are escaped, except figures, whose text is escaped already.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(
         files("tegakari.analyses.study").joinpath("report.html").read_text(encoding="utf-8")
@@ -42,17 +43,22 @@ def html(result: StudyResult, runs: Sequence[Run], service: str = DEFAULT_SERVIC
 
 
 def markdown(result: StudyResult, runs: Sequence[Run]) -> str:
-    """The report as text, without pictures."""
-    lines = [f"# What {' and '.join(run.name for run in runs)} hang on"]
+    """The report as Markdown, without figures.
+
+    Args:
+        result: of the runs.
+        runs: of the result, in its order.
+    """
+    lines = [f"# Study of {' and '.join(run.name for run in runs)}"]
     for section in sections(result):
-        lines += ["", f"## {section.title}", "", section.definition, "", section.made]
+        lines += ["", f"## {section.title}", "", section.definition, "", section.basis]
         for grid in section.grids:
             lines += ["", _row(grid.columns), _row(["---"] * len(grid.columns)), *map(_row, grid.rows)]
     return "\n".join([*lines, "", *(f"- {line}" for line in _provenance(runs))]) + "\n"
 
 
 def _embedded(section: Section, number: int) -> Section:
-    """The section with its pictures as they stand in a page: without XML head, with ids that no other picture has."""
+    """The section with figures as elements of a page: without XML declaration, with ids that no other figure has."""
     pictures = []
     for place, picture in enumerate(section.pictures):
         document = with_unique_ids(picture.svg, f"s{number}p{place}-")

@@ -1,194 +1,111 @@
-"""Written variants through a run's classifier and SAEs."""
+"""Written variants of concepts in a run: computed with its classifier and SAEs and stored, or read."""
 
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import torch
-from torch import Tensor
 
-from tegakari.analyses.engine.batches import batches, tokenized
 from tegakari.analyses.engine.provenance import provenance_of
-from tegakari.analyses.engine.run_models import RunModels
-from tegakari.analyses.knockout.forward import Report
-from tegakari.analyses.knockout.run import Load, quiet
-from tegakari.analyses.statistics import mean_interval
-from tegakari.analyses.variants.concepts import check_tokens, fingerprint
-from tegakari.analyses.variants.survival import Pairs, group_means, pairs_across, pairs_within, survivals
-from tegakari.kernels import encode
-from tegakari.schemas.analysis import Interval
+from tegakari.analyses.engine.run_models import ModelLoader
+from tegakari.analyses.engine.stored_results import stored_or_computed
+from tegakari.analyses.variants.concepts import check_tokens
+from tegakari.analyses.variants.forward import strongest_features
+from tegakari.analyses.variants.outcome import KindOfPairs, survival
+from tegakari.analyses.variants.rows import variants_rows
+from tegakari.analyses.variants.settings import KS, variants_settings
+from tegakari.analyses.variants.survival import pairs_across, pairs_within
 from tegakari.schemas.analysis_kinds import VARIANTS_ANALYSIS
-from tegakari.schemas.errors import ConfigError
-from tegakari.schemas.tables import VARIANTS
-from tegakari.schemas.variants import (
-    SLOT,
-    Concept,
-    LayerSurvival,
-    Survival,
-    VariantKind,
-    VariantsResult,
-    VariantsSettings,
-)
+from tegakari.schemas.progress import NoProgress, Progress
+from tegakari.schemas.tables import VARIANTS, Table
+from tegakari.schemas.variants import SLOT, Concept, VariantsResult, VariantsSettings
 from tegakari.store import Run
-from tegakari.store.column_types import arrow_schema
-from tegakari.store.results import find_analysis, publish_analysis
-from tegakari.store.versions import recorded_versions
-
-KS = (20, 50, 100)
-"""The study's."""
 
 
 def variants(
     store: Path,
     run: Run,
-    load: Load,
+    load_models: ModelLoader,
     concepts: Sequence[Concept],
     ks: Sequence[int] = KS,
     *,
     unrelated: int = 1000,
     seed: int = 0,
-    report: Report = quiet,
+    progress: Progress = NoProgress(),
 ) -> VariantsResult:
-    """Measure how much of a form's features remains without those of another form, and store it.
+    """Measure the share of a form's features that remains without those of another form, and store it.
 
     Args:
         store: the store's directory.
         run: published.
-        load: gives the run's models, if they are needed.
+        load_models: called if the result is not stored.
         concepts: with their forms; from `read_concepts`.
         ks: sizes of the feature sets: the features of a layer with the largest activation anywhere in a sentence.
         unrelated: pairs of forms of different concepts, for comparison.
         seed: of these pairs and of the intervals.
-        report: told how many sentences of how many are done.
+        progress: counts sentences.
 
     Raises:
-        ConfigError: a form without a token, or k larger than a layer's number of features.
-        ModelNotHereError: the models are not on this machine.
+        ConfigError: a form has no token, or a layer has fewer than k features.
+        ModelNotHereError: the run's models are not on this machine.
     """
-    settings = VariantsSettings(
-        concepts_sha256=fingerprint(concepts), ks=sorted(set(ks)), unrelated=unrelated, seed=seed
+    settings = variants_settings(run, concepts, ks, unrelated, seed)
+    return stored_or_computed(
+        store,
+        VARIANTS_ANALYSIS,
+        [run],
+        settings,
+        lambda: _compute(run, load_models, concepts, settings, progress),
     )
-    stored = find_analysis(store, VARIANTS_ANALYSIS, [run.manifest], settings)
-    if stored:
-        return stored.result(VARIANTS_ANALYSIS)
-    if max(ks) > min(run.manifest.saes.widths):
-        raise ConfigError(f"a layer has {min(run.manifest.saes.widths)} features, not {max(ks)}", field="-k")
+
+
+def _compute(
+    run: Run, load_models: ModelLoader, concepts: Sequence[Concept], settings: VariantsSettings, progress: Progress
+) -> tuple[VariantsResult, Mapping[Table, pa.Table]]:
     started = time.perf_counter()
-    models = load()
+    models = load_models()
     check_tokens(models.classifier, concepts)
-    texts, first = _texts(concepts)
-    strongest = _strongest(models, texts, max(ks), report)
-    own: list[int | None] = [rows[0] for rows in first]
-    framed = [rows[1] for rows in first]
-    kinds: list[tuple[VariantKind, Pairs, int]] = [
-        ("sentences", pairs_within(concepts, own), len(concepts)),
-        ("frames", pairs_within(concepts, framed), len(concepts)),
+    texts, first_sentence, first_frame = _sentences(concepts)
+    progress.stage(f"{run.name}: variants", len(texts))
+    strongest = strongest_features(models, texts, max(settings.ks), progress)
+    unrelated = pairs_across(concepts, settings.unrelated, settings.seed)
+    kinds = [
+        KindOfPairs("sentences", pairs_within(concepts, first_sentence), len(concepts)),
+        KindOfPairs("frames", pairs_within(concepts, first_frame), len(concepts)),
+        KindOfPairs("unrelated", unrelated, len(unrelated.group)),
     ]
-    across = pairs_across(concepts, unrelated, seed)
-    kinds.append(("unrelated", across, len(across.group)))
     layers = run.manifest.saes.layers
     result = VariantsResult(
         run=run.name,
         settings=settings,
         concepts=[concept.concept for concept in concepts],
         forms=sum(len(concept.forms) for concept in concepts),
-        rows=[
-            _row(kind, k, pairs, groups, strongest, layers, seed) for kind, pairs, groups in kinds for k in settings.ks
-        ],
+        rows=[survival(pairs, k, strongest, layers, settings.seed) for pairs in kinds for k in settings.ks],
         seconds=round(time.perf_counter() - started, 3),
         provenance=provenance_of(run, models),
     )
-    publish_analysis(
-        store,
-        VARIANTS_ANALYSIS,
-        [run.manifest],
-        settings,
-        result,
-        {VARIANTS: variants_rows(result)},
-        seconds=result.seconds,
-        versions=recorded_versions(),
-    )
-    return result
+    return result, {VARIANTS: variants_rows(result)}
 
 
-def _texts(concepts: Sequence[Concept]) -> tuple[list[str], list[tuple[int, int | None]]]:
-    """Sentences of all forms, then the frames; and where each concept's begin. Unrelated pairs count on this order."""
-    texts = [each.sentence for concept in concepts for each in concept.forms]
+class _Sentences(NamedTuple):
+    texts: list[str]
+    """sentences of all forms, by concept, then all forms in the frames; `pairs_across` relies on this order"""
+    first_sentence: list[int | None]
+    """number of the sentence of each concept's first form"""
+    first_frame: list[int | None]
+    """number of the frame with each concept's first form; None for a concept without a frame"""
+
+
+def _sentences(concepts: Sequence[Concept]) -> _Sentences:
+    texts = [form.sentence for concept in concepts for form in concept.forms]
     starts = np.cumsum([0, *(len(concept.forms) for concept in concepts)]).tolist()
-    first: list[tuple[int, int | None]] = []
-    for concept, start in zip(concepts, starts, strict=False):
-        first.append((start, len(texts) if concept.frame else None))
+    first_frame: list[int | None] = []
+    for concept in concepts:
+        first_frame.append(len(texts) if concept.frame else None)
         if concept.frame:
-            texts += [concept.frame.replace(SLOT, each.form) for each in concept.forms]
-    return texts, first
-
-
-def _strongest(models: RunModels, texts: Sequence[str], n: int, report: Report) -> np.ndarray:
-    """The n features with the largest activation at any position, int64 [layers, texts, n]; -1: no more active."""
-    layers = sorted(models.saes)
-    found = np.full((len(layers), len(texts), n), -1, np.int64)
-    done = 0
-    for members, batch in batches(models.classifier, tokenized(models.classifier, texts)):
-
-        def on_residual(
-            layer: int, residual: Tensor, members: list[int] = members, offsets: Tensor = batch.offsets
-        ) -> None:
-            encoded = encode(residual, models.encoder(layer), offsets, rows="none")
-            encoded.check()
-            pooled = encoded.pooled.max
-            order = torch.sort(pooled, dim=1, descending=True, stable=True)  # ties: the lower feature first
-            features = torch.where(order.values > 0, order.indices, -1)[:, :n]
-            found[layers.index(layer), members] = features.cpu().numpy()
-
-        models.classifier.run(batch, on_residual, layers=layers)
-        done += len(members)
-        report(done, len(texts))
-    return found
-
-
-def _row(
-    kind: VariantKind, k: int, pairs: Pairs, groups: int, strongest: np.ndarray, layers: Sequence[int], seed: int
-) -> Survival:
-    values = np.stack([survivals(of_layer, pairs, k) for of_layer in strongest])  # [layers, P]
-    by_group = np.stack([group_means(of_layer, pairs, groups) for of_layer in values])  # [layers, groups]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a group or layer without any value has the mean NaN
-        of_groups, of_layers = np.nanmean(by_group, 0), np.nanmean(by_group, 1)
-    there = of_groups[~np.isnan(of_groups)]
-    interval = None
-    if len(there):
-        low, high = mean_interval(there, seed)
-        interval = Interval(value=float(there.mean()), low=low, high=high)
-    used = np.unique(np.concatenate([pairs.excluded, pairs.kept]))
-    return Survival(
-        kind=kind,
-        k=k,
-        survival=interval,
-        layers=[
-            LayerSurvival(layer=layer, survival=_or_none(value))
-            for layer, value in zip(layers, of_layers.tolist(), strict=True)
-        ],
-        pairs=len(pairs.kept),
-        empty=int(np.isnan(values).sum()),
-        small=int((strongest[:, used, k - 1] < 0).sum()) if len(used) else 0,
-        of_concepts=[_or_none(value) for value in of_groups.tolist()],
-    )
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else value
-
-
-def variants_rows(result: VariantsResult) -> pa.Table:
-    """The table VARIANTS."""
-    rows = [
-        {"run": result.run, "kind": row.kind, "k": row.k, "layer": each.layer, "survival": each.survival}
-        for row in result.rows
-        for each in row.layers
-    ]
-    return pa.Table.from_pylist(rows, schema=arrow_schema(VARIANTS))
+            texts += [concept.frame.replace(SLOT, form.form) for form in concept.forms]
+    return _Sentences(texts, starts[:-1], first_frame)

@@ -1,4 +1,4 @@
-"""Feature sets of forms, and what survives of one when another is excluded."""
+"""Survival: the share of a form's features that remains without the features of another form."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import numpy as np
 from tegakari.schemas.variants import Concept
 
 
-class Pairs(NamedTuple):
-    """Ordered pairs of texts: the first one's features are excluded from the second's."""
+class TextPairs(NamedTuple):
+    """Ordered pairs of texts: the features of one are excluded from those of the other."""
 
     excluded: np.ndarray
-    """int64 [P], numbers of texts"""
-    kept: np.ndarray
-    """int64 [P]"""
+    """int64 [P], numbers of the texts whose features are excluded"""
+    remaining: np.ndarray
+    """int64 [P], numbers of the texts whose features remain"""
     group: np.ndarray
-    """int64 [P], what a pair belongs to: its concept, or for unrelated ones itself"""
+    """int64 [P], group of each pair: its concept, or for unrelated forms the pair itself"""
 
 
-def pairs_within(concepts: Sequence[Concept], first: Sequence[int | None]) -> Pairs:
+def pairs_within(concepts: Sequence[Concept], first: Sequence[int | None]) -> TextPairs:
     """All ordered pairs of different forms of a concept.
 
     Args:
-        concepts: whose forms have texts in a row.
-        first: number of the text of each concept's first form; None: it has none.
+        concepts: the texts of a concept's forms have consecutive numbers.
+        first: number of the text of each concept's first form; None for a concept without texts.
     """
     rows = [
         (start + i, start + j, group)
@@ -35,38 +35,44 @@ def pairs_within(concepts: Sequence[Concept], first: Sequence[int | None]) -> Pa
         if start is not None
         for i, j in permutations(range(len(concept.forms)), 2)
     ]
-    return Pairs(*np.array(rows, np.int64).reshape(-1, 3).T)
+    return TextPairs(*np.array(rows, np.int64).reshape(-1, 3).T)
 
 
-def pairs_across(concepts: Sequence[Concept], n: int, seed: int) -> Pairs:
-    """Drawn ordered pairs of forms of different concepts."""
-    owner = np.repeat(np.arange(len(concepts)), [len(concept.forms) for concept in concepts])
-    first, second = np.nonzero(owner[:, None] != owner)
-    chosen = np.random.default_rng(seed).permutation(len(first))[:n]
-    return Pairs(first[chosen], second[chosen], np.arange(len(chosen)))
+def pairs_across(concepts: Sequence[Concept], n: int, seed: int) -> TextPairs:
+    """Up to n ordered pairs of forms of different concepts, drawn at random; each is a group."""
+    concept_of_form = np.repeat(np.arange(len(concepts)), [len(concept.forms) for concept in concepts])
+    first, second = np.nonzero(concept_of_form[:, None] != concept_of_form)
+    drawn = np.random.default_rng(seed).permutation(len(first))[:n]
+    return TextPairs(first[drawn], second[drawn], np.arange(len(drawn)))
 
 
-def survivals(strongest: np.ndarray, pairs: Pairs, k: int) -> np.ndarray:
-    """`|F_k(j) - F_k(i)| / |F_k(j)|` of the sets, for each pair (i excluded, j kept).
+def survivals(strongest: np.ndarray, pairs: TextPairs, k: int) -> np.ndarray:
+    """`|F_k(j) - F_k(i)| / |F_k(j)|` for each pair, where i is excluded, j remains, F_k is the set of k features.
 
     Args:
-        strongest: int [texts, n], n >= k: features of each text by activation, strongest first; -1: no more active.
+        strongest: int [texts, n], n >= k, features of each text, by activation; -1 where fewer are active.
         pairs: of texts.
-        k: size of the sets.
+        k: size of the feature sets.
 
     Returns:
         float64 [P]; NaN where F_k(j) is empty.
     """
-    kept, excluded = strongest[pairs.kept, :k], strongest[pairs.excluded, :k]
-    there = kept >= 0
-    shared = (kept[:, :, None] == excluded[:, None, :]).any(2) & there
-    size = there.sum(1)
-    return np.divide((there & ~shared).sum(1), size, out=np.full(len(size), np.nan), where=size > 0)
+    remaining, excluded = strongest[pairs.remaining, :k], strongest[pairs.excluded, :k]
+    active = remaining >= 0
+    shared = (remaining[:, :, None] == excluded[:, None, :]).any(2) & active
+    size = active.sum(1)
+    return np.divide((active & ~shared).sum(1), size, out=np.full(len(size), np.nan), where=size > 0)
 
 
-def group_means(values: np.ndarray, pairs: Pairs, groups: int) -> np.ndarray:
-    """Mean over the pairs of each group that have a value, float64 [groups]; NaN for a group without."""
-    some = ~np.isnan(values)
-    counts = np.bincount(pairs.group[some], minlength=groups)
-    sums = np.bincount(pairs.group[some], values[some], groups)
+def group_means(values: np.ndarray, pairs: TextPairs, groups: int) -> np.ndarray:
+    """Mean of each group over its pairs with a value, float64 [groups]; NaN for a group without a value.
+
+    Args:
+        values: float64 [P], of the pairs; NaN: no value.
+        pairs: with their groups.
+        groups: number of groups.
+    """
+    has_value = ~np.isnan(values)
+    counts = np.bincount(pairs.group[has_value], minlength=groups)
+    sums = np.bincount(pairs.group[has_value], values[has_value], groups)
     return np.divide(sums, counts, out=np.full(groups, np.nan), where=counts > 0)

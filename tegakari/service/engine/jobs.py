@@ -49,10 +49,10 @@ class _Question(NamedTuple):
 
 
 def _together(models: RunModels, questions: Sequence[_Question], progress: Progress) -> list[KnockoutResult]:
-    from tegakari.analyses.knockout import knock_out_all
+    from tegakari.analyses.knockout import compute_knockouts
 
     store, run, _ = questions[0]
-    return knock_out_all(store, run, lambda: models, [each.settings for each in questions], report=progress)
+    return compute_knockouts(store, run, lambda: models, [each.settings for each in questions], progress=progress)
 
 
 _KNOCKOUT = Batchable(key="knockout", together=_together, size=lambda _: 1, most=TOGETHER, patient=True)

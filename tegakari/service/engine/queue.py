@@ -54,6 +54,17 @@ class Progress:
         if self.between:
             self.between()
 
+    def stage(self, name: str, total: int | None = None, *, done: int = 0) -> None:
+        """Begin a stage of the work; see `tegakari.schemas.progress.Progress`."""
+        self(done, total)
+
+    def advance(self, steps: int = 1) -> None:
+        """Count finished steps of the stage."""
+        self(self.done + steps)
+
+    def note(self, text: str) -> None:
+        """Texts beside a stage are not shown."""
+
     def stop(self) -> None:
         """Have the work end at its next step."""
         self._stopped.set()
@@ -98,6 +109,7 @@ class _Together(Progress):
         self._jobs = jobs
 
     def __call__(self, done: int | None = None, total: int | None = None) -> None:
+        self.done = self.done if done is None else done
         for job in self._jobs:
             job.progress.done = job.progress.done if done is None else done
             job.progress.total = job.progress.total if total is None else total

@@ -100,10 +100,10 @@ def _classify(
 def _encode(
     models: RunModels, asked: Sequence[tuple[Run, EncodeRequest]], progress: Progress
 ) -> Sequence[list[EncodedText]]:
-    from tegakari.analyses.inference import EncodeQuestion, encode_texts
+    from tegakari.analyses.inference import EncodeQuery, encode_texts
 
     questions = [
-        EncodeQuestion(
+        EncodeQuery(
             request.texts,
             tuple(sorted(set(run.manifest.saes.layers if request.layers is None else request.layers))),
             None if request.features is None else tuple(request.features),

@@ -16,55 +16,9 @@ from tegakari.models.rerun.prefix import run_model, run_prefix
 from tegakari.models.sae import Sae
 from tegakari.schemas.errors import SaeError
 from tests.support.classifier_families import D_SAE, make_sae
+from tests.support.hooked_passes import hooked_logits
 
 TEXTS = ["今日は会議です。\nよろしくお願いします", "車", "𠮟られた😀 MTG の 打ち合わせ です", "質問があります"]
-
-
-def naive_activations(h: torch.Tensor, sae: Sae) -> torch.Tensor:
-    """Activations of one position by the definition, in float64: [d_model] -> [d_sae]."""
-    x = sae.scale * h.double() - sae.b_dec.double()
-    y = x @ sae.W_enc.double()
-    pre = y + sae.b_enc.double()
-    if sae.activation == "relu":
-        return pre.relu()
-    if sae.activation in ("jumprelu", "batch_topk"):
-        return torch.where(pre > sae.threshold.double(), pre, 0.0)
-    if sae.activation == "topk":
-        largest = pre.relu().topk(sae.k).indices
-        return torch.zeros_like(pre).index_copy(0, largest, pre.relu()[largest])
-    magnitude = y * sae.r_mag.double().exp() + sae.b_mag.double()
-    return torch.where(pre > 0, magnitude.relu(), 0.0)
-
-
-def hooked_logits(classifier: Classifier, text: str, saes: dict[int, Sae], edits: list[Edit]) -> torch.Tensor:
-    """Logits of one unpadded document from a whole pass, each position edited by a loop in a hook."""
-    (document,) = classifier.tokenize([text])
-    handles = []
-    for edit in edits:
-
-        def hook(_module, _inputs, output, edit=edit):
-            hidden = (output if isinstance(output, torch.Tensor) else output[0]).clone()
-            sae = saes[edit.layer]
-            positions = document.positions if edit.positions == "all" else document.positions[-1:]
-            for position in positions:
-                h = hidden[0, position]
-                a = naive_activations(h, sae)
-                if edit.mode == "reconstruction":
-                    a[list(edit.features)] = 0
-                    replacement = (a @ sae.W_dec.double() + sae.b_dec.double()) / sae.scale
-                else:
-                    features = list(edit.features)
-                    replacement = h.double() - a[features] @ sae.W_dec[features].double() / sae.scale
-                hidden[0, position] = replacement.float()
-            return hidden if isinstance(output, torch.Tensor) else (hidden, *output[1:])
-
-        handles.append(classifier.blocks[edit.layer].register_forward_hook(hook))
-    ids = torch.tensor([document.input_ids])
-    with torch.no_grad():
-        logits = classifier.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
-    for handle in handles:
-        handle.remove()
-    return logits
 
 
 CASES = [

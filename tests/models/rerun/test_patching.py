@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 
@@ -11,43 +9,9 @@ from tegakari.models.classifier import Classifier
 from tegakari.models.rerun.components import run_components
 from tegakari.models.rerun.patching import Ablation, run_ablations, run_patches
 from tegakari.schemas.errors import ModelError
+from tests.support.hooked_passes import hooked_pass
 
 TEXTS = ["今日は会議です。\nよろしくお願いします", "車です", "MTG の 打ち合わせ です", "質問があります"]
-
-Change = Callable[[int, int, torch.Tensor], torch.Tensor | None]
-
-
-def components(classifier: Classifier, layer: int) -> tuple[torch.nn.Module, torch.nn.Module]:
-    block = classifier.blocks[layer]
-    if classifier.model.config.model_type == "gemma2":
-        return block.post_attention_layernorm, block.post_feedforward_layernorm
-    return block.self_attn, block.mlp
-
-
-def hooked_pass(classifier: Classifier, text: str, change: Change) -> tuple[torch.Tensor, dict]:
-    """Logits of one unpadded document, and the output of each component at the last position."""
-    (document,) = classifier.tokenize([text])
-    last = document.positions[-1]
-    outputs, handles = {}, []
-    for layer in range(classifier.layers):
-        for number, module in enumerate(components(classifier, layer)):
-
-            def hook(_module, _inputs, output, layer=layer, number=number):
-                value = output if isinstance(output, torch.Tensor) else output[0]
-                outputs[layer, number] = value[0, last].clone()
-                replacement = change(layer, number, value[0, last])
-                if replacement is None:
-                    return None
-                value = value.clone()
-                value[0, last] = replacement
-                return value if isinstance(output, torch.Tensor) else (value, *output[1:])
-
-            handles.append(module.register_forward_hook(hook))
-    with torch.no_grad():
-        logits = classifier.model(torch.tensor([document.input_ids]), use_cache=False).logits[0]
-    for handle in handles:
-        handle.remove()
-    return logits, outputs
 
 
 def decoder(classifier: Classifier) -> Classifier:

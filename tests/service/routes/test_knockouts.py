@@ -134,13 +134,13 @@ def test_a_finished_one_is_not_cancelled(live_case: LiveCase):
 
 def test_identical_questions_at_once_are_one_job(live_case: LiveCase, monkeypatch: pytest.MonkeyPatch):
     counted: list[int] = []
-    real = knockout.answers._answer
+    real = knockout.run._compute_group
 
     def counting(*arguments: Any) -> Any:
         counted.append(len(arguments[3]))
         return real(*arguments)
 
-    monkeypatch.setattr(knockout.answers, "_answer", counting)
+    monkeypatch.setattr(knockout.run, "_compute_group", counting)
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: ask(live_case.client, **slow(live_case, seed=10)), range(4)))
     assert all(answer == answers[0] for answer in answers)

@@ -1,4 +1,4 @@
-"""Pictures as SVG: the same figures give the same bytes, and text stays text, so that any script is shown."""
+"""Figures as SVG: equal data give equal bytes, and labels stay text, so that the viewer's fonts show any script."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLORS = ("#3566a8", "#c8553d", "#4c8c4a", "#8a5fa8", "#b58b1b", "#5a5a5a")
-"""Of runs, in order."""
+"""Colors of runs, in order."""
 
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -35,9 +35,16 @@ _HREF, _URL = re.compile(r"(?<=^#).+"), re.compile(r"(?<=url\(#)[^)]+")
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
-    """A figure and its axes (one, or an array), in inches.
+    """A new figure and its axes: one, or an array of [rows, columns] without dimensions of size 1.
 
-    It is not registered with pyplot: nothing is left behind, and threads do not meet.
+    The figure is not registered with pyplot, which keeps figures forever and shares them between threads.
+
+    Args:
+        width: in inches.
+        height: in inches.
+        rows: rows of axes.
+        columns: columns of axes.
+        options: of `Figure.subplots`.
     """
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -49,30 +56,30 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **o
         return figure, figure.subplots(rows, columns, **options)
 
 
-def svg(figure: Figure) -> str:
-    """The figure as SVG text, without a date; every id in it is unique."""
+def to_svg(figure: Figure) -> str:
+    """A figure as an SVG document without a date; every id in it is unique."""
     from matplotlib import rc_context
 
-    written = StringIO()
+    document = StringIO()
     with rc_context(_STYLE), warnings.catch_warnings():
-        # A font that is not here only means that text is measured with another; the viewer has its own fonts.
+        # A missing font only means that text is measured with another one; the viewer has its own fonts.
         warnings.filterwarnings("ignore", message=".*missing from font")
         logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
-        figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
-    return with_unique_ids(written.getvalue())
+        figure.savefig(document, format="svg", metadata={"Date": None, "Creator": None})
+    return with_unique_ids(document.getvalue())
 
 
-def with_unique_ids(svg: str, prefix: str = "e") -> str:
+def with_unique_ids(text: str, prefix: str = "e") -> str:
     """Number the ids of an SVG document and rewrite the references to them.
 
     Matplotlib makes the id of an image from a hash of its pixels, so two equal heat maps share an id. A reference to a
     shared id leads to the first element that had it, as in a browser.
 
     Args:
-        svg: a whole SVG document.
+        text: a whole SVG document.
         prefix: start of every id. Documents share no id if each has a prefix of its own that ends in no digit.
     """
-    document = minidom.parseString(svg)
+    document = minidom.parseString(text)
     elements = document.getElementsByTagName("*")
     numbered: dict[str, str] = {}
     for number, element in enumerate(element for element in elements if element.hasAttribute("id")):
@@ -85,11 +92,11 @@ def with_unique_ids(svg: str, prefix: str = "e") -> str:
     return document.toxml()
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as SVG."""
-    path.write_text(svg(figure), encoding="utf-8")
+def save_svg(figure: Figure, path: Path) -> None:
+    """Write a figure to an SVG file."""
+    path.write_text(to_svg(figure), encoding="utf-8")
 
 
 def zero_line(axes: Axes) -> None:
-    """Mark where nothing changes."""
+    """Draw a horizontal line at 0."""
     axes.axhline(0, color="#999999", linewidth=0.8)

@@ -1,0 +1,59 @@
+"""Figures as text, the same in the report and on the command line. Needs the standard library alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from tegakari.schemas.analysis import Interval
+    from tegakari.schemas.knockout import Control, KnockoutResult
+
+MISSING = "-"
+"""Stands for a figure that could not be computed."""
+
+
+def interval(figure: Interval | None, digits: int = 3) -> str:
+    """A figure with its 95 % interval: `0.840 (0.820 to 0.860)`."""
+    if figure is None:
+        return MISSING
+    return f"{figure.value:.{digits}f} ({figure.low:.{digits}f} to {figure.high:.{digits}f})"
+
+
+def difference(figure: Interval) -> str:
+    """A difference with its 95 % interval, signed: `+0.012 (-0.003 to +0.027)`."""
+    return f"{figure.value:+.3f} ({figure.low:+.3f} to {figure.high:+.3f})"
+
+
+class KnockoutCells(NamedTuple):
+    """Cells of a knockout in a table."""
+
+    layer: str
+    """layer, or layers, of the ablated features"""
+    recall: str
+    """recall before and after: `0.93 → 0.35`"""
+    points: str
+    """change of recall in points, with its 95 % interval: `-58.1 (-63.0 to -52.9)`"""
+    random: str
+    """mean and standard deviation of the points of random features: `-1.2 ± 0.8`"""
+    matched: str
+    """the same of random features of about the same density"""
+
+
+KNOCKOUT_COLUMNS = KnockoutCells("layer", "recall", "points (95 %)", "random", "same density")
+"""Headings of the cells."""
+
+
+def knockout_cells(result: KnockoutResult) -> KnockoutCells:
+    """A knockout's figures as text."""
+    layers = sorted({feature.layer for feature in result.features})
+    return KnockoutCells(
+        layer=", ".join(map(str, layers)) or str(result.settings.layer),
+        recall=f"{result.recall_before:.2f} → {result.recall_after:.2f}",
+        points=f"{result.delta:+.1f} ({result.delta_low:+.1f} to {result.delta_high:+.1f})",
+        random=_control(result.control),
+        matched=_control(result.density_control),
+    )
+
+
+def _control(control: Control | None) -> str:
+    return f"{control.delta_mean:+.1f} ± {control.delta_sd:.1f}" if control else MISSING

@@ -1,3 +1,0 @@
-"""Scores of a classifier over the documents of a run."""
-
-from __future__ import annotations

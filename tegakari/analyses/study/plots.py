@@ -1,0 +1,28 @@
+"""Figure 2 of the study: diversity of the cues of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tegakari.analyses.svg import COLORS, new_figure
+from tegakari.schemas.study import RunStudy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def cue_scatter(runs: Sequence[RunStudy]) -> Figure:
+    """A point per label and run: share of the most frequent token against the number of unique tokens."""
+    figure, axes = new_figure(6, 4.2)
+    for number, run in enumerate(runs):
+        x = [cues.unique_tokens.value for cues in run.cues]
+        y = [cues.top_token_share.value for cues in run.cues]
+        axes.plot(x, y, "os^D"[number], color=COLORS[number], label=run.run, linestyle="none", markersize=5)
+        for cues, point in zip(run.cues, zip(x, y, strict=True), strict=True):
+            axes.annotate(cues.label, point, xytext=(4, 2), textcoords="offset points", fontsize=6.5)
+    axes.set_xlabel("unique tokens")
+    axes.set_ylabel("top token share")
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="best")
+    return figure

@@ -1,0 +1,132 @@
+"""Sections about features: specificity, cues, and sparsity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tegakari.analyses.formatting import MISSING, interval
+from tegakari.analyses.study.plots import cue_scatter
+from tegakari.analyses.study.sections.layout import Grid, Picture, Section, per_run
+from tegakari.analyses.svg import to_svg
+from tegakari.schemas.api import LayerSpecificity
+from tegakari.schemas.study import LabelCues, StudyResult
+
+
+def specificity_section(result: StudyResult) -> Section:
+    tables = [run.specificity for run in result.runs]
+    cutoffs = [high.cutoff for high in tables[0].high_d]
+    layers = sorted({layer.layer for table in tables for layer in table.layers})
+    return Section(
+        "Label-specific features (Table 2)",
+        "A feature carries the labels for which its activation has Cohen's d above "
+        f"{tables[0].threshold:g} against all other documents: none (weak), one (specific), or more (shared). Label "
+        "variety is their number. The study does not define a high d, so several cut-offs are given.",
+        per_run([f"{table.run}: {table.features} features, pooling {table.pooling}" for table in tables]),
+        [
+            Grid(
+                ("run", "mean variety (95 %)", "weak", "specific", "shared"),
+                [
+                    (table.run, interval(table.mean_variety), str(table.weak), str(table.specific), str(table.shared))
+                    for table in tables
+                ],
+            ),
+            Grid(
+                ("run", *(f"d > {cutoff:g}: features, share with a single label" for cutoff in cutoffs)),
+                [
+                    (
+                        table.run,
+                        *(
+                            f"{high.features}, {high.single_label_share:.1%}" if high.features else "0"
+                            for high in table.high_d
+                        ),
+                    )
+                    for table in tables
+                ],
+            ),
+            Grid(
+                (
+                    "layer",
+                    *(f"{table.run}: {name}" for table in tables for name in ("specific", "shared", "mean variety")),
+                ),
+                [
+                    (str(number), *(cell for table in tables for cell in _layer_cells(table.layers, number)))
+                    for number in layers
+                ],
+            ),
+        ],
+        [],
+    )
+
+
+def _layer_cells(layers: Sequence[LayerSpecificity], number: int) -> tuple[str, str, str]:
+    for layer in layers:
+        if layer.layer == number:
+            return str(layer.specific), str(layer.shared), f"{layer.mean_variety:.3f}"
+    return MISSING, MISSING, MISSING
+
+
+def cues_section(result: StudyResult) -> Section:
+    cues_by_run = [{cues.label: cues for cues in run.cues} for run in result.runs]
+    names = ("top token share", "unique tokens", "the same by token id", "tokens of the first feature")
+    cut = sum(cues.cut for run in result.runs for cues in run.cues)
+    return Section(
+        "Cue diversity (Figure 2)",
+        "Tokens on which a label's features have at least half their maximum activation: the share of the most "
+        "frequent token and the number of different tokens, mean over the features of the knockout. Counted on written "
+        "forms (NFKC, lower case, no leading space), and on token ids.",
+        "Counted on the strongest positions that a run stores per feature; for "
+        f"{cut} features all stored positions count, so there may be more.",
+        [
+            Grid(
+                ("label", *(f"{run.run}: {name}" for run in result.runs for name in names)),
+                [
+                    (label, *(cell for cues in cues_by_run for cell in _cue_cells(cues.get(label))))
+                    for label in result.labels
+                ],
+            )
+        ],
+        [Picture("A point per label and run.", to_svg(cue_scatter(result.runs)))],
+    )
+
+
+def _cue_cells(cues: LabelCues | None) -> tuple[str, str, str, str]:
+    if cues is None:
+        return MISSING, MISSING, MISSING, MISSING
+    return (
+        interval(cues.top_token_share),
+        interval(cues.unique_tokens, 1),
+        f"{cues.top_token_share_by_id:.2f}, {cues.unique_tokens_by_id:.1f}",
+        " ".join(token.token for token in cues.features[0].tokens[:5]),
+    )
+
+
+def sparsity_section(result: StudyResult) -> Section:
+    tables = [run.sparsity for run in result.runs]
+    return Section(
+        "Activation sparsity (Table 7)",
+        "Active features of a document, whose activations are pooled; the top-20 ratio is the share of the 20 "
+        "strongest activations in the sum of all. Means over documents, then over layers.",
+        per_run([f"{table.run}: {table.documents} documents, pooling {table.pooling}" for table in tables]),
+        [
+            Grid(
+                (
+                    "run",
+                    "active features per layer (95 %)",
+                    "of all layers",
+                    "per position and layer",
+                    "top-20 ratio (95 %)",
+                ),
+                [
+                    (
+                        table.run,
+                        interval(table.active, 1),
+                        f"{table.active_of_all_layers:.0f}",
+                        f"{table.per_position:.1f}",
+                        interval(table.top20_ratio),
+                    )
+                    for table in tables
+                ],
+            )
+        ],
+        [],
+    )
