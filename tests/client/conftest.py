@@ -14,13 +14,13 @@ from tegakari.indexer.pipeline import index
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.study import StudySettings
 from tegakari.store import Store
-from tests.service.conftest import RUN, serving
+from tests.indexer.conftest import SmallCase, small_case, with_index  # noqa: F401 - a fixture among them
 from tests.support.factories import make_run
-from tests.support.small_case import SmallCase, with_index
+from tests.support.service import RUN, serving
 
 
 @pytest.fixture(scope="session")
-def store(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
     directory = tmp_path_factory.mktemp("client-store")
     make_run(directory, RUN)
     index(with_index(small_case, directory))

@@ -20,8 +20,8 @@ import pytest
 from tegakari.client import ApiError, AsyncClient, Client, UnreachableError
 from tegakari.schemas.knockout import KnockoutSettings
 from tegakari.store import Store, queries
-from tests.service.conftest import RUN
 from tests.support.factories import LABELS
+from tests.support.service import RUN
 
 
 def strongest(client: Client) -> int:

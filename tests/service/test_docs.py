@@ -20,8 +20,8 @@ from litestar.testing import TestClient
 from tegakari.analyses.knockout import knockout_key, resolve
 from tegakari.schemas.knockout import KnockoutSettings
 from tegakari.store import Store
-from tests.service.conftest import RUN
 from tests.support.factories import LABELS
+from tests.support.service import RUN
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:8765"

@@ -15,7 +15,7 @@ from tegakari.cli.app import app as cli
 from tegakari.schemas.config import ServiceConfig
 from tegakari.schemas.keys import KEY_SCOPES
 from tegakari.service.process import slow_clients
-from tests.service.conftest import RUN, get
+from tests.support.service import RUN, get
 
 PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
 

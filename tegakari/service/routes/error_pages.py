@@ -41,7 +41,7 @@ def get_error_page(slug: ErrorSlug, request: Request[Any, Any, Any]) -> Response
         raise NotFoundError(f"no error {slug!r}", field="slug", fix="use the last segment of a problem's `type`")
     headers = {"Vary": "Accept, Accept-Encoding"}
     if _prefers_markdown(header(request.scope, b"accept")):
-        return Response(_markdown(slug), media_type=f"{MARKDOWN}; charset=utf-8", headers=headers)
+        return Response(_markdown(slug), media_type=MARKDOWN, headers=headers)
     headers["Content-Security-Policy"] = PAGE_POLICY
     return Response(_html(slug), media_type=MediaType.HTML, headers=headers)
 

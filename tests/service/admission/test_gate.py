@@ -19,8 +19,8 @@ from tegakari.schemas.errors import RateError
 from tegakari.service.admission.limits import Rates
 from tegakari.service.app import create_app
 from tegakari.store import queries
-from tests.service.conftest import RUN, get, segment
 from tests.support.factories import LABELS
+from tests.support.service import RUN, get, segment
 
 PATH = f"/v1/runs/{RUN}/labels/{segment(LABELS[0])}/features"
 

@@ -22,7 +22,7 @@ from tegakari.service.admission import keys as keys_module
 from tegakari.service.admission.keys import KeyRing, create_key, read_keys, revoke_key
 from tegakari.service.app import create_app
 from tegakari.service.process.server import serve
-from tests.service.conftest import RUN, serving
+from tests.support.service import RUN, serving
 
 PATH = f"/v1/runs/{RUN}/labels"
 

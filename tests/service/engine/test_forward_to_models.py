@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.service.conftest import serving
 from tests.support.live_case import LiveCase
+from tests.support.service import serving
 
 
 def children(pid: int) -> list[int]:

@@ -16,8 +16,8 @@ import pytest
 
 from tegakari.indexer.pipeline import index
 from tegakari.store.disk.layout import jobs_directory
-from tests.service.conftest import serving
-from tests.support.small_case import SmallCase, with_index
+from tests.indexer.conftest import SmallCase, with_index
+from tests.support.service import serving
 
 
 class Asked(NamedTuple):

@@ -14,7 +14,7 @@ import pytest
 from tegakari.schemas.errors import BusyError, DeadlineError, ModelNotHereError
 from tegakari.service.engine.queue import Batchable, ModelQueue, Progress
 from tegakari.store import Run, Store
-from tests.service.conftest import RUN, UNEVEN
+from tests.support.service import RUN, UNEVEN
 
 
 @pytest.fixture

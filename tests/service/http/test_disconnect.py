@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.service.conftest import serving
+from tests.support.service import serving
 
 
 def sandboxes(pid: int) -> int:

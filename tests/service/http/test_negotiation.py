@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from litestar.testing import TestClient
 
-from tests.service.conftest import RUN, UNEVEN, get, segment
 from tests.support.factories import LABELS
+from tests.support.service import RUN, UNEVEN, get, segment
 
 BASE = f"/v1/runs/{RUN}"
 LISTS = [

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from litestar.testing import TestClient
 
-from tests.service.conftest import RUN, client_of, get, segment
 from tests.support.factories import LABELS, make_run
+from tests.support.service import RUN, client_of, get, segment
 
 ODD_LABELS = (
     "a/features",

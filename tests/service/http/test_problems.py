@@ -13,8 +13,8 @@ from tegakari.schemas.errors import error_classes
 from tegakari.service.http.problems import PROBLEM_JSON
 from tegakari.store import queries
 from tegakari.store.queries.cursor import write_cursor
-from tests.service.conftest import RUN, client_of, get, segment
 from tests.support.factories import LABELS, make_run
+from tests.support.service import RUN, client_of, get, segment
 
 ERRORS = {error.slug: error for error in error_classes()}
 PAGES = Path(__file__).parents[3] / "docs" / "errors"

@@ -10,8 +10,8 @@ import pytest
 from tegakari.service.http import etags
 from tegakari.store import queries
 from tegakari.store.disk.publish import delete_run
-from tests.service.conftest import RUN, client_of, segment
 from tests.support.factories import LABELS, make_run
+from tests.support.service import RUN, client_of, segment
 
 PATHS = [
     f"/v1/runs/{RUN}",

@@ -16,7 +16,7 @@ import pytest
 from tegakari.schemas.config import ServiceConfig
 from tegakari.schemas.errors import ConfigError
 from tegakari.service.process.server import serve
-from tests.service.conftest import RUN, serving
+from tests.support.service import RUN, serving
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])

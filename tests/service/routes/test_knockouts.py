@@ -23,9 +23,9 @@ from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.service.app import create_app
 from tegakari.service.engine.queue import Batchable, ModelQueue, Progress
 from tegakari.store import Store
-from tests.service.conftest import RUN, client_of
+from tests.indexer.conftest import SmallCase, with_index
 from tests.support.live_case import LiveCase
-from tests.support.small_case import SmallCase, with_index
+from tests.support.service import RUN, client_of
 
 PATH = "/v1/runs/small/knockouts"
 SLOW = {"draws": 100, "seed": 5}

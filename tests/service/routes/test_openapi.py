@@ -27,8 +27,8 @@ from schemathesis.specs.openapi.checks import (
 
 from tegakari.schemas import api
 from tegakari.service.app import create_app
-from tests.service.conftest import RUN, segment
 from tests.support.factories import LABELS
+from tests.support.service import RUN, segment
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from litestar.testing import TestClient
 
 from tegakari.schemas.config import POOLINGS
-from tests.service.conftest import RUN, get, segment
 from tests.support.factories import LABELS
+from tests.support.service import RUN, get, segment
 
 
 def path_of(label: str) -> str:

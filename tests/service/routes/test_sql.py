@@ -13,9 +13,9 @@ import pytest
 from litestar.testing import TestClient
 
 from tegakari.store import Store
-from tests.service.conftest import RUN, UNEVEN
 from tests.support.factories import LABELS, Case
 from tests.support.live_case import LiveCase
+from tests.support.service import RUN, UNEVEN
 
 
 def sql(client: TestClient, text: str, **more: Any) -> dict[str, Any]:
