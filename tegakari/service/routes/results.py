@@ -17,7 +17,7 @@ CACHED_RUNS = 32
 
 
 def cached_per_run(analysis: Callable[[Run], T]) -> Callable[[Run], T]:
-    """The analysis with its results of CACHED_RUNS runs kept in memory: a published run never changes."""
+    """The analysis with its results of CACHED_RUNS runs cached: a published run never changes."""
     return lru_cache(maxsize=CACHED_RUNS)(analysis)
 
 

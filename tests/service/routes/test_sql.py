@@ -99,7 +99,7 @@ WRONG = [
     ({"sql": "SELECT 1", "seconds": 10**9}, "bad-parameter", "seconds"),
     ({"sql": "SELECT 1", "runs": []}, "bad-parameter", "runs"),
     ({"sql": "SELECT 1", "runs": ["../x"]}, "bad-parameter", "runs"),
-    ({"sql": "SELECT 1", "runs": ["no-such-run"]}, "not-counted", "runs"),
+    ({"sql": "SELECT 1", "runs": ["no-such-run"]}, "not-found", "runs"),
     ({"sql": "SELECT 1", "memory": "1TB"}, "bad-parameter", None),
 ]
 
