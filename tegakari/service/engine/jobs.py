@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import structlog
 
+from tegakari.schemas.analysis import AnalysisKind
 from tegakari.schemas.errors import NotFoundError, TegakariError
 from tegakari.schemas.jobs import FINAL, JobState, KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
@@ -28,9 +29,6 @@ from tegakari.store.results import analysis_by_key
 
 if TYPE_CHECKING:
     from tegakari.analyses.engine.run_models import RunModels
-
-KIND = "knockout"
-"""of the stored analyses that are the results of jobs"""
 
 BATCH_JOBS = 32
 """Jobs of a run that share a call of the models."""
@@ -55,7 +53,9 @@ def _compute(models: RunModels, knockouts: Sequence[_Knockout], progress: Progre
     from tegakari.analyses.knockout import compute_knockouts
 
     store, run, _ = knockouts[0]
-    return compute_knockouts(store, run, models, [knockout.settings for knockout in knockouts], progress=progress)
+    return compute_knockouts(
+        store, run, lambda: models, [knockout.settings for knockout in knockouts], progress=progress
+    )
 
 
 _KNOCKOUT_WORK = BatchWork(key="knockout", compute=_compute, size=lambda _: 1, max_size=BATCH_JOBS, interruptible=True)
@@ -166,7 +166,7 @@ class Jobs:
         active = self._active.get(id_)
         if active:
             return active.job
-        stored = analysis_by_key(self._store, KIND, id_)
+        stored = analysis_by_key(self._store, AnalysisKind.KNOCKOUT, id_)
         if stored:
             result = stored.result(KnockoutResult)
             return KnockoutJob(
@@ -237,7 +237,7 @@ class Jobs:
             self._end(active, "failed", error=error)
 
     def _stored_result(self, id_: str) -> KnockoutResult | None:
-        stored = analysis_by_key(self._store, KIND, id_)
+        stored = analysis_by_key(self._store, AnalysisKind.KNOCKOUT, id_)
         return stored.result(KnockoutResult) if stored else None
 
     def _end(
@@ -266,7 +266,7 @@ class Jobs:
         try:
             if job.state == "done":
                 self._file(job.id).unlink(missing_ok=True)
-                return analysis_by_key(self._store, KIND, job.id) is not None
+                return analysis_by_key(self._store, AnalysisKind.KNOCKOUT, job.id) is not None
             self._file(job.id).parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self._file(job.id), msgspec.json.encode(job))
         except OSError as error:

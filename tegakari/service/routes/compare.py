@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from tegakari.analyses.matching import match_features
+from tegakari.schemas.analysis import AnalysisKind
 from tegakari.schemas.config import NAME_PATTERN
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.matching import MatchingResult
@@ -32,7 +33,7 @@ def compare_runs(store: NamedDependency[Store], runs: RunPair) -> Comparison:
     """Every figure that both runs have and the difference with its interval, of the study that was made last."""
     first, second = _open_pair(store, runs)
     names = [first.name, second.name]
-    for analysis in stored_analyses(store.directory, kind="study", run=second.manifest):
+    for analysis in stored_analyses(store.directory, kind=AnalysisKind.STUDY, run=second.manifest):
         if [reference.run for reference in analysis.manifest.runs] == names:
             study = analysis.result(StudyResult)
             return Comparison(

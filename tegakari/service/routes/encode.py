@@ -64,10 +64,10 @@ def _check_request(run: Run, request: EncodeRequest) -> None:
 def _encode(
     models: RunModels, requests: Sequence[tuple[Run, EncodeRequest]], progress: Progress
 ) -> Sequence[list[EncodedText]]:
-    from tegakari.analyses.inference import EncodeQuestion, encode_texts
+    from tegakari.analyses.inference import EncodeQuery, encode_texts
 
-    questions = [
-        EncodeQuestion(
+    queries = [
+        EncodeQuery(
             request.texts,
             tuple(sorted(set(run.manifest.saes.layers if request.layers is None else request.layers))),
             None if request.features is None else tuple(request.features),
@@ -76,7 +76,7 @@ def _encode(
         )
         for run, request in requests
     ]
-    return encode_texts(models, questions, progress)
+    return encode_texts(models, queries, progress)
 
 
 _ENCODE = BatchWork(key="encode", compute=_encode, size=lambda payload: len(payload[1].texts), max_size=MAX_BATCH_TEXTS)

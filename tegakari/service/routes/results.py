@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TypeVar
 
+from tegakari.schemas.analysis import AnalysisKind
 from tegakari.schemas.errors import NotFoundError
 from tegakari.store import Run, Store
 from tegakari.store.results import stored_analyses
@@ -21,7 +22,7 @@ def cached_per_run(analysis: Callable[[Run], T]) -> Callable[[Run], T]:
     return lru_cache(maxsize=CACHED_RUNS)(analysis)
 
 
-def latest_result(store: Store, kind: str, run: Run, result_type: type[T]) -> T:
+def latest_result(store: Store, kind: AnalysisKind, run: Run, result_type: type[T]) -> T:
     """The stored result of a kind of analysis that was computed last on a run.
 
     Raises:

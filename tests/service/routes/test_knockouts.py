@@ -135,25 +135,15 @@ def test_a_finished_knockout_cannot_be_cancelled(live_case: LiveCase):
     assert job["result"]["documents"] > 0
 
 
-<<<<<<< HEAD
-def test_identical_questions_at_once_are_one_job(live_case: LiveCase, monkeypatch: pytest.MonkeyPatch):
-    counted: list[int] = []
-    real = knockout.run._compute_group
-=======
 def test_simultaneous_requests_with_the_same_settings_are_one_job(live_case: LiveCase, monkeypatch: pytest.MonkeyPatch):
     batch_sizes: list[int] = []
     real = knockout.compute_knockouts
->>>>>>> 43d158e (Tests of the service in plain words; the page about an error is tested for every error)
 
     def counting(*arguments: Any, **options: Any) -> Any:
         batch_sizes.append(len(arguments[3]))
         return real(*arguments, **options)
 
-<<<<<<< HEAD
-    monkeypatch.setattr(knockout.run, "_compute_group", counting)
-=======
     monkeypatch.setattr(knockout, "compute_knockouts", counting)
->>>>>>> 43d158e (Tests of the service in plain words; the page about an error is tested for every error)
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: post(live_case.client, **slow(live_case, seed=10)), range(4)))
     assert all(result == results[0] for result in results)
