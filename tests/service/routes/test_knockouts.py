@@ -22,6 +22,7 @@ from tegakari.schemas.jobs import KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.progress import Progress
 from tegakari.service.app import create_app
+from tegakari.service.engine.jobs import Jobs
 from tegakari.service.engine.queue import BatchWork, ModelQueue
 from tegakari.store import Store
 from tests.indexer.conftest import SmallCase, with_index
@@ -32,7 +33,7 @@ PATH = "/v1/runs/small/knockouts"
 SLOW = {"draws": 100, "seed": 5}
 
 
-def post(client: TestClient | httpx.Client, expected: int = 200, wait: float = 30, **settings: Any) -> Any:
+def post(client: TestClient | httpx.Client, expected: int = 200, wait: float = 60, **settings: Any) -> Any:
     response = client.post(PATH, json=settings, params={"wait": wait})
     assert response.status_code == expected, response.text
     return response.json()
@@ -143,11 +144,22 @@ def test_simultaneous_requests_with_the_same_settings_are_one_job(live_case: Liv
         batch_sizes.append(len(arguments[3]))
         return real(*arguments, **options)
 
+    lookups: list[str] = []
+    find = Jobs._stored_result
+
+    def slow_lookup(jobs: Jobs, id_: str) -> KnockoutResult | None:
+        lookups.append(id_)
+        time.sleep(0.3)  # the other requests arrive before its end
+        return find(jobs, id_)
+
     monkeypatch.setattr(knockout, "compute_knockouts", counting)
+    monkeypatch.setattr(Jobs, "_stored_result", slow_lookup)
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: post(live_case.client, **slow(live_case, seed=10)), range(4)))
     assert all(result == results[0] for result in results)
-    assert sum(batch_sizes) == 1
+    assert sum(batch_sizes) == len(lookups) == 1
+    assert post(live_case.client, wait=0, **slow(live_case, seed=10)) == results[0]
+    assert (sum(batch_sizes), len(lookups)) == (1, 2)
 
 
 def test_waiting_knockouts_share_their_passes(live_case: LiveCase):
