@@ -216,7 +216,7 @@ class Jobs:
     async def _work(self, active: ActiveJob, knockout: _Knockout) -> None:
         """Read the result from the store or compute it.
 
-        The job is active before it looks: whoever asks later joins it, so that a result is never computed twice.
+        The job is active before the look-up: later requests join it, so that a result is never computed twice.
         """
         id_ = active.job.id
         try:
