@@ -16,7 +16,8 @@ from tegakari.schemas.study import StudySettings
 from tegakari.store import Store
 from tests.indexer.conftest import SmallCase, small_case, with_index  # noqa: F401 - a fixture among them
 from tests.support.factories import make_run
-from tests.support.service import RUN, serving
+from tests.support.service import RUN
+from tests.support.serving import serving
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ from tegakari.store.vectors import publish_added
 from tests.indexer.conftest import SmallCase, small_case, with_index  # noqa: F401 - a fixture among them
 from tests.support.factories import Case, make_run, random_case
 from tests.support.live_case import LiveCase
-from tests.support.service import DIRECTIONS, EMBEDDINGS, RUN, UNEVEN, UNEVEN_DOCUMENTS, client_of, serving
+from tests.support.service import DIRECTIONS, EMBEDDINGS, RUN, UNEVEN, UNEVEN_DOCUMENTS, client_of
+from tests.support.serving import serving
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,8 @@ import pytest
 from tegakari.schemas.config import ServiceConfig
 from tegakari.service.process import slow_clients
 from tests.support.factories import LABELS
-from tests.support.service import RUN, segment, serving
+from tests.support.service import RUN, segment
+from tests.support.serving import serving
 
 FEATURES = f"/v1/runs/{RUN}/labels/{segment(LABELS[0])}/features"
 CLASSIFY = f"/v1/runs/{RUN}/classify"

@@ -1,10 +1,7 @@
-"""The service in tests: names of the drawn runs, clients in-process and over a port."""
+"""The service in tests: names of the drawn runs, clients in-process."""
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,22 +45,3 @@ def get(client: TestClient | httpx.Client, path: str, **parameters: object) -> A
     assert response.status_code == 200, response.text
     assert response.headers["content-type"] == "application/json"
     return response.json()
-
-
-@contextmanager
-def serving(*arguments: str | Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """`tegakari serve` on a free port: its URL, and the process, which is killed at the end if it still runs."""
-    command = [sys.executable, "-c", "from tegakari.cli import main; main()", "serve", "--port", "0"]
-    with subprocess.Popen([*command, *map(str, arguments)], stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr is not None
-            lines = []
-            for line in process.stderr:
-                lines.append(line)
-                if url := re.search(r'url"?[=:] ?"?(http://[^\s"]+)', line):
-                    break
-            else:
-                raise AssertionError("".join(lines))
-            yield url[1], process
-        finally:
-            process.kill()

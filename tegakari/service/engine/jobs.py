@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import structlog
 
-from tegakari.schemas.analysis import AnalysisKind
+from tegakari.schemas.analysis_kinds import KNOCKOUT_ANALYSIS
 from tegakari.schemas.errors import NotFoundError, TegakariError
 from tegakari.schemas.jobs import FINAL, JobState, KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
@@ -166,9 +166,9 @@ class Jobs:
         active = self._active.get(id_)
         if active:
             return active.job
-        stored = analysis_by_key(self._store, AnalysisKind.KNOCKOUT, id_)
+        stored = analysis_by_key(self._store, KNOCKOUT_ANALYSIS, id_)
         if stored:
-            result = stored.result(KnockoutResult)
+            result = stored.result(KNOCKOUT_ANALYSIS)
             return KnockoutJob(
                 id=id_,
                 state="done",
@@ -237,8 +237,8 @@ class Jobs:
             self._end(active, "failed", error=error)
 
     def _stored_result(self, id_: str) -> KnockoutResult | None:
-        stored = analysis_by_key(self._store, AnalysisKind.KNOCKOUT, id_)
-        return stored.result(KnockoutResult) if stored else None
+        stored = analysis_by_key(self._store, KNOCKOUT_ANALYSIS, id_)
+        return stored.result(KNOCKOUT_ANALYSIS) if stored else None
 
     def _end(
         self,
@@ -266,7 +266,7 @@ class Jobs:
         try:
             if job.state == "done":
                 self._file(job.id).unlink(missing_ok=True)
-                return analysis_by_key(self._store, AnalysisKind.KNOCKOUT, job.id) is not None
+                return analysis_by_key(self._store, KNOCKOUT_ANALYSIS, job.id) is not None
             self._file(job.id).parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self._file(job.id), msgspec.json.encode(job))
         except OSError as error:

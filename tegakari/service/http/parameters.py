@@ -14,8 +14,8 @@ from tegakari.schemas.config import POOLINGS, Pooling
 from tegakari.schemas.errors import QueryError
 from tegakari.service.http.negotiation import FORMATS, LIST_PARAMETERS, row_type
 from tegakari.store import Run
-from tegakari.store.blocks.blocks import TOP_DOCUMENTS, TOP_FEATURES
-from tegakari.store.queries.documents import SHOWN_FEATURES
+from tegakari.store.blocks.files import TOP_DOCUMENTS, TOP_FEATURES
+from tegakari.store.queries.documents import DETAIL_FEATURES
 from tegakari.store.queries.features import Order
 from tegakari.store.queries.parameters import MAX_PAGE
 
@@ -64,7 +64,7 @@ DocumentCount = Annotated[int, QueryParameter(description="number of strongest d
 FeatureCount = Annotated[
     int,
     QueryParameter(
-        description=f"number of strongest features per layer; default: {SHOWN_FEATURES}", ge=0, le=TOP_FEATURES
+        description=f"number of strongest features per layer; default: {DETAIL_FEATURES}", ge=0, le=TOP_FEATURES
     ),
 ]
 TokenFilter = Annotated[

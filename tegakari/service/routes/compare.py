@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Annotated
 
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from tegakari.analyses.matching import match_features
-from tegakari.schemas.analysis import AnalysisKind
+from tegakari.schemas.analysis_kinds import STUDY_ANALYSIS
 from tegakari.schemas.config import NAME_PATTERN
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.matching import MatchingResult
-from tegakari.schemas.study import Comparison, StudyResult
+from tegakari.schemas.study import Comparison
+from tegakari.service.engine.run_cache import cached_per_run
 from tegakari.service.http.operations import read
 from tegakari.service.http.run_of_request import open_run
-from tegakari.service.routes.results import CACHED_RUNS
 from tegakari.store import Run, Store
 from tegakari.store.results import stored_analyses
 
@@ -33,9 +32,9 @@ def compare_runs(store: NamedDependency[Store], runs: RunPair) -> Comparison:
     """Every figure that both runs have and the difference with its interval, of the study that was made last."""
     first, second = _open_pair(store, runs)
     names = [first.name, second.name]
-    for analysis in stored_analyses(store.directory, kind=AnalysisKind.STUDY, run=second.manifest):
+    for analysis in stored_analyses(store.directory, kind=STUDY_ANALYSIS, run=second.manifest):
         if [reference.run for reference in analysis.manifest.runs] == names:
-            study = analysis.result(StudyResult)
+            study = analysis.result(STUDY_ANALYSIS)
             return Comparison(
                 runs=names,
                 labels=study.labels,
@@ -57,6 +56,6 @@ def _open_pair(store: Store, names: str) -> tuple[Run, Run]:
     return first, second
 
 
-_match_features = lru_cache(maxsize=CACHED_RUNS)(match_features)
+_match_features = cached_per_run(match_features)
 
 HANDLERS = (compare_runs, compare_features)

@@ -36,7 +36,7 @@ def get_document(
     run: OpenRun,
     document: DocumentId,
     layer: LayerFilter = None,
-    features: FeatureCount = queries.SHOWN_FEATURES,
+    features: FeatureCount = queries.DETAIL_FEATURES,
 ) -> DocumentDetail:
     """One document: its text, label and prediction, and the strongest features of each layer."""
     return queries.document(run, document, layer=layer, features=features)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tegakari.analyses.sparsity import sparsity
 from tegakari.schemas.study import SparsityResult
+from tegakari.service.engine.run_cache import cached_per_run
 from tegakari.service.http.operations import read
 from tegakari.service.http.parameters import OpenRun
-from tegakari.service.routes.results import cached_per_run
 
 
 @read("/sparsity", "getSparsity", "Active features")

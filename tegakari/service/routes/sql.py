@@ -13,7 +13,7 @@ from litestar.openapi import ResponseSpec
 from litestar.params import JSONBody
 
 from tegakari.schemas.errors import NotFoundError, QueryError, SqlError
-from tegakari.schemas.sql import MAX_RUNS, SqlAnswer, SqlColumn, SqlRequest
+from tegakari.schemas.sql import MAX_RUNS, SqlColumn, SqlRequest, SqlResult
 from tegakari.service.engine.sql_processes import SqlProcesses
 from tegakari.service.http.disconnect import while_connected
 from tegakari.service.http.negotiation import FORMATS, JSON, accepted_format, check_format
@@ -35,7 +35,7 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
     summary="SQL over the runs",
     status_code=200,
     responses={
-        200: ResponseSpec(SqlAnswer, description="The rows.", generate_examples=False),
+        200: ResponseSpec(SqlResult, description="The rows.", generate_examples=False),
         **documented(400, 404, 413, 500, 503),
     },
     cache_control=NO_STORE,
@@ -92,7 +92,7 @@ def _body(stream: bytes, name: str, *, truncated: bool) -> bytes:
         if name != "json":
             return FORMATS[name].write(table)
         columns = [SqlColumn(name=field.name, type=str(field.type)) for field in table.schema]
-        return _encode(SqlAnswer(columns=columns, items=table.to_pylist(), truncated=truncated))
+        return _encode(SqlResult(columns=columns, items=table.to_pylist(), truncated=truncated))
     except (pa.ArrowException, ValueError, OverflowError, TypeError) as error:
         raise SqlError(f"{name} cannot represent the result: {error}", field="format", fix="use format=arrow") from None
 

@@ -22,7 +22,8 @@ from tegakari.service.admission import keys as keys_module
 from tegakari.service.admission.keys import KeyRing, create_key, read_keys, revoke_key
 from tegakari.service.app import create_app
 from tegakari.service.process.server import serve
-from tests.support.service import RUN, serving
+from tests.support.service import RUN
+from tests.support.serving import serving
 
 PATH = f"/v1/runs/{RUN}/labels"
 

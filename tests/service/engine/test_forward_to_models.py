@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.support.live_case import LiveCase
-from tests.support.service import serving
+from tests.support.serving import serving
 
 
 def children(pid: int) -> list[int]:

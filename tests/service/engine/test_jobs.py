@@ -17,7 +17,7 @@ import pytest
 from tegakari.indexer.pipeline import index
 from tegakari.store.disk.layout import jobs_directory
 from tests.indexer.conftest import SmallCase, with_index
-from tests.support.service import serving
+from tests.support.serving import serving
 
 
 class JobsCase(NamedTuple):

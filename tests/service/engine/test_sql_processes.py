@@ -12,7 +12,7 @@ from litestar.testing import TestClient
 
 from tegakari.schemas.errors import BusyError, DeadlineError, SqlError
 from tegakari.service.engine.sql_processes import SqlProcesses
-from tegakari.store.sql.sandbox import SandboxRequest, answer, check, connect
+from tegakari.store.sql.sandbox import SandboxRequest, check, connect, execute
 from tests.support.service import RUN
 
 
@@ -125,7 +125,7 @@ FORBIDDEN_FUNCTIONS = [
 
 @pytest.mark.parametrize("sql", [*NOT_A_SELECT, *FORBIDDEN_FUNCTIONS])
 def test_the_query_is_refused_before_it_runs(store: Path, sql: str):
-    reply, rows = answer(request(store, sql))
+    reply, rows = execute(request(store, sql))
     assert reply.error, sql
     assert rows == b""
     assert str(store) not in reply.error
@@ -171,7 +171,7 @@ BY_NAME = [
 @pytest.mark.parametrize("sql", BY_NAME)
 def test_only_tables_can_be_named(store: Path, sql: str):
     before = (store / "runs" / RUN / "index.duckdb").read_bytes()
-    reply, rows = answer(request(store, sql))
+    reply, rows = execute(request(store, sql))
     assert reply.error, sql
     assert rows == b""
     assert (store / "runs" / RUN / "index.duckdb").read_bytes() == before
@@ -236,7 +236,7 @@ def test_deep_queries_run_or_are_refused(client: TestClient, sql: str):
 
 
 def test_large_results_are_truncated(store: Path):
-    reply, rows = answer(request(store, "SELECT repeat('x', 1000) FROM range(1000000)", rows=100_000, size=2**20))
+    reply, rows = execute(request(store, "SELECT repeat('x', 1000) FROM range(1000000)", rows=100_000, size=2**20))
     assert reply.truncated
     assert len(rows) < 2**21
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.support.service import serving
+from tests.support.serving import serving
 
 
 def sql_processes(pid: int) -> int:

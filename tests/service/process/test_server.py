@@ -16,7 +16,8 @@ import pytest
 from tegakari.schemas.config import ServiceConfig
 from tegakari.schemas.errors import ConfigError
 from tegakari.service.process.server import serve
-from tests.support.service import RUN, serving
+from tests.support.service import RUN
+from tests.support.serving import serving
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
