@@ -14,14 +14,14 @@ from tegakari.indexer.pipeline import index
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.study import StudySettings
 from tegakari.store import Store
-from tests.indexer.conftest import SmallCase, small_case, with_index  # noqa: F401 - a fixture among them
 from tests.support.factories import make_run
 from tests.support.service import RUN
 from tests.support.serving import serving
+from tests.support.small_case import SmallCase, with_index
 
 
 @pytest.fixture(scope="session")
-def store(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+def store(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("client-store")
     make_run(directory, RUN)
     index(with_index(small_case, directory))

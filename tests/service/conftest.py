@@ -12,11 +12,11 @@ from litestar.testing import TestClient
 from tegakari.indexer.pipeline import index
 from tegakari.store import Store
 from tegakari.store.vectors import publish_added
-from tests.indexer.conftest import SmallCase, small_case, with_index  # noqa: F401 - a fixture among them
 from tests.support.factories import Case, make_run, random_case
 from tests.support.live_case import LiveCase
 from tests.support.service import DIRECTIONS, EMBEDDINGS, RUN, UNEVEN, UNEVEN_DOCUMENTS, client_of
 from tests.support.serving import serving
+from tests.support.small_case import SmallCase, with_index
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +43,7 @@ def client(store: Path) -> Iterator[TestClient]:
 
 
 @pytest.fixture(scope="module")
-def live_case(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCase]:  # noqa: F811
+def live_case(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCase]:
     """A run whose models are on this machine, indexed from them."""
     directory = tmp_path_factory.mktemp("live")
     index(with_index(small_case, directory, pooling="max"))

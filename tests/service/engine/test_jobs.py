@@ -16,8 +16,8 @@ import pytest
 
 from tegakari.indexer.pipeline import index
 from tegakari.store.disk.layout import jobs_directory
-from tests.indexer.conftest import SmallCase, with_index
 from tests.support.serving import serving
+from tests.support.small_case import SmallCase, with_index
 
 
 class JobsCase(NamedTuple):

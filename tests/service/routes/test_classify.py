@@ -13,9 +13,9 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tegakari.indexer.pipeline import index
-from tests.indexer.conftest import SmallCase, with_index
 from tests.support.live_case import LiveCase
 from tests.support.service import client_of
+from tests.support.small_case import SmallCase, with_index
 
 
 def test_logits_are_those_of_transformers(live_case: LiveCase):

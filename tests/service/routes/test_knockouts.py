@@ -25,9 +25,9 @@ from tegakari.service.app import create_app
 from tegakari.service.engine.jobs import Jobs
 from tegakari.service.engine.queue import BatchWork, ModelQueue
 from tegakari.store import Store
-from tests.indexer.conftest import SmallCase, with_index
 from tests.support.live_case import LiveCase
 from tests.support.service import RUN, client_of
+from tests.support.small_case import SmallCase, with_index
 
 PATH = "/v1/runs/small/knockouts"
 SLOW = {"draws": 100, "seed": 5}
