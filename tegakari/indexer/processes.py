@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +17,7 @@ from tegakari.indexer.shard import Shard
 from tegakari.indexer.worker import Worker, make_worker
 from tegakari.schemas.config import Config
 from tegakari.schemas.errors import StoreError
+from tegakari.store.processes import end_with_parent
 
 
 def index_in_processes(config: Config, shards: Sequence[Shard], partials: Path, workers: int) -> Iterator[Shard]:
@@ -62,17 +62,9 @@ _partials = Path()
 
 def _start_worker(config: Config, partials: Path, threads: int) -> None:
     global _worker, _partials
-    threading.Thread(target=_exit_with_parent, name="parent", daemon=True).start()
+    end_with_parent(signal.SIGKILL)  # a worker whose parent was killed would wait for its next shard forever
     torch.set_num_threads(threads)
     _worker, _partials = make_worker(config, *load_models(config)), partials
-
-
-def _exit_with_parent() -> None:
-    """End this process when its parent ends; a worker of a killed parent would wait for a shard forever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _index(shard: Shard) -> None:

@@ -1,8 +1,8 @@
-"""Answers of the store, the API and the command line: one type for each kind of row."""
+"""Results of queries, in the store, the API, the client and the command line: one type per kind of row."""
 
 from __future__ import annotations
 
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -10,11 +10,9 @@ from tegakari.schemas.run import ClassifierInfo, CorpusInfo, SaeInfo, Scores
 
 T = TypeVar("T")
 
-FeatureOrder = Literal["d", "mean", "density"]
-
 
 class Page(msgspec.Struct, Generic[T], frozen=True):
-    """The one shape of a list."""
+    """A page of a list; every list has this shape."""
 
     items: list[T]
     next: str | None = None
@@ -52,21 +50,21 @@ class LabelRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Confusion(msgspec.Struct, frozen=True):
-    """Documents of a label that the classifier gives another label."""
+    """Number of a label's documents that the classifier gives one label."""
 
     predicted: str
     documents: int
 
 
 class LabelDetail(LabelRow, frozen=True, kw_only=True):
-    """A label, with where its documents go."""
+    """A label, with the predictions of its documents."""
 
     predictions: list[Confusion]
     """predicted labels of its documents, most frequent first, itself included."""
 
 
 class LabelFeature(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A feature as one label sees it."""
+    """A feature with its statistics for one label."""
 
     layer: int
     feature: int
@@ -81,11 +79,11 @@ class LabelFeature(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """share of positions on which the feature is active."""
     max_activation: float
     top_tokens: list[str]
-    """tokens of the strongest positions, each once, strongest first."""
+    """distinct tokens of the strongest positions, strongest first."""
 
 
 class FeatureRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A feature among those of a run."""
+    """A feature of a run."""
 
     layer: int
     feature: int
@@ -93,39 +91,39 @@ class FeatureRow(msgspec.Struct, frozen=True, kw_only=True):
     """share of positions on which the feature is active."""
     active_positions: int
     mean_activation: float
-    """over the positions on which it is active; 0 if it never is."""
+    """over the positions on which it is active; 0 if there are none."""
     max_activation: float
     variety: int
     """labels with d above the run's threshold, by the run's pooling."""
     best_label: str | None
-    """the label for which its d is largest; null if it has no d."""
+    """label for which its d is largest; null if it has no d."""
     best_d: float | None
-    """that d."""
+    """largest d of the feature."""
     top_tokens: list[str]
-    """tokens of the strongest positions, each once, strongest first."""
+    """distinct tokens of the strongest positions, strongest first."""
 
 
 class ActivationHistogram(msgspec.Struct, frozen=True, kw_only=True):
-    """How a feature's activations are spread over the documents in which it is active."""
+    """Histogram of a feature's pooled activations over the documents in which it is active."""
 
     layer: int
     feature: int
     pooling: str
-    """the run's; activations are pooled over a document by it."""
+    """that of the run, by which activations are pooled over a document."""
     documents: int
     """documents in which it is active."""
     edges: list[float]
-    """borders of the bins, one more than there are bins; from 0 to the largest activation."""
+    """edges of the bins, from 0 to the largest activation; one more than bins."""
     counts: list[int]
-    """documents in each bin."""
+    """documents per bin."""
 
 
 class FeatureLabel(msgspec.Struct, frozen=True, kw_only=True):
-    """A label as one feature sees it."""
+    """A label with its statistics for one feature."""
 
     label: str
     d: float | None
-    """null where it is not defined."""
+    """null if it is not defined."""
     mean: float | None
     """null for a label without indexed documents."""
     sd: float | None
@@ -145,8 +143,9 @@ class TopToken(msgspec.Struct, frozen=True, kw_only=True):
     token_id: int
     token: str
     before: str
-    """text before the token, at most a window of it."""
+    """text before the token, limited to a window."""
     after: str
+    """text after the token, limited to a window."""
 
 
 class TopDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,14 +160,14 @@ class TopDocument(msgspec.Struct, frozen=True, kw_only=True):
     predicted: str
     """label that the classifier predicts."""
     text: str
-    """its beginning."""
+    """beginning of the document."""
 
 
 class DocumentRow(msgspec.Struct, frozen=True, kw_only=True):
     """A document of a run."""
 
     document: str
-    """its id in the corpus."""
+    """id in the corpus."""
     label: str
     predicted: str
     """label that the classifier predicts."""
@@ -176,7 +175,7 @@ class DocumentRow(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
     """tokens read, special ones included."""
     text: str
-    """its beginning."""
+    """beginning of the document."""
 
 
 class DocumentFeature(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,14 +190,14 @@ class DocumentFeature(msgspec.Struct, frozen=True, kw_only=True):
     variety: int
     """labels with d above the run's threshold."""
     top_tokens: list[str]
-    """tokens of the feature's strongest positions, each once, strongest first."""
+    """distinct tokens of the feature's strongest positions, strongest first."""
 
 
 class DocumentDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """A document with its text, what the classifier said of it, and its strongest features."""
+    """A document with its text, its prediction, and its strongest features."""
 
     document: str
-    """its id in the corpus."""
+    """id in the corpus."""
     label: str
     predicted: str
     """label that the classifier predicts."""
@@ -212,7 +211,7 @@ class DocumentDetail(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
     """tokens read, special ones included."""
     truncated: bool
-    """whether its end was cut at the classifier's max_length."""
+    """whether the text was cut at the classifier's max_length."""
     text: str
     """title, newline, body."""
     features: list[DocumentFeature]
@@ -220,7 +219,7 @@ class DocumentDetail(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FeatureNeighbour(FeatureRow, frozen=True, kw_only=True):
-    """A feature whose decoder direction is near another's."""
+    """A feature whose decoder direction is close to that of another."""
 
     run: str
     cosine: float
@@ -228,10 +227,10 @@ class FeatureNeighbour(FeatureRow, frozen=True, kw_only=True):
 
 
 class DocumentMatch(DocumentRow, frozen=True, kw_only=True):
-    """A document that was searched for."""
+    """A document that a search returned."""
 
     score: float
-    """cosine of the embeddings, or BM25 of the words: larger is nearer."""
+    """cosine of the embeddings, or BM25 of the words; larger is more similar."""
 
 
 class FeatureDetail(msgspec.Struct, frozen=True, kw_only=True):
@@ -250,14 +249,14 @@ class FeatureDetail(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HighD(msgspec.Struct, frozen=True, kw_only=True):
-    """Features of a layer with d above a cut-off for at least one label."""
+    """Number of features of a layer with d above a cut-off for at least one label."""
 
     cutoff: float
     features: int
     single_label: int
-    """those with d above the cut-off for exactly one label."""
+    """features with d above the cut-off for exactly one label."""
     single_label_share: float | None
-    """null where there is no such feature."""
+    """null if no feature is above the cut-off."""
 
 
 class LayerSpecificity(msgspec.Struct, frozen=True, kw_only=True):

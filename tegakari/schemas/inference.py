@@ -1,4 +1,4 @@
-"""What live inference is asked for, and what it answers."""
+"""Requests that run the models of a run on texts, and their results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_TEXTS = 64
 MAX_CHARACTERS = 100_000
 MAX_TOP = 1000
 MAX_ACTIVATIONS = 500_000
-"""Most activations that one answer may hold."""
+"""Maximum number of activations in one result."""
 
 Text = Annotated[str, Meta(min_length=1, max_length=MAX_CHARACTERS)]
 Texts = Annotated[list[Text], Meta(min_length=1, max_length=MAX_TEXTS, description="read as title, newline, body")]
@@ -25,7 +25,7 @@ class ClassifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
 
 class LabelScore(msgspec.Struct, frozen=True, kw_only=True):
-    """What the classifier gives one label."""
+    """Score of one label."""
 
     label: str
     logit: float
@@ -34,12 +34,12 @@ class LabelScore(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Classification(msgspec.Struct, frozen=True, kw_only=True):
-    """What the classifier says of a text."""
+    """Prediction of the classifier for a text."""
 
     predicted: str
-    """the label with the largest logit."""
+    """label with the largest logit."""
     probability: float
-    """of that label."""
+    """of the predicted label."""
     tokens: int
     """tokens read, special ones included."""
     truncated: bool
@@ -52,15 +52,15 @@ class EncodeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """Texts for the classifier and SAEs of a run."""
 
     texts: Texts
-    layers: Annotated[list[Index] | None, Meta(description="layers to encode; default: all that the run has")] = None
+    layers: Annotated[list[Index] | None, Meta(description="layers to encode; default: all layers of the run")] = None
     features: Annotated[
-        list[Index] | None, Meta(description="only these features, of the one layer asked for; default: all")
+        list[Index] | None, Meta(description="only these features, of the only layer in `layers`; default: all")
     ] = None
     pooling: Annotated[
         Literal["last", "max", "mean", "none"] | None,
         Meta(description="over the positions of each text; `none`: position by position; default: the run's pooling"),
     ] = None
-    top: Annotated[int, Meta(ge=1, le=MAX_TOP, description="strongest features of a layer that are given")] = 20
+    top: Annotated[int, Meta(ge=1, le=MAX_TOP, description="number of strongest features per layer")] = 20
 
 
 class Active(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -77,15 +77,15 @@ class EncodedToken(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     token_id: int
     token: str
-    """the characters the token covers; a piece of a character shows the whole one."""
+    """characters that the token covers; a token of a part of a character has the whole character."""
     special: bool
-    """BOS, EOS and the like: never encoded."""
+    """BOS, EOS and other special tokens, which are never encoded."""
     features: list[Active]
-    """by layer, strongest first; empty where features are pooled over the text."""
+    """by layer, strongest first; empty if features are pooled over the text."""
 
 
 class EncodedText(msgspec.Struct, frozen=True, kw_only=True):
-    """What the SAEs make of a text."""
+    """Active features of a text."""
 
     predicted: str
     """label that the classifier predicts."""

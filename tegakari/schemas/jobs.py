@@ -1,4 +1,4 @@
-"""Jobs: work that goes on after the request that asked for it was answered."""
+"""Jobs: work that continues after the response to its request."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from tegakari.schemas.problem import Problem
 JobState = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
 
 FINAL: tuple[JobState, ...] = ("done", "failed", "cancelled", "interrupted")
-"""States that a job stays in. What was interrupted (by the end of the server) can be asked for again."""
+"""States in which a job stays. A job is interrupted by the end of the server; the same request starts it again."""
 
 
 class JobProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a job is."""
+    """State and progress of a job."""
 
     id: str
     state: JobState
     done: int
-    """documents"""
+    """finished documents"""
     total: int | None
-    """documents; null until it runs."""
+    """documents in all; null until the job runs."""
 
 
 class KnockoutJob(JobProgress, frozen=True, kw_only=True):
-    """A knockout that is asked for; the same question has the same id."""
+    """A requested knockout; requests with the same settings have the same id."""
 
     run: str
     settings: KnockoutSettings
-    """as asked, defaults filled in."""
+    """those of the request, with defaults filled in."""
     created: str
     """ISO 8601, UTC."""
     result: KnockoutResult | None = None
-    """once it is done"""
+    """if the job is done"""
     problem: Problem | None = None
-    """if it failed: what a request that waited for it was answered."""
+    """if the job failed: the response to requests that waited for it."""

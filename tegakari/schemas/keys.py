@@ -1,4 +1,4 @@
-"""API keys as they are kept: never the key itself, only its hash."""
+"""API keys as stored: the hash of a key, never the key itself."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import msgspec
 from msgspec import Meta
 
 KeyScope = Literal["read", "compute", "admin"]
-"""What a key may do: ask; also run models; also change and delete. Each includes the ones before."""
+"""Scope of a key: read results; also run models and SQL; also change and delete. Each includes those before it."""
 
 KEY_SCOPES: tuple[KeyScope, ...] = ("read", "compute", "admin")
 
 
 class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A key without its secret."""
+    """Record of a key, without its secret."""
 
     id: Annotated[str, Meta(pattern="^[0-9a-f]{8}$")]
-    """the part of the key that is no secret; it names the key in logs."""
+    """public part of the key; it names the key in logs."""
     name: str
-    """whose it is, in words."""
+    """of the key's user, in words."""
     scope: KeyScope
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-    """of the whole key. Keys are drawn from 256 bits, so that a plain hash cannot be searched."""
+    """of the whole key. Keys have 256 random bits, so that a plain hash cannot be reversed by search."""
     created: str
     """ISO 8601, UTC."""
     expires: str | None = None
-    """ISO 8601, UTC; null = never."""
+    """ISO 8601, UTC; null = it never expires."""
     requests_per_second: Annotated[float, Meta(gt=0)] | None = None
-    """its own limit; null = that of the configuration."""
+    """limit of this key; null = the configured one."""
 
 
 class KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""The shape of every failure."""
+"""Problem documents: the body of every failed request."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import msgspec
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """What went wrong, by RFC 9457."""
+    """A failure (RFC 9457)."""
 
     type: str
-    """a relative URI: the page of this kind of error in the project's documentation."""
+    """path of the page about this kind of error: `/docs/errors/<kind>`, served by the API."""
     title: str
-    """the kind in words, always the same for one type."""
+    """the kind in words, the same for every problem of one type."""
     status: int
     detail: str
-    """this occurrence, with the offending value."""
+    """the failure at hand, with the offending value."""
     field: str | None = None
-    """the parameter or part of the path at fault."""
+    """parameter, field of the body or part of the path at fault."""
     fix: str | None = None
-    """what to do about it."""
+    """what the client can do about it."""

@@ -19,55 +19,84 @@ from tegakari.service.admission.limits import Rates
 from tegakari.service.engine.forward_to_models import ForwardToModelProcess, models_client
 from tegakari.service.engine.jobs import Jobs
 from tegakari.service.engine.queue import ModelQueue
-from tegakari.service.engine.sql_processes import Sandboxes
-from tegakari.service.http.etags import RunOfRequest, run_of_request
-from tegakari.service.http.negotiation import Answer
-from tegakari.service.http.parameters import RunName, refuse_unknown_parameters
+from tegakari.service.engine.sql_processes import SqlProcesses
+from tegakari.service.http.negotiation import NegotiatedResponse
+from tegakari.service.http.operations import NO_STORE
+from tegakari.service.http.parameters import refuse_unknown_parameters
 from tegakari.service.http.paths import encoded_path
 from tegakari.service.http.problems import EXCEPTION_HANDLERS
-from tegakari.service.routes import analyses, documents, features, health, inference, knockouts, runs, sql
-from tegakari.service.routes import search as near
-from tegakari.service.routes.reference import openapi_config
-from tegakari.store import Run, Store
-
-OF_A_RUN = (
-    *runs.HANDLERS,
-    *features.HANDLERS,
-    *documents.HANDLERS,
-    *near.HANDLERS,
-    *inference.HANDLERS,
-    *knockouts.OF_A_RUN,
-    *analyses.OF_A_RUN,
+from tegakari.service.http.run_of_request import RunOfRequest
+from tegakari.service.routes import (
+    circuit,
+    classification,
+    classify,
+    compare,
+    cues,
+    documents,
+    encode,
+    error_pages,
+    features,
+    health,
+    knockouts,
+    labels,
+    metrics,
+    runs,
+    search,
+    sparsity,
+    specificity,
+    sql,
+    variants,
 )
-"""Route handlers below /v1/runs/{run}; each is given the open run as `opened`."""
+from tegakari.service.routes.openapi import openapi_config
+from tegakari.store import Store
 
-BELOW_V1 = (runs.list_runs, *sql.HANDLERS, *knockouts.HANDLERS, *analyses.HANDLERS)
-"""The other route handlers below /v1."""
+RUN_HANDLERS = (
+    *runs.RUN_HANDLERS,
+    *labels.RUN_HANDLERS,
+    *features.RUN_HANDLERS,
+    *documents.RUN_HANDLERS,
+    *search.RUN_HANDLERS,
+    *specificity.RUN_HANDLERS,
+    *classification.RUN_HANDLERS,
+    *sparsity.RUN_HANDLERS,
+    *cues.RUN_HANDLERS,
+    *circuit.RUN_HANDLERS,
+    *variants.RUN_HANDLERS,
+    *classify.RUN_HANDLERS,
+    *encode.RUN_HANDLERS,
+    *knockouts.RUN_HANDLERS,
+)
+"""Handlers of routes below /v1/runs/{run}."""
 
+V1_HANDLERS = (*runs.HANDLERS, *compare.HANDLERS, *knockouts.HANDLERS, *sql.HANDLERS)
+"""Handlers of the other routes below /v1."""
+
+OPERATION_HANDLERS = (*health.HANDLERS, *metrics.HANDLERS)
+"""Handlers of routes for those who run the service."""
 
 QUIET = ServiceConfig(log="off")
-"""The default limits, without a line of log a request."""
+"""The default limits, without a line of log per request."""
 
 
 class Api(Litestar):
-    """Litestar behind its front, routing by the encoded path; HEAD is answered where GET is."""
+    """Litestar behind the gate, with paths routed percent-encoded and HEAD wherever there is GET."""
 
-    front: Gate | None
-    """None behind another process's, which has admitted the request."""
+    gate: Gate | None
+    """None in the model process: the gate of a worker has admitted the request."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # pyright: ignore
         if scope["type"] != ScopeType.HTTP:
             await super().__call__(scope, receive, send)  # pyright: ignore
             return
-        # The server keeps its own scope, knows that the method is HEAD, and leaves the body out.
-        original = scope["method"]
-        method = "GET" if original == "HEAD" else original
+        # The server keeps its own scope, in which the method is HEAD, and leaves the body out.
+        client_method = scope["method"]
+        method = "GET" if client_method == "HEAD" else client_method
         scope = {**scope, "path": encoded_path(scope), "method": method}  # pyright: ignore
-        scope.setdefault("state", {})["head"] = method != original
-        if self.front is None:
+        scope.setdefault("state", {})["head"] = method != client_method
+        if self.gate is None:
             await super().__call__(scope, receive, send)  # pyright: ignore
             return
-        await self.front(scope, receive, send, super().__call__)  # pyright: ignore
+        await self.gate(scope, receive, send, super().__call__)  # pyright: ignore
 
 
 def create_app(
@@ -76,48 +105,53 @@ def create_app(
     *,
     keys: Path | None = None,
     shared: Path | None = None,
-    behind: bool = False,
+    behind_gate: bool = False,
 ) -> Api:
-    """Build the API over a store; runs published or deleted later are noticed.
+    """Build the API over a store; it notices runs that are published or deleted later.
 
     Args:
-        store: the store's directory; it need not be there yet.
-        config: its limits.
-        keys: file of API keys; once it is there, every request needs one. None: no keys.
-        shared: directory in which the workers of one service count together, and reach the process that runs models
-            for all of them; None: it is one process.
-        behind: it is that process: whoever reaches it has been admitted.
+        store: the store's directory; it need not exist yet.
+        config: the limits.
+        keys: file of API keys; once it exists, every request needs one. None: no keys.
+        shared: directory that the workers of a service share: they count together there and reach the model process.
+            None: the service is one process.
+        behind_gate: this is the model process: requests come from workers, which have admitted them.
 
     Raises:
         ConfigError: the file of keys is damaged.
     """
-    of_a_run = Router(
-        "/runs/{run:str}",
-        route_handlers=OF_A_RUN,
-        middleware=[RunOfRequest()],
-        dependencies={"opened": Provide(_opened, sync_to_thread=False)},
-    )
-    v1 = Router(
+    run_router = Router("/runs/{run:str}", route_handlers=RUN_HANDLERS, middleware=[RunOfRequest()])
+    v1_router = Router(
         "/v1",
-        route_handlers=[*BELOW_V1, of_a_run],
-        before_request=_check,
-        response_class=Answer,
+        route_handlers=[*V1_HANDLERS, run_router],
+        before_request=_check_scope_and_parameters,
+        response_class=NegotiatedResponse,
         middleware=[ForwardToModelProcess()] if shared else [],
     )
-    live, sandboxes = ModelQueue(), Sandboxes()
-    jobs = Jobs(store, live)
-    models = models_client(shared) if shared else None
+    operation_router = Router(
+        "/", route_handlers=OPERATION_HANDLERS, before_request=_check_parameters, cache_control=NO_STORE
+    )
+    page_router = Router("/", route_handlers=error_pages.HANDLERS, before_request=_check_parameters)
+    model_queue, sql_processes = ModelQueue(), SqlProcesses()
+    jobs = Jobs(store, model_queue)
+    state = {
+        "store": Store(store),
+        "model_queue": model_queue,
+        "jobs": jobs,
+        "sql_processes": sql_processes,
+        "models_client": models_client(shared) if shared else None,
+    }
     app = Api(
-        [health.ROUTER, v1],
-        state=State({"store": Store(store), "live": live, "jobs": jobs, "sandboxes": sandboxes, "models": models}),
+        [operation_router, page_router, v1_router],
+        state=State(state),
         dependencies={
             "store": Provide(_store, sync_to_thread=False),
-            "live": Provide(_live, sync_to_thread=False),
+            "model_queue": Provide(_model_queue, sync_to_thread=False),
             "jobs": Provide(_jobs, sync_to_thread=False),
-            "sandboxes": Provide(_sandboxes, sync_to_thread=False),
+            "sql_processes": Provide(_sql_processes, sync_to_thread=False),
         },
-        on_startup=[] if shared else [jobs.mark_interrupted],  # those of the process that runs the models
-        on_shutdown=[jobs.close, live.close, sandboxes.close],
+        on_startup=[] if shared else [jobs.mark_interrupted],  # with several workers, the model process does it
+        on_shutdown=[jobs.close, model_queue.close, sql_processes.close],
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=openapi_config(),
         cors_config=_cors(config.cors_origins),
@@ -125,13 +159,17 @@ def create_app(
         logging_config=None,  # failures are logged once, where they become problems
     )
     rates = Rates(shared / "rates" if shared else None)
-    app.front = None if behind else Gate(config, keys=KeyRing(keys), rates=rates)
+    app.gate = None if behind_gate else Gate(config, keys=KeyRing(keys), rates=rates)
     return app
 
 
-async def _check(request: Request[Any, Any, Any]) -> None:
-    # Not as a guard: Litestar copies the route for each, and runs it in a thread.
+async def _check_scope_and_parameters(request: Request[Any, Any, Any]) -> None:
+    # Not as a guard: Litestar copies the route for each guard, and runs it in a thread.
     require_scope(request.scope)
+    refuse_unknown_parameters(request)
+
+
+async def _check_parameters(request: Request[Any, Any, Any]) -> None:
     refuse_unknown_parameters(request)
 
 
@@ -146,18 +184,13 @@ def _store(state: State) -> Store:
     return state.store
 
 
-def _live(state: State) -> ModelQueue:
-    return state.live
+def _model_queue(state: State) -> ModelQueue:
+    return state.model_queue
 
 
 def _jobs(state: State) -> Jobs:
     return state.jobs
 
 
-def _sandboxes(state: State) -> Sandboxes:
-    return state.sandboxes
-
-
-def _opened(request: Request[Any, Any, Any], run: RunName) -> Run:
-    # The name is taken to have it described; the run itself is open already.
-    return run_of_request(request.scope)
+def _sql_processes(state: State) -> SqlProcesses:
+    return state.sql_processes

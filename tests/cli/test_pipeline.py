@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from tegakari.cli.app import app
 from tegakari.demo.workspace import DemoSizes, make_demo
 from tegakari.schemas.errors import NotFoundError
-from tests.service.conftest import serving
+from tests.support.serving import serving
 
 SIZES = DemoSizes(
     train_per_label=10,

@@ -14,8 +14,9 @@ from tegakari.indexer.pipeline import index
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.study import StudySettings
 from tegakari.store import Store
-from tests.service.conftest import RUN, serving
 from tests.support.factories import make_run
+from tests.support.service import RUN
+from tests.support.serving import serving
 from tests.support.small_case import SmallCase, with_index
 
 

@@ -1,4 +1,4 @@
-"""What lies in deploy/, as far as it can be checked without an engine: syntax, paths, commands, metrics."""
+"""Files of deploy/, checked without a container engine: syntax, paths, commands, metrics."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def instructions() -> list[tuple[str, str]]:
 
 
 def check_command(words: list[str]) -> None:
-    """A command of ours is there and takes these options."""
+    """Fail unless `tegakari` has the command and the command the options."""
     command = [sys.executable, "-c", "from tegakari.cli import main; main()", words[0], "--help"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True, env={"TERM": "dumb", "COLUMNS": "200"})
+    page = subprocess.run(command, capture_output=True, text=True, check=True, env={"TERM": "dumb", "COLUMNS": "200"})
     for option in (word for word in words[1:] if word.startswith("--")):
-        assert option in shown.stdout, f"{option} is no option of {words[0]}"
+        assert option in page.stdout, f"{option} is not an option of {words[0]}"
 
 
-def test_what_the_image_copies_is_there_and_sent_to_the_builder():
-    sent = (DEPLOY / "Containerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+def test_files_that_the_image_copies_exist_and_are_not_ignored():
+    patterns = (DEPLOY / "Containerfile.dockerignore").read_text(encoding="utf-8").splitlines()
     copied = [
         source
         for name, rest in instructions()
@@ -51,21 +51,21 @@ def test_what_the_image_copies_is_there_and_sent_to_the_builder():
     assert copied
     for source in copied:
         assert (ROOT / source).exists(), source
-        assert f"!{source}" in sent, source
+        assert f"!{source}" in patterns, source
 
 
-def test_the_image_runs_a_command_that_is_there():
-    found = dict(instructions())
-    assert json.loads(found["ENTRYPOINT"]) == ["tegakari"]
-    check_command(json.loads(found["CMD"]))
-    assert f"--uid {found['USER']}" in found["RUN"], "not as root"
+def test_the_image_runs_an_existing_command():
+    values = dict(instructions())
+    assert json.loads(values["ENTRYPOINT"]) == ["tegakari"]
+    check_command(json.loads(values["CMD"]))
+    assert f"--uid {values['USER']}" in values["RUN"], "the image runs as root"
     config = load_config(DEPLOY / "tegakari.toml")
-    assert int(found["EXPOSE"]) == config.service.port
-    assert f":{config.service.port}/readyz" in found["HEALTHCHECK"]
-    assert config.index.store in json.loads(found["VOLUME"])
+    assert int(values["EXPOSE"]) == config.service.port
+    assert f":{config.service.port}/readyz" in values["HEALTHCHECK"]
+    assert config.index.store in json.loads(values["VOLUME"])
 
 
-def test_the_image_is_of_the_python_that_is_supported():
+def test_the_image_has_one_version_of_python():
     versions = set(re.findall(r"FROM python:(\d\.\d+)", CONTAINERFILE))
     assert versions == {"3.12"}
 
@@ -77,7 +77,7 @@ def test_the_configuration_is_valid_and_needs_keys():
 
 
 @pytest.mark.skipif(shutil.which("hadolint") is None, reason="no hadolint on this machine")
-def test_hadolint_finds_nothing():
+def test_hadolint_accepts_the_containerfile():
     done = subprocess.run(["hadolint", DEPLOY / "Containerfile"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
@@ -86,23 +86,23 @@ SERVICE_KEYS = {
     *("build", "image", "command", "ports", "volumes", "secrets", "read_only", "tmpfs", "cap_drop", "security_opt"),
     *("mem_limit", "stop_grace_period", "restart", "depends_on", "environment"),
 }
-"""Of the Compose specification, those in use here."""
+"""Keys of a service of the Compose specification that compose.yaml uses."""
 
 
-def test_compose_is_of_the_right_shape():
+def test_compose_has_known_keys_and_existing_files():
     assert set(COMPOSE) == {"name", "services", "volumes", "secrets"}
     for name, service in COMPOSE["services"].items():
         assert set(service) <= SERVICE_KEYS, name
         for secret in service.get("secrets", ()):
             assert secret in COMPOSE["secrets"], secret
-        for needed in service.get("depends_on", ()):
-            assert needed in COMPOSE["services"], needed
+        for dependency in service.get("depends_on", ()):
+            assert dependency in COMPOSE["services"], dependency
         for port in service.get("ports", ()):
-            assert port.startswith("127.0.0.1:"), "others reach it through a proxy"
+            assert port.startswith("127.0.0.1:"), "other machines must reach it through a proxy"
         for volume in service["volumes"]:
             source = volume.split(":")[0]
-            ours = source.startswith("./") and source not in ("./store", "./models")
-            assert not ours or (DEPLOY / source).exists(), source
+            is_file = source.startswith("./") and source not in ("./store", "./models")
+            assert not is_file or (DEPLOY / source).exists(), source
             assert source.startswith("./") or source in COMPOSE["volumes"], source
     build = COMPOSE["services"]["tegakari"]["build"]
     assert (DEPLOY / build["context"] / build["dockerfile"]).resolve() == DEPLOY / "Containerfile"
@@ -116,7 +116,7 @@ def test_secrets_never_reach_the_repository():
     assert "deploy/secrets/" in ignored
 
 
-def test_prometheus_asks_the_service_with_a_key():
+def test_prometheus_scrapes_the_service_with_a_key():
     (job,) = yaml.safe_load((DEPLOY / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
     ((target,),) = [group["targets"] for group in job["static_configs"]]
     host, port = target.split(":")
@@ -127,7 +127,7 @@ def test_prometheus_asks_the_service_with_a_key():
     assert secret.name in COMPOSE["services"]["prometheus"]["secrets"]
 
 
-def test_grafana_finds_its_source_and_its_dashboards():
+def test_grafana_has_its_source_and_dashboards():
     provisioning = DEPLOY / "grafana/provisioning"
     (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yaml").read_text(encoding="utf-8"))[
         "datasources"
@@ -155,34 +155,34 @@ def unit() -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
-def test_the_unit_runs_a_command_that_is_there():
+def test_the_unit_runs_an_existing_command():
     program, *words = shlex.split(unit()["ExecStart"])
     assert Path(program).name == "tegakari"
     check_command(words)
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd on this machine")
-def test_systemd_understands_the_unit(tmp_path: Path):
+def test_systemd_accepts_the_unit(tmp_path: Path):
     text = (DEPLOY / "tegakari.service").read_text(encoding="utf-8")
     # The program and its user are not on this machine.
     text = text.replace("/opt/tegakari/bin/tegakari", sys.executable)
     (tmp_path / "tegakari.service").write_text(re.sub(r"^(User|Group)=.*\n", "", text, flags=re.MULTILINE))
     command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / "tegakari.service")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    said = [line for line in done.stderr.splitlines() if "tegakari.service" in line]
-    assert not said, said
+    messages = [line for line in done.stderr.splitlines() if "tegakari.service" in line]
+    assert not messages, messages
 
 
-def test_nginx_passes_paths_on_as_they_are():
+def test_nginx_forwards_paths_unchanged():
     text = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
-    assert re.search(r"proxy_pass http://tegakari;", text), "a path behind the address would decode %2F"
+    assert re.search(r"proxy_pass http://tegakari;", text), "a path after the address would decode %2F"
     assert f"server 127.0.0.1:{load_config(DEPLOY / 'tegakari.toml').service.port};" in text
     limit = int(re.search(r"client_max_body_size (\d+)m;", text)[1])  # type: ignore[index]
     assert limit * 2**20 >= load_config(DEPLOY / "tegakari.toml").service.max_body_bytes
 
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="no nginx on this machine")
-def test_nginx_understands_its_file(tmp_path: Path):
+def test_nginx_accepts_its_configuration(tmp_path: Path):
     key, certificate = tmp_path / "privkey.pem", tmp_path / "fullchain.pem"
     subprocess.run(
         f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -keyout {key} -out {certificate}",
@@ -194,8 +194,8 @@ def test_nginx_understands_its_file(tmp_path: Path):
     scratch = "".join(
         f"{kind}_temp_path {tmp_path}/{kind}; " for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    whole = f"pid {tmp_path}/pid; error_log stderr; events {{}} http {{ access_log off; {scratch} {text} }}"
-    (tmp_path / "nginx.conf").write_text(whole)
+    configuration = f"pid {tmp_path}/pid; error_log stderr; events {{}} http {{ access_log off; {scratch} {text} }}"
+    (tmp_path / "nginx.conf").write_text(configuration)
     command = ["nginx", "-t", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""docs/api.md is true: its commands run against a real server, its answers have the real fields, it has every route."""
+"""docs/api.md: its commands run against a real server, its results have the real fields, it has every route."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from litestar.testing import TestClient
 from tegakari.analyses.knockout import knockout_key, resolve
 from tegakari.schemas.knockout import KnockoutSettings
 from tegakari.store import Store
-from tests.service.conftest import RUN
 from tests.support.factories import LABELS
+from tests.support.service import RUN
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:8765"
 
 
 class Example(NamedTuple):
-    """A command of the page, and the answer that it shows, if it shows one."""
+    """A command of the page, and the result below it, if there is one."""
 
     route: str
     command: str
-    answer: str | None
+    result: str | None
 
 
 def examples() -> list[Example]:
-    found = []
+    examples = []
     for section in PAGE.split("\n## ")[1:]:
         route, _, text = section.partition("\n")
         command = re.search(r"```sh\n(.*?)```", text, re.DOTALL)
-        answer = re.search(r"```json\n(.*?)```", text, re.DOTALL)
+        result = re.search(r"```json\n(.*?)```", text, re.DOTALL)
         assert command, f"{route} has no example"
-        found.append(Example(route, command[1].strip(), answer[1] if answer else None))
-    return found
+        examples.append(Example(route, command[1].strip(), result[1] if result else None))
+    return examples
 
 
 def shape(value: Any) -> Any:
@@ -75,14 +75,14 @@ def test_every_route_has_its_section(client: TestClient):
 def _knockout(server: httpx.Client, store: Path) -> str:
     """Id of a knockout: one that failed, since the drawn run has no model."""
     run = Store(store).run(RUN)
-    asked = resolve(run, KnockoutSettings(label=LABELS[0], layer=0, k=2))
-    server.post(f"/v1/runs/{RUN}/knockouts", content=msgspec.json.encode(asked))
-    return knockout_key(run, asked)
+    settings = resolve(run, KnockoutSettings(label=LABELS[0], layer=0, k=2))
+    server.post(f"/v1/runs/{RUN}/knockouts", content=msgspec.json.encode(settings))
+    return knockout_key(run, settings)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
 @pytest.mark.parametrize("example", examples(), ids=lambda example: example.route)
-def test_examples_run_and_answer_as_shown(server: httpx.Client, store: Path, example: Example):
+def test_examples_return_the_fields_of_the_page(server: httpx.Client, store: Path, example: Example):
     assert ADDRESS in example.command
     command = example.command.replace(ADDRESS, str(server.base_url).rstrip("/"))
     first = server.get(f"/v1/runs/{RUN}/documents", params={"label": LABELS[0]}).json()["items"][0]["document"]
@@ -94,25 +94,24 @@ def test_examples_run_and_answer_as_shown(server: httpx.Client, store: Path, exa
         check=False,
         env={**os.environ, "DOCUMENT": quote(first, safe=""), "KNOCKOUT": _knockout(server, store)},
     )
-    if done.returncode and "model-not-here" in done.stdout:  # the drawn run has no model; what was asked is good
+    if done.returncode and "model-not-here" in done.stdout:  # the drawn run has no model; the request is valid
         return
-    if done.returncode and "`tegakari " in done.stdout and "not-found" in done.stdout:  # nor was it analysed
+    if done.returncode and "`tegakari " in done.stdout and "not-found" in done.stdout:  # nor stored analyses
         return
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout
-    if example.answer is not None:
-        answer = json.loads(done.stdout)
-        assert shape(answer) == shape(json.loads(example.answer))
+    if example.result is not None:
+        assert shape(json.loads(done.stdout)) == shape(json.loads(example.result))
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
 def test_five_minutes_with_curl(server: httpx.Client, tmp_path: Path):
-    found = re.search(r"### Five minutes with curl\n+```sh\n(.*?)```", PAGE, re.DOTALL)
-    assert found
-    script = found[1].replace(ADDRESS, str(server.base_url).rstrip("/"))
+    section = re.search(r"### Five minutes with curl\n+```sh\n(.*?)```", PAGE, re.DOTALL)
+    assert section
+    script = section[1].replace(ADDRESS, str(server.base_url).rstrip("/"))
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
-    said = done.stdout.decode()
-    assert said.startswith('"label","documents","f1","specific_features"')
-    assert said.endswith("304\n")
+    output = done.stdout.decode()
+    assert output.startswith('"label","documents","f1","specific_features"')
+    assert output.endswith("304\n")
     assert pq.read_table(tmp_path / "features.parquet").num_rows == 120

@@ -1,4 +1,4 @@
-"""Input that means harm: refused in words or ignored, quickly, in bounded memory, and never with a 5xx."""
+"""Hostile input: refused with a problem or ignored, quickly, in bounded memory, and never with a 5xx."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import pytest
 
 from tegakari.schemas.config import ServiceConfig
 from tegakari.service.process import slow_clients
-from tests.service.conftest import RUN, segment, serving
 from tests.support.factories import LABELS
+from tests.support.service import RUN, segment
+from tests.support.serving import serving
 
 FEATURES = f"/v1/runs/{RUN}/labels/{segment(LABELS[0])}/features"
 CLASSIFY = f"/v1/runs/{RUN}/classify"
@@ -60,7 +61,7 @@ HOSTILE_PATHS = {
     "a pattern that backtracks": f"{FEATURES}?variety={'9' * 20_000}x",
     "thousands of fields": f"/v1/runs/{RUN}/features?fields={','.join(['layer'] * 5000)}x",
     "a format with a path": f"/v1/runs/{RUN}/features?format=../../etc/passwd",
-    "a static file elsewhere": "/schema/static/..%2f..%2fkeys.py",
+    "a static file of another directory": "/schema/static/..%2f..%2fkeys.py",
     "a static file by its absolute path": "/schema/static//etc/passwd",
 }
 
@@ -82,17 +83,17 @@ def guarded(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
 
 def resident_bytes(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
-    found = re.search(r"VmRSS:\s+(\d+) kB", status)
-    assert found
-    return int(found[1]) * 1024
+    match = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert match
+    return int(match[1]) * 1024
 
 
-def raw(client: httpx.Client, sent: bytes, *, seconds: float = 15) -> bytes:
-    """What comes back for these bytes, until the server closes the connection."""
-    where = urlsplit(str(client.base_url))
-    with socket.create_connection((where.hostname, where.port), timeout=seconds) as connection:
+def raw_response(client: httpx.Client, sent: bytes, *, seconds: float = 15) -> bytes:
+    """The bytes that the server sends until it closes the connection."""
+    address = urlsplit(str(client.base_url))
+    with socket.create_connection((address.hostname, address.port), timeout=seconds) as connection:
         received = b""
-        with suppress(OSError):  # the server may have heard enough
+        with suppress(OSError):  # the server may close the connection before
             connection.sendall(sent)
         with suppress(ConnectionResetError):
             while piece := connection.recv(65536):
@@ -100,22 +101,24 @@ def raw(client: httpx.Client, sent: bytes, *, seconds: float = 15) -> bytes:
         return received
 
 
-def status_of(answer: bytes) -> int:
-    return int(answer.split(b" ", 2)[1])
+def status_of(response: bytes) -> int:
+    return int(response.split(b" ", 2)[1])
 
 
 @pytest.mark.parametrize("name", HOSTILE_PATHS)
 def test_hostile_paths_and_parameters(guarded: tuple[httpx.Client, int], name: str):
     client, _ = guarded
     start = time.perf_counter()
-    answer = raw(client, f"GET {HOSTILE_PATHS[name]} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+    response = raw_response(
+        client, f"GET {HOSTILE_PATHS[name]} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode()
+    )
     assert time.perf_counter() - start < 5
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert status_of(answer) in (200, 400, 404)
+    head, _, body = response.partition(b"\r\n\r\n")
+    assert status_of(response) in (200, 400, 404)
     assert b"root:" not in body
     assert b"set-cookie" not in head.lower()
     assert b"Traceback" not in body
-    if status_of(answer) == 200:
+    if status_of(response) == 200:
         assert name in ("SQL in a parameter",)
         assert b'"items":[]' in body
 
@@ -145,22 +148,22 @@ def test_hostile_paths_and_parameters(guarded: tuple[httpx.Client, int], name: s
 )
 def test_hostile_bytes(guarded: tuple[httpx.Client, int], sent: bytes, expected: set[int]):
     client, _ = guarded
-    assert status_of(raw(client, sent)) in expected
+    assert status_of(raw_response(client, sent)) in expected
     assert client.get("/healthz").status_code == 200
 
 
-def test_a_body_that_says_it_is_large_is_not_waited_for(guarded: tuple[httpx.Client, int]):
+def test_a_declared_size_beyond_the_maximum_is_refused_at_once(guarded: tuple[httpx.Client, int]):
     client, _ = guarded
     for length in (b"100001", b"100000000", b"9" * 40):
         start = time.perf_counter()
         sent = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %s\r\n\r\n{" % (CLASSIFY.encode(), length)
-        answer = raw(client, sent)
-        assert status_of(answer) in (400, 413)
+        response = raw_response(client, sent)
+        assert status_of(response) in (400, 413)
         assert time.perf_counter() - start < 5
 
 
 @pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
-def test_a_body_of_100_mb_is_not_kept(guarded: tuple[httpx.Client, int], method: str):
+def test_a_body_of_100_mb_is_not_held_in_memory(guarded: tuple[httpx.Client, int], method: str):
     client, pid = guarded
     before = resident_bytes(pid)
 
@@ -169,28 +172,28 @@ def test_a_body_of_100_mb_is_not_kept(guarded: tuple[httpx.Client, int], method:
             yield b" " * 1_000_000
 
     path = CLASSIFY if method == "POST" else FEATURES
-    with suppress(httpx.WriteError):  # refused and closed while it was still being sent
-        answer = client.request(method, path, content=pieces())
-        assert answer.status_code == {"POST": 413, "GET": 200, "DELETE": 405}[method]
+    with suppress(httpx.WriteError):  # refused and closed while the client was sending
+        response = client.request(method, path, content=pieces())
+        assert response.status_code == {"POST": 413, "GET": 200, "DELETE": 405}[method]
     assert resident_bytes(pid) - before < 30_000_000
     assert client.get("/healthz").status_code == 200
 
 
-def test_a_slow_body_is_given_up(guarded: tuple[httpx.Client, int]):
+def test_a_slow_body_is_refused(guarded: tuple[httpx.Client, int]):
     client, _ = guarded
     start = time.perf_counter()
-    answer = raw(client, b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{" % CLASSIFY.encode())
-    assert status_of(answer) == 408
-    assert b"too-slow" in answer
+    response = raw_response(client, b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{" % CLASSIFY.encode())
+    assert status_of(response) == 408
+    assert b"too-slow" in response
     assert 0.9 < time.perf_counter() - start < 5
 
 
-def test_a_connection_that_never_asks_is_closed(guarded: tuple[httpx.Client, int]):
+def test_a_connection_without_a_request_is_closed(guarded: tuple[httpx.Client, int]):
     client, _ = guarded
 
     def seconds_until_closed(sent: bytes) -> float:
         start = time.perf_counter()
-        assert raw(client, sent, seconds=slow_clients.HEADER_SECONDS + 10) == b""
+        assert raw_response(client, sent, seconds=slow_clients.HEADER_SECONDS + 10) == b""
         return time.perf_counter() - start
 
     with ThreadPoolExecutor(2) as threads:
@@ -198,10 +201,10 @@ def test_a_connection_that_never_asks_is_closed(guarded: tuple[httpx.Client, int
             assert seconds < slow_clients.HEADER_SECONDS + 5
 
 
-def test_connections_that_wait_do_not_hold_up_others(guarded: tuple[httpx.Client, int]):
+def test_waiting_connections_do_not_hold_up_others(guarded: tuple[httpx.Client, int]):
     client, _ = guarded
-    where = urlsplit(str(client.base_url))
-    waiting = [socket.create_connection((where.hostname, where.port)) for _ in range(200)]
+    address = urlsplit(str(client.base_url))
+    waiting = [socket.create_connection((address.hostname, address.port)) for _ in range(200)]
     try:
         for connection in waiting:
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n")
@@ -230,9 +233,9 @@ def test_connections_that_wait_do_not_hold_up_others(guarded: tuple[httpx.Client
 )
 def test_hostile_json(guarded: tuple[httpx.Client, int], body: bytes):
     client, _ = guarded
-    answer = client.post(CLASSIFY, content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code in (400, 409, 413)  # 409: well-formed, but there is no model here
-    assert answer.headers["content-type"] == "application/problem+json"
+    response = client.post(CLASSIFY, content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code in (400, 409, 413)  # 409: valid, but the run has no model
+    assert response.headers["content-type"] == "application/problem+json"
 
 
 def test_the_limits_are_those_of_the_configuration(guarded: tuple[httpx.Client, int]):

@@ -1,4 +1,4 @@
-"""docs/serving.md names the metrics, limits and commands that there are."""
+"""docs/serving.md names the existing metrics, limits and commands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tegakari.cli.app import app as cli
 from tegakari.schemas.config import ServiceConfig
 from tegakari.schemas.keys import KEY_SCOPES
 from tegakari.service.process import slow_clients
-from tests.service.conftest import RUN, get
+from tests.support.service import RUN, get
 
 PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
 
@@ -31,11 +31,11 @@ def test_every_metric_is_described(client: TestClient):
 
 def test_every_setting_is_described():
     settings = {field.name for field in msgspec.structs.fields(ServiceConfig)} - {"host", "port"}
-    named = set(re.findall(r"`(?:service\.)?([a-z_]+)(?:`| = )", PAGE))
-    assert settings <= named
+    names = set(re.findall(r"`(?:service\.)?([a-z_]+)(?:`| = )", PAGE))
+    assert settings <= names
 
 
-def test_limits_are_as_written():
+def test_limits_are_those_of_the_page():
     defaults = ServiceConfig()
     assert f"| `max_requests` | {defaults.max_requests} " in PAGE
     assert f"| `max_body_bytes` | {defaults.max_body_bytes:,} |" in PAGE
@@ -46,7 +46,7 @@ def test_limits_are_as_written():
     assert re.findall(r"^\| `(read|compute|admin)` \|", PAGE, re.M) == list(KEY_SCOPES)
 
 
-def test_commands_are_there():
+def test_commands_exist():
     for command in re.findall(r"^tegakari (keys \w+|serve)", PAGE, re.M):
         assert CliRunner().invoke(cli, [*command.split(), "--help"]).exit_code == 0
     for option in set(re.findall(r"--[a-z][a-z-]+", PAGE)):
@@ -57,7 +57,7 @@ def test_commands_are_there():
         assert any(option in page for page in pages), option
 
 
-def test_what_is_to_be_copied_can_be_read():
+def test_snippets_can_be_parsed():
     for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL):
         assert yaml.safe_load(text)["scrape_configs"][0]["job_name"] == "tegakari"
     for line in re.findall(r"`((?:cors_origins|trusted_proxies|telemetry) = [^`]+)`", PAGE):

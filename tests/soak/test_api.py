@@ -19,8 +19,9 @@ from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tegakari.service.app import create_app
-from tests.service.conftest import RUN, segment, serving
 from tests.support.factories import LABELS, make_run
+from tests.support.service import RUN, segment
+from tests.support.serving import serving
 from tests.support.soak_length import SOAK
 
 CASES = 5000 if SOAK else 120

@@ -1,4 +1,4 @@
-"""A run whose models are on this machine, indexed for real."""
+"""A run whose models are on this machine, indexed from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.small_case import SmallCase
 
 
 class LiveCase(NamedTuple):
-    """A store, its one run, and what that was made of."""
+    """A store with one run, and the inputs of the run."""
 
     store: Path
     run: Run

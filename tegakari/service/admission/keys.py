@@ -1,4 +1,4 @@
-"""API keys: made once and shown once, kept as hashes in a file that the service reads again when it changes."""
+"""API keys: printed once when created, stored as hashes in a file that the service reloads when it changes."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def create_key(
     days: int | None = None,
     requests_per_second: float | None = None,
 ) -> tuple[str, ApiKey]:
-    """Make a key and keep its hash.
+    """Create a key and store its hash.
 
     Args:
-        file: of keys; made where it is not there, readable by its owner alone.
-        name: whose it is.
-        scope: what it may do.
+        file: of keys; created if missing, readable by its owner alone.
+        name: of the key's user.
+        scope: of the requests that it permits.
         days: until it expires; None: never.
-        requests_per_second: its own limit.
+        requests_per_second: limit of this key; None: the configured one.
 
     Returns:
-        the key, which is kept nowhere, and what is kept of it.
+        the key, which is stored nowhere, and its record in the file.
 
     Raises:
         ConfigError: the file cannot be read or written.
@@ -56,7 +56,7 @@ def create_key(
     id_ = secrets.token_hex(4)
     key = f"tgk_{id_}_{secrets.token_urlsafe(32)}"
     now = datetime.now(UTC)
-    kept = ApiKey(
+    record = ApiKey(
         id=id_,
         name=name,
         scope=scope,
@@ -65,19 +65,19 @@ def create_key(
         expires=(now + timedelta(days=days)).isoformat(timespec="seconds") if days is not None else None,
         requests_per_second=requests_per_second,
     )
-    with _changing(file) as keys:
-        keys.append(kept)
-    return key, kept
+    with _edit_keys(file) as keys:
+        keys.append(record)
+    return key, record
 
 
 def revoke_key(file: Path, id_: str) -> ApiKey:
-    """Take a key out of the file; a running service refuses it within a second or two.
+    """Remove a key from the file; a running service refuses it within two seconds.
 
     Raises:
-        NotFoundError: there is no such key.
+        NotFoundError: no key has the id.
         ConfigError: the file cannot be read or written.
     """
-    with _changing(file) as keys:
+    with _edit_keys(file) as keys:
         for key in keys:
             if key.id == id_:
                 keys.remove(key)
@@ -86,7 +86,7 @@ def revoke_key(file: Path, id_: str) -> ApiKey:
 
 
 def read_keys(file: Path) -> list[ApiKey]:
-    """The keys of a file; none where there is no file.
+    """The keys of a file; none if it does not exist.
 
     Raises:
         ConfigError: the file cannot be read, or is damaged.
@@ -99,15 +99,15 @@ def read_keys(file: Path) -> list[ApiKey]:
         raise ConfigError(f"cannot read {file}: {error.strerror}", field="service.keys") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{file} is no file of keys: {error}",
+            f"{file} is not a file of keys: {error}",
             field="service.keys",
-            fix="restore it, or delete it and make new keys",
+            fix="restore the file, or delete it and create new keys",
         ) from None
 
 
 @contextmanager
-def _changing(file: Path) -> Iterator[list[ApiKey]]:
-    """Change the list of keys; one process at a time."""
+def _edit_keys(file: Path) -> Iterator[list[ApiKey]]:
+    """Lock the file, and write the list of keys when the block ends without an error."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(file.parent, os.O_RDONLY)
@@ -118,13 +118,13 @@ def _changing(file: Path) -> Iterator[list[ApiKey]]:
         keys = list(read_keys(file))
         yield keys
         content = msgspec.json.format(msgspec.json.encode(KeyFile(keys=keys)), indent=1) + b"\n"
-        before = os.umask(0o077)
+        umask = os.umask(0o077)
         try:
             write_atomically(file, content)
         except OSError as error:
             raise ConfigError(f"cannot write {file}: {error.strerror}", field="service.keys") from None
         finally:
-            os.umask(before)
+            os.umask(umask)
     finally:
         os.close(lock)
 
@@ -134,7 +134,10 @@ def _digest(key: str) -> str:
 
 
 class KeyRing:
-    """The keys that a service knows. As long as there is a file of keys, every request needs one of it."""
+    """The keys of a running service. Once the file of keys exists, every request needs one of its keys.
+
+    The file is read again when it changes. A damaged file leaves the current keys valid; deleting it revokes all keys.
+    """
 
     def __init__(self, file: Path | None) -> None:
         """Read the file.
@@ -143,69 +146,73 @@ class KeyRing:
             ConfigError: it is damaged.
         """
         self._file = file
-        self._seen: tuple[int, int] | None = None
+        self._version: tuple[int, int] | None = None
+        """modification time and inode of the file as it was read"""
         self._keys: dict[str, ApiKey] = {}
-        self._next_look = 0.0
-        self._look()
+        self._next_reload = 0.0
+        self._reload()
 
     @property
     def required(self) -> bool:
         """Whether requests need a key."""
-        if self._file is not None and time.monotonic() > self._next_look:
+        if self._file is not None and time.monotonic() > self._next_reload:
             try:
-                self._look()
-            except ConfigError as error:  # the keys known so far stay good
-                log.warning("keys not read", error=str(error))
-        return self._seen is not None
+                self._reload()
+            except ConfigError as error:  # the current keys stay valid
+                log.warning("keys not reloaded", error=str(error))
+        return self._version is not None
 
-    def _look(self) -> None:
-        self._next_look = time.monotonic() + _RELOAD_SECONDS
+    def _reload(self) -> None:
+        self._next_reload = time.monotonic() + _RELOAD_SECONDS
         if self._file is None:
             return
         try:
-            found = self._file.stat()
+            status = self._file.stat()
         except FileNotFoundError:
-            # Once there were keys, a file that is gone must not open the doors.
+            # Deleting the file must not make the service public: `required` stays true.
             self._keys = {}
             return
-        if (found.st_mtime_ns, found.st_ino) != self._seen:
+        version = status.st_mtime_ns, status.st_ino
+        if version != self._version:
             self._keys = {key.id: key for key in read_keys(self._file)}
-            self._seen = found.st_mtime_ns, found.st_ino
+            self._version = version
 
     def check(self, authorization: str, api_key: str) -> ApiKey:
-        """Find the key that a request carries.
+        """The record of the key that a request carries.
 
         Args:
-            authorization: its header `Authorization: Bearer KEY`, or nothing.
-            api_key: its header `X-API-Key: KEY`, or nothing.
+            authorization: value of the header `Authorization: Bearer KEY`; empty if missing.
+            api_key: value of the header `X-API-Key: KEY`; empty if missing.
 
         Raises:
-            NoKeyError: it carries none that is good.
+            NoKeyError: the request carries no key, or one that is unknown, revoked or expired.
         """
         kind, _, value = authorization.partition(" ")
-        sent = value.strip() if kind.lower() == "bearer" else api_key.strip()
-        if not sent:
+        key = value.strip() if kind.lower() == "bearer" else api_key.strip()
+        if not key:
             raise NoKeyError(
-                "this server asks for an API key",
+                "this server requires an API key",
                 field="Authorization",
                 fix="send `Authorization: Bearer KEY` or `X-API-Key: KEY`",
             )
-        match = _KEY.fullmatch(sent)
-        known = self._keys.get(match[1]) if match else None
-        # Compared even where the id is unknown, so that the time says nothing.
-        same = hmac.compare_digest(_digest(sent), known.sha256 if known else "0" * 64)
-        if not known or not same:
-            raise NoKeyError("the API key is not known here", field="Authorization", fix="check it; it may be revoked")
-        if known.expires is not None and datetime.fromisoformat(known.expires) <= datetime.now(UTC):
-            raise NoKeyError(f"the API key expired on {known.expires}", field="Authorization", fix="ask for a new one")
-        return known
+        match = _KEY.fullmatch(key)
+        record = self._keys.get(match[1]) if match else None
+        # Compared even for an unknown id, so that the response time reveals no ids.
+        same = hmac.compare_digest(_digest(key), record.sha256 if record else "0" * 64)
+        if not record or not same:
+            raise NoKeyError(
+                "the API key is unknown to this server", field="Authorization", fix="check the key; it may be revoked"
+            )
+        if record.expires is not None and datetime.fromisoformat(record.expires) <= datetime.now(UTC):
+            raise NoKeyError(f"the API key expired on {record.expires}", field="Authorization", fix="get a new key")
+        return record
 
 
 def require_scope(scope: Scope) -> None:
-    """Refuse a key that may not do this: reading needs `read`, everything else what the route's `scope` says.
+    """Check the scope of a request's key: GET needs `read`; other methods the route's option `scope`, else `compute`.
 
     Raises:
-        KeyScopeError: naming the scope.
+        KeyScopeError: the key's scope does not include it.
     """
     key: ApiKey | None = scope["state"].get("key")
     if key is None:
@@ -214,5 +221,7 @@ def require_scope(scope: Scope) -> None:
     needed: KeyScope = handler.opt.get("scope", "read" if scope.get("method") == "GET" else "compute")
     if KEY_SCOPES.index(key.scope) < KEY_SCOPES.index(needed):
         raise KeyScopeError(
-            f"the key {key.id} has scope {key.scope}, this needs {needed}", field="Authorization", fix="use another key"
+            f"the key {key.id} has scope {key.scope}, the request needs {needed}",
+            field="Authorization",
+            fix=f"use a key with scope {needed}",
         )

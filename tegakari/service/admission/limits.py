@@ -1,4 +1,4 @@
-"""How much one client may ask: requests a second, and the size and duration of a body."""
+"""Limits per client: requests per second, and size and duration of a body."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _SLOTS = 65_536
 
 
 class Rates:
-    """Requests a second of each client, counted by all workers together.
+    """Requests per second of each client, counted across all workers.
 
-    The generic cell rate algorithm: one number a client, the time up to which its requests so far are paid for, in
-    memory that the workers map. Two that write at once may let one request too many through.
+    The generic cell rate algorithm: one number per client, the time up to which its requests so far are paid for, in
+    memory that the workers map. Two workers that write at the same time may admit one request too many.
     """
 
     def __init__(self, shared: Path | None = None) -> None:
-        """Start with nothing asked.
+        """Start with no request counted.
 
         Args:
-            shared: a file for all workers; None: this process counts alone.
+            shared: file that all workers map; None: this process counts alone.
         """
         if shared is None:
             self._paid_until = np.zeros(_SLOTS)
@@ -37,54 +37,54 @@ class Rates:
             self._paid_until = np.memmap(shared, np.float64, "r+", shape=(_SLOTS,))
 
     def admit(self, client: str, requests_per_second: float) -> None:
-        """Count a request; a second's worth may come at once.
+        """Count a request; those of one second may come in one burst.
 
         Raises:
-            RateError: it came too early.
+            RateError: the client exceeds its rate.
         """
         slot = zlib.crc32(client.encode()) % _SLOTS
         now, interval = time.monotonic(), 1 / requests_per_second
         paid_until = max(now, self._paid_until[slot])
         early = paid_until - now - max(1.0, interval) + interval
         if early > 1e-9:
-            raise RateError(f"more than {requests_per_second:g} requests a second", retry_after=early)
+            raise RateError(f"more than {requests_per_second:g} requests per second", retry_after=early)
         self._paid_until[slot] = paid_until + interval
 
 
-def limited_body(receive: Receive, *, largest: int, seconds: float) -> Receive:
-    """A request's body, up to a size and within a time.
+def limited_body(receive: Receive, *, max_bytes: int, seconds: float) -> Receive:
+    """Limit the size and the duration of a request's body.
 
     Args:
         receive: of the request.
-        largest: bytes.
-        seconds: from now until the last piece.
+        max_bytes: size of the body.
+        seconds: from now until the end of the body.
 
     Returns:
-        what gives the same pieces. It raises TooLargeError or TooSlowError.
+        a callable that returns the same messages; it raises TooLargeError or TooSlowError.
     """
-    left, deadline, complete = largest, time.monotonic() + seconds, False
+    remaining, deadline, complete = max_bytes, time.monotonic() + seconds, False
 
     async def receive_next() -> Any:
-        nonlocal left, complete
-        if complete:  # from here on it is asked whether the client is still there
+        nonlocal remaining, complete
+        if complete:  # the next message is the client's disconnect
             return await receive()
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 message = await receive()
         except TimeoutError:
             raise TooSlowError(
-                f"the body was not there after {seconds:g} s", fix="send it faster, or less of it"
+                f"the body was incomplete after {seconds:g} s", fix="send the body faster, or a smaller one"
             ) from None
         if message["type"] == "http.request":
-            left -= len(message.get("body", b""))
-            if left < 0:
-                raise too_large(largest)
+            remaining -= len(message.get("body", b""))
+            if remaining < 0:
+                raise too_large(max_bytes)
             complete = not message.get("more_body", False)
         return message
 
     return receive_next
 
 
-def too_large(largest: int) -> TooLargeError:
-    """What is said of a body that is larger than the limit."""
-    return TooLargeError(f"the body is larger than {largest:,} bytes", fix="ask for less at once")
+def too_large(max_bytes: int) -> TooLargeError:
+    """The error of a body that exceeds the maximum."""
+    return TooLargeError(f"the body is larger than {max_bytes:,} bytes", fix="split the request into smaller ones")

@@ -1,4 +1,4 @@
-"""Where a question is answered: what memory holds already on the event loop, what may take its time in a thread."""
+"""Queries that the mapped blocks of a run serve: on the event loop once mapped, in a thread before."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tegakari.store import Run
 
 T = TypeVar("T")
 
-_WARM: WeakSet[Run] = WeakSet()
-"""Runs whose blocks are mapped: a question of theirs takes less time than its way to a thread and back."""
+_MAPPED: WeakSet[Run] = WeakSet()
+"""Runs whose blocks are mapped: a query of theirs takes less time than its way to a thread and back."""
 
 
-async def read_blocks(run: Run, question: Callable[[], T]) -> T:
-    """Answer a question that the blocks answer with a slice; the first one of a run opens its files in a thread."""
-    if run in _WARM:
-        return question()
-    answer = await sync_to_thread(question)
-    _WARM.add(run)
-    return answer
+async def read_blocks(run: Run, query: Callable[[], T]) -> T:
+    """Run a query that reads slices of a run's blocks; the run's first query opens their files in a thread."""
+    if run in _MAPPED:
+        return query()
+    result = await sync_to_thread(query)
+    _MAPPED.add(run)
+    return result

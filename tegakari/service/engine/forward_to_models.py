@@ -1,7 +1,7 @@
-"""Several workers, one process for the models: what runs them is passed on to it over a socket of the machine.
+"""Forwards requests that run models from several workers to the one model process, over a Unix socket.
 
-The process answers with the same application, so that its queue, its jobs and its models are there once, however many
-workers there are. Only what the routes say with `live=True` goes there.
+The model process runs the same application, so that models, queue and jobs exist once for all workers. Routes with the
+option RUNS_MODELS are forwarded.
 """
 
 from __future__ import annotations
@@ -18,19 +18,21 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from tegakari.schemas.errors import BusyError
 from tegakari.service.admission.keys import require_scope
+from tegakari.service.http.disconnect import wait_for_disconnect
+from tegakari.service.http.operations import RUNS_MODELS
 
 SOCKET = "models.sock"
-"""in the directory that the workers share"""
+"""Name of the socket in the directory that the workers share."""
 
-LIVE = "live"
-"""Option of a route that needs the models' process."""
+_CONNECTION_HEADERS = (b"host", b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"expect")
+"""They describe one connection and are not forwarded."""
 
-_OF_ONE_CONNECTION = (b"host", b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"expect")
-_OF_THE_FRONT = (b"accept-encoding", b"authorization", b"x-api-key")
+_GATE_HEADERS = (b"accept-encoding", b"authorization", b"x-api-key")
+"""The gate of the worker has handled them."""
 
 
 def models_client(shared: Path) -> httpx.AsyncClient:
-    """A client of the models' process; it connects when the first request comes.
+    """A client of the model process; it connects with the first request.
 
     Args:
         shared: directory with the process's socket.
@@ -40,39 +42,42 @@ def models_client(shared: Path) -> httpx.AsyncClient:
 
 
 class ForwardToModelProcess(ASGIMiddleware):
-    """Passes requests for the models on to their process, and its answers back as they come."""
+    """Forwards requests that run models to the model process, and streams its responses back."""
 
     scopes = (ScopeType.HTTP,)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        if LIVE not in scope["route_handler"].opt:
+        if RUNS_MODELS not in scope["route_handler"].opt:
             await next_app(scope, receive, send)
             return
-        require_scope(scope)  # the process asks for no keys
-        models: httpx.AsyncClient = scope["litestar_app"].state.models
-        read = asyncio.Event()
-        request = models.build_request(
-            scope.get("method", "POST"), _url(scope), headers=_passed(scope["headers"]), content=_body(receive, read)
+        require_scope(scope)  # the model process checks no keys
+        client: httpx.AsyncClient = scope["litestar_app"].state.models_client
+        body_read = asyncio.Event()
+        request = client.build_request(
+            scope.get("method", "POST"),
+            _url(scope),
+            headers=_forwarded_headers(scope["headers"]),
+            content=_body(receive, body_read),
         )
-        answering = asyncio.create_task(_answer(models, request, send))
-        leaving = asyncio.create_task(_left(receive, read))
+        response = asyncio.create_task(_forward(client, request, send))
+        disconnect = asyncio.create_task(_wait_for_disconnect(receive, body_read))
         try:
-            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if answering.done():
-                answering.result()
+            await asyncio.wait({response, disconnect}, return_when=asyncio.FIRST_COMPLETED)
+            if response.done():
+                response.result()
         finally:
-            leaving.cancel()
-            answering.cancel()  # closes the connection, which the process takes for a client that left
+            disconnect.cancel()
+            response.cancel()  # closes the connection, which the model process takes for a disconnected client
 
 
-async def _answer(models: httpx.AsyncClient, request: httpx.Request, send: Send) -> None:
+async def _forward(client: httpx.AsyncClient, request: httpx.Request, send: Send) -> None:
     try:
-        response = await models.send(request, stream=True)
+        response = await client.send(request, stream=True)
     except httpx.TransportError as error:
-        raise BusyError("the process that runs the models is starting", fix="ask again in a moment") from error
+        raise BusyError("the model process is starting", fix="retry in a moment") from error
     try:
         headers = [(name.lower(), value) for name, value in response.headers.raw]
-        headers = [(name, value) for name, value in headers if name not in _OF_ONE_CONNECTION]
+        headers = [(name, value) for name, value in headers if name not in _CONNECTION_HEADERS]
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
         async for part in response.aiter_raw():
             await send({"type": "http.response.body", "body": part, "more_body": True})
@@ -88,23 +93,21 @@ def _url(scope: Scope) -> httpx.URL:
     return httpx.URL("http://models", raw_path=target)
 
 
-def _passed(headers: Any) -> list[tuple[bytes, bytes]]:
-    return [(name, value) for name, value in headers if name not in (*_OF_ONE_CONNECTION, *_OF_THE_FRONT)]
+def _forwarded_headers(headers: Any) -> list[tuple[bytes, bytes]]:
+    return [(name, value) for name, value in headers if name not in (*_CONNECTION_HEADERS, *_GATE_HEADERS)]
 
 
-async def _body(receive: Receive, read: asyncio.Event) -> AsyncIterator[bytes]:
-    more = True
-    while more:
+async def _body(receive: Receive, body_read: asyncio.Event) -> AsyncIterator[bytes]:
+    more_body = True
+    while more_body:
         message: Any = await receive()
         if message["type"] == "http.disconnect":
             break
         yield message["body"]
-        more = message.get("more_body", False)
-    read.set()
+        more_body = message.get("more_body", False)
+    body_read.set()
 
 
-async def _left(receive: Receive, read: asyncio.Event) -> None:
-    """Wait until the client goes away; only once its body is read is that the next thing to be received."""
-    await read.wait()
-    while (await receive())["type"] != "http.disconnect":
-        pass
+async def _wait_for_disconnect(receive: Receive, body_read: asyncio.Event) -> None:
+    await body_read.wait()
+    await wait_for_disconnect(receive)

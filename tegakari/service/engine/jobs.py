@@ -1,4 +1,4 @@
-"""Knockouts as jobs: one for the same question, whoever asks; what is known of them survives the server."""
+"""Knockouts as jobs: requests with the same settings share one; the state of a job outlives the server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from tegakari.schemas.errors import NotFoundError, TegakariError
 from tegakari.schemas.jobs import FINAL, JobState, KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.problem import Problem
-from tegakari.service.engine.queue import Batchable, ModelQueue, Progress
+from tegakari.schemas.progress import Progress
+from tegakari.service.engine.queue import BatchWork, ModelQueue
+from tegakari.service.engine.work_progress import WorkProgress
 from tegakari.service.http.problems import problem_of
 from tegakari.store import Run
 from tegakari.store.disk.durable import write_atomically
@@ -28,60 +30,64 @@ from tegakari.store.results import analysis_by_key
 if TYPE_CHECKING:
     from tegakari.analyses.engine.run_models import RunModels
 
-"""of the stored analyses that are the jobs' results"""
+BATCH_JOBS = 32
+"""Jobs of a run that share a call of the models."""
 
-TOGETHER = 32
-"""Knockouts of a run that go through its models together."""
+RETENTION_DAYS = 30
+"""Days for which the state of a job that did not succeed is kept; results stay."""
 
-KEPT_DAYS = 30
-"""How long it is known of a job that did not end well; results stay."""
-
-REMEMBERED = 32
-"""Ended jobs that are kept in memory where the store cannot be written."""
+REMEMBERED_JOBS = 32
+"""Ended jobs in memory where the store cannot be written."""
 
 log = structlog.get_logger()
 
 
-class _Question(NamedTuple):
+class _Knockout(NamedTuple):
     store: Path
     run: Run
     settings: KnockoutSettings
+    """resolved"""
 
 
-def _together(models: RunModels, questions: Sequence[_Question], progress: Progress) -> list[KnockoutResult]:
+def _compute(models: RunModels, knockouts: Sequence[_Knockout], progress: Progress) -> list[KnockoutResult]:
     from tegakari.analyses.knockout import compute_knockouts
 
-    store, run, _ = questions[0]
-    return compute_knockouts(store, run, lambda: models, [each.settings for each in questions], progress=progress)
+    store, run, _ = knockouts[0]
+    return compute_knockouts(
+        store, run, lambda: models, [knockout.settings for knockout in knockouts], progress=progress
+    )
 
 
-_KNOCKOUT = Batchable(key="knockout", together=_together, size=lambda _: 1, most=TOGETHER, patient=True)
+_KNOCKOUT_WORK = BatchWork(key="knockout", compute=_compute, size=lambda _: 1, max_size=BATCH_JOBS, interruptible=True)
 
 
 class ActiveJob:
-    """A job that waits or runs in this process."""
+    """A job of this process that is queued or running."""
 
     def __init__(self, job: KnockoutJob) -> None:
         self._job = job
-        self.progress = Progress()
+        self.progress = WorkProgress()
         self.waiting = 0
-        """requests that wait for it"""
-        self.promised = False
-        """whether somebody was told that it goes on"""
+        """requests that wait for its result"""
+        self.detached = False
+        """whether it goes on without a waiting request, because a client was told its id"""
+        self.looked_up = asyncio.Event()
+        """set once the store was searched for its result"""
         self.ended = asyncio.Event()
         self.error: Exception | None = None
         self.task: asyncio.Task[None] | None = None
 
     def end(self, state: JobState, result: KnockoutResult | None, problem: Problem | None) -> None:
-        """Note how it ended."""
-        self._job = msgspec.structs.replace(self._now(), state=state, result=result, problem=problem)
+        """Record its last state."""
+        self._job = msgspec.structs.replace(self._current(), state=state, result=result, problem=problem)
+        self.looked_up.set()
         self.ended.set()
 
     @property
     def job(self) -> KnockoutJob:
-        return self._job if self.ended.is_set() else self._now()
+        return self._job if self.ended.is_set() else self._current()
 
-    def _now(self) -> KnockoutJob:
+    def _current(self) -> KnockoutJob:
         state = "queued" if self.progress.total is None else "running"
         return msgspec.structs.replace(self._job, state=state, done=self.progress.done, total=self.progress.total)
 
@@ -89,31 +95,37 @@ class ActiveJob:
 class Jobs:
     """The jobs of one store. Used from one event loop."""
 
-    def __init__(self, store: Path, live: ModelQueue) -> None:
-        """Nothing is read yet.
+    def __init__(self, store: Path, model_queue: ModelQueue) -> None:
+        """Start without jobs; no file is read.
 
         Args:
             store: the store's directory.
-            live: runs the work.
+            model_queue: runs the work.
         """
         self._store = store
-        self._live = live
+        self._model_queue = model_queue
         self._active: dict[str, ActiveJob] = {}
         self._ended: OrderedDict[str, KnockoutJob] = OrderedDict()
         self._closing = False
 
     def mark_interrupted(self) -> None:
-        """At the start: jobs that were queued or running when a server ended do so no more; old ones are forgotten."""
-        oldest = time.time() - KEPT_DAYS * 86_400
+        """At the start of a server: mark jobs of an earlier one as interrupted, and forget old failures."""
+        oldest = time.time() - RETENTION_DAYS * 86_400
         for file in sorted(jobs_directory(self._store).glob("*.json")):
             job = _read(file)
             if job and job.state in FINAL and file.stat().st_mtime < oldest:
                 file.unlink(missing_ok=True)
             elif job and job.state not in FINAL:
-                self._keep(msgspec.structs.replace(job, state="interrupted"))
+                self._write(msgspec.structs.replace(job, state="interrupted"))
 
     def start(self, id_: str, run: Run, settings: KnockoutSettings) -> ActiveJob:
-        """The job of a resolved question, begun if it is not under way."""
+        """The active job of a knockout; a new one if there is none.
+
+        Args:
+            id_: key of the knockout.
+            run: published.
+            settings: resolved.
+        """
         if id_ in self._active:
             return self._active[id_]
         created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -121,24 +133,24 @@ class Jobs:
             KnockoutJob(id=id_, state="queued", done=0, total=None, run=run.name, settings=settings, created=created)
         )
         self._active[id_] = active
-        self._keep(active.job)
         self._ended.pop(id_, None)
-        active.task = asyncio.create_task(self._work(active, _Question(self._store, run, settings)))
+        active.task = asyncio.create_task(self._work(active, _Knockout(self._store, run, settings)))
         return active
 
     async def wait(self, active: ActiveJob, seconds: float) -> bool:
-        """Whether a job ends within so many seconds.
+        """Whether a job ends within a time, which begins once its result was looked up in the store.
 
-        A job that nobody waits for any more is cancelled, unless somebody was told that it goes on.
+        A job without waiting requests is cancelled, unless a client was told its id.
         """
         active.waiting += 1
         try:
+            await active.looked_up.wait()
             async with asyncio.timeout(seconds):
                 await active.ended.wait()
         except TimeoutError:
-            active.promised = True
+            active.detached = not active.ended.is_set()
         except asyncio.CancelledError:
-            if active.waiting == 1 and not active.promised:
+            if active.waiting == 1 and not active.detached:
                 self._cancel(active)
             raise
         finally:
@@ -149,7 +161,7 @@ class Jobs:
         """A job, ended or not. Reads files.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: no job has the id.
         """
         active = self._active.get(id_)
         if active:
@@ -169,17 +181,17 @@ class Jobs:
             )
         job = self._ended.get(id_) or (_read(self._file(id_)) if id_.isalnum() else None)
         if job is None:
-            raise NotFoundError(f"there is no knockout {id_!r}", field="id", fix="ids are those of 202 answers")
+            raise NotFoundError(f"no knockout {id_!r}", field="id", fix="use the `id` of a response with status 202")
         return job
 
     def active(self, id_: str) -> ActiveJob | None:
         return self._active.get(id_)
 
     async def cancel(self, id_: str) -> KnockoutJob:
-        """End a job that waits or runs; what has ended stays as it is.
+        """Cancel a queued or running job; one that has ended stays as it is.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: no job has the id.
         """
         active = self._active.get(id_)
         if active is None:
@@ -188,7 +200,7 @@ class Jobs:
         return active.job
 
     async def close(self) -> None:
-        """Interrupt what waits and runs."""
+        """Interrupt queued and running jobs."""
         self._closing = True
         tasks = [active.task for active in self._active.values() if active.task]
         for active in list(self._active.values()):
@@ -197,21 +209,36 @@ class Jobs:
 
     def _cancel(self, active: ActiveJob) -> None:
         self._end(active, "interrupted" if self._closing else "cancelled")
-        active.progress.stop()
+        active.progress.cancel()
         if active.task:
             active.task.cancel()
 
-    async def _work(self, active: ActiveJob, question: _Question) -> None:
+    async def _work(self, active: ActiveJob, knockout: _Knockout) -> None:
+        """Read the result from the store or compute it.
+
+        The job is active before the look-up: later requests join it, so that a result is never computed twice.
+        """
+        id_ = active.job.id
         try:
-            result = await self._live.submit_batchable(
-                question.run, _KNOCKOUT, question, deadline=float("inf"), progress=active.progress
+            stored = await asyncio.to_thread(self._stored_result, id_)
+            if stored is not None:
+                self._end(active, "done", result=stored, stored=True)
+                return
+            self._write(active.job)
+            active.looked_up.set()
+            result = await self._model_queue.submit(
+                knockout.run, _KNOCKOUT_WORK, knockout, deadline=float("inf"), progress=active.progress
             )
             self._end(active, "done", result=result)
         except TegakariError as error:
             self._end(active, "failed", error=error)
         except Exception as error:
-            log.exception("unhandled", job=active.job.id)
+            log.exception("unhandled", job=id_)
             self._end(active, "failed", error=error)
+
+    def _stored_result(self, id_: str) -> KnockoutResult | None:
+        stored = analysis_by_key(self._store, KNOCKOUT_ANALYSIS, id_)
+        return stored.result(KNOCKOUT_ANALYSIS) if stored else None
 
     def _end(
         self,
@@ -220,21 +247,22 @@ class Jobs:
         *,
         result: KnockoutResult | None = None,
         error: Exception | None = None,
+        stored: bool = False,
     ) -> None:
-        """The first end of a job counts. What is known of it is kept before it is forgotten here."""
+        """Record the end of a job; later ends are ignored. Its state is written before it leaves this process."""
         if active.ended.is_set():
             return
         active.error = error
         active.end(state, result, problem_of(error) if error else None)
         job = active.job
-        if not self._keep(job):
+        if not stored and not self._write(job):
             self._ended[job.id] = job
-            while len(self._ended) > REMEMBERED:
+            while len(self._ended) > REMEMBERED_JOBS:
                 self._ended.popitem(last=False)
         del self._active[job.id]
 
-    def _keep(self, job: KnockoutJob) -> bool:
-        """Whether what is known of a job lies in the store now; a result lies with the analyses."""
+    def _write(self, job: KnockoutJob) -> bool:
+        """Write the state of a job; whether a reader of the store finds it. Results lie with the analyses."""
         try:
             if job.state == "done":
                 self._file(job.id).unlink(missing_ok=True)
@@ -242,7 +270,7 @@ class Jobs:
             self._file(job.id).parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self._file(job.id), msgspec.json.encode(job))
         except OSError as error:
-            log.warning("job not kept", id=job.id, reason=error.strerror)
+            log.warning("job not stored", id=job.id, reason=error.strerror)
             return False
         return True
 

@@ -1,4 +1,4 @@
-"""Processes that answer one SQL query each, started ahead, killed when they take too long."""
+"""SQL queries in processes of their own: one query per process, the next process started ahead."""
 
 from __future__ import annotations
 
@@ -16,60 +16,60 @@ from tegakari.store.sql.sandbox import SandboxReply, SandboxRequest
 log = structlog.get_logger()
 
 GRACE_SECONDS = 2.0
-"""After its time a query is interrupted; so much later its process is killed."""
+"""Seconds from the end of a query's time, when it is interrupted, until its process is killed."""
 
 HEADER_BYTES = 2**16
 OVERHEAD_BYTES = 2**20
-"""of an Arrow stream, beside its rows"""
+"""of an Arrow stream, in addition to its rows"""
 
 _INHERITED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "VIRTUAL_ENV")
-"""Of the environment; keys and tokens that lie there are nobody's business in a query."""
+"""Environment variables that a process gets; others can hold keys and tokens."""
 
-_FRUGAL = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
-"""A thread a core reserves address space that the process may not have on a machine of many cores."""
+_LIMITED_THREADS = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+"""One thread per core would reserve more address space than the process may have on a machine of many cores."""
 
 
-class Sandboxes:
-    """The SQL queries of one process of the service."""
+class SqlProcesses:
+    """Runs the SQL queries of one worker of the service."""
 
-    def __init__(self, *, at_once: int = 4) -> None:
-        """No process is started before the first query.
+    def __init__(self, *, max_running: int = 4) -> None:
+        """The first process is started with the first query.
 
         Args:
-            at_once: queries that run at the same time; more are refused.
+            max_running: queries that run at the same time; further ones are refused.
         """
-        self._most = at_once
+        self._max_running = max_running
         self._running = 0
         self._spare: asyncio.Task[asyncio.subprocess.Process] | None = None
 
-    async def answer(self, request: SandboxRequest) -> tuple[SandboxReply, bytes]:
+    async def run(self, request: SandboxRequest) -> tuple[SandboxReply, bytes]:
         """Run a query in a process of its own. Cancelling the call kills the process.
 
         Returns:
             the reply and an Arrow stream.
 
         Raises:
-            BusyError: so many queries run already.
-            DeadlineError: no answer in time.
+            BusyError: the maximum number of queries is running.
+            DeadlineError: no result in time.
             SqlError: the query is wrong, refused, or needs too much memory.
         """
-        if self._running >= self._most:
-            raise BusyError(f"{self._most} queries run already", fix="ask again later")
+        if self._running >= self._max_running:
+            raise BusyError(f"{self._max_running} SQL queries are running", fix="retry later")
         self._running += 1
         process = None
         try:
-            process = await self._process()
+            process = await self._take_process()
             async with asyncio.timeout(request.seconds + GRACE_SECONDS):
-                return await _ask(process, request)
+                return await _run_query(process, request)
         except TimeoutError:
-            raise _late(request) from None
+            raise _deadline_error(request) from None
         finally:
             self._running -= 1
             if process is not None:
-                await _end(process)
+                await _kill_and_wait(process)
 
-    async def _process(self) -> asyncio.subprocess.Process:
-        """The process that was held ready, if there is one; another is started for the next query."""
+    async def _take_process(self) -> asyncio.subprocess.Process:
+        """The spare process, or a new one; the next spare process is started."""
         starting, self._spare = self._spare or asyncio.create_task(_start()), asyncio.create_task(_start())
         try:
             process = await asyncio.shield(starting)
@@ -79,13 +79,13 @@ class Sandboxes:
             raise
 
     async def close(self) -> None:
-        """End the process that was held ready."""
+        """Kill the spare process."""
         spare, self._spare = self._spare, None
         if spare is None:
             return
         if spare.get_loop() is asyncio.get_running_loop():
-            await _end(await spare)
-        elif spare.done():  # whoever drives the application from several loops cannot wait in one for another's process
+            await _kill_and_wait(await spare)
+        elif spare.done():  # an application driven from several loops: one loop cannot await the process of another
             _kill(spare)
 
 
@@ -103,45 +103,45 @@ async def _start() -> asyncio.subprocess.Process:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        env={name: os.environ[name] for name in _INHERITED if name in os.environ} | _FRUGAL,
+        env={name: os.environ[name] for name in _INHERITED if name in os.environ} | _LIMITED_THREADS,
         limit=HEADER_BYTES,
     )
 
 
-async def _ask(process: asyncio.subprocess.Process, request: SandboxRequest) -> tuple[SandboxReply, bytes]:
+async def _run_query(process: asyncio.subprocess.Process, request: SandboxRequest) -> tuple[SandboxReply, bytes]:
     assert process.stdin is not None
     assert process.stdout is not None
-    with suppress(ConnectionError):  # it has ended: its answer says so
+    with suppress(ConnectionError):  # it has ended: the missing reply says so
         process.stdin.write(msgspec.json.encode(request) + b"\n")
         await process.stdin.drain()
     try:
         reply = msgspec.json.decode(await process.stdout.readline(), type=SandboxReply)
     except (ValueError, msgspec.DecodeError):
-        log.warning("a query ended its process", status=await process.wait())
+        log.warning("SQL process died", status=await process.wait())
         raise SqlError(
-            "the query ended its process: most likely it needs more memory than it may have",
+            "the query's process died: most likely the query needs more memory than it may have",
             field="sql",
-            fix="ask for less at a time",
+            fix="select fewer rows or columns, or aggregate less at a time",
         ) from None
     if reply.timed_out:
-        raise _late(request)
+        raise _deadline_error(request)
     if reply.error is not None:
         raise SqlError(reply.error, field="sql", fix=reply.fix)
     body = bytearray()
     while part := await process.stdout.read(2**20):
         body += part
         if len(body) > request.bytes + OVERHEAD_BYTES:
-            raise SqlError("the answer is too large", field="limit", fix="ask for fewer rows or columns")
+            raise SqlError("the result is too large", field="limit", fix="select fewer rows or columns")
     return reply, bytes(body)
 
 
-def _late(request: SandboxRequest) -> DeadlineError:
+def _deadline_error(request: SandboxRequest) -> DeadlineError:
     return DeadlineError(
-        f"no answer within {request.seconds:g} s", field="seconds", fix="ask for less, or give it more time"
+        f"no result within {request.seconds:g} s", field="seconds", fix="simplify the query, or raise `seconds`"
     )
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _kill_and_wait(process: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError):
         process.kill()
     await asyncio.shield(process.wait())

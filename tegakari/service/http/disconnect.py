@@ -1,4 +1,4 @@
-"""Waiting for an answer only as long as the client does."""
+"""Cancels work when the client closes the connection."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ from typing import Any, TypeVar
 
 from litestar import Request
 from litestar.exceptions import HTTPException
+from litestar.types import Receive
 
 T = TypeVar("T")
 
 CLIENT_GONE = 499
-"""Status for the log, as nginx has it: nobody reads the answer."""
+"""Status for the log, as in nginx: nobody reads the response."""
 
 
-async def while_connected(request: Request[Any, Any, Any], answer: Coroutine[Any, Any, T]) -> T:
-    """Await an answer, and cancel it when the client closes the connection. The body must have been read."""
-    working = asyncio.create_task(answer)
-    gone = asyncio.create_task(_disconnected(request))
+async def while_connected(request: Request[Any, Any, Any], work: Coroutine[Any, Any, T]) -> T:
+    """Await work, and cancel it when the client closes the connection. The request's body must have been read."""
+    working = asyncio.create_task(work)
+    disconnected = asyncio.create_task(wait_for_disconnect(request.receive))
     try:
-        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, disconnected}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
         raise HTTPException(status_code=CLIENT_GONE, detail="the client closed the connection")
     finally:
-        gone.cancel()
+        disconnected.cancel()
         working.cancel()
 
 
-async def _disconnected(request: Request[Any, Any, Any]) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Return when the client closes the connection. The request's body must have been read."""
+    while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,25 +1,31 @@
-"""Reading and answering request headers."""
+"""Headers of requests and responses: values, preferences among content types and codings, the policy of pages."""
 
 from __future__ import annotations
 
 from litestar.types import Scope
 
+PAGE_POLICY = (
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+"""Content-Security-Policy of HTML pages: everything from this server, scripts from files only."""
+
 
 def header(scope: Scope, name: bytes) -> str:
-    """The values of a request header, joined by commas; empty where it was not sent.
+    """The values of a request header, joined by commas; empty if the request does not have it.
 
     Args:
         scope: of the request.
         name: in lower case.
     """
-    found = [value for key, value in scope["headers"] if key == name]
-    return b", ".join(found).decode("latin-1") if found else ""
+    values = [value for key, value in scope["headers"] if key == name]
+    return b", ".join(values).decode("latin-1") if values else ""
 
 
 def preferences(value: str) -> list[str]:
-    """Names in an `Accept` or `Accept-Encoding` header that are wanted, most wanted first; in lower case."""
-    weighed = []
-    for place, part in enumerate(value.lower().split(",")):
+    """Accepted names of an `Accept` or `Accept-Encoding` header, in lower case, largest weight first."""
+    weighted = []
+    for position, part in enumerate(value.lower().split(",")):
         name, *parameters = (piece.strip() for piece in part.split(";"))
         weight = 1.0
         for parameter in parameters:
@@ -30,5 +36,5 @@ def preferences(value: str) -> list[str]:
                 except ValueError:
                     weight = 0.0
         if name and weight > 0:
-            weighed.append((-weight, place, name))
-    return [name for _, _, name in sorted(weighed)]
+            weighted.append((-weight, position, name))
+    return [name for _, _, name in sorted(weighted)]

@@ -1,4 +1,4 @@
-"""How answers are sent: JSON, and any list also as CSV, Parquet or Arrow, with the fields that were asked for."""
+"""Content negotiation: responses are JSON; lists also come as CSV, Parquet or Arrow, and with selected fields."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from tegakari.schemas.api import Page
 from tegakari.schemas.errors import QueryError
 from tegakari.service.http.headers import header, preferences
-from tegakari.store.export import formats
+from tegakari.store.export.formats import write as write_file
 
 LIST_PARAMETERS = ("format", "fields")
-"""Query parameters that every list takes."""
+"""Query parameters of every list."""
 
 T = TypeVar("T")
 
 
 class Format(NamedTuple):
-    """A form of a list other than JSON."""
+    """A format of lists other than JSON."""
 
     media_type: str
     write: Callable[[pa.Table], bytes]
 
 
-def _file(form: str) -> Callable[[pa.Table], bytes]:
-    """One of the forms of files, which `tegakari sql` and exports write as well."""
+def _file_writer(name: str) -> Callable[[pa.Table], bytes]:
+    """Writer of a file format that `tegakari sql` and exports write as well."""
 
     def write(table: pa.Table) -> bytes:
         sink = io.BytesIO()
-        formats.write(sink, table.to_reader(), form)
+        write_file(sink, table.to_reader(), name)
         return sink.getvalue()
 
     return write
 
 
-def _arrow(table: pa.Table) -> bytes:
+def _write_arrow_stream(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
@@ -52,19 +52,19 @@ def _arrow(table: pa.Table) -> bytes:
 
 
 FORMATS = {
-    "csv": Format("text/csv", _file("csv")),
-    "parquet": Format("application/vnd.apache.parquet", _file("parquet")),
-    "arrow": Format("application/vnd.apache.arrow.stream", _arrow),
+    "csv": Format("text/csv", _file_writer("csv")),
+    "parquet": Format("application/vnd.apache.parquet", _file_writer("parquet")),
+    "arrow": Format("application/vnd.apache.arrow.stream", _write_arrow_stream),
 }
-"""By name, as `format` takes it; JSON is what everything else is."""
+"""By name, as the parameter `format` takes it; JSON, named `json`, is the default."""
 
 JSON = "application/json"
 
 _encode = msgspec.json.Encoder().encode
 
 
-class Answer(Response[T]):
-    """The response of every route below /v1: its content is encoded as the request wants it."""
+class NegotiatedResponse(Response[T]):
+    """The response of every route below /v1, in the format and with the fields that the request selects."""
 
     def to_asgi_response(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, app: object, request: Request[Any, Any, Any], *, headers: dict[str, str] | None = None, **_: Any
@@ -73,37 +73,32 @@ class Answer(Response[T]):
         media_type = JSON
         rows = row_type(request.route_handler)
         if isinstance(content, Page) and rows:
-            asked = parse_qs(request.scope["query_string"].decode("ascii")) if request.scope["query_string"] else {}
-            fields = _fields(asked["fields"][0], rows) if "fields" in asked else None
-            name = asked["format"][0] if "format" in asked else by_accept(request.scope)
+            query = parse_qs(request.scope["query_string"].decode("ascii")) if request.scope["query_string"] else {}
+            fields = _fields(query["fields"][0], rows) if "fields" in query else None
+            name = check_format(query["format"][0]) if "format" in query else accepted_format(request.scope)
             if name in FORMATS:
-                form = FORMATS[name]
-                body, media_type = form.write(table_of(content.items, rows, fields)), form.media_type
+                body, media_type = FORMATS[name].write(table_of(content.items, rows, fields)), FORMATS[name].media_type
                 if content.next:
-                    headers = {**headers, "Link": f'<{_next(request.scope, asked, content.next)}>; rel="next"'}
-            elif name == "json":
-                body = _encode(content if fields is None else _narrow(content, fields))
+                    headers = {**headers, "Link": f'<{_next_url(request.scope, query, content.next)}>; rel="next"'}
             else:
-                raise QueryError(
-                    f"{name!r} is no format", field="format", fix=f"use one of: json, {', '.join(FORMATS)}"
-                )
+                body = _encode(content if fields is None else _select_fields(content, fields))
         elif isinstance(content, bytes):
             body, media_type = content, str(self.media_type or media_type)
         else:
             body = b"" if content is None else _encode(content)
-        return _Encoded(self.status_code or 200, media_type, body, headers)
+        return _EncodedResponse(self.status_code or 200, media_type, body, headers)
 
 
-class _Encoded:
-    """An answer in bytes; what Litestar's own does, without what is not used here."""
+class _EncodedResponse:
+    """Sends a response of bytes; Litestar's own does the same with options that no route uses."""
 
     __slots__ = ("_body", "_headers", "_status")
 
     def __init__(self, status: int, media_type: str, body: bytes, headers: dict[str, Any]) -> None:
         self._status = status
         self._body = body
-        kind = f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type
-        self._headers = [(b"content-type", kind.encode()), (b"content-length", b"%d" % len(body))]
+        content_type = f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type
+        self._headers = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body))]
         self._headers += [(name.lower().encode(), str(value).encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,13 +108,13 @@ class _Encoded:
 
 @lru_cache
 def row_type(handler: BaseRouteHandler) -> type[msgspec.Struct] | None:
-    """What the items of a list route are; None for a route that answers no list."""
-    answered = handler.parsed_fn_signature.return_type.annotation
-    return get_args(answered)[0] if get_origin(answered) is Page else None
+    """Type of the items of a list route; None for a route that returns no list."""
+    result = handler.parsed_fn_signature.return_type.annotation
+    return get_args(result)[0] if get_origin(result) is Page else None
 
 
 def table_of(items: list[Any], rows: type[msgspec.Struct], fields: tuple[str, ...] | None) -> pa.Table:
-    """Rows of a list as an Arrow table, with the types of the struct even where there are no rows."""
+    """Rows of a list as an Arrow table, with the types of the struct even if there are no rows."""
     hints = get_type_hints(rows)
     schema = pa.schema([(name, _arrow_type(hints[name])) for name in fields or rows.__struct_fields__])
     table: pa.Table = pa.Table.from_pylist(msgspec.to_builtins(items), schema=schema)
@@ -137,28 +132,43 @@ def _arrow_type(hint: Any) -> pa.DataType:
 
 
 def _fields(text: str, rows: type[msgspec.Struct]) -> tuple[str, ...]:
-    known = rows.__struct_fields__
-    fields = tuple(text.split(","))
-    for name in fields:
-        if name not in known:
-            raise QueryError(f"{name!r} is no field", field="fields", fix=f"fields: {', '.join(known)}")
-    return tuple(dict.fromkeys(fields))
+    names = tuple(text.split(","))
+    for name in names:
+        if name not in rows.__struct_fields__:
+            raise QueryError(
+                f"{name!r} is not a field of the list",
+                field="fields",
+                fix=f"fields: {', '.join(rows.__struct_fields__)}",
+            )
+    return tuple(dict.fromkeys(names))
 
 
-def _narrow(page: Page[Any], fields: tuple[str, ...]) -> Page[dict[str, Any]]:
+def _select_fields(page: Page[Any], fields: tuple[str, ...]) -> Page[dict[str, Any]]:
     return Page([{name: getattr(item, name) for name in fields} for item in page.items], page.next)
 
 
-def by_accept(scope: Scope) -> str:
-    """The most wanted form that there is; JSON where none of them is named."""
-    for wanted in preferences(header(scope, b"accept")):
-        if wanted in (JSON, "*/*", "application/*"):
+def check_format(name: str) -> str:
+    """The value of the parameter `format`.
+
+    Raises:
+        QueryError: it is no format.
+    """
+    if name not in ("json", *FORMATS):
+        raise QueryError(f"{name!r} is not a format", field="format", fix=f"use one of: json, {', '.join(FORMATS)}")
+    return name
+
+
+def accepted_format(scope: Scope) -> str:
+    """Name of the format that the header `Accept` prefers; `json` if it names none of the formats."""
+    for media_type in preferences(header(scope, b"accept")):
+        if media_type in (JSON, "*/*", "application/*"):
             break
-        for name, form in FORMATS.items():
-            if wanted == form.media_type:
+        for name, format_ in FORMATS.items():
+            if media_type == format_.media_type:
                 return name
     return "json"
 
 
-def _next(scope: Scope, asked: dict[str, list[str]], cursor: str) -> str:
-    return f"{quote(scope['path'], safe='/%')}?{urlencode({**{k: v[0] for k, v in asked.items()}, 'cursor': cursor})}"
+def _next_url(scope: Scope, query: dict[str, list[str]], cursor: str) -> str:
+    parameters = {**{name: values[0] for name, values in query.items()}, "cursor": cursor}
+    return f"{quote(scope['path'], safe='/%')}?{urlencode(parameters)}"

@@ -1,4 +1,4 @@
-"""Paths are matched as they were sent, so that a label with a slash (`%2F`) is one segment."""
+"""Paths are routed percent-encoded, so that a label with a slash (`%2F`) is one segment."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _PLAIN = re.compile(rb"[A-Za-z0-9/_.~-]*")
 def encoded_path(scope: Scope) -> str:
     """The request's path with each segment in one spelling: reserved characters encoded, others not."""
     raw = scope.get("raw_path") or quote(scope["path"]).encode()
-    path, _, _ = raw.partition(b"?")  # some clients that call the application in-process leave the query on
+    path, _, _ = raw.partition(b"?")  # some in-process clients append the query
     if _PLAIN.fullmatch(path):
         return path.decode("ascii")
-    return _remembered(path) if len(path) < _REMEMBERED_LENGTH else _spelled(path)
+    return _normalized_cached(path) if len(path) < _CACHED_LENGTH else _normalized(path)
 
 
-def _spelled(path: bytes) -> str:
+def _normalized(path: bytes) -> str:
     return "/".join(quote(unquote(segment), safe="") for segment in path.decode("ascii", "replace").split("/"))
 
 
-_REMEMBERED_LENGTH = 512
-_remembered = lru_cache(maxsize=4096)(_spelled)
+_CACHED_LENGTH = 512
+_normalized_cached = lru_cache(maxsize=4096)(_normalized)
 
 
 def decode_parameters(scope: Scope) -> None:
-    """Decode the path parameters once a route is found."""
-    # A new mapping: the router shares the one it gives between requests.
+    """Decode the path parameters of a routed request."""
+    # A new mapping: the router shares its own between requests.
     scope["path_params"] = {
         name: unquote(value) if isinstance(value, str) else value for name, value in scope["path_params"].items()
     }

@@ -1,4 +1,4 @@
-"""Every failure as one shape: RFC 9457 problem details."""
+"""Every failure as a problem document (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from tegakari.schemas.errors import (
     TooSlowError,
 )
 from tegakari.schemas.problem import Problem
+from tegakari.service.http.parameters import choices
 
 log = structlog.get_logger()
 
@@ -32,19 +33,20 @@ IN_THE_LOG = "the server's log says what happened"
 
 
 def _problem(error: TegakariError | type[TegakariError], detail: str, *, status: int | None = None) -> Problem:
-    of_instance = isinstance(error, TegakariError)
+    """The problem of an error, or of a kind of error without field and fix."""
+    instance = error if isinstance(error, TegakariError) else None
     return Problem(
         type=error.docs_page(),
         title=error.title,
         status=status or error.status,
         detail=detail,
-        field=error.field if of_instance else None,
-        fix=error.fix if of_instance else None,
+        field=instance.field if instance else None,
+        fix=instance.fix if instance else None,
     )
 
 
 def problem_of(error: Exception) -> Problem:
-    """The problem document of an error. Errors for the operator of the server reveal their kind only."""
+    """The problem document of an error. Of errors for the operator of the server it shows the kind only."""
     if not isinstance(error, TegakariError):
         return _problem(InternalError, IN_THE_LOG)
     if _is_for_operator(error):
@@ -53,7 +55,7 @@ def problem_of(error: Exception) -> Problem:
 
 
 def _is_for_operator(error: TegakariError) -> bool:
-    """Whether the message is for whoever runs the server: it names files."""
+    """Whether the message names files of the server: clients see the kind of error only."""
     return error.status in (500, 507)
 
 
@@ -85,7 +87,7 @@ def _handle_tegakari_error(request: Request[Any, Any, Any], error: TegakariError
 
 
 def _handle_deep_nesting(request: Request[Any, Any, Any], error: RecursionError) -> Response[Problem]:
-    if request.method == "GET":  # no body: not the client's fault
+    if request.method == "GET":  # without a body it is a fault of the program
         return _handle_any(request, error)
     return error_response(BodyError("the body is nested too deeply", fix="see /schema"))
 
@@ -97,14 +99,20 @@ def _handle_wrong_characters(request: Request[Any, Any, Any], error: UnicodeDeco
 
 
 def _handle_validation(request: Request[Any, Any, Any], error: ValidationException) -> Response[Problem]:
-    # The framework lists [{"key": ..., "message": ..., "source": "path" | "query"}], without the value.
+    # Litestar lists [{"key": ..., "message": ..., "source": "path" | "query"}], without the value.
     first: Any = error.extra[0] if isinstance(error.extra, list) and error.extra else {}
     if missing := re.match(r"Missing required query parameter '(\w+)'", error.detail):
-        return error_response(QueryError("it is missing", field=missing[1], fix="give it; see /schema"))
+        return error_response(
+            QueryError(
+                "the parameter is missing", field=missing[1], fix=f"add `{missing[1]}` to the query; see /schema"
+            )
+        )
     field = first.get("key")
     value = {**request.path_params, **request.query_params}.get(field)
     reason = str(first.get("message", error.detail)).removesuffix(", got `str`")
-    return error_response(QueryError(f"{value!r} is not allowed: {reason}", field=field, fix="see /schema"))
+    allowed = choices(request.route_handler, field or "")
+    fix = f"use one of: {', '.join(allowed)}" if allowed else "see /schema"
+    return error_response(QueryError(f"{value!r} is not allowed: {reason}", field=field, fix=fix))
 
 
 def _handle_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
@@ -112,12 +120,12 @@ def _handle_http(request: Request[Any, Any, Any], error: HTTPException) -> Respo
     path = request.scope["path"]
     match error.status_code:
         case 404:
-            return error_response(NotFoundError(f"there is nothing at {path}", fix="see /schema"))
+            return error_response(NotFoundError(f"no route matches {path}", fix="see /schema"))
         case 405:
             detail = f"{request.method} is not allowed at {path}"
             return error_response(MethodNotAllowedError(detail, fix=f"allowed: {headers.get('allow')}"), headers)
         case 413:
-            return error_response(TooLargeError(error.detail, fix="ask for less at once"), headers)
+            return error_response(TooLargeError(error.detail, fix="split the request into smaller ones"), headers)
         case status if status < 500:
             return _response(_problem(BodyError, error.detail, status=status), headers)
         case _:
@@ -139,17 +147,17 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
 }
 
 
-ANYWHERE = (401, 403, 429, 503)
-"""Statuses that any route below /v1 can answer, whatever it does."""
+COMMON_PROBLEMS = (401, 403, 429, 503)
+"""Statuses of problems of every route below /v1."""
 
 
 def documented(*statuses: int) -> dict[int, ResponseSpec]:
-    """Describe the problems of a route below /v1 in its OpenAPI operation, those of ANYWHERE included."""
-    return described(*sorted({*statuses, *ANYWHERE}))
+    """OpenAPI responses for the problems of a route below /v1, COMMON_PROBLEMS included."""
+    return described(*sorted({*statuses, *COMMON_PROBLEMS}))
 
 
 def described(*statuses: int) -> dict[int, ResponseSpec]:
-    """Describe exactly these problems."""
+    """OpenAPI responses for the problems of these statuses."""
     return {
         status: ResponseSpec(
             Problem, media_type=PROBLEM_JSON, description=_DESCRIPTIONS[status], generate_examples=False
@@ -160,14 +168,14 @@ def described(*statuses: int) -> dict[int, ResponseSpec]:
 
 _DESCRIPTIONS = {
     400: "A parameter is unknown, or its value is not allowed.",
-    401: "The server asks for an API key, and the request has none that is good.",
-    403: "The API key is good, but not for this.",
-    404: "There is no such run, label, layer or feature.",
+    401: "The server requires an API key; the request carries none, or one that is unknown, revoked or expired.",
+    403: "The API key's scope does not include the request.",
+    404: "The run, label, layer, feature or document does not exist.",
     409: "The run's model is not on this machine, or the work was cancelled.",
-    408: "The body did not come in time.",
+    408: "The body did not arrive in time.",
     413: "The body is too large.",
-    429: "More requests than the key, or else the address, may make; Retry-After says when to come again.",
+    429: "The key or the address exceeds its requests per second; Retry-After gives the seconds to wait.",
     500: "The store could not be read.",
-    503: "The server is not ready, is busy, or could not answer in time.",
+    503: "The server is not ready or busy, or the result was not ready in time.",
     507: "The server's disk is full.",
 }

@@ -1,4 +1,4 @@
-"""Logs: one line an event on stderr, for people or as JSON. No line holds a query's text, a body or a key."""
+"""Logs: one line per event on stderr, for people or as JSON. No line contains a query's text, a body or a key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = structlog.get_logger("tegakari.requests")
 
 
 def set_up_logs(form: LogFormat) -> None:
-    """Send events to stderr in the form that the configuration names; libraries speak when they warn."""
+    """Send events to stderr in the form that the configuration names; of libraries, warnings and errors only."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s", force=True)
     shared: list[Any] = [structlog.processors.add_log_level]
     if form == "json":
@@ -33,7 +33,7 @@ def set_up_logs(form: LogFormat) -> None:
         ]
     structlog.configure(
         processors=processors,
-        # The stream of the moment: whoever runs a command inside a program may have put another in its place.
+        # sys.stderr at the time of the event: a program that runs a command in-process may have replaced it.
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )

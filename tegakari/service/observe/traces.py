@@ -1,6 +1,6 @@
 """Traces by OpenTelemetry, where its packages are installed (`pip install tegakari[telemetry]`).
 
-Its own environment variables say where they go: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME and the others.
+OpenTelemetry's environment variables name their destination: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME and others.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from tegakari.schemas.errors import ConfigError
 
 
 def traced(app: ASGIApp) -> ASGIApp:
-    """The application with a span a request.
+    """The application with one span per request.
 
     Raises:
         ConfigError: the packages are not installed.

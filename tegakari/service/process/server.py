@@ -1,4 +1,4 @@
-"""The API on a port: uvicorn, in one process or in several that share the socket and the store."""
+"""The API on a port: uvicorn, in one process or in several workers that share the socket and the store."""
 
 from __future__ import annotations
 
@@ -22,42 +22,43 @@ from uvicorn.supervisors import Multiprocess
 from tegakari.schemas.config import ServiceConfig
 from tegakari.schemas.errors import ConfigError
 from tegakari.service.admission.keys import KeyRing, read_keys
+from tegakari.service.observe import METRICS_DIRECTORY
 from tegakari.service.observe.logs import set_up_logs
-from tegakari.service.process.model_process import end_with_parent, model_process
+from tegakari.service.process.model_process import model_process
 from tegakari.service.process.slow_clients import SlowClientProtocol
+from tegakari.store.processes import end_with_parent
 
 log = structlog.get_logger()
 
 SHUTDOWN_SECONDS = 10
-"""Time that requests under way get to finish once the server is asked to stop."""
+"""Time that requests in progress have to finish once the server is told to stop."""
 
 BACKLOG = 2048
-"""Connections that wait to be taken on while the workers are busy."""
+"""Connections that wait to be accepted while the workers are busy."""
 
 
 def serve(config: ServiceConfig, store: Path, *, insecure: bool = False) -> None:
-    """Serve a store until SIGINT or SIGTERM, then finish the requests under way and return.
+    """Serve a store until SIGINT or SIGTERM, then finish the requests in progress and return.
 
     Args:
-        config: where to listen, with how many workers, and what is allowed; port 0 takes any free one, which the log
-            names.
+        config: address, number of workers and limits; port 0 takes any free port, which the log names.
         store: the store's directory.
-        insecure: listen without keys on an address that other machines reach, although anyone there can then read
+        insecure: listen without keys on an address that other machines reach; anyone who reaches it can then read
             everything.
 
     Raises:
-        ConfigError: the address is not a loopback one and there are neither keys nor `insecure`, is not this machine's,
-            or is taken; or the file of keys is damaged.
+        ConfigError: the address is no loopback address and there are neither keys nor `insecure`; it is not an address
+            of this machine, or the port is taken; or the file of keys is damaged.
     """
     set_up_logs(config.log)
     keys = Path(config.keys)
-    listener = _listen(config, guarded=bool(read_keys(keys)), insecure=insecure)
+    listener = _listen(config, has_keys=bool(read_keys(keys)), insecure=insecure)
     if not store.is_dir():
-        log.warning("no store yet", store=str(store), fix="index a run, or check --store")
+        log.warning("the store does not exist yet", store=str(store), fix="index a run, or check --store")
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     log.info("serving", url=url, store=str(store), workers=config.workers, keys=KeyRing(keys).required)
-    with listener, tempfile.TemporaryDirectory(prefix="tegakari-") as shared, _ended_by_signals():
+    with listener, tempfile.TemporaryDirectory(prefix="tegakari-") as shared, _catch_signals():
         directory = Path(shared) if config.workers > 1 else None
         with model_process(store, config, directory) if directory else nullcontext():
             _run(config, partial(_application, store, config, keys, directory), listener, directory)
@@ -83,20 +84,20 @@ def _run(config: ServiceConfig, application: partial[ASGIApp], listener: socket.
     if shared is None:
         uvicorn.Server(settings).run(sockets=[listener])
         return
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
+    os.environ[METRICS_DIRECTORY] = str(shared)
     listener.set_inheritable(True)
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         Multiprocess(settings, sockets=[listener]).run()
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-        del os.environ["PROMETHEUS_MULTIPROC_DIR"]
+        del os.environ[METRICS_DIRECTORY]
 
 
 def _application(store: Path, config: ServiceConfig, keys: Path, shared: Path | None) -> ASGIApp:
-    """What each worker runs."""
-    # Imported here: Prometheus' library looks at the environment when it is imported.
+    """The application that a worker runs."""
+    # Imported here: prometheus_client reads METRICS_DIRECTORY when it is imported.
     from tegakari.service.app import create_app
 
     set_up_logs(config.log)
@@ -108,46 +109,48 @@ def _application(store: Path, config: ServiceConfig, keys: Path, shared: Path | 
 
         app = traced(app)
     gc.collect()
-    gc.freeze()  # what is there now stays: looking through it again and again holds up requests for 100 ms
+    gc.freeze()  # what is imported stays: collecting it again and again holds up requests for 100 ms
     return app
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """End the block, not the program: uvicorn raises the signal that stopped it once more when it is done."""
-    if threading.current_thread() is not threading.main_thread():  # signals never come here
+def _catch_signals() -> Iterator[None]:
+    """End the block, not the program: uvicorn raises the signal that stopped it again when it is done."""
+    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread only
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with suppress(KeyboardInterrupt):
             yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, handler)
 
 
-def _listen(config: ServiceConfig, *, guarded: bool, insecure: bool) -> socket.socket:
-    """Bind before anything else starts, so that a wrong address is said plainly."""
+def _listen(config: ServiceConfig, *, has_keys: bool, insecure: bool) -> socket.socket:
+    """Bind before anything else starts, so that a wrong address fails with its own message."""
     try:
         family, _, _, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise ConfigError(
-            f"{config.host!r} is no address: {error.strerror}", field="service.host", fix="use 127.0.0.1"
+            f"{config.host!r} is not an address: {error.strerror}", field="service.host", fix="use 127.0.0.1"
         ) from None
-    if not (guarded or insecure or ipaddress.ip_address(address[0]).is_loopback):
+    if not (has_keys or insecure or ipaddress.ip_address(address[0]).is_loopback):
         raise ConfigError(
             f"{config.host!r} can be reached from other machines, and there are no API keys in {config.keys}",
             field="service.host",
-            fix="make a key with `tegakari keys create`, or listen on 127.0.0.1",
+            fix="create a key with `tegakari keys create`, or listen on 127.0.0.1",
         )
-    # asyncio turns Nagle's delay off only for a socket that says it is TCP; with it every answer takes 40 ms more.
+    # asyncio turns Nagle's algorithm off only for a socket created as TCP; with it every response takes 40 ms longer.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(BACKLOG)  # from here on clients wait rather than fail
+        listener.listen(BACKLOG)  # from here on clients wait instead of failing
         return listener
     except OSError as error:
         listener.close()
-        taken = f"cannot listen on {config.host} port {config.port}: {os.strerror(error.errno or 0)}"
-        raise ConfigError(taken, field="service.port", fix="choose another port, or stop what listens there") from None
+        message = f"cannot listen on {config.host} port {config.port}: {os.strerror(error.errno or 0)}"
+        raise ConfigError(
+            message, field="service.port", fix="choose another port, or stop what listens there"
+        ) from None

@@ -1,77 +1,60 @@
-"""The routes about documents."""
+"""Routes of documents: the list, one document, its features, documents like it."""
 
 from __future__ import annotations
 
-from litestar import get
-from litestar.di import NamedDependency
-
-from tegakari.schemas.api import DocumentDetail, DocumentFeature, DocumentRow, Page
+from tegakari.schemas.api import DocumentDetail, DocumentFeature, DocumentMatch, DocumentRow, Page
+from tegakari.service.http.operations import read
 from tegakari.service.http.parameters import (
+    CorrectFilter,
     Cursor,
     DocumentId,
     FeatureCount,
-    OnlyCorrect,
-    OnlyLabel,
-    OnlyLayer,
-    OnlyPredicted,
+    LabelFilter,
+    LayerFilter,
+    OpenRun,
     PageSize,
+    PredictedFilter,
 )
-from tegakari.service.http.problems import documented
-from tegakari.store import Run, queries
+from tegakari.store import queries
 
 
-@get(
-    "/documents",
-    operation_id="listDocuments",
-    summary="Documents of a run",
-    responses=documented(400, 404, 500),
-    sync_to_thread=True,
-)
+@read("/documents", "listDocuments", "Documents of a run")
 def list_documents(
-    opened: NamedDependency[Run],
-    label: OnlyLabel = None,
-    predicted: OnlyPredicted = None,
-    correct: OnlyCorrect = None,
+    run: OpenRun,
+    label: LabelFilter = None,
+    predicted: PredictedFilter = None,
+    correct: CorrectFilter = None,
     limit: PageSize = 50,
     cursor: Cursor = None,
 ) -> Page[DocumentRow]:
-    """Indexed documents by id, with what the classifier said of them."""
-    return queries.documents(opened, label=label, predicted=predicted, correct=correct, limit=limit, cursor=cursor)
+    """Indexed documents by id, with the label that the classifier predicts."""
+    return queries.documents(run, label=label, predicted=predicted, correct=correct, limit=limit, cursor=cursor)
 
 
-@get(
-    "/documents/{document:str}",
-    operation_id="getDocument",
-    summary="A document",
-    responses=documented(400, 404, 500),
-    sync_to_thread=True,
-)
+@read("/documents/{document:str}", "getDocument", "A document")
 def get_document(
-    opened: NamedDependency[Run],
+    run: OpenRun,
     document: DocumentId,
-    layer: OnlyLayer = None,
+    layer: LayerFilter = None,
     features: FeatureCount = queries.DETAIL_FEATURES,
 ) -> DocumentDetail:
     """One document: its text, label and prediction, and the strongest features of each layer."""
-    return queries.document(opened, document, layer=layer, features=features)
+    return queries.document(run, document, layer=layer, features=features)
 
 
-@get(
-    "/documents/{document:str}/features",
-    operation_id="listDocumentFeatures",
-    summary="Strongest features of a document",
-    responses=documented(400, 404, 500),
-    sync_to_thread=True,
-)
+@read("/documents/{document:str}/features", "listDocumentFeatures", "Strongest features of a document")
 def list_document_features(
-    opened: NamedDependency[Run],
-    document: DocumentId,
-    layer: OnlyLayer = None,
-    limit: PageSize = 50,
-    cursor: Cursor = None,
+    run: OpenRun, document: DocumentId, layer: LayerFilter = None, limit: PageSize = 50, cursor: Cursor = None
 ) -> Page[DocumentFeature]:
     """The strongest features of each layer, by the run's pooling: by layer, strongest first."""
-    return queries.document_features(opened, document, layer=layer, limit=limit, cursor=cursor)
+    return queries.document_features(run, document, layer=layer, limit=limit, cursor=cursor)
 
 
-HANDLERS = (list_documents, get_document, list_document_features)
+# Vectors can be added to a run later.
+@read("/documents/{document:str}/similar", "listSimilarDocuments", "Documents like a document", changes=True)
+def list_similar_documents(run: OpenRun, document: DocumentId, limit: PageSize = 20) -> Page[DocumentMatch]:
+    """Documents by the cosine of their embeddings with this one's, exact, nearest first."""
+    return Page(queries.similar_documents(run, document, limit=limit))
+
+
+RUN_HANDLERS = (list_documents, get_document, list_document_features, list_similar_documents)

@@ -1,103 +1,69 @@
-"""The routes about features: of a run, of a label, and one of them."""
+"""Routes of features: the list, one feature, its labels, tokens, documents, histogram and neighbours."""
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Annotated
 
-from litestar import get
-from litestar.concurrency import sync_to_thread
 from litestar.di import NamedDependency
 
 from tegakari.schemas.api import (
     ActivationHistogram,
     FeatureDetail,
     FeatureLabel,
+    FeatureNeighbour,
     FeatureRow,
-    LabelFeature,
     Page,
     TopDocument,
     TopToken,
 )
+from tegakari.schemas.config import NAME_PATTERN
 from tegakari.service.engine.block_reads import read_blocks
+from tegakari.service.http.operations import read
 from tegakari.service.http.parameters import (
+    FEATURE_PATH,
     Cursor,
     DocumentCount,
     FeatureNumber,
     FeatureOrder,
-    LabelName,
-    LargestDensity,
+    LayerFilter,
     LayerNumber,
-    LeastD,
-    LeastDensity,
-    OnlyLayer,
-    OnlyToken,
+    MaximumDensity,
+    MinimumD,
+    MinimumDensity,
+    OpenRun,
     PageSize,
     PoolingName,
     TokenCount,
-    VarietyName,
+    TokenFilter,
+    VarietyFilter,
+    optional,
 )
-from tegakari.service.http.problems import documented
-from tegakari.store import Run, queries
+from tegakari.service.http.run_of_request import open_run
+from tegakari.store import Store, queries
 
-FEATURE = "/layers/{layer:str}/features/{feature:str}"
-
-
-@get(
-    "/labels/{label:str}/features",
-    operation_id="listLabelFeatures",
-    summary="Features of a label",
-    responses=documented(400, 404, 500),
-)
-async def list_label_features(
-    opened: NamedDependency[Run],
-    label: LabelName,
-    layer: OnlyLayer = None,
-    pooling: PoolingName = None,
-    min_d: LeastD = None,
-    variety: VarietyName = None,
-    limit: PageSize = 50,
-    cursor: Cursor = None,
-) -> Page[LabelFeature]:
-    """Features by Cohen's d for the label, largest first; ties by layer, then feature."""
-    chosen = queries.check_pooling(opened, pooling)
-    question = partial(
-        queries.label_features,
-        opened,
-        label,
-        layer=layer,
-        pooling=chosen,
-        min_d=min_d,
-        variety=queries.parse_variety(variety) if variety is not None else None,
-        limit=limit,
-        cursor=cursor,
-    )
-    if chosen == opened.manifest.pooling and variety is None:
-        return await read_blocks(opened, question)
-    return await sync_to_thread(question)  # another pooling is sorted now, and a filter may pass over everything
+SearchedRun = Annotated[
+    str | None,
+    optional("run that is searched; default: the feature's own", "in", type="string", pattern=NAME_PATTERN),
+]
 
 
-@get(
-    "/features",
-    operation_id="listFeatures",
-    summary="Features of a run",
-    responses=documented(400, 404, 500),
-    sync_to_thread=True,
-)
+@read("/features", "listFeatures", "Features of a run")
 def list_features(
-    opened: NamedDependency[Run],
-    layer: OnlyLayer = None,
-    token: OnlyToken = None,
-    variety: VarietyName = None,
-    min_density: LeastDensity = None,
-    max_density: LargestDensity = None,
-    min_d: LeastD = None,
+    run: OpenRun,
+    layer: LayerFilter = None,
+    token: TokenFilter = None,
+    variety: VarietyFilter = None,
+    min_density: MinimumDensity = None,
+    max_density: MaximumDensity = None,
+    min_d: MinimumD = None,
     order: FeatureOrder = "feature",
     limit: PageSize = 50,
     cursor: Cursor = None,
 ) -> Page[FeatureRow]:
     """Features that pass every filter given. `min_d` and order `d` look at each feature's label of largest d."""
     return queries.features(
-        opened,
+        run,
         layer=layer,
         token=token,
         variety=queries.parse_variety(variety) if variety is not None else None,
@@ -110,27 +76,17 @@ def list_features(
     )
 
 
-@get(FEATURE, operation_id="getFeature", summary="A feature", responses=documented(400, 404, 500))
+@read(FEATURE_PATH, "getFeature", "A feature")
 async def get_feature(
-    opened: NamedDependency[Run],
-    layer: LayerNumber,
-    feature: FeatureNumber,
-    pooling: PoolingName = None,
-    tokens: TokenCount = None,
+    run: OpenRun, layer: LayerNumber, feature: FeatureNumber, pooling: PoolingName = None, tokens: TokenCount = None
 ) -> FeatureDetail:
     """One feature: its statistics, its labels by Cohen's d, and its strongest positions in context."""
-    chosen = queries.check_pooling(opened, pooling)
-    return await read_blocks(opened, partial(queries.feature, opened, layer, feature, pooling=chosen, tokens=tokens))
+    return await read_blocks(run, partial(queries.feature, run, layer, feature, pooling=pooling, tokens=tokens))
 
 
-@get(
-    f"{FEATURE}/labels",
-    operation_id="listFeatureLabels",
-    summary="Labels of a feature",
-    responses=documented(400, 404, 500),
-)
+@read(f"{FEATURE_PATH}/labels", "listFeatureLabels", "Labels of a feature")
 async def list_feature_labels(
-    opened: NamedDependency[Run],
+    run: OpenRun,
     layer: LayerNumber,
     feature: FeatureNumber,
     pooling: PoolingName = None,
@@ -138,66 +94,54 @@ async def list_feature_labels(
     cursor: Cursor = None,
 ) -> Page[FeatureLabel]:
     """Labels by Cohen's d for the feature, largest first; those for which it is not defined last."""
-    chosen = queries.check_pooling(opened, pooling)
-    return await read_blocks(
-        opened,
-        partial(queries.feature_labels, opened, layer, feature, pooling=chosen, limit=limit, cursor=cursor),
-    )
+    query = partial(queries.feature_labels, run, layer, feature, pooling=pooling, limit=limit, cursor=cursor)
+    return await read_blocks(run, query)
 
 
-@get(
-    f"{FEATURE}/tokens",
-    operation_id="listFeatureTokens",
-    summary="Strongest positions of a feature",
-    responses=documented(400, 404, 500),
-)
+@read(f"{FEATURE_PATH}/tokens", "listFeatureTokens", "Strongest positions of a feature")
 async def list_feature_tokens(
-    opened: NamedDependency[Run],
-    layer: LayerNumber,
-    feature: FeatureNumber,
-    limit: PageSize = 50,
-    cursor: Cursor = None,
+    run: OpenRun, layer: LayerNumber, feature: FeatureNumber, limit: PageSize = 50, cursor: Cursor = None
 ) -> Page[TopToken]:
     """The strongest positions of the corpus, as many as the run keeps, each with the text around it."""
-    return await read_blocks(
-        opened, partial(queries.feature_tokens, opened, layer, feature, limit=limit, cursor=cursor)
-    )
+    return await read_blocks(run, partial(queries.feature_tokens, run, layer, feature, limit=limit, cursor=cursor))
 
 
-@get(
-    f"{FEATURE}/documents",
-    operation_id="listFeatureDocuments",
-    summary="Strongest documents of a feature",
-    responses=documented(400, 404, 500),
-)
+@read(f"{FEATURE_PATH}/documents", "listFeatureDocuments", "Strongest documents of a feature")
 async def list_feature_documents(
-    opened: NamedDependency[Run], layer: LayerNumber, feature: FeatureNumber, limit: DocumentCount = 20
+    run: OpenRun, layer: LayerNumber, feature: FeatureNumber, limit: DocumentCount = 20
 ) -> Page[TopDocument]:
     """The documents in which the feature is strongest, by the run's pooling; ties by document."""
-    found = await read_blocks(opened, partial(queries.feature_documents, opened, layer, feature, limit=limit))
-    return Page(found)
+    return Page(await read_blocks(run, partial(queries.feature_documents, run, layer, feature, limit=limit)))
 
 
-@get(
-    f"{FEATURE}/histogram",
-    operation_id="getFeatureHistogram",
-    summary="Activations of a feature",
-    responses=documented(400, 404, 500),
-    sync_to_thread=True,
-)
-def get_feature_histogram(
-    opened: NamedDependency[Run], layer: LayerNumber, feature: FeatureNumber
-) -> ActivationHistogram:
+@read(f"{FEATURE_PATH}/histogram", "getFeatureHistogram", "Activations of a feature")
+def get_feature_histogram(run: OpenRun, layer: LayerNumber, feature: FeatureNumber) -> ActivationHistogram:
     """How the feature's pooled activations are spread over the documents in which it is active."""
-    return queries.feature_histogram(opened, layer, feature)
+    return queries.feature_histogram(run, layer, feature)
 
 
-HANDLERS = (
+# Vectors can be added to a run later, and the run that is searched can be another.
+@read(f"{FEATURE_PATH}/neighbours", "listFeatureNeighbours", "Neighbours of a feature", changes=True)
+def list_feature_neighbours(
+    run: OpenRun,
+    store: NamedDependency[Store],
+    layer: LayerNumber,
+    feature: FeatureNumber,
+    searched: SearchedRun = None,
+    in_layer: LayerFilter = None,
+    limit: PageSize = 20,
+) -> Page[FeatureNeighbour]:
+    """Features whose decoder directions have the largest cosine with this one's, exact; of this run or of another."""
+    within = open_run(store, searched, field="in") if searched is not None else None
+    return Page(queries.feature_neighbours(run, layer, feature, within=within, in_layer=in_layer, limit=limit))
+
+
+RUN_HANDLERS = (
     list_features,
-    list_label_features,
     get_feature,
     list_feature_labels,
     list_feature_tokens,
     list_feature_documents,
     get_feature_histogram,
+    list_feature_neighbours,
 )

@@ -1,35 +1,30 @@
-"""SQL over the runs, for whoever may ask: read only, bounded, in processes of their own."""
+"""Route of SQL over the runs: read only, bounded, one process per query."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import pyarrow as pa
 from litestar import Request, Response, post
 from litestar.concurrency import sync_to_thread
-from litestar.datastructures import CacheControlHeader
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import JSONBody
 
 from tegakari.schemas.errors import NotFoundError, QueryError, SqlError
 from tegakari.schemas.sql import MAX_RUNS, SqlColumn, SqlRequest, SqlResult
-from tegakari.service.engine.sql_processes import Sandboxes
+from tegakari.service.engine.sql_processes import SqlProcesses
 from tegakari.service.http.disconnect import while_connected
-from tegakari.service.http.negotiation import FORMATS, JSON, by_accept
-from tegakari.service.http.parameters import optional
+from tegakari.service.http.negotiation import FORMATS, JSON, accepted_format, check_format
+from tegakari.service.http.operations import NO_STORE
+from tegakari.service.http.parameters import FormatName
 from tegakari.service.http.problems import documented
 from tegakari.store import Store
 from tegakari.store.sql.sandbox import SandboxRequest
 
 MAX_BYTES = 32 * 2**20
-"""of Arrow in one answer"""
-
-FormatName = Annotated[
-    str | None,
-    optional("form of the answer; default: as `Accept` says, else json", type="string", enum=["json", *FORMATS]),
-]
+"""of Arrow per response"""
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -43,54 +38,52 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
         200: ResponseSpec(SqlResult, description="The rows.", generate_examples=False),
         **documented(400, 404, 413, 500, 503),
     },
-    cache_control=CacheControlHeader(no_store=True),
+    cache_control=NO_STORE,
 )
 async def query_sql(
     store: NamedDependency[Store],
-    sandboxes: NamedDependency[Sandboxes],
+    sql_processes: NamedDependency[SqlProcesses],
     data: JSONBody[SqlRequest],
     request: Request[Any, Any, Any],
     format: FormatName = None,
 ) -> Response[bytes]:
     """One SELECT over all tables of the runs, each with a `run` column; values are bound with `$name`."""
-    name = format or by_accept(request.scope)
-    if name not in ("json", *FORMATS):
-        raise QueryError(f"{name!r} is no format", field="format", fix=f"use one of: json, {', '.join(FORMATS)}")
-    asked = SandboxRequest(
+    name = check_format(format) if format else accepted_format(request.scope)
+    query = SandboxRequest(
         store=str(store.directory.absolute()),
-        runs=_runs(store, data.runs),
+        runs=_run_names(store, data.runs),
         sql=data.sql,
         parameters=data.parameters,
         rows=data.limit,
         bytes=MAX_BYTES,
         seconds=data.seconds,
     )
-    reply, stream = await while_connected(request, sandboxes.answer(asked))
-    body = await sync_to_thread(_written, stream, name, truncated=reply.truncated)
+    reply, stream = await while_connected(request, sql_processes.run(query))
+    body = await sync_to_thread(_body, stream, name, truncated=reply.truncated)
     media_type = JSON if name == "json" else FORMATS[name].media_type
     headers = {"Tegakari-Truncated": "true"} if reply.truncated else None
     return Response(body, media_type=media_type, headers=headers)
 
 
-def _runs(store: Store, wanted: list[str] | None) -> list[str]:
+def _run_names(store: Store, names: list[str] | None) -> list[str]:
     published = store.names()
-    if wanted is None:
+    if names is None:
         if len(published) > MAX_RUNS:
-            raise QueryError(f"there are {len(published)} runs", field="runs", fix=f"name {MAX_RUNS} at most")
-        wanted = published
-    for run in wanted:
-        if run not in published:
-            raise NotFoundError(f"no run {run!r}", field="runs", fix="GET /v1/runs lists the published runs")
-    if not wanted or len(wanted) > MAX_RUNS:
-        raise QueryError(f"{len(wanted)} runs", field="runs", fix=f"name 1 to {MAX_RUNS} published runs")
-    return sorted(set(wanted))
+            raise QueryError(f"the store has {len(published)} runs", field="runs", fix=f"name at most {MAX_RUNS}")
+        names = published
+    for name in names:
+        if name not in published:
+            raise NotFoundError(f"no run {name!r}", field="runs", fix="GET /v1/runs lists the published runs")
+    if not names or len(names) > MAX_RUNS:
+        raise QueryError(f"{len(names)} runs are given", field="runs", fix=f"name 1 to {MAX_RUNS} published runs")
+    return sorted(set(names))
 
 
-def _written(stream: bytes, name: str, *, truncated: bool) -> bytes:
-    """The rows in a format.
+def _body(stream: bytes, name: str, *, truncated: bool) -> bytes:
+    """The rows of an Arrow stream in a format.
 
     Raises:
-        SqlError: it cannot hold one of the values.
+        SqlError: the format cannot represent one of the values.
     """
     if name == "arrow":
         return stream
@@ -101,7 +94,7 @@ def _written(stream: bytes, name: str, *, truncated: bool) -> bytes:
         columns = [SqlColumn(name=field.name, type=str(field.type)) for field in table.schema]
         return _encode(SqlResult(columns=columns, items=table.to_pylist(), truncated=truncated))
     except (pa.ArrowException, ValueError, OverflowError, TypeError) as error:
-        raise SqlError(f"{name} cannot hold the answer: {error}", field="format", fix="use format=arrow") from None
+        raise SqlError(f"{name} cannot represent the result: {error}", field="format", fix="use format=arrow") from None
 
 
 HANDLERS = (query_sql,)

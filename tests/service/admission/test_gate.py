@@ -1,4 +1,4 @@
-"""What every request and answer pass: limits, request ids, security headers, compression, metrics, logs."""
+"""The gate: limits, request ids, security headers, compression, metrics, logs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tegakari.schemas.errors import RateError
 from tegakari.service.admission.limits import Rates
 from tegakari.service.app import create_app
 from tegakari.store import queries
-from tests.service.conftest import RUN, get, segment
 from tests.support.factories import LABELS
+from tests.support.service import RUN, get, segment
 
 PATH = f"/v1/runs/{RUN}/labels/{segment(LABELS[0])}/features"
 
@@ -30,7 +30,7 @@ def client_with(store: Path, **config: Any) -> TestClient:
 
 
 @pytest.mark.parametrize("path", [PATH, "/nowhere", "/healthz", "/v1/runs?x=1", "/metrics"])
-def test_every_answer_has_the_security_headers(client: TestClient, path: str):
+def test_every_response_has_security_headers(client: TestClient, path: str):
     headers = client.get(path).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["x-frame-options"] == "DENY"
@@ -40,14 +40,15 @@ def test_every_answer_has_the_security_headers(client: TestClient, path: str):
     assert "server" not in headers
 
 
-def test_the_page_of_the_reference_runs_its_own_scripts_alone(client: TestClient):
-    policy = client.get("/schema").headers["content-security-policy"]
+@pytest.mark.parametrize("path", ["/schema", "/docs/errors/busy"])
+def test_pages_run_only_scripts_of_this_server(client: TestClient, path: str):
+    policy = client.get(path).headers["content-security-policy"]
     assert policy.startswith("default-src 'self'")
     assert "script-src" not in policy
     assert "unsafe-eval" not in policy
 
 
-def test_other_origins_are_told_nothing_unless_configured(store: Path):
+def test_other_origins_are_refused_unless_configured(store: Path):
     origin = {"Origin": "https://notebook.example"}
     with client_with(store) as client:
         assert "access-control-allow-origin" not in client.get(PATH, headers=origin).headers
@@ -59,10 +60,10 @@ def test_other_origins_are_told_nothing_unless_configured(store: Path):
         assert preflight.status_code == 204
 
 
-def test_request_ids_are_kept_or_made(client: TestClient):
+def test_request_ids_are_those_of_the_client_or_new(client: TestClient):
     assert client.get(PATH, headers={"X-Request-ID": "my-1.a_B"}).headers["x-request-id"] == "my-1.a_B"
-    made = [client.get(PATH).headers["x-request-id"] for _ in range(3)]
-    assert len(set(made)) == 3
+    new_ids = [client.get(PATH).headers["x-request-id"] for _ in range(3)]
+    assert len(set(new_ids)) == 3
     for forged in ("a b", "x" * 65, "a,b", "a\tb"):
         assert client.get(PATH, headers={"X-Request-ID": forged}).headers["x-request-id"] != forged
 
@@ -87,7 +88,7 @@ DECODERS = {
         ("", None),
     ],
 )
-def test_answers_are_compressed_as_accepted(server: httpx.Client, accepted: str, coding: str | None):
+def test_responses_are_compressed_as_accepted(server: httpx.Client, accepted: str, coding: str | None):
     plain = server.get(PATH, headers={"Accept-Encoding": "identity"})
     with server.stream("GET", PATH, headers={"Accept-Encoding": accepted}) as response:
         raw = b"".join(response.iter_raw())
@@ -100,20 +101,20 @@ def test_answers_are_compressed_as_accepted(server: httpx.Client, accepted: str,
         assert response.headers["etag"] != plain.headers["etag"]
 
 
-def test_what_is_small_or_packed_already_is_left_alone(server: httpx.Client):
+def test_small_or_compressed_bodies_are_not_compressed(server: httpx.Client):
     assert "content-encoding" not in server.get("/healthz", headers={"Accept-Encoding": "gzip"}).headers
-    packed = server.get(PATH, params={"format": "parquet"}, headers={"Accept-Encoding": "gzip"})
-    assert "content-encoding" not in packed.headers
+    parquet = server.get(PATH, params={"format": "parquet"}, headers={"Accept-Encoding": "gzip"})
+    assert "content-encoding" not in parquet.headers
 
 
-def test_rates_are_counted_by_client_and_paid_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_rates_are_counted_per_client_across_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    rates, same = Rates(tmp_path / "rates"), Rates(tmp_path / "rates")  # as two workers have them
+    rates, other_worker = Rates(tmp_path / "rates"), Rates(tmp_path / "rates")  # one file, two workers
     for turn in range(10):
-        (rates, same)[turn % 2].admit("a", 10)
+        (rates, other_worker)[turn % 2].admit("a", 10)
     with pytest.raises(RateError) as refused:
-        same.admit("a", 10)
+        other_worker.admit("a", 10)
     assert 0 < refused.value.retry_after <= 0.1 + 1e-9
     rates.admit("b", 10)
     now += 0.1
@@ -127,7 +128,7 @@ def test_rates_are_counted_by_client_and_paid_back(monkeypatch: pytest.MonkeyPat
         rates.admit("a", 10)
 
 
-def test_less_than_one_a_second_is_one_now_and_then(monkeypatch: pytest.MonkeyPatch):
+def test_rates_below_one_per_second(monkeypatch: pytest.MonkeyPatch):
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     rates = Rates()
@@ -139,34 +140,36 @@ def test_less_than_one_a_second_is_one_now_and_then(monkeypatch: pytest.MonkeyPa
     rates.admit("a", 0.5)
 
 
-def test_an_address_that_asks_too_often_is_told_when_to_come_again(store: Path):
+def test_an_address_beyond_its_rate_gets_retry_after(store: Path):
     with client_with(store, requests_per_second=3) as client:
-        answers = [client.get(PATH) for _ in range(8)]
-        assert [answer.status_code for answer in answers][:3] == [200] * 3
-        refused = [answer for answer in answers if answer.status_code != 200]
+        responses = [client.get(PATH) for _ in range(8)]
+        assert [response.status_code for response in responses][:3] == [200] * 3
+        refused = [response for response in responses if response.status_code != 200]
         assert refused
-        assert all(answer.status_code == 429 and int(answer.headers["retry-after"]) >= 1 for answer in refused)
+        assert all(response.status_code == 429 and int(response.headers["retry-after"]) >= 1 for response in refused)
         assert client.get("/healthz").status_code == 200
 
 
-def test_more_requests_than_there_is_room_for_are_refused(store: Path, monkeypatch: pytest.MonkeyPatch):
+def test_requests_beyond_the_maximum_are_refused(store: Path, monkeypatch: pytest.MonkeyPatch):
     real = queries.specificity
-    monkeypatch.setattr(queries, "specificity", lambda *given, **named: time.sleep(0.5) or real(*given, **named))
+    monkeypatch.setattr(
+        queries, "specificity", lambda *arguments, **options: time.sleep(0.5) or real(*arguments, **options)
+    )
     app: Any = create_app(store, ServiceConfig(log="off", max_requests=2))
 
-    async def ask() -> list[httpx.Response]:
+    async def send_requests() -> list[httpx.Response]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             path = f"/v1/runs/{RUN}/specificity"
             await client.get("/v1/runs")
-            crowd = await asyncio.gather(*(client.get(path) for _ in range(5)))
-            return [*crowd, await client.get(path)]
+            simultaneous = await asyncio.gather(*(client.get(path) for _ in range(5)))
+            return [*simultaneous, await client.get(path)]
 
-    *crowd, after = asyncio.run(ask())
-    assert sorted(answer.status_code for answer in crowd) == [200, 200, 503, 503, 503]
-    refused = next(answer for answer in crowd if answer.status_code == 503)
+    *simultaneous, last = asyncio.run(send_requests())
+    assert sorted(response.status_code for response in simultaneous) == [200, 200, 503, 503, 503]
+    refused = next(response for response in simultaneous if response.status_code == 503)
     assert refused.json()["type"] == "/docs/errors/overloaded"
     assert refused.headers["retry-after"] == "1"
-    assert after.status_code == 200
+    assert last.status_code == 200
 
 
 def test_metrics_have_bounded_labels(client: TestClient):
@@ -185,20 +188,20 @@ def test_metrics_have_bounded_labels(client: TestClient):
     assert "tegakari_http_request_seconds_bucket" in text
 
 
-def test_metrics_count_what_is_asked(client: TestClient):
+def test_metrics_count_requests(client: TestClient):
     line = r'^tegakari_http_requests_total\{method="GET",route="/v1/runs/\{run\}/specificity",status="200"\} ([\d.]+)'
 
-    def counted() -> float:
-        found = re.search(line, client.get("/metrics").text, re.M)
-        return float(found[1]) if found else 0
+    def count() -> float:
+        match = re.search(line, client.get("/metrics").text, re.M)
+        return float(match[1]) if match else 0
 
-    before = counted()
+    before = count()
     for _ in range(3):
         get(client, f"/v1/runs/{RUN}/specificity")
-    assert counted() == before + 3
+    assert count() == before + 3
 
 
-def test_a_line_of_log_has_no_text_and_no_parameters(store: Path, capsys: pytest.CaptureFixture[str]):
+def test_log_lines_have_neither_texts_nor_parameters(store: Path, capsys: pytest.CaptureFixture[str]):
     from tegakari.service.observe.logs import set_up_logs
 
     set_up_logs("json")

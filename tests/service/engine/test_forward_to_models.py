@@ -1,4 +1,4 @@
-"""Several workers, one process for the models."""
+"""Several workers and one model process."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.service.conftest import serving
 from tests.support.live_case import LiveCase
+from tests.support.serving import serving
 
 
 def children(pid: int) -> list[int]:
@@ -29,7 +29,7 @@ def holding_models(pid: int) -> list[int]:
 
 def classify(url: str, text: str) -> httpx.Response:
     for _ in range(100):
-        # A connection each: the system then gives it to either worker.
+        # A new connection per request: the system gives it to either worker.
         response = httpx.post(f"{url}/v1/runs/small/classify", json={"texts": [text]}, timeout=60)
         if response.status_code != 503:
             return response
@@ -40,14 +40,14 @@ def classify(url: str, text: str) -> httpx.Response:
 
 def test_one_process_runs_the_models_of_all_workers(live_case: LiveCase):
     texts = list(live_case.texts.values())[:12]
-    alone = [live_case.client.post("/v1/runs/small/classify", json={"texts": [text]}).json() for text in texts]
+    in_process = [live_case.client.post("/v1/runs/small/classify", json={"texts": [text]}).json() for text in texts]
     with serving("--store", live_case.store, "--workers", "2") as (url, process):
         with ThreadPoolExecutor(6) as pool:
-            together = list(pool.map(lambda text: classify(url, text), texts))
-        assert [answer.json()["items"][0]["predicted"] for answer in together] == [
-            answer["items"][0]["predicted"] for answer in alone
+            responses = list(pool.map(lambda text: classify(url, text), texts))
+        assert [response.json()["items"][0]["predicted"] for response in responses] == [
+            result["items"][0]["predicted"] for result in in_process
         ]
-        (runner,) = holding_models(process.pid)
+        (model_process,) = holding_models(process.pid)
         assert len(children(process.pid)) >= 3
 
         wrong = httpx.post(f"{url}/v1/runs/small/encode?top=1", json={"texts": ["x"]})
@@ -55,59 +55,59 @@ def test_one_process_runs_the_models_of_all_workers(live_case: LiveCase):
         label = httpx.get(f"{url}/v1/runs/small/labels/%E8%BB%8A%2F%E8%BB%BD")
         assert label.status_code == 200
 
-        os.kill(runner, signal.SIGKILL)  # its successor answers
-        (again,), (before,) = classify(url, texts[0]).json()["items"], together[0].json()["items"]
-        assert again["predicted"] == before["predicted"]
-        assert again["probability"] == pytest.approx(before["probability"], rel=1e-4)  # it may have been in a batch
-        assert holding_models(process.pid) != [runner]
+        os.kill(model_process, signal.SIGKILL)  # the one that replaces it serves the next request
+        (second,), (first,) = classify(url, texts[0]).json()["items"], responses[0].json()["items"]
+        assert second["predicted"] == first["predicted"]
+        assert second["probability"] == pytest.approx(first["probability"], rel=1e-4)  # batches differ
+        assert holding_models(process.pid) != [model_process]
 
         process.send_signal(signal.SIGTERM)
         assert process.stderr is not None
-        said = process.stderr.read()
+        log = process.stderr.read()
         assert process.wait(30) == 0
-    assert "Traceback" not in said
-    assert len(re.findall("models loaded", said)) == 2
+    assert "Traceback" not in log
+    assert len(re.findall("models loaded", log)) == 2
 
 
 def test_a_key_for_reading_does_not_reach_the_models(live_case: LiveCase, tmp_path: Path):
     keys = tmp_path / "keys.json"
-    made = {}
+    keys_by_scope = {}
     for scope in ("read", "compute"):
         command = [sys.executable, "-c", "from tegakari.cli import main; main()", "keys", "create", "--json"]
         done = subprocess.run(
             [*command, "--keys", keys, "--name", scope, "--scope", scope], capture_output=True, text=True, check=True
         )
-        made[scope] = re.search(r"tgk_\w+|\"key\": *\"([^\"]+)\"", done.stdout)[1]  # type: ignore[index]
+        keys_by_scope[scope] = re.search(r"tgk_\w+|\"key\": *\"([^\"]+)\"", done.stdout)[1]  # type: ignore[index]
     with serving("--store", live_case.store, "--workers", "2", "--keys", keys) as (url, _):
-        answers = {}
-        for scope, key in made.items():
+        statuses = {}
+        for scope, key in keys_by_scope.items():
             for _ in range(50):
-                answers[scope] = httpx.post(
+                statuses[scope] = httpx.post(
                     f"{url}/v1/runs/small/classify",
                     json={"texts": ["軽トラ"]},
                     headers={"authorization": f"Bearer {key}"},
                     timeout=60,
                 ).status_code
-                if answers[scope] != 503:
+                if statuses[scope] != 503:
                     break
                 time.sleep(0.2)
-        assert answers == {"read": 403, "compute": 200}
+        assert statuses == {"read": 403, "compute": 200}
         assert httpx.post(f"{url}/v1/runs/small/classify", json={"texts": ["x"]}).status_code == 401
 
 
-def test_nothing_outlives_a_server_that_is_killed(live_case: LiveCase):
+def test_no_process_outlives_a_killed_server(live_case: LiveCase):
     with serving("--store", live_case.store, "--workers", "2") as (url, process):
         assert httpx.post(f"{url}/v1/sql", json={"sql": "SELECT 1"}, timeout=60).status_code == 200
-        family = [*children(process.pid), *(grand for child in children(process.pid) for grand in children(child))]
-        assert len(family) >= 4
+        processes = [*children(process.pid), *(pid for child in children(process.pid) for pid in children(child))]
+        assert len(processes) >= 4
         process.kill()
         process.wait()
     for _ in range(150):
-        alive = [pid for pid in family if Path(f"/proc/{pid}").exists() and state(pid) != "Z"]
+        alive = [pid for pid in processes if Path(f"/proc/{pid}").exists() and state(pid) != "Z"]
         if not alive:
             return
         time.sleep(0.1)
-    raise AssertionError(f"still there: {alive}")
+    raise AssertionError(f"still running: {alive}")
 
 
 def state(pid: int) -> str:

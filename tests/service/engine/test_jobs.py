@@ -1,4 +1,4 @@
-"""Jobs of a real server: progress over the wire, cancel, clients that leave, and what outlives a kill."""
+"""Jobs of a real server: progress over the wire, cancellation, disconnected clients, and killed servers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import pytest
 
 from tegakari.indexer.pipeline import index
 from tegakari.store.disk.layout import jobs_directory
-from tests.service.conftest import serving
+from tests.support.serving import serving
 from tests.support.small_case import SmallCase, with_index
 
 
-class Asked(NamedTuple):
+class JobsCase(NamedTuple):
     store: Path
     texts: list[str]
 
@@ -30,17 +30,17 @@ class Asked(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def asked(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> Asked:
+def jobs_case(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> JobsCase:
     directory = tmp_path_factory.mktemp("jobs") / "store"
     index(with_index(small_case, directory))
     texts = [text for _, _, _, text in small_case.documents]
-    return Asked(directory, (texts * 10)[:250])
+    return JobsCase(directory, (texts * 10)[:250])
 
 
 @pytest.fixture(scope="module", params=["1", "2"])
-def server(request: pytest.FixtureRequest, asked: Asked) -> Iterator[httpx.Client]:
+def server(request: pytest.FixtureRequest, jobs_case: JobsCase) -> Iterator[httpx.Client]:
     with (
-        serving("--store", asked.store, "--workers", request.param) as (url, _),
+        serving("--store", jobs_case.store, "--workers", request.param) as (url, _),
         httpx.Client(base_url=url, timeout=60) as client,
     ):
         yield client
@@ -49,18 +49,18 @@ def server(request: pytest.FixtureRequest, asked: Asked) -> Iterator[httpx.Clien
 def start(client: httpx.Client, settings: dict[str, Any]) -> str:
     for _ in range(50):
         response = client.post("/v1/runs/small/knockouts", json=settings, params={"wait": 0})
-        if response.status_code != 503:  # the process of the models starts
+        if response.status_code != 503:  # the model process is starting
             break
         time.sleep(0.2)
     assert response.status_code == 202, response.text
     return response.headers["location"]
 
 
-def test_progress_comes_while_it_works(server: httpx.Client, asked: Asked, request: pytest.FixtureRequest):
-    place = start(server, asked.slow(1 + hash(str(server.base_url)) % 1000))
+def test_progress_arrives_while_the_job_runs(server: httpx.Client, jobs_case: JobsCase, request: pytest.FixtureRequest):
+    location = start(server, jobs_case.slow(1 + hash(str(server.base_url)) % 1000))
     seen: list[tuple[float, str, dict[str, Any]]] = []
     name = ""
-    with server.stream("GET", f"{place}/events", headers={"accept-encoding": "gzip"}) as events:
+    with server.stream("GET", f"{location}/events", headers={"accept-encoding": "gzip"}) as events:
         assert events.headers["content-type"].startswith("text/event-stream")
         for line in events.iter_lines():
             if line.startswith("event: "):
@@ -71,39 +71,39 @@ def test_progress_comes_while_it_works(server: httpx.Client, asked: Asked, reque
     assert seen[-1][1] == "done"
     done = [data["done"] for _, _, data in seen]
     assert done == sorted(done)
-    assert len(set(done)) > 2  # it rises on the way
-    assert seen[-1][0] - seen[0][0] > 0.2  # and does not come all at once
-    assert server.get(place).json()["result"]["documents"] == 250
+    assert len(set(done)) > 2  # it rises step by step
+    assert seen[-1][0] - seen[0][0] > 0.2  # and does not arrive all at once
+    assert server.get(location).json()["result"]["documents"] == 250
 
 
-def test_cancelled_work_makes_room(server: httpx.Client, asked: Asked):
-    place = start(server, asked.slow(2000 + hash(str(server.base_url)) % 1000))
-    assert server.delete(place).json()["state"] == "cancelled"
-    assert server.get(place).json()["state"] == "cancelled"
+def test_a_cancelled_job_frees_the_models(server: httpx.Client, jobs_case: JobsCase):
+    location = start(server, jobs_case.slow(2000 + hash(str(server.base_url)) % 1000))
+    assert server.delete(location).json()["state"] == "cancelled"
+    assert server.get(location).json()["state"] == "cancelled"
     started = time.perf_counter()
     quick = {"label": "車/軽", "layer": 1, "k": 2, "draws": 0, "seed": hash(str(server.base_url)) % 1000}
     assert server.post("/v1/runs/small/knockouts", json=quick, params={"wait": 30}).status_code == 200
     assert time.perf_counter() - started < 10
 
 
-def test_a_client_that_leaves_ends_its_work(server: httpx.Client, asked: Asked):
-    settings = asked.slow(4000 + hash(str(server.base_url)) % 1000)
+def test_a_disconnected_client_cancels_its_job(server: httpx.Client, jobs_case: JobsCase):
+    settings = jobs_case.slow(4000 + hash(str(server.base_url)) % 1000)
     body = json.dumps(settings).encode()
     parts = urlsplit(str(server.base_url))
     head = (
         f"POST /v1/runs/small/knockouts?wait=60 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
-    before = set(jobs_directory(asked.store).glob("*.json"))
+    before = set(jobs_directory(jobs_case.store).glob("*.json"))
     with socket.create_connection((parts.hostname, parts.port)) as connection:
         connection.sendall(head.encode() + body)
         for _ in range(200):
-            (new,) = set(jobs_directory(asked.store).glob("*.json")) - before or (None,)
+            (new,) = set(jobs_directory(jobs_case.store).glob("*.json")) - before or (None,)
             if new and server.get(f"/v1/knockouts/{new.stem}").json()["state"] == "running":
                 break
             time.sleep(0.02)
         else:
-            raise AssertionError("it never ran")
+            raise AssertionError("the job never ran")
     for _ in range(200):
         if (state := server.get(f"/v1/knockouts/{new.stem}").json()["state"]) == "cancelled":
             break
@@ -111,30 +111,30 @@ def test_a_client_that_leaves_ends_its_work(server: httpx.Client, asked: Asked):
     assert state == "cancelled"
 
 
-def test_what_a_killed_server_leaves(asked: Asked):
+def test_jobs_of_a_killed_server_are_interrupted_and_results_stay(jobs_case: JobsCase):
     quick = {"label": "車/軽", "layer": 1, "k": 5, "draws": 3, "seed": 77}
-    with serving("--store", asked.store) as (url, process), httpx.Client(base_url=url, timeout=60) as client:
+    with serving("--store", jobs_case.store) as (url, process), httpx.Client(base_url=url, timeout=60) as client:
         finished = client.post("/v1/runs/small/knockouts", json=quick, params={"wait": 60})
-        running = start(client, asked.slow(6001))
-        waiting = start(client, asked.slow(6002))
+        running = start(client, jobs_case.slow(6001))
+        waiting = start(client, jobs_case.slow(6002))
         while client.get(running).json()["state"] != "running":
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    with serving("--store", asked.store) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
+    with serving("--store", jobs_case.store) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
         assert client.get(running).json()["state"] == "interrupted"
         assert client.get(waiting).json()["state"] == "interrupted"
         assert client.get(finished.headers["content-location"]).json()["result"] == finished.json()
         assert client.post("/v1/runs/small/knockouts", json=quick).json() == finished.json()
-        assert start(client, asked.slow(6001)) == running  # afresh
+        assert start(client, jobs_case.slow(6001)) == running  # a new job with the same id
         assert client.get(running).json()["state"] in ("queued", "running")
         client.delete(running)
 
 
-def test_a_server_that_is_ended_says_so_of_its_jobs(asked: Asked):
-    with serving("--store", asked.store) as (url, process), httpx.Client(base_url=url, timeout=60) as client:
-        running = start(client, asked.slow(7001))
+def test_jobs_of_a_terminated_server_are_interrupted(jobs_case: JobsCase):
+    with serving("--store", jobs_case.store) as (url, process), httpx.Client(base_url=url, timeout=60) as client:
+        running = start(client, jobs_case.slow(7001))
         process.send_signal(signal.SIGTERM)
         process.wait(30)
-    with serving("--store", asked.store) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
+    with serving("--store", jobs_case.store) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
         assert client.get(running).json()["state"] == "interrupted"

@@ -1,4 +1,4 @@
-"""The engine of live inference: order, bounds, deadlines, batches, and what happens when nobody waits any more."""
+"""The model queue: order, bounds, deadlines, batches, cancelled requests."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from tegakari.schemas.errors import BusyError, DeadlineError, ModelNotHereError
-from tegakari.service.engine.queue import Batchable, ModelQueue, Progress
+from tegakari.schemas.progress import Progress
+from tegakari.service.engine.queue import BatchWork, ModelQueue
+from tegakari.service.engine.work_progress import WorkProgress
 from tegakari.store import Run, Store
-from tests.service.conftest import RUN, UNEVEN
+from tests.support.service import RUN, UNEVEN
 
 
 @pytest.fixture
@@ -22,26 +24,31 @@ def run(store: Path) -> Run:
     return Store(store).run(RUN)
 
 
-def engine(**settings: Any) -> ModelQueue:
-    """An engine whose models are the names of their runs: what the engine does does not depend on them."""
+def queue_of_names(**settings: Any) -> ModelQueue:
+    """A queue whose models are the names of their runs: the queue does not depend on what models are."""
     return ModelQueue(load=lambda run: run.name, **settings)  # type: ignore[arg-type, return-value]
 
 
+def alone(work: Callable[[Any, Progress], Any]) -> BatchWork[None, Any]:
+    """Work that shares its call with no other request."""
+    return BatchWork(None, lambda models, _, progress: [work(models, progress)], lambda _: 1, 1)
+
+
 class Blocker:
-    """Work that runs until it is let go or stopped."""
+    """Work that runs until it is released or cancelled."""
 
     def __init__(self) -> None:
         self.started = threading.Event()
-        self.go = threading.Event()
-        self.stopped = False
+        self.released = threading.Event()
+        self.cancelled = False
 
     def __call__(self, _models: Any, progress: Progress) -> str:
         self.started.set()
         try:
-            while not self.go.wait(0.005):
-                progress()
+            while not self.released.wait(0.005):
+                progress.advance(0)
         except BaseException:
-            self.stopped = True
+            self.cancelled = True
             raise
         return "done"
 
@@ -51,25 +58,25 @@ async def until(condition: Callable[[], bool]) -> None:
         if condition():
             return
         await asyncio.sleep(0.005)
-    raise AssertionError("never happened")
+    raise AssertionError("the condition did not become true")
 
 
-def test_work_gets_the_models_of_its_run_and_answers(run: Run):
+def test_work_gets_the_models_of_its_run(run: Run):
     async def scenario() -> None:
-        live = engine()
-        assert await live.submit(run, lambda models, _: f"{models} answered") == f"{RUN} answered"
-        live.close()
+        queue = queue_of_names()
+        assert await queue.submit(run, alone(lambda models, _: f"{models} answered"), None) == f"{RUN} answered"
+        queue.close()
 
     asyncio.run(scenario())
 
 
-def test_one_piece_of_work_at_a_time_first_come_first_served(run: Run):
-    running, order, together = [0], [], []
+def test_requests_run_one_at_a_time_in_order_of_arrival(run: Run):
+    running, order, simultaneous = [0], [], []
 
     def work(number: int) -> Callable[[Any, Progress], None]:
         def step(_models: Any, _progress: Progress) -> None:
             running[0] += 1
-            together.append(running[0])
+            simultaneous.append(running[0])
             time.sleep(0.002)
             order.append(number)
             running[0] -= 1
@@ -77,146 +84,147 @@ def test_one_piece_of_work_at_a_time_first_come_first_served(run: Run):
         return step
 
     async def scenario() -> None:
-        live = engine()
-        await asyncio.gather(*(live.submit(run, work(number)) for number in range(20)))
-        live.close()
+        queue = queue_of_names()
+        await asyncio.gather(*(queue.submit(run, alone(work(number)), None) for number in range(20)))
+        queue.close()
 
     asyncio.run(scenario())
     assert order == list(range(20))
-    assert set(together) == {1}
+    assert set(simultaneous) == {1}
 
 
-def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(run: Run):
+def test_a_full_queue_refuses_requests_at_once(run: Run):
     async def scenario() -> None:
-        live, blocker = engine(waiting=3), Blocker()
-        first = asyncio.create_task(live.submit(run, blocker))
+        queue, blocker = queue_of_names(max_waiting=3), Blocker()
+        first = asyncio.create_task(queue.submit(run, alone(blocker), None))
         await until(blocker.started.is_set)
-        others = [asyncio.create_task(live.submit(run, lambda *_: 1)) for _ in range(3)]
+        others = [asyncio.create_task(queue.submit(run, alone(lambda *_: 1), None)) for _ in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(BusyError) as refused:
-            await live.submit(run, lambda *_: 1)
+            await queue.submit(run, alone(lambda *_: 1), None)
         assert refused.value.retry_after > 0
-        others[0].cancel()  # whoever stops waiting makes room
+        others[0].cancel()  # a cancelled request leaves the queue
         await asyncio.sleep(0.01)
-        last = asyncio.create_task(live.submit(run, lambda *_: 2))
+        last = asyncio.create_task(queue.submit(run, alone(lambda *_: 2), None))
         await asyncio.sleep(0)
-        blocker.go.set()
+        blocker.released.set()
         assert await first == "done"
         assert await last == 2
-        live.close()
+        queue.close()
 
     asyncio.run(scenario())
 
 
-def test_a_deadline_ends_the_work_and_frees_the_engine(run: Run):
+def test_a_deadline_ends_the_work_and_frees_the_queue(run: Run):
     async def scenario() -> None:
-        live, blocker = engine(), Blocker()
+        queue, blocker = queue_of_names(), Blocker()
         start = time.perf_counter()
         with pytest.raises(DeadlineError):
-            await live.submit(run, blocker, deadline=0.1)
+            await queue.submit(run, alone(blocker), None, deadline=0.1)
         assert time.perf_counter() - start < 2
-        await until(lambda: blocker.stopped)
-        assert await live.submit(run, lambda *_: "next") == "next"
-        live.close()
+        await until(lambda: blocker.cancelled)
+        assert await queue.submit(run, alone(lambda *_: "next"), None) == "next"
+        queue.close()
 
     asyncio.run(scenario())
 
 
-def test_a_deadline_counts_the_waiting(run: Run):
+def test_a_deadline_includes_the_time_in_the_queue(run: Run):
     async def scenario() -> None:
-        live, blocker, ran = engine(), Blocker(), []
-        first = asyncio.create_task(live.submit(run, blocker))
+        queue, blocker, ran = queue_of_names(), Blocker(), []
+        first = asyncio.create_task(queue.submit(run, alone(blocker), None))
         await until(blocker.started.is_set)
         with pytest.raises(DeadlineError):
-            await live.submit(run, lambda *_: ran.append(1), deadline=0.05)
-        blocker.go.set()
+            await queue.submit(run, alone(lambda *_: ran.append(1)), None, deadline=0.05)
+        blocker.released.set()
         await first
-        await live.submit(run, lambda *_: None)
-        assert not ran, "work that nobody waited for ran all the same"
-        live.close()
+        await queue.submit(run, alone(lambda *_: None), None)
+        assert not ran, "work of a request past its deadline ran"
+        queue.close()
 
     asyncio.run(scenario())
 
 
-def test_cancelling_stops_the_work(run: Run):
+def test_cancelling_a_request_ends_its_work(run: Run):
     async def scenario() -> None:
-        live, blocker = engine(), Blocker()
-        task = asyncio.create_task(live.submit(run, blocker))
+        queue, blocker = queue_of_names(), Blocker()
+        task = asyncio.create_task(queue.submit(run, alone(blocker), None))
         await until(blocker.started.is_set)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await until(lambda: blocker.stopped)
-        live.close()
+        await until(lambda: blocker.cancelled)
+        queue.close()
 
     asyncio.run(scenario())
 
 
-def test_progress_is_read_from_outside(run: Run):
+def test_progress_can_be_read_from_outside(run: Run):
     async def scenario() -> None:
-        live, progress, go = engine(), Progress(), threading.Event()
+        queue, progress, released = queue_of_names(), WorkProgress(), threading.Event()
 
-        def work(_models: Any, noted: Progress) -> None:
-            noted(3, 7)
-            go.wait(5)
+        def work(_models: Any, progress: Progress) -> None:
+            progress.stage("batches", 7)
+            progress.advance(3)
+            released.wait(5)
 
-        task = asyncio.create_task(live.submit(run, work, progress=progress))
+        task = asyncio.create_task(queue.submit(run, alone(work), None, progress=progress))
         await until(lambda: progress.done == 3)
         assert progress.total == 7
-        go.set()
+        released.set()
         await task
-        live.close()
+        queue.close()
 
     asyncio.run(scenario())
 
 
-def summing(batches: list[int]) -> Batchable[int, int]:
-    def together(_models: Any, payloads: Sequence[int], progress: Progress) -> list[int]:
-        progress()
+def summing(batches: list[int]) -> BatchWork[int, int]:
+    def compute(_models: Any, payloads: Sequence[int], progress: Progress) -> list[int]:
+        progress.advance()
         batches.append(len(payloads))
         if any(payload < 0 for payload in payloads):
             raise ValueError("negative")
         return [payload * 10 for payload in payloads]
 
-    return Batchable("tens", together, lambda _: 1, 8)
+    return BatchWork("tens", compute, lambda _: 1, 8)
 
 
-def test_requests_that_wait_are_answered_together(run: Run):
+def test_waiting_requests_share_calls(run: Run):
     async def scenario() -> None:
-        live, blocker, batches = engine(), Blocker(), []
+        queue, blocker, batches = queue_of_names(), Blocker(), []
         work = summing(batches)
-        first = asyncio.create_task(live.submit(run, blocker))
+        first = asyncio.create_task(queue.submit(run, alone(blocker), None))
         await until(blocker.started.is_set)
-        waiting = [asyncio.create_task(live.submit_batchable(run, work, number)) for number in range(20)]
+        waiting = [asyncio.create_task(queue.submit(run, work, number)) for number in range(20)]
         await asyncio.sleep(0)
-        blocker.go.set()
+        blocker.released.set()
         await first
         assert await asyncio.gather(*waiting) == [number * 10 for number in range(20)]
         assert batches == [8, 8, 4]
-        live.close()
+        queue.close()
 
     asyncio.run(scenario())
 
 
-def test_one_bad_request_does_not_spoil_the_others(run: Run):
+def test_one_failing_request_does_not_fail_its_batch(run: Run):
     async def scenario() -> None:
-        live, blocker = engine(), Blocker()
+        queue, blocker = queue_of_names(), Blocker()
         work = summing([])
-        first = asyncio.create_task(live.submit(run, blocker))
+        first = asyncio.create_task(queue.submit(run, alone(blocker), None))
         await until(blocker.started.is_set)
-        waiting = [asyncio.create_task(live.submit_batchable(run, work, number)) for number in (1, -1, 2)]
+        waiting = [asyncio.create_task(queue.submit(run, work, number)) for number in (1, -1, 2)]
         await asyncio.sleep(0)
-        blocker.go.set()
+        blocker.released.set()
         await first
         good, bad, also_good = await asyncio.gather(*waiting, return_exceptions=True)
         assert (good, also_good) == (10, 20)
         assert isinstance(bad, ValueError)
-        live.close()
+        queue.close()
 
     asyncio.run(scenario())
 
 
-def test_runs_are_never_mixed_and_few_models_stay(store: Path):
+def test_batches_never_mix_runs_and_few_models_stay_in_memory(store: Path):
     loaded: list[str] = []
 
     def load(run: Run) -> Any:
@@ -224,43 +232,43 @@ def test_runs_are_never_mixed_and_few_models_stay(store: Path):
         return run.name
 
     async def scenario() -> None:
-        live = ModelQueue(load=load, models=1)
+        queue = ModelQueue(load=load, max_models=1)
         opened = Store(store)
-        work = Batchable("name", lambda models, payloads, _: [models for _ in payloads], lambda _: 1, 8)
+        work = BatchWork("name", lambda models, payloads, _: [models for _ in payloads], lambda _: 1, 8)
         for name in (RUN, RUN, UNEVEN, RUN):
-            assert await live.submit_batchable(opened.run(name), work, None) == name
-        live.close()
+            assert await queue.submit(opened.run(name), work, None) == name
+        queue.close()
 
     asyncio.run(scenario())
     assert loaded == [RUN, UNEVEN, RUN]
 
 
-def test_a_model_that_is_not_here_fails_its_requests_alone(store: Path, run: Run):
+def test_a_missing_model_fails_each_request(store: Path, run: Run):
     async def scenario() -> None:
-        live = ModelQueue()
+        queue = ModelQueue()
         with pytest.raises(ModelNotHereError):
-            await live.submit(run, lambda *_: 1)
+            await queue.submit(run, alone(lambda *_: 1), None)
         with pytest.raises(ModelNotHereError):
-            await live.submit(run, lambda *_: 1)
-        live.close()
+            await queue.submit(run, alone(lambda *_: 1), None)
+        queue.close()
 
     asyncio.run(scenario())
 
 
-def test_closing_answers_everybody(run: Run):
+def test_closing_refuses_all_requests(run: Run):
     async def scenario() -> None:
-        live, blocker = engine(), Blocker()
-        running = asyncio.create_task(live.submit(run, blocker))
+        queue, blocker = queue_of_names(), Blocker()
+        running = asyncio.create_task(queue.submit(run, alone(blocker), None))
         await until(blocker.started.is_set)
-        waiting = asyncio.create_task(live.submit(run, lambda *_: 1))
+        waiting = asyncio.create_task(queue.submit(run, alone(lambda *_: 1), None))
         await asyncio.sleep(0)
-        await asyncio.to_thread(live.close)
+        await asyncio.to_thread(queue.close)
         with pytest.raises(BusyError):
             await waiting
         with pytest.raises(BusyError):
             await running
         with pytest.raises(BusyError):
-            await live.submit(run, lambda *_: 1)
-        assert blocker.stopped
+            await queue.submit(run, alone(lambda *_: 1), None)
+        assert blocker.cancelled
 
     asyncio.run(scenario())

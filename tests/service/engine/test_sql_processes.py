@@ -1,4 +1,4 @@
-"""Ways out of the SQL sandbox, each tried: what is refused, what is bounded, and that no wall stands alone."""
+"""Attempts to escape the SQL sandbox: refused queries, bounds, and defence in depth."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from litestar.testing import TestClient
 
 from tegakari.schemas.errors import BusyError, DeadlineError, SqlError
-from tegakari.service.engine.sql_processes import Sandboxes
+from tegakari.service.engine.sql_processes import SqlProcesses
 from tegakari.store.sql.sandbox import SandboxRequest, check, connect, execute
-from tests.service.conftest import RUN
+from tests.support.service import RUN
 
 
 def request(store: Path, sql: str, *, seconds: float = 5, rows: int = 100, size: int = 2**20) -> SandboxRequest:
@@ -73,7 +73,7 @@ NOT_A_SELECT = [
     ";",
     "\x00SELECT 1",
 ]
-"""More than one statement, none, or another than SELECT, plain or in disguise."""
+"""More than one statement, none, or other statements than SELECT, plain or disguised."""
 
 FORBIDDEN_FUNCTIONS = [
     f"SELECT * FROM read_text('{OUTSIDE}')",
@@ -120,7 +120,7 @@ FORBIDDEN_FUNCTIONS = [
     "SELECT finalize('x'::BLOB)",
     "SELECT __internal_decompress_string(1::UBIGINT)",
 ]
-"""What reads files, takes addresses or SQL, or tells of the machine, wherever it stands in a SELECT."""
+"""Functions that read files, take addresses or SQL, or reveal the machine, anywhere in a SELECT."""
 
 
 @pytest.mark.parametrize("sql", [*NOT_A_SELECT, *FORBIDDEN_FUNCTIONS])
@@ -169,7 +169,7 @@ BY_NAME = [
 
 
 @pytest.mark.parametrize("sql", BY_NAME)
-def test_nothing_but_tables_can_be_named(store: Path, sql: str):
+def test_only_tables_can_be_named(store: Path, sql: str):
     before = (store / "runs" / RUN / "index.duckdb").read_bytes()
     reply, rows = execute(request(store, sql))
     assert reply.error, sql
@@ -193,28 +193,28 @@ BOMBS = [
     "SELECT count(DISTINCT hash(range)) FROM range(100000000000)",
     "SELECT factorial(33), " + ", ".join(f"sum(a.range ^ {n}) OVER ()" for n in range(20)) + " FROM range(10000000) a",
 ]
-"""What would take all time or all memory."""
+"""Queries that would take all time or all memory."""
 
 
-def test_bombs_end_in_time_and_take_nothing_with_them(store: Path):
+def test_bombs_end_in_time_and_harm_no_other_query(store: Path):
     async def scenario() -> None:
-        sandboxes, room = Sandboxes(), asyncio.Semaphore(3)
+        processes, slots = SqlProcesses(), asyncio.Semaphore(3)
 
-        async def throw(sql: str) -> tuple[str, float, object]:
-            async with room:
+        async def run_bomb(sql: str) -> tuple[str, float, object]:
+            async with slots:
                 start = time.perf_counter()
                 try:
-                    ended: object = await sandboxes.answer(request(store, sql, seconds=0.7))
+                    outcome: object = await processes.run(request(store, sql, seconds=0.7))
                 except (SqlError, DeadlineError) as error:
-                    ended = error
-                return sql, time.perf_counter() - start, ended
+                    outcome = error
+                return sql, time.perf_counter() - start, outcome
 
-        for sql, seconds, ended in await asyncio.gather(*map(throw, BOMBS)):
-            assert isinstance(ended, (SqlError, DeadlineError)), sql
+        for sql, seconds, outcome in await asyncio.gather(*map(run_bomb, BOMBS)):
+            assert isinstance(outcome, (SqlError, DeadlineError)), sql
             assert seconds < 15, sql
-        reply, _ = await sandboxes.answer(request(store, "SELECT 1"))
+        reply, _ = await processes.run(request(store, "SELECT 1"))
         assert reply.error is None
-        await sandboxes.close()
+        await processes.close()
 
     asyncio.run(scenario())
 
@@ -229,19 +229,19 @@ def test_bombs_end_in_time_and_take_nothing_with_them(store: Path):
         "SELECT " + "[" * 20_000 + "]" * 20_000,
     ],
 )
-def test_deep_queries_are_answered_or_refused(client: TestClient, sql: str):
+def test_deep_queries_run_or_are_refused(client: TestClient, sql: str):
     response = client.post("/v1/sql", json={"sql": sql, "seconds": 5})
     assert response.status_code in (200, 400, 503), response.text
     assert client.post("/v1/sql", json={"sql": "SELECT 1 AS one"}).json()["items"] == [{"one": 1}]
 
 
-def test_large_answers_are_cut(store: Path):
+def test_large_results_are_truncated(store: Path):
     reply, rows = execute(request(store, "SELECT repeat('x', 1000) FROM range(1000000)", rows=100_000, size=2**20))
     assert reply.truncated
     assert len(rows) < 2**21
 
 
-def test_harmless_queries_pass(locked: duckdb.DuckDBPyConnection):
+def test_harmless_queries_run(locked: duckdb.DuckDBPyConnection):
     for sql in (
         "FROM labels",
         "SHOW TABLES",
@@ -259,46 +259,45 @@ def test_harmless_queries_pass(locked: duckdb.DuckDBPyConnection):
 
 
 def test_the_process_has_no_environment_and_can_write_nothing(store: Path, monkeypatch: pytest.MonkeyPatch):
-    """Read from the process itself, by what Linux says of it."""
+    """As /proc shows it."""
     monkeypatch.setenv("TEGAKARI_SECRET", "hidden")
 
     async def scenario() -> None:
-        sandboxes = Sandboxes()
-        await sandboxes.answer(request(store, "SELECT 1"))
-        assert sandboxes._spare is not None
-        spare = await sandboxes._spare
-        here = Path(f"/proc/{spare.pid}")
+        processes = SqlProcesses()
+        await processes.run(request(store, "SELECT 1"))
+        assert processes._spare is not None
+        spare = await processes._spare
+        proc = Path(f"/proc/{spare.pid}")
         for _ in range(200):
-            limits = (here / "limits").read_text()
+            limits = (proc / "limits").read_text()
             if "Max file size             0" in limits:
                 break
             await asyncio.sleep(0.05)
         assert "Max file size             0" in limits
         assert "Max core file size        0" in limits
-        assert b"hidden" not in (here / "environ").read_bytes()
-        assert (here / "oom_score_adj").read_text().strip() == "1000"
-        await sandboxes.close()
+        assert b"hidden" not in (proc / "environ").read_bytes()
+        assert (proc / "oom_score_adj").read_text().strip() == "1000"
+        await processes.close()
         assert spare.returncode is not None
 
     asyncio.run(scenario())
 
 
-def test_more_queries_than_there_is_room_for_are_refused_at_once(store: Path):
+def test_queries_beyond_the_maximum_are_refused_at_once(store: Path):
     async def scenario() -> None:
-        sandboxes = Sandboxes(at_once=2)
+        processes = SqlProcesses(max_running=2)
         slow = [
-            asyncio.create_task(sandboxes.answer(request(store, "SELECT sleep_ms(60000)", seconds=30)))
-            for _ in range(2)
+            asyncio.create_task(processes.run(request(store, "SELECT sleep_ms(60000)", seconds=30))) for _ in range(2)
         ]
         await asyncio.sleep(0)
         with pytest.raises(BusyError):
-            await sandboxes.answer(request(store, "SELECT 1"))
+            await processes.run(request(store, "SELECT 1"))
         for task in slow:
             task.cancel()
-        done = await asyncio.gather(*slow, return_exceptions=True)
-        assert all(isinstance(result, asyncio.CancelledError) for result in done)
-        reply, _ = await sandboxes.answer(request(store, "SELECT 1"))
+        results = await asyncio.gather(*slow, return_exceptions=True)
+        assert all(isinstance(result, asyncio.CancelledError) for result in results)
+        reply, _ = await processes.run(request(store, "SELECT 1"))
         assert reply.error is None
-        await sandboxes.close()
+        await processes.close()
 
     asyncio.run(scenario())

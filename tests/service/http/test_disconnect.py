@@ -1,4 +1,4 @@
-"""A client that goes away takes its work with it."""
+"""A disconnected client ends its query."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.service.conftest import serving
+from tests.support.serving import serving
 
 
-def sandboxes(pid: int) -> int:
-    """Sandbox processes of a server that are busy: the one held ready waits for its query."""
+def sql_processes(pid: int) -> int:
+    """Number of SQL processes of a worker, the spare one included."""
     children = [text for file in Path(f"/proc/{pid}/task").glob("*/children") for text in file.read_text().split()]
     return sum("tegakari.store.sql.sandbox" in Path(f"/proc/{child}/cmdline").read_text() for child in children)
 
@@ -34,15 +34,15 @@ def test_a_query_ends_with_its_connection(store: Path, workers: str):
         with socket.create_connection((parts.hostname, parts.port)) as connection:
             connection.sendall(head.encode() + body)
             for _ in range(100):
-                if sum(map(sandboxes, pids)) == 2:
+                if sum(map(sql_processes, pids)) == 2:
                     break
                 time.sleep(0.1)
             else:
                 raise AssertionError("the query never started")
         for _ in range(100):
-            if sum(map(sandboxes, pids)) == 1:
+            if sum(map(sql_processes, pids)) == 1:
                 break
             time.sleep(0.1)
         else:
-            raise AssertionError("the query goes on without its client")
+            raise AssertionError("the query still runs without its client")
         assert httpx.post(f"{url}/v1/sql", json={"sql": "SELECT 1"}).status_code == 200

@@ -1,4 +1,4 @@
-"""A list is the same list in every form: what CSV, Parquet and Arrow hold is what the JSON holds."""
+"""A list has the same rows in every format: CSV, Parquet and Arrow equal the JSON."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from litestar.testing import TestClient
 
-from tests.service.conftest import RUN, UNEVEN, get, segment
 from tests.support.factories import LABELS
+from tests.support.service import RUN, UNEVEN, get, segment
 
 BASE = f"/v1/runs/{RUN}"
 LISTS = [
@@ -29,7 +29,7 @@ LISTS = [
     f"{BASE}/documents/{segment(f'{LABELS[1]}-001')}/features",
     f"/v1/runs/{UNEVEN}/layers/0/features/3/labels",
 ]
-"""One of them has nulls, some have lists in cells, some structs."""
+"""Lists with nulls, with lists in cells, with structs."""
 
 READERS = {
     "parquet": ("application/vnd.apache.parquet", lambda data: pq.read_table(io.BytesIO(data)).to_pylist()),
@@ -54,18 +54,18 @@ def as_csv(value: Any) -> str:
 
 
 @pytest.mark.parametrize("path", LISTS)
-@pytest.mark.parametrize("form", READERS)
-def test_every_form_holds_the_same_rows(client: TestClient, path: str, form: str):
-    media_type, read = READERS[form]
+@pytest.mark.parametrize("format_", READERS)
+def test_every_format_has_the_same_rows(client: TestClient, path: str, format_: str):
+    media_type, read = READERS[format_]
     rows = get(client, path)["items"]
     assert rows
-    response = client.get(path, params={"format": form})
+    response = client.get(path, params={"format": format_})
     assert response.status_code == 200, response.text
     assert response.headers["content-type"].split(";")[0] == media_type
-    found = read(response.content)
-    if form == "csv":
-        assert [list(row) for row in found] == [list(row) for row in rows]
-        for row, expected in zip(found, rows, strict=True):
+    items = read(response.content)
+    if format_ == "csv":
+        assert [list(row) for row in items] == [list(row) for row in rows]
+        for row, expected in zip(items, rows, strict=True):
             for name, cell in row.items():
                 if isinstance(expected[name], float):
                     assert float(cell) == expected[name]
@@ -74,7 +74,7 @@ def test_every_form_holds_the_same_rows(client: TestClient, path: str, form: str
                 else:
                     assert json.loads(cell) == expected[name]
     else:
-        assert found == rows
+        assert items == rows
     accepted = client.get(path, headers={"Accept": f"text/html;q=0.3, {media_type}"})
     assert accepted.content == response.content
     assert accepted.headers["etag" if path != "/v1/runs" else "content-type"]
@@ -89,32 +89,34 @@ def test_an_empty_list_has_its_columns(client: TestClient):
     assert str(full.schema.field("top_tokens").type) == "list<item: string>"
 
 
-@pytest.mark.parametrize("form", READERS)
-def test_the_next_page_is_a_link(client: TestClient, form: str):
+@pytest.mark.parametrize("format_", READERS)
+def test_the_next_page_is_a_link(client: TestClient, format_: str):
     path = f"{BASE}/labels/{segment(LABELS[1])}/features"
-    first = client.get(path, params={"limit": 7, "format": form})
-    rows = READERS[form][1](first.content)
+    first = client.get(path, params={"limit": 7, "format": format_})
+    rows = READERS[format_][1](first.content)
     assert len(rows) == 7
     address = first.headers["link"].removeprefix("<").partition(">")[0]
     assert first.headers["link"].endswith('rel="next"')
-    second = READERS[form][1](client.get(address).content)
-    both = READERS[form][1](client.get(path, params={"limit": 14, "format": form}).content)
+    second = READERS[format_][1](client.get(address).content)
+    both = READERS[format_][1](client.get(path, params={"limit": 14, "format": format_}).content)
     assert rows + second == both
 
 
-def test_fields_are_chosen(client: TestClient):
+def test_fields_can_be_selected(client: TestClient):
     path = f"{BASE}/features"
     full = get(client, path, limit=3)
-    found = get(client, path, limit=3, fields="feature,layer,top_tokens")
-    assert [list(row) for row in found["items"]] == [["feature", "layer", "top_tokens"]] * 3
-    assert found["items"] == [{name: row[name] for name in ("feature", "layer", "top_tokens")} for row in full["items"]]
-    assert found["next"] == full["next"]
+    selected = get(client, path, limit=3, fields="feature,layer,top_tokens")
+    assert [list(row) for row in selected["items"]] == [["feature", "layer", "top_tokens"]] * 3
+    assert selected["items"] == [
+        {name: row[name] for name in ("feature", "layer", "top_tokens")} for row in full["items"]
+    ]
+    assert selected["next"] == full["next"]
     text = client.get(path, params={"limit": 2, "fields": "feature,density", "format": "csv"}).text
     assert text.splitlines()[0] == '"feature","density"'
 
 
 @pytest.mark.parametrize(
-    ("parameters", "field", "said"),
+    ("parameters", "field", "fix"),
     [
         ({"fields": "feature,weight"}, "fields", "top_tokens"),
         ({"fields": ","}, "fields", "density"),
@@ -122,17 +124,17 @@ def test_fields_are_chosen(client: TestClient):
         ({"format": "CSV"}, "format", "csv"),
     ],
 )
-def test_what_there_is_not_is_refused(client: TestClient, parameters: dict[str, str], field: str, said: str):
+def test_unknown_fields_and_formats_are_refused(client: TestClient, parameters: dict[str, str], field: str, fix: str):
     response = client.get(f"{BASE}/features", params=parameters)
     assert response.status_code == 400
     assert response.json()["field"] == field
-    assert said in response.json()["fix"]
+    assert fix in response.json()["fix"]
 
 
 @pytest.mark.parametrize("accept", ["*/*", "text/html", "application/json;q=0.1", "", "a;q=x", "text/csv;q=0"])
-def test_json_is_what_everything_else_gets(client: TestClient, accept: str):
+def test_json_is_the_default_format(client: TestClient, accept: str):
     assert client.get(f"{BASE}/features", headers={"Accept": accept}).headers["content-type"] == "application/json"
 
 
-def test_one_thing_has_no_format(client: TestClient):
+def test_only_lists_have_formats(client: TestClient):
     assert client.get(f"{BASE}/layers/0/features/1?format=csv").status_code == 400

@@ -1,4 +1,4 @@
-"""Every failure is a problem document that names the field and hides the machine; every kind has its page."""
+"""Every failure is a problem document that names the field and hides the machine; every error has its page."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tegakari.schemas.errors import error_classes
 from tegakari.service.http.problems import PROBLEM_JSON
 from tegakari.store import queries
 from tegakari.store.queries.cursor import write_cursor
-from tests.service.conftest import RUN, client_of, get, segment
 from tests.support.factories import LABELS, make_run
+from tests.support.service import RUN, client_of, get, segment
 
 ERRORS = {error.slug: error for error in error_classes()}
-PAGES = Path(__file__).parents[3] / "docs" / "errors"
+DOCS = Path(__file__).parents[3] / "docs"
 FEATURES = f"/v1/runs/{RUN}/labels/{segment(LABELS[0])}/features"
 FEATURE = f"/v1/runs/{RUN}/layers/0/features/0"
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "slug", "field", "said"),
+    ("path", "status", "slug", "field", "detail"),
     [
         ("/v1/runs/nope", 404, "not-found", "run", "'nope'"),
         ("/v1/runs/nope/labels/a/features?x=1", 404, "not-found", "run", "'nope'"),
@@ -60,11 +60,11 @@ FEATURE = f"/v1/runs/{RUN}/layers/0/features/0"
         ("/v1", 404, "not-found", None, "/v1"),
         ("/", 404, "not-found", None, "/"),
         ("/schema/nope", 404, "not-found", None, "/schema/nope"),
-        ("/schema/static/../reference.py", 404, "not-found", None, "reference.py"),
-        ("/schema/static/%2E%2E%2Freference.py", 404, "not-found", None, "reference.py"),
+        ("/schema/static/../openapi.py", 404, "not-found", None, "openapi.py"),
+        ("/schema/static/%2E%2E%2Fopenapi.py", 404, "not-found", None, "openapi.py"),
     ],
 )
-def test_failures_are_problems(client: TestClient, path, status, slug, field, said):
+def test_failures_are_problems(client: TestClient, path: str, status: int, slug: str, field: str | None, detail: str):
     response = client.get(path)
     problem = response.json()
     assert response.headers["content-type"] == PROBLEM_JSON
@@ -74,12 +74,12 @@ def test_failures_are_problems(client: TestClient, path, status, slug, field, sa
     assert problem["type"] == f"/docs/errors/{slug}"
     assert problem["title"] == ERRORS[slug].title
     assert problem["field"] == field
-    assert said in problem["detail"]
+    assert detail in problem["detail"]
     assert problem["fix"]
     assert problem.keys() == {"type", "title", "status", "detail", "field", "fix"}
 
 
-def test_an_unknown_parameter_is_answered_with_the_known_ones(client: TestClient):
+def test_the_fix_of_an_unknown_parameter_lists_the_known_ones(client: TestClient):
     assert "layer, pooling, min_d, variety, limit, cursor" in client.get(f"{FEATURES}?lable=1").json()["fix"]
     assert "no parameters" in client.get(f"/v1/runs/{RUN}?page=2").json()["fix"]
     assert "known parameters: format, fields" in client.get("/v1/runs?page=2").json()["fix"]
@@ -88,14 +88,14 @@ def test_an_unknown_parameter_is_answered_with_the_known_ones(client: TestClient
 @pytest.mark.parametrize("key", [10**9, -1, 2**70, True, 1.5, None, "1", [1]])
 def test_a_forged_key_in_a_cursor_is_refused(client: TestClient, store: Path, key: object):
     run = get(client, f"/v1/runs/{RUN}")
-    question = f"label_features {run['fingerprint'][:16]} 0 None last None None"
-    for forged in (write_cursor(question, key), write_cursor(question, (key,))):  # pyright: ignore
+    query = f"label_features {run['fingerprint'][:16]} 0 None last None None"
+    for forged in (write_cursor(query, key), write_cursor(query, (key,))):  # pyright: ignore
         response = client.get(FEATURES, params={"cursor": forged})
         assert response.status_code == 400, response.text
         assert response.json()["field"] == "cursor"
 
 
-def test_other_methods_are_refused_and_the_allowed_ones_named(client: TestClient):
+def test_other_methods_are_refused_with_the_allowed_ones(client: TestClient):
     for method in ("POST", "PUT", "DELETE", "PATCH"):
         response = client.request(method, "/v1/runs")
         assert response.status_code == 405
@@ -104,7 +104,7 @@ def test_other_methods_are_refused_and_the_allowed_ones_named(client: TestClient
         assert method in response.json()["detail"]
 
 
-def test_what_nobody_expected_is_opaque_and_logged(client: TestClient, monkeypatch, capsys):
+def test_an_unexpected_error_is_logged_and_not_shown(client: TestClient, monkeypatch, capsys):
     def fail(run: object) -> None:
         raise ZeroDivisionError("secret in /srv/models")
 
@@ -120,7 +120,7 @@ def test_what_nobody_expected_is_opaque_and_logged(client: TestClient, monkeypat
 
 
 @pytest.mark.parametrize("damage", ["run.json", "index.duckdb"])
-def test_a_damaged_run_is_a_failure_of_the_store_without_its_path(tmp_path: Path, damage: str):
+def test_a_damaged_run_is_a_problem_without_its_path(tmp_path: Path, damage: str):
     make_run(tmp_path, "good", layers=1)
     make_run(tmp_path, "bad", layers=1)
     file = tmp_path / "runs" / "bad" / damage
@@ -131,12 +131,12 @@ def test_a_damaged_run_is_a_failure_of_the_store_without_its_path(tmp_path: Path
         assert response.json()["type"] == "/docs/errors/bad-store"
         assert str(tmp_path) not in response.text
         assert get(client, "/v1/runs/good/labels")["items"]
-        listed = [run["run"] for run in get(client, "/v1/runs")["items"]]
-        assert "good" in listed
+        names = [run["run"] for run in get(client, "/v1/runs")["items"]]
+        assert "good" in names
 
 
 def test_every_error_has_a_page_and_every_page_an_error():
-    assert {page.stem for page in PAGES.glob("*.md")} == ERRORS.keys()
+    assert {page.stem for page in (DOCS / "errors").glob("*.md")} == ERRORS.keys()
 
 
 def test_a_slug_names_one_error():
@@ -154,9 +154,18 @@ def test_errors_are_defined_in_one_file():
 
 
 @pytest.mark.parametrize("slug", ERRORS)
-def test_a_page_says_title_status_and_fix(slug: str):
-    page = (PAGES / f"{slug}.md").read_text(encoding="utf-8")
+def test_a_page_has_title_status_and_fix(slug: str):
+    page = (DOCS / "errors" / f"{slug}.md").read_text(encoding="utf-8")
     assert page.startswith(f"# {slug}\n")
     assert ERRORS[slug].title in page
     assert str(ERRORS[slug].status) in page
     assert "## What to do" in page
+
+
+@pytest.mark.parametrize("slug", ERRORS)
+def test_the_type_of_every_error_is_a_page_of_the_service(client: TestClient, slug: str):
+    page = client.get(ERRORS[slug].docs_page())
+    assert page.status_code == 200, page.text
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert f"<h1>{slug}</h1>" in page.text
+    assert set(re.findall(r'href="([^"]*)"', page.text)) <= {"data:,", "/schema"}

@@ -1,4 +1,4 @@
-"""`tegakari serve` as a process: where it listens, what it refuses, how it ends."""
+"""`tegakari serve` as a process: addresses, refusals, shutdown."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ import pytest
 from tegakari.schemas.config import ServiceConfig
 from tegakari.schemas.errors import ConfigError
 from tegakari.service.process.server import serve
-from tests.service.conftest import RUN, serving
+from tests.support.service import RUN
+from tests.support.serving import serving
 
 
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_well_when_asked_to(store: Path, stop: signal.Signals):
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_end_the_server_cleanly(store: Path, signal_number: signal.Signals):
     with serving("--store", store) as (url, process):
         assert httpx.get(f"{url}/v1/runs/{RUN}/labels").status_code == 200
         httpx.get(f"{url}/v1/runs/x%0A00:00:00%20[info]%20forged")
-        process.send_signal(stop)
+        process.send_signal(signal_number)
         assert process.stderr is not None
         log = process.stderr.read()
         assert process.wait(20) == 0
@@ -35,8 +36,8 @@ def test_it_ends_well_when_asked_to(store: Path, stop: signal.Signals):
     assert "Traceback" not in log
 
 
-def test_answers_are_not_held_back(server: httpx.Client):
-    """Nagle's algorithm and delayed acknowledgements together cost 40 ms a request, whatever the load."""
+def test_responses_are_not_delayed(server: httpx.Client):
+    """Nagle's algorithm and delayed acknowledgements would cost 40 ms per request."""
     seconds = []
     for _ in range(20):
         start = time.perf_counter()
@@ -51,14 +52,14 @@ def test_ipv6_works(store: Path):
         assert httpx.get(f"{url}/healthz").status_code == 200
 
 
-def test_a_store_that_is_not_there_yet_is_waited_for(tmp_path: Path):
+def test_the_store_may_appear_later(tmp_path: Path):
     with serving("--store", tmp_path / "later") as (url, _):
         assert httpx.get(f"{url}/readyz").status_code == 503
         (tmp_path / "later").mkdir()
         assert httpx.get(f"{url}/readyz").status_code == 200
 
 
-def test_the_command_line_explains_a_refusal(store: Path):
+def test_the_command_prints_why_it_refuses(store: Path):
     command = [sys.executable, "-c", "from tegakari.cli import main; main()", "serve", "--host", "0.0.0.0"]
     done = subprocess.run([*command, "--store", store], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
@@ -68,30 +69,30 @@ def test_the_command_line_explains_a_refusal(store: Path):
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "8.8.8.8"])
-def test_addresses_that_others_reach_are_refused(store: Path, host: str):
+def test_public_addresses_without_keys_are_refused(store: Path, host: str):
     with pytest.raises(ConfigError, match="no API keys") as refused:
         serve(ServiceConfig(host=host, port=0), store)
     assert refused.value.field == "service.host"
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", ""])
-def test_a_name_that_is_no_address_is_refused(store: Path, host: str):
-    with pytest.raises(ConfigError, match="no address") as refused:
+def test_a_wrong_address_is_refused(store: Path, host: str):
+    with pytest.raises(ConfigError, match="not an address") as refused:
         serve(ServiceConfig(host=host), store)
     assert refused.value.field == "service.host"
 
 
-def test_a_port_that_is_taken_is_refused(store: Path):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+def test_a_port_in_use_is_refused(store: Path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         with pytest.raises(ConfigError, match=str(port)) as refused:
             serve(ServiceConfig(port=port), store)
     assert refused.value.field == "service.port"
 
 
 def test_insecure_listens_on_every_address(store: Path):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
     config = ServiceConfig(host="0.0.0.0", port=port)
     threading.Thread(target=serve, args=(config, store), kwargs={"insecure": True}, daemon=True).start()
     for _ in range(100):
@@ -100,4 +101,4 @@ def test_insecure_listens_on_every_address(store: Path):
             return
         except httpx.ConnectError:
             time.sleep(0.1)
-    raise AssertionError("never answered")
+    raise AssertionError("the server never responded")

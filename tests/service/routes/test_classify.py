@@ -1,4 +1,4 @@
-"""Texts classified live are what transformers itself says of them; a run whose model is gone says so."""
+"""Texts classified on request get the logits of transformers; a run without its model is a problem."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tegakari.indexer.pipeline import index
-from tests.service.conftest import client_of
 from tests.support.live_case import LiveCase
+from tests.support.service import client_of
 from tests.support.small_case import SmallCase, with_index
 
 
@@ -36,29 +36,29 @@ def test_logits_are_those_of_transformers(live_case: LiveCase):
         assert item["tokens"] == len(ids[0])
 
 
-def test_long_texts_are_cut_and_said_to_be(live_case: LiveCase):
+def test_long_texts_are_marked_as_truncated(live_case: LiveCase):
     (item,) = live_case.client.post("/v1/runs/small/classify", json={"texts": ["今日は" * 1000]}).json()["items"]
     assert item["truncated"]
     assert item["tokens"] == 24
 
 
-def test_requests_at_the_same_time_get_their_own_answers(live_case: LiveCase):
+def test_simultaneous_requests_get_their_own_results(live_case: LiveCase):
     texts = list(live_case.texts.values())
 
-    def ask(text: str) -> dict:
+    def classify(text: str) -> dict:
         response = live_case.client.post("/v1/runs/small/classify", json={"texts": [text]})
         assert response.status_code == 200, response.text
         return response.json()["items"][0]
 
-    alone = [ask(text) for text in texts]
+    sequential = [classify(text) for text in texts]
     with ThreadPoolExecutor(8) as pool:
-        for one, other in zip(alone, pool.map(ask, texts), strict=True):
+        for one, other in zip(sequential, pool.map(classify, texts), strict=True):
             assert one["predicted"] == other["predicted"]
             assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
 
 
-@pytest.mark.parametrize("what", ["gone", "changed"])
-def test_a_model_that_is_not_here_is_said_and_reading_goes_on(small_case: SmallCase, tmp_path: Path, what: str):
+@pytest.mark.parametrize("state", ["missing", "changed"])
+def test_a_missing_or_changed_model_is_a_problem_and_reading_goes_on(small_case: SmallCase, tmp_path: Path, state: str):
     classifier, saes = tmp_path / "classifier", tmp_path / "saes"
     shutil.copytree(small_case.config.classifier.path, classifier)
     shutil.copytree(small_case.config.saes.path, saes)
@@ -69,7 +69,7 @@ def test_a_model_that_is_not_here_is_said_and_reading_goes_on(small_case: SmallC
         saes=msgspec.structs.replace(config.saes, path=str(saes)),
     )
     index(config)
-    if what == "gone":
+    if state == "missing":
         shutil.rmtree(classifier)
     else:
         settings = classifier / "config.json"

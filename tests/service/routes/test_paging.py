@@ -1,4 +1,4 @@
-"""Pages of any size are the full list cut up: every row once, in one order."""
+"""Pages of any size concatenate to the full list: every row once, in one order."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from litestar.testing import TestClient
 
 from tegakari.schemas.config import POOLINGS
-from tests.service.conftest import RUN, get, segment
 from tests.support.factories import LABELS
+from tests.support.service import RUN, get, segment
 
 
-def path_of(label: str) -> str:
+def features_path(label: str) -> str:
     return f"/v1/runs/{RUN}/labels/{segment(label)}/features"
 
 
@@ -33,11 +33,11 @@ def path_of(label: str) -> str:
 )
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_pages_concatenate_to_the_full_list(client: TestClient, label: str, sizes: list[int], filters: dict):
-    full = get(client, path_of(label), limit=1000, **filters)
+    full = get(client, features_path(label), limit=1000, **filters)
     assert full["next"] is None
     rows, cursor = [], {}
     for size in itertools.cycle(sizes):
-        page = get(client, path_of(label), limit=size, **filters, **cursor)
+        page = get(client, features_path(label), limit=size, **filters, **cursor)
         assert len(page["items"]) <= size
         rows += page["items"]
         if page["next"] is None:
@@ -48,7 +48,7 @@ def test_pages_concatenate_to_the_full_list(client: TestClient, label: str, size
 
 
 def test_ties_are_broken_by_layer_and_feature(client: TestClient):
-    rows = get(client, path_of(LABELS[0]), limit=1000)["items"]
+    rows = get(client, features_path(LABELS[0]), limit=1000)["items"]
     keys = [(-row["d"], row["layer"], row["feature"]) for row in rows]
     assert keys == sorted(set(keys))
     tied = [(a, b) for a, b in itertools.pairwise(rows) if a["d"] == b["d"]]
@@ -57,9 +57,9 @@ def test_ties_are_broken_by_layer_and_feature(client: TestClient):
 
 
 @pytest.mark.parametrize("other", [{"layer": 1}, {"min_d": 0.5}, {"pooling": "max"}, {"variety": "specific"}])
-def test_a_cursor_belongs_to_one_question(client: TestClient, other: dict[str, str | float]):
-    cursor = get(client, path_of(LABELS[0]), limit=2)["next"]
-    for path, parameters in ((path_of(LABELS[0]), other), (path_of(LABELS[1]), {})):
+def test_a_cursor_belongs_to_one_query(client: TestClient, other: dict[str, str | float]):
+    cursor = get(client, features_path(LABELS[0]), limit=2)["next"]
+    for path, parameters in ((features_path(LABELS[0]), other), (features_path(LABELS[1]), {})):
         response = client.get(path, params={**parameters, "cursor": cursor})
         assert response.status_code == 400
         assert (response.json()["type"], response.json()["field"]) == ("/docs/errors/bad-cursor", "cursor")

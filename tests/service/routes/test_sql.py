@@ -1,4 +1,4 @@
-"""SQL over the runs: what it answers, in which forms, and how it says what is wrong."""
+"""SQL over the runs: rows, formats, and wrong queries."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ import pytest
 from litestar.testing import TestClient
 
 from tegakari.store import Store
-from tests.service.conftest import RUN, UNEVEN
 from tests.support.factories import LABELS, Case
 from tests.support.live_case import LiveCase
+from tests.support.service import RUN, UNEVEN
 
 
-def sql(client: TestClient, text: str, **more: Any) -> dict[str, Any]:
-    response = client.post("/v1/sql", json={"sql": text, **more})
+def sql(client: TestClient, text: str, **options: Any) -> dict[str, Any]:
+    response = client.post("/v1/sql", json={"sql": text, **options})
     assert response.status_code == 200, response.text
     return response.json()
 
 
 def test_all_runs_are_one_table(client: TestClient):
-    answer = sql(client, "SELECT run, count(*) AS n FROM labels GROUP BY run ORDER BY run")
-    assert answer["items"] == [{"run": RUN, "n": len(LABELS)}, {"run": UNEVEN, "n": len(LABELS)}]
-    assert answer["columns"] == [{"name": "run", "type": "string"}, {"name": "n", "type": "int64"}]
-    assert (answer["truncated"], answer["next"]) == (False, None)
+    result = sql(client, "SELECT run, count(*) AS n FROM labels GROUP BY run ORDER BY run")
+    assert result["items"] == [{"run": RUN, "n": len(LABELS)}, {"run": UNEVEN, "n": len(LABELS)}]
+    assert result["columns"] == [{"name": "run", "type": "string"}, {"name": "n", "type": "int64"}]
+    assert (result["truncated"], result["next"]) == (False, None)
 
 
 def test_rows_are_those_of_the_store(client: TestClient, store, case: Case):
-    opened = Store(store).run(RUN)
+    run = Store(store).run(RUN)
     for table in ("labels", "documents", "features", "feature_labels", "top_tokens", "specificity", "confusion"):
-        found = sql(client, f"SELECT count(*) AS n FROM {table} WHERE run = $run", parameters={"run": RUN})
-        assert found["items"] == opened.rows(f"SELECT count(*) AS n FROM {table}")
+        counted = sql(client, f"SELECT count(*) AS n FROM {table} WHERE run = $run", parameters={"run": RUN})
+        assert counted["items"] == run.rows(f"SELECT count(*) AS n FROM {table}")
     pooled = sum(int((case.pooled(layer, "last") > 0).sum()) for layer in range(3))
     assert sql(client, f"SELECT count(*) AS n FROM activations WHERE run = '{RUN}'")["items"] == [{"n": pooled}]
     assert sql(client, "SELECT run, documents FROM runs", runs=[RUN])["items"] == [{"run": RUN, "documents": 36}]
@@ -43,36 +43,36 @@ def test_rows_are_those_of_the_store(client: TestClient, store, case: Case):
 
 def test_labels_of_every_kind_are_bound_as_they_are(client: TestClient):
     for label in (*LABELS, "' OR 1=1 --", "\x00", "\\"):
-        answer = sql(client, "SELECT count(*) AS n FROM labels WHERE label = $label", parameters={"label": label})
-        assert answer["items"] == [{"n": 2 if label in LABELS else 0}]
+        result = sql(client, "SELECT count(*) AS n FROM labels WHERE label = $label", parameters={"label": label})
+        assert result["items"] == [{"n": 2 if label in LABELS else 0}]
 
 
-def test_the_limit_is_said_to_have_cut(client: TestClient):
-    answer = sql(client, "FROM range(10) t(x)", limit=3)
-    assert [row["x"] for row in answer["items"]] == [0, 1, 2]
-    assert answer["truncated"]
+def test_rows_beyond_the_limit_are_marked_as_truncated(client: TestClient):
+    result = sql(client, "FROM range(10) t(x)", limit=3)
+    assert [row["x"] for row in result["items"]] == [0, 1, 2]
+    assert result["truncated"]
     assert not sql(client, "FROM range(3) t(x)", limit=3)["truncated"]
     response = client.post("/v1/sql?format=csv", json={"sql": "FROM range(10)", "limit": 3})
     assert response.headers["tegakari-truncated"] == "true"
 
 
 @pytest.mark.parametrize("by_header", [False, True])
-@pytest.mark.parametrize("form", ["csv", "parquet", "arrow"])
-def test_other_forms_hold_the_same_rows(client: TestClient, form: str, by_header: bool):
-    kinds = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
-    headers = {"accept": kinds.get(form, "application/vnd.apache.arrow.stream")} if by_header else {}
+@pytest.mark.parametrize("format_", ["csv", "parquet", "arrow"])
+def test_other_formats_have_the_same_rows(client: TestClient, format_: str, by_header: bool):
+    media_types = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
+    headers = {"accept": media_types.get(format_, "application/vnd.apache.arrow.stream")} if by_header else {}
     body = {"sql": "SELECT label, f1 FROM labels ORDER BY run, label_id"}
-    response = client.post("/v1/sql", params={} if by_header else {"format": form}, json=body, headers=headers)
+    response = client.post("/v1/sql", params={} if by_header else {"format": format_}, json=body, headers=headers)
     assert response.status_code == 200, response.text
     read = {
         "csv": lambda raw: pa_csv.read_csv(io.BytesIO(raw)),
         "parquet": lambda raw: pq.read_table(io.BytesIO(raw)),
         "arrow": lambda raw: pa.ipc.open_stream(raw).read_all(),
     }
-    assert read[form](response.content).to_pylist() == sql(client, body["sql"])["items"]
+    assert read[format_](response.content).to_pylist() == sql(client, body["sql"])["items"]
 
 
-def test_values_of_every_kind_are_written(client: TestClient):
+def test_values_of_every_type_are_encoded(client: TestClient):
     (row,) = sql(
         client,
         "SELECT 1 a, 2 a, 170141183460469231731687303715884105727 AS huge, 'x'::BLOB AS raw, DATE '2026-01-02' AS day, "
@@ -104,25 +104,25 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("body", "kind", "field"), WRONG)
-def test_what_is_wrong_is_said(client: TestClient, body: dict[str, Any], kind: str, field: str | None):
+@pytest.mark.parametrize(("body", "slug", "field"), WRONG)
+def test_wrong_requests_are_refused(client: TestClient, body: dict[str, Any], slug: str, field: str | None):
     response = client.post("/v1/sql", json=body)
     assert response.status_code in (400, 404), response.text
     problem = response.json()
-    assert problem["type"] == f"/docs/errors/{kind}"
+    assert problem["type"] == f"/docs/errors/{slug}"
     if field:
         assert problem["field"].startswith(field)
     assert "/tmp" not in problem["detail"], "a path of this machine"
 
 
-def test_an_unknown_format_is_said(client: TestClient):
+def test_an_unknown_format_is_refused(client: TestClient):
     response = client.post("/v1/sql?format=xml", json={"sql": "SELECT 1"})
     assert (response.status_code, response.json()["field"]) == (400, "format")
 
 
-def test_the_query_of_a_pair_of_tables(live_case: LiveCase):
+def test_tables_can_be_joined(live_case: LiveCase):
     """What the page on SQL shows: features of a label with their tokens."""
-    answer = sql(
+    result = sql(
         live_case.client,
         "SELECT l.label, fl.layer, fl.feature, fl.d_max AS d, f.top_tokens FROM feature_labels fl "
         "JOIN labels l USING (run, label_id) JOIN features f USING (run, layer, feature) "
@@ -130,6 +130,6 @@ def test_the_query_of_a_pair_of_tables(live_case: LiveCase):
         parameters={"label": "車/軽"},
     )
     expected = live_case.client.get("/v1/runs/small/labels/%E8%BB%8A%2F%E8%BB%BD/features?limit=3").json()["items"]
-    assert [(row["layer"], row["feature"]) for row in answer["items"]] == [
+    assert [(row["layer"], row["feature"]) for row in result["items"]] == [
         (row["layer"], row["feature"]) for row in expected
     ]

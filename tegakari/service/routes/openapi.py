@@ -1,4 +1,4 @@
-"""The OpenAPI document and a page that shows it, from files of this package alone."""
+"""The OpenAPI document at /schema/openapi.json, and its viewer at /schema, from files of this package alone."""
 
 from __future__ import annotations
 
@@ -17,24 +17,19 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 from litestar.static_files import create_static_files_router
 
+from tegakari.service.http.headers import PAGE_POLICY
 from tegakari.service.http.negotiation import FORMATS, JSON
 from tegakari.version import __version__
-
-PAGE_POLICY = (
-    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-)
-"""For pages of this package: nothing from elsewhere, no script that is not a file."""
 
 STATIC = Path(__file__).parents[1] / "static"
 
 
-class ReferencePage(OpenAPIRenderPlugin):
-    """RapiDoc, told to fetch nothing from elsewhere."""
+class ViewerPage(OpenAPIRenderPlugin):
+    """RapiDoc, configured to load nothing from other servers."""
 
     def __init__(self) -> None:
         super().__init__(path="/")
-        self._page = (STATIC / "reference.html").read_bytes()
+        self._page = (STATIC / "viewer.html").read_bytes()
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         return self._page
@@ -44,7 +39,7 @@ class ReferencePage(OpenAPIRenderPlugin):
 
 
 class DescribedJson(JsonRenderPlugin):
-    """The document with what the code says about messages, and with the forms of lists; made when first asked for."""
+    """The document with the docstrings of structs and the formats of lists; built with the first request."""
 
     _document: bytes | None = None
 
@@ -54,7 +49,7 @@ class DescribedJson(JsonRenderPlugin):
             for struct in _structs(msgspec.Struct):
                 if struct.__module__.startswith("tegakari.") and struct.__name__ in schemas:
                     schema = schemas[struct.__name__]
-                    # Another struct of the program may have the name of one of the API's.
+                    # Another struct of the package can have the name of one of the API's.
                     if set(schema.get("properties", ())) == set(struct.__struct_encode_fields__):
                         _describe(schema, struct)
             for methods in openapi_schema["paths"].values():
@@ -90,42 +85,41 @@ LINKS: dict[str, dict[str, dict[str, str]]] = {
     "listDocuments": {"getDocument": _DOCUMENT, "listDocumentFeatures": _DOCUMENT},
     "listDocumentFeatures": {"getFeature": _FEATURE},
 }
-"""Where the first item of a list leads: operation -> operation that follows -> its parameters."""
+"""OpenAPI links from the first item of a list: operation -> linked operation -> its parameters."""
 
 
 def _describe_links(operation: dict[str, Any]) -> None:
-    if following := LINKS.get(operation["operationId"]):
+    if links := LINKS.get(operation["operationId"]):
         operation["responses"]["200"]["links"] = {
-            name: {"operationId": name, "parameters": parameters} for name, parameters in following.items()
+            name: {"operationId": name, "parameters": parameters} for name, parameters in links.items()
         }
 
 
 def _describe_list(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
-    """Add the parameters and media types that every list has; see `formats`."""
-    good = operation["responses"].get("200", {}).get("content", {}).get(JSON)
-    name = good["schema"].get("$ref", "").rpartition("/")[2] if good else ""
+    """Add the parameters and media types of lists; see `negotiation`."""
+    content = operation["responses"].get("200", {}).get("content", {}).get(JSON)
+    name = content["schema"].get("$ref", "").rpartition("/")[2] if content else ""
     if not name.startswith("Page_"):
         return
     row = schemas[name]["properties"]["items"]["items"]
     columns = schemas[row["$ref"].rpartition("/")[2]]["properties"]
-    one = f"({'|'.join(columns)})"
+    column = f"({'|'.join(columns)})"
     operation.setdefault("parameters", []).extend(
         [
-            _query("format", "form of the list; default: what `Accept` asks for", enum=["json", *FORMATS]),
-            _query("fields", "only these fields, separated by commas", pattern=f"^{one}(,{one})*$"),
+            _query("format", "format of the list; default: by `Accept`", enum=["json", *FORMATS]),
+            _query("fields", "only these fields, separated by commas", pattern=f"^{column}(,{column})*$"),
         ]
     )
-    some = {"type": "object", "properties": columns, "additionalProperties": False}
-    selected = {
+    selected_row = {"type": "object", "properties": columns, "additionalProperties": False}
+    selected_list = {
         "type": "object",
         "description": "with `fields`",
-        "properties": {**schemas[name]["properties"], "items": {"type": "array", "items": some}},
+        "properties": {**schemas[name]["properties"], "items": {"type": "array", "items": selected_row}},
         "required": ["items"],
     }
-    good["schema"] = {"anyOf": [good["schema"], selected]}
-    content = operation["responses"]["200"]["content"]
-    for form in FORMATS.values():
-        content[form.media_type] = {"schema": {"type": "string"}}
+    content["schema"] = {"anyOf": [content["schema"], selected_list]}
+    for format_ in FORMATS.values():
+        operation["responses"]["200"]["content"][format_.media_type] = {"schema": {"type": "string"}}
 
 
 def _query(name: str, description: str, **schema: Any) -> dict[str, Any]:
@@ -133,18 +127,18 @@ def _query(name: str, description: str, **schema: Any) -> dict[str, Any]:
 
 
 def _describe(schema: dict[str, Any], struct: type[msgspec.Struct]) -> None:
-    """Add the docstrings of a struct and of its fields, which stand below them, to its schema."""
+    """Add the docstring of a struct, and those below its fields, to its schema."""
     schema["description"] = inspect.getdoc(struct)
     for kind in reversed(struct.__mro__[:-3]):  # the last are msgspec.Struct, its own base and object
         (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-        for field, below in pairwise(getattr(definition, "body", [])):
-            match field, below:
+        for field, docstring in pairwise(getattr(definition, "body", [])):
+            match field, docstring:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                     schema["properties"][name]["description"] = text
 
 
-async def _refuse_what_is_not_there(response: Response[Any]) -> Response[Any]:
-    """Litestar answers an unknown page below /schema in HTML; here every failure is a problem."""
+async def _finish_page(response: Response[Any]) -> Response[Any]:
+    """Add the policy of pages. Litestar's 404 below /schema is HTML; raised, it becomes a problem document."""
     if response.status_code == 404:
         raise NotFoundException
     response.headers["Content-Security-Policy"] = PAGE_POLICY
@@ -158,8 +152,6 @@ def openapi_config() -> OpenAPIConfig:
         version=__version__,
         summary="Which features carry a label, and how specific they are.",
         use_handler_docstrings=True,
-        render_plugins=[DescribedJson(), ReferencePage()],
-        openapi_router=Router(
-            "/schema", route_handlers=[], include_in_schema=False, after_request=_refuse_what_is_not_there
-        ),
+        render_plugins=[DescribedJson(), ViewerPage()],
+        openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, after_request=_finish_page),
     )

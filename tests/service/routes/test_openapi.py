@@ -1,4 +1,4 @@
-"""The OpenAPI document is valid, describes what is answered and what is refused, and is shown without a network."""
+"""The OpenAPI document is valid, describes results and problems, and its viewer needs no network."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from schemathesis.specs.openapi.checks import (
 
 from tegakari.schemas import api
 from tegakari.service.app import create_app
-from tests.service.conftest import RUN, segment
 from tests.support.factories import LABELS
+from tests.support.service import RUN, segment
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_the_document_is_openapi_3_1(document: dict[str, Any]):
     OpenAPIV31SpecValidator(document).validate()
 
 
-def test_a_struct_of_the_same_name_does_not_get_in(store: Path):
+def test_a_struct_with_the_name_of_another_is_not_described_by_it(store: Path):
     from tegakari.schemas import classifier, inference
 
     assert classifier.LabelScore.__name__ == inference.LabelScore.__name__
@@ -53,7 +53,7 @@ def test_a_struct_of_the_same_name_does_not_get_in(store: Path):
     assert set(described["properties"]) == set(inference.LabelScore.__struct_encode_fields__)
 
 
-def test_nothing_is_used_that_the_next_litestar_drops(store: Path):
+def test_no_deprecated_feature_of_litestar_is_used(store: Path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", LitestarDeprecationWarning)
         assert create_app(store).openapi_schema.paths
@@ -84,7 +84,7 @@ def test_every_route_is_in_it(document: dict[str, Any]):
     assert {path for path, methods in document["paths"].items() if "get" in methods} >= READ_ROUTES
 
 
-def test_lists_say_in_which_formats_they_come(document: dict[str, Any]):
+def test_lists_document_their_formats(document: dict[str, Any]):
     for path in READ_ROUTES:
         operation = document["paths"][path]["get"]
         names = {parameter["name"] for parameter in operation.get("parameters", [])}
@@ -110,11 +110,11 @@ def test_everything_is_described(document: dict[str, Any]):
 def test_fields_and_types_are_msgspecs_own(document: dict[str, Any], struct: type[msgspec.Struct]):
     _, components = msgspec.json.schema_components([struct])
     expected = components[struct.__name__]
-    found = document["components"]["schemas"][struct.__name__]
-    assert found["properties"].keys() == expected["properties"].keys()
-    assert set(found["required"]) == set(expected["required"])
+    documented = document["components"]["schemas"][struct.__name__]
+    assert documented["properties"].keys() == expected["properties"].keys()
+    assert set(documented["required"]) == set(expected["required"])
     for name, schema in expected["properties"].items():
-        assert found["properties"][name].get("type") == schema.get("type"), name
+        assert documented["properties"][name].get("type") == schema.get("type"), name
 
 
 @pytest.mark.parametrize("status", [400, 404, 500])
@@ -126,7 +126,7 @@ def test_problems_are_documented_with_their_own_type(document: dict[str, Any], s
             ]
 
 
-def test_the_page_needs_nothing_from_elsewhere(client: TestClient):
+def test_the_viewer_loads_nothing_from_other_servers(client: TestClient):
     page = client.get("/schema")
     assert page.headers["content-type"].startswith("text/html")
     assert "//" not in re.sub(r"<!--.*?-->", "", page.text)
@@ -148,27 +148,33 @@ CONFORMANCE = [
 ]
 
 
-def test_whatever_is_asked_the_answer_is_as_documented(client: TestClient):
-    """Half of what is drawn is aimed at things that are there, so that more than 404 is seen."""
+def test_responses_to_random_requests_conform_to_the_document(client: TestClient):
+    """Half of the requests name existing resources, so that not all responses are 404."""
     schema = schemathesis.openapi.from_asgi("/schema/openapi.json", client.app)
-    there = {"run": RUN, "label": segment(LABELS[1]), "layer": 1, "feature": 1, "document": segment(f"{LABELS[1]}-001")}
+    existing = {
+        "run": RUN,
+        "label": segment(LABELS[1]),
+        "layer": 1,
+        "feature": 1,
+        "document": segment(f"{LABELS[1]}-001"),
+    }
     seen = set()
-    for found in schema.get_all_operations():
-        assert isinstance(found, Ok)
-        operation = found.ok()
+    for result in schema.get_all_operations():
+        assert isinstance(result, Ok)
+        operation = result.ok()
         if operation.method != "get" or operation.path not in READ_ROUTES:
             continue
 
-        @given(case=operation.as_strategy(), aimed=st.booleans())
+        @given(case=operation.as_strategy(), existing_resource=st.booleans())
         @settings(max_examples=20, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-        def ask(case: schemathesis.Case, aimed: bool) -> None:
-            if aimed and case.path_parameters:
-                case.path_parameters = {name: there[name] for name in case.path_parameters}
+        def check(case: schemathesis.Case, existing_resource: bool) -> None:
+            if existing_resource and case.path_parameters:
+                case.path_parameters = {name: existing[name] for name in case.path_parameters}
             response = case.call()
             seen.add((case.operation.label, response.status_code))
             case.validate_response(response, checks=CONFORMANCE)
 
-        ask()
+        check()
     operations = {operation for operation, _ in seen}
     assert {operation for operation, status in seen if status == 200} == operations
     assert {status for _, status in seen} <= {200, 400, 404}

@@ -1,4 +1,7 @@
-"""A published run never changes, so its answers carry a strong ETag and a repeated question costs a 304."""
+"""Middleware of the routes below a run: opens the run, and answers with 304 what the client has cached.
+
+A published run never changes, so its responses carry a strong ETag.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,13 @@ from tegakari.store import Run, Store
 from tegakari.version import __version__
 
 CACHE_CONTROL = "private, max-age=60, must-revalidate"
-"""A run's name can be given to another run once it is deleted: after a minute the ETag must be shown again."""
+"""The name of a deleted run can be given to a new one: after a minute the client must send the ETag again."""
 
 
 class RunOfRequest(ASGIMiddleware):
-    """Opens the run that the path names, and answers 304 where the client has the answer already.
+    """Replaces the name of the run in the path parameters by the open run; sends ETags and 304.
 
-    A route whose answer can change while the run is the same says so with a `cache_control` of its own: it gets no tag.
+    A route with `cache_control` of its own returns what can change while the run stays the same: it gets no ETag.
     """
 
     scopes = (ScopeType.HTTP,)
@@ -32,12 +35,12 @@ class RunOfRequest(ASGIMiddleware):
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         decode_parameters(scope)
         run = open_run(scope["litestar_app"].state.store, scope["path_params"]["run"])
-        scope["state"]["run"] = run
+        scope["path_params"]["run"] = run  # pyright: ignore[reportArgumentType] - Litestar types them all as str
         if scope.get("method") != "GET":
             await next_app(scope, receive, send)
             return
         tag = _entity_tag(run, scope)
-        described = [
+        cache_headers = [
             (b"etag", tag.encode()),
             (b"cache-control", CACHE_CONTROL.encode()),
             (b"vary", b"Accept, Accept-Encoding"),
@@ -47,11 +50,11 @@ class RunOfRequest(ASGIMiddleware):
             if message["type"] == "http.response.start" and message["status"] == 200:
                 headers = list(message.get("headers", []))
                 if not any(name == b"cache-control" for name, _ in headers):
-                    message["headers"] = headers + described
+                    message["headers"] = headers + cache_headers
             await send(message)
 
-        if tag in _known_tags(scope):
-            await send({"type": "http.response.start", "status": 304, "headers": described})
+        if tag in _client_tags(scope):
+            await send({"type": "http.response.start", "status": 304, "headers": cache_headers})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         await next_app(scope, receive, send_with_tag)
@@ -60,27 +63,27 @@ class RunOfRequest(ASGIMiddleware):
 def open_run(store: Store, name: str, *, field: str = "run") -> Run:
     """A published run.
 
+    Args:
+        store: of the service.
+        name: of the run.
+        field: parameter that the error names.
+
     Raises:
-        NotFoundError: there is none of that name, which `field` gave.
+        NotFoundError: no published run has the name.
     """
     if re.fullmatch(NAME_PATTERN, name):
-        with suppress(NotFoundError):  # the store's own words name its directory, which is nobody's business here
+        with suppress(NotFoundError):  # the store's message names its directory, which clients must not learn
             return store.run(name)
     raise NotFoundError(f"no run {name!r}", field=field, fix="GET /v1/runs lists the published runs")
 
 
-def run_of_request(scope: Scope) -> Run:
-    """The run that `RunOfRequest` opened."""
-    return scope["state"]["run"]
-
-
 def _entity_tag(run: Run, scope: Scope) -> str:
-    """The tables decide the answer, given the question, the form it is wanted in and the program that answers."""
-    asked = scope["path"], scope["query_string"], header(scope, b"accept"), header(scope, b"accept-encoding")
-    made = run.manifest.fingerprint, run.manifest.created, __version__
-    return f'"{hashlib.sha256(repr((made, asked)).encode()).hexdigest()[:32]}"'
+    """ETag of a response: hash of the run, of this program's version, and of the request with its accepted formats."""
+    request = scope["path"], scope["query_string"], header(scope, b"accept"), header(scope, b"accept-encoding")
+    source = run.manifest.fingerprint, run.manifest.created, __version__
+    return f'"{hashlib.sha256(repr((source, request)).encode()).hexdigest()[:32]}"'
 
 
-def _known_tags(scope: Scope) -> list[str]:
-    known = header(scope, b"if-none-match")
-    return re.findall(r'"[^"]*"', known) if known else []
+def _client_tags(scope: Scope) -> list[str]:
+    value = header(scope, b"if-none-match")
+    return re.findall(r'"[^"]*"', value) if value else []

@@ -1,0 +1,49 @@
+"""Route that classifies texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from litestar import Request
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+
+from tegakari.schemas.api import Page
+from tegakari.schemas.inference import Classification, ClassifyRequest
+from tegakari.schemas.progress import Progress
+from tegakari.service.engine.queue import MAX_BATCH_TEXTS, BatchWork, ModelQueue
+from tegakari.service.http.disconnect import while_connected
+from tegakari.service.http.operations import run_models
+from tegakari.service.http.parameters import OpenRun
+
+if TYPE_CHECKING:
+    from tegakari.analyses.engine.run_models import RunModels
+
+
+@run_models("/classify", "classifyTexts", "Classify texts")
+async def classify_texts(
+    run: OpenRun,
+    model_queue: NamedDependency[ModelQueue],
+    data: JSONBody[ClassifyRequest],
+    request: Request[Any, Any, Any],
+) -> Page[Classification]:
+    """Logits and probabilities of all labels for each text, in the order given."""
+    return Page(await while_connected(request, model_queue.submit(run, _CLASSIFY, data)))
+
+
+def _classify(
+    models: RunModels, requests: Sequence[ClassifyRequest], progress: Progress
+) -> Sequence[list[Classification]]:
+    from tegakari.analyses import inference
+
+    texts = [text for request in requests for text in request.texts]
+    classifications = iter(inference.classify_texts(models, texts, progress))
+    return [[next(classifications) for _ in request.texts] for request in requests]
+
+
+_CLASSIFY = BatchWork(
+    key="classify", compute=_classify, size=lambda request: len(request.texts), max_size=MAX_BATCH_TEXTS
+)
+
+RUN_HANDLERS = (classify_texts,)

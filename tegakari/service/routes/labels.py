@@ -1,0 +1,65 @@
+"""Routes of labels: the list, one label, its features."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from litestar.concurrency import sync_to_thread
+
+from tegakari.schemas.api import LabelDetail, LabelFeature, LabelRow, Page
+from tegakari.service.engine.block_reads import read_blocks
+from tegakari.service.http.operations import read
+from tegakari.service.http.parameters import (
+    Cursor,
+    LabelName,
+    LayerFilter,
+    MinimumD,
+    OpenRun,
+    PageSize,
+    PoolingName,
+    VarietyFilter,
+)
+from tegakari.store import queries
+
+
+@read("/labels", "listLabels", "Labels of a run")
+def list_labels(run: OpenRun) -> Page[LabelRow]:
+    """All labels in class order, with the classifier's scores and how many features carry each."""
+    return Page(queries.labels(run))
+
+
+@read("/labels/{label:str}", "getLabel", "A label")
+def get_label(run: OpenRun, label: LabelName) -> LabelDetail:
+    """One label, and the labels that its documents are predicted as."""
+    return queries.label(run, label)
+
+
+@read("/labels/{label:str}/features", "listLabelFeatures", "Features of a label")
+async def list_label_features(
+    run: OpenRun,
+    label: LabelName,
+    layer: LayerFilter = None,
+    pooling: PoolingName = None,
+    min_d: MinimumD = None,
+    variety: VarietyFilter = None,
+    limit: PageSize = 50,
+    cursor: Cursor = None,
+) -> Page[LabelFeature]:
+    """Features by Cohen's d for the label, largest first; ties by layer, then feature."""
+    query = partial(
+        queries.label_features,
+        run,
+        label,
+        layer=layer,
+        pooling=pooling,
+        min_d=min_d,
+        variety=queries.parse_variety(variety) if variety is not None else None,
+        limit=limit,
+        cursor=cursor,
+    )
+    if pooling in (None, run.manifest.pooling) and variety is None:
+        return await read_blocks(run, query)
+    return await sync_to_thread(query)  # another pooling is sorted first, and a filter may read all features
+
+
+RUN_HANDLERS = (list_labels, get_label, list_label_features)
