@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Unpack
 
 import msgspec
 
 from tegakari.access.html import table
 from tegakari.access.rows import Rows
-from tegakari.access.source import Source, Variety
+from tegakari.access.source import Source
 from tegakari.schemas.api import DocumentRow, LabelDetail, LabelFeature
-from tegakari.schemas.config import Pooling
+from tegakari.schemas.filters import LabelFeatureFilters
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.study import LabelCues
 
@@ -28,28 +29,17 @@ class Label:
         """Scores of the label and the predictions of its documents."""
         return self._source.label(self._run, self.name)
 
-    def features(
-        self,
-        *,
-        layer: int | None = None,
-        pooling: Pooling | None = None,
-        min_d: float | None = None,
-        variety: Variety | None = None,
-    ) -> Rows[LabelFeature]:
+    def features(self, **filters: Unpack[LabelFeatureFilters]) -> Rows[LabelFeature]:
         """Features by Cohen's d for the label, largest first.
 
         Args:
-            layer: only this layer.
-            pooling: of the activations that d compares: last, max or mean; default: the run's.
-            min_d: only features with at least this d.
-            variety: "specific" (this label alone), "shared" (two labels or more), or an exact number of labels.
+            filters: `layer`, `pooling`, `min_d` and `variety`, as `tegakari.schemas.filters.LabelFeatureFilters`
+                describes them.
 
         Raises:
             TegakariError: no such layer, or a filter out of range.
         """
-        listing = self._source.label_features(
-            self._run, self.name, layer=layer, pooling=pooling, min_d=min_d, variety=variety
-        )
+        listing = self._source.label_features(self._run, self.name, **filters)
         return Rows(f"Features of {self.name} in {self._run}", listing)
 
     def documents(self, *, predicted: str | None = None, correct: bool | None = None) -> Rows[DocumentRow]:

@@ -5,38 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from tegakari.access.source import SqlValue, Variety
+from tegakari.schemas import api
 from tegakari.schemas.analysis_kinds import CIRCUIT_ANALYSIS, VARIANTS_ANALYSIS, AnalysisKind
-from tegakari.schemas.api import (
-    ActivationHistogram,
-    DocumentDetail,
-    DocumentFeature,
-    DocumentMatch,
-    DocumentRow,
-    FeatureDetail,
-    FeatureLabel,
-    FeatureNeighbour,
-    FeatureRow,
-    LabelDetail,
-    LabelFeature,
-    LabelRow,
-    LayerSpecificity,
-    Page,
-    RunSummary,
-    TopDocument,
-    TopToken,
-)
+from tegakari.schemas.api import Page
 from tegakari.schemas.circuit import CircuitResult
-from tegakari.schemas.config import Pooling
 from tegakari.schemas.errors import NotFoundError, StoreError
 from tegakari.schemas.inference import Classification, EncodedText, EncodeRequest
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.matching import MatchingResult
 from tegakari.schemas.progress import NoProgress, Progress
+from tegakari.schemas.sql import SqlValue
 from tegakari.schemas.study import ClassificationResult, FeatureCues, LabelCues, SparsityResult
 from tegakari.schemas.variants import VariantsResult
 from tegakari.store.disk.layout import run_directory
@@ -95,7 +77,10 @@ class LocalPages(Generic[T]):
 
 
 class LocalStore:
-    """The runs in a directory. Files of a run are opened with the first query that needs them."""
+    """The runs in a directory. Files of a run are opened with the first query that needs them.
+
+    `filters` of a query are its keyword arguments in `tegakari.store.queries`; None is the default.
+    """
 
     def __init__(self, directory: str | Path, *, device: str = "auto", progress: Progress | None = None) -> None:
         """Nothing is opened yet.
@@ -127,7 +112,7 @@ class LocalStore:
             self._models[run.manifest.fingerprint] = load_run_models(run, self._device)
         return self._models[run.manifest.fingerprint]
 
-    def _summaries(self) -> Iterator[RunSummary]:
+    def _summaries(self) -> Iterator[api.RunSummary]:
         """Summaries of the runs that can be read; read from run.json alone, so that listing runs is fast."""
         for name in published_names(self.directory):
             try:
@@ -137,144 +122,84 @@ class LocalStore:
             except StoreError as error:  # a damaged run must not hide the others
                 log.warning("run left out: %s", error.message)
                 continue
-            yield msgspec.convert(manifest, RunSummary, from_attributes=True)
+            yield msgspec.convert(manifest, api.RunSummary, from_attributes=True)
 
-    def runs(self) -> LocalPages[RunSummary]:
+    def runs(self) -> LocalPages[api.RunSummary]:
         """Published runs by name."""
-        return LocalPages(RunSummary, lambda _: Page(list(self._summaries())))
+        return LocalPages(api.RunSummary, lambda _: Page(list(self._summaries())))
 
-    def run(self, run: str) -> RunSummary:
+    def run(self, run: str) -> api.RunSummary:
         """Inputs of a run and scores of its classifier."""
         from tegakari.store.queries import run_summary
 
         return run_summary(self._run(run))
 
-    def labels(self, run: str) -> LocalPages[LabelRow]:
+    def labels(self, run: str) -> LocalPages[api.LabelRow]:
         """Labels of a run in class order."""
-        return self._whole(LabelRow, run, "labels")
+        return self._list(api.LabelRow, "labels", run)
 
-    def label(self, run: str, label: str) -> LabelDetail:
+    def label(self, run: str, label: str) -> api.LabelDetail:
         """A label and the predictions of its documents."""
         return self._query("label")(self._run(run), label)
 
-    def specificity(self, run: str, *, pooling: Pooling | None = None) -> LocalPages[LayerSpecificity]:
+    def specificity(self, run: str, **filters: Any) -> LocalPages[api.LayerSpecificity]:
         """Specificity of the features of each layer."""
-        return self._whole(LayerSpecificity, run, "specificity", pooling=pooling)
+        return self._list(api.LayerSpecificity, "specificity", run, **filters)
 
-    def label_features(
-        self,
-        run: str,
-        label: str,
-        *,
-        layer: int | None = None,
-        pooling: Pooling | None = None,
-        min_d: float | None = None,
-        variety: Variety | None = None,
-        limit: int | None = None,
-    ) -> LocalPages[LabelFeature]:
-        """Features by Cohen's d for a label, largest first; `limit` is the size of a page."""
-        filters = {"layer": layer, "pooling": pooling, "min_d": min_d, "variety": variety}
-        return self._paged(LabelFeature, run, "label_features", label, limit=limit, **filters)
+    def label_features(self, run: str, label: str, **filters: Any) -> LocalPages[api.LabelFeature]:
+        """Features by Cohen's d for a label, largest first."""
+        return self._pages(api.LabelFeature, "label_features", run, label, **filters)
 
-    def features(
-        self,
-        run: str,
-        *,
-        layer: int | None = None,
-        token: str | None = None,
-        variety: Variety | None = None,
-        min_density: float | None = None,
-        max_density: float | None = None,
-        min_d: float | None = None,
-        order: str | None = None,
-        limit: int | None = None,
-    ) -> LocalPages[FeatureRow]:
-        """Features of a run that pass every filter; `limit` is the size of a page."""
-        filters = {
-            "layer": layer,
-            "token": token,
-            "variety": variety,
-            "min_density": min_density,
-            "max_density": max_density,
-            "min_d": min_d,
-            "order": order or "feature",
-        }
-        return self._paged(FeatureRow, run, "features", limit=limit, **filters)
+    def features(self, run: str, **filters: Any) -> LocalPages[api.FeatureRow]:
+        """Features of a run that pass every filter."""
+        return self._pages(api.FeatureRow, "features", run, **filters)
 
-    def feature(
-        self, run: str, layer: int, feature: int, *, pooling: Pooling | None = None, tokens: int | None = None
-    ) -> FeatureDetail:
+    def feature(self, run: str, layer: int, feature: int, **filters: Any) -> api.FeatureDetail:
         """A feature: statistics, labels by d, strongest positions in context."""
-        return self._query("feature")(self._run(run), layer, feature, pooling=pooling, tokens=tokens)
+        return self._query("feature")(self._run(run), layer, feature, **_given(filters))
 
-    def feature_labels(
-        self, run: str, layer: int, feature: int, *, pooling: Pooling | None = None, limit: int | None = None
-    ) -> LocalPages[FeatureLabel]:
+    def feature_labels(self, run: str, layer: int, feature: int, **filters: Any) -> LocalPages[api.FeatureLabel]:
         """Labels by Cohen's d for a feature."""
-        return self._paged(FeatureLabel, run, "feature_labels", layer, feature, limit=limit, pooling=pooling)
+        return self._pages(api.FeatureLabel, "feature_labels", run, layer, feature, **filters)
 
-    def feature_tokens(self, run: str, layer: int, feature: int, *, limit: int | None = None) -> LocalPages[TopToken]:
+    def feature_tokens(self, run: str, layer: int, feature: int, **filters: Any) -> LocalPages[api.TopToken]:
         """The strongest positions of a feature, in context."""
-        return self._paged(TopToken, run, "feature_tokens", layer, feature, limit=limit)
+        return self._pages(api.TopToken, "feature_tokens", run, layer, feature, **filters)
 
-    def feature_documents(
-        self, run: str, layer: int, feature: int, *, limit: int | None = None
-    ) -> LocalPages[TopDocument]:
+    def feature_documents(self, run: str, layer: int, feature: int, **filters: Any) -> LocalPages[api.TopDocument]:
         """The documents in which a feature is strongest."""
-        return self._whole(TopDocument, run, "feature_documents", layer, feature, limit=limit or 20)
+        return self._list(api.TopDocument, "feature_documents", run, layer, feature, **filters)
 
     def feature_neighbours(
-        self,
-        run: str,
-        layer: int,
-        feature: int,
-        *,
-        in_run: str | None = None,
-        in_layer: int | None = None,
-        limit: int | None = None,
-    ) -> LocalPages[FeatureNeighbour]:
+        self, run: str, layer: int, feature: int, *, in_run: str | None = None, **filters: Any
+    ) -> LocalPages[api.FeatureNeighbour]:
         """Features whose decoder directions are nearest by cosine, of this run or of another."""
         within = None if in_run is None else self._run(in_run)
-        filters = {"within": within, "in_layer": in_layer, "limit": limit or 20}
-        return self._whole(FeatureNeighbour, run, "feature_neighbours", layer, feature, **filters)
+        return self._list(api.FeatureNeighbour, "feature_neighbours", run, layer, feature, within=within, **filters)
 
-    def feature_histogram(self, run: str, layer: int, feature: int) -> ActivationHistogram:
+    def feature_histogram(self, run: str, layer: int, feature: int) -> api.ActivationHistogram:
         """Distribution of a feature's pooled activations over documents."""
         return self._query("feature_histogram")(self._run(run), layer, feature)
 
-    def documents(
-        self,
-        run: str,
-        *,
-        label: str | None = None,
-        predicted: str | None = None,
-        correct: bool | None = None,
-        limit: int | None = None,
-    ) -> LocalPages[DocumentRow]:
-        """Documents of a run by id; `limit` is the size of a page."""
-        filters = {"label": label, "predicted": predicted, "correct": correct}
-        return self._paged(DocumentRow, run, "documents", limit=limit, **filters)
+    def documents(self, run: str, **filters: Any) -> LocalPages[api.DocumentRow]:
+        """Documents of a run by id."""
+        return self._pages(api.DocumentRow, "documents", run, **filters)
 
-    def document(
-        self, run: str, document: str, *, layer: int | None = None, features: int | None = None
-    ) -> DocumentDetail:
+    def document(self, run: str, document: str, **filters: Any) -> api.DocumentDetail:
         """A document: text, label, prediction, strongest features."""
-        number = {} if features is None else {"features": features}
-        return self._query("document")(self._run(run), document, layer=layer, **number)
+        return self._query("document")(self._run(run), document, **_given(filters))
 
-    def document_features(
-        self, run: str, document: str, *, layer: int | None = None, limit: int | None = None
-    ) -> LocalPages[DocumentFeature]:
+    def document_features(self, run: str, document: str, **filters: Any) -> LocalPages[api.DocumentFeature]:
         """The strongest features of a document."""
-        return self._paged(DocumentFeature, run, "document_features", document, limit=limit, layer=layer)
+        return self._pages(api.DocumentFeature, "document_features", run, document, **filters)
 
-    def similar_documents(self, run: str, document: str, *, limit: int | None = None) -> LocalPages[DocumentMatch]:
+    def similar_documents(self, run: str, document: str, **filters: Any) -> LocalPages[api.DocumentMatch]:
         """Documents whose embeddings are nearest to a document's, by cosine."""
-        return self._whole(DocumentMatch, run, "similar_documents", document, limit=limit or 20)
+        return self._list(api.DocumentMatch, "similar_documents", run, document, **filters)
 
-    def search(self, run: str, words: str, *, limit: int | None = None) -> LocalPages[DocumentMatch]:
+    def search(self, run: str, words: str, **filters: Any) -> LocalPages[api.DocumentMatch]:
         """Documents that contain the words, best first."""
-        return self._whole(DocumentMatch, run, "search", words, limit=limit or 20)
+        return self._list(api.DocumentMatch, "search", run, words, **filters)
 
     def classification(self, run: str) -> ClassificationResult:
         """Scores of a run's classifier with intervals."""
@@ -329,21 +254,12 @@ class LocalStore:
 
         return list(classify_texts(self._models_of(self._run(run)), texts, self._progress))
 
-    def encode(
-        self,
-        run: str,
-        texts: list[str],
-        *,
-        layers: list[int] | None = None,
-        features: list[int] | None = None,
-        pooling: Literal["last", "max", "mean", "none"] | None = None,
-        top: int = 20,
-    ) -> list[EncodedText]:
-        """Active features of texts, pooled over each or position by position (`pooling="none"`); runs the model."""
+    def encode(self, run: str, texts: list[str], **options: Any) -> list[EncodedText]:
+        """Active features of texts, by the fields of `EncodeRequest`; runs the model."""
         from tegakari.analyses.inference import encode_request
 
-        request = EncodeRequest(texts=texts, layers=layers, features=features, pooling=pooling, top=top)
         opened = self._run(run)
+        request = EncodeRequest(texts=texts, **options)
         return encode_request(self._models_of(opened), opened, request, self._progress)
 
     def knock_out(self, run: str, settings: KnockoutSettings) -> KnockoutResult:
@@ -374,16 +290,22 @@ class LocalStore:
 
         return getattr(queries, name)
 
-    def _paged(self, row_type: type[T], run: str, query: str, *keys: Any, limit: int | None, **filters: Any) -> Any:
-        opened, rows = self._run(run), limit or PAGE_ROWS
-        read = self._query(query)
-        return LocalPages(row_type, lambda cursor: read(opened, *keys, limit=rows, cursor=cursor, **filters))
+    def _pages(self, row_type: type[T], query: str, run: str, *keys: Any, **filters: Any) -> LocalPages[T]:
+        """A list that the query gives page by page."""
+        opened, read, given = self._run(run), self._query(query), {"limit": PAGE_ROWS, **_given(filters)}
+        return LocalPages(row_type, lambda cursor: read(opened, *keys, cursor=cursor, **given))
 
-    def _whole(self, row_type: type[T], run: str, query: str, *keys: Any, **filters: Any) -> LocalPages[T]:
-        opened, read = self._run(run), self._query(query)
-        return LocalPages(row_type, lambda _: Page(read(opened, *keys, **filters)))
+    def _list(self, row_type: type[T], query: str, run: str, *keys: Any, **filters: Any) -> LocalPages[T]:
+        """A list that the query gives as a whole."""
+        opened, read, given = self._run(run), self._query(query), _given(filters)
+        return LocalPages(row_type, lambda _: Page(read(opened, *keys, **given)))
 
     def _latest(self, kind: AnalysisKind[Any, R], run: str) -> R:
         from tegakari.store.results import latest_result
 
         return latest_result(self.directory, kind, self._run(run).manifest)
+
+
+def _given(filters: dict[str, Any]) -> dict[str, Any]:
+    """Filters that are set; the others have the defaults of the query."""
+    return {name: value for name, value in filters.items() if value is not None}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
 
 import msgspec
 
 from tegakari.access.html import table
-from tegakari.access.source import Listing
+from tegakari.client.frames import polars_frame
+from tegakari.schemas.api import Page
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,9 +18,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 PREVIEW_ROWS = 10
 """Rows in the text and HTML form."""
+
+
+class Listing(Protocol[T_co]):
+    """A list that is read page by page: `tegakari.client.Pages`, or `LocalPages` of a directory."""
+
+    def __iter__(self) -> Iterator[T_co]: ...
+
+    def page(self, cursor: str | None = None) -> Page[T_co]: ...
+
+    def to_arrow(self) -> pa.Table: ...
 
 
 class Rows(Sequence[T], Generic[T]):
@@ -78,11 +90,7 @@ class Rows(Sequence[T], Generic[T]):
 
     def to_polars(self) -> pl.DataFrame:
         """All rows as a polars data frame; polars must be installed."""
-        import polars as pl
-
-        frame = pl.from_arrow(self.to_arrow())
-        assert isinstance(frame, pl.DataFrame)
-        return frame
+        return polars_frame(self.to_arrow())
 
     def _preview(self) -> tuple[list[dict[str, Any]], bool]:
         """The first rows, and whether there are more."""

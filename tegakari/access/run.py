@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from functools import cached_property
 from html import escape
-from typing import Literal
+from typing import Literal, Unpack
 
 from tegakari.access.document import Document
 from tegakari.access.feature import Feature
 from tegakari.access.label import Label
 from tegakari.access.rows import Rows
-from tegakari.access.source import Source, Variety
+from tegakari.access.source import Source
 from tegakari.schemas.api import DocumentMatch, DocumentRow, FeatureRow, LabelRow, LayerSpecificity, RunSummary
 from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.config import Pooling
+from tegakari.schemas.filters import FeatureFilters
 from tegakari.schemas.inference import Classification, EncodedText
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.study import ClassificationResult, SparsityResult
@@ -40,39 +41,17 @@ class Run:
         """One label; it is looked up when it is first used."""
         return Label(self._source, self.name, name)
 
-    def features(
-        self,
-        *,
-        layer: int | None = None,
-        token: str | None = None,
-        variety: Variety | None = None,
-        min_density: float | None = None,
-        max_density: float | None = None,
-        min_d: float | None = None,
-        order: Literal["feature", "density", "max_activation", "variety", "d"] | None = None,
-    ) -> Rows[FeatureRow]:
+    def features(self, **filters: Unpack[FeatureFilters]) -> Rows[FeatureRow]:
         """Features that pass every filter.
 
         Args:
-            layer: only this layer.
-            token: only features with this token among their top tokens, whatever its case and surrounding spaces.
-            variety: "specific" (1 label), "shared" (2 or more), or an exact number of labels.
-            min_density: minimum share of positions on which the feature is active.
-            max_density: maximum share.
-            min_d: minimum Cohen's d for the label of largest d.
-            order: by layer and feature (default), or by a figure, largest first.
+            filters: `layer`, `token`, `variety`, `min_density`, `max_density`, `min_d` and `order`, as
+                `tegakari.schemas.filters.FeatureFilters` describes them.
+
+        Raises:
+            TegakariError: no such layer, or a filter out of range.
         """
-        listing = self._source.features(
-            self.name,
-            layer=layer,
-            token=token,
-            variety=variety,
-            min_density=min_density,
-            max_density=max_density,
-            min_d=min_d,
-            order=order,
-        )
-        return Rows(f"Features of {self.name}", listing)
+        return Rows(f"Features of {self.name}", self._source.features(self.name, **filters))
 
     def feature(self, layer: int, index: int) -> Feature:
         """One feature; it is looked up when it is first used."""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from tegakari.access.html import table
 from tegakari.access.run import Run
-from tegakari.access.source import Source, SqlValue
+from tegakari.access.source import Source
 from tegakari.schemas.matching import MatchingResult
+from tegakari.schemas.sql import SqlValue
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -22,7 +22,7 @@ from tegakari.cli import (
     index,
     init,
     keys,
-    knockout_sweeps,
+    knockout,
     labels,
     neighbours,
     runs,
@@ -67,30 +67,21 @@ def start(
         set_up_logging()
 
 
-app.command()(init.init)
-app.add_typer(corpus.app, name="corpus")
-app.command()(finetune.finetune)
-app.add_typer(sae.app, name="sae")
-app.command()(index.index)
-app.add_typer(runs.app, name=runs.COMMAND)
-app.command()(labels.labels)
-app.command()(features.features)
-app.command()(feature.feature)
-app.command()(specificity.specificity)
-app.command()(neighbours.neighbours)
-app.command()(search.search)
-app.add_typer(knockout_sweeps.app, name="knockout")
-app.command()(circuit.circuit)
-app.command()(study.study)
-app.command()(classification.classification)
-app.command()(sparsity.sparsity)
-app.command()(cues.cues)
-app.command()(variants.variants)
-app.command()(compare.compare)
-app.command()(sql.sql)
-app.command()(serve.serve)
-app.add_typer(keys.app, name="keys")
-app.command()(demo.demo)
+COMMANDS = {
+    "Pipeline": (init, corpus, finetune, sae, index, demo),
+    "Queries": (runs, labels, features, feature, specificity, neighbours, search, sql),
+    "Analyses": (knockout, circuit, variants, study, compare, classification, sparsity, cues),
+    "Service": (serve, keys),
+}
+"""Section of the help page -> modules. A module is named as its command: a function of that name, or a group `app`."""
+
+for section, modules in COMMANDS.items():
+    for module in modules:
+        name = module.__name__.rpartition(".")[2]
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name, rich_help_panel=section)
+        else:
+            app.command(name, rich_help_panel=section)(getattr(module, name))
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130

@@ -1,4 +1,4 @@
-"""`tegakari corpus`: import and look."""
+"""`tegakari corpus`: import a corpus and show it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from pathlib import Path
 
 import typer
 
-from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, read
+from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption
 from tegakari.cli.output import out, print_json, print_table, progress
 from tegakari.extras import needs_extra
+from tegakari.schemas.config import load_config
 from tegakari.schemas.corpus import CorpusManifest
 
 app = typer.Typer(help="Import a labelled corpus, and account for every row of it.", no_args_is_help=True)
@@ -17,27 +18,27 @@ app = typer.Typer(help="Import a labelled corpus, and account for every row of i
 @app.command("import")
 @needs_extra("index")
 def import_(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Read the source, sample the splits, drop what cannot be used, and say what was dropped and why.
+    """Import the source: sample the splits, drop unusable rows, and report every drop with its reason.
 
     Example: [bold]tegakari corpus import[/]
     """
     from tegakari.indexer.corpus import import_corpus
 
     with progress() as bars:
-        manifest = import_corpus(read(config).corpus, bars)
+        manifest = import_corpus(load_config(config).corpus, bars)
     _show(manifest, json)
 
 
 @app.command("show")
 @needs_extra("index")
 def show(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Show what the imported corpus holds.
+    """Show the counts of the imported corpus.
 
     Example: [bold]tegakari corpus show --json[/]
     """
     from tegakari.indexer.corpus import read_manifest
 
-    _show(read_manifest(Path(read(config).corpus.path)), json)
+    _show(read_manifest(Path(load_config(config).corpus.path)), json)
 
 
 def _show(manifest: CorpusManifest, json: bool) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from tegakari.analyses.formatting import interval
 from tegakari.cli.options import JsonOption, RunsOption, StoreOption, open_source, split_names
-from tegakari.cli.output import print_json, print_table
+from tegakari.cli.output import print_list
 from tegakari.schemas.study import LabelCues
 
 
@@ -20,7 +20,7 @@ def cues(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show which tokens the features of labels fire on, and how various they are.
+    """Show the tokens on which the features of labels fire, and how varied they are.
 
     Example: [bold]tegakari cues --runs demo-jpn,demo-base --labels 旅行,園芸 --layer 2[/]
     """
@@ -29,20 +29,15 @@ def cues(
     for run in split_names(runs):
         names = split_names(labels) if labels is not None else [row.label for row in source.labels(run)]
         results += [source.cues(run, label, layer=layer, k=k) for label in names]
-    if json:
-        print_json(results)
-        return
-    print_table(
-        "Cues",
-        ("run", "label", "top token share (95 %)", "unique tokens (95 %)", "strongest feature fires on"),
-        [
-            (
-                row.run,
-                row.label,
-                interval(row.top_token_share),
-                interval(row.unique_tokens),
-                " ".join(token.token for token in row.features[0].tokens[:5]),
-            )
-            for row in results
-        ],
+    print_list(
+        results,
+        {
+            "run": "run",
+            "label": "label",
+            "top token share (95 %)": lambda row: interval(row.top_token_share),
+            "unique tokens (95 %)": lambda row: interval(row.unique_tokens),
+            "strongest feature fires on": lambda row: " ".join(token.token for token in row.features[0].tokens[:5]),
+        },
+        title="Cues",
+        json=json,
     )

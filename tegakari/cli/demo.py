@@ -1,4 +1,4 @@
-"""`tegakari demo`: everything once, small, from nothing."""
+"""`tegakari demo`: the whole pipeline on a small generated corpus."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tegakari.schemas.config import load_config
 
 @needs_extra("all")
 def demo(
-    directory: Annotated[Path, typer.Argument(help="Where everything is made.")] = Path("demo-work"),
+    directory: Annotated[Path, typer.Argument(help="Directory to work in.")] = Path("demo-work"),
     port: Annotated[int, typer.Option(help="Port of the API.", envvar="TEGAKARI_PORT")] = 8765,
     serve_: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the API at the end.")] = True,
 ) -> None:
-    """Make a corpus and two tiny Gemma 2 models, fine-tune, train SAEs, index, and serve. Stop it and it goes on.
+    """Make a corpus and two tiny Gemma 2 models, fine-tune, train SAEs, index and serve. An interrupted demo resumes.
 
     Example: [bold]tegakari demo demo-work --no-serve[/]
     """

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Annotated
 
+import msgspec
 import typer
 
 from tegakari.cli.options import JsonOption, PoolingOption, RunOption, StoreOption, open_source
 from tegakari.cli.output import out, print_json, print_table
-from tegakari.cli.values import checked_pooling
 from tegakari.schemas.api import TopToken
 
 SHOWN_LABELS = 10
@@ -18,9 +19,7 @@ def feature(
     run: RunOption,
     layer: Annotated[int, typer.Option(help="Layer, from 0.")],
     feature: Annotated[int, typer.Option("--feature", "-f", help="Feature of the layer's SAE, from 0.")],
-    tokens: Annotated[
-        int | None, typer.Option(help="Strongest positions; default: 20, or all if fewer are kept.")
-    ] = None,
+    tokens: Annotated[int, typer.Option(help="Strongest positions shown.", min=0)] = 20,
     pooling: PoolingOption = None,
     store: StoreOption = None,
     json: JsonOption = False,
@@ -29,7 +28,10 @@ def feature(
 
     Example: [bold]tegakari feature --run demo-jpn --layer 3 --feature 41[/]
     """
-    detail = open_source(store).feature(run, layer, feature, pooling=checked_pooling(pooling), tokens=tokens)
+    source = open_source(store)
+    detail = source.feature(run, layer, feature, pooling=pooling, tokens=0)
+    positions = list(islice(source.feature_tokens(run, layer, feature), tokens))
+    detail = msgspec.structs.replace(detail, tokens=positions)
     if json:
         print_json(detail)
         return

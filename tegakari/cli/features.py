@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from tegakari.cli.options import JsonOption, PoolingOption, RunOption, StoreOption, open_source
-from tegakari.cli.output import out, print_json, print_table
-from tegakari.cli.values import checked_pooling, checked_variety
+from tegakari.cli.output import out, print_list
+from tegakari.schemas.filters import LabelFeatureFilters, parse_variety
 
 
 def features(
@@ -27,29 +27,20 @@ def features(
 
     Example: [bold]tegakari features --run demo-jpn --label 自動車 --variety specific[/]
     """
-    page = (
-        open_source(store)
-        .label_features(
-            run,
-            label,
-            layer=layer,
-            pooling=checked_pooling(pooling),
-            min_d=min_d,
-            variety=checked_variety(variety),
-            limit=limit,
-        )
-        .page(cursor)
+    filters = LabelFeatureFilters(
+        layer=layer,
+        pooling=pooling,
+        min_d=min_d,
     )
-    if json:
-        print_json(page)
-        return
-    print_table(
-        f"Features of {label} in {run}",
-        ("layer", "feature", "d", "variety", "mean", "density", "top tokens"),
-        [
-            (str(row.layer), str(row.feature), row.d, row.variety, row.mean, row.density, row.top_tokens)
-            for row in page.items
-        ],
+    if variety is not None:
+        filters["variety"] = parse_variety(variety)
+    page = open_source(store).label_features(run, label, limit=limit, **filters).page(cursor)
+    print_list(
+        page.items,
+        ("layer", "feature", "d", "variety", "mean", "density", "top_tokens"),
+        title=f"Features of {label} in {run}",
+        json=json,
+        document=page,
     )
-    if page.next:
+    if page.next and not json:
         out.print(f"more: --cursor {page.next}", soft_wrap=True)

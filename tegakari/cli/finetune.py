@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, DeviceOption, JsonOption, read
+from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, DeviceOption, JsonOption
 from tegakari.cli.output import print_json, print_table, progress
 from tegakari.extras import needs_extra
+from tegakari.schemas.config import load_config
 
 
 @needs_extra("index")
 def finetune(config: ConfigOption = DEFAULT_CONFIG, device: DeviceOption = "auto", json: JsonOption = False) -> None:
-    """Fine-tune the classifier and score it beside TF-IDF + linear SVC. A killed run resumes.
+    """Fine-tune the classifier and score it beside TF-IDF + linear SVC. An interrupted run resumes.
 
     Example: [bold]tegakari finetune --config tegakari.toml[/]
     """
     from tegakari.indexer.training.classifier import finetune as run
 
     with progress() as bars:
-        report = run(read(config), device=device, progress=bars)
+        report = run(load_config(config), device=device, progress=bars)
     if json:
         print_json(report)
         return

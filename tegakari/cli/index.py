@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, read
+from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption
 from tegakari.cli.output import out, print_json, progress
 from tegakari.extras import needs_extra
+from tegakari.schemas.config import load_config
 
 WorkersOption = Annotated[
     int,
@@ -20,14 +21,14 @@ WorkersOption = Annotated[
 
 @needs_extra("index")
 def index(config: ConfigOption = DEFAULT_CONFIG, workers: WorkersOption = 1, json: JsonOption = False) -> None:
-    """Index the corpus and publish a run. A killed index goes on with the next shard.
+    """Index the corpus and publish a run. An interrupted index resumes with the next shard.
 
     Example: [bold]tegakari index --workers 2[/]
     """
     from tegakari.indexer.pipeline import index as run
 
     with progress() as bars:
-        result = run(read(config), bars, workers=workers)
+        result = run(load_config(config), bars, workers=workers)
     manifest = result.manifest
     if json:
         print_json(manifest)

@@ -21,7 +21,7 @@ KeysOption = Annotated[Path | None, typer.Option("--keys", help="File of keys; d
 
 
 class NewKey(ApiKey, frozen=True, kw_only=True):
-    """A key as it is shown once."""
+    """A new key, with its secret."""
 
     key: str
 
@@ -35,7 +35,7 @@ def _file(keys: Path | None, config: Path) -> Path:
 @app.command()
 @needs_extra("serve")
 def create(
-    name: Annotated[str, typer.Option("--name", "-n", help="Whose key it is.")],
+    name: Annotated[str, typer.Option("--name", "-n", help="Owner of the key.")],
     scope: Annotated[str, typer.Option(help="read, compute or admin; each includes the ones before.")] = "read",
     days: Annotated[int | None, typer.Option(help="Days until it expires; default: never.", min=1)] = None,
     requests_per_second: Annotated[
@@ -45,7 +45,7 @@ def create(
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
-    """Make an API key and show it once. From the first key on, the service asks for one.
+    """Make an API key and show it once. Once a key exists, the service requires one.
 
     Example: [bold]tegakari keys create --name notebook --scope compute --days 90[/]
     """
@@ -68,7 +68,7 @@ def create(
 @app.command("list")
 @needs_extra("serve")
 def list_keys(keys: KeysOption = None, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """List the keys there are, without their secrets.
+    """List the keys, without their secrets.
 
     Example: [bold]tegakari keys list[/]
     """
@@ -94,7 +94,7 @@ def revoke(
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
-    """Refuse a key from now on. A running service notices within two seconds.
+    """Revoke a key. A running service refuses it within two seconds.
 
     Example: [bold]tegakari keys revoke 1a2b3c4d[/]
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tegakari.cli.options import JsonOption, RunOption, StoreOption, open_source
-from tegakari.cli.output import print_json, print_table
+from tegakari.cli.output import print_list
 
 
 def labels(run: RunOption, store: StoreOption = None, json: JsonOption = False) -> None:
@@ -12,14 +12,5 @@ def labels(run: RunOption, store: StoreOption = None, json: JsonOption = False) 
     Example: [bold]tegakari labels --run demo-jpn[/]
     """
     rows = list(open_source(store).labels(run))
-    if json:
-        print_json(rows)
-        return
-    print_table(
-        f"Labels of {run}",
-        ("label", "documents", "recall", "precision", "F1", "specific features", "shared features"),
-        [
-            (row.label, row.documents, row.recall, row.precision, row.f1, row.specific_features, row.shared_features)
-            for row in rows
-        ],
-    )
+    columns = ("label", "documents", "recall", "precision", "f1", "specific_features", "shared_features")
+    print_list(rows, columns, title=f"Labels of {run}", json=json)

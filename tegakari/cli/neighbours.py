@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tegakari.cli.options import JsonOption, RunOption, StoreOption, open_source
-from tegakari.cli.output import print_json, print_table
+from tegakari.cli.output import print_list
 
 
 def neighbours(
@@ -27,11 +27,5 @@ def neighbours(
     rows = list(
         open_source(store).feature_neighbours(run, layer, feature, in_run=in_run, in_layer=in_layer, limit=limit)
     )
-    if json:
-        print_json(rows)
-        return
-    print_table(
-        f"Nearest to feature {feature} of layer {layer} in {run}",
-        ("run", "layer", "feature", "cosine", "variety", "best label", "top tokens"),
-        [(row.run, row.layer, row.feature, row.cosine, row.variety, row.best_label, row.top_tokens) for row in rows],
-    )
+    columns = ("run", "layer", "feature", "cosine", "variety", "best_label", "top_tokens")
+    print_list(rows, columns, title=f"Nearest to feature {feature} of layer {layer} in {run}", json=json)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tegakari.schemas.config import Pooling
 from tegakari.schemas.errors import ConfigError
 
 if TYPE_CHECKING:
     from tegakari.access.source import Source
-    from tegakari.schemas.config import Config
     from tegakari.schemas.progress import Progress
     from tegakari.store import Run
 
@@ -41,7 +41,7 @@ RunsOption = Annotated[str, typer.Option("--runs", help="Runs, separated by comm
 RunOption = Annotated[str, typer.Option("--run", "-r", help="Name of a published run.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
-PoolingOption = Annotated[str | None, typer.Option("--pooling", help="last, max or mean; default: the run's.")]
+PoolingOption = Annotated[Pooling | None, typer.Option("--pooling", help="Pooling of activations; default: the run's.")]
 
 DEFAULT_CONFIG = Path("tegakari.toml")
 DEFAULT_STORE = "store"
@@ -116,8 +116,8 @@ def open_runs(runs: str, store: str | None) -> list[Run]:
     return [opened.run(name) for name in split_names(runs)]
 
 
-def read(config: Path) -> Config:
-    """Load the configuration that a command was given."""
-    from tegakari.schemas.config import load_config
+def open_run(run: str, store: str | None) -> Run:
+    """The run of a `--run` option, opened for a command that needs its files."""
+    from tegakari.store import Store
 
-    return load_config(config)
+    return Store(store_directory(store)).run(run)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from operator import attrgetter
+from typing import Any, TypeVar
 
 import msgspec
 import rich.progress
@@ -17,6 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.table import Table
 
 from tegakari.schemas.progress import Progress
+
+T = TypeVar("T")
 
 out = Console()
 err = Console(stderr=True)
@@ -129,6 +132,38 @@ class _Lines:
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def print_list(
+    rows: Sequence[T],
+    columns: Mapping[str, str | Callable[[T], object]] | Sequence[str],
+    *,
+    title: str,
+    json: bool,
+    document: object = None,
+) -> None:
+    """Rows on stdout: JSON for programs, else a table.
+
+    Args:
+        rows: the rows.
+        columns: heading -> attribute of a row, or a function of it; or attributes, whose names are the headings.
+        title: of the table.
+        json: whether to print JSON.
+        document: what the JSON is, where it is more than the rows.
+    """
+    if json:
+        print_json(rows if document is None else document)
+        return
+    if not isinstance(columns, Mapping):
+        columns = {name.replace("_", " "): name for name in columns}
+    cells = [attrgetter(column) if isinstance(column, str) else column for column in columns.values()]
+    table = [[_name(heading, cell(row)) for heading, cell in zip(columns, cells, strict=True)] for row in rows]
+    print_table(title, list(columns), table)
+
+
+def _name(heading: str, value: object) -> object:
+    """A value, where it is the number of a layer or a feature as text: 9215, not 9,215."""
+    return str(value) if heading in ("layer", "feature") else value
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

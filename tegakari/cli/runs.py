@@ -1,4 +1,4 @@
-"""`tegakari runs`: what is published."""
+"""`tegakari runs`: published runs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tegakari.cli.options import (
     open_source,
     store_directory,
 )
-from tegakari.cli.output import out, print_json, print_table, progress, set_up_logging
+from tegakari.cli.output import out, print_json, print_list, print_table, progress, set_up_logging
 from tegakari.extras import needs_extra
 from tegakari.schemas.errors import StoreError
 
 app = typer.Typer(
-    help="Published runs: list, show, verify, export, publish, delete, and what they leave behind.",
+    help="Published runs: list, show, verify, export, publish, delete, collect garbage.",
     invoke_without_command=True,
 )
 
@@ -31,7 +31,7 @@ RunArgument = Annotated[str, typer.Argument(help="Name of a published run.")]
 
 @app.callback()
 def runs(context: typer.Context, store: StoreOption = None, json: JsonOption = False) -> None:
-    """List the published runs, or do something with one.
+    """List the published runs; subcommands inspect, export, publish and delete them.
 
     Example: [bold]tegakari runs[/]
     """
@@ -47,33 +47,27 @@ def list_(store: StoreOption = None, json: JsonOption = False) -> None:
 
     Example: [bold]tegakari runs list --json[/]
     """
-    rows = list(open_source(store).runs())
-    if json:
-        print_json(rows)
-        return
-    print_table(
-        "Runs",
-        ("run", "created", "classifier", "layers", "d_sae", "documents", "labels", "macro-F1"),
-        [
-            (
-                row.run,
-                row.created,
-                row.classifier.architecture,
-                len(row.saes.layers),
-                max(row.saes.widths),
-                row.corpus.documents,
-                row.corpus.labels,
-                row.scores.macro_f1,
-            )
-            for row in rows
-        ],
+    print_list(
+        list(open_source(store).runs()),
+        {
+            "run": "run",
+            "created": "created",
+            "classifier": "classifier.architecture",
+            "layers": lambda row: len(row.saes.layers),
+            "d_sae": lambda row: max(row.saes.widths),
+            "documents": "corpus.documents",
+            "labels": "corpus.labels",
+            "macro-F1": "scores.macro_f1",
+        },
+        title="Runs",
+        json=json,
     )
 
 
 @app.command("show")
 @needs_extra("store")
 def show(run: RunArgument, store: StoreDirectoryOption = None) -> None:
-    """Print all that is recorded of a run, as JSON.
+    """Print run.json: inputs, settings, versions, counts and checksums of a run.
 
     Example: [bold]tegakari runs show demo-jpn[/]
     """
@@ -96,7 +90,7 @@ def verify(run: RunArgument, store: StoreDirectoryOption = None) -> None:
         raise StoreError(
             "; ".join(problems), field=f"run {run}", fix="delete the run and index again, or restore it from a copy"
         )
-    out.print(f"run {run}: every file is as it was published")
+    out.print(f"run {run}: every file matches its checksum")
 
 
 @app.command("delete")
@@ -121,11 +115,11 @@ def export(
         str, typer.Option("--format", help="parquet, arrow, csv (lists are JSON), or neuronpedia's bulk import.")
     ] = "parquet",
     table: Annotated[list[str] | None, typer.Option("--table", help="Only these tables; default: all.")] = None,
-    creator: Annotated[str, typer.Option(help="For neuronpedia: creator id that it knows.")] = "tegakari",
+    creator: Annotated[str, typer.Option(help="For neuronpedia: creator id.")] = "tegakari",
     store: StoreDirectoryOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Write every table of a run, activations included, as files that any tool reads.
+    """Export the tables of a run, activations included, to Parquet, Arrow or CSV.
 
     Example: [bold]tegakari runs export demo-jpn --to exported --format parquet[/]
     """
@@ -138,19 +132,19 @@ def export(
         if form == "neuronpedia":
             if table:
                 raise StoreError("neuronpedia has no tables to choose", field="--table", fix="leave --table out")
-            written = export_neuronpedia(opened, to, creator=creator, progress=bars)
+            rows = export_neuronpedia(opened, to, creator=creator, progress=bars)
         else:
-            written = export_run(opened, to, file_format=form, tables=table or (), progress=bars)
+            rows = export_run(opened, to, file_format=form, tables=table or (), progress=bars)
     if json:
-        print_json(written)
+        print_json(rows)
     else:
-        print_table(f"Run {run} in {to}", ("table", "rows"), written.items())
+        print_table(f"Run {run} in {to}", ("table", "rows"), rows.items())
 
 
 @app.command("publish")
 @needs_extra("store")
 def publish(
-    directory: Annotated[Path, typer.Argument(help="Directory of a run of another store: it holds run.json.")],
+    directory: Annotated[Path, typer.Argument(help="Directory of a run of another store, with its run.json.")],
     store: StoreDirectoryOption = None,
 ) -> None:
     """Publish a copy of a run that was indexed elsewhere, after comparing every file with its checksum.
@@ -182,22 +176,22 @@ def add_vectors_(run: RunArgument, store: StoreDirectoryOption = None, device: D
 @app.command("gc")
 @needs_extra("store")
 def gc(
-    delete: Annotated[bool, typer.Option("--delete", help="Remove it; without this it is only listed.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove what is listed.")] = False,
     store: StoreDirectoryOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List, or remove, what no published run needs: old unfinished work, and what deleted runs left behind.
+    """Collect garbage: list or remove abandoned work, and vectors and analyses of deleted runs.
 
     Example: [bold]tegakari runs gc --delete[/]
     """
     from tegakari.store.disk.garbage import collect, find_garbage
 
     directory = store_directory(store)
-    found = find_garbage(directory)
+    garbage = find_garbage(directory)
     if delete:
-        collect(directory, found)
+        collect(directory, garbage)
     if json:
-        print_json([{"path": str(entry.path), "reason": entry.reason, "bytes": entry.size} for entry in found])
+        print_json([{"path": str(entry.path), "reason": entry.reason, "bytes": entry.size} for entry in garbage])
         return
-    rows = [(str(entry.path.relative_to(directory)), entry.reason, entry.size) for entry in found]
-    print_table("Removed" if delete else "May be removed with --delete", ("path", "why", "bytes"), rows)
+    rows = [(str(entry.path.relative_to(directory)), entry.reason, entry.size) for entry in garbage]
+    print_table("Removed" if delete else "Removable with --delete", ("path", "why", "bytes"), rows)

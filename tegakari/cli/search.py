@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tegakari.cli.options import JsonOption, RunOption, StoreOption, open_source
-from tegakari.cli.output import print_json, print_table
+from tegakari.cli.output import print_list
 from tegakari.schemas.errors import QueryError
 
 
@@ -30,11 +30,5 @@ def search(
         rows = list(source.search(run, words, limit=limit))
     else:
         raise QueryError("nothing to search for", field="words", fix="give a word, or --like with a document's id")
-    if json:
-        print_json(rows)
-        return
-    print_table(
-        f"Documents of {run}",
-        ("document", "score", "label", "predicted", "text"),
-        [(row.document, row.score, row.label, row.predicted, row.text) for row in rows],
-    )
+    columns = ("document", "score", "label", "predicted", "text")
+    print_list(rows, columns, title=f"Documents of {run}", json=json)

@@ -8,7 +8,7 @@ from tegakari.cli.output import print_json, print_table
 
 
 def sparsity(runs: RunsOption, store: StoreOption = None, json: JsonOption = False) -> None:
-    """Show how many features are active, and how much the strongest 20 carry.
+    """Show how many features are active per document, and the share of the strongest 20.
 
     Example: [bold]tegakari sparsity --runs demo-jpn,demo-base[/]
     """

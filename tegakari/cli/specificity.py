@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from tegakari.cli.options import JsonOption, PoolingOption, RunOption, StoreOption, open_source
-from tegakari.cli.output import print_json, print_table
-from tegakari.cli.values import checked_pooling
+from tegakari.cli.output import print_list
+from tegakari.schemas.api import LayerSpecificity
 
 
 def specificity(
@@ -14,34 +16,20 @@ def specificity(
 
     Example: [bold]tegakari specificity --run demo-jpn[/]
     """
-    rows = list(open_source(store).specificity(run, pooling=checked_pooling(pooling)))
-    if json:
-        print_json(rows)
-        return
-    cutoffs = [high.cutoff for high in rows[0].high_d] if rows else []
-    print_table(
-        f"Label specificity of {run}",
-        (
-            "layer",
-            "expl. var.",
-            "L0",
-            "weak",
-            "specific",
-            "shared",
-            "mean variety",
-            *(f"d > {cutoff}" for cutoff in cutoffs),
-        ),
-        [
-            (
-                str(row.layer),
-                row.explained_variance,
-                row.l0,
-                row.weak,
-                row.specific,
-                row.shared,
-                row.mean_variety,
-                *(high.features for high in row.high_d),
-            )
-            for row in rows
-        ],
-    )
+    rows = list(open_source(store).specificity(run, pooling=pooling))
+    columns = {
+        "layer": lambda row: str(row.layer),
+        "expl. var.": "explained_variance",
+        "L0": "l0",
+        "weak": "weak",
+        "specific": "specific",
+        "shared": "shared",
+        "mean variety": "mean_variety",
+    }
+    for place, high in enumerate(rows[0].high_d if rows else []):
+        columns[f"d > {high.cutoff}"] = partial(_high_d, place)
+    print_list(rows, columns, title=f"Label specificity of {run}", json=json)
+
+
+def _high_d(place: int, row: LayerSpecificity) -> int:
+    return row.high_d[place].features

@@ -37,7 +37,7 @@ def sql(
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     store: StoreOption = None,
 ) -> None:
-    """Ask the tables of all runs in SQL. Each table of docs/tables.md is a view with a run column in front.
+    """Query the tables of all runs in SQL. Each table of docs/tables.md is a view with a `run` column in front.
 
     Example: [bold]tegakari sql "SELECT run, label, recall FROM labels ORDER BY recall LIMIT 5"[/]
     """

@@ -1,4 +1,4 @@
-"""`tegakari study`, and its tables that need no model: classification, sparsity, cues."""
+"""`tegakari study`: every table and figure of the study as one report."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Annotated
 import typer
 
 from tegakari.analyses.formatting import interval
-from tegakari.cli.knockout import converted
-from tegakari.cli.options import DeviceOption, JsonOption, StoreDirectoryOption, open_runs, store_directory
+from tegakari.cli.options import DeviceOption, JsonOption, StoreDirectoryOption, open_runs, split_names, store_directory
 from tegakari.cli.output import out, print_json, print_table, progress
+from tegakari.cli.struct_options import checked_settings
 from tegakari.extras import needs_extra
-from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.study import StudyResult, StudySettings
 
@@ -37,7 +36,7 @@ def study(
 ) -> None:
     """Make every table and figure of the study, for one run or two side by side, as a report.
 
-    What was computed before is read; a killed study goes on where it was.
+    Stored results are read; the same command resumes a killed study.
 
     Example: [bold]tegakari study --runs demo-jpn,demo-base -o report.html[/]
     """
@@ -48,20 +47,15 @@ def study(
 
     if format_ not in ("html", "md", "json"):
         raise ConfigError(f"{format_!r} is no format", field="--format", fix="use html, md or json")
-    opened = open_runs(runs, store)
-    asked = converted(
-        StudySettings,
-        labels=labels.split(",") if labels is not None else None,
-        layer=layer,
-        k=k,
-        draws=draws,
-        circuit=converted(CircuitSettings, pairs=pairs, min_cosine=min_cosine, seed=seed),
-        seed=seed,
-    )
+    directory, opened = store_directory(store), open_runs(runs, store)
+    circuit = {"pairs": pairs, "min_cosine": min_cosine, "seed": seed}
+    names = split_names(labels) if labels is not None else None
+    options = {"labels": names, "layer": layer, "k": k, "draws": draws, "circuit": circuit, "seed": seed}
+    settings = checked_settings(StudySettings, options, command="study")
     with progress() as bars:
-        result = make_study(store_directory(store), opened, lambda run: model_loader(run, device), asked, progress=bars)
+        result = make_study(directory, opened, lambda run: model_loader(run, device), settings, progress=bars)
     if tables:
-        write_csv_tables(store_directory(store), opened, asked, tables)
+        write_csv_tables(directory, opened, settings, tables)
     if json:
         print_json(result)
         return
@@ -75,11 +69,11 @@ def study(
             import msgspec
 
             path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
-    _show(result)
+    _print(result)
     out.print(f"wrote {path}", soft_wrap=True)
 
 
-def _show(result: StudyResult) -> None:
+def _print(result: StudyResult) -> None:
     print_table(
         "Study",
         ("run", "macro-F1 (95 %)", "mean variety (95 %)", "active features", "components", "points lost, mean"),
@@ -89,7 +83,7 @@ def _show(result: StudyResult) -> None:
                 interval(run.classification.macro_f1),
                 interval(run.specificity.mean_variety),
                 f"{run.sparsity.active.value:.1f}",
-                str(sum(each.in_circuit for each in run.circuit.components)) if run.circuit else "-",
+                str(sum(component.in_circuit for component in run.circuit.components)) if run.circuit else "-",
                 f"{sum(row.delta for row in run.knockouts) / len(run.knockouts):+.1f}",
             )
             for run in result.runs

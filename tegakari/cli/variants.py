@@ -1,4 +1,4 @@
-"""`tegakari variants`: how much of a concept's features hangs on the way it is written."""
+"""`tegakari variants`: survival of a concept's features over the ways it is written."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Annotated
 import typer
 
 from tegakari.analyses.formatting import interval
-from tegakari.cli.options import DeviceOption, JsonOption, StoreDirectoryOption, store_directory
-from tegakari.cli.output import print_json, print_table, progress
+from tegakari.cli.options import DeviceOption, JsonOption, RunsOption, StoreDirectoryOption, open_runs, store_directory
+from tegakari.cli.output import print_json, print_list, progress
 from tegakari.extras import needs_extra
 from tegakari.schemas.variants import VariantsResult
 
 
 @needs_extra("study")
 def variants(
-    runs: Annotated[str, typer.Option("--runs", help="Runs, separated by commas.")],
+    runs: RunsOption,
     concepts: Annotated[
         Path | None, typer.Option(help="JSON file of concepts and their forms; default: 50 in Japanese.")
     ] = None,
@@ -27,9 +27,9 @@ def variants(
     store: StoreDirectoryOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show how much of a written form's features remains once those of another form are excluded.
+    """Measure how many of a written form's features remain once those of another form are excluded.
 
-    A result is stored; asked again, it is read.
+    A result is stored, and read when the same is requested again.
 
     Example: [bold]tegakari variants --runs demo-jpn,demo-base -k 20 -k 50[/]
     """
@@ -37,17 +37,16 @@ def variants(
     from tegakari.analyses.variants import read_concepts
     from tegakari.analyses.variants import variants as measure
     from tegakari.analyses.variants.settings import KS
-    from tegakari.store import Store
 
-    directory, found = store_directory(store), read_concepts(concepts)
-    opened = [Store(directory).run(name) for name in runs.split(",")]
+    directory, opened = store_directory(store), open_runs(runs, store)
+    concept_list = read_concepts(concepts)
     with progress() as bars:
         results = [
             measure(
                 directory,
                 run,
                 model_loader(run, device),
-                found,
+                concept_list,
                 k or KS,
                 unrelated=unrelated,
                 seed=seed,
@@ -59,22 +58,20 @@ def variants(
         print_json(results)
         return
     for result in results:
-        _show(result)
+        _print(result)
 
 
-def _show(result: VariantsResult) -> None:
-    print_table(
-        f"Survival in {result.run}: {len(result.concepts)} concepts, {result.forms} forms",
-        ("pairs of", "k", "survival (95 %)", "pairs", "sets smaller than k", "left out"),
-        [
-            (
-                row.kind,
-                row.k,
-                interval(row.survival),
-                row.pairs,
-                row.small,
-                row.empty,
-            )
-            for row in result.rows
-        ],
+def _print(result: VariantsResult) -> None:
+    print_list(
+        result.rows,
+        {
+            "pairs of": "kind",
+            "k": "k",
+            "survival (95 %)": lambda row: interval(row.survival),
+            "pairs": "pairs",
+            "sets smaller than k": "small",
+            "left out": "empty",
+        },
+        title=f"Survival in {result.run}: {len(result.concepts)} concepts, {result.forms} forms",
+        json=False,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack
 
 import httpx
 import msgspec
@@ -23,32 +23,17 @@ from tegakari.client.calls import (
     pause,
 )
 from tegakari.client.errors import ApiError, UnreachableError
-from tegakari.schemas.api import (
-    ActivationHistogram,
-    DocumentDetail,
-    DocumentFeature,
-    DocumentMatch,
-    DocumentRow,
-    FeatureDetail,
-    FeatureLabel,
-    FeatureNeighbour,
-    FeatureRow,
-    LabelDetail,
-    LabelFeature,
-    LabelRow,
-    LayerSpecificity,
-    Page,
-    RunSummary,
-    TopDocument,
-    TopToken,
-)
+from tegakari.client.frames import polars_frame
+from tegakari.schemas import api
+from tegakari.schemas.api import Page
 from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.config import Pooling
+from tegakari.schemas.filters import FeatureFilters, LabelFeatureFilters
 from tegakari.schemas.inference import Classification, ClassifyRequest, EncodedText, EncodeRequest
 from tegakari.schemas.jobs import JobProgress, KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.matching import MatchingResult
-from tegakari.schemas.sql import SqlRequest, SqlResult
+from tegakari.schemas.sql import SqlRequest, SqlResult, SqlValue
 from tegakari.schemas.study import ClassificationResult, Comparison, FeatureCues, LabelCues, SparsityResult
 from tegakari.schemas.variants import VariantsResult
 
@@ -107,11 +92,7 @@ class AsyncPages(Generic[T]):
 
     async def to_polars(self) -> pl.DataFrame:
         """All items as a data frame of polars, which must be installed."""
-        import polars as pl
-
-        frame = pl.from_arrow(await self.to_arrow())
-        assert isinstance(frame, pl.DataFrame)
-        return frame
+        return polars_frame(await self.to_arrow())
 
 
 class AsyncClient:
@@ -197,100 +178,71 @@ class AsyncClient:
         check(response)
         return response.text
 
-    def runs(self) -> AsyncPages[RunSummary]:
+    def runs(self) -> AsyncPages[api.RunSummary]:
         """Published runs by name."""
-        return AsyncPages(self, Call("GET", path("runs"), Page[RunSummary]))
+        return AsyncPages(self, Call("GET", path("runs"), Page[api.RunSummary]))
 
-    async def run(self, run: str) -> RunSummary:
+    async def run(self, run: str) -> api.RunSummary:
         """Inputs of a run and scores of its classifier."""
-        return await self.ask(Call("GET", path("runs", run), RunSummary))
+        return await self.ask(Call("GET", path("runs", run), api.RunSummary))
 
-    def labels(self, run: str) -> AsyncPages[LabelRow]:
+    def labels(self, run: str) -> AsyncPages[api.LabelRow]:
         """Labels of a run in class order."""
-        return AsyncPages(self, Call("GET", path("runs", run, "labels"), Page[LabelRow]))
+        return AsyncPages(self, Call("GET", path("runs", run, "labels"), Page[api.LabelRow]))
 
-    async def label(self, run: str, label: str) -> LabelDetail:
+    async def label(self, run: str, label: str) -> api.LabelDetail:
         """A label and the predictions of its documents."""
-        return await self.ask(Call("GET", path("runs", run, "labels", label), LabelDetail))
+        return await self.ask(Call("GET", path("runs", run, "labels", label), api.LabelDetail))
 
-    def specificity(self, run: str, *, pooling: Pooling | None = None) -> AsyncPages[LayerSpecificity]:
+    def specificity(self, run: str, *, pooling: Pooling | None = None) -> AsyncPages[api.LayerSpecificity]:
         """Specificity of the features of each layer."""
         where = path("runs", run, "specificity")
-        return AsyncPages(self, Call("GET", where, Page[LayerSpecificity], {"pooling": pooling}))
+        return AsyncPages(self, Call("GET", where, Page[api.LayerSpecificity], {"pooling": pooling}))
 
     def label_features(
-        self,
-        run: str,
-        label: str,
-        *,
-        layer: int | None = None,
-        pooling: Pooling | None = None,
-        min_d: float | None = None,
-        variety: Literal["specific", "shared"] | int | None = None,
-        limit: int | None = None,
-    ) -> AsyncPages[LabelFeature]:
+        self, run: str, label: str, *, limit: int | None = None, **filters: Unpack[LabelFeatureFilters]
+    ) -> AsyncPages[api.LabelFeature]:
         """Features by Cohen's d for a label, largest first; `limit` is the size of a page."""
-        parameters = {"layer": layer, "pooling": pooling, "min_d": min_d, "variety": variety, "limit": limit}
-        return AsyncPages(
-            self, Call("GET", path("runs", run, "labels", label, "features"), Page[LabelFeature], parameters)
-        )
+        parameters = {**filters, "limit": limit}
+        where = path("runs", run, "labels", label, "features")
+        return AsyncPages(self, Call("GET", where, Page[api.LabelFeature], parameters))
 
     def features(
-        self,
-        run: str,
-        *,
-        layer: int | None = None,
-        token: str | None = None,
-        variety: Literal["specific", "shared"] | int | None = None,
-        min_density: float | None = None,
-        max_density: float | None = None,
-        min_d: float | None = None,
-        order: str | None = None,
-        limit: int | None = None,
-    ) -> AsyncPages[FeatureRow]:
+        self, run: str, *, limit: int | None = None, **filters: Unpack[FeatureFilters]
+    ) -> AsyncPages[api.FeatureRow]:
         """Features of a run that pass every filter; `limit` is the size of a page."""
-        parameters = {
-            "layer": layer,
-            "token": token,
-            "variety": variety,
-            "min_density": min_density,
-            "max_density": max_density,
-            "min_d": min_d,
-            "order": order,
-            "limit": limit,
-        }
-        return AsyncPages(self, Call("GET", path("runs", run, "features"), Page[FeatureRow], parameters))
+        parameters = {**filters, "limit": limit}
+        return AsyncPages(self, Call("GET", path("runs", run, "features"), Page[api.FeatureRow], parameters))
 
     async def feature(
         self, run: str, layer: int, feature: int, *, pooling: Pooling | None = None, tokens: int | None = None
-    ) -> FeatureDetail:
+    ) -> api.FeatureDetail:
         """A feature: statistics, labels by d, strongest positions in context."""
         parameters = {"pooling": pooling, "tokens": tokens}
-        return await self.ask(Call("GET", _feature(run, layer, feature), FeatureDetail, parameters))
+        return await self.ask(Call("GET", _feature(run, layer, feature), api.FeatureDetail, parameters))
 
     def feature_labels(
         self, run: str, layer: int, feature: int, *, pooling: Pooling | None = None, limit: int | None = None
-    ) -> AsyncPages[FeatureLabel]:
+    ) -> AsyncPages[api.FeatureLabel]:
         """Labels by Cohen's d for a feature."""
         parameters = {"pooling": pooling, "limit": limit}
-        return AsyncPages(self, Call("GET", _feature(run, layer, feature, "labels"), Page[FeatureLabel], parameters))
+        return AsyncPages(
+            self, Call("GET", _feature(run, layer, feature, "labels"), Page[api.FeatureLabel], parameters)
+        )
 
-    def feature_tokens(self, run: str, layer: int, feature: int, *, limit: int | None = None) -> AsyncPages[TopToken]:
+    def feature_tokens(
+        self, run: str, layer: int, feature: int, *, limit: int | None = None
+    ) -> AsyncPages[api.TopToken]:
         """The strongest positions of a feature, in context."""
         where = _feature(run, layer, feature, "tokens")
-        return AsyncPages(self, Call("GET", where, Page[TopToken], {"limit": limit}))
+        return AsyncPages(self, Call("GET", where, Page[api.TopToken], {"limit": limit}))
 
     def feature_documents(
-        self,
-        run: str,
-        layer: int,
-        feature: int,
-        *,
-        limit: int | None = None,
-    ) -> AsyncPages[TopDocument]:
+        self, run: str, layer: int, feature: int, *, limit: int | None = None
+    ) -> AsyncPages[api.TopDocument]:
         """The documents in which a feature is strongest."""
         where = _feature(run, layer, feature, "documents")
-        return AsyncPages(self, Call("GET", where, Page[TopDocument], {"limit": limit}))
+        return AsyncPages(self, Call("GET", where, Page[api.TopDocument], {"limit": limit}))
 
     def feature_neighbours(
         self,
@@ -301,15 +253,15 @@ class AsyncClient:
         in_run: str | None = None,
         in_layer: int | None = None,
         limit: int | None = None,
-    ) -> AsyncPages[FeatureNeighbour]:
+    ) -> AsyncPages[api.FeatureNeighbour]:
         """Features whose decoder directions are nearest by cosine, of this run or of another."""
         parameters = {"in": in_run, "in_layer": in_layer, "limit": limit}
         where = _feature(run, layer, feature, "neighbours")
-        return AsyncPages(self, Call("GET", where, Page[FeatureNeighbour], parameters))
+        return AsyncPages(self, Call("GET", where, Page[api.FeatureNeighbour], parameters))
 
-    async def feature_histogram(self, run: str, layer: int, feature: int) -> ActivationHistogram:
+    async def feature_histogram(self, run: str, layer: int, feature: int) -> api.ActivationHistogram:
         """Distribution of a feature's pooled activations over documents."""
-        return await self.ask(Call("GET", _feature(run, layer, feature, "histogram"), ActivationHistogram))
+        return await self.ask(Call("GET", _feature(run, layer, feature, "histogram"), api.ActivationHistogram))
 
     def documents(
         self,
@@ -319,40 +271,34 @@ class AsyncClient:
         predicted: str | None = None,
         correct: bool | None = None,
         limit: int | None = None,
-    ) -> AsyncPages[DocumentRow]:
+    ) -> AsyncPages[api.DocumentRow]:
         """Documents of a run by id; `limit` is the size of a page."""
         parameters = {"label": label, "predicted": predicted, "correct": correct, "limit": limit}
-        return AsyncPages(self, Call("GET", path("runs", run, "documents"), Page[DocumentRow], parameters))
+        return AsyncPages(self, Call("GET", path("runs", run, "documents"), Page[api.DocumentRow], parameters))
 
     async def document(
         self, run: str, document: str, *, layer: int | None = None, features: int | None = None
-    ) -> DocumentDetail:
+    ) -> api.DocumentDetail:
         """A document: text, label, prediction, strongest features."""
         parameters = {"layer": layer, "features": features}
-        return await self.ask(Call("GET", path("runs", run, "documents", document), DocumentDetail, parameters))
+        return await self.ask(Call("GET", path("runs", run, "documents", document), api.DocumentDetail, parameters))
 
     def document_features(
         self, run: str, document: str, *, layer: int | None = None, limit: int | None = None
-    ) -> AsyncPages[DocumentFeature]:
+    ) -> AsyncPages[api.DocumentFeature]:
         """The strongest features of a document."""
         where = path("runs", run, "documents", document, "features")
-        return AsyncPages(self, Call("GET", where, Page[DocumentFeature], {"layer": layer, "limit": limit}))
+        return AsyncPages(self, Call("GET", where, Page[api.DocumentFeature], {"layer": layer, "limit": limit}))
 
-    def similar_documents(
-        self,
-        run: str,
-        document: str,
-        *,
-        limit: int | None = None,
-    ) -> AsyncPages[DocumentMatch]:
+    def similar_documents(self, run: str, document: str, *, limit: int | None = None) -> AsyncPages[api.DocumentMatch]:
         """Documents whose embeddings are nearest to a document's, by cosine."""
         where = path("runs", run, "documents", document, "similar")
-        return AsyncPages(self, Call("GET", where, Page[DocumentMatch], {"limit": limit}))
+        return AsyncPages(self, Call("GET", where, Page[api.DocumentMatch], {"limit": limit}))
 
-    def search(self, run: str, words: str, *, limit: int | None = None) -> AsyncPages[DocumentMatch]:
+    def search(self, run: str, words: str, *, limit: int | None = None) -> AsyncPages[api.DocumentMatch]:
         """Documents that contain the words, best first."""
         parameters = {"q": words, "limit": limit}
-        return AsyncPages(self, Call("GET", path("runs", run, "search"), Page[DocumentMatch], parameters))
+        return AsyncPages(self, Call("GET", path("runs", run, "search"), Page[api.DocumentMatch], parameters))
 
     async def classification(self, run: str) -> ClassificationResult:
         """Scores of a run's classifier with intervals."""
@@ -450,7 +396,7 @@ class AsyncClient:
     async def sql(
         self,
         query: str,
-        parameters: dict[str, str | int | float | bool | None] | None = None,
+        parameters: dict[str, SqlValue] | None = None,
         *,
         runs: list[str] | None = None,
         limit: int = 1000,
@@ -463,7 +409,7 @@ class AsyncClient:
     async def sql_table(
         self,
         query: str,
-        parameters: dict[str, str | int | float | bool | None] | None = None,
+        parameters: dict[str, SqlValue] | None = None,
         *,
         runs: list[str] | None = None,
         limit: int = 100_000,

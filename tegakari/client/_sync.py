@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack
 
 import httpx
 import msgspec
@@ -24,32 +24,17 @@ from tegakari.client.calls import (
     pause,
 )
 from tegakari.client.errors import ApiError, UnreachableError
-from tegakari.schemas.api import (
-    ActivationHistogram,
-    DocumentDetail,
-    DocumentFeature,
-    DocumentMatch,
-    DocumentRow,
-    FeatureDetail,
-    FeatureLabel,
-    FeatureNeighbour,
-    FeatureRow,
-    LabelDetail,
-    LabelFeature,
-    LabelRow,
-    LayerSpecificity,
-    Page,
-    RunSummary,
-    TopDocument,
-    TopToken,
-)
+from tegakari.client.frames import polars_frame
+from tegakari.schemas import api
+from tegakari.schemas.api import Page
 from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.config import Pooling
+from tegakari.schemas.filters import FeatureFilters, LabelFeatureFilters
 from tegakari.schemas.inference import Classification, ClassifyRequest, EncodedText, EncodeRequest
 from tegakari.schemas.jobs import JobProgress, KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.matching import MatchingResult
-from tegakari.schemas.sql import SqlRequest, SqlResult
+from tegakari.schemas.sql import SqlRequest, SqlResult, SqlValue
 from tegakari.schemas.study import ClassificationResult, Comparison, FeatureCues, LabelCues, SparsityResult
 from tegakari.schemas.variants import VariantsResult
 
@@ -107,11 +92,7 @@ class Pages(Generic[T]):
 
     def to_polars(self) -> pl.DataFrame:
         """All items as a data frame of polars, which must be installed."""
-        import polars as pl
-
-        frame = pl.from_arrow(self.to_arrow())
-        assert isinstance(frame, pl.DataFrame)
-        return frame
+        return polars_frame(self.to_arrow())
 
 
 class Client:
@@ -197,98 +178,67 @@ class Client:
         check(response)
         return response.text
 
-    def runs(self) -> Pages[RunSummary]:
+    def runs(self) -> Pages[api.RunSummary]:
         """Published runs by name."""
-        return Pages(self, Call("GET", path("runs"), Page[RunSummary]))
+        return Pages(self, Call("GET", path("runs"), Page[api.RunSummary]))
 
-    def run(self, run: str) -> RunSummary:
+    def run(self, run: str) -> api.RunSummary:
         """Inputs of a run and scores of its classifier."""
-        return self.ask(Call("GET", path("runs", run), RunSummary))
+        return self.ask(Call("GET", path("runs", run), api.RunSummary))
 
-    def labels(self, run: str) -> Pages[LabelRow]:
+    def labels(self, run: str) -> Pages[api.LabelRow]:
         """Labels of a run in class order."""
-        return Pages(self, Call("GET", path("runs", run, "labels"), Page[LabelRow]))
+        return Pages(self, Call("GET", path("runs", run, "labels"), Page[api.LabelRow]))
 
-    def label(self, run: str, label: str) -> LabelDetail:
+    def label(self, run: str, label: str) -> api.LabelDetail:
         """A label and the predictions of its documents."""
-        return self.ask(Call("GET", path("runs", run, "labels", label), LabelDetail))
+        return self.ask(Call("GET", path("runs", run, "labels", label), api.LabelDetail))
 
-    def specificity(self, run: str, *, pooling: Pooling | None = None) -> Pages[LayerSpecificity]:
+    def specificity(self, run: str, *, pooling: Pooling | None = None) -> Pages[api.LayerSpecificity]:
         """Specificity of the features of each layer."""
         where = path("runs", run, "specificity")
-        return Pages(self, Call("GET", where, Page[LayerSpecificity], {"pooling": pooling}))
+        return Pages(self, Call("GET", where, Page[api.LayerSpecificity], {"pooling": pooling}))
 
     def label_features(
-        self,
-        run: str,
-        label: str,
-        *,
-        layer: int | None = None,
-        pooling: Pooling | None = None,
-        min_d: float | None = None,
-        variety: Literal["specific", "shared"] | int | None = None,
-        limit: int | None = None,
-    ) -> Pages[LabelFeature]:
+        self, run: str, label: str, *, limit: int | None = None, **filters: Unpack[LabelFeatureFilters]
+    ) -> Pages[api.LabelFeature]:
         """Features by Cohen's d for a label, largest first; `limit` is the size of a page."""
-        parameters = {"layer": layer, "pooling": pooling, "min_d": min_d, "variety": variety, "limit": limit}
-        return Pages(self, Call("GET", path("runs", run, "labels", label, "features"), Page[LabelFeature], parameters))
+        parameters = {**filters, "limit": limit}
+        where = path("runs", run, "labels", label, "features")
+        return Pages(self, Call("GET", where, Page[api.LabelFeature], parameters))
 
     def features(
-        self,
-        run: str,
-        *,
-        layer: int | None = None,
-        token: str | None = None,
-        variety: Literal["specific", "shared"] | int | None = None,
-        min_density: float | None = None,
-        max_density: float | None = None,
-        min_d: float | None = None,
-        order: str | None = None,
-        limit: int | None = None,
-    ) -> Pages[FeatureRow]:
+        self, run: str, *, limit: int | None = None, **filters: Unpack[FeatureFilters]
+    ) -> Pages[api.FeatureRow]:
         """Features of a run that pass every filter; `limit` is the size of a page."""
-        parameters = {
-            "layer": layer,
-            "token": token,
-            "variety": variety,
-            "min_density": min_density,
-            "max_density": max_density,
-            "min_d": min_d,
-            "order": order,
-            "limit": limit,
-        }
-        return Pages(self, Call("GET", path("runs", run, "features"), Page[FeatureRow], parameters))
+        parameters = {**filters, "limit": limit}
+        return Pages(self, Call("GET", path("runs", run, "features"), Page[api.FeatureRow], parameters))
 
     def feature(
         self, run: str, layer: int, feature: int, *, pooling: Pooling | None = None, tokens: int | None = None
-    ) -> FeatureDetail:
+    ) -> api.FeatureDetail:
         """A feature: statistics, labels by d, strongest positions in context."""
         parameters = {"pooling": pooling, "tokens": tokens}
-        return self.ask(Call("GET", _feature(run, layer, feature), FeatureDetail, parameters))
+        return self.ask(Call("GET", _feature(run, layer, feature), api.FeatureDetail, parameters))
 
     def feature_labels(
         self, run: str, layer: int, feature: int, *, pooling: Pooling | None = None, limit: int | None = None
-    ) -> Pages[FeatureLabel]:
+    ) -> Pages[api.FeatureLabel]:
         """Labels by Cohen's d for a feature."""
         parameters = {"pooling": pooling, "limit": limit}
-        return Pages(self, Call("GET", _feature(run, layer, feature, "labels"), Page[FeatureLabel], parameters))
+        return Pages(self, Call("GET", _feature(run, layer, feature, "labels"), Page[api.FeatureLabel], parameters))
 
-    def feature_tokens(self, run: str, layer: int, feature: int, *, limit: int | None = None) -> Pages[TopToken]:
+    def feature_tokens(self, run: str, layer: int, feature: int, *, limit: int | None = None) -> Pages[api.TopToken]:
         """The strongest positions of a feature, in context."""
         where = _feature(run, layer, feature, "tokens")
-        return Pages(self, Call("GET", where, Page[TopToken], {"limit": limit}))
+        return Pages(self, Call("GET", where, Page[api.TopToken], {"limit": limit}))
 
     def feature_documents(
-        self,
-        run: str,
-        layer: int,
-        feature: int,
-        *,
-        limit: int | None = None,
-    ) -> Pages[TopDocument]:
+        self, run: str, layer: int, feature: int, *, limit: int | None = None
+    ) -> Pages[api.TopDocument]:
         """The documents in which a feature is strongest."""
         where = _feature(run, layer, feature, "documents")
-        return Pages(self, Call("GET", where, Page[TopDocument], {"limit": limit}))
+        return Pages(self, Call("GET", where, Page[api.TopDocument], {"limit": limit}))
 
     def feature_neighbours(
         self,
@@ -299,15 +249,15 @@ class Client:
         in_run: str | None = None,
         in_layer: int | None = None,
         limit: int | None = None,
-    ) -> Pages[FeatureNeighbour]:
+    ) -> Pages[api.FeatureNeighbour]:
         """Features whose decoder directions are nearest by cosine, of this run or of another."""
         parameters = {"in": in_run, "in_layer": in_layer, "limit": limit}
         where = _feature(run, layer, feature, "neighbours")
-        return Pages(self, Call("GET", where, Page[FeatureNeighbour], parameters))
+        return Pages(self, Call("GET", where, Page[api.FeatureNeighbour], parameters))
 
-    def feature_histogram(self, run: str, layer: int, feature: int) -> ActivationHistogram:
+    def feature_histogram(self, run: str, layer: int, feature: int) -> api.ActivationHistogram:
         """Distribution of a feature's pooled activations over documents."""
-        return self.ask(Call("GET", _feature(run, layer, feature, "histogram"), ActivationHistogram))
+        return self.ask(Call("GET", _feature(run, layer, feature, "histogram"), api.ActivationHistogram))
 
     def documents(
         self,
@@ -317,40 +267,34 @@ class Client:
         predicted: str | None = None,
         correct: bool | None = None,
         limit: int | None = None,
-    ) -> Pages[DocumentRow]:
+    ) -> Pages[api.DocumentRow]:
         """Documents of a run by id; `limit` is the size of a page."""
         parameters = {"label": label, "predicted": predicted, "correct": correct, "limit": limit}
-        return Pages(self, Call("GET", path("runs", run, "documents"), Page[DocumentRow], parameters))
+        return Pages(self, Call("GET", path("runs", run, "documents"), Page[api.DocumentRow], parameters))
 
     def document(
         self, run: str, document: str, *, layer: int | None = None, features: int | None = None
-    ) -> DocumentDetail:
+    ) -> api.DocumentDetail:
         """A document: text, label, prediction, strongest features."""
         parameters = {"layer": layer, "features": features}
-        return self.ask(Call("GET", path("runs", run, "documents", document), DocumentDetail, parameters))
+        return self.ask(Call("GET", path("runs", run, "documents", document), api.DocumentDetail, parameters))
 
     def document_features(
         self, run: str, document: str, *, layer: int | None = None, limit: int | None = None
-    ) -> Pages[DocumentFeature]:
+    ) -> Pages[api.DocumentFeature]:
         """The strongest features of a document."""
         where = path("runs", run, "documents", document, "features")
-        return Pages(self, Call("GET", where, Page[DocumentFeature], {"layer": layer, "limit": limit}))
+        return Pages(self, Call("GET", where, Page[api.DocumentFeature], {"layer": layer, "limit": limit}))
 
-    def similar_documents(
-        self,
-        run: str,
-        document: str,
-        *,
-        limit: int | None = None,
-    ) -> Pages[DocumentMatch]:
+    def similar_documents(self, run: str, document: str, *, limit: int | None = None) -> Pages[api.DocumentMatch]:
         """Documents whose embeddings are nearest to a document's, by cosine."""
         where = path("runs", run, "documents", document, "similar")
-        return Pages(self, Call("GET", where, Page[DocumentMatch], {"limit": limit}))
+        return Pages(self, Call("GET", where, Page[api.DocumentMatch], {"limit": limit}))
 
-    def search(self, run: str, words: str, *, limit: int | None = None) -> Pages[DocumentMatch]:
+    def search(self, run: str, words: str, *, limit: int | None = None) -> Pages[api.DocumentMatch]:
         """Documents that contain the words, best first."""
         parameters = {"q": words, "limit": limit}
-        return Pages(self, Call("GET", path("runs", run, "search"), Page[DocumentMatch], parameters))
+        return Pages(self, Call("GET", path("runs", run, "search"), Page[api.DocumentMatch], parameters))
 
     def classification(self, run: str) -> ClassificationResult:
         """Scores of a run's classifier with intervals."""
@@ -448,7 +392,7 @@ class Client:
     def sql(
         self,
         query: str,
-        parameters: dict[str, str | int | float | bool | None] | None = None,
+        parameters: dict[str, SqlValue] | None = None,
         *,
         runs: list[str] | None = None,
         limit: int = 1000,
@@ -461,7 +405,7 @@ class Client:
     def sql_table(
         self,
         query: str,
-        parameters: dict[str, str | int | float | bool | None] | None = None,
+        parameters: dict[str, SqlValue] | None = None,
         *,
         runs: list[str] | None = None,
         limit: int = 100_000,

@@ -82,8 +82,8 @@ class LabelFeature(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """distinct tokens of the strongest positions, strongest first."""
 
 
-class FeatureRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A feature of a run."""
+class FeatureStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Activations of a feature over all positions of a run."""
 
     layer: int
     feature: int
@@ -93,6 +93,11 @@ class FeatureRow(msgspec.Struct, frozen=True, kw_only=True):
     mean_activation: float
     """over the positions on which it is active; 0 if there are none."""
     max_activation: float
+
+
+class FeatureRow(FeatureStatistics, frozen=True, kw_only=True):
+    """A feature of a run."""
+
     variety: int
     """labels with d above the run's threshold, by the run's pooling."""
     best_label: str | None
@@ -233,15 +238,9 @@ class DocumentMatch(DocumentRow, frozen=True, kw_only=True):
     """cosine of the embeddings, or BM25 of the words; larger is more similar."""
 
 
-class FeatureDetail(msgspec.Struct, frozen=True, kw_only=True):
+class FeatureDetail(FeatureStatistics, frozen=True, kw_only=True):
     """One feature with its statistics, its labels by d, and its strongest positions in context."""
 
-    layer: int
-    feature: int
-    density: float
-    active_positions: int
-    mean_activation: float
-    max_activation: float
     pooling: str
     variety: int
     labels: list[FeatureLabel]

@@ -14,6 +14,9 @@ MAX_SECONDS = 60
 MAX_RUNS = 16
 MAX_SQL = 100_000
 
+SqlValue = str | int | float | bool | None
+"""Value of a `$name` parameter of a query."""
+
 
 class SqlRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One SELECT over the tables of runs."""
@@ -23,7 +26,7 @@ class SqlRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         list[Annotated[str, Meta(pattern=NAME_PATTERN)]] | None,
         Meta(description=f"names of the runs to query, {MAX_RUNS} at most; default: all published"),
     ] = None
-    parameters: Annotated[dict[str, str | int | float | bool | None], Meta(description="values of the parameters")] = {}
+    parameters: Annotated[dict[str, SqlValue], Meta(description="values of the parameters")] = {}
     limit: Annotated[int, Meta(ge=1, le=MAX_ROWS, description="maximum number of rows")] = 1000
     seconds: Annotated[float, Meta(gt=0, le=MAX_SECONDS, description="time limit in seconds")] = 10
 

@@ -18,6 +18,7 @@ import msgspec
 import pytest
 
 from tegakari.client import ApiError, AsyncClient, Client, UnreachableError
+from tegakari.schemas.filters import FeatureFilters, LabelFeatureFilters
 from tegakari.schemas.knockout import KnockoutSettings
 from tegakari.store import Store, queries
 from tests.support.factories import LABELS
@@ -97,6 +98,7 @@ def test_every_query_parameter_can_be_given(address: str):
         for _, method in inspect.getmembers(Client, inspect.isfunction)
         for name in inspect.signature(method).parameters
     }
+    taken |= FeatureFilters.__annotations__.keys() | LabelFeatureFilters.__annotations__.keys()
     taken |= {"in", "q", "runs"}  # have other names: in_run, words, a and b
     for item in document["paths"].values():
         for operation in item.values():

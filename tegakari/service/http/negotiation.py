@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from functools import lru_cache
-from types import UnionType
-from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 from urllib.parse import parse_qs, quote, urlencode
 
 import msgspec
@@ -18,6 +17,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from tegakari.schemas.api import Page
 from tegakari.schemas.errors import QueryError
 from tegakari.service.http.headers import header, preferences
+from tegakari.store.export.arrow import rows_table
 from tegakari.store.export.formats import write as write_file
 
 LIST_PARAMETERS = ("format", "fields")
@@ -77,7 +77,10 @@ class NegotiatedResponse(Response[T]):
             fields = _fields(query["fields"][0], rows) if "fields" in query else None
             name = check_format(query["format"][0]) if "format" in query else accepted_format(request.scope)
             if name in FORMATS:
-                body, media_type = FORMATS[name].write(table_of(content.items, rows, fields)), FORMATS[name].media_type
+                body, media_type = (
+                    FORMATS[name].write(rows_table(content.items, rows, fields)),
+                    FORMATS[name].media_type,
+                )
                 if content.next:
                     headers = {**headers, "Link": f'<{_next_url(request.scope, query, content.next)}>; rel="next"'}
             else:
@@ -111,24 +114,6 @@ def row_type(handler: BaseRouteHandler) -> type[msgspec.Struct] | None:
     """Type of the items of a list route; None for a route that returns no list."""
     result = handler.parsed_fn_signature.return_type.annotation
     return get_args(result)[0] if get_origin(result) is Page else None
-
-
-def table_of(items: list[Any], rows: type[msgspec.Struct], fields: tuple[str, ...] | None) -> pa.Table:
-    """Rows of a list as an Arrow table, with the types of the struct even if there are no rows."""
-    hints = get_type_hints(rows)
-    schema = pa.schema([(name, _arrow_type(hints[name])) for name in fields or rows.__struct_fields__])
-    table: pa.Table = pa.Table.from_pylist(msgspec.to_builtins(items), schema=schema)
-    return table
-
-
-def _arrow_type(hint: Any) -> pa.DataType:
-    if get_origin(hint) in (Union, UnionType):
-        (hint,) = (kind for kind in get_args(hint) if kind is not type(None))
-    if get_origin(hint) is list:
-        return pa.list_(_arrow_type(get_args(hint)[0]))
-    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-        return pa.struct([(name, _arrow_type(kind)) for name, kind in get_type_hints(hint).items()])
-    return {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}.get(hint, pa.string())
 
 
 def _fields(text: str, rows: type[msgspec.Struct]) -> tuple[str, ...]:

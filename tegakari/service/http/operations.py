@@ -69,10 +69,10 @@ def run_models(
     """Serve POST with a coroutine that runs models.
 
     Args:
-        path: of the route, below its router.
-        operation_id: name in the OpenAPI document.
-        summary: a few words; the function's docstring is the description.
-        problems: statuses of the problems that it documents beside those of every route.
+        path: below the router of the route.
+        operation_id: its name in OpenAPI.
+        summary: its title in OpenAPI.
+        problems: statuses of its own problems.
         responses: what it documents by status, where the return type does not say it.
     """
     return post(

@@ -10,13 +10,13 @@ from litestar import Request
 from litestar.handlers.base import BaseRouteHandler
 from litestar.params import PathParameter, QueryParameter
 
+from tegakari.schemas import filters
 from tegakari.schemas.config import POOLINGS, Pooling
 from tegakari.schemas.errors import QueryError
 from tegakari.service.http.negotiation import FORMATS, LIST_PARAMETERS, row_type
 from tegakari.store import Run
 from tegakari.store.blocks.files import TOP_DOCUMENTS, TOP_FEATURES
 from tegakari.store.queries.documents import DETAIL_FEATURES
-from tegakari.store.queries.features import Order
 from tegakari.store.queries.parameters import MAX_PAGE
 
 FEATURE_PATH = "/layers/{layer:str}/features/{feature:str}"
@@ -78,7 +78,8 @@ MaximumDensity = Annotated[
     float | None, optional("only features active on at most this share of positions", type="number")
 ]
 FeatureOrder = Annotated[
-    Order, QueryParameter(description="`feature` = by layer and feature; else by that figure, largest first")
+    filters.FeatureOrder,
+    QueryParameter(description="`feature` = by layer and feature; else by that figure, largest first"),
 ]
 LabelFilter = Annotated[str | None, optional("only documents with this label", type="string")]
 PredictedFilter = Annotated[str | None, optional("only documents that the classifier gives this label", type="string")]

@@ -18,6 +18,7 @@ from tegakari.schemas.api import (
     TopToken,
 )
 from tegakari.schemas.config import NAME_PATTERN
+from tegakari.schemas.filters import parse_variety
 from tegakari.service.engine.block_reads import read_blocks
 from tegakari.service.http.operations import read
 from tegakari.service.http.parameters import (
@@ -66,7 +67,7 @@ def list_features(
         run,
         layer=layer,
         token=token,
-        variety=queries.parse_variety(variety) if variety is not None else None,
+        variety=parse_variety(variety) if variety is not None else None,
         min_density=min_density,
         max_density=max_density,
         min_d=min_d,

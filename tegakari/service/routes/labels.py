@@ -7,6 +7,7 @@ from functools import partial
 from litestar.concurrency import sync_to_thread
 
 from tegakari.schemas.api import LabelDetail, LabelFeature, LabelRow, Page
+from tegakari.schemas.filters import parse_variety
 from tegakari.service.engine.block_reads import read_blocks
 from tegakari.service.http.operations import read
 from tegakari.service.http.parameters import (
@@ -53,7 +54,7 @@ async def list_label_features(
         layer=layer,
         pooling=pooling,
         min_d=min_d,
-        variety=queries.parse_variety(variety) if variety is not None else None,
+        variety=parse_variety(variety) if variety is not None else None,
         limit=limit,
         cursor=cursor,
     )

@@ -80,24 +80,14 @@ def ordered(parts: Sequence[Activations]) -> Activations:
 
 def strongest_documents(activations: Activations, features: int, n: int) -> Strongest:
     """The n documents with the largest activation of each of `features` features; ties by document."""
-    return _strongest(
-        (activations.feature, _FEATURE_BITS),
-        (activations.document, _DOCUMENT_BITS),
-        activations.activation,
-        features,
-        n,
-    )
+    feature, document, activation = activations
+    return _strongest((feature, _FEATURE_BITS), (document, _DOCUMENT_BITS), activation, features, n)
 
 
 def strongest_features(activations: Activations, documents: int, n: int) -> Strongest:
     """The n features with the largest activation in each of `documents` documents; ties by feature."""
-    return _strongest(
-        (activations.document, _DOCUMENT_BITS),
-        (activations.feature, _FEATURE_BITS),
-        activations.activation,
-        documents,
-        n,
-    )
+    feature, document, activation = activations
+    return _strongest((document, _DOCUMENT_BITS), (feature, _FEATURE_BITS), activation, documents, n)
 
 
 def write_activations(file: Path, parts: Iterable[Activations], *, row_group: int | None = None) -> None:

@@ -5,7 +5,6 @@ Most are gathered from the memory-mapped blocks; the others are SQL with bound p
 
 from tegakari.store.queries.documents import DETAIL_FEATURES, document, document_features, document_number, documents
 from tegakari.store.queries.features import (
-    Order,
     feature,
     feature_documents,
     feature_histogram,
@@ -17,12 +16,10 @@ from tegakari.store.queries.labels import label, label_features, labels
 from tegakari.store.queries.pairs import DEFAULT_MIN_COSINE, Pairs, similar_pairs
 from tegakari.store.queries.parameters import (
     MAX_PAGE,
-    Variety,
     check_layer,
     check_limit,
     check_pooling,
     feature_place,
-    parse_variety,
 )
 from tegakari.store.queries.runs import evaluation_documents, layer_l0, run_summary, specificity
 from tegakari.store.queries.search import (
@@ -37,9 +34,7 @@ __all__ = [
     "DEFAULT_MIN_COSINE",
     "DETAIL_FEATURES",
     "MAX_PAGE",
-    "Order",
     "Pairs",
-    "Variety",
     "check_layer",
     "check_limit",
     "check_pooling",
@@ -62,7 +57,6 @@ __all__ = [
     "label_features",
     "labels",
     "layer_l0",
-    "parse_variety",
     "run_summary",
     "search",
     "similar_documents",

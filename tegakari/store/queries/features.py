@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 
@@ -16,11 +15,11 @@ from tegakari.schemas.api import (
     TopDocument,
     TopToken,
 )
+from tegakari.schemas.filters import FeatureOrder, Variety
 from tegakari.store.blocks.files import TOP_DOCUMENTS
 from tegakari.store.blocks.mapped import Blocks
 from tegakari.store.queries.cursor import cursor_error, list_name, page_of, read_number, write_cursor
 from tegakari.store.queries.parameters import (
-    Variety,
     check_finite,
     check_layer,
     check_limit,
@@ -38,9 +37,6 @@ from tegakari.store.queries.rows import (
 )
 from tegakari.store.reader import Run
 
-Order = Literal["feature", "density", "max_activation", "variety", "d"]
-"""Order of a list of features: by layer and feature, or by a figure, largest first."""
-
 HISTOGRAM_BINS = 40
 
 DETAIL_POSITIONS = 20
@@ -56,7 +52,7 @@ def features(
     min_density: float | None = None,
     max_density: float | None = None,
     min_d: float | None = None,
-    order: Order = "feature",
+    order: FeatureOrder = "feature",
     limit: int = 50,
     cursor: str | None = None,
 ) -> Page[FeatureRow]:
@@ -218,7 +214,7 @@ def _has_top_token(blocks: Blocks, token: str) -> np.ndarray:
 
 
 @lru_cache(maxsize=16)
-def _ordered(run: Run, order: Order) -> np.ndarray:
+def _ordered(run: Run, order: FeatureOrder) -> np.ndarray:
     """Places by a figure, largest first; undefined ones last, ties by place."""
     if order == "d":
         _, values = best_labels(run)

@@ -13,10 +13,10 @@ from tegakari.schemas.api import (
     LabelRow,
     Page,
 )
+from tegakari.schemas.filters import Variety
 from tegakari.store.blocks.ranking import Ranking
 from tegakari.store.queries.cursor import list_name, read_number, write_cursor
 from tegakari.store.queries.parameters import (
-    Variety,
     check_finite,
     check_layer,
     check_limit,

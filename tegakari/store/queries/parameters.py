@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 from tegakari.schemas.config import POOLINGS, Pooling
 from tegakari.schemas.errors import NotFoundError, QueryError
+from tegakari.schemas.filters import Variety
 from tegakari.store.blocks.ranking import ANY_VARIETY
 from tegakari.store.reader import Run
-
-Variety = Literal["specific", "shared"] | int
-"""Filter on label variety: exactly 1, at least 2, or exactly the number."""
 
 MAX_PAGE = 1000
 """Largest number of rows per page."""
@@ -99,21 +96,6 @@ def check_finite(name: str, value: float | None) -> None:
     """
     if value is not None and not math.isfinite(value):
         raise QueryError(f"{value} is not a number", field=name, fix="give a finite number")
-
-
-def parse_variety(text: str) -> Variety:
-    """Parse a filter on label variety: specific, shared, or a number.
-
-    Raises:
-        QueryError: it is none of these.
-    """
-    if text == "specific":
-        return "specific"
-    if text == "shared":
-        return "shared"
-    if text.isascii() and text.isdigit() and len(text) < 7:
-        return int(text)
-    raise QueryError(f"{text!r} is not a label variety", field="variety", fix="use specific, shared or a number")
 
 
 def variety_range(variety: Variety | None) -> tuple[int, int]:

@@ -148,8 +148,12 @@ CONFORMANCE = [
 ]
 
 
+def required_parameters(case: schemathesis.Case) -> set[str]:
+    return {parameter.name for parameter in case.operation.query if parameter.is_required}
+
+
 def test_responses_to_random_requests_conform_to_the_document(client: TestClient):
-    """Half of the requests name existing resources, so that not all responses are 404."""
+    """Many requests name existing resources, some of them without parameters, so that not all responses are 404."""
     schema = schemathesis.openapi.from_asgi("/schema/openapi.json", client.app)
     existing = {
         "run": RUN,
@@ -165,11 +169,13 @@ def test_responses_to_random_requests_conform_to_the_document(client: TestClient
         if operation.method != "get" or operation.path not in READ_ROUTES:
             continue
 
-        @given(case=operation.as_strategy(), existing_resource=st.booleans())
+        @given(case=operation.as_strategy(), resource=st.sampled_from(["drawn", "existing", "existing, no parameters"]))
         @settings(max_examples=20, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-        def check(case: schemathesis.Case, existing_resource: bool) -> None:
-            if existing_resource and case.path_parameters:
+        def check(case: schemathesis.Case, resource: str) -> None:
+            if resource != "drawn" and case.path_parameters:
                 case.path_parameters = {name: existing[name] for name in case.path_parameters}
+            if resource == "existing, no parameters":
+                case.query = {name: value for name, value in case.query.items() if name in required_parameters(case)}
             response = case.call()
             seen.add((case.operation.label, response.status_code))
             case.validate_response(response, checks=CONFORMANCE)

@@ -1,0 +1,86 @@
+"""`tegakari knockout`: ablate features of a label, or named ones."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from tegakari.cli.knockout.display import print_knockouts
+from tegakari.cli.knockout.settings import COMMAND, knockout_options, knockout_settings
+from tegakari.cli.options import DeviceOption, JsonOption, StoreOption, is_address, open_source, store_name
+from tegakari.cli.output import print_json, progress
+from tegakari.extras import needs_extra
+from tegakari.schemas.errors import ConfigError
+from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
+from tegakari.schemas.progress import Progress
+
+FIX = f"see `tegakari {COMMAND} --help`"
+
+
+@knockout_options("details")
+def knockout(
+    context: typer.Context,
+    run: Annotated[str | None, typer.Option("--run", "-r", help="Name of a published run.")] = None,
+    label: Annotated[list[str] | None, typer.Option("--label", "-l", help="Label; repeatable.")] = None,
+    layer: Annotated[list[int] | None, typer.Option(help="Layer; repeatable.")] = None,
+    feature: Annotated[
+        list[str] | None, typer.Option("--feature", "-f", help="LAYER:FEATURE, instead of a label's; repeatable.")
+    ] = None,
+    documents_of: Annotated[str | None, typer.Option(help="Documents of this label; default: of --label.")] = None,
+    document: Annotated[list[str] | None, typer.Option(help="Document of the run, by id; repeatable.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="Title, newline, body; repeatable.")] = None,
+    *,
+    settings: dict[str, Any],
+    device: DeviceOption = "auto",
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Ablate features in a layer and re-run the classifier.
+
+    A result is stored, and read when the same is requested again.
+
+    Example: [bold]tegakari knockout --run demo-jpn --label 自動車 --layer 2 -k 20[/]
+
+    Example: [bold]tegakari knockout --run demo-jpn --feature 2:17 --feature 3:4 --documents-of 自動車[/]
+    """
+    if context.invoked_subcommand:
+        return
+    if run is None:
+        raise ConfigError("it is missing", field="--run", fix="`tegakari runs list` shows the names")
+    settings |= {"documents_of": documents_of, "documents": document or None, "texts": text or None}
+    if feature and not label and not layer:
+        del settings["k"], settings["pooling"]
+        requests = [knockout_settings(settings, features=list(map(_layer_feature, feature)))]
+    elif label and layer and not feature:
+        requests = [knockout_settings(settings, label=name, layer=number) for name in label for number in layer]
+    else:
+        raise ConfigError("give either a label and a layer, or features", field="--label", fix=FIX)
+    with progress() as bars:
+        results = _results(run, requests, store, device, bars)
+    if json:
+        print_json(results)
+    else:
+        print_knockouts(f"Recall without the features, {run}", results)
+
+
+@needs_extra("study")
+def _results(
+    run: str, requests: list[KnockoutSettings], store: str | None, device: str, bars: Progress
+) -> list[KnockoutResult]:
+    if is_address(store_name(store)):
+        source = open_source(store)
+        return [source.knock_out(run, request) for request in requests]
+    from tegakari.analyses.engine.run_models import model_loader
+    from tegakari.analyses.knockout import knock_out_all
+    from tegakari.cli.options import open_run, store_directory
+
+    opened = open_run(run, store)
+    return knock_out_all(store_directory(store), opened, model_loader(opened, device), requests, progress=bars)
+
+
+def _layer_feature(text: str) -> dict[str, int]:
+    layer, _, feature = text.partition(":")
+    if not (layer.isdigit() and feature.isdigit()):
+        raise ConfigError(f"{text!r} is no feature", field="--feature", fix="write LAYER:FEATURE, as 2:17")
+    return {"layer": int(layer), "feature": int(feature)}

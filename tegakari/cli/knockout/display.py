@@ -1,0 +1,76 @@
+"""Knockouts on the screen and in files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tegakari.analyses.formatting import KNOCKOUT_COLUMNS, knockout_cells
+from tegakari.cli.output import out, print_table
+from tegakari.schemas.knockout import KnockoutResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def destinations(result: KnockoutResult, n: int) -> str:
+    """The n labels that most of the lost documents are predicted as."""
+    return ", ".join(f"{place.label} {place.documents}" for place in result.lost[:n])
+
+
+def print_knockouts(title: str, results: Sequence[KnockoutResult]) -> None:
+    """Knockouts as a table, one row each."""
+    print_table(
+        title,
+        ("label", "layer", "k", "documents", *KNOCKOUT_COLUMNS[1:], "go to"),
+        [
+            (
+                result.settings.label or result.settings.documents_of or "-",
+                cells.layer,
+                len(result.features),
+                result.documents,
+                *cells[1:],
+                destinations(result, 1),
+            )
+            for result, cells in zip(results, map(knockout_cells, results), strict=True)
+        ],
+    )
+    for result in results:
+        if result.recall_reconstructed is not None:
+            out.print(
+                f"{result.settings.label or 'these features'}: recall with the reconstruction of all features: "
+                f"{result.recall_reconstructed:.3f}"
+            )
+
+
+def print_side_by_side(results: Mapping[str, Sequence[KnockoutResult]]) -> None:
+    """Knockouts of the same labels in several runs, one row per label."""
+    print_table(
+        f"Recall without a label's features: {' | '.join(results)}",
+        ("label", *(column for _ in results for column in KNOCKOUT_COLUMNS)),
+        [
+            (row[0].settings.label, *(cell for result in row for cell in knockout_cells(result)))
+            for row in zip(*results.values(), strict=True)
+        ],
+    )
+
+
+def write_csv(path: Path | None, results: Sequence[KnockoutResult]) -> None:
+    """Write the table of knockouts to the file of a `--csv` option, if it is given."""
+    if path is None:
+        return
+    from pyarrow import csv
+
+    from tegakari.analyses.knockout.rows import knockout_rows
+
+    csv.write_csv(knockout_rows(results), path)
+    out.print(f"wrote {path}", soft_wrap=True)
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a figure to the file of a `--plot` option."""
+    from tegakari.analyses.svg import save_svg
+
+    save_svg(figure, path)
+    out.print(f"wrote {path}", soft_wrap=True)
