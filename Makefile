@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo-work
 TEGAKARI_PORT ?= 8765
-# A laptop of two cores is the yardstick; more threads than cores only get in each other's way.
+# One thread per core: more threads than cores slow each other down.
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 TEST_JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 
@@ -50,7 +50,7 @@ check: $(VENV)/lint-ready ## linter, formatter, type checker; generated and vend
 	$(BIN)/python -m tools.generate_docs --check
 	$(BIN)/python -m tools.vendor --check
 
-format: $(VENV)/lint-ready ## let the linter and the formatter mend what they can
+format: $(VENV)/lint-ready ## apply the automatic fixes of the linter and the formatter
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

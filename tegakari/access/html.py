@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
+from typing import Any, cast
 
 from tegakari.schemas.api import TopToken
 
@@ -36,6 +36,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, cast(list[object], value)))
     match value:
         case None:
             return ""
@@ -45,8 +47,6 @@ def _text(value: Any) -> str:
             return f"{value:,}"
         case float():
             return f"{value:.3f}"
-        case list():
-            return " ".join(map(str, value))
         case _:
             return str(value)
 

@@ -1,5 +1,9 @@
 """Rows of a query: a sequence in Python, a table in a notebook, a data frame on request."""
 
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownParameterType=false, reportUnknownArgumentType=false
+# Arrow and pandas ship no types.
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -18,18 +22,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 PREVIEW_ROWS = 10
 """Rows in the text and HTML form."""
 
 
-class Listing(Protocol[T_co]):
+class Listing(Protocol[T]):
     """A list that is read page by page: `tegakari.client.Pages`, or `LocalPages` of a directory."""
 
-    def __iter__(self) -> Iterator[T_co]: ...
+    def __iter__(self) -> Iterator[T]: ...
 
-    def page(self, cursor: str | None = None) -> Page[T_co]: ...
+    def page(self, cursor: str | None = None) -> Page[T]: ...
 
     def to_arrow(self) -> pa.Table: ...
 
@@ -102,9 +105,13 @@ class Rows(Sequence[T], Generic[T]):
         lines = [self._title, *("  " + "  ".join(f"{k}={_short(v)}" for k, v in row.items()) for row in rows)]
         return "\n".join([*lines, "  ..."] if more else lines)
 
-    def _repr_html_(self) -> str:
+    def to_html(self) -> str:
+        """The first rows as an HTML table."""
         rows, more = self._preview()
         return table(self._title, rows, more=more)
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
 
 
 def _short(value: Any) -> str:

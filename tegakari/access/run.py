@@ -130,4 +130,4 @@ class Run:
         )
 
     def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self)[1:-1])}</p>{self.labels()._repr_html_()}"
+        return f"<p>{escape(repr(self)[1:-1])}</p>{self.labels().to_html()}"

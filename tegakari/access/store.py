@@ -1,5 +1,9 @@
 """A store: its runs by name, SQL over all of them, and what two of them share."""
 
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownParameterType=false, reportUnknownArgumentType=false
+# Arrow and pandas ship no types.
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping

@@ -1,1 +1,1 @@
-"""Analyses of finished runs: knockouts, circuits, written variants, comparisons of runs, and the study's report."""
+"""Analyses of published runs: knockouts, circuits, written variants, comparisons of runs, and the study's report."""

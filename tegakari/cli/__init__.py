@@ -1,4 +1,4 @@
-"""The command line: each command a thin call into the room that does the work."""
+"""The command line: each command calls the package that does the work."""
 
 from tegakari.cli.app import main
 

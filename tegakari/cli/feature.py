@@ -26,7 +26,7 @@ def feature(
 ) -> None:
     """Show one feature: its statistics, its labels by Cohen's d, and where it is strongest.
 
-    Example: [bold]tegakari feature --run demo-jpn --layer 3 --feature 41[/]
+    Example: [bold]tegakari feature --run demo-jpn --layer 1 --feature 41[/]
     """
     source = open_source(store)
     detail = source.feature(run, layer, feature, pooling=pooling, tokens=0)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import msgspec
 import typer
 
 from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption
-from tegakari.cli.output import err, out, print_json, print_table
+from tegakari.cli.output import err, out, print_json, print_list
 from tegakari.extras import needs_extra
 from tegakari.schemas.config import ServiceConfig, load_config
 from tegakari.schemas.errors import ConfigError
-from tegakari.schemas.keys import KEY_SCOPES, ApiKey
+from tegakari.schemas.keys import KEY_SCOPES, ApiKey, KeyScope
 
 app = typer.Typer(help="API keys of the service.", no_args_is_help=True)
 
@@ -51,18 +51,15 @@ def create(
     """
     from tegakari.service.admission.keys import create_key
 
-    for known in KEY_SCOPES:
-        if scope == known:
-            break
-    else:
+    if scope not in KEY_SCOPES:
         raise ConfigError(f"{scope!r} is no scope", field="--scope", fix=f"use one of: {', '.join(KEY_SCOPES)}")
     file = _file(keys, config)
-    key, kept = create_key(file, name, known, days=days, requests_per_second=requests_per_second)
+    key, record = create_key(file, name, cast(KeyScope, scope), days=days, requests_per_second=requests_per_second)
     if json:
-        print_json(NewKey(**msgspec.structs.asdict(kept), key=key))
+        print_json(NewKey(**msgspec.structs.asdict(record), key=key))
         return
     out.print(key, soft_wrap=True, highlight=False, markup=False)
-    err.print(f"kept as a hash in {file}; it is not shown again", soft_wrap=True, highlight=False, markup=False)
+    err.print(f"{file} stores its hash; the key is not shown again", soft_wrap=True, highlight=False, markup=False)
 
 
 @app.command("list")
@@ -75,15 +72,8 @@ def list_keys(keys: KeysOption = None, config: ConfigOption = DEFAULT_CONFIG, js
     from tegakari.service.admission.keys import read_keys
 
     file = _file(keys, config)
-    found = read_keys(file)
-    if json:
-        print_json(found)
-        return
-    print_table(
-        f"Keys in {file}",
-        ("id", "name", "scope", "created", "expires", "requests a second"),
-        [(key.id, key.name, key.scope, key.created, key.expires, key.requests_per_second) for key in found],
-    )
+    columns = ("id", "name", "scope", "created", "expires", "requests_per_second")
+    print_list(read_keys(file), columns, title=f"Keys in {file}", json=json)
 
 
 @app.command()
@@ -100,8 +90,8 @@ def revoke(
     """
     from tegakari.service.admission.keys import revoke_key
 
-    gone = revoke_key(_file(keys, config), id_)
+    key = revoke_key(_file(keys, config), id_)
     if json:
-        print_json(gone)
+        print_json(key)
         return
-    out.print(f"revoked {gone.id} ({gone.name})", soft_wrap=True, highlight=False, markup=False)
+    out.print(f"revoked {key.id} ({key.name})", soft_wrap=True, highlight=False, markup=False)

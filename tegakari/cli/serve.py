@@ -35,7 +35,9 @@ def serve(
 
     service = load_config(config).service if Path(config).is_file() else ServiceConfig()
     if log is not None and log not in get_args(LogFormat):
-        raise ConfigError(f"{log!r} is no form", field="--log", fix=f"use one of: {', '.join(get_args(LogFormat))}")
-    asked = {"host": host, "port": port, "workers": workers, "keys": keys and str(keys), "log": log}
-    changes = {key: value for key, value in asked.items() if value is not None}
+        raise ConfigError(
+            f"{log!r} is not a format", field="--log", fix=f"use one of: {', '.join(get_args(LogFormat))}"
+        )
+    settings = {"host": host, "port": port, "workers": workers, "keys": keys and str(keys), "log": log}
+    changes = {key: value for key, value in settings.items() if value is not None}
     run(msgspec.structs.replace(service, **changes), store_directory(store, config), insecure=insecure)

@@ -71,5 +71,7 @@ def _format_of(file: Path) -> SqlFormat:
     try:
         return SqlFormat(file.suffix.lstrip("."))
     except ValueError:
-        known = ", ".join(SqlFormat)
-        raise ConfigError(f"{file.name} says no format", field="--output", fix=f"give --format: {known}") from None
+        formats = ", ".join(SqlFormat)
+        raise ConfigError(
+            f"the name {file.name} has no suffix of a format", field="--output", fix=f"give --format: {formats}"
+        ) from None

@@ -32,13 +32,13 @@ def struct_options(
         flags: names of options that differ from the field, such as `{"k": ("-k",)}`.
         defaults: defaults that differ from the struct's.
     """
-    known = {field.name: field for field in msgspec.inspect.type_info(struct).fields}  # pyright: ignore
+    struct_fields = {field.name: field for field in msgspec.inspect.type_info(struct).fields}  # pyright: ignore
     options = [
         inspect.Parameter(
             name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=(defaults or {}).get(name, _default(known[name])),
-            annotation=_annotation(known[name].type, (flags or {}).get(name, ())),
+            default=(defaults or {}).get(name, _default(struct_fields[name])),
+            annotation=_annotation(struct_fields[name].type, (flags or {}).get(name, ())),
         )
         for name in fields
     ]

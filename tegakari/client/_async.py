@@ -1,5 +1,9 @@
 """The asynchronous client of the REST API."""
 
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownParameterType=false, reportUnknownArgumentType=false
+# Arrow and pandas ship no types.
+
 from __future__ import annotations
 
 import asyncio

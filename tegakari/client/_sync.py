@@ -1,6 +1,10 @@
 # Generated from _async.py by `python -m tools.generate_client`: change _async.py, not this file.
 """The synchronous client of the REST API."""
 
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownParameterType=false, reportUnknownArgumentType=false
+# Arrow and pandas ship no types.
+
 from __future__ import annotations
 
 import time

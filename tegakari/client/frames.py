@@ -1,5 +1,9 @@
 """Arrow tables as data frames."""
 
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownParameterType=false, reportUnknownArgumentType=false
+# Arrow and pandas ship no types.
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

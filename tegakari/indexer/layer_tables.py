@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from tegakari.indexer.cohens_d import LabelStatistics, label_variety
 from tegakari.indexer.corpus_tokens import CorpusTokens
 from tegakari.indexer.merged_layer import MergedLayer
-from tegakari.indexer.moments import LabelStatistics, label_variety
 from tegakari.indexer.top_tokens import ranks
 from tegakari.schemas import tables
 from tegakari.schemas.config import POOLINGS, Pooling

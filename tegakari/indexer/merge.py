@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from tegakari.indexer.cohens_d import LabelStatistics, label_variety
 from tegakari.indexer.corpus_tokens import corpus_tokens
 from tegakari.indexer.document_tables import confusion_matrix, confusion_rows, document_rows, label_ids, label_rows
 from tegakari.indexer.layer_tables import LayerFacts, feature_rows, layer_rows, specificity_rows, top_token_rows
 from tegakari.indexer.merged_layer import MergedLayer, merge_layer
-from tegakari.indexer.moments import LabelStatistics, label_variety
 from tegakari.indexer.partial import LayerPartial, Partial, in_document_order
 from tegakari.indexer.shard import IndexedDocument
 from tegakari.schemas import tables

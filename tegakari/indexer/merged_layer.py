@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tegakari.indexer.cohens_d import LabelStatistics, label_statistics
 from tegakari.indexer.corpus_tokens import CorpusTokens
-from tegakari.indexer.moments import LabelStatistics, Moments, label_statistics, merge
+from tegakari.indexer.moments import Moments, merge
 from tegakari.indexer.partial import LayerPartial, ShardSummary
 from tegakari.indexer.top_tokens import Candidates, concatenate, first_distinct, strongest, top_positions
 from tegakari.schemas.config import POOLINGS

@@ -1,1 +1,1 @@
-"""What everything is called: configuration, store tables, API messages. Imports nothing else of tegakari."""
+"""Structs that all packages share: configuration, tables, API messages, errors. Imports no other package of tegakari."""

@@ -69,7 +69,7 @@ class ConfigError(TegakariError):
     """The configuration file cannot be read, or holds a wrong key or value."""
 
     slug = "bad-configuration"
-    title = "The server's configuration is wrong"
+    title = "A configuration key or command option is wrong"
 
 
 class MissingExtraError(ConfigError):
@@ -171,7 +171,7 @@ class CursorError(TegakariError):
 
     slug = "bad-cursor"
     status = 400
-    title = "The cursor is not of this list"
+    title = "The cursor belongs to another list"
 
 
 class SqlError(TegakariError):
@@ -241,7 +241,7 @@ class RateError(TegakariError):
     title = "Too many requests"
 
     def __init__(self, message: str, *, retry_after: float) -> None:
-        super().__init__(message, fix="wait for the seconds of Retry-After")
+        super().__init__(message, fix="wait the number of seconds in the Retry-After header")
         self.retry_after = retry_after
 
 

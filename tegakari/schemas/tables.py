@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from tegakari.schemas.config import POOLINGS
+
 ColumnType = Literal["int32", "int64", "float32", "float64", "string", "bool", "int32[]", "string[]"]
 """Type of the values of a column; `store/column_types.py` has the types of Arrow and DuckDB for it."""
 
@@ -118,9 +120,14 @@ FEATURES = Table(
             "mean over the positions on which the feature is active; 0 if never active",
         ),
         Column("max_activation", "float32", "largest activation; 0 if never active"),
-        Column("variety_last", "int32", "label variety, pooling last: labels with d above the run's threshold"),
-        Column("variety_max", "int32", "the same, pooling max"),
-        Column("variety_mean", "int32", "the same, pooling mean"),
+        *(
+            Column(
+                f"variety_{pooling}",
+                "int32",
+                f"label variety, pooling {pooling}: labels with d above the run's threshold",
+            )
+            for pooling in POOLINGS
+        ),
         Column("best_label_id", "int32", "label of the largest d, the run's pooling; null if no d is defined"),
         Column("best_d", "float32", "largest d, the run's pooling; null if none is defined"),
         Column(
@@ -142,7 +149,7 @@ FEATURE_LABELS = Table(
         Column("feature", "int32", "feature"),
         *(
             Column(f"{name}_{pooling}", "float32", f"{about}, pooling {pooling}")
-            for pooling in ("last", "max", "mean")
+            for pooling in POOLINGS
             for name, about in (
                 ("mean", "mean activation over the label's documents"),
                 ("sd", "standard deviation, ddof 1"),

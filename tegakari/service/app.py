@@ -20,12 +20,12 @@ from tegakari.service.engine.forward_to_models import ForwardToModelProcess, mod
 from tegakari.service.engine.jobs import Jobs
 from tegakari.service.engine.queue import ModelQueue
 from tegakari.service.engine.sql_processes import SqlProcesses
+from tegakari.service.http.etags import RunOfRequest
 from tegakari.service.http.negotiation import NegotiatedResponse
 from tegakari.service.http.operations import NO_STORE
 from tegakari.service.http.parameters import refuse_unknown_parameters
 from tegakari.service.http.paths import encoded_path
 from tegakari.service.http.problems import EXCEPTION_HANDLERS
-from tegakari.service.http.run_of_request import RunOfRequest
 from tegakari.service.routes import (
     circuit,
     classification,

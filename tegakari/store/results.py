@@ -1,6 +1,6 @@
 """Results of analyses, stored beside the runs that they are computed from: `analyses/<kind>/<key>/`, whole or absent.
 
-Runs are immutable, so an analysis of a finished run gets a directory of its own. The key of an analysis is the hash of
+Runs are immutable, so an analysis of a published run gets a directory of its own. The key of an analysis is the hash of
 its kind, its runs and its settings; a repeated request returns the stored result.
 """
 

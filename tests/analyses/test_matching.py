@@ -1,4 +1,4 @@
-"""Matching of two_runs runs: an SAE is matched with a copy whose features are shuffled and partly replaced."""
+"""Matching of two runs: an SAE is matched with a copy whose features are shuffled and partly replaced."""
 
 from __future__ import annotations
 

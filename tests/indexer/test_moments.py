@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from tegakari.indexer.moments import Moments, label_statistics, merge, moments_of, zero_moments
+from tegakari.indexer.cohens_d import label_statistics
+from tegakari.indexer.moments import Moments, merge, moments_of, zero_moments
 
 
 def statistics(groups: list[np.ndarray]):

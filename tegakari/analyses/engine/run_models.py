@@ -1,4 +1,4 @@
-"""The classifier and SAEs of a finished run, checked to be those that the run was made with."""
+"""The classifier and SAEs of a published run, checked to be those that the run was made with."""
 
 from __future__ import annotations
 

@@ -3,7 +3,13 @@
 Definitions: docs/knockout.md; the study, section 4.3.
 """
 
-from tegakari.analyses.knockout.run import compute_knockouts, knock_out, knock_out_all, knockout_key, stored_knockout
+from tegakari.analyses.knockout.compute import (
+    compute_knockouts,
+    knock_out,
+    knock_out_all,
+    knockout_key,
+    stored_knockout,
+)
 from tegakari.analyses.knockout.settings import resolve
 
 __all__ = ["compute_knockouts", "knock_out", "knock_out_all", "knockout_key", "resolve", "stored_knockout"]

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from tegakari.analyses.engine.run_models import ModelLoader
-from tegakari.analyses.knockout.run import knock_out_all
+from tegakari.analyses.knockout.compute import knock_out_all
 from tegakari.analyses.knockout.settings import resolve, strongest_features, strongest_up_to
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, LayerFeature
 from tegakari.schemas.progress import NoProgress, Progress

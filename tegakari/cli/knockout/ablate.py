@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from tegakari.cli.knockout.display import print_knockouts
-from tegakari.cli.knockout.settings import COMMAND, knockout_options, knockout_settings
+from tegakari.cli.knockout.shared_options import COMMAND, knockout_options, knockout_settings
 from tegakari.cli.options import DeviceOption, JsonOption, StoreOption, is_address, open_source, store_name
 from tegakari.cli.output import print_json, progress
 from tegakari.extras import needs_extra

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from tegakari.cli.knockout.display import print_knockouts, write_csv, write_figure
-from tegakari.cli.knockout.settings import CsvOption, LabelOption, PlotOption, knockout_options, knockout_settings
+from tegakari.cli.knockout.shared_options import CsvOption, LabelOption, PlotOption, knockout_options, knockout_settings
 from tegakari.cli.options import DeviceOption, JsonOption, RunOption, StoreDirectoryOption, open_run, store_directory
 from tegakari.cli.output import print_json, progress
 from tegakari.extras import needs_extra

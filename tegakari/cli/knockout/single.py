@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from tegakari.cli.knockout.display import destinations, write_csv
-from tegakari.cli.knockout.settings import CsvOption, LabelOption, LayerOption, knockout_options, knockout_settings
+from tegakari.cli.knockout.shared_options import (
+    CsvOption,
+    LabelOption,
+    LayerOption,
+    knockout_options,
+    knockout_settings,
+)
 from tegakari.cli.options import DeviceOption, JsonOption, RunOption, StoreDirectoryOption, open_run, store_directory
 from tegakari.cli.output import print_list, progress
 from tegakari.extras import needs_extra

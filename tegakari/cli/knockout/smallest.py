@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tegakari.cli.knockout.display import write_figure
-from tegakari.cli.knockout.settings import COMMAND, LabelOption, LayerOption, PlotOption
+from tegakari.cli.knockout.shared_options import COMMAND, LabelOption, LayerOption, PlotOption
 from tegakari.cli.options import DeviceOption, JsonOption, RunOption, StoreDirectoryOption, open_run, store_directory
 from tegakari.cli.output import out, print_json, print_table, progress
 from tegakari.cli.struct_options import checked_settings, struct_options

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from tegakari.cli.knockout.display import print_knockouts, print_side_by_side, write_csv, write_figure
-from tegakari.cli.knockout.settings import CsvOption, PlotOption, knockout_options, knockout_settings
+from tegakari.cli.knockout.shared_options import CsvOption, PlotOption, knockout_options, knockout_settings
 from tegakari.cli.options import (
     DeviceOption,
     JsonOption,

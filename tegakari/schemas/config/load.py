@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -57,9 +58,9 @@ def _explain(error: msgspec.ValidationError, text: bytes, path: Path) -> ConfigE
         section = {f.name: f.type for f in msgspec.structs.fields(Config)}.get(key.split(".")[0])
         names = [f.name for f in msgspec.structs.fields(section if section and "." in key else Config)]
         return ConfigError(f"unknown key in {path}", field=key, fix=f"use one of: {', '.join(names)}")
-    value: object = raw
+    value: Any = raw
     for part in re.findall(r"[^.\[\]]+", key):
-        value = value[int(part)] if isinstance(value, list) else value.get(part) if isinstance(value, dict) else None
+        value = value[int(part)] if part.isdigit() else value.get(part)
     return ConfigError(f"{value!r} is not allowed: {reason}", field=key, fix=f"change the value in {path}")
 
 

@@ -17,7 +17,7 @@ def render_config(config: Config) -> str:
     """Render a configuration as commented TOML that `load_config` reads back to the same values."""
     parts = [HEADER]
     for section in msgspec.structs.fields(Config):
-        struct = getattr(config, section.name)
+        struct: msgspec.Struct = getattr(config, section.name)
         doc = (type(struct).__doc__ or "").strip().splitlines()[0]
         parts.append(f"\n[{section.name}]\n# {doc}\n")
         hints = get_type_hints(type(struct), include_extras=True)

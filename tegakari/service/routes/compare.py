@@ -13,9 +13,9 @@ from tegakari.schemas.config import NAME_PATTERN
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.matching import MatchingResult
 from tegakari.schemas.study import Comparison
-from tegakari.service.engine.run_cache import cached_per_run
+from tegakari.service.engine.result_cache import cached_per_run
+from tegakari.service.http.etags import open_run
 from tegakari.service.http.operations import read
-from tegakari.service.http.run_of_request import open_run
 from tegakari.store import Run, Store
 from tegakari.store.results import stored_analyses
 

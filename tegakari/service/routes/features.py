@@ -20,6 +20,7 @@ from tegakari.schemas.api import (
 from tegakari.schemas.config import NAME_PATTERN
 from tegakari.schemas.filters import parse_variety
 from tegakari.service.engine.block_reads import read_blocks
+from tegakari.service.http.etags import open_run
 from tegakari.service.http.operations import read
 from tegakari.service.http.parameters import (
     FEATURE_PATH,
@@ -40,7 +41,6 @@ from tegakari.service.http.parameters import (
     VarietyFilter,
     optional,
 )
-from tegakari.service.http.run_of_request import open_run
 from tegakari.store import Store, queries
 
 SearchedRun = Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tegakari.analyses.sparsity import sparsity
 from tegakari.schemas.study import SparsityResult
-from tegakari.service.engine.run_cache import cached_per_run
+from tegakari.service.engine.result_cache import cached_per_run
 from tegakari.service.http.operations import read
 from tegakari.service.http.parameters import OpenRun
 

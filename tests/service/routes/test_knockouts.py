@@ -261,7 +261,7 @@ def test_a_read_only_store_still_returns_results(
     def refused(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("tegakari.analyses.knockout.run.publish_analysis", refused)
+    monkeypatch.setattr("tegakari.analyses.knockout.compute.publish_analysis", refused)
     monkeypatch.setattr("tegakari.service.engine.jobs.write_atomically", refused)
     with client_of(store) as client:
         label = Store(store).run("small").labels[0]

@@ -1,4 +1,4 @@
-"""Middleware of the routes below a run: opens the run, and answers with 304 what the client has cached.
+"""ETags of the routes below a run: the middleware opens the run, and answers 304 where the client has the response.
 
 A published run never changes, so its responses carry a strong ETag.
 """

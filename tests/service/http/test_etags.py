@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tegakari.service.http import run_of_request
+from tegakari.service.http import etags
 from tegakari.store import queries
 from tegakari.store.disk.publish import delete_run
 from tests.support.factories import LABELS, make_run
@@ -77,5 +77,5 @@ def test_another_run_of_the_same_name_has_another_tag(tmp_path: Path):
 
 def test_another_version_of_the_program_has_another_tag(client, monkeypatch):
     first = client.get(PATHS[0]).headers["etag"]
-    monkeypatch.setattr(run_of_request, "__version__", "99")
+    monkeypatch.setattr(etags, "__version__", "99")
     assert client.get(PATHS[0]).headers["etag"] != first
