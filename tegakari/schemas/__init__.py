@@ -1,1 +1,1 @@
-"""Structs that all packages share: configuration, tables, API messages, errors. Imports no other package of tegakari."""
+"""Structs that all packages share: configuration, tables, API messages, errors. Imports no other package."""
