@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-# Sums depend on the number of threads, and some tests compare runs that different processes made. Read by torch's import.
+# Sums depend on the number of threads, and some tests compare runs of several processes. Read by torch at import.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
