@@ -21,13 +21,15 @@ def table(title: str, rows: Sequence[dict[str, Any]], *, more: bool = False) -> 
         more: whether rows were left out.
     """
     columns = list(rows[0]) if rows else []
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join(f"<tr>{''.join(map(_cell, row.values()))}</tr>" for row in rows)
+    head = "".join(f"<th>{escape(column.replace('_', ' '))}</th>" for column in columns)
+    body = "".join(f"<tr>{''.join(_cell(*item) for item in row.items())}</tr>" for row in rows)
     rest = f'<tr><td colspan="{len(columns)}">…</td></tr>' if more else ""
     return f"<table><caption>{escape(title)}</caption><thead><tr>{head}</tr></thead><tbody>{body}{rest}</tbody></table>"
 
 
-def _cell(value: Any) -> str:
+def _cell(column: str, value: Any) -> str:
+    if column in ("layer", "feature"):  # a number that names something: 9215, not 9,215
+        return f'<td style="text-align:right">{value}</td>'
     return f'<td style="text-align:{"right" if _is_number(value) else "left"}">{escape(_text(value))}</td>'
 
 

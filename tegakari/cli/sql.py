@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
-from tegakari.cli.options import StoreOption, is_address, open_source, store_name
-from tegakari.cli.output import err, out, print_table
+from tegakari.cli.options import StoreOption, is_address, store_name
+from tegakari.cli.output import err, out, print_json, print_table
 from tegakari.extras import extras_named
 from tegakari.schemas.errors import ConfigError
+from tegakari.schemas.sql import MAX_ROWS
 
 SHOWN_ROWS = 1000
 """Rows of a table on the screen; files and JSON get all of them."""
@@ -43,28 +44,45 @@ def sql(
     """
     text = sys.stdin.read() if query == "-" else query
     chosen = SqlFormat.json if json else form or (_format_of(output) if output else None)
-    if chosen is None:
-        table = open_source(store).sql_table(text, runs=run)
-        rows = table.slice(0, SHOWN_ROWS)
-        print_table("", table.column_names, zip(*(column.to_pylist() for column in rows.columns), strict=True))
-        if table.num_rows > SHOWN_ROWS:
-            err.print(f"{SHOWN_ROWS:,} of {table.num_rows:,} rows; -o FILE writes all")
+    name = store_name(store)
+    if is_address(name) and chosen in (None, SqlFormat.json) and output is None:  # needs no Arrow on this machine
+        _print_remote(name, text, run, json=chosen is not None)
         return
-    with extras_named():
+    with extras_named("store"):
         from tegakari.store.disk.publish import published_names
         from tegakari.store.sql.query import run_query, write_rows
 
-    name = store_name(store)
     if is_address(name):
-        reader = open_source(store).sql_table(text, runs=run).to_reader()
+        from tegakari.client import Client
+
+        reader = Client(name).sql_table(text, runs=run).to_reader()
     else:  # batch by batch: a result may be larger than memory
         reader = run_query(Path(name), run or published_names(Path(name)), text)
-    if output is None:
+    if chosen is None:
+        table = reader.read_all()
+        rows = zip(*(column.to_pylist() for column in table.slice(0, SHOWN_ROWS).columns), strict=True)
+        print_table("", table.column_names, rows)
+        if table.num_rows > SHOWN_ROWS:
+            err.print(f"{SHOWN_ROWS:,} of {table.num_rows:,} rows; -o FILE writes all")
+    elif output is None:
         write_rows(sys.stdout.buffer, reader, chosen)
-        return
-    with output.open("wb") as sink:
-        count = write_rows(sink, reader, chosen)
-    out.print(f"{count:,} rows in {output}")
+    else:
+        with output.open("wb") as sink:
+            count = write_rows(sink, reader, chosen)
+        out.print(f"{count:,} rows in {output}")
+
+
+def _print_remote(address: str, query: str, runs: list[str] | None, *, json: bool) -> None:
+    from tegakari.client import Client
+
+    result = Client(address).sql(query, runs=runs, limit=MAX_ROWS if json else SHOWN_ROWS)
+    if json:
+        print_json(result.items)
+    else:
+        names = [column.name for column in result.columns]
+        print_table("", names, [[row[name] for name in names] for row in result.items])
+    if result.truncated:
+        err.print(f"the first {len(result.items):,} rows; the result has more")
 
 
 def _format_of(file: Path) -> SqlFormat:
