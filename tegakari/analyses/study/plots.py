@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 def cue_scatter(runs: Sequence[RunStudy]) -> Figure:
-    """A point per label and run: share of the most frequent token against the number of unique tokens."""
+    """A point per label and run: number of unique tokens (y) against the share of the most frequent token (x)."""
     figure, axes = new_figure(6, 4.2)
     for number, run in enumerate(runs):
-        x = [cues.unique_tokens.value for cues in run.cues]
-        y = [cues.top_token_share.value for cues in run.cues]
+        x = [cues.top_token_share.value for cues in run.cues]
+        y = [cues.unique_tokens.value for cues in run.cues]
         axes.plot(x, y, "os^D"[number], color=COLORS[number], label=run.run, linestyle="none", markersize=5)
         for cues, point in zip(run.cues, zip(x, y, strict=True), strict=True):
             axes.annotate(cues.label, point, xytext=(4, 2), textcoords="offset points", fontsize=6.5)
-    axes.set_xlabel("unique tokens")
-    axes.set_ylabel("top token share")
-    axes.set_ylim(bottom=0)
+    axes.set_xlabel("top token share")
+    axes.set_ylabel("unique tokens")
+    axes.set_xlim(left=0)
     axes.legend(loc="best")
     return figure

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tegakari.analyses.study.plots import cue_scatter
 from tegakari.analyses.study.render import html, markdown
 from tegakari.schemas.study import StudyResult
 from tegakari.store import Run
@@ -89,3 +90,12 @@ def test_a_browser_shows_the_report_without_errors_or_network(
     drawn = [*base, "--window-size=1200,2000", f"--screenshot={shot}", page.as_uri()]
     subprocess.run(drawn, capture_output=True, timeout=120, check=True)
     assert shot.stat().st_size > 30_000
+
+
+def test_figure_2_has_the_axes_of_the_study(result: StudyResult):
+    """Share of the most frequent token to the right, number of unique tokens upward; a point per label and run."""
+    (axes,) = cue_scatter(result.runs).axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("top token share", "unique tokens")
+    for line, run in zip(axes.lines, result.runs, strict=True):
+        points = [(cues.top_token_share.value, cues.unique_tokens.value) for cues in run.cues]
+        assert list(zip(line.get_xdata(), line.get_ydata(), strict=True)) == points
