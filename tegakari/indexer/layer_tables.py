@@ -85,11 +85,11 @@ def feature_rows(
     comparable = np.where(np.isnan(d), -np.inf, d)
     best_label = comparable.argmax(0)
     best_d = comparable[best_label, np.arange(d_sae)]
-    undefined = np.isinf(best_d)
+    undefined = np.isinf(best_d) | (merged.active == 0)  # never active: d is 0 for every label, and none is the best
     variety = label_variety(merged.statistics, variety_threshold)
-    shown = merged.shown_tokens
-    offsets = np.cumsum([0, *(shown >= 0).sum(1)], dtype=np.int32)
-    texts = tokens.texts.take(pa.array(shown[shown >= 0]))
+    token_numbers = merged.shown_tokens
+    offsets = np.cumsum([0, *(token_numbers >= 0).sum(1)], dtype=np.int32)
+    texts = tokens.texts.take(pa.array(token_numbers[token_numbers >= 0]))
     return pa.table(
         {
             "layer": np.full(d_sae, merged.layer, np.int32),

@@ -128,8 +128,12 @@ FEATURES = Table(
             )
             for pooling in POOLINGS
         ),
-        Column("best_label_id", "int32", "label of the largest d, the run's pooling; null if no d is defined"),
-        Column("best_d", "float32", "largest d, the run's pooling; null if none is defined"),
+        Column(
+            "best_label_id",
+            "int32",
+            "label of the largest d, the run's pooling; null if never active or no d is defined",
+        ),
+        Column("best_d", "float32", "largest d, the run's pooling; null where best_label_id is"),
         Column(
             "top_tokens",
             "string[]",

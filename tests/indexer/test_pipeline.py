@@ -151,6 +151,21 @@ def test_density_l0_variety_and_maximum(indexed, oracle: Oracle):
         assert l0["l0"] == pytest.approx((activations > 0).sum(1).mean(), rel=1e-3)
 
 
+def test_the_best_label_has_the_largest_d_and_inactive_features_have_none(indexed):
+    _, _, run = indexed
+    largest = {
+        (row["layer"], row["feature"]): row["d"]
+        for row in run.rows("SELECT layer, feature, max(d_last) AS d FROM feature_labels GROUP BY ALL")
+    }
+    rows = run.rows("SELECT layer, feature, active_positions, best_label_id, best_d FROM features")
+    assert {row["active_positions"] == 0 for row in rows} == {True, False}, "one kind alone would prove half of it"
+    for row in rows:
+        if row["active_positions"] == 0:
+            assert row["best_label_id"] is row["best_d"] is None
+        else:
+            assert row["best_d"] == largest[row["layer"], row["feature"]]
+
+
 def test_top_tokens_agree_with_brute_force(indexed, oracle: Oracle):
     _, _, run = indexed
     for layer in run.manifest.saes.layers:
