@@ -113,7 +113,7 @@ class Bench:
         ]
 
     def edit(self, number: int, positions: str = "all") -> Edit:
-        return Edit(self.layer, self.sets[number], positions="last" if positions == "last" else "all")
+        return Edit(self.layer, self.sets[number], positions="head" if positions == "head" else "all")
 
     def naive_cold(self) -> None:
         with torch.inference_mode():
@@ -149,8 +149,8 @@ class Bench:
             plain=plain,
             hooked=seconds(lambda: naive(self.classifier, self.sae, self.batch, self.edit(0))),
             warm=seconds(lambda: rerun(*run, [[self.edit(0)]]), WARM_REPEATS),
-            hooked_last=seconds(lambda: naive(self.classifier, self.sae, self.batch, self.edit(0, "last"))),
-            warm_last=seconds(lambda: rerun(*run, [[self.edit(0, "last")]]), WARM_REPEATS),
+            hooked_last=seconds(lambda: naive(self.classifier, self.sae, self.batch, self.edit(0, "head"))),
+            warm_last=seconds(lambda: rerun(*run, [[self.edit(0, "head")]]), WARM_REPEATS),
             naive_cold=seconds(self.naive_cold),
             cold=seconds(self.cold),
             one=seconds(lambda: self.removals(0, removals)),
@@ -161,7 +161,7 @@ class Bench:
         """Largest difference of logits from those of the hooked pass, for both kinds of positions."""
         prefix = run_prefix(self.classifier, self.batch, [self.layer], keys_above=self.layer)
         differences = []
-        for positions in ("all", "last"):
+        for positions in ("all", "head"):
             edit = self.edit(0, positions)
             logits = rerun(self.classifier, {self.layer: self.sae}, prefix, [[edit]])[0]
             differences.append(float((logits - naive(self.classifier, self.sae, self.batch, edit)).abs().max()))

@@ -16,11 +16,11 @@ from fastapi import FastAPI  # pyright: ignore[reportMissingImports]
 from fastapi.responses import ORJSONResponse  # pyright: ignore[reportMissingImports]
 
 LABEL_FEATURES = """
-SELECT t.layer, t.feature, d_last, mean_last, sd_last, variety_last, density, max_activation, top_tokens
-FROM (SELECT layer, feature, d_last, mean_last, sd_last FROM feature_labels
+SELECT t.layer, t.feature, d_head, mean_head, sd_head, variety_head, density, max_activation, top_tokens
+FROM (SELECT layer, feature, d_head, mean_head, sd_head FROM feature_labels
       WHERE label_id = (SELECT label_id FROM labels WHERE label = $1)
-      ORDER BY d_last DESC, layer, feature LIMIT $2) t
-JOIN features f ON f.layer = t.layer AND f.feature = t.feature ORDER BY d_last DESC, t.layer, t.feature
+      ORDER BY d_head DESC, layer, feature LIMIT $2) t
+JOIN features f ON f.layer = t.layer AND f.feature = t.feature ORDER BY d_head DESC, t.layer, t.feature
 """
 
 NAMES = ("layer", "feature", "d", "mean", "sd", "variety", "density", "max_activation", "top_tokens")

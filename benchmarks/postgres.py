@@ -53,8 +53,8 @@ CREATE TABLE labels (label_id int4, label text, documents int4);
 CREATE TABLE documents (document int4, id text, label_id int4, predicted_id int4, text text,
     token_ids int4[], token_starts int4[], token_ends int4[]);
 CREATE TABLE features (layer int2, feature int2, density float8, active_positions int8, mean_activation float8,
-    max_activation float4, variety_last int4, variety_max int4, variety_mean int4, top_tokens text[]);
-CREATE TABLE feature_labels (label_id int2, layer int2, feature int2, mean_last float4, sd_last float4, d_last float4,
+    max_activation float4, variety_head int4, variety_max int4, variety_mean int4, top_tokens text[]);
+CREATE TABLE feature_labels (label_id int2, layer int2, feature int2, mean_head float4, sd_head float4, d_head float4,
     mean_max float4, sd_max float4, d_max float4, mean_mean float4, sd_mean float4, d_mean float4);
 CREATE TABLE top_tokens (layer int2, feature int2, rank int2, "position" int2, activation float4, document int4,
     token_id int4, char_start int4, char_end int4, token text);
@@ -66,7 +66,7 @@ CREATE UNIQUE INDEX ON labels (label_id);
 CREATE UNIQUE INDEX ON labels (label);
 CREATE UNIQUE INDEX ON documents (document);
 CREATE UNIQUE INDEX ON features (layer, feature);
-CREATE INDEX ON feature_labels (label_id, d_last DESC, layer, feature) INCLUDE (mean_last, sd_last);
+CREATE INDEX ON feature_labels (label_id, d_head DESC, layer, feature) INCLUDE (mean_head, sd_head);
 CREATE INDEX ON feature_labels (layer, feature);
 CREATE INDEX ON top_tokens (layer, feature, rank);
 CREATE INDEX ON activations (layer, feature, activation DESC, document);
@@ -74,21 +74,21 @@ VACUUM (ANALYZE);
 """
 
 LABEL_FEATURES = """
-SELECT t.layer, t.feature, d_last, mean_last, sd_last, variety_last, density, max_activation, top_tokens
-FROM (SELECT layer, feature, d_last, mean_last, sd_last FROM feature_labels
+SELECT t.layer, t.feature, d_head, mean_head, sd_head, variety_head, density, max_activation, top_tokens
+FROM (SELECT layer, feature, d_head, mean_head, sd_head FROM feature_labels
       WHERE label_id = (SELECT label_id FROM labels WHERE label = %s)
-      ORDER BY d_last DESC, layer, feature LIMIT %s) t
-JOIN features f ON f.layer = t.layer AND f.feature = t.feature ORDER BY d_last DESC, t.layer, t.feature
+      ORDER BY d_head DESC, layer, feature LIMIT %s) t
+JOIN features f ON f.layer = t.layer AND f.feature = t.feature ORDER BY d_head DESC, t.layer, t.feature
 """
 
 FEATURE = """
-SELECT density, active_positions, mean_activation, max_activation, variety_last
+SELECT density, active_positions, mean_activation, max_activation, variety_head
 FROM features WHERE layer = %s AND feature = %s
 """
 
 FEATURE_LABELS = """
-SELECT label, d_last, mean_last, sd_last, documents FROM feature_labels JOIN labels USING (label_id)
-WHERE layer = %s AND feature = %s ORDER BY d_last DESC, label_id
+SELECT label, d_head, mean_head, sd_head, documents FROM feature_labels JOIN labels USING (label_id)
+WHERE layer = %s AND feature = %s ORDER BY d_head DESC, label_id
 """
 
 FEATURE_TOKENS = """
@@ -185,7 +185,7 @@ def load(connection: psycopg.Connection[Any], run: Run) -> None:
         connection,
         run,
         "features",
-        "layer, feature, density, active_positions, mean_activation, max_activation, variety_last, variety_max, "
+        "layer, feature, density, active_positions, mean_activation, max_activation, variety_head, variety_max, "
         "variety_mean, top_tokens",
     )
     for layer in run.manifest.saes.layers:
@@ -207,7 +207,7 @@ def load(connection: psycopg.Connection[Any], run: Run) -> None:
 
 
 def _load_feature_labels(connection: psycopg.Connection[Any], run: Run) -> None:
-    names = [f"{name}_{pooling}" for pooling in ("last", "max", "mean") for name in ("mean", "sd", "d")]
+    names = [f"{name}_{pooling}" for pooling in ("head", "max", "mean") for name in ("mean", "sd", "d")]
     kinds = dict.fromkeys(("label_id", "layer", "feature"), ">i2") | dict.fromkeys(names, ">f4")
     for label_id in range(len(run.labels)):
         table = run.query(f"SELECT {', '.join(kinds)} FROM feature_labels WHERE label_id = $id", {"id": label_id})

@@ -79,7 +79,7 @@ def make_study_run(store: Path, name: str, seed: int, size: Size, *, with_vector
     shutil.rmtree(work / "staged", ignore_errors=True)
     with RunWriter(work / "staged") as writer:
         names = [f"コミュニティ{number:03d}" for number in range(size.labels)]
-        merger = Merger(writer, documents, names, partials, MergeSettings("last", 1.0, TOP_TOKENS))
+        merger = Merger(writer, documents, names, partials, MergeSettings("head", 1.0, TOP_TOKENS))
         facts = LayerFacts(size.d_model, size.d_sae, "relu", None, 0)
         merger.merge_layers(dict.fromkeys(range(size.layers), facts))
         embeddings, scores = merger.merge_documents()
@@ -117,7 +117,7 @@ def make_study_run(store: Path, name: str, seed: int, size: Size, *, with_vector
             documents=len(documents),
             labels=size.labels,
         ),
-        pooling="last",
+        pooling="head",
         variety_threshold=1.0,
         top_tokens=TOP_TOKENS,
         positions=sum(partial.summary.positions for partial in partials),

@@ -117,7 +117,7 @@ class Run:
         return self._source.classify(self.name, texts)
 
     def encode(
-        self, texts: list[str], *, pooling: Literal["last", "max", "mean", "none"] | None = None, top: int = 20
+        self, texts: list[str], *, pooling: Literal["head", "max", "mean", "none"] | None = None, top: int = 20
     ) -> list[EncodedText]:
         """Strongest features of texts per layer; runs the model."""
         return self._source.encode(self.name, texts, pooling=pooling, top=top)

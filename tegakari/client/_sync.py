@@ -346,7 +346,7 @@ class Client:
         *,
         layers: list[int] | None = None,
         features: list[int] | None = None,
-        pooling: Literal["last", "max", "mean", "none"] | None = None,
+        pooling: Literal["head", "max", "mean", "none"] | None = None,
         top: int = 20,
     ) -> list[EncodedText]:
         """Active features of texts, pooled over each or position by position (`pooling="none"`); runs the model."""

@@ -31,7 +31,7 @@ class LayerPartial(NamedTuple):
     """Contribution of a shard to one layer."""
 
     mean: np.ndarray
-    """float64 [3, d_sae]: mean pooled activation over the shard's documents; poolings last, max, mean."""
+    """float64 [3, d_sae]: mean pooled activation over the shard's documents; poolings head, max, mean."""
     m2: np.ndarray
     """float64 [3, d_sae]: sum of squared deviations from `mean`."""
     active: np.ndarray

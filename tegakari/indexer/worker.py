@@ -126,7 +126,7 @@ class _LayerWork:
     def encode(self, residual: Tensor, offsets: Tensor) -> Encoded:
         """Encode one batch and add its sums; does not synchronise with a GPU."""
         floor = torch.from_numpy(self.top.floor).to(residual.device, non_blocking=True)
-        rows = "last" if self._pooling == "last" else "none"
+        rows = "last" if self._pooling == "head" else "none"
         encoded = encode(residual, self._encoder, offsets, rows=rows, floor=floor)
         pooled = torch.stack([getattr(encoded.pooled, pooling) for pooling in POOLINGS], dim=1)
         self._moments = merge(self._moments, moments_of(pooled))

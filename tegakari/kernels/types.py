@@ -71,6 +71,11 @@ class Pooled(NamedTuple):
     max: Tensor
     mean: Tensor
 
+    @property
+    def head(self) -> Tensor:
+        """`last`, by its name as a pooling: the rows of a document end with the position that the head reads."""
+        return self.last
+
 
 class Columns(msgspec.Struct, frozen=True, eq=False):
     """Statistics of every feature over all T positions."""

@@ -57,7 +57,7 @@ class EncodeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         list[Index] | None, Meta(description="only these features, of the only layer in `layers`; default: all")
     ] = None
     pooling: Annotated[
-        Literal["last", "max", "mean", "none"] | None,
+        Literal["head", "max", "mean", "none"] | None,
         Meta(description="over the positions of each text; `none`: position by position; default: the run's pooling"),
     ] = None
     top: Annotated[int, Meta(ge=1, le=MAX_TOP, description="number of strongest features per layer")] = 20
@@ -92,7 +92,7 @@ class EncodedText(msgspec.Struct, frozen=True, kw_only=True):
     truncated: bool
     """whether the end of the text was cut at the classifier's max_length."""
     pooling: str
-    """last, max, mean, or none."""
+    """head, max, mean, or none."""
     features: list[Active]
     """pooled over the text: by layer, strongest first; empty for pooling none."""
     tokens: list[EncodedToken]

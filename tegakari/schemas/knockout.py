@@ -62,7 +62,7 @@ class KnockoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         ),
     ] = "error_preserving"
     positions: Annotated[
-        Literal["all", "last"], Meta(description="edit all non-special positions, or the last one")
+        Literal["all", "head"], Meta(description="edit all non-special positions, or the last one")
     ] = "all"
     draws: Annotated[int, Meta(ge=0, le=100, description="sets of other features in each of the two controls")] = 5
     seed: Annotated[Seed, Meta(description="of the controls and the intervals")] = 0
@@ -186,7 +186,7 @@ class SmallestSetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     share: Annotated[float, Meta(ge=0, lt=1, description="target: this share of the recall with all features")] = 0.5
     pooling: Annotated[Pooling | None, Meta(description="of d; default: the run's")] = None
     mode: Literal["error_preserving", "reconstruction"] = "error_preserving"
-    positions: Literal["all", "last"] = "all"
+    positions: Literal["all", "head"] = "all"
 
 
 class SmallestSetStep(msgspec.Struct, frozen=True, kw_only=True):

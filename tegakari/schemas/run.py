@@ -7,10 +7,11 @@ import msgspec
 from tegakari.schemas.config import Pooling
 from tegakari.schemas.corpus import Drop
 
-FORMAT = 2
+FORMAT = 3
 """Version of a run's layout; a reader refuses runs of other versions.
 
-1: the first. 2: rounded activations, strongest documents and features in the blocks, a checksum of run.json.
+1: the first. 2: rounded activations, strongest documents and features in the blocks, a checksum of run.json. 3: the
+pooling `head`, which was `last`; limits of norms; active documents of features.
 """
 
 

@@ -72,7 +72,7 @@ class SparsityResult(msgspec.Struct, frozen=True, kw_only=True):
 
     run: str
     pooling: Pooling
-    """of the run; the study uses `last`"""
+    """of the run; the study uses `head`"""
     documents: int
     active: Interval
     """mean over layers"""

@@ -191,7 +191,7 @@ SPECIFICITY = Table(
     ("layer", "pooling", "cutoff", "variety"),
     (
         Column("layer", "int32", "layer"),
-        Column("pooling", "string", "last, max or mean"),
+        Column("pooling", "string", "head, max or mean"),
         Column("cutoff", "float64", "Cohen's d"),
         Column("variety", "int32", "labels with d above the cut-off"),
         Column("features", "int32", "number of features with that variety"),

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
-from tegakari.analyses.statistics import SAMPLES, difference_interval, mean_interval, statistic_interval
+from tegakari.analyses.statistics import (
+    SAMPLES,
+    difference_interval,
+    mean_interval,
+    share_change_interval,
+    statistic_interval,
+)
 
 VALUES = np.random.default_rng(0).exponential(size=400)
 OTHERS = np.random.default_rng(1).exponential(1.5, size=300)
@@ -45,3 +51,34 @@ def test_constant_values_and_no_values():
     assert mean_interval(np.ones(5), 0) == (1, 1)
     assert np.isnan(mean_interval(np.empty(0), 0)).all()
     assert np.isnan(statistic_interval(lambda _: 1.0, 0, 0)).all()
+
+
+@pytest.mark.parametrize(("n", "gained", "lost"), [(44, 1, 9), (40, 0, 39), (120, 0, 1), (10, 3, 3)])
+def test_the_ends_of_the_interval_of_a_change_of_a_share_have_scores_of_a_normal_quantile(
+    n: int, gained: int, lost: int
+):
+    def score(change: float) -> float:
+        """With the likelihood of the other share maximised numerically, under the change."""
+
+        def minus_log_likelihood(share_lost: float) -> float:
+            shares = np.array([share_lost + change, share_lost, 1 - 2 * share_lost - change])
+            counts = np.array([gained, lost, n - gained - lost])
+            return -np.sum(counts * np.log(np.clip(shares, 1e-300, None)))
+
+        bounds = (max(0.0, -change), (1 - change) / 2)
+        share = optimize.minimize_scalar(minus_log_likelihood, bounds=bounds, options={"xatol": 1e-12}).x
+        return (gained - lost - n * change) / np.sqrt(n * (2 * share + change - change**2))
+
+    before, after = np.zeros(n, bool), np.zeros(n, bool)
+    before[:lost] = True
+    after[lost : lost + gained] = True
+    low, high = share_change_interval(before, after)
+    assert low < (gained - lost) / n < high
+    assert score(low) == pytest.approx(1.95996, abs=1e-3)
+    assert score(high) == pytest.approx(-1.95996, abs=1e-3)
+
+
+def test_the_interval_of_a_share_that_does_not_change_has_a_width():
+    z = 1.959964
+    ends = share_change_interval(np.ones(50, bool), np.ones(50, bool))
+    assert ends == pytest.approx((-(z**2) / (50 + z**2), z**2 / (50 + z**2)), abs=1e-5)

@@ -61,7 +61,7 @@ class Oracle:
                 self.activations[layer].append(np.maximum(pre, 0))
 
     def pooled(self, layer: int, pooling: str) -> np.ndarray:
-        pick = {"last": lambda a: a[-1], "max": lambda a: a.max(0), "mean": lambda a: a.mean(0)}[pooling]
+        pick = {"head": lambda a: a[-1], "max": lambda a: a.max(0), "mean": lambda a: a.mean(0)}[pooling]
         return np.array([pick(a) for a in self.activations[layer]])
 
 
@@ -99,7 +99,7 @@ def test_documents_and_scores(indexed, oracle: Oracle):
     assert sum(row["documents"] for row in run.rows("SELECT documents FROM confusion")) == len(rows)
 
 
-@pytest.mark.parametrize("pooling", ["last", "max", "mean"])
+@pytest.mark.parametrize("pooling", ["head", "max", "mean"])
 def test_cohens_d_of_every_feature_and_label(indexed, oracle: Oracle, pooling: str):
     _, _, run = indexed
     checked = 0
@@ -140,11 +140,11 @@ def test_density_l0_variety_and_maximum(indexed, oracle: Oracle):
                 assert row["active_positions"] == (values > 0).sum()
                 assert row["density"] == pytest.approx((values > 0).mean())
         varieties = run.rows(
-            "SELECT feature, count(*) FILTER (d_last > 1.0) v FROM feature_labels "
+            "SELECT feature, count(*) FILTER (d_head > 1.0) v FROM feature_labels "
             "WHERE layer = $layer GROUP BY feature",
             {"layer": layer},
         )
-        stored = {row["feature"]: row["variety_last"] for row in rows}
+        stored = {row["feature"]: row["variety_head"] for row in rows}
         assert all(stored[row["feature"]] == row["v"] for row in varieties)
         l0 = run.rows("SELECT l0, positions FROM layers WHERE layer = $layer", {"layer": layer})[0]
         assert l0["positions"] == len(activations)
@@ -155,7 +155,7 @@ def test_the_best_label_has_the_largest_d_and_inactive_features_have_none(indexe
     _, _, run = indexed
     largest = {
         (row["layer"], row["feature"]): row["d"]
-        for row in run.rows("SELECT layer, feature, max(d_last) AS d FROM feature_labels GROUP BY ALL")
+        for row in run.rows("SELECT layer, feature, max(d_head) AS d FROM feature_labels GROUP BY ALL")
     }
     rows = run.rows("SELECT layer, feature, active_positions, best_label_id, best_d FROM features")
     assert {row["active_positions"] == 0 for row in rows} == {True, False}, "one kind alone would prove half of it"
@@ -201,7 +201,7 @@ def test_activation_files_hold_the_last_position(indexed, oracle: Oracle):
         table = pq.read_table(layer_file(run.directory, layer), partitioning=None)
         dense = np.zeros((len(oracle.documents), 48))
         dense[table["document"].to_numpy(), table["feature"].to_numpy()] = table["activation"].to_numpy()
-        np.testing.assert_allclose(dense, oracle.pooled(layer, "last"), rtol=2**-11 + 1e-4, atol=1e-5)
+        np.testing.assert_allclose(dense, oracle.pooled(layer, "head"), rtol=2**-11 + 1e-4, atol=1e-5)
         order = np.lexsort((table["document"].to_numpy(), table["feature"].to_numpy()))
         assert (order == np.arange(len(order))).all()
 
@@ -229,10 +229,10 @@ def test_queries_agree_with_the_tables(indexed, oracle: Oracle):
         if cursor is None:
             break
     rows = run.rows(
-        "SELECT feature, d_last FROM feature_labels JOIN labels USING (label_id) "
-        "WHERE label = '車/軽' AND layer = 1 AND d_last IS NOT NULL ORDER BY d_last DESC, feature"
+        "SELECT feature, d_head FROM feature_labels JOIN labels USING (label_id) "
+        "WHERE label = '車/軽' AND layer = 1 AND d_head IS NOT NULL ORDER BY d_head DESC, feature"
     )
-    assert [(row.feature, row.d) for row in pages] == [(row["feature"], row["d_last"]) for row in rows]
+    assert [(row.feature, row.d) for row in pages] == [(row["feature"], row["d_head"]) for row in rows]
     layer = next(row for row in queries.specificity(run) if row.layer == 1)
     assert layer.weak + layer.specific + layer.shared == 48
     detail = queries.feature(run, 1, pages[0].feature, tokens=3)

@@ -70,7 +70,7 @@ def test_forward_passes_and_reruns_leave_no_hook(classifier: Classifier):
     classifier.run(batch, lambda _layer, _residual: None)
     explained_variance(classifier, saes, TEXTS, batch_tokens=64)
     prefix = run_prefix(classifier, batch, [0, 1, 2], keys_above=-1)
-    rerun(classifier, saes, prefix, [[Edit(0, (1, 2))], [Edit(1, (1,), positions="last")], [Edit(2, (3,))]])
+    rerun(classifier, saes, prefix, [[Edit(0, (1, 2))], [Edit(1, (1,), positions="head")], [Edit(2, (3,))]])
     assert hooked_modules(classifier.model) == []
 
 

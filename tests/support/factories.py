@@ -120,7 +120,7 @@ def make_run(
     d_sae: int = 40,
     labels: Sequence[str] = LABELS,
     documents_per_label: int | Sequence[int] = 6,
-    pooling: Pooling = "last",
+    pooling: Pooling = "head",
 ) -> RunManifest:
     """Draw a case, merge it and publish it; arguments of `random_case`, and the pooling of the run's rankings."""
     case = random_case(seed=seed, layers=layers, d_sae=d_sae, labels=labels, documents_per_label=documents_per_label)
@@ -169,7 +169,7 @@ def _activations(rng: np.random.Generator, document: IndexedDocument, labels: in
 
 def _pool(values: np.ndarray, pooling: Pooling) -> np.ndarray:
     match pooling:
-        case "last":
+        case "head":
             return values[-1]
         case "max":
             return values.max(0)

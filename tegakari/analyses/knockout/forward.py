@@ -107,7 +107,7 @@ def run_feature_ablations(
 def _prefix_request(texts: Sequence[str], ablations: Sequence[FeatureAblation]) -> PrefixRequest:
     first = {ablation.layers[0] for ablation in ablations if ablation.layers}
     first_at_last_position = [
-        ablation.layers[0] for ablation in ablations if ablation.layers and ablation.positions == "last"
+        ablation.layers[0] for ablation in ablations if ablation.layers and ablation.positions == "head"
     ]
     return PrefixRequest(texts, tuple(sorted(first)), min(first_at_last_position, default=None))
 

@@ -46,7 +46,7 @@ def rerun(classifier: Classifier, saes: Mapping[int, Sae], prefix: Prefix, sets:
     def first_layer_and_scope(number: int) -> tuple[int, bool]:
         """Lowest layer of a set, and whether its passes need the last positions alone."""
         edits = ordered[number]
-        last_only = prefix.follows_last and all(edit.positions == "last" for edit in edits)
+        last_only = prefix.follows_last and all(edit.positions == "head" for edit in edits)
         first = edits[0].layer
         return first, last_only and all(layer in prefix.keys for layer in range(first + 1, classifier.layers))
 
@@ -126,7 +126,7 @@ def _edit_in_place(residual: Tensor, prefix: Prefix, sae: Sae, edit: Edit, dtype
         edited = edited_rows(flat, sae, edit, dtype)
         flat.copy_(edited.rows)
         return edited.changed & prefix.has_positions
-    if edit.positions == "last":
+    if edit.positions == "head":
         width = batch.input_ids.shape[1]
         last = (torch.arange(len(prefix.last), device=flat.device) * width + prefix.last)[prefix.has_positions]
         edited = edited_rows(flat.index_select(0, last), sae, edit, dtype)

@@ -13,7 +13,7 @@ from tegakari.models.sae import Sae
 from tegakari.schemas.errors import SaeError
 
 Mode = Literal["error_preserving", "reconstruction"]
-Positions = Literal["all", "last"]
+Positions = Literal["all", "head"]
 
 
 class Edit(NamedTuple):

@@ -121,7 +121,7 @@ class BlocksWriter:
             matrix[self._places.layers.index(layer)] = values
 
     def label_rows(self, label_id: int) -> dict[str, np.ndarray]:
-        """Statistics of one label, as written so far: `mean_last`, ... -> float32 [places]."""
+        """Statistics of one label, as written so far: `mean_head`, ... -> float32 [places]."""
         return {f"{statistic}_{pooling}": matrix[label_id] for (statistic, pooling), matrix in self._matrices.items()}
 
     def finish(self, pooling: Pooling, documents: pa.Table, token_texts: pa.Array) -> None:

@@ -24,7 +24,7 @@ RUNS = Table(
         Column("run", "string", "name"),
         Column("created", "string", "ISO 8601, UTC"),
         Column("fingerprint", "string", "hash of classifier, SAEs, documents and settings"),
-        Column("pooling", "string", "the run's pooling: last, max or mean"),
+        Column("pooling", "string", "the run's pooling: head, max or mean"),
         Column("documents", "int32", "indexed documents"),
         Column("labels", "int32", "labels"),
         Column("layers", "int32", "indexed layers"),

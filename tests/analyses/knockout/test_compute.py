@@ -32,7 +32,7 @@ def expected_predictions(run: Run, models: RunModels, label: str, edits: list[Ed
 
 
 @pytest.mark.parametrize("mode", ["error_preserving", "reconstruction"])
-@pytest.mark.parametrize("positions", ["all", "last"])
+@pytest.mark.parametrize("positions", ["all", "head"])
 def test_a_knockout_agrees_with_hooks(store: Path, run: Run, models: RunModels, mode: str, positions: str):
     for label in run.labels:
         result = knock_out(store, run, models, settings(run, label=label, mode=mode, positions=positions))
@@ -181,7 +181,7 @@ def test_knockouts_that_share_passes_give_the_same_results_as_single_ones(store:
         settings(run, layer=layer, k=k, seed=11, positions=positions)
         for layer in (0, 1)
         for k in (1, 5)
-        for positions in ("all", "last")
+        for positions in ("all", "head")
     ]
     knockouts += [settings(run, label=run.labels[1], k=3, seed=11), knockouts[0]]
     progress = RecordedProgress()

@@ -23,9 +23,9 @@ TEXTS = ["今日は会議です。\nよろしくお願いします", "車", "�
 
 CASES = [
     [Edit(1, (0, 5, 7, 30))],
-    [Edit(0, tuple(range(20)), positions="last")],
+    [Edit(0, tuple(range(20)), positions="head")],
     [Edit(2, (3,), mode="reconstruction")],
-    [Edit(1, (), mode="reconstruction", positions="last")],
+    [Edit(1, (), mode="reconstruction", positions="head")],
     [Edit(2, (1, 2, 3)), Edit(0, tuple(range(10)))],
 ]
 
@@ -88,7 +88,7 @@ def test_wrong_edits_are_refused(classifier: Classifier, edits: list[Edit], mess
         rerun(classifier, {1: make_sae("relu", 1)}, prefix, [edits])
 
 
-@pytest.mark.parametrize("positions", ["all", "last"])
+@pytest.mark.parametrize("positions", ["all", "head"])
 @pytest.mark.parametrize("mode", ["error_preserving", "reconstruction"])
 def test_bfloat16_differs_by_its_rounding_alone(classifier: Classifier, mode: str, positions: str):
     half = replace(classifier, model=copy.deepcopy(classifier.model).bfloat16(), dtype=torch.bfloat16)
@@ -96,7 +96,7 @@ def test_bfloat16_differs_by_its_rounding_alone(classifier: Classifier, mode: st
     saes = {1: make_sae("relu", 1)}
     edits = [Edit(1, (3, 7, 11), mode, positions)]
     batch = half.batch(half.tokenize(TEXTS))
-    prefix = run_prefix(half, batch, [1], keys_above=1 if positions == "last" else None)
+    prefix = run_prefix(half, batch, [1], keys_above=1 if positions == "head" else None)
     assert prefix.residuals[1].dtype == torch.bfloat16
     logits = rerun(half, saes, prefix, [edits])[0]
     rows = batch.positions if positions == "all" else batch.positions[batch.offsets[1:] - 1]

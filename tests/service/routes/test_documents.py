@@ -62,7 +62,7 @@ def test_a_document_has_its_strongest_features(client: TestClient, case: Case, n
     assert detail["label_logit"] == (2.5 if detail["correct"] else 1)
     expected = []
     for layer in range(3):
-        pooled = case.pooled(layer, "last")[number]
+        pooled = case.pooled(layer, "head")[number]
         strongest = [int(feature) for feature in np.argsort(-pooled, kind="stable")[:4] if pooled[feature] > 0]
         expected += [(layer, feature, rank) for rank, feature in enumerate(strongest, start=1)]
     assert [(row["layer"], row["feature"], row["rank"]) for row in detail["features"]] == expected

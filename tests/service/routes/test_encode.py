@@ -44,7 +44,7 @@ def test_pooled_features_are_those_stored(live_case: LiveCase):
     assert compared > 1000
 
 
-@pytest.mark.parametrize("pooling", ["last", "max", "mean"])
+@pytest.mark.parametrize("pooling", ["head", "max", "mean"])
 def test_positions_pool_to_the_pooled_activations(live_case: LiveCase, pooling: str):
     text = next(iter(live_case.texts.values()))
     (pooled,) = encode(live_case, texts=[text], pooling=pooling, top=48, layers=[1])
@@ -54,7 +54,7 @@ def test_positions_pool_to_the_pooled_activations(live_case: LiveCase, pooling: 
     for row, token in enumerate(encoded_tokens):
         for active in token["features"]:
             dense[row, active["feature"]] = active["activation"]
-    expected = {"last": dense[-1], "max": dense.max(0), "mean": dense.mean(0)}[pooling]
+    expected = {"head": dense[-1], "max": dense.max(0), "mean": dense.mean(0)}[pooling]
     activations = np.zeros(48)
     for active in pooled["features"]:
         activations[active["feature"]] = active["activation"]

@@ -29,11 +29,11 @@ def test_features_of_a_run_have_their_statistics(rows: list[dict[str, Any]], cas
     assert [(row["layer"], row["feature"]) for row in rows] == list(itertools.product(range(3), range(40)))
     for layer in range(3):
         of_layer = rows[40 * layer : 40 * layer + 40]
-        values, d = activations_by_position(case, layer), cohens_d(case, layer, "last")
+        values, d = activations_by_position(case, layer), cohens_d(case, layer, "head")
         np.testing.assert_allclose([row["density"] for row in of_layer], (values > 0).mean(0))
         np.testing.assert_array_equal([row["active_positions"] for row in of_layer], (values > 0).sum(0))
         np.testing.assert_allclose([row["max_activation"] for row in of_layer], values.max(0))
-        np.testing.assert_array_equal([row["variety"] for row in of_layer], varieties(case, layer, "last"))
+        np.testing.assert_array_equal([row["variety"] for row in of_layer], varieties(case, layer, "head"))
         for feature, row in enumerate(of_layer[:-1]):
             assert row["best_d"] == pytest.approx(d[:, feature].max(), rel=1e-3, abs=1e-6)
             assert d[LABELS.index(row["best_label"]), feature] == pytest.approx(d[:, feature].max(), rel=1e-3)
@@ -152,7 +152,7 @@ def test_lists_of_a_feature_equal_those_of_its_detail(client: TestClient, name: 
 
 @pytest.mark.parametrize("feature", [0, 6, 39])
 def test_documents_of_a_feature_are_those_in_which_it_is_strongest(client: TestClient, case: Case, feature: int):
-    pooled = case.pooled(1, "last")[:, feature]
+    pooled = case.pooled(1, "head")[:, feature]
     order = [number for number in np.argsort(-pooled, kind="stable") if pooled[number] > 0]
     rows = get(client, f"{BASE}/layers/1/features/{feature}/documents", limit=50)["items"]
     assert [row["document"] for row in rows] == [case.documents[number].id for number in order]
@@ -162,7 +162,7 @@ def test_documents_of_a_feature_are_those_in_which_it_is_strongest(client: TestC
 @pytest.mark.parametrize("feature", [0, 39])
 def test_the_histogram_counts_every_active_document_once(client: TestClient, case: Case, feature: int):
     histogram = get(client, f"{BASE}/layers/0/features/{feature}/histogram")
-    pooled = case.pooled(0, "last")[:, feature]
+    pooled = case.pooled(0, "head")[:, feature]
     assert histogram["documents"] == sum(histogram["counts"]) == (pooled > 0).sum()
     assert len(histogram["edges"]) == len(histogram["counts"]) + 1
     if pooled.any():

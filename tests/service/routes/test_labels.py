@@ -22,7 +22,7 @@ def test_labels_have_scores_and_counts_of_features(client: TestClient, case: Cas
     for name, expected in zip(("precision", "recall", "f1", "documents"), scores, strict=True):
         np.testing.assert_allclose([row[name] for row in rows], expected)
     for label, row in enumerate(rows):
-        carried = [(cohens_d(case, layer, "last")[label] > 1, varieties(case, layer, "last")) for layer in range(3)]
+        carried = [(cohens_d(case, layer, "head")[label] > 1, varieties(case, layer, "head")) for layer in range(3)]
         assert row["specific_features"] == sum(int((carries & (variety == 1)).sum()) for carries, variety in carried)
         assert row["shared_features"] == sum(int((carries & (variety > 1)).sum()) for carries, variety in carried)
     assert sum(row["specific_features"] for row in rows) > 6
@@ -96,4 +96,4 @@ def test_labels_with_too_few_documents_have_nulls(client: TestClient):
 
 def test_the_pooling_of_the_run_is_the_default(client: TestClient):
     path = f"/v1/runs/{UNEVEN}/labels/{segment(LABELS[0])}/features"
-    assert get(client, path) == get(client, path, pooling="max") != get(client, path, pooling="last")
+    assert get(client, path) == get(client, path, pooling="max") != get(client, path, pooling="head")

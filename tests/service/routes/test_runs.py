@@ -24,7 +24,7 @@ def test_a_run_names_its_inputs(client: TestClient, case: Case):
     run = get(client, f"/v1/runs/{RUN}")
     assert run == next(item for item in get(client, "/v1/runs")["items"] if item["run"] == RUN)
     assert run["synthetic"] is True
-    assert run["pooling"] == "last"
+    assert run["pooling"] == "head"
     assert run["positions"] == len(activations_by_position(case, 0))
     assert run["corpus"]["documents"] == len(case.documents)
     assert run["saes"]["widths"] == [40, 40, 40]

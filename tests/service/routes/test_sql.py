@@ -36,7 +36,7 @@ def test_rows_are_those_of_the_store(client: TestClient, store, case: Case):
     for table in ("labels", "documents", "features", "feature_labels", "top_tokens", "specificity", "confusion"):
         counted = sql(client, f"SELECT count(*) AS n FROM {table} WHERE run = $run", parameters={"run": RUN})
         assert counted["items"] == run.rows(f"SELECT count(*) AS n FROM {table}")
-    pooled = sum(int((case.pooled(layer, "last") > 0).sum()) for layer in range(3))
+    pooled = sum(int((case.pooled(layer, "head") > 0).sum()) for layer in range(3))
     assert sql(client, f"SELECT count(*) AS n FROM activations WHERE run = '{RUN}'")["items"] == [{"n": pooled}]
     assert sql(client, "SELECT run, documents FROM runs", runs=[RUN])["items"] == [{"run": RUN, "documents": 36}]
 
