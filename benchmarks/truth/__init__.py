@@ -1,1 +1,1 @@
-"""Simulations of what the reports state: coverage of intervals, and how often a statement holds where the truth is known."""
+"""Simulations of what reports state, where the truth is known: coverage of intervals, and false statements."""

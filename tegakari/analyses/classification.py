@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from tegakari.analyses.statistics import interval_of_statistic, macro_f1
+from tegakari.analyses.statistics import interval_of_macro_f1, interval_of_share
 from tegakari.schemas.classifier import REPORT_FILE, ClassifierReport
 from tegakari.schemas.study import ClassificationResult
 from tegakari.store import Run
@@ -17,12 +17,11 @@ ROUNDING = 0.01
 """Macro-F1 of the run and of the classifier's report differ by less: batches of other sizes round differently."""
 
 
-def classification(run: Run, *, seed: int = 0) -> ClassificationResult:
+def classification(run: Run) -> ClassificationResult:
     """Macro-F1 and accuracy with intervals over documents, and macro-F1 of the baseline.
 
     Args:
         run: published.
-        seed: of the intervals.
 
     Raises:
         NotFoundError: the run has no evaluation documents.
@@ -30,18 +29,12 @@ def classification(run: Run, *, seed: int = 0) -> ClassificationResult:
     numbers, documents = evaluation_documents(run), run.blocks.documents
     expected, predicted = np.asarray(documents.label_id)[numbers], np.asarray(documents.predicted_id)[numbers]
 
-    def score(rows: np.ndarray) -> float:
-        return macro_f1(expected[rows], predicted[rows], len(run.labels))
-
-    def accuracy(rows: np.ndarray) -> float:
-        return float((expected[rows] == predicted[rows]).mean())
-
     return ClassificationResult(
         run=run.name,
         documents=len(numbers),
         labels=len(np.unique(expected)),
-        macro_f1=interval_of_statistic(score, len(numbers), seed),
-        accuracy=interval_of_statistic(accuracy, len(numbers), seed),
+        macro_f1=interval_of_macro_f1(expected, predicted, len(run.labels)),
+        accuracy=interval_of_share(expected == predicted),
         baseline_macro_f1=_baseline(run, len(numbers)),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from tegakari.schemas.analysis import Interval
 
 SAMPLES = 2000
 PERCENTILES = (2.5, 97.5)
+_Z = NormalDist().inv_cdf(PERCENTILES[1] / 100)
 _VALUES_PER_BLOCK = 4_000_000
 """Values drawn at a time, so that memory does not grow with n."""
 
@@ -65,10 +67,57 @@ def macro_f1(expected: np.ndarray, predicted: np.ndarray, labels: int) -> float:
         predicted: int [D], predicted class of each document.
         labels: number of classes.
     """
-    documents, predictions = np.bincount(expected, minlength=labels), np.bincount(predicted, minlength=labels)
-    hits = np.bincount(expected[expected == predicted], minlength=labels)
-    occurs = documents > 0
-    return float((2 * hits[occurs] / (documents + predictions)[occurs]).mean())
+    return _macro_f1(_confusion(expected, predicted, labels))
+
+
+def interval_of_macro_f1(expected: np.ndarray, predicted: np.ndarray, labels: int) -> Interval:
+    """Macro-F1 with Wilson's score interval at an effective number of documents; arguments as of `macro_f1`.
+
+    The effective number is that of a share with the variance of macro-F1 (the delta method, over documents of each
+    label: Takahashi et al. 2022, Applied Intelligence 52, 4961-4972). Unlike a bootstrap the interval covers with ten
+    documents per label, and where nearly all predictions are right.
+    """
+    n = len(expected)
+    score = macro_f1(expected, predicted, labels)
+    if n == 0:
+        return Interval(value=score, low=float("nan"), high=float("nan"))
+    least = 1 / n**2  # of the variance: about that of one document, so that a sample without errors has a design effect
+    variance = _variance_within(expected, _macro_f1_influence(expected, predicted, labels), labels)
+    design_effect = (variance + least) / (score * (1 - score) / n + least)
+    low, high = _wilson(score, n / design_effect)
+    return Interval(value=score, low=low, high=high)
+
+
+def interval_of_share(hits: np.ndarray) -> Interval:
+    """Share of True in bool [n], with Wilson's score interval (Wilson 1927); NaN for n = 0."""
+    share = float(hits.mean()) if len(hits) else float("nan")
+    low, high = _wilson(share, len(hits))
+    return Interval(value=share, low=low, high=high)
+
+
+class Predictions(NamedTuple):
+    """Predictions of one classifier for documents whose classes are known."""
+
+    expected: np.ndarray
+    """int [D], class of each document"""
+    predicted: np.ndarray
+    """int [D]"""
+    labels: int
+    """number of classes"""
+
+
+def macro_f1_difference(a: Predictions, b: Predictions) -> Interval:
+    """Macro-F1 of b minus that of a on the same documents, with the interval of the delta method.
+
+    Args:
+        a: of the first classifier.
+        b: of the second; the same documents in the same order, whose classes may have other numbers.
+    """
+    n = len(a.expected)
+    value = macro_f1(*b) - macro_f1(*a)
+    change = _macro_f1_influence(*b) - _macro_f1_influence(*a)
+    half = _Z * math.sqrt(_variance_within(a.expected, change, a.labels) + 1 / n**2) if n else float("nan")
+    return Interval(value=value, low=value - half, high=value + half)
 
 
 def share_change_interval(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
@@ -87,7 +136,6 @@ def share_change_interval(before: np.ndarray, after: np.ndarray) -> tuple[float,
     n, gained, lost = len(before), int((after & ~before).sum()), int((before & ~after).sum())
     if n == 0:
         return float("nan"), float("nan")
-    z = NormalDist().inv_cdf(PERCENTILES[1] / 100)
 
     def score(change: float) -> float:
         """Standardised difference of the observed change from a hypothetical one."""
@@ -102,8 +150,8 @@ def share_change_interval(before: np.ndarray, after: np.ndarray) -> tuple[float,
 
     observed = (gained - lost) / n
     return (
-        _root(lambda change: score(change) - z, -1.0, observed),
-        _root(lambda change: score(change) + z, observed, 1.0),
+        _root(lambda change: score(change) - _Z, -1.0, observed),
+        _root(lambda change: score(change) + _Z, observed, 1.0),
     )
 
 
@@ -113,6 +161,50 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if function(middle) > 0 else (low, middle)
     return (low + high) / 2
+
+
+def _wilson(share: float, n: float) -> tuple[float, float]:
+    """Ends of Wilson's score interval of a share of n items; (nan, nan) for n = 0."""
+    if not n:
+        return float("nan"), float("nan")
+    centre, spread = share + _Z**2 / (2 * n), _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n * n))
+    low, high = ((centre + side * spread) / (1 + _Z**2 / n) for side in (-1, 1))
+    return max(0.0, min(low, share)), min(1.0, max(high, share))  # at 0 and 1 the rounded ends miss the share
+
+
+def _confusion(expected: np.ndarray, predicted: np.ndarray, labels: int) -> np.ndarray:
+    """Number of documents by class and predicted class, int64 [labels, labels]."""
+    cells = np.asarray(expected, np.int64) * labels + predicted
+    return np.bincount(cells, minlength=labels * labels).reshape(labels, labels)
+
+
+def _macro_f1(confusion: np.ndarray) -> float:
+    documents, predictions = confusion.sum(1), confusion.sum(0)
+    occurs = documents > 0
+    return float((2 * confusion.diagonal()[occurs] / (documents + predictions)[occurs]).mean())
+
+
+def _macro_f1_influence(expected: np.ndarray, predicted: np.ndarray, labels: int) -> np.ndarray:
+    """Derivative of macro-F1 with respect to the weight of each document, float64 [D].
+
+    With h hits, n documents and p predictions of a label, F1 = 2h / (n + p): a document adds 2 / (n + p) to the F1 of
+    its label if it is a hit, and -2h / (n + p)^2 to those of its label and of the predicted one.
+    """
+    confusion = _confusion(expected, predicted, labels)
+    documents, predictions = confusion.sum(1), confusion.sum(0)
+    occurs = documents > 0
+    inverse = np.where(occurs, 1 / np.maximum(documents + predictions, 1), 0.0)
+    slope = -2 * confusion.diagonal() * inverse**2
+    hit = expected == predicted
+    return (slope[expected] + slope[predicted] + np.where(hit, 2 * inverse[expected], 0.0)) / occurs.sum()
+
+
+def _variance_within(label: np.ndarray, influence: np.ndarray, labels: int) -> float:
+    """Variance of a statistic with the influence of each document, float64 [D], where each label's number is fixed."""
+    n = np.bincount(label, minlength=labels)
+    mean = np.bincount(label, influence, labels) / np.maximum(n, 1)
+    squares = np.bincount(label, (influence - mean[label]) ** 2, labels)
+    return float((squares * n / np.maximum(n - 1, 1)).sum())
 
 
 def _means(values: np.ndarray, seed: int) -> np.ndarray:

@@ -38,7 +38,7 @@ class AnalysisManifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
-    """A value with its 95 % bootstrap interval, of 2,000 samples."""
+    """A value with its 95 % interval; docs/statistics.md says how each figure's is made and what it covers."""
 
     value: float
     low: float

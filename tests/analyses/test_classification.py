@@ -30,4 +30,4 @@ def test_scores_agree_with_sklearn(random_run: tuple[Run, Case]):
 def test_the_width_of_an_interval_is_that_of_the_normal_approximation(random_run: tuple[Run, Case]):
     result = classification(random_run[0])
     spread = math.sqrt(result.accuracy.value * (1 - result.accuracy.value) / result.documents)
-    assert result.accuracy.high - result.accuracy.low == pytest.approx(2 * 1.96 * spread, rel=0.15)
+    assert result.accuracy.high - result.accuracy.low == pytest.approx(2 * 1.96 * spread, rel=0.05)

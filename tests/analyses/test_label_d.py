@@ -24,7 +24,7 @@ def by_definition(values: np.ndarray, label: np.ndarray, labels: int) -> np.ndar
 
 def sparse(values: np.ndarray) -> PooledActivations:
     document, feature = np.nonzero(values)
-    return PooledActivations(*values.shape, document, feature, values[document, feature])
+    return PooledActivations(len(values), values.shape[1], document, feature, values[document, feature])
 
 
 @pytest.mark.parametrize("seed", range(5))

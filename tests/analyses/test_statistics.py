@@ -5,10 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import optimize, stats
+from sklearn.metrics import f1_score
 
 from tegakari.analyses.statistics import (
     SAMPLES,
+    Predictions,
     difference_interval,
+    interval_of_macro_f1,
+    interval_of_share,
+    macro_f1_difference,
     mean_interval,
     share_change_interval,
     statistic_interval,
@@ -82,3 +87,55 @@ def test_the_interval_of_a_share_that_does_not_change_has_a_width():
     z = 1.959964
     ends = share_change_interval(np.ones(50, bool), np.ones(50, bool))
     assert ends == pytest.approx((-(z**2) / (50 + z**2), z**2 / (50 + z**2)), abs=1e-5)
+
+
+@pytest.mark.parametrize("hits", [0, 1, 17, 40])
+def test_the_interval_of_a_share_is_scipys(hits: int):
+    interval = interval_of_share(np.arange(40) < hits)
+    expected = stats.binomtest(hits, 40).proportion_ci(method="wilson")
+    assert (interval.value, interval.low, interval.high) == pytest.approx((hits / 40, expected.low, expected.high))
+
+
+def predictions(generator: np.random.Generator, per_label: int, labels: int, accuracy: float) -> Predictions:
+    expected = np.repeat(np.arange(labels), per_label)
+    other = (expected + generator.integers(1, labels, len(expected))) % labels
+    return Predictions(expected, np.where(generator.random(len(expected)) < accuracy, expected, other), labels)
+
+
+@pytest.mark.parametrize("accuracy", [0.6, 0.97])
+@pytest.mark.parametrize("per_label", [10, 120])
+def test_the_interval_of_macro_f1_covers_it(accuracy: float, per_label: int):
+    generator = np.random.default_rng(0)
+    intervals = [interval_of_macro_f1(*predictions(generator, per_label, 6, accuracy)) for _ in range(400)]
+    covered = np.mean([interval.low <= accuracy <= interval.high for interval in intervals])  # macro-F1 = accuracy here
+    assert 0.92 <= covered <= 0.995
+
+
+def test_the_interval_of_macro_f1_has_the_width_of_the_bootstrap_over_documents_of_each_label():
+    expected, predicted, labels = predictions(np.random.default_rng(1), 100, 5, 0.7)
+    generator = np.random.default_rng(2)
+    samples = []
+    for _ in range(1000):
+        rows = np.concatenate([generator.choice(np.flatnonzero(expected == label), 100) for label in range(labels)])
+        samples.append(f1_score(expected[rows], predicted[rows], average="macro"))
+    interval = interval_of_macro_f1(expected, predicted, labels)
+    assert interval.value == pytest.approx(f1_score(expected, predicted, average="macro"))
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * np.std(samples), rel=0.1)
+
+
+def test_the_interval_of_a_difference_of_macro_f1_covers_it_for_classes_of_other_numbers():
+    generator = np.random.default_rng(0)
+    covered = []
+    for _ in range(400):
+        a, b = (predictions(generator, 20, 6, accuracy) for accuracy in (0.7, 0.85))
+        renumbered = Predictions(5 - b.expected, 5 - b.predicted, 6)
+        interval = macro_f1_difference(a, renumbered)
+        covered.append(interval.low <= 0.15 <= interval.high)
+    assert 0.92 <= np.mean(covered) <= 0.985
+
+
+def test_the_intervals_of_equal_predictions_have_a_width():
+    right = Predictions(np.repeat(np.arange(4), 10), np.repeat(np.arange(4), 10), 4)
+    difference, score = macro_f1_difference(right, right), interval_of_macro_f1(*right)
+    assert difference.low < 0 < difference.high
+    assert 0.9 < score.low < score.value == score.high == 1

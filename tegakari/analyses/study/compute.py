@@ -104,7 +104,7 @@ def _run_study(
     knockouts = over_labels(store, run, load_models, labels, knockout, progress=progress)
     return RunStudy(
         run=run.name,
-        classification=classification(run, seed=settings.seed),
+        classification=classification(run),
         specificity=overall_specificity(run, seed=settings.seed),
         sparsity=sparsity(run, seed=settings.seed),
         knockouts=knockouts,
