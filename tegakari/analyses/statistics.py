@@ -116,7 +116,7 @@ def macro_f1_difference(a: Predictions, b: Predictions) -> Interval:
     n = len(a.expected)
     value = macro_f1(*b) - macro_f1(*a)
     change = _macro_f1_influence(*b) - _macro_f1_influence(*a)
-    half = _Z * math.sqrt(_variance_within(a.expected, change, a.labels) + 1 / n**2) if n else float("nan")
+    half = _Z * math.sqrt(_variance_within(a.expected, change, a.labels) + 0.5 / n**2) if n else float("nan")
     return Interval(value=value, low=value - half, high=value + half)
 
 
