@@ -20,6 +20,7 @@ from tegakari.service.engine.forward_to_models import ForwardToModelProcess, mod
 from tegakari.service.engine.jobs import Jobs
 from tegakari.service.engine.queue import ModelQueue
 from tegakari.service.engine.sql_processes import SqlProcesses
+from tegakari.service.engine.warm_up import WarmUp
 from tegakari.service.http.etags import RunOfRequest
 from tegakari.service.http.negotiation import NegotiatedResponse
 from tegakari.service.http.operations import NO_STORE
@@ -74,8 +75,8 @@ V1_HANDLERS = (*runs.HANDLERS, *compare.HANDLERS, *knockouts.HANDLERS, *sql.HAND
 OPERATION_HANDLERS = (*health.HANDLERS, *metrics.HANDLERS)
 """Handlers of routes for those who run the service."""
 
-QUIET = ServiceConfig(log="off")
-"""The default limits, without a line of log per request."""
+QUIET = ServiceConfig(log="off", warm="off")
+"""The default limits, without a line of log per request and without work at the start."""
 
 
 class Api(Litestar):
@@ -134,8 +135,15 @@ def create_app(
     page_router = Router("/", route_handlers=error_pages.HANDLERS, before_request=_check_parameters)
     model_queue, sql_processes = ModelQueue(), SqlProcesses()
     jobs = Jobs(store, model_queue)
+    opened_store = Store(store)
+    warm_up = WarmUp(
+        opened_store,
+        None if shared else model_queue,
+        config.warm,
+        () if behind_gate else (sparsity.sparsity_of_run, search.first_search),
+    )
     state = {
-        "store": Store(store),
+        "store": opened_store,
         "model_queue": model_queue,
         "jobs": jobs,
         "sql_processes": sql_processes,
@@ -150,8 +158,9 @@ def create_app(
             "jobs": Provide(_jobs, sync_to_thread=False),
             "sql_processes": Provide(_sql_processes, sync_to_thread=False),
         },
-        on_startup=[] if shared else [jobs.mark_interrupted],  # with several workers, the model process does it
-        on_shutdown=[jobs.close, model_queue.close, sql_processes.close],
+        # With several workers, the model process marks the jobs.
+        on_startup=[warm_up.start] if shared else [jobs.mark_interrupted, warm_up.start],
+        on_shutdown=[warm_up.stop, jobs.close, model_queue.close, sql_processes.close],
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=openapi_config(),
         cors_config=_cors(config.cors_origins),

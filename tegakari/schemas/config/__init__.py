@@ -14,6 +14,7 @@ from tegakari.schemas.config.schema import (
     SaesConfig,
     Seed,
     ServiceConfig,
+    Warm,
 )
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "SaesConfig",
     "Seed",
     "ServiceConfig",
+    "Warm",
     "load_config",
 ]

@@ -99,6 +99,7 @@ class IndexConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 LogFormat = Literal["text", "json", "off"]
+Warm = Literal["off", "queries", "models"]
 
 
 class ServiceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -115,6 +116,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     cors_origins: Annotated[list[str], _about("origins of web pages that may send requests; empty = none")] = []
     trusted_proxies: Annotated[list[str], _about("addresses whose X-Forwarded-For is trusted; empty = none")] = []
     log: Annotated[LogFormat, _about("one line per request: text, json or off")] = "text"
+    warm: Annotated[Warm, _about("newest run at start: compute slow queries; models = and load its models")] = "queries"
     telemetry: Annotated[bool, _about("OpenTelemetry traces, if its packages are installed")] = False
 
 

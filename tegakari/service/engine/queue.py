@@ -148,6 +148,11 @@ class ModelQueue:
         return len(self._waiting)
 
     @property
+    def loaded(self) -> int:
+        """Number of runs whose models are in memory."""
+        return len(self._models)
+
+    @property
     def busy(self) -> bool:
         """Whether a model is running."""
         return bool(self._running)

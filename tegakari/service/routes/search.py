@@ -9,7 +9,7 @@ from litestar.params import QueryParameter
 from tegakari.schemas.api import DocumentMatch, Page
 from tegakari.service.http.operations import read
 from tegakari.service.http.parameters import OpenRun, PageSize
-from tegakari.store import queries
+from tegakari.store import Run, queries
 
 SearchedText = Annotated[str, QueryParameter(description="words to search for", min_length=1, max_length=1000)]
 
@@ -19,6 +19,15 @@ SearchedText = Annotated[str, QueryParameter(description="words to search for", 
 def search_documents(run: OpenRun, q: SearchedText, limit: PageSize = 20) -> Page[DocumentMatch]:
     """Documents that contain the words, best first by BM25; Japanese is split into words."""
     return Page(queries.search(run, q, limit=limit))
+
+
+def first_search(run: Run) -> None:
+    """Search once, which opens the index of words.
+
+    Raises:
+        NotFoundError: the run has no vectors.
+    """
+    queries.search(run, "a", limit=1)
 
 
 RUN_HANDLERS = (search_documents,)

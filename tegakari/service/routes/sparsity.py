@@ -12,9 +12,9 @@ from tegakari.service.http.parameters import OpenRun
 @read("/sparsity", "getSparsity", "Active features")
 def get_sparsity(run: OpenRun) -> SparsityResult:
     """Active features per document and the share of the 20 strongest, per layer."""
-    return _sparsity(run)
+    return sparsity_of_run(run)
 
 
-_sparsity = cached_per_run(sparsity)
+sparsity_of_run = cached_per_run(sparsity)
 
 RUN_HANDLERS = (get_sparsity,)
