@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from tegakari.models.classifier import Classifier
 from tegakari.models.fingerprint import fingerprint
@@ -11,6 +14,7 @@ from tegakari.models.loading import load_classifier
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import check_fits, load_saes
 from tegakari.schemas.config import Config
+from tegakari.schemas.saes import REPORT_FILE, SaesReport
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,8 @@ class IndexModels:
     saes: dict[int, Sae]
     """by layer."""
     saes_sha256: str
+    start_seeds: list[int] | None
+    """seeds of the initial directions, layer by layer; None for SAEs without a report of their training."""
 
 
 def load_index_models(config: Config) -> IndexModels:
@@ -32,7 +38,18 @@ def load_index_models(config: Config) -> IndexModels:
     """
     classifier, saes = load_models(config)
     classifier_sha256 = fingerprint(Path(config.classifier.path))
-    return IndexModels(classifier, classifier_sha256, saes, fingerprint(Path(config.saes.path)))
+    directory = Path(config.saes.path)
+    return IndexModels(classifier, classifier_sha256, saes, fingerprint(directory), _start_seeds(directory, saes))
+
+
+def _start_seeds(directory: Path, saes: Mapping[int, Sae]) -> list[int] | None:
+    """Seeds of the initial directions, from the report of the training; None unless it names every layer's."""
+    try:
+        report = msgspec.json.decode((directory / REPORT_FILE).read_bytes(), type=SaesReport)
+    except (OSError, msgspec.DecodeError):
+        return None
+    seeds = {layer.layer: layer.start_seed for layer in report.layers}
+    return [seeds[layer] for layer in sorted(saes)] if saes.keys() <= seeds.keys() else None
 
 
 def load_models(config: Config) -> tuple[Classifier, dict[int, Sae]]:

@@ -21,5 +21,5 @@ def sections(result: StudyResult) -> list[Section]:
         cues_section(result),
         variants_section(result),
         sparsity_section(result),
-        *([matching_section(result.matching)] if result.matching else []),
+        *([matching_section(result.matching, "Shared features")] if result.matching else []),
     ]

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from tegakari.analyses.formatting import difference
+from tegakari.analyses.formatting import MISSING, difference, left_out_cosines
 from tegakari.analyses.study.sections.layout import Grid, Section
-from tegakari.schemas.matching import NO_MATCH_BELOW, MatchingResult
+from tegakari.schemas.matching import (
+    CUTOFFS,
+    NEAR_START,
+    NO_MATCH_BELOW,
+    NULL_PERCENTILE,
+    LayerMatching,
+    MatchingResult,
+)
 from tegakari.schemas.study import StudyResult
 
 
@@ -30,37 +37,31 @@ def differences_section(result: StudyResult) -> Section:
     )
 
 
-def matching_section(matching: MatchingResult) -> Section:
+def matching_section(matching: MatchingResult, title: str) -> Section:
     a, b = matching.runs
-    first_layer = matching.layers[0] if matching.layers else None
-    correlations = [shared.cutoff for shared in first_layer.by_correlation] if first_layer else []
-    cosines = [shared.cutoff for shared in first_layer.by_cosine or ()] if first_layer else []
     return Section(
-        "Shared features",
-        "Pairs of features of the same layer that are each other's best match: by the correlation of their activations "
-        "over the documents of both runs, and by the cosine of their decoder directions, which has a meaning only if "
-        "both classifiers were fine-tuned from one model. A label-specific feature is only in one run if its best "
-        f"match has a correlation below {NO_MATCH_BELOW}.",
-        f"{matching.shared_documents} documents."
-        + (f" Directions are not compared: {matching.no_cosine}." if matching.no_cosine else ""),
+        title,
+        "Pairs of features of the same layer that are each other's best match by the correlation of their activations "
+        "over the documents of both runs; in parentheses the number of such pairs with the documents of one run "
+        "permuted, which is chance. By the cosine of decoder directions a pair counts if it also exceeds the null, the "
+        f"{NULL_PERCENTILE:g}th percentile of the best cosines of independent directions; cosines have a meaning only "
+        "if both classifiers were fine-tuned from one model. The last columns are the mean cosine of all directions to "
+        f"those that the training began with, and the share above {NEAR_START}. A label-specific feature is only in "
+        f"one run if its best match has a correlation below {NO_MATCH_BELOW}.",
+        " ".join([f"{matching.shared_documents} documents.", *left_out_cosines(matching)]),
         [
             Grid(
                 (
                     "layer",
                     f"active features, {a}",
                     f"active features, {b}",
-                    *(f"pairs with correlation ≥ {cutoff}" for cutoff in correlations),
-                    *(f"pairs with cosine ≥ {cutoff}" for cutoff in cosines),
+                    *(f"pairs with correlation ≥ {cutoff} (chance)" for cutoff in CUTOFFS),
+                    *(f"pairs with cosine ≥ {cutoff}" for cutoff in CUTOFFS),
+                    "null of cosines",
+                    f"cosine to start, {a}",
+                    f"cosine to start, {b}",
                 ),
-                [
-                    (
-                        str(layer.layer),
-                        *map(str, layer.active),
-                        *(str(shared.pairs) for shared in layer.by_correlation),
-                        *(str(shared.pairs) for shared in layer.by_cosine or ()),
-                    )
-                    for layer in matching.layers
-                ],
+                [_layer_row(layer) for layer in matching.layers],
             ),
             Grid(
                 ("label", "run", "label-specific features", "only in this run", "examples: layer:feature tokens"),
@@ -71,4 +72,16 @@ def matching_section(matching: MatchingResult) -> Section:
             ),
         ],
         [],
+    )
+
+
+def _layer_row(layer: LayerMatching) -> tuple[str, ...]:
+    cosines = [str(shared.pairs) for shared in layer.by_cosine] if layer.by_cosine else [MISSING] * len(CUTOFFS)
+    return (
+        str(layer.layer),
+        *map(str, layer.active),
+        *(f"{shared.pairs} ({shared.by_chance})" for shared in layer.by_correlation),
+        *cosines,
+        MISSING if layer.cosine_null is None else f"{layer.cosine_null:.2f}",
+        *(f"{moved.mean_cosine:.2f}, {moved.near_start:.0%}" if moved else MISSING for moved in layer.moved),
     )

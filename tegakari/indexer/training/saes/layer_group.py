@@ -48,7 +48,7 @@ def train_group(
     config: Config,
     classifier: Classifier,
     documents: Sequence[Tokenized],
-    layers: Sequence[int],
+    start_seeds: Mapping[int, int],
     checkpoints: Path,
     progress: Progress,
 ) -> TrainedGroup:
@@ -58,14 +58,14 @@ def train_group(
         config: its saes section holds the settings; index.batch_tokens, the tokens per forward pass.
         classifier: the model whose residuals the SAEs reconstruct.
         documents: the training documents, each with a countable position.
-        layers: layers to train.
+        start_seeds: layers to train, with the seed of the initial directions of each.
         checkpoints: directory of the group's checkpoints.
         progress: receives one stage with the steps.
 
     Raises:
         SaeError: training diverged.
     """
-    settings = config.saes
+    settings, layers = config.saes, list(start_seeds)
     fills = plan_fills(
         [len(document.positions) for document in documents],
         epochs=settings.epochs,
@@ -75,12 +75,12 @@ def train_group(
     )
     last_steps = list(accumulate(fill.steps for fill in fills))
     total = last_steps[-1]
-    saes = {layer: _new_sae(layer, settings, classifier, total) for layer in layers}
+    saes = {layer: _new_sae(seed, settings, classifier, total) for layer, seed in start_seeds.items()}
     step, seconds = 0, 0.0
     if checkpoint := newest_checkpoint(checkpoints):
         step, seconds = checkpoint.step, checkpoint.seconds
         _load_tensors(checkpoint.path, saes)
-        log.info("resuming", layers=list(layers), step=step, of=total)
+        log.info("resuming", layers=layers, step=step, of=total)
     progress.stage(f"training SAEs of layers {layers[0]} to {layers[-1]}", total, done=step)
     buffer = ResidualBuffer(classifier, documents, layers, config.index.batch_tokens)
     schedule = Schedule(settings, total)
@@ -97,14 +97,14 @@ def train_group(
     return TrainedGroup(saes, step, seconds)
 
 
-def _new_sae(layer: int, settings: SaesConfig, classifier: Classifier, steps: int) -> TrainableSae:
+def _new_sae(seed: int, settings: SaesConfig, classifier: Classifier, steps: int) -> TrainableSae:
     return TrainableSae(
         classifier.d_model,
         settings.d_sae,
         architecture=settings.architecture,
         k=settings.k,
         silent_steps=steps // settings.epochs // 2,
-        seed=settings.seed * 1000 + layer,
+        seed=seed,
         device=classifier.device,
     )
 
