@@ -1,4 +1,4 @@
-"""Sections about two runs: differences of figures, and features that the runs share."""
+"""Sections about two sides: limits, differences of figures, and features that the runs share."""
 
 from __future__ import annotations
 
@@ -15,20 +15,49 @@ from tegakari.schemas.matching import (
 from tegakari.schemas.study import StudyResult
 
 
+def limits_section(result: StudyResult) -> Section:
+    return Section(
+        "Limits",
+        "What is skipped or doubtful in this report.",
+        "" if result.limits else "Nothing was found.",
+        [],
+        [],
+        result.limits,
+    )
+
+
 def differences_section(result: StudyResult) -> Section:
-    a, b = (run.run for run in result.runs)
+    a, b = (" and ".join(group) for group in result.groups)
+    replicates = bool(result.settings.groups)
+    covers = (
+        "Each side is the mean of its replicates. The interval covers documents, labels or concepts, and training: the "
+        "seeds by which the replicates differ (t interval with the degrees of freedom of Welch and Satterthwaite)."
+        if replicates
+        else "The interval is over documents, labels, concepts or features (2,000 bootstrap samples). It does not "
+        "cover training: other seeds of the same models differ as well, so it shows a difference between these two "
+        "runs and not between models. Held fixed: classifier and SAE training seeds, corpus, labels."
+    )
+    columns = [run for group in result.groups for run in group] if replicates else []
     return Section(
         f"{a} and {b}",
-        "Every figure of both runs, and the difference with its 95 % interval (2,000 bootstrap samples). Where the "
-        "interval contains 0, no difference is shown.",
-        f"{result.shared_documents} documents are in both runs."
+        f"Every figure of both sides, and the difference with its 95 % interval. {covers} Where the interval contains "
+        "0, no difference is shown.",
+        f"{result.shared_documents} documents are in all runs."
         + ("" if result.same_tokens else " The runs read them as different tokens: do not compare counts of token ids.")
         + (f" Labels left out, which one run does not have: {', '.join(result.left_out)}." if result.left_out else ""),
         [
             Grid(
-                ("figure", a, b, "difference (95 %)", "resampled", "n"),
+                ("figure", *columns, a, b, "difference (95 %)", "over", "n"),
                 [
-                    (row.figure, f"{row.a:.3f}", f"{row.b:.3f}", difference(row.difference), row.over, str(row.n))
+                    (
+                        row.figure,
+                        *(f"{value:.3f}" for group in row.values for value in group if replicates),
+                        f"{row.a:.3f}",
+                        f"{row.b:.3f}",
+                        difference(row.difference),
+                        f"{row.over}, training" if row.covers_training and row.n else row.over,
+                        str(row.n),
+                    )
                     for row in result.differences
                 ],
             )
