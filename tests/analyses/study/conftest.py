@@ -11,8 +11,23 @@ from tegakari.analyses.study import study
 from tegakari.indexer.pipeline import index
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.study import StudyResult, StudySettings
+from tegakari.schemas.variants import Concept, WrittenForm
 from tegakari.store import Run, Store
 from tests.support.small_case import SmallCase, with_index
+
+CONCEPTS = [
+    Concept(
+        concept=name,
+        forms=[WrittenForm(form=form, sentence=f"{form}です。ありがとう") for form in forms],
+        frame="今日は{form}です。",
+    )
+    for name, forms in {
+        "会議": ("会議", "MTG", "打ち合わせ"),
+        "笑顔": ("笑顔", "楽しい"),
+        "食": ("味噌汁", "軽トラ"),
+    }.items()
+]
+"""Written with characters that the tokenizer of the small runs knows."""
 
 
 @pytest.fixture(scope="package")
@@ -31,4 +46,4 @@ def two_runs(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="package")
 def result(two_runs: tuple[Path, list[Run]], settings: StudySettings) -> StudyResult:
     store, runs = two_runs
-    return study(store, runs, lambda run: lambda: load_run_models(run, "cpu"), settings)
+    return study(store, runs, lambda run: lambda: load_run_models(run, "cpu"), settings, concepts=CONCEPTS)

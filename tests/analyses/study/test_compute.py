@@ -120,6 +120,10 @@ def test_one_run_with_chosen_labels_and_layer(two_runs: tuple[Path, list[Run]], 
         study(store, runs[:1], loader_of, msgspec.structs.replace(settings, labels=["none"]))
     with pytest.raises(ConfigError, match="3 runs"):
         study(store, [*runs, runs[0]], loader_of, settings)
+    with pytest.raises(ConfigError, match="spread of one run"):
+        study(store, runs, loader_of, settings, against=runs[:1])
+    with pytest.raises(ConfigError, match="'small' is given twice"):
+        study(store, runs, loader_of, settings, against=[runs[0], runs[0]])
 
 
 def test_the_report_gives_the_reason_for_a_missing_circuit(two_runs: tuple[Path, list[Run]], settings: StudySettings):
