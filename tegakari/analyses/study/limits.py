@@ -48,8 +48,8 @@ def one_run_per_model(result: StudyResult) -> Iterator[str]:
 
 def skipped_parts(result: StudyResult) -> Iterator[str]:
     """Parts that the settings skip."""
-    for part in result.settings.skip:
-        yield f"Skipped, as the settings say: {part}."
+    if result.settings.skip:
+        yield f"Skipped, as the settings say: {', '.join(result.settings.skip)}."
 
 
 def missing_circuits(result: StudyResult) -> Iterator[str]:
