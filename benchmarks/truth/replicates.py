@@ -62,5 +62,5 @@ def _covers(
             + generator.normal(0, both, (runs, items))
         )
         groups.append(Group(values.mean(1), weights @ values.T))
-    interval = difference_of_groups(*groups, items)
+    interval = difference_of_groups(groups[0], groups[1], items)
     return interval.low <= 0 <= interval.high

@@ -13,6 +13,7 @@ from tegakari.models.fingerprint import fingerprint
 from tegakari.models.loading import load_classifier
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import check_fits, load_saes
+from tegakari.models.sae_start import start_seed
 from tegakari.schemas.config import Config
 from tegakari.schemas.saes import REPORT_FILE, SaesReport
 
@@ -43,13 +44,14 @@ def load_index_models(config: Config) -> IndexModels:
 
 
 def _start_seeds(directory: Path, saes: Mapping[int, Sae]) -> list[int] | None:
-    """Seeds of the initial directions, from the report of the training; None unless it names every layer's."""
+    """Seeds of the initial directions, from the report of the training; None unless it is of every layer."""
     try:
-        report = msgspec.json.decode((directory / REPORT_FILE).read_bytes(), type=SaesReport)
+        recipe = msgspec.json.decode((directory / REPORT_FILE).read_bytes(), type=SaesReport).recipe
     except (OSError, msgspec.DecodeError):
         return None
-    seeds = {layer.layer: layer.start_seed for layer in report.layers}
-    return [seeds[layer] for layer in sorted(saes)] if saes.keys() <= seeds.keys() else None
+    if not saes.keys() <= set(recipe.layers):
+        return None
+    return [start_seed(recipe.seed, recipe.classifier_sha256, layer) for layer in sorted(saes)]
 
 
 def load_models(config: Config) -> tuple[Classifier, dict[int, Sae]]:

@@ -46,8 +46,6 @@ class LayerReport(msgspec.Struct, frozen=True, kw_only=True):
     """share of features active on none of the evaluation positions."""
     input_scale: float
     """factor on the residuals in training; it is folded into the weights."""
-    start_seed: int
-    """seed of the initial directions, from which `tegakari.models.sae_start` computes them again."""
 
 
 class SaesReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ from tegakari.indexer.training.saes.fills import Fill, ResidualBuffer, batches_o
 from tegakari.indexer.training.saes.schedule import Schedule
 from tegakari.indexer.training.saes.trainable import TrainableSae
 from tegakari.models.classifier import Classifier
+from tegakari.models.sae_start import start_seed
 from tegakari.models.tokens import Tokenized
 from tegakari.schemas.config import Config, SaesConfig
 from tegakari.schemas.errors import SaeError
@@ -47,8 +48,9 @@ class TrainedGroup(NamedTuple):
 def train_group(
     config: Config,
     classifier: Classifier,
+    classifier_sha256: str,
     documents: Sequence[Tokenized],
-    start_seeds: Mapping[int, int],
+    layers: Sequence[int],
     checkpoints: Path,
     progress: Progress,
 ) -> TrainedGroup:
@@ -57,15 +59,16 @@ def train_group(
     Args:
         config: its saes section holds the settings; index.batch_tokens, the tokens per forward pass.
         classifier: the model whose residuals the SAEs reconstruct.
+        classifier_sha256: its fingerprint, which decides the initial directions.
         documents: the training documents, each with a countable position.
-        start_seeds: layers to train, with the seed of the initial directions of each.
+        layers: layers to train.
         checkpoints: directory of the group's checkpoints.
         progress: receives one stage with the steps.
 
     Raises:
         SaeError: training diverged.
     """
-    settings, layers = config.saes, list(start_seeds)
+    settings = config.saes
     fills = plan_fills(
         [len(document.positions) for document in documents],
         epochs=settings.epochs,
@@ -75,12 +78,12 @@ def train_group(
     )
     last_steps = list(accumulate(fill.steps for fill in fills))
     total = last_steps[-1]
-    saes = {layer: _new_sae(seed, settings, classifier, total) for layer, seed in start_seeds.items()}
+    saes = {layer: _new_sae(layer, settings, classifier, classifier_sha256, total) for layer in layers}
     step, seconds = 0, 0.0
     if checkpoint := newest_checkpoint(checkpoints):
         step, seconds = checkpoint.step, checkpoint.seconds
         _load_tensors(checkpoint.path, saes)
-        log.info("resuming", layers=layers, step=step, of=total)
+        log.info("resuming", layers=list(layers), step=step, of=total)
     progress.stage(f"training SAEs of layers {layers[0]} to {layers[-1]}", total, done=step)
     buffer = ResidualBuffer(classifier, documents, layers, config.index.batch_tokens)
     schedule = Schedule(settings, total)
@@ -97,14 +100,16 @@ def train_group(
     return TrainedGroup(saes, step, seconds)
 
 
-def _new_sae(seed: int, settings: SaesConfig, classifier: Classifier, steps: int) -> TrainableSae:
+def _new_sae(
+    layer: int, settings: SaesConfig, classifier: Classifier, classifier_sha256: str, steps: int
+) -> TrainableSae:
     return TrainableSae(
         classifier.d_model,
         settings.d_sae,
         architecture=settings.architecture,
         k=settings.k,
         silent_steps=steps // settings.epochs // 2,
-        seed=seed,
+        seed=start_seed(settings.seed, classifier_sha256, layer),
         device=classifier.device,
     )
 

@@ -22,7 +22,6 @@ from tegakari.models.loading import load_classifier
 from tegakari.models.memory import peak_bytes
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import save_sae
-from tegakari.models.sae_start import start_seed
 from tegakari.models.tokens import Tokenized
 from tegakari.schemas.config import Config
 from tegakari.schemas.errors import CorpusError, SaeError
@@ -142,8 +141,9 @@ def _train_and_measure(
     eval_positions, steps, seconds = 0, 0, 0.0
     for number, layers in enumerate(groups):
         checkpoints = training.work / f"group-{number:02d}"
-        start_seeds = {layer: start_seed(recipe.seed, recipe.classifier_sha256, layer) for layer in layers}
-        group = train_group(config, classifier, documents.train, start_seeds, checkpoints, progress)
+        group = train_group(
+            config, classifier, recipe.classifier_sha256, documents.train, layers, checkpoints, progress
+        )
         start = time.perf_counter()
         saes = {layer: sae.finished(layer) for layer, sae in group.saes.items()}
         steps, seconds = group.steps, seconds + group.seconds
@@ -151,10 +151,7 @@ def _train_and_measure(
         for layer, sae in saes.items():
             save_sae(staged / f"layer_{layer:02d}", sae, model_name=Path(config.classifier.path).name)
         quality = _measure(config, classifier, documents.eval_texts, saes, progress)
-        reports += [
-            _layer_report(layer, saes[layer], layer_quality, start_seeds[layer])
-            for layer, layer_quality in quality.items()
-        ]
+        reports += [_layer_report(layer, saes[layer], layer_quality) for layer, layer_quality in quality.items()]
         eval_positions = quality[layers[0]].positions
         seconds += time.perf_counter() - start
     return SaesReport(
@@ -190,12 +187,11 @@ def _measure(
     return quality
 
 
-def _layer_report(layer: int, sae: Sae, quality: LayerQuality, start_seed: int) -> LayerReport:
+def _layer_report(layer: int, sae: Sae, quality: LayerQuality) -> LayerReport:
     return LayerReport(
         layer=layer,
         explained_variance=quality.explained_variance,
         l0=quality.l0,
         dead_share=quality.dead / sae.d_sae,
         input_scale=sae.scale,
-        start_seed=start_seed,
     )
