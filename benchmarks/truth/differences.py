@@ -28,16 +28,16 @@ from tegakari.schemas.study import RunStudy, StudySettings
 from tegakari.store import Run, Store
 
 SIZES = DemoSizes(
-    train_per_label=24,
-    eval_per_label=24,
+    train_per_label=20,
+    eval_per_label=20,
     hidden_size=64,
-    layers=2,
+    layers=1,
     head_dim=16,
     intermediate=128,
-    mix_texts=320,
-    mix_steps=20,
-    unlabelled_posts=320,
-    unlabelled_steps=20,
+    mix_texts=160,
+    mix_steps=10,
+    unlabelled_posts=160,
+    unlabelled_steps=10,
 )
 D_SAE = 192
 SAME_FOR_ALL = "macro-F1"
@@ -74,7 +74,7 @@ def _runs(root: Path, seeds: int) -> list[Run]:
     """A run per SAE seed, of one classifier."""
     config_file, _ = make_demo(root, sizes=SIZES)
     config = load_config(config_file)
-    config = replace(config, classifier=replace(config.classifier, learning_rate=2e-3))
+    config = replace(config, classifier=replace(config.classifier, learning_rate=4e-3))
     import_corpus(config.corpus)
     finetune(config, device="cpu")
     for seed in range(seeds):
@@ -86,7 +86,7 @@ def _runs(root: Path, seeds: int) -> list[Run]:
 
 
 def _with_seed(config: Config, root: Path, seed: int) -> Config:
-    saes = replace(config.saes, path=str(root / f"saes-{seed}"), d_sae=D_SAE, epochs=10, batch_size=256, seed=seed)
+    saes = replace(config.saes, path=str(root / f"saes-{seed}"), d_sae=D_SAE, epochs=8, batch_size=256, seed=seed)
     return replace(config, saes=saes, index=replace(config.index, run=f"seed-{seed}", device="cpu"))
 
 
