@@ -11,23 +11,9 @@ from tegakari.analyses.study import study
 from tegakari.indexer.pipeline import index
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.study import StudyResult, StudySettings
-from tegakari.schemas.variants import Concept, WrittenForm
 from tegakari.store import Run, Store
+from tests.support.known_concepts import CONCEPTS
 from tests.support.small_case import SmallCase, with_index
-
-CONCEPTS = [
-    Concept(
-        concept=name,
-        forms=[WrittenForm(form=form, sentence=f"{form}です。ありがとう") for form in forms],
-        frame="今日は{form}です。",
-    )
-    for name, forms in {
-        "会議": ("会議", "MTG", "打ち合わせ"),
-        "笑顔": ("笑顔", "楽しい"),
-        "食": ("味噌汁", "軽トラ"),
-    }.items()
-]
-"""Written with characters that the tokenizer of the small runs knows."""
 
 
 @pytest.fixture(scope="package")
