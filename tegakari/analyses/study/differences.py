@@ -10,7 +10,14 @@ import pyarrow as pa
 
 from tegakari.analyses.replicates import Group, difference_of_groups
 from tegakari.analyses.sparsity import sparsity_values
-from tegakari.analyses.statistics import SAMPLES, difference_interval, interval_of_statistic, macro_f1
+from tegakari.analyses.statistics import (
+    SAMPLES,
+    Predictions,
+    difference_interval,
+    interval_of_statistic,
+    macro_f1,
+    macro_f1_difference,
+)
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.study import Difference, RunStudy
 from tegakari.store import Run
@@ -56,15 +63,16 @@ def differences(runs: Sequence[Run], studies: Sequence[RunStudy], groups: Groups
     rows = _shared_rows(runs)
     shared = len(rows[0]) > 0
     figures = [
-        *([_macro_f1(runs, rows)] if shared else []),
         *(_sparsity(runs, rows) if shared else []),
         *_knockouts(studies),
         *_cues(studies),
         *_variants(studies),
     ]
-    result = [difference_of(figure, groups, seed) for figure in figures]
-    result.insert(int(shared), _variety(runs, studies, groups, seed))
-    return result
+    return [
+        *([_macro_f1(runs, rows, groups, seed)] if shared else []),
+        _variety(runs, studies, groups, seed),
+        *(difference_of(figure, groups, seed) for figure in figures),
+    ]
 
 
 def same_tokens(runs: Sequence[Run]) -> bool:
@@ -187,9 +195,9 @@ def _shared_rows(runs: Sequence[Run]) -> list[np.ndarray]:
     return [np.array([of_run[id_] for id_ in shared], np.int64) for of_run in numbers_by_id]
 
 
-def _macro_f1(runs: Sequence[Run], rows: Sequence[np.ndarray]) -> Figure:
+def _macro_f1(runs: Sequence[Run], rows: Sequence[np.ndarray], groups: Groups, seed: int) -> Difference:
     predictions = [
-        (
+        Predictions(
             np.asarray(run.blocks.documents.label_id)[numbers],
             np.asarray(run.blocks.documents.predicted_id)[numbers],
             len(run.labels),
@@ -202,7 +210,11 @@ def _macro_f1(runs: Sequence[Run], rows: Sequence[np.ndarray]) -> Figure:
             [macro_f1(expected[sample], predicted[sample], labels) for expected, predicted, labels in predictions]
         )
 
-    return Figure("macro-F1", DOCUMENTS, len(rows[0]), scores)
+    name, n = "macro-F1", len(rows[0])
+    if groups.covers_training:
+        return difference_of(Figure(name, DOCUMENTS, n, scores), groups, seed)
+    interval = macro_f1_difference(predictions[0], predictions[1])
+    return _row(name, scores(np.arange(n)), interval, groups, DOCUMENTS, n)
 
 
 def _mean(name: str, values: np.ndarray, over: str) -> Figure:
