@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tegakari.analyses.statistics import interval_of_mean
+from tegakari.schemas.config import Pooling
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.study import CueCounts, CueToken, FeatureCues, LabelCues
 from tegakari.store import Run, queries
@@ -23,7 +24,9 @@ _SPACE_MARKS = " \t\n\u3000\u2581\u0120"
 """Spaces, and the marks that SentencePiece and byte-level BPE write for a space."""
 
 
-def label_cues(run: Run, label: str, *, layer: int | None = None, k: int = 20) -> LabelCues:
+def label_cues(
+    run: Run, label: str, *, layer: int | None = None, k: int = 20, pooling: Pooling | None = None
+) -> LabelCues:
     """Cues of the k features with the largest d for a label, and means over these features.
 
     Args:
@@ -31,12 +34,13 @@ def label_cues(run: Run, label: str, *, layer: int | None = None, k: int = 20) -
         label: of the run.
         layer: of the features; None: all layers.
         k: number of features.
+        pooling: of d; default: the run's.
 
     Raises:
         NotFoundError: no such label or layer, or no feature has a d for the label.
         QueryError: k out of range.
     """
-    page = queries.label_features(run, label, layer=layer, limit=k)
+    page = queries.label_features(run, label, layer=layer, pooling=pooling, limit=k)
     cues_of_rows = [feature_cues(run, row.layer, row.feature, d=row.d) for row in page.items]
     features = [cues for cues in cues_of_rows if cues is not None]
     if not features:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from tegakari.schemas.analysis import Interval
     from tegakari.schemas.knockout import Control, KnockoutResult
+    from tegakari.schemas.matching import MatchingResult
 
 MISSING = "-"
 """Stands for a figure that could not be computed."""
@@ -57,3 +58,17 @@ def knockout_cells(result: KnockoutResult) -> KnockoutCells:
 
 def _control(control: Control | None) -> str:
     return f"{control.delta_mean:+.1f} ± {control.delta_sd:.1f}" if control else MISSING
+
+
+def left_out_cosines(matching: MatchingResult) -> list[str]:
+    """Sentences about the layers whose decoder directions are not compared, one per reason."""
+    if matching.no_cosine:
+        return [f"Directions are not compared: {matching.no_cosine}."]
+    layers_by_reason: dict[str, list[str]] = {}
+    for layer in matching.layers:
+        if layer.no_cosine:
+            layers_by_reason.setdefault(layer.no_cosine, []).append(str(layer.layer))
+    return [
+        f"Pairs by cosine are left out in layer {', '.join(layers)}: {reason}."
+        for reason, layers in layers_by_reason.items()
+    ]

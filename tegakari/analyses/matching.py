@@ -1,7 +1,9 @@
 """Matching: features that two runs share, by correlation of activations and by cosine of decoder directions.
 
-Activations can be compared between any two runs of the same documents. Directions can be compared only if both
-classifiers were fine-tuned from one model: otherwise the dimensions of their residuals are unrelated.
+Activations can be compared between any two runs of the same documents; the null is the same count with the documents of
+one run permuted. Directions can be compared only if both classifiers were fine-tuned from one model (otherwise the
+dimensions of their residuals are unrelated) and if both SAEs began with directions of their own; the null is the best
+cosine of independent initial directions.
 """
 
 from __future__ import annotations
@@ -10,8 +12,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tegakari.models.sae_start import start_directions
 from tegakari.schemas.errors import NotFoundError
-from tegakari.schemas.matching import CUTOFFS, NO_MATCH_BELOW, LayerMatching, MatchingResult, OnlyInOne, SharedFeatures
+from tegakari.schemas.matching import (
+    CUTOFFS,
+    NEAR_START,
+    NO_MATCH_BELOW,
+    NULL_PERCENTILE,
+    SAME_NUMBER_SHARE,
+    CorrelatedPairs,
+    LayerMatching,
+    MatchingResult,
+    OnlyInOne,
+    SharedDirections,
+    StartDistance,
+)
 from tegakari.store import Run
 from tegakari.store.queries import decoder_directions
 
@@ -19,6 +34,12 @@ FEATURES_PER_BLOCK = 1024
 """Features of one run compared at a time with all features of the other."""
 
 MAX_EXAMPLES = 3
+
+_NULL_SEEDS = (1, 2)
+"""Of the independent directions of the null of cosines."""
+
+_MIN_SAME_NUMBER = 3
+"""Pairs with equal feature numbers that cannot be a coincidence."""
 
 
 class BestMatches(NamedTuple):
@@ -46,15 +67,19 @@ def match_features(a: Run, b: Run) -> MatchingResult:
     for layer in [layer for layer in a.manifest.saes.layers if layer in b.manifest.saes.layers]:
         activations = standardised(a, layer, rows_a), standardised(b, layer, rows_b)
         matches_a[layer], matches_b[layer] = best_matches(*activations)
-        by_cosine = None
-        if no_cosine is None:
-            by_cosine = _mutual(*best_matches(_active_directions(a, layer), _active_directions(b, layer)))
+        permuted = np.random.default_rng(layer).permutation(len(rows_b))
+        cosines = _match_directions(a, b, layer) if no_cosine is None else _MatchedDirections(no_cosine)
         matchings.append(
             LayerMatching(
                 layer=layer,
                 active=[int((np.abs(of_run).max(0) > 0).sum()) for of_run in activations],
-                by_correlation=_mutual(matches_a[layer], matches_b[layer]),
-                by_cosine=by_cosine,
+                by_correlation=_correlated_pairs(
+                    (matches_a[layer], matches_b[layer]), best_matches(activations[0], activations[1][permuted])
+                ),
+                by_cosine=cosines.shared,
+                cosine_null=cosines.null,
+                no_cosine=cosines.reason,
+                moved=cosines.moved,
             )
         )
     return MatchingResult(
@@ -100,10 +125,97 @@ def best_matches(a: np.ndarray, b: np.ndarray) -> tuple[BestMatches, BestMatches
     return BestMatches(match_a, value_a), BestMatches(match_b, value_b)
 
 
-def _mutual(a: BestMatches, b: BestMatches) -> list[SharedFeatures]:
-    """Per cut-off the number of pairs of features that are each other's best match."""
-    mutual = b.match[a.match] == np.arange(len(a.match))
-    return [SharedFeatures(cutoff=cutoff, pairs=int((mutual & (a.value >= cutoff)).sum())) for cutoff in CUTOFFS]
+def _mutual(a: BestMatches, b: BestMatches) -> np.ndarray:
+    """Whether each feature of the first run is the best match of its best match, bool [F]."""
+    return b.match[a.match] == np.arange(len(a.match))
+
+
+def _correlated_pairs(
+    matches: tuple[BestMatches, BestMatches], by_chance: tuple[BestMatches, BestMatches]
+) -> list[CorrelatedPairs]:
+    """Per cut-off the number of pairs of features, and that with permuted documents."""
+    counts = [
+        [int((_mutual(*pair) & (pair[0].value >= cutoff)).sum()) for cutoff in CUTOFFS] for pair in (matches, by_chance)
+    ]
+    return [
+        CorrelatedPairs(cutoff=cutoff, pairs=pairs, by_chance=chance)
+        for cutoff, pairs, chance in zip(CUTOFFS, *counts, strict=True)
+    ]
+
+
+class _MatchedDirections(NamedTuple):
+    """Decoder directions of one layer of both runs, compared."""
+
+    reason: str | None
+    """why no pairs are counted"""
+    shared: list[SharedDirections] | None = None
+    null: float | None = None
+    moved: list[StartDistance | None] = [None, None]  # noqa: RUF012  # never changed
+
+
+def _match_directions(a: Run, b: Run, layer: int) -> _MatchedDirections:
+    """Pairs of active features by cosine.
+
+    Features that are never active were hardly trained, and are left out.
+    """
+    directions, numbers, moved = [], [], []
+    for run in (a, b):
+        rows = decoder_directions(run, layer)
+        rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        active = run.blocks.features["active_positions"][run.blocks.places.slice_of(layer)] > 0
+        numbers.append(np.flatnonzero(active))
+        directions.append(np.ascontiguousarray(rows[active].T))
+        moved.append(_start_distance(run, layer, rows))
+    if not all(map(len, numbers)):
+        return _MatchedDirections("a run has no active feature in the layer", moved=moved)
+    null = _cosine_null(len(numbers[0]), len(numbers[1]), len(directions[0]))
+    matches = best_matches(*directions)
+    pairs = _mutual(*matches) & (matches[0].value > null)
+    same_number = int((numbers[0] == numbers[1][matches[0].match])[pairs].sum())
+    reason = _why_alike(a, b, layer, same_number, int(pairs.sum()))
+    if reason:
+        return _MatchedDirections(reason, null=null, moved=moved)
+    shared = [
+        SharedDirections(cutoff=cutoff, pairs=int((pairs & (matches[0].value >= cutoff)).sum())) for cutoff in CUTOFFS
+    ]
+    return _MatchedDirections(None, shared, null, moved)
+
+
+def _why_alike(a: Run, b: Run, layer: int, same_number: int, pairs: int) -> str | None:
+    """Reason why directions of two runs are alike whatever their classifiers are; None if there is none."""
+    if a.manifest.saes.sha256 == b.manifest.saes.sha256:
+        return "both runs have the same SAEs"
+    seeds = [_start_seed(run, layer) for run in (a, b)]
+    if seeds[0] is not None and seeds[0] == seeds[1]:
+        return "both SAEs began with the same directions"
+    if same_number >= max(_MIN_SAME_NUMBER, SAME_NUMBER_SHARE * pairs):
+        return f"both SAEs began alike: in {same_number} of {pairs} pairs both features have the same number"
+    return None
+
+
+def _start_seed(run: Run, layer: int) -> int | None:
+    """Seed of the initial directions of a layer; None if it is not known."""
+    saes = run.manifest.saes
+    return saes.start_seeds[saes.layers.index(layer)] if saes.start_seeds else None
+
+
+def _start_distance(run: Run, layer: int, directions: np.ndarray) -> StartDistance | None:
+    """Cosines of directions of norm 1, float32 [F, d_model], to the initial ones."""
+    seed = _start_seed(run, layer)
+    if seed is None:
+        return None
+    cosine = (directions * start_directions(seed, *directions.shape)).sum(1)
+    return StartDistance(mean_cosine=float(cosine.mean()), near_start=float((cosine > NEAR_START).mean()))
+
+
+def _cosine_null(features_a: int, features_b: int, d_model: int) -> float:
+    """A percentile of the best cosine of each of two sets of independent directions in the other set."""
+    sets = (
+        start_directions(seed, features, d_model).T
+        for seed, features in zip(_NULL_SEEDS, (features_a, features_b), strict=True)
+    )
+    values = np.concatenate([matches.value for matches in best_matches(*sets)])
+    return float(np.percentile(values, NULL_PERCENTILE))
 
 
 def _only(run: Run, matches: dict[int, BestMatches]) -> list[OnlyInOne]:
@@ -168,14 +280,3 @@ def _why_no_cosine(a: Run, b: Run) -> str | None:
     except NotFoundError as error:
         return error.message
     return None
-
-
-def _active_directions(run: Run, layer: int) -> np.ndarray:
-    """Decoder directions of norm 1, float32 [d_model, F]; 0 for features that are never active.
-
-    Those were hardly trained: in SAEs that were initialised with the same seed they still have the same direction.
-    """
-    directions = decoder_directions(run, layer)
-    active = run.blocks.features["active_positions"][run.blocks.places.slice_of(layer)] > 0
-    norm = np.linalg.norm(directions, axis=1, keepdims=True)
-    return (directions / np.maximum(norm, np.finfo(np.float32).tiny) * active[:, None]).T

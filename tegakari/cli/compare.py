@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tegakari.analyses.formatting import left_out_cosines
 from tegakari.cli.options import JsonOption, StoreOption, open_source, split_names
 from tegakari.cli.output import out, print_json, print_table
 from tegakari.schemas.errors import ConfigError
@@ -19,6 +20,7 @@ def compare(
 ) -> None:
     """Match the features of two runs by what activates them, and by their decoder directions.
 
+    For a baseline, compare a run with another of the same classifier whose SAEs have another saes.seed.
     `tegakari study` compares their figures.
 
     Example: [bold]tegakari compare --runs demo-jpn,demo-base[/]
@@ -35,22 +37,24 @@ def compare(
         (
             "layer",
             *(f"active, {name}" for name in names),
-            *(f"correlation ≥ {cutoff}" for cutoff in CUTOFFS),
+            *(f"correlation ≥ {cutoff} (chance)" for cutoff in CUTOFFS),
             *(f"cosine ≥ {cutoff}" for cutoff in CUTOFFS),
+            *(f"cosine to start, {name}" for name in names),
         ),
         [
             (
                 str(row.layer),
                 *row.active,
-                *(shared.pairs for shared in row.by_correlation),
+                *(f"{shared.pairs} ({shared.by_chance})" for shared in row.by_correlation),
                 *(shared.pairs for shared in row.by_cosine or ()),
                 *((None,) * (0 if row.by_cosine else len(CUTOFFS))),
+                *(f"{moved.mean_cosine:.2f}" if moved else None for moved in row.moved),
             )
             for row in result.layers
         ],
     )
-    if result.no_cosine:
-        out.print(f"directions are not compared: {result.no_cosine}", soft_wrap=True)
+    for reason in left_out_cosines(result):
+        out.print(reason, soft_wrap=True)
     print_table(
         "Label-specific features, and those that only one run has",
         ("run", "label", "specific", "only here", "for example"),

@@ -42,6 +42,9 @@ RunOption = Annotated[str, typer.Option("--run", "-r", help="Name of a published
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 PoolingOption = Annotated[Pooling | None, typer.Option("--pooling", help="Pooling of activations; default: the run's.")]
+ConceptsOption = Annotated[
+    Path | None, typer.Option("--concepts", help="JSON file of concepts and their forms; default: 50 in Japanese.")
+]
 
 DEFAULT_CONFIG = Path("tegakari.toml")
 DEFAULT_STORE = "store"

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from tegakari.analyses.formatting import interval
-from tegakari.cli.options import DeviceOption, JsonOption, StoreDirectoryOption, open_runs, split_names, store_directory
+from tegakari.cli.options import (
+    ConceptsOption,
+    DeviceOption,
+    JsonOption,
+    PoolingOption,
+    StoreDirectoryOption,
+    open_runs,
+    split_names,
+    store_directory,
+)
 from tegakari.cli.output import out, print_json, print_table, progress
 from tegakari.cli.struct_options import checked_settings
 from tegakari.extras import needs_extra
 from tegakari.schemas.errors import ConfigError
-from tegakari.schemas.study import StudyResult, StudySettings
+from tegakari.schemas.study import StudyPart, StudyResult, StudySettings
 
 
 @needs_extra("study")
 def study(
-    runs: Annotated[str, typer.Option("--runs", help="One run, or two separated by a comma.")],
+    runs: Annotated[
+        str, typer.Option("--runs", help="One run, or two to compare, separated by commas; with --against replicates.")
+    ],
+    against: Annotated[
+        str | None,
+        typer.Option(help="Replicates of another model; those of --runs are then replicates of one model as well."),
+    ] = None,
     labels: Annotated[str | None, typer.Option(help="Labels, separated by commas; default: all shared.")] = None,
     layer: Annotated[int | None, typer.Option(help="Of knockouts and cues; default: that of largest effect.")] = None,
     k: Annotated[int, typer.Option("-k", help="Features with the largest d.")] = 20,
@@ -26,6 +41,11 @@ def study(
     pairs: Annotated[int, typer.Option(help="Pairs of documents for circuits.")] = 1000,
     min_cosine: Annotated[float, typer.Option(help="Least cosine of a pair.")] = 0.8,
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
+    pooling: PoolingOption = None,
+    concepts: ConceptsOption = None,
+    skip: Annotated[
+        str | None, typer.Option(help=f"Parts to skip, separated by commas: {', '.join(get_args(StudyPart))}.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File of the report.")] = None,
     format_: Annotated[str, typer.Option("--format", help="html, md or json.")] = "html",
     tables: Annotated[Path | None, typer.Option("--tables", help="Directory to write the tables to, as CSV.")] = None,
@@ -36,7 +56,8 @@ def study(
 ) -> None:
     """Make every table and figure of the study, for one run or two side by side, as a report.
 
-    Stored results are read; the same command resumes a killed study.
+    Stored results are read; the same command resumes a killed study. With --against, runs are replicates: intervals of
+    differences cover documents and training.
 
     Example: [bold]tegakari study --runs demo-jpn,demo-base -o report.html[/]
     """
@@ -44,18 +65,31 @@ def study(
     from tegakari.analyses.study import study as make_study
     from tegakari.analyses.study.csv_tables import write_csv_tables
     from tegakari.analyses.study.render import DEFAULT_SERVICE, html, markdown
+    from tegakari.analyses.variants import read_concepts
 
     if format_ not in ("html", "md", "json"):
         raise ConfigError(f"{format_!r} is no format", field="--format", fix="use html, md or json")
-    directory, opened = store_directory(store), open_runs(runs, store)
+    directory, first = store_directory(store), open_runs(runs, store)
+    second = open_runs(against, store) if against is not None else []
+    opened = [*first, *second]
+    concept_list = read_concepts(concepts)
     circuit = {"pairs": pairs, "min_cosine": min_cosine, "seed": seed}
     names = split_names(labels) if labels is not None else None
     options = {"labels": names, "layer": layer, "k": k, "draws": draws, "circuit": circuit, "seed": seed}
+    options |= {"pooling": pooling, "skip": split_names(skip) if skip else []}
     settings = checked_settings(StudySettings, options, command="study")
     with progress() as bars:
-        result = make_study(directory, opened, lambda run: model_loader(run, device), settings, progress=bars)
+        result = make_study(
+            directory,
+            first,
+            lambda run: model_loader(run, device),
+            settings,
+            against=second,
+            concepts=concept_list,
+            progress=bars,
+        )
     if tables:
-        write_csv_tables(directory, opened, settings, tables)
+        write_csv_tables(directory, opened, result, tables)
     if json:
         print_json(result)
         return
@@ -84,14 +118,16 @@ def _print(result: StudyResult) -> None:
                 interval(run.specificity.mean_variety),
                 f"{run.sparsity.active.value:.1f}",
                 str(sum(component.in_circuit for component in run.circuit.components)) if run.circuit else "-",
-                f"{sum(row.delta for row in run.knockouts) / len(run.knockouts):+.1f}",
+                f"{sum(row.delta for row in run.knockouts) / len(run.knockouts):+.1f}" if run.knockouts else "-",
             )
             for run in result.runs
         ],
     )
+    for sentence in result.limits:
+        out.print(f"- {sentence}", soft_wrap=True, markup=False, highlight=False)
     if result.differences:
         print_table(
             "Differences",
-            ("figure", *(run.run for run in result.runs), "difference (95 %)"),
+            ("figure", *(" and ".join(group) for group in result.groups), "difference (95 %)"),
             [(row.figure, row.a, row.b, interval(row.difference)) for row in result.differences],
         )

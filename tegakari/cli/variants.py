@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tegakari.analyses.formatting import interval
-from tegakari.cli.options import DeviceOption, JsonOption, RunsOption, StoreDirectoryOption, open_runs, store_directory
+from tegakari.cli.options import (
+    ConceptsOption,
+    DeviceOption,
+    JsonOption,
+    RunsOption,
+    StoreDirectoryOption,
+    open_runs,
+    store_directory,
+)
 from tegakari.cli.output import print_json, print_list, progress
 from tegakari.extras import needs_extra
 from tegakari.schemas.variants import VariantsResult
@@ -17,9 +24,7 @@ from tegakari.schemas.variants import VariantsResult
 @needs_extra("study")
 def variants(
     runs: RunsOption,
-    concepts: Annotated[
-        Path | None, typer.Option(help="JSON file of concepts and their forms; default: 50 in Japanese.")
-    ] = None,
+    concepts: ConceptsOption = None,
     k: Annotated[list[int] | None, typer.Option("-k", min=1, help="Size of the feature sets; repeatable.")] = None,
     unrelated: Annotated[int, typer.Option(min=1, help="Pairs of forms of different concepts, for comparison.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of these pairs and the intervals.")] = 0,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from tegakari.models.classifier import Classifier
 from tegakari.models.fingerprint import fingerprint
 from tegakari.models.loading import load_classifier
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import check_fits, load_saes
+from tegakari.models.sae_start import start_seed
 from tegakari.schemas.config import Config
+from tegakari.schemas.saes import REPORT_FILE, SaesReport
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,8 @@ class IndexModels:
     saes: dict[int, Sae]
     """by layer."""
     saes_sha256: str
+    start_seeds: list[int] | None
+    """seeds of the initial directions, layer by layer; None for SAEs without a report of their training."""
 
 
 def load_index_models(config: Config) -> IndexModels:
@@ -32,7 +39,19 @@ def load_index_models(config: Config) -> IndexModels:
     """
     classifier, saes = load_models(config)
     classifier_sha256 = fingerprint(Path(config.classifier.path))
-    return IndexModels(classifier, classifier_sha256, saes, fingerprint(Path(config.saes.path)))
+    directory = Path(config.saes.path)
+    return IndexModels(classifier, classifier_sha256, saes, fingerprint(directory), _start_seeds(directory, saes))
+
+
+def _start_seeds(directory: Path, saes: Mapping[int, Sae]) -> list[int] | None:
+    """Seeds of the initial directions, from the report of the training; None unless it is of every layer."""
+    try:
+        recipe = msgspec.json.decode((directory / REPORT_FILE).read_bytes(), type=SaesReport).recipe
+    except (OSError, msgspec.DecodeError):
+        return None
+    if not saes.keys() <= set(recipe.layers):
+        return None
+    return [start_seed(recipe.seed, recipe.classifier_sha256, layer) for layer in sorted(saes)]
 
 
 def load_models(config: Config) -> tuple[Classifier, dict[int, Sae]]:

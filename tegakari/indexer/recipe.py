@@ -74,6 +74,7 @@ def manifest_of(
             layers=sorted(models.saes),
             architecture=any_sae.activation,
             widths=[sae.d_sae for _, sae in sorted(models.saes.items())],
+            start_seeds=models.start_seeds,
         ),
         locations=Locations(classifier=config.classifier.path, saes=config.saes.path),
         corpus=CorpusInfo(

@@ -45,6 +45,8 @@ class SaeInfo(msgspec.Struct, frozen=True, kw_only=True):
     architecture: str
     widths: list[int]
     """features (d_sae) of each of those layers."""
+    start_seeds: list[int] | None = None
+    """seeds of the initial directions of each of those layers; null for SAEs that tegakari did not train"""
 
 
 class Locations(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,8 +1,8 @@
-"""Tables of the study: single tables of one run, and all tables of one or two runs."""
+"""Tables of the study: single tables of one run, and all tables of one group of runs or of two."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -141,6 +141,10 @@ class LabelCues(msgspec.Struct, frozen=True, kw_only=True):
     """by d; features that are never active are left out"""
 
 
+StudyPart = Literal["circuit", "knockouts", "variants", "matching"]
+"""Parts of a study that can be skipped. Cues are of the features of knockouts, and are skipped with them."""
+
+
 class StudySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Settings of the study's tables; other settings have the defaults of each analysis."""
 
@@ -156,6 +160,27 @@ class StudySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """sizes of the feature sets of written variants"""
     circuit: CircuitSettings = msgspec.field(default_factory=CircuitSettings)
     seed: Seed = 0
+    pooling: Pooling | None = None
+    """of d, in the tables of features, knockouts and cues; default: each run's own. Sparsity and matching are of the
+    activations that a run stores, by its own pooling"""
+    skip: list[StudyPart] = []
+    concepts_sha256: str | None = None
+    """of the concepts of written variants as JSON; filled in by the study"""
+    groups: list[Annotated[int, Meta(ge=1)]] = []
+    """numbers of runs in the two groups of replicates, filled in by the study; empty: every run is a group"""
+
+
+class SaeQuality(msgspec.Struct, frozen=True, kw_only=True):
+    """Quality of the SAE of a layer, over the run's documents."""
+
+    layer: int
+    features: int
+    dead_share: float
+    """share of the features that are active on no position"""
+    l0: float
+    """active features per position"""
+    explained_variance: float | None
+    """null where it was not measured, or the residual does not vary"""
 
 
 class RunStudy(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,29 +190,43 @@ class RunStudy(msgspec.Struct, frozen=True, kw_only=True):
     classification: ClassificationResult
     specificity: SpecificityResult
     sparsity: SparsityResult
+    saes: list[SaeQuality]
+    """by layer"""
+    documents: int
+    """indexed documents"""
+    truncated: int
+    """indexed documents cut at the classifier's max_length"""
+    fewest_documents: int
+    """documents of the label that has fewest"""
     knockouts: list[KnockoutResult]
-    """one per label"""
+    """one per label; empty if they are skipped"""
     cues: list[LabelCues]
     """one per label, in the layer of its knockout; labels without cues are left out"""
-    variants: VariantsResult
-    """of the package's own concepts"""
+    variants: VariantsResult | None
+    no_variants: str | None
+    """why there are no written variants; null if there are"""
     circuit: CircuitResult | None
     no_circuit: str | None
     """why there is no circuit; null if there is one"""
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """A figure of two runs a and b, and their difference."""
+    """A figure of two runs, or of two groups of replicates, and the difference."""
 
     figure: str
     a: float
+    """of the first run, or mean of the first group"""
     b: float
     difference: Interval
     """b - a"""
+    values: list[list[float]]
+    """of each run, by group"""
+    covers_training: bool
+    """whether the interval covers other seeds of the training; false with one run on each side"""
     over: str
-    """what the bootstrap resamples: for both runs the same items, or the items of each run"""
+    """what the interval is over besides training: items that all runs have, or items of each run"""
     n: int
-    """number of resampled items"""
+    """number of these items"""
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,9 +243,14 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StudyResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The study of one or two runs."""
+    """The study of one run, of two, or of two groups of replicates."""
 
     settings: StudySettings
+    """with defaults filled in"""
+    groups: list[list[str]]
+    """names of the runs of each group: replicates of one model"""
+    limits: list[str]
+    """what is skipped or doubtful, a sentence each"""
     labels: list[str]
     """labels of the tables of knockouts and cues"""
     left_out: list[str]
@@ -216,8 +260,11 @@ class StudyResult(msgspec.Struct, frozen=True, kw_only=True):
     same_tokens: bool
     """whether all runs read the documents that they share as the same tokens"""
     runs: list[RunStudy]
+    """group after group"""
     differences: list[Difference]
-    """of two runs; empty for one run"""
+    """second group minus first; empty for one group"""
     matching: MatchingResult | None
-    """features of two runs; null for one run, and if the runs share no document"""
+    """features of the first run of each group; null for one group, if skipped, and if the runs share no document"""
+    baselines: list[MatchingResult]
+    """features of the first two replicates of each group: what runs of one model share"""
     seconds: float

@@ -304,5 +304,22 @@ VARIANTS = Table(
     ),
 )
 
-ANALYSIS_TABLES: tuple[Table, ...] = (KNOCKOUTS, CIRCUIT, CIRCUIT_PAIRS, VARIANTS)
+DIFFERENCES = Table(
+    "differences",
+    "Differences of figures between two runs, or between two groups of replicates.",
+    ("figure",),
+    (
+        Column("figure", "string", "what is compared"),
+        Column("a", "float64", "the first run, or mean of the first group"),
+        Column("b", "float64", "the second run, or mean of the second group"),
+        Column("difference", "float64", "b - a"),
+        Column("low", "float64", "lower end of the 95 % interval of the difference"),
+        Column("high", "float64", "upper end"),
+        Column("over", "string", "what the interval is over, besides training"),
+        Column("n", "int32", "number of these items"),
+        Column("covers_training", "bool", "whether the interval covers other seeds of the training: with replicates"),
+    ),
+)
+
+ANALYSIS_TABLES: tuple[Table, ...] = (KNOCKOUTS, CIRCUIT, CIRCUIT_PAIRS, VARIANTS, DIFFERENCES)
 """Parquet files of stored analyses."""

@@ -15,6 +15,7 @@ from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.study import StudySettings
 from tegakari.store import Store
 from tests.support.factories import make_run
+from tests.support.known_concepts import CONCEPTS
 from tests.support.service import RUN
 from tests.support.serving import serving
 from tests.support.small_case import SmallCase, with_index
@@ -28,7 +29,7 @@ def store(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> Pa
     run = Store(directory).run("small")
     models = load_run_models(run, "cpu")
     asked = StudySettings(k=2, draws=0, ks=[3], circuit=CircuitSettings(pairs=10, min_cosine=-1.0))
-    study(directory, [run, run], lambda _: lambda: models, asked)
+    study(directory, [run, run], lambda _: lambda: models, asked, concepts=CONCEPTS)
     return directory
 
 

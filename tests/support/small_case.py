@@ -13,8 +13,11 @@ from safetensors.numpy import save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tegakari.indexer.corpus import import_corpus
+from tegakari.indexer.pipeline import index
+from tegakari.indexer.training.saes import train_saes
 from tegakari.schemas.config import ClassifierConfig, Config, CorpusConfig, IndexConfig, SaesConfig, load_config
 from tegakari.schemas.config.render import render_config
+from tegakari.store import Run, Store
 
 LABELS = {"車/軽": "軽トラ", "食品?": "味噌汁", "😀": "笑顔"}
 """Label -> the clue, which stands in all of its posts and in no post of another label."""
@@ -71,6 +74,15 @@ def with_index(case: SmallCase, store: Path, **changes: object) -> Config:
     return msgspec.structs.replace(
         case.config, index=msgspec.structs.replace(case.config.index, store=str(store), **changes)
     )
+
+
+def trained_run(case: SmallCase, root: Path, run: str, seed: int = 0, **settings: object) -> Run:
+    """Train SAEs on the case's classifier with a seed, index them into `root`/store, and open the run."""
+    saes = SaesConfig(path=str(root / f"saes-{run}"), d_sae=D_SAE, batch_size=32, epochs=30, seed=seed)
+    config = msgspec.structs.replace(case.config, saes=msgspec.structs.replace(saes, **settings))
+    train_saes(config, device="cpu")
+    index(msgspec.structs.replace(config, index=with_index(case, root / "store", run=run).index))
+    return Store(root / "store").run(run)
 
 
 def write_sae(directory: Path, layer: int, tensors: dict[str, np.ndarray], architecture: str = "standard") -> None:

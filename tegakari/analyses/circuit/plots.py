@@ -53,7 +53,15 @@ def _sufficiency_bars(axes: Axes, results: Sequence[CircuitResult]) -> None:
                 for interval in intervals
             ]
         ).T
-        axes.bar(x, values, 0.9 * width, color=COLORS[number], label=result.run, yerr=np.maximum(errors, 0), capsize=2)
+        axes.bar(
+            x,
+            values,
+            0.9 * width,
+            color=COLORS[number % len(COLORS)],
+            label=result.run,
+            yerr=np.maximum(errors, 0),
+            capsize=2,
+        )
     axes.set_xticks([0, 1], ["sufficiency", "necessity"])
     axes.set_ylim(0, 1.35)
     axes.set_title("mean ablation", fontsize=9)

@@ -30,7 +30,9 @@ def label_bars(results_by_run: Mapping[str, Sequence[KnockoutResult]]) -> Figure
         x = np.arange(len(labels)) + (number - (len(results_by_run) - 1) / 2) * width
         delta = np.array([result.delta for result in results])
         errors = np.array([[row.delta - row.delta_low, row.delta_high - row.delta] for row in results]).T
-        axes.bar(x, delta, width * 0.9, color=COLORS[number], label=run, yerr=np.maximum(errors, 0), capsize=2)
+        axes.bar(
+            x, delta, width * 0.9, color=COLORS[number % len(COLORS)], label=run, yerr=np.maximum(errors, 0), capsize=2
+        )
         for field, marker in (("control", "x"), ("density_control", "o")):
             controls = [getattr(result, field) for result in results]
             points = [control.delta_mean if control else np.nan for control in controls]

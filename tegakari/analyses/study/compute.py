@@ -1,4 +1,4 @@
-"""All analyses of one or two runs: computed and stored, or read."""
+"""All analyses of one run, of two, or of two groups of replicates: computed and stored, or read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pyarrow as pa
 
 from tegakari.analyses.circuit import circuit
@@ -18,16 +20,20 @@ from tegakari.analyses.matching import match_features
 from tegakari.analyses.sparsity import sparsity
 from tegakari.analyses.specificity import overall_specificity
 from tegakari.analyses.study.differences import differences, same_tokens
+from tegakari.analyses.study.limits import limits_of
 from tegakari.analyses.study.rows import study_tables
-from tegakari.analyses.study.settings import check_runs, compared_labels
+from tegakari.analyses.study.settings import compared_labels, complete_settings, groups_of
 from tegakari.analyses.variants import read_concepts, variants
 from tegakari.schemas.analysis_kinds import STUDY_ANALYSIS
-from tegakari.schemas.errors import ModelError, NotFoundError
+from tegakari.schemas.errors import ConfigError, ModelError, NotFoundError
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.progress import NoProgress, Progress
-from tegakari.schemas.study import LabelCues, RunStudy, StudyResult, StudySettings
+from tegakari.schemas.study import LabelCues, RunStudy, SaeQuality, StudyResult, StudySettings
 from tegakari.schemas.tables import Table
+from tegakari.schemas.variants import Concept
 from tegakari.store import Run
+
+SKIPPED = "skipped, as the settings say"
 
 
 def study(
@@ -36,29 +42,35 @@ def study(
     loader_of: Callable[[Run], ModelLoader],
     settings: StudySettings,
     *,
+    against: Sequence[Run] = (),
+    concepts: Sequence[Concept] | None = None,
     progress: Progress = NoProgress(),
 ) -> StudyResult:
     """Compute all tables of the study and store them; a stored study is read, and so is each stored part of one.
 
     Args:
         store: the store's directory.
-        runs: one or two.
+        runs: one, two to compare, or with `against` the replicates of one model.
         loader_of: returns the loader of a run's models, such as `model_loader`.
-        settings: labels, layer, sizes and seeds.
+        settings: labels, layer, sizes, seeds, and the parts to skip.
+        against: the replicates of another model, which is compared.
+        concepts: of written variants; default: the package's own.
         progress: has a stage per run and analysis.
 
     Raises:
-        ConfigError: neither one run nor two.
+        ConfigError: neither one run nor two without `against`, or a side without replicates.
         NotFoundError: a run lacks a label or layer of the settings, or the runs share no label.
         ModelNotHereError: models of a run are not on this machine.
     """
-    check_runs(runs)
+    concepts = read_concepts() if concepts is None else concepts
+    settings = complete_settings(settings, runs, against, concepts)
+    runs = [*runs, *against]
     return stored_or_computed(
         store,
         STUDY_ANALYSIS,
         runs,
         settings,
-        lambda: _compute(store, runs, loader_of, settings, progress),
+        lambda: _compute(store, runs, loader_of, settings, concepts, progress),
     )
 
 
@@ -67,24 +79,31 @@ def _compute(
     runs: Sequence[Run],
     loader_of: Callable[[Run], ModelLoader],
     settings: StudySettings,
+    concepts: Sequence[Concept],
     progress: Progress,
 ) -> tuple[StudyResult, Mapping[Table, pa.Table]]:
     started = time.perf_counter()
     labels, left_out = compared_labels(runs, settings)
-    run_studies = [_run_study(store, run, loader_of(run), labels, settings, progress) for run in runs]
+    run_studies = [_run_study(store, run, loader_of(run), labels, settings, concepts, progress) for run in runs]
     shared_documents = len(set.intersection(*(set(run.blocks.documents.id.to_pylist()) for run in runs)))
+    groups = groups_of(settings, runs)
+    sides = [runs[: groups.a], runs[groups.a :]] if groups else [runs]
+    matched = shared_documents > 0 and "matching" not in settings.skip
     result = StudyResult(
         settings=settings,
+        groups=[[run.name for run in side] for side in sides],
+        limits=[],
         labels=labels,
         left_out=left_out,
         shared_documents=shared_documents,
         same_tokens=same_tokens(runs),
         runs=run_studies,
-        differences=differences(runs, run_studies, settings.seed) if len(runs) == 2 else [],
-        matching=match_features(*runs) if len(runs) == 2 and shared_documents else None,
+        differences=differences(runs, run_studies, groups, settings.seed) if groups else [],
+        matching=match_features(sides[0][0], sides[1][0]) if matched and groups else None,
+        baselines=[match_features(*side[:2]) for side in sides if matched and len(side) > 1],
         seconds=round(time.perf_counter() - started, 3),
     )
-    return result, study_tables(run_studies)
+    return msgspec.structs.replace(result, limits=limits_of(result)), study_tables(run_studies, result.differences)
 
 
 def _run_study(
@@ -93,32 +112,72 @@ def _run_study(
     load_models: ModelLoader,
     labels: Sequence[str],
     settings: StudySettings,
+    concepts: Sequence[Concept],
     progress: Progress,
 ) -> RunStudy:
-    circuit_result, no_circuit = None, None
-    try:
-        circuit_result = circuit(store, run, load_models, settings.circuit, progress=progress)
-    except (NotFoundError, ModelError) as error:  # the report gives the reason; the other tables do not depend on it
-        no_circuit = error.message
-    knockout = KnockoutSettings(layer=settings.layer, k=settings.k, draws=settings.draws, seed=settings.seed)
-    knockouts = over_labels(store, run, load_models, labels, knockout, progress=progress)
+    circuit_result, no_circuit = None, SKIPPED
+    if "circuit" not in settings.skip:
+        try:
+            circuit_result, no_circuit = circuit(store, run, load_models, settings.circuit, progress=progress), None
+        except (NotFoundError, ModelError) as error:  # the other tables do not depend on it
+            no_circuit = error.message
+    variants_result, no_variants = None, SKIPPED
+    if "variants" not in settings.skip:
+        try:
+            variants_result, no_variants = (
+                variants(store, run, load_models, concepts, settings.ks, seed=settings.seed, progress=progress),
+                None,
+            )
+        except ConfigError as error:
+            no_variants = error.message
+    knockouts: list[KnockoutResult] = []
+    if "knockouts" not in settings.skip:
+        knockout = KnockoutSettings(
+            layer=settings.layer,
+            k=settings.k,
+            draws=settings.draws,
+            seed=settings.seed,
+            pooling=settings.pooling,
+        )
+        knockouts = over_labels(store, run, load_models, labels, knockout, progress=progress)
+    documents = run.blocks.documents
     return RunStudy(
         run=run.name,
         classification=classification(run),
-        specificity=overall_specificity(run, seed=settings.seed),
+        specificity=overall_specificity(run, pooling=settings.pooling, seed=settings.seed),
         sparsity=sparsity(run, seed=settings.seed),
+        saes=_sae_quality(run),
+        documents=run.manifest.corpus.documents,
+        truncated=run.rows("SELECT count(*) AS n FROM documents WHERE truncated")[0]["n"],
+        fewest_documents=int(np.bincount(np.asarray(documents.label_id), minlength=len(run.labels)).min()),
         knockouts=knockouts,
-        variants=variants(store, run, load_models, read_concepts(), settings.ks, seed=settings.seed, progress=progress),
-        cues=[cues for result in knockouts if (cues := _cues(run, result, settings.k))],
+        variants=variants_result,
+        no_variants=no_variants,
+        cues=[cues for result in knockouts if (cues := _cues(run, result, settings))],
         circuit=circuit_result,
         no_circuit=no_circuit,
     )
 
 
-def _cues(run: Run, knockout: KnockoutResult, k: int) -> LabelCues | None:
+def _sae_quality(run: Run) -> list[SaeQuality]:
+    rows = run.rows("SELECT layer, d_sae, alive, l0, explained_variance FROM layers ORDER BY layer")
+    return [
+        SaeQuality(
+            layer=row["layer"],
+            features=row["d_sae"],
+            dead_share=1 - row["alive"] / row["d_sae"],
+            l0=row["l0"],
+            explained_variance=row["explained_variance"],
+        )
+        for row in rows
+    ]
+
+
+def _cues(run: Run, knockout: KnockoutResult, settings: StudySettings) -> LabelCues | None:
     """Cues of a knockout's label in its layer; None for a label without cues."""
-    assert knockout.settings.label is not None
+    label, layer = knockout.settings.label, knockout.settings.layer
+    assert label is not None
     try:
-        return label_cues(run, knockout.settings.label, layer=knockout.settings.layer, k=k)
+        return label_cues(run, label, layer=layer, k=settings.k, pooling=settings.pooling)
     except NotFoundError:
         return None

@@ -9,27 +9,27 @@ from pyarrow import csv
 
 from tegakari.schemas.analysis_kinds import STUDY_ANALYSIS
 from tegakari.schemas.errors import NotFoundError
-from tegakari.schemas.study import StudySettings
-from tegakari.schemas.tables import CIRCUIT, KNOCKOUTS, VARIANTS
+from tegakari.schemas.study import StudyResult
+from tegakari.schemas.tables import CIRCUIT, DIFFERENCES, KNOCKOUTS, VARIANTS
 from tegakari.store import Run
 from tegakari.store.results import find_analysis
 
 
-def write_csv_tables(store: Path, runs: Sequence[Run], settings: StudySettings, directory: Path) -> None:
-    """Write the tables of a stored study: knockouts.csv, circuit.csv and variants.csv.
+def write_csv_tables(store: Path, runs: Sequence[Run], study: StudyResult, directory: Path) -> None:
+    """Write the tables of a stored study: knockouts.csv, circuit.csv, variants.csv and differences.csv.
 
     Args:
         store: the store's directory.
         runs: of the study.
-        settings: of the study.
+        study: of these runs.
         directory: created if it does not exist.
 
     Raises:
-        NotFoundError: no study of these runs and settings is stored.
+        NotFoundError: the study is not stored.
     """
-    analysis = find_analysis(store, STUDY_ANALYSIS, [run.manifest for run in runs], settings)
+    analysis = find_analysis(store, STUDY_ANALYSIS, [run.manifest for run in runs], study.settings)
     if analysis is None:
         raise NotFoundError("no such study is stored", field="--tables", fix="run the study with these settings first")
     directory.mkdir(parents=True, exist_ok=True)
-    for table in (KNOCKOUTS, CIRCUIT, VARIANTS):
+    for table in (KNOCKOUTS, CIRCUIT, VARIANTS, DIFFERENCES):
         csv.write_csv(analysis.table(table), directory / f"{table.name}.csv")

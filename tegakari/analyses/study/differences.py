@@ -1,103 +1,188 @@
-"""Differences between two runs, each with its interval."""
+"""Differences between two runs, or between two groups of replicates, each with its interval."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from tegakari.analyses.replicates import Group, difference_of_groups
 from tegakari.analyses.sparsity import sparsity_values
-from tegakari.analyses.statistics import difference_interval, interval_of_mean, interval_of_statistic, macro_f1
+from tegakari.analyses.statistics import (
+    SAMPLES,
+    Predictions,
+    difference_interval,
+    interval_of_statistic,
+    macro_f1,
+    macro_f1_difference,
+)
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.study import Difference, RunStudy
 from tegakari.store import Run
 from tegakari.store.queries.runs import evaluation_documents
 
-DOCUMENTS = "documents of both runs"
-LABELS = "labels of both runs"
+DOCUMENTS = "documents of all runs"
+LABELS = "labels of all runs"
+CONCEPTS = "concepts"
 
 
-def differences(runs: Sequence[Run], studies: Sequence[RunStudy], seed: int) -> list[Difference]:
-    """Second run minus first. Documents, labels and concepts are paired where both runs have them.
+class Figure(NamedTuple):
+    """A figure of every run, over items that all runs have."""
+
+    name: str
+    over: str
+    """what the items are"""
+    items: int
+    of_sample: Callable[[np.ndarray], np.ndarray]
+    """float64 [runs], the figure over the items with these numbers, int64 [n]; a number may occur more than once"""
+
+
+class Groups(NamedTuple):
+    """Numbers of runs on both sides."""
+
+    a: int
+    b: int
+
+    @property
+    def covers_training(self) -> bool:
+        """Whether both sides have replicates."""
+        return min(self) > 1
+
+
+def differences(runs: Sequence[Run], studies: Sequence[RunStudy], groups: Groups, seed: int) -> list[Difference]:
+    """Second group minus first. Documents, labels and concepts are paired where all runs have them.
 
     Args:
-        runs: two.
+        runs: of both groups.
         studies: of these runs.
+        groups: numbers of runs; both 1, or both at least 2.
         seed: of the intervals.
     """
     rows = _shared_rows(runs)
     shared = len(rows[0]) > 0
-    points = [[knockout.delta for knockout in study.knockouts] for study in studies]
+    figures = [
+        *(_sparsity(runs, rows) if shared else []),
+        *_knockouts(studies),
+        *_cues(studies),
+        *_variants(studies),
+    ]
     return [
-        *([_macro_f1(runs, rows, seed)] if shared else []),
-        _variety(runs, seed),
-        *(_sparsity(runs, rows, seed) if shared else []),
-        _paired("points lost in a knockout", points, LABELS, seed),
-        *_cues(studies, seed),
-        *_variants(studies, seed),
+        *([_macro_f1(runs, rows, groups, seed)] if shared else []),
+        _variety(runs, studies, groups, seed),
+        *(difference_of(figure, groups, seed) for figure in figures),
     ]
 
 
 def same_tokens(runs: Sequence[Run]) -> bool:
-    """Whether two runs read the documents that they share as the same tokens; True for one run."""
+    """Whether runs read the documents that they share as the same tokens; True for one run."""
     if len(runs) < 2:
         return True
     documents = [run.blocks.documents for run in runs]
     for numbers in zip(*_shared_rows(runs), strict=True):
-        a, b = (
+        first, *others = (
             of_run.token_ids[of_run.first_token[number] : of_run.first_token[number + 1]]
             for of_run, number in zip(documents, numbers, strict=True)
         )
-        if not np.array_equal(a, b):
+        if not all(np.array_equal(first, other) for other in others):
             return False
     return True
 
 
-def _variety(runs: Sequence[Run], seed: int) -> Difference:
-    variety = [np.asarray(run.blocks.features[f"variety_{run.manifest.pooling}"], np.float64) for run in runs]
-    return _unpaired("mean label variety", variety, "features of each run, over the run's own labels", seed)
+def difference_of(figure: Figure, groups: Groups, seed: int) -> Difference:
+    """Difference of a figure: over its items, and with replicates over training as well."""
+
+    def difference(sample: np.ndarray) -> float:
+        values = figure.of_sample(sample)
+        return float(values[groups.a :].mean() - values[: groups.a].mean())
+
+    values = figure.of_sample(np.arange(figure.items))
+    if groups.covers_training:
+        generator = np.random.default_rng(seed)
+        draws = (generator.integers(0, figure.items, figure.items) for _ in range(SAMPLES))
+        samples = np.array([figure.of_sample(draw) for draw in draws])
+        a, b = (Group(values[side], samples[:, side]) for side in (slice(0, groups.a), slice(groups.a, None)))
+        interval = difference_of_groups(a, b, figure.items)
+    else:
+        interval = interval_of_statistic(difference, figure.items, seed)
+    return _row(figure.name, values, interval, groups, figure.over, figure.items)
 
 
-def _sparsity(runs: Sequence[Run], rows: Sequence[np.ndarray], seed: int) -> list[Difference]:
+def _row(figure: str, values: np.ndarray, interval: Interval, groups: Groups, over: str, n: int) -> Difference:
+    a, b = values[: groups.a], values[groups.a :]
+    return Difference(
+        figure=figure,
+        a=float(a.mean()),
+        b=float(b.mean()),
+        difference=interval,
+        values=[a.tolist(), b.tolist()],
+        covers_training=groups.covers_training,
+        over=over,
+        n=n,
+    )
+
+
+def _variety(runs: Sequence[Run], studies: Sequence[RunStudy], groups: Groups, seed: int) -> Difference:
+    """Features are not shared by runs: with one run on each side they are resampled, else the runs say all."""
+    name, over = "mean label variety", "features of each run, over the run's own labels"
+    variety = [
+        np.asarray(run.blocks.features[f"variety_{study.specificity.pooling}"], np.float64)
+        for run, study in zip(runs, studies, strict=True)
+    ]
+    means = np.array([of_run.mean() for of_run in variety])
+    if groups.covers_training:
+        a, b = (Group(side, np.empty((0, len(side)))) for side in (means[: groups.a], means[groups.a :]))
+        return _row(name, means, difference_of_groups(a, b, 0), groups, "training", 0)
+    low, high = difference_interval(variety[0], variety[1], seed)
+    interval = Interval(value=float(means[1] - means[0]), low=low, high=high)
+    return _row(name, means, interval, groups, over, min(map(len, variety)))
+
+
+def _sparsity(runs: Sequence[Run], rows: Sequence[np.ndarray]) -> list[Figure]:
     values = [sparsity_values(run) for run in runs]
     active = [of_run.active[:, numbers].mean(0) for of_run, numbers in zip(values, rows, strict=True)]
     ratio = np.array([of_run.ratio[:, numbers].mean(0) for of_run, numbers in zip(values, rows, strict=True)])
     return [
-        _paired("active features of a document", active, DOCUMENTS, seed),
-        _paired("top-20 ratio", ratio[:, ~np.isnan(ratio).any(0)], DOCUMENTS, seed),
+        _mean("active features of a document", np.array(active), DOCUMENTS),
+        *_means_of_any("top-20 ratio", ratio[:, ~np.isnan(ratio).any(0)], DOCUMENTS),
     ]
 
 
-def _cues(studies: Sequence[RunStudy], seed: int) -> list[Difference]:
-    a, b = ({cues.label: cues for cues in study.cues} for study in studies)
-    labels = [label for label in a if label in b]
-    if not labels:
-        return []
-    shares = [[of_run[label].top_token_share.value for label in labels] for of_run in (a, b)]
-    unique = [[of_run[label].unique_tokens.value for label in labels] for of_run in (a, b)]
+def _knockouts(studies: Sequence[RunStudy]) -> list[Figure]:
+    """Points lost, over the labels."""
+    points = [[knockout.delta for knockout in study.knockouts] for study in studies]
+    return _means_of_any("points lost in a knockout", np.array(points), LABELS)
+
+
+def _cues(studies: Sequence[RunStudy]) -> list[Figure]:
+    cues_by_label = [{cues.label: cues for cues in study.cues} for study in studies]
+    labels = [label for label in cues_by_label[0] if all(label in of_run for of_run in cues_by_label)]
+    shares = [[of_run[label].top_token_share.value for label in labels] for of_run in cues_by_label]
+    unique = [[of_run[label].unique_tokens.value for label in labels] for of_run in cues_by_label]
     return [
-        _paired("top token share of a label", shares, LABELS, seed),
-        _paired("unique tokens of a label", unique, LABELS, seed),
+        *_means_of_any("top token share of a label", np.array(shares), LABELS),
+        *_means_of_any("unique tokens of a label", np.array(unique), LABELS),
     ]
 
 
-def _variants(studies: Sequence[RunStudy], seed: int) -> list[Difference]:
-    """Survival over the concepts that have a value in both runs."""
-    result = []
-    for a, b in zip(*(study.variants.rows for study in studies), strict=True):
-        if a.kind == "unrelated":
-            continue
-        pairs = [(x, y) for x, y in zip(a.of_concepts, b.of_concepts, strict=True) if x is not None and y is not None]
-        if pairs:
-            figure = f"survival of written variants, k = {a.k}, {a.kind}"
-            result.append(_paired(figure, np.array(pairs).T, "concepts", seed))
-    return result
+def _variants(studies: Sequence[RunStudy]) -> list[Figure]:
+    """Survival over the concepts that have a value in all runs; none if a run has no written variants."""
+    tables = [study.variants for study in studies if study.variants]
+    if len(tables) < len(studies):
+        return []
+    figures = []
+    for rows in zip(*(table.rows for table in tables), strict=True):
+        if rows[0].kind != "unrelated":
+            survival = np.array([row.of_concepts for row in rows], np.float64)
+            name = f"survival of written variants, k = {rows[0].k}, {rows[0].kind}"
+            figures += _means_of_any(name, survival[:, ~np.isnan(survival).any(0)], CONCEPTS)
+    return figures
 
 
 def _shared_rows(runs: Sequence[Run]) -> list[np.ndarray]:
-    """Per run the numbers of the evaluation documents that both runs have, of shared labels, in the order of ids."""
-    labels = set(runs[0].labels) & set(runs[1].labels)
+    """Per run the numbers of the evaluation documents that all runs have, of shared labels, in the order of ids."""
+    labels = set.intersection(*(set(run.labels) for run in runs))
     numbers_by_id = []
     for run in runs:
         documents = run.blocks.documents
@@ -106,13 +191,13 @@ def _shared_rows(runs: Sequence[Run]) -> list[np.ndarray]:
         label_ids = np.asarray(documents.label_id)[numbers].tolist()
         rows = zip(ids, numbers.tolist(), label_ids, strict=True)
         numbers_by_id.append({id_: number for id_, number, label in rows if run.labels[label] in labels})
-    shared = sorted(numbers_by_id[0].keys() & numbers_by_id[1].keys())
+    shared = sorted(set.intersection(*(set(of_run) for of_run in numbers_by_id)))
     return [np.array([of_run[id_] for id_ in shared], np.int64) for of_run in numbers_by_id]
 
 
-def _macro_f1(runs: Sequence[Run], rows: Sequence[np.ndarray], seed: int) -> Difference:
+def _macro_f1(runs: Sequence[Run], rows: Sequence[np.ndarray], groups: Groups, seed: int) -> Difference:
     predictions = [
-        (
+        Predictions(
             np.asarray(run.blocks.documents.label_id)[numbers],
             np.asarray(run.blocks.documents.predicted_id)[numbers],
             len(run.labels),
@@ -120,29 +205,23 @@ def _macro_f1(runs: Sequence[Run], rows: Sequence[np.ndarray], seed: int) -> Dif
         for run, numbers in zip(runs, rows, strict=True)
     ]
 
-    def scores(sample: np.ndarray) -> list[float]:
-        return [macro_f1(expected[sample], predicted[sample], labels) for expected, predicted, labels in predictions]
+    def scores(sample: np.ndarray) -> np.ndarray:
+        return np.array(
+            [macro_f1(expected[sample], predicted[sample], labels) for expected, predicted, labels in predictions]
+        )
 
-    def difference(sample: np.ndarray) -> float:
-        a, b = scores(sample)
-        return b - a
-
-    n = len(rows[0])
-    a, b = scores(np.arange(n))
-    interval = interval_of_statistic(difference, n, seed)
-    return Difference(figure="macro-F1", a=a, b=b, difference=interval, over=DOCUMENTS, n=n)
-
-
-def _paired(figure: str, values: Sequence[Sequence[float]] | np.ndarray, over: str, seed: int) -> Difference:
-    a, b = (np.asarray(of_run, np.float64) for of_run in values)
-    interval = interval_of_mean(b - a, seed)
-    return Difference(figure=figure, a=float(a.mean()), b=float(b.mean()), difference=interval, over=over, n=len(a))
+    name, n = "macro-F1", len(rows[0])
+    if groups.covers_training:
+        return difference_of(Figure(name, DOCUMENTS, n, scores), groups, seed)
+    interval = macro_f1_difference(predictions[0], predictions[1])
+    return _row(name, scores(np.arange(n)), interval, groups, DOCUMENTS, n)
 
 
-def _unpaired(figure: str, values: Sequence[np.ndarray], over: str, seed: int) -> Difference:
-    a, b = values
-    low, high = difference_interval(a, b, seed)
-    interval = Interval(value=float(b.mean() - a.mean()), low=low, high=high)
-    return Difference(
-        figure=figure, a=float(a.mean()), b=float(b.mean()), difference=interval, over=over, n=min(len(a), len(b))
-    )
+def _mean(name: str, values: np.ndarray, over: str) -> Figure:
+    """The mean over items of values, float64 [runs, items]."""
+    return Figure(name, over, values.shape[1], lambda sample: values[:, sample].mean(1))
+
+
+def _means_of_any(name: str, values: np.ndarray, over: str) -> list[Figure]:
+    """The figure of `_mean`; none without items."""
+    return [_mean(name, values, over)] if values.size else []

@@ -18,7 +18,8 @@ def cue_scatter(runs: Sequence[RunStudy]) -> Figure:
     for number, run in enumerate(runs):
         x = [cues.top_token_share.value for cues in run.cues]
         y = [cues.unique_tokens.value for cues in run.cues]
-        axes.plot(x, y, "os^D"[number], color=COLORS[number], label=run.run, linestyle="none", markersize=5)
+        marker, color = "os^D"[number % 4], COLORS[number % len(COLORS)]
+        axes.plot(x, y, marker, color=color, label=run.run, linestyle="none", markersize=5)
         for cues, point in zip(run.cues, zip(x, y, strict=True), strict=True):
             axes.annotate(cues.label, point, xytext=(4, 2), textcoords="offset points", fontsize=6.5)
     axes.set_xlabel("top token share")

@@ -34,7 +34,7 @@ def html(result: StudyResult, runs: Sequence[Run], service: str = DEFAULT_SERVIC
     links = {name: f"{service}/v1/runs/{name}" for name in names}
     links |= {label: f"{service}/v1/runs/{names[0]}/labels/{quote(label, safe='')}/features" for label in result.labels}
     return template.render(
-        runs=names,
+        title=_title(result),
         sections=[_embedded(section, number) for number, section in enumerate(sections(result))],
         links=links,
         provenance=_provenance(runs),
@@ -49,12 +49,18 @@ def markdown(result: StudyResult, runs: Sequence[Run]) -> str:
         result: of the runs.
         runs: of the result, in its order.
     """
-    lines = [f"# Study of {' and '.join(run.name for run in runs)}"]
+    lines = [f"# {_title(result)}"]
     for section in sections(result):
-        lines += ["", f"## {section.title}", "", section.definition, "", section.basis]
+        lines += ["", f"## {section.title}", "", section.definition]
+        lines += ["", section.basis] if section.basis else []
+        lines += ["", *(f"- {sentence}" for sentence in section.sentences)] if section.sentences else []
         for grid in section.grids:
             lines += ["", _row(grid.columns), _row(["---"] * len(grid.columns)), *map(_row, grid.rows)]
     return "\n".join([*lines, "", *(f"- {line}" for line in _provenance(runs))]) + "\n"
+
+
+def _title(result: StudyResult) -> str:
+    return f"Study of {' against '.join(' and '.join(group) for group in result.groups)}"
 
 
 def _embedded(section: Section, number: int) -> Section:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from tegakari.analyses.engine.provenance import provenance_of
 from tegakari.analyses.engine.run_models import ModelLoader
 from tegakari.analyses.engine.stored_results import stored_or_computed
-from tegakari.analyses.variants.concepts import check_tokens
+from tegakari.analyses.variants.concepts import check_script, check_tokens
 from tegakari.analyses.variants.forward import strongest_features
 from tegakari.analyses.variants.outcome import KindOfPairs, survival
 from tegakari.analyses.variants.rows import variants_rows
@@ -50,7 +50,8 @@ def variants(
         progress: counts sentences.
 
     Raises:
-        ConfigError: a form has no token, or a layer has fewer than k features.
+        ConfigError: a form has no token, the tokenizer does not know the script of the forms, or a layer has fewer than
+            k features.
         ModelNotHereError: the run's models are not on this machine.
     """
     settings = variants_settings(run, concepts, ks, unrelated, seed)
@@ -69,6 +70,7 @@ def _compute(
     started = time.perf_counter()
     models = load_models()
     check_tokens(models.classifier, concepts)
+    check_script(models.classifier, concepts)
     texts, first_sentence, first_frame = _sentences(concepts)
     progress.stage(f"{run.name}: variants", len(texts))
     strongest = strongest_features(models, texts, max(settings.ks), progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +15,10 @@ from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.variants import SLOT, Concept, ConceptFile
 
 FIELD = "--concepts"
+
+WHOLE_CHARACTERS = 0.8
+"""Least share of whole characters. Of the package's own forms in Japanese, the tokenizer of the demo (2,000 tokens,
+Japanese) has 86 %, that of an English BERT 66 %, that of SmolLM2 17 %."""
 
 _EXAMPLE = (
     'write {"concepts": [{"concept": "会議", "frame": "明日は{form}です。", "forms": '
@@ -87,6 +92,36 @@ def check_tokens(classifier: Classifier, concepts: Sequence[Concept]) -> None:
                 field=FIELD,
                 fix="remove the form, or write it with other characters",
             )
+
+
+def check_script(classifier: Classifier, concepts: Sequence[Concept]) -> None:
+    """Check that the tokenizer knows the script of the forms.
+
+    Of a form in a script that the model was not trained on, it reads unknown tokens or bytes, and features say nothing
+    about its meaning. A character is whole if exactly one token has it, alone or with others, and that token is not the
+    unknown one.
+
+    Raises:
+        ConfigError: fewer than `WHOLE_CHARACTERS` of the forms' characters, without spaces, are whole.
+    """
+    forms = [form.form for concept in concepts for form in concept.forms]
+    unknown = classifier.tokenizer.unk_token_id
+    whole, characters = 0, 0
+    for form, tokens in zip(forms, classifier.tokenize(forms), strict=True):
+        pieces = Counter[int]()
+        for token, (start, end) in zip(tokens.input_ids, tokens.spans, strict=True):
+            pieces.update(dict.fromkeys(range(start, end), 2 if token == unknown else 1))
+        places = [place for place, character in enumerate(form) if not character.isspace()]
+        characters += len(places)
+        whole += sum(pieces[place] == 1 for place in places)
+    if whole < WHOLE_CHARACTERS * characters:
+        raise ConfigError(
+            f"the classifier's tokenizer does not know the script of the concepts: of {characters} characters of their "
+            f"forms, {whole} ({whole / characters:.0%}) are in a token that is neither unknown nor a part of a "
+            f"character; at least {WHOLE_CHARACTERS:.0%} are needed",
+            field=FIELD,
+            fix="give a file of concepts in a language that the model reads",
+        )
 
 
 def fingerprint(concepts: Sequence[Concept]) -> str:

@@ -12,6 +12,7 @@ from tegakari.indexer.pipeline import index
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.study import StudyResult, StudySettings
 from tegakari.store import Run, Store
+from tests.support.known_concepts import CONCEPTS
 from tests.support.small_case import SmallCase, with_index
 
 
@@ -31,4 +32,4 @@ def two_runs(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="package")
 def result(two_runs: tuple[Path, list[Run]], settings: StudySettings) -> StudyResult:
     store, runs = two_runs
-    return study(store, runs, lambda run: lambda: load_run_models(run, "cpu"), settings)
+    return study(store, runs, lambda run: lambda: load_run_models(run, "cpu"), settings, concepts=CONCEPTS)

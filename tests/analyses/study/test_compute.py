@@ -15,7 +15,7 @@ from tegakari.analyses.engine.run_models import RunModels, load_run_models
 from tegakari.analyses.knockout import sweeps
 from tegakari.analyses.study import study
 from tegakari.analyses.study.csv_tables import write_csv_tables
-from tegakari.analyses.study.differences import differences, same_tokens
+from tegakari.analyses.study.differences import Groups, differences, same_tokens
 from tegakari.analyses.study.render import html, markdown
 from tegakari.schemas.analysis_kinds import STUDY_ANALYSIS
 from tegakari.schemas.circuit import CircuitSettings
@@ -43,22 +43,21 @@ def test_every_part_equals_its_analysis_alone(
         assert run_study.cues == [
             label_cues(run, label, layer=layer, k=4) for label, layer in zip(run.labels, layers, strict=True)
         ]
-    analysis = find_analysis(store, STUDY_ANALYSIS, [run.manifest for run in runs], settings)
+    analysis = find_analysis(store, STUDY_ANALYSIS, [run.manifest for run in runs], result.settings)
     assert analysis
     assert analysis.table(KNOCKOUTS).num_rows == 2 * len(result.labels)
     assert set(analysis.table(CIRCUIT)["run"].to_pylist()) == {"small", "other"}
 
 
-def test_tables_are_written_as_csv(
-    two_runs: tuple[Path, list[Run]], result: StudyResult, tmp_path: Path, settings: StudySettings
-):
+def test_tables_are_written_as_csv(two_runs: tuple[Path, list[Run]], result: StudyResult, tmp_path: Path):
     store, runs = two_runs
-    write_csv_tables(store, runs, settings, tmp_path / "csv")
+    write_csv_tables(store, runs, result, tmp_path / "csv")
     lines = {path.name: path.read_text().splitlines() for path in (tmp_path / "csv").iterdir()}
-    assert lines.keys() == {"knockouts.csv", "circuit.csv", "variants.csv"}
+    assert lines.keys() == {"knockouts.csv", "circuit.csv", "variants.csv", "differences.csv"}
+    assert len(lines["differences.csv"]) == 1 + len(result.differences)
     assert len(lines["knockouts.csv"]) == 1 + 2 * len(result.labels)
     with pytest.raises(NotFoundError):
-        write_csv_tables(store, runs[:1], StudySettings(k=17), tmp_path / "csv")
+        write_csv_tables(store, runs[:1], result, tmp_path / "csv")
 
 
 def test_runs_with_different_tokens_are_reported(
@@ -100,7 +99,7 @@ def test_differences_agree_with_changed_predictions_and_knockouts(
         result.runs[1],
         knockouts=[msgspec.structs.replace(row, delta=row.delta - 10) for row in result.runs[1].knockouts],
     )
-    by_figure = {row.figure: row for row in differences([a, b], [result.runs[0], second], 0)}
+    by_figure = {row.figure: row for row in differences([a, b], [result.runs[0], second], Groups(1, 1), 0)}
     labels = sorted(set(expected.tolist()))
     predicted = np.asarray(a.blocks.documents.predicted_id)
     scores = [f1_score(expected, labelled, average="macro", labels=labels) for labelled in (predicted, worse)]
@@ -121,6 +120,10 @@ def test_one_run_with_chosen_labels_and_layer(two_runs: tuple[Path, list[Run]], 
         study(store, runs[:1], loader_of, msgspec.structs.replace(settings, labels=["none"]))
     with pytest.raises(ConfigError, match="3 runs"):
         study(store, [*runs, runs[0]], loader_of, settings)
+    with pytest.raises(ConfigError, match="spread of one run"):
+        study(store, runs, loader_of, settings, against=runs[:1])
+    with pytest.raises(ConfigError, match="'small' is given twice"):
+        study(store, runs, loader_of, settings, against=[runs[0], runs[0]])
 
 
 def test_the_report_gives_the_reason_for_a_missing_circuit(two_runs: tuple[Path, list[Run]], settings: StudySettings):

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
 from tegakari.analyses.study.plots import cue_scatter
 from tegakari.analyses.study.render import html, markdown
@@ -41,6 +42,10 @@ def test_the_report_has_all_sections_and_loads_nothing(two_runs: tuple[Path, lis
     assert inside <= set(links.ids)
     assert len(links.ids) == len(set(links.ids))
     text = markdown(result, runs)
+    assert text.index("## Limits") < text.index("## small and other")
+    for sentence in result.limits:
+        assert escape(sentence) in page
+        assert f"- {sentence}" in text
     for title in (
         "Table 1",
         "Table 2",
@@ -58,7 +63,7 @@ def test_the_report_has_all_sections_and_loads_nothing(two_runs: tuple[Path, lis
         assert f"| {label} |" in text
     assert page.count("<svg") == 3
     assert page == html(result, runs)  # equal results give equal pages
-    assert len({line.count("|") for line in text.split("## ")[2].splitlines() if line.startswith("|")}) == 1
+    assert len({line.count("|") for line in text.split("## ")[3].splitlines() if line.startswith("|")}) == 1
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -85,7 +90,7 @@ def test_a_browser_shows_the_report_without_errors_or_network(
         [*base, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True
     )
     assert "CONSOLE" not in dumped.stderr, dumped.stderr  # the console has a page's errors and refused loads
-    assert dumped.stdout.count("<section") == 9
+    assert dumped.stdout.count("<section") == 10
     assert re.search(r"<svg[^>]* height=", dumped.stdout)
     drawn = [*base, "--window-size=1200,2000", f"--screenshot={shot}", page.as_uri()]
     subprocess.run(drawn, capture_output=True, timeout=120, check=True)

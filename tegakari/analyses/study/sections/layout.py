@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -30,6 +31,8 @@ class Section(NamedTuple):
     """what the figures are computed from: settings and counts"""
     grids: list[Grid]
     pictures: list[Picture]
+    sentences: Sequence[str] = ()
+    """a list below the basis"""
 
 
 def per_run(texts: list[str]) -> str:

