@@ -16,7 +16,7 @@ from tegakari.schemas.circuit import CircuitResult, CircuitSettings
 
 
 @needs_extra("study")
-@struct_options(CircuitSettings, "pairs", "min_cosine", "threshold", "documents", "seed")
+@struct_options(CircuitSettings, "pairs", "min_cosine", "threshold", "membership", "min_gain", "documents", "seed")
 def circuit(
     runs: RunsOption,
     *,
@@ -54,17 +54,34 @@ def circuit(
 
 
 def _print(result: CircuitResult) -> None:
-    circuit = [component for component in result.components if component.in_circuit]
+    components = [
+        component for component in result.components if component.in_robust_circuit or component.in_study_circuit
+    ]
+    circuit = [component for component in components if component.in_circuit]
     print_table(
-        f"Circuit of {result.run}: {len(circuit)} of {len(result.components)} components",
-        ("layer", "component", "effect (95 %)"),
-        [(str(component.layer), component.component, interval(component.effect)) for component in circuit],
+        f"Circuit of {result.run} ({result.settings.membership}): {len(circuit)} of {len(result.components)} components",
+        ("layer", "component", "ratio of means (95 %)", "mean of ratios (95 %)", "median", "robust", "study"),
+        [
+            (
+                str(component.layer),
+                component.component,
+                interval(component.effect),
+                interval(component.study_effect),
+                f"{component.median_effect:.3f}",
+                "yes" if component.in_robust_circuit else "no",
+                "yes" if component.in_study_circuit else "no",
+            )
+            for component in components
+        ],
     )
     shortage = "" if result.pairs == result.settings.pairs else f" of the {result.settings.pairs} requested"
     lines = [
-        f"{result.pairs} pairs{shortage}, {result.no_gain} without a difference to restore; "
-        f"total {interval(result.total)}"
+        f"{result.pairs} pairs{shortage} of {result.pair_documents} documents, {result.no_gain} without a gain, "
+        f"{result.small_gain} with a gain below 0.05, {result.below_min_gain} below the minimum gain",
+        f"total effect {interval(result.total)}",
     ]
+    if result.warning:
+        lines.append(result.warning)
     bands = [f"{band.band} {band.first}-{band.last}: {band.share.value:.0%}" for band in result.bands if band.share]
     if bands:
         lines.append(f"share of layers: {', '.join(bands)}")
@@ -75,5 +92,9 @@ def _print(result: CircuitResult) -> None:
         f"necessity {interval(ablation.necessity)}"
         for ablation in result.ablated
     ]
+    lines.append(
+        "rounding, as an effect: "
+        + ", ".join(f"{rounding.effect:.1g} in {rounding.dtype}" for rounding in result.rounding)
+    )
     for line in lines:
         out.print(line, soft_wrap=True)
