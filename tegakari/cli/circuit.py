@@ -54,12 +54,10 @@ def circuit(
 
 
 def _print(result: CircuitResult) -> None:
-    components = [
-        component for component in result.components if component.in_robust_circuit or component.in_study_circuit
-    ]
-    circuit = [component for component in components if component.in_circuit]
+    components = [row for row in result.components if row.in_robust_circuit or row.in_study_circuit]
+    count = sum(component.in_circuit for component in components)
     print_table(
-        f"Circuit of {result.run} ({result.settings.membership}): {len(circuit)} of {len(result.components)} components",
+        f"Circuit of {result.run}: {count} of {len(result.components)} components ({result.settings.membership})",
         ("layer", "component", "ratio of means (95 %)", "mean of ratios (95 %)", "median", "robust", "study"),
         [
             (
@@ -92,9 +90,9 @@ def _print(result: CircuitResult) -> None:
         f"necessity {interval(ablation.necessity)}"
         for ablation in result.ablated
     ]
-    lines.append(
-        "rounding, as an effect: "
-        + ", ".join(f"{rounding.effect:.1g} in {rounding.dtype}" for rounding in result.rounding)
-    )
+    rounding = f"rounding, as an effect: {result.rounding:.1g} in float32"
+    if result.run_dtype_rounding is not None:
+        rounding += f", in which effects are computed; {result.run_dtype_rounding:.1g} in the dtype of the run"
+    lines.append(rounding)
     for line in lines:
         out.print(line, soft_wrap=True)

@@ -81,16 +81,6 @@ class Ablated(msgspec.Struct, frozen=True, kw_only=True):
     """full accuracy - accuracy with the circuit ablated"""
 
 
-class Rounding(msgspec.Struct, frozen=True, kw_only=True):
-    """Noise of the arithmetic."""
-
-    dtype: str
-    """float32, in which effects are computed, or the dtype of the run"""
-    effect: float
-    """largest effect, on any label, of a component that is replaced by its own output, for a pair of median gain; 0 but
-    for rounding"""
-
-
 class CircuitResult(msgspec.Struct, frozen=True, kw_only=True):
     """Circuit of a run (the study, Figure 1)."""
 
@@ -129,7 +119,11 @@ class CircuitResult(msgspec.Struct, frozen=True, kw_only=True):
     accuracy: float
     """of the whole classifier on these documents"""
     ablated: list[Ablated]
-    rounding: list[Rounding]
-    """in float32 and, if it differs, in the dtype of the run"""
+    rounding: float
+    """largest effect of a component that is replaced by its own output, for a pair of median gain: 0 but for rounding.
+    In float32, in which all passes are run."""
+    run_dtype_rounding: float | None
+    """largest difference of effects in the dtype of the run from those in float32, for a pair of median gain; null for a
+    float32 run"""
     seconds: float
     provenance: Provenance

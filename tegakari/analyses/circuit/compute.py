@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from tegakari.analyses.circuit.effects import MIN_STUDY_GAIN, SMALL_GAIN, Effects
-from tegakari.analyses.circuit.forward import ablation_accuracies, pair_effects, rounding_change
+from tegakari.analyses.circuit.forward import LabelledTexts, ablation_accuracies, pair_effects, rounding_change
 from tegakari.analyses.circuit.outcome import (
     ablated,
     component_effects,
@@ -27,9 +27,10 @@ from tegakari.analyses.engine.memory import refuse_beyond_memory
 from tegakari.analyses.engine.provenance import provenance_of
 from tegakari.analyses.engine.run_models import ModelLoader
 from tegakari.analyses.engine.stored_results import stored_or_computed, stored_result
+from tegakari.models.classifier import Classifier
 from tegakari.models.precision import float32_bytes, float32_copy
 from tegakari.schemas.analysis_kinds import CIRCUIT_ANALYSIS
-from tegakari.schemas.circuit import CircuitResult, CircuitSettings, Rounding
+from tegakari.schemas.circuit import CircuitResult, CircuitSettings
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.schemas.tables import CIRCUIT, CIRCUIT_PAIRS, Table
@@ -37,8 +38,8 @@ from tegakari.store import Run
 from tegakari.store.queries.pairs import Pairs, similar_pairs
 from tegakari.store.queries.runs import evaluation_documents
 
-ROUNDING_DOCUMENTS = 8
-"""Documents on which the noise of rounding is measured."""
+ROUNDING_SAMPLE = 8
+"""Documents, or pairs, on which the noise of rounding is measured."""
 
 
 def stored_circuit(store: Path, run: Run, settings: CircuitSettings) -> CircuitResult | None:
@@ -101,7 +102,6 @@ def _compute(
     in_circuit, estimator = members(components), estimator_of(effects, settings)
     accuracies = ablation_accuracies(float32_models.classifier, documents, sample, in_circuit, progress)
     median_gain = float(np.median(effects.gain[effects.reaches(settings.min_gain)]))
-    precisions = {precision.dtype: precision for precision in (float32_models.classifier, classifier)}
     result = CircuitResult(
         run=run.name,
         settings=settings,
@@ -123,18 +123,22 @@ def _compute(
         documents=len(sample),
         accuracy=float(accuracies.full.mean()),
         ablated=[ablated("mean", accuracies), ablated("zero", accuracies)],
-        rounding=[
-            Rounding(
-                dtype=str(dtype).removeprefix("torch."),
-                effect=rounding_change(precision, documents, np.unique(pairs.corrupted)[:ROUNDING_DOCUMENTS])
-                / median_gain,
-            )
-            for dtype, precision in precisions.items()
-        ],
+        rounding=rounding_change(float32_models.classifier, documents, np.unique(pairs.corrupted)[:ROUNDING_SAMPLE])
+        / median_gain,
+        run_dtype_rounding=None
+        if classifier is float32_models.classifier
+        else _change_difference(classifier, documents, pairs, effects) / median_gain,
         seconds=round(time.perf_counter() - started, 3),
         provenance=provenance_of(run, float32_models),
     )
     return result, {CIRCUIT: circuit_rows(result), CIRCUIT_PAIRS: pair_rows(run, pairs, effects.gain)}
+
+
+def _change_difference(classifier: Classifier, documents: LabelledTexts, pairs: Pairs, effects: Effects) -> float:
+    """Largest difference of a change in the dtype of a run from the same in float32, over the first pairs."""
+    first = pairs._replace(clean=pairs.clean[:ROUNDING_SAMPLE], corrupted=pairs.corrupted[:ROUNDING_SAMPLE])
+    change = pair_effects(classifier, documents, first).change
+    return float(np.abs(change - effects.change[:ROUNDING_SAMPLE]).max())
 
 
 def _check_pairs(effects: Effects, pairs: Pairs, settings: CircuitSettings) -> None:

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from tegakari.analyses.circuit import circuit, stored_circuit
-from tegakari.analyses.circuit.forward import ablation_accuracies, pair_effects, rounding_change
+from tegakari.analyses.circuit.effects import Effects
+from tegakari.analyses.circuit.forward import ablation_accuracies, pair_effects
 from tegakari.analyses.circuit.plots import effect_maps
 from tegakari.analyses.engine.run_models import RunModels, load_run_models
 from tegakari.analyses.svg import to_svg
@@ -109,8 +110,8 @@ def test_a_result_agrees_with_its_effects_and_accuracies(store: Path, run: Run, 
     assert result.small_gain == int((np.abs(effects.gain) < 0.05).sum())
     assert result.below_min_gain == int((~reaching).sum())
     assert result.pair_documents == len(set(pairs.clean.tolist()) | set(pairs.corrupted.tolist()))
-    assert [row.dtype for row in result.rounding] == ["float32"]
-    assert 0 <= result.rounding[0].effect < 1e-4
+    assert 0 <= result.rounding < 1e-4
+    assert result.run_dtype_rounding is None
     inside = [row for row in result.components if row.in_circuit]
     assert inside
     assert result.total.value == pytest.approx(sum(row.effect.value for row in inside))
@@ -172,7 +173,7 @@ def test_planted_components_are_the_circuit(small_case: SmallCase, tmp_path: Pat
     effect = {
         (row.layer, ("attention", "mlp").index(row.component)): row.study_effect.value for row in result.components
     }
-    assert {at for at, value in effect.items() if value != 0} == planted_components
+    assert {at for at, value in effect.items() if abs(value) > 1e-5} == planted_components
     assert {at for at, row in zip(effect, result.components, strict=True) if row.in_circuit} <= planted_components
     assert max(effect.values()) > 0.1
     in_circuit = np.zeros((result.layers, 2), bool)
@@ -186,17 +187,18 @@ def test_planted_components_are_the_circuit(small_case: SmallCase, tmp_path: Pat
 def test_pairs_that_all_share_a_document_have_no_interval(
     store: Path, run: Run, models: RunModels, monkeypatch: pytest.MonkeyPatch
 ):
-    documents = np.array([4, 4, 4]), np.array([1, 2, 3])
-    shared = Pairs(*documents, np.ones(3, np.float32), 3, 4)
+    shared = Pairs(np.array([4, 4, 4]), np.array([1, 2, 3]), np.ones(3, np.float32), 3, 4)
+    effects = Effects(np.ones((3, 3, 2)), np.full(3, 2.0), spread=1.0)
     monkeypatch.setattr("tegakari.analyses.circuit.compute.similar_pairs", lambda *_, **__: shared)
-    with pytest.raises(NotFoundError, match="pairs, so the effects have no interval|none of 3 pairs"):
+    monkeypatch.setattr("tegakari.analyses.circuit.compute.pair_effects", lambda *_: effects)
+    with pytest.raises(NotFoundError, match="one document is in all 3 pairs"):
         circuit(store, run, lambda: models, CircuitSettings(min_gain=0.0, seed=9))
     with pytest.raises(NotFoundError, match="none of 3 pairs has a gain"):
         circuit(store, run, lambda: models, CircuitSettings(min_gain=100.0, seed=9))
 
 
-def test_a_bfloat16_run_has_its_effects_in_float32(run: Run, models: RunModels):
-    """The weights are those of bfloat16, the arithmetic is not: patching by the own output changes nothing."""
+def test_a_bfloat16_run_has_its_effects_in_float32(store: Path, run: Run, models: RunModels):
+    """The weights are those of bfloat16, the arithmetic is not."""
     model = copy.deepcopy(models.classifier.model).bfloat16()
     rounded = dataclasses.replace(models.classifier, model=model, blocks=find_blocks(model), dtype=torch.bfloat16)
     exact = float32_copy(rounded)
@@ -205,10 +207,15 @@ def test_a_bfloat16_run_has_its_effects_in_float32(run: Run, models: RunModels):
     assert all(torch.equal(a, b.float()) for a, b in zip(exact.model.parameters(), model.parameters(), strict=True))
     assert float32_copy(exact) is exact
     assert float32_bytes(rounded) == 4 * sum(parameter.numel() for parameter in model.parameters())
-    documents, numbers = run.blocks.documents, np.arange(6)
-    noise = [rounding_change(classifier, documents, numbers) for classifier in (exact, rounded)]
-    assert noise[0] < 1e-5
-    assert noise[1] > 100 * noise[0]
+    settings = CircuitSettings(pairs=30, min_cosine=-1.0, seed=7)
+    result = circuit(store, run, lambda: dataclasses.replace(models, classifier=rounded), settings)
+    assert result.provenance.dtype == "float32"
+    assert result.rounding < 1e-5
+    assert result.run_dtype_rounding
+    assert 1e-4 < result.run_dtype_rounding < 1
+    pairs = similar_pairs(run, min_cosine=-1.0, n=30, seed=7)
+    expected = pair_effects(exact, run.blocks.documents, pairs).ratios.mean(0).ravel()
+    assert [row.study_effect.value for row in result.components] == pytest.approx(expected.tolist())
 
 
 def test_too_little_memory_for_float32_is_refused(

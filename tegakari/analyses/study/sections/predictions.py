@@ -51,8 +51,8 @@ def circuits_section(result: StudyResult) -> Section:
         f"and the components for which it is at least {settings.threshold}. Dots, total, shares, sufficiency and "
         f"necessity are those of the {'robust circuit' if robust else 'circuit of the study'}. Intervals resample "
         "documents. Sufficiency is the accuracy with only the circuit kept divided by full accuracy, necessity the "
-        "accuracy lost without the circuit; ablated components give their mean, or zero. Stars mark the members of a circuit "
-        "by each definition.",
+        "accuracy lost without the circuit; ablated components give their mean, or zero. Stars mark the members "
+        "of a circuit by each definition.",
         per_run(
             [_circuit_basis(circuit) for circuit in circuits]
             + [f"{run.run}: no circuit: {run.no_circuit}" for run in result.runs if run.no_circuit]
