@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from benchmarks.small_classifiers import DOCUMENTS_PER_LABEL, invented_documents, trained_classifier
 from benchmarks.truth.row import Row
-from benchmarks.truth.small_classifiers import DOCUMENTS_PER_LABEL, invented_documents, trained_classifier
 from tegakari.analyses.circuit.effects import Effects
 from tegakari.analyses.circuit.forward import Accuracies, pair_effects
 from tegakari.analyses.circuit.outcome import ablated, component_effects
@@ -50,11 +50,11 @@ CASES = {
 
 
 def simulate(seeds: int) -> list[Row]:
-    """All rows: coverage over `seeds` samples, and the circuits of CLASSIFIERS classifiers, `seeds` at most."""
+    """All rows: `seeds` samples of ablations, a tenth as many of pairs, and at most CLASSIFIERS classifiers."""
     return [
-        *synthetic_coverage(seeds, tuple(CASES)),
-        *ablation_coverage(10 * seeds),
-        *same_circuits(min(seeds, CLASSIFIERS)),
+        *synthetic_coverage(max(seeds // 10, 1), tuple(CASES)),
+        *ablation_coverage(seeds),
+        *same_circuits(min(max(seeds // 10, 1), CLASSIFIERS)),
     ]
 
 

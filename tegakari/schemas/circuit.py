@@ -123,7 +123,7 @@ class CircuitResult(msgspec.Struct, frozen=True, kw_only=True):
     """largest effect of a component that is replaced by its own output, for a pair of median gain: 0 but for rounding.
     In float32, in which all passes are run."""
     run_dtype_rounding: float | None
-    """largest difference of effects in the dtype of the run from those in float32, for a pair of median gain; null for a
-    float32 run"""
+    """largest difference of effects in the dtype of the run from those in float32, for a pair of median gain; null if
+    both are the same"""
     seconds: float
     provenance: Provenance

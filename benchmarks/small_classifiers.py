@@ -62,12 +62,12 @@ def trained_classifier(seed: int) -> Classifier:
         num_attention_heads=2,
         num_key_value_heads=1,
         head_dim=24,
-        num_labels=LABELS,
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=None,
-        attn_implementation="eager",
     )
+    config.num_labels = LABELS
+    config._attn_implementation = "eager"  # exact with Gemma 2's soft-capping
     model = Gemma2ForSequenceClassification(config)
     labels = tuple(f"label {number}" for number in range(LABELS))
     classifier = Classifier(
