@@ -290,7 +290,7 @@ CIRCUIT_PAIRS = Table(
         Column("corrupted", "string", "id of the document that is run with those outputs"),
         Column("cosine", "float32", "cosine of the two embeddings"),
         Column(
-            "gained",
+            "gain",
             "float32",
             "z_clean - z_corrupted, logits of the clean document's label",
         ),

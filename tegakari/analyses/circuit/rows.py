@@ -50,7 +50,7 @@ def pair_rows(run: Run, pairs: Pairs, gain: np.ndarray) -> pa.Table:
             "clean": ids.take(pa.array(pairs.clean)),
             "corrupted": ids.take(pa.array(pairs.corrupted)),
             "cosine": pairs.cosine,
-            "gained": gain.astype(np.float32),
+            "gain": gain.astype(np.float32),
         },
         schema=arrow_schema(CIRCUIT_PAIRS),
     )

@@ -22,7 +22,7 @@ from tegakari.analyses.study.rows import study_tables
 from tegakari.analyses.study.settings import check_runs, compared_labels
 from tegakari.analyses.variants import read_concepts, variants
 from tegakari.schemas.analysis_kinds import STUDY_ANALYSIS
-from tegakari.schemas.errors import ModelError, NotFoundError
+from tegakari.schemas.errors import MemoryShortError, ModelError, NotFoundError
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.schemas.study import LabelCues, RunStudy, StudyResult, StudySettings
@@ -98,7 +98,7 @@ def _run_study(
     circuit_result, no_circuit = None, None
     try:
         circuit_result = circuit(store, run, load_models, settings.circuit, progress=progress)
-    except (NotFoundError, ModelError) as error:  # the report gives the reason; the other tables do not depend on it
+    except (NotFoundError, ModelError, MemoryShortError) as error:  # the report gives the reason; the study goes on
         no_circuit = error.message
     knockout = KnockoutSettings(layer=settings.layer, k=settings.k, draws=settings.draws, seed=settings.seed)
     knockouts = over_labels(store, run, load_models, labels, knockout, progress=progress)
