@@ -72,7 +72,7 @@ def _print(result: CircuitResult) -> None:
             for component in components
         ],
     )
-    shortage = "" if result.pairs == result.settings.pairs else f" of the {result.settings.pairs} requested"
+    shortage = "" if result.pairs == result.settings.pairs else f" ({result.settings.pairs} requested)"
     lines = [
         f"{result.pairs} pairs{shortage} of {result.pair_documents} documents, {result.no_gain} without a gain, "
         f"{result.small_gain} with a gain below 0.05, {result.below_min_gain} below the minimum gain",

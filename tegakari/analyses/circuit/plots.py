@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_ESTIMATOR = {"robust": "ratio of means", "study": "mean of ratios"}
+"""Estimator of the effects, by the membership of the settings."""
+
 
 def effect_maps(results: Sequence[CircuitResult]) -> Figure:
     """A heat map per run, layer by component, in units of the run's largest effect; beside them bars.
@@ -36,11 +39,11 @@ def effect_maps(results: Sequence[CircuitResult]) -> Figure:
         run_axes.set_ylabel("layer")
         run_axes.grid(visible=False)
         run_axes.set_title(
-            f"{result.run}\n{int(in_circuit.sum())} in the {result.settings.membership} circuit, "
-            f"total {result.total.value:.2f}",
-            fontsize=9,
+            f"{result.run}\n{int(in_circuit.sum())} in the circuit, total {result.total.value:.2f}", fontsize=9
         )
-    figure.colorbar(image, ax=list(axes[:-1]), shrink=0.6, label="effect / largest")  # pyright: ignore
+    figure.colorbar(
+        image, ax=list(axes[:-1]), shrink=0.6, label=f"{_ESTIMATOR[results[0].settings.membership]} / largest"
+    )  # pyright: ignore
     _sufficiency_bars(axes[-1], results)
     return figure
 
