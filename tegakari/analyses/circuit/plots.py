@@ -41,9 +41,8 @@ def effect_maps(results: Sequence[CircuitResult]) -> Figure:
         run_axes.set_title(
             f"{result.run}\n{int(in_circuit.sum())} in the circuit, total {result.total.value:.2f}", fontsize=9
         )
-    figure.colorbar(
-        image, ax=list(axes[:-1]), shrink=0.6, label=f"{_ESTIMATOR[results[0].settings.membership]} / largest"
-    )  # pyright: ignore
+    label = f"{_ESTIMATOR[results[0].settings.membership]} / largest"
+    figure.colorbar(image, ax=list(axes[:-1]), shrink=0.6, label=label)  # pyright: ignore
     _sufficiency_bars(axes[-1], results)
     return figure
 
