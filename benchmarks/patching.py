@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from benchmarks.case import Shape, classifier_of, make_case, scaled, texts
 from benchmarks.environments import WORK
 from benchmarks.machine import machine, rounded
-from tegakari.analyses.circuit.effects import effects
+from tegakari.analyses.circuit.effects import patch_changes
 from tegakari.models.classifier import Classifier
 from tegakari.models.rerun.components import run_components
 from tegakari.models.rerun.patching import run_patches
@@ -114,12 +114,12 @@ def run_pair(classifier: Classifier, clean: str, corrupted: str, passes: int) ->
     patches_done = clock()
 
     label = torch.tensor([int(clean_logits.argmax())])
-    patch_effects = effects(clean_components.prefix.logits, corrupted_components.prefix.logits, logits, label).values[0]
+    changes, gains = patch_changes(clean_components.prefix.logits, corrupted_components.prefix.logits, logits, label)
     differences = []
     for (layer, number), naive_logits in patched.items():
         shaped = naive_logits.expand(1, 1, 1, -1)
-        effect = effects(clean_logits, corrupted_logits, shaped, label).values[0, 0, 0]
-        differences.append(abs(float(effect - patch_effects[layer, number])))
+        change, gain = patch_changes(clean_logits, corrupted_logits, shaped, label)
+        differences.append(abs(float(change[0, 0, 0] / gain[0] - changes[0, layer, number] / gains[0])))
     return Pair(
         naive_base=base_done - start,
         naive_patched=(naive_done - base_done) * len(keys) / len(timed),

@@ -16,7 +16,7 @@ from tegakari.schemas.circuit import CircuitResult, CircuitSettings
 
 
 @needs_extra("study")
-@struct_options(CircuitSettings, "pairs", "min_cosine", "threshold", "documents", "seed")
+@struct_options(CircuitSettings, "pairs", "min_cosine", "threshold", "membership", "min_gain", "documents", "seed")
 def circuit(
     runs: RunsOption,
     *,
@@ -54,17 +54,32 @@ def circuit(
 
 
 def _print(result: CircuitResult) -> None:
-    circuit = [component for component in result.components if component.in_circuit]
+    components = [row for row in result.components if row.in_robust_circuit or row.in_study_circuit]
+    count = sum(component.in_circuit for component in components)
     print_table(
-        f"Circuit of {result.run}: {len(circuit)} of {len(result.components)} components",
-        ("layer", "component", "effect (95 %)"),
-        [(str(component.layer), component.component, interval(component.effect)) for component in circuit],
+        f"Circuit of {result.run}: {count} of {len(result.components)} components ({result.settings.membership})",
+        ("layer", "component", "ratio of means (95 %)", "mean of ratios (95 %)", "median", "robust", "study"),
+        [
+            (
+                str(component.layer),
+                component.component,
+                interval(component.effect),
+                interval(component.study_effect),
+                f"{component.median_effect:.3f}",
+                "yes" if component.in_robust_circuit else "no",
+                "yes" if component.in_study_circuit else "no",
+            )
+            for component in components
+        ],
     )
-    shortage = "" if result.pairs == result.settings.pairs else f" of the {result.settings.pairs} requested"
+    shortage = "" if result.pairs == result.settings.pairs else f" ({result.settings.pairs} requested)"
     lines = [
-        f"{result.pairs} pairs{shortage}, {result.no_gain} without a difference to restore; "
-        f"total {interval(result.total)}"
+        f"{result.pairs} pairs{shortage} of {result.pair_documents} documents, {result.no_gain} without a gain, "
+        f"{result.small_gain} with a gain below 0.05, {result.below_min_gain} below the minimum gain",
+        f"total effect {interval(result.total)}",
     ]
+    if result.warning:
+        lines.append(result.warning)
     bands = [f"{band.band} {band.first}-{band.last}: {band.share.value:.0%}" for band in result.bands if band.share]
     if bands:
         lines.append(f"share of layers: {', '.join(bands)}")
@@ -75,5 +90,9 @@ def _print(result: CircuitResult) -> None:
         f"necessity {interval(ablation.necessity)}"
         for ablation in result.ablated
     ]
+    rounding = f"rounding, as an effect: {result.rounding:.1g} in float32"
+    if result.run_dtype_rounding is not None:
+        rounding += f", in which effects are computed; {result.run_dtype_rounding:.1g} in the dtype of the run"
+    lines.append(rounding)
     for line in lines:
         out.print(line, soft_wrap=True)

@@ -253,16 +253,30 @@ KNOCKOUTS = Table(
 
 CIRCUIT = Table(
     "circuit",
-    "Mean effect of attention and MLP of each layer at the last position, by activation patching.",
+    "Effect of attention and MLP of each layer at the last position, by activation patching.",
     ("run", "layer", "component"),
     (
         Column("run", "string", "run"),
         Column("layer", "int32", "layer"),
         Column("component", "string", "attention or mlp"),
-        Column("effect", "float64", "mean over pairs of (z_patched - z_corrupted) / (z_clean - z_corrupted)"),
+        Column(
+            "effect",
+            "float64",
+            "sum of (z_patched - z_corrupted) / sum of (z_clean - z_corrupted) over pairs with the minimum gain",
+        ),
         Column("effect_low", "float64", "lower end of the 95 % interval"),
         Column("effect_high", "float64", "upper end of the 95 % interval"),
-        Column("in_circuit", "bool", "whether the effect reaches the threshold"),
+        Column(
+            "study_effect",
+            "float64",
+            "mean over all pairs of (z_patched - z_corrupted) / (z_clean - z_corrupted), as in the study",
+        ),
+        Column("study_effect_low", "float64", "lower end of its 95 % interval"),
+        Column("study_effect_high", "float64", "upper end of its 95 % interval"),
+        Column("median_effect", "float64", "median of these ratios over pairs with the minimum gain"),
+        Column("in_circuit", "bool", "in the circuit by the membership of the settings: one of the next two columns"),
+        Column("in_robust_circuit", "bool", "whether effect_low reaches the threshold"),
+        Column("in_study_circuit", "bool", "whether study_effect reaches the threshold"),
     ),
 )
 
@@ -276,9 +290,9 @@ CIRCUIT_PAIRS = Table(
         Column("corrupted", "string", "id of the document that is run with those outputs"),
         Column("cosine", "float32", "cosine of the two embeddings"),
         Column(
-            "gained",
+            "gain",
             "float32",
-            "z_clean - z_corrupted, logits of the clean document's label; below 1e-6 effects are 0",
+            "z_clean - z_corrupted, logits of the clean document's label",
         ),
     ),
 )

@@ -16,6 +16,7 @@ from tegakari.analyses.statistics import (
     macro_f1_difference,
     mean_interval,
     share_change_interval,
+    share_ratio_interval,
     statistic_interval,
 )
 
@@ -87,6 +88,56 @@ def test_the_interval_of_a_share_that_does_not_change_has_a_width():
     z = 1.959964
     ends = share_change_interval(np.ones(50, bool), np.ones(50, bool))
     assert ends == pytest.approx((-(z**2) / (50 + z**2), z**2 / (50 + z**2)), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("both", "gained", "lost", "neither"), [(30, 1, 9, 4), (2, 0, 37, 1), (3, 5, 4, 20), (12, 6, 0, 2)]
+)
+def test_the_ends_of_the_interval_of_a_ratio_of_shares_have_scores_of_a_normal_quantile(
+    both: int, gained: int, lost: int, neither: int
+):
+    """The score is evaluated with the maximum of the likelihood under each ratio, found numerically."""
+    n = both + gained + lost + neither
+    group = np.repeat(np.arange(4), [both, gained, lost, neither])
+    before, after = (group == 0) | (group == 2), group <= 1
+
+    def score(ratio: float) -> float:
+        def shares(free: np.ndarray) -> np.ndarray:
+            """Shares of the four groups whose ratio of after to before is the hypothetical one."""
+            share_before = free[0] * min(1.0, 1 / ratio)
+            smallest = max(0.0, share_before * (1 + ratio) - 1)
+            share_both = smallest + free[1] * (min(share_before, ratio * share_before) - smallest)
+            gains, losses = ratio * share_before - share_both, share_before - share_both
+            return np.clip([share_both, gains, losses, 1 - share_both - gains - losses], 1e-300, 1)
+
+        counts = np.array([both, gained, lost, neither])
+        fits = [
+            optimize.minimize(
+                lambda free: -(counts * np.log(shares(free))).sum(),
+                start,
+                bounds=[(1e-9, 1 - 1e-9)] * 2,
+                method="Nelder-Mead",
+                options={"xatol": 1e-10, "fatol": 1e-12, "maxiter": 4000},
+            )
+            for start in ([0.5, 0.5], [0.8, 0.9], [0.9, 0.2])
+        ]
+        _, gain, loss, _ = shares(min(fits, key=lambda fit: fit.fun).x)
+        return (after.mean() - ratio * before.mean()) / np.sqrt(ratio * (gain + loss) / n)
+
+    low, high = share_ratio_interval(before, after)
+    assert low <= after.mean() / before.mean() <= high
+    assert score(low) == pytest.approx(1.95996, abs=1e-3)
+    assert score(high) == pytest.approx(-1.95996, abs=1e-3)
+
+
+def test_the_interval_of_a_ratio_of_equal_shares_has_a_width():
+    before = np.arange(50) < 40
+    low, high = share_ratio_interval(before, before)
+    assert (low, high) == pytest.approx((40 / (40 + 1.959964**2), 1 + 1.959964**2 / 40), abs=1e-5)
+    low, high = share_ratio_interval(before, np.zeros(50, bool))
+    assert low == 0
+    assert 0 < high < 0.2
+    assert np.isnan(share_ratio_interval(np.zeros(3, bool), np.ones(3, bool))).all()
 
 
 @pytest.mark.parametrize("hits", [0, 1, 17, 40])

@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
+import pyarrow as pa
 import torch
 
-from tegakari.analyses.circuit.effects import MIN_GAIN, effects
+from tegakari.analyses.circuit.effects import Effects, patch_changes
 from tegakari.analyses.engine.batches import batches, tokenized
 from tegakari.analyses.engine.memory import refuse_beyond_memory
-from tegakari.analyses.engine.run_models import RunModels
+from tegakari.models.classifier import Classifier
 from tegakari.models.rerun.components import Components, run_components
 from tegakari.models.rerun.patching import Ablation, run_ablations, run_patches
-from tegakari.schemas.progress import Progress
-from tegakari.store import Run
+from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store.queries.pairs import Pairs
 
 PAIRS_PER_PASS = 16
 """Pairs whose patches run in one pass: each holds a copy of its document's keys and values of one layer."""
 
 
-class PairEffects(NamedTuple):
-    """Effects in each pair, in the order of the pairs."""
-
-    values: np.ndarray
-    """float64 [P, layers, 2]"""
-    gain: np.ndarray
-    """float32 [P]: clean minus corrupted logit"""
+class LabelledTexts(Protocol):
+    """Documents of a run: `run.blocks.documents`."""
 
     @property
-    def no_gain(self) -> int:
-        """Number of pairs without an effect."""
-        return int((self.gain < MIN_GAIN).sum())
+    def text(self) -> pa.Array: ...
+
+    @property
+    def label_id(self) -> np.ndarray: ...
 
 
 class Accuracies(NamedTuple):
@@ -54,84 +50,107 @@ class Accuracies(NamedTuple):
         return (self.mean_kept, self.mean_removed) if by == "mean" else (self.zero_kept, self.zero_removed)
 
 
-def pair_effects(run: Run, models: RunModels, pairs: Pairs, progress: Progress) -> PairEffects:
+def pair_effects(
+    classifier: Classifier, documents: LabelledTexts, pairs: Pairs, progress: Progress = NoProgress()
+) -> Effects:
     """Effects of all components in all pairs; each document is run at most once as clean and once as corrupted.
 
     Args:
-        run: published.
-        models: of the run.
+        classifier: a decoder.
+        documents: that the pairs number.
         pairs: of documents.
         progress: advanced by the documents of each pass; the caller begins the stage.
 
     Raises:
         MemoryShortError: the components of the clean documents do not fit in free memory.
     """
-    classifier = models.classifier
-    clean_numbers = np.unique(pairs.clean)
-    corrupted_numbers = np.unique(pairs.corrupted)
+    clean_numbers, clean_row = np.unique(pairs.clean, return_inverse=True)
+    corrupted_numbers, corrupted_row = np.unique(pairs.corrupted, return_inverse=True)
     bytes_per_document = classifier.layers * 2 * classifier.d_model * classifier.dtype.itemsize
     refuse_beyond_memory(len(clean_numbers) * bytes_per_document, classifier.device, "choose fewer pairs")
     added = torch.empty(
         len(clean_numbers), classifier.layers, 2, classifier.d_model, dtype=classifier.dtype, device=classifier.device
     )
     logits = torch.empty(len(clean_numbers), len(classifier.labels), device=classifier.device)
-    for members, documents in _passes(run, models, clean_numbers, keys=False):
-        added[members], logits[members] = documents.added, documents.prefix.logits
+    for members, components in _passes(classifier, documents, clean_numbers, keys=False):
+        added[members], logits[members] = components.added, components.prefix.logits
         progress.advance(len(members))
 
-    values = np.empty((len(pairs.clean), classifier.layers, 2))
-    gain = np.empty(len(pairs.clean), np.float32)
-    clean_row = torch.from_numpy(np.searchsorted(clean_numbers, pairs.clean))
-    corrupted_row = np.searchsorted(corrupted_numbers, pairs.corrupted)
-    label = torch.from_numpy(np.asarray(run.blocks.documents.label_id)[pairs.clean].astype(np.int64))
-    for members, documents in _passes(run, models, corrupted_numbers, keys=True):
+    change = np.empty((len(pairs.clean), classifier.layers, 2))
+    gain = np.empty(len(pairs.clean))
+    label = torch.from_numpy(np.asarray(documents.label_id)[pairs.clean].astype(np.int64))
+    for members, components in _passes(classifier, documents, corrupted_numbers, keys=True):
         place = np.full(len(corrupted_numbers), -1)
         place[members] = np.arange(len(members))
         in_batch = np.flatnonzero(place[corrupted_row] >= 0)
         for start in range(0, len(in_batch), PAIRS_PER_PASS):
             pair = in_batch[start : start + PAIRS_PER_PASS]
             owner = torch.from_numpy(place[corrupted_row[pair]]).to(classifier.device)
-            clean = clean_row[pair].to(classifier.device)
-            patched = run_patches(classifier, documents, owner, added[clean])
-            effect = effects(logits[clean], documents.prefix.logits[owner], patched, label[pair].to(classifier.device))
-            values[pair], gain[pair] = effect.values.cpu().numpy(), effect.gain.cpu().numpy()
+            clean = torch.from_numpy(clean_row[pair]).to(classifier.device)
+            patched = run_patches(classifier, components, owner, added[clean])
+            pair_label = label[pair].to(classifier.device)
+            changes, gains = patch_changes(logits[clean], components.prefix.logits[owner], patched, pair_label)
+            change[pair], gain[pair] = changes.cpu().numpy(), gains.cpu().numpy()
         progress.advance(len(members))
-    return PairEffects(values, gain)
+    spread = float(logits.double().var(0, unbiased=False).mean().sqrt())
+    return Effects(change, gain, spread)
+
+
+def rounding_change(classifier: Classifier, documents: LabelledTexts, numbers: np.ndarray) -> float:
+    """Largest change of a logit when one component is replaced by its own output: 0 but for rounding.
+
+    Args:
+        classifier: a decoder.
+        documents: of which some are run.
+        numbers: int [D], of the documents.
+    """
+    largest = 0.0
+    for members, components in _passes(classifier, documents, numbers, keys=True):
+        logits = components.prefix.logits
+        owner = torch.arange(len(members), device=logits.device)
+        patched = run_patches(classifier, components, owner, components.added)
+        largest = max(largest, float((patched - logits[:, None, None]).abs().max()))
+    return largest
 
 
 def ablation_accuracies(
-    run: Run, models: RunModels, numbers: np.ndarray, circuit: np.ndarray, progress: Progress
+    classifier: Classifier,
+    documents: LabelledTexts,
+    numbers: np.ndarray,
+    circuit: np.ndarray,
+    progress: Progress = NoProgress(),
 ) -> Accuracies:
     """Correctness of predictions with only the circuit kept and with it removed, ablated by mean and by zero.
 
     Args:
-        run: published.
-        models: of the run.
+        classifier: a decoder.
+        documents: that `numbers` number.
         numbers: int [D], of the documents, over which the means are taken too.
         circuit: bool [layers, 2], components of the circuit.
         progress: advanced by the documents of each pass; the caller begins the stage.
     """
-    classifier = models.classifier
     total = torch.zeros(classifier.layers, 2, classifier.d_model, dtype=torch.float64, device=classifier.device)
-    for members, documents in _passes(run, models, numbers, keys=False):
-        total += documents.added.double().sum(0)
+    for members, components in _passes(classifier, documents, numbers, keys=False):
+        total += components.added.double().sum(0)
         progress.advance(len(members))
     mean = (total / len(numbers)).to(classifier.dtype)
     in_circuit = torch.from_numpy(circuit).to(classifier.device)
     ablations = [
         Ablation(ablated, values) for values in (mean, torch.zeros_like(mean)) for ablated in (~in_circuit, in_circuit)
     ]
-    label = np.asarray(run.blocks.documents.label_id)[numbers]
+    label = np.asarray(documents.label_id)[numbers]
     correct = np.empty((1 + len(ablations), len(numbers)), bool)
-    for members, documents in _passes(run, models, numbers, keys=True):
-        logits = torch.cat([documents.prefix.logits[None], run_ablations(classifier, documents, ablations)])
+    for members, components in _passes(classifier, documents, numbers, keys=True):
+        logits = torch.cat([components.prefix.logits[None], run_ablations(classifier, components, ablations)])
         correct[:, members] = logits.argmax(2).cpu().numpy() == label[members]
         progress.advance(len(members))
     return Accuracies(*correct)
 
 
-def _passes(run: Run, models: RunModels, numbers: np.ndarray, *, keys: bool) -> Iterator[tuple[list[int], Components]]:
+def _passes(
+    classifier: Classifier, documents: LabelledTexts, numbers: np.ndarray, *, keys: bool
+) -> Iterator[tuple[list[int], Components]]:
     """Passes over batches of documents, each with the places of its documents in `numbers`."""
-    texts = [run.blocks.documents.text[number].as_py() for number in numbers.tolist()]
-    for members, batch in batches(models.classifier, tokenized(models.classifier, texts)):
-        yield members, run_components(models.classifier, batch, keys=keys)
+    texts = [documents.text[number].as_py() for number in numbers.tolist()]
+    for members, batch in batches(classifier, tokenized(classifier, texts)):
+        yield members, run_components(classifier, batch, keys=keys)

@@ -22,7 +22,13 @@ def circuit_rows(result: CircuitResult) -> pa.Table:
             "effect": component.effect.value,
             "effect_low": component.effect.low,
             "effect_high": component.effect.high,
+            "study_effect": component.study_effect.value,
+            "study_effect_low": component.study_effect.low,
+            "study_effect_high": component.study_effect.high,
+            "median_effect": component.median_effect,
             "in_circuit": component.in_circuit,
+            "in_robust_circuit": component.in_robust_circuit,
+            "in_study_circuit": component.in_study_circuit,
         }
         for component in result.components
     ]
@@ -35,7 +41,7 @@ def pair_rows(run: Run, pairs: Pairs, gain: np.ndarray) -> pa.Table:
     Args:
         run: published.
         pairs: of its documents.
-        gain: float32 [P], clean minus corrupted logit.
+        gain: float64 [P], clean minus corrupted logit.
     """
     ids = run.blocks.documents.id
     return pa.table(
@@ -44,7 +50,7 @@ def pair_rows(run: Run, pairs: Pairs, gain: np.ndarray) -> pa.Table:
             "clean": ids.take(pa.array(pairs.clean)),
             "corrupted": ids.take(pa.array(pairs.corrupted)),
             "cosine": pairs.cosine,
-            "gained": gain,
+            "gain": gain.astype(np.float32),
         },
         schema=arrow_schema(CIRCUIT_PAIRS),
     )

@@ -25,7 +25,7 @@ from tegakari.analyses.study.rows import study_tables
 from tegakari.analyses.study.settings import compared_labels, complete_settings, groups_of
 from tegakari.analyses.variants import read_concepts, variants
 from tegakari.schemas.analysis_kinds import STUDY_ANALYSIS
-from tegakari.schemas.errors import ConfigError, ModelError, NotFoundError
+from tegakari.schemas.errors import ConfigError, MemoryShortError, ModelError, NotFoundError
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.schemas.study import LabelCues, RunStudy, SaeQuality, StudyResult, StudySettings
@@ -119,7 +119,7 @@ def _run_study(
     if "circuit" not in settings.skip:
         try:
             circuit_result, no_circuit = circuit(store, run, load_models, settings.circuit, progress=progress), None
-        except (NotFoundError, ModelError) as error:  # the other tables do not depend on it
+        except (NotFoundError, ModelError, MemoryShortError) as error:  # the other tables do not depend on it
             no_circuit = error.message
     variants_result, no_variants = None, SKIPPED
     if "variants" not in settings.skip:

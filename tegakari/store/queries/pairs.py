@@ -51,20 +51,36 @@ def similar_pairs(run: Run, *, min_cosine: float = DEFAULT_MIN_COSINE, n: int = 
     label = np.asarray(documents.label_id)
     correct = np.flatnonzero(label == np.asarray(documents.predicted_id)).astype(np.int32)
     correct = np.intersect1d(correct, evaluation_documents(run)).astype(np.int32)
-    vectors = document_embeddings(run)[correct]
+    pairs = draw_pairs(document_embeddings(run)[correct], label[correct], min_cosine=min_cosine, n=n, seed=seed)
+    return pairs._replace(clean=correct[pairs.clean], corrupted=correct[pairs.corrupted])
+
+
+def draw_pairs(vectors: np.ndarray, label: np.ndarray, *, min_cosine: float, n: int, seed: int) -> Pairs:
+    """Draw pairs of similar documents with different labels; arguments as of `similar_pairs`.
+
+    Args:
+        vectors: float32 [D, d], embeddings.
+        label: int [D].
+        min_cosine: smallest cosine of the two embeddings.
+        n: number of pairs to draw.
+        seed: seed of the draw.
+
+    Returns:
+        pairs of rows of `vectors`.
+    """
     vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     random = np.random.default_rng(seed)
     keys, rows, cosines, qualifying = np.empty(0), np.empty((0, 2), np.int32), np.empty(0, np.float32), 0
-    for start in range(0, len(correct), BLOCK_DOCUMENTS):
+    for start in range(0, len(label), BLOCK_DOCUMENTS):
         cosine = vectors[start : start + BLOCK_DOCUMENTS] @ vectors.T
-        block_label = label[correct[start : start + BLOCK_DOCUMENTS]]
-        a, b = np.nonzero((cosine >= min_cosine) & (block_label[:, None] != label[correct]))
+        block_label = label[start : start + BLOCK_DOCUMENTS]
+        a, b = np.nonzero((cosine >= min_cosine) & (block_label[:, None] != label))
         qualifying += len(a)
         # The n smallest of independent random keys are a uniform draw, and need no more memory than n pairs.
         keys = np.concatenate((keys, random.random(len(a))))
-        rows = np.concatenate((rows, np.stack((correct[start + a], correct[b]), axis=1)))
+        rows = np.concatenate((rows, np.stack((start + a, b), axis=1).astype(np.int32)))
         cosines = np.concatenate((cosines, cosine[a, b]))
         drawn = np.argsort(keys, kind="stable")[:n]
         keys, rows, cosines = keys[drawn], rows[drawn], cosines[drawn]
     order = np.lexsort((rows[:, 1], rows[:, 0]))
-    return Pairs(rows[order, 0], rows[order, 1], cosines[order], qualifying, len(correct))
+    return Pairs(rows[order, 0], rows[order, 1], cosines[order], qualifying, len(label))

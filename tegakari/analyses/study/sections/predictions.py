@@ -39,23 +39,30 @@ def classification_section(result: StudyResult) -> Section:
 def circuits_section(result: StudyResult) -> Section:
     circuits = [run.circuit for run in result.runs if run.circuit]
     settings = result.settings.circuit
-    caption = "Mean effect by layer and component, relative to the largest; dots mark the circuit."
+    robust = settings.membership == "robust"
+    caption = "Effect by layer and component, relative to the largest; dots mark the circuit."
     return Section(
         "Circuits (Figure 1)",
         "Effect of the attention and the MLP of each layer at the last position, by activation patching between "
-        f"documents of different labels with a cosine of at least {settings.min_cosine}; the components with a mean "
-        f"effect of at least {settings.threshold} are the circuit. Sufficiency is the accuracy with only the circuit "
-        "kept divided by full accuracy, necessity the accuracy lost without the circuit; ablated components give "
-        "their mean, or zero.",
+        f"documents of different labels with a cosine of at least {settings.min_cosine}. The effect is the sum of the "
+        "logits' changes divided by the sum of the gains (ratio of means), over the pairs with a gain of at least "
+        f"{settings.min_gain} standard deviations of the logits; the robust circuit are the components for which the "
+        f"lower end of its interval is at least {settings.threshold}. The study takes the mean of the pairs' ratios, "
+        f"and the components for which it is at least {settings.threshold}. Dots, total, shares, sufficiency and "
+        f"necessity are those of the {'robust circuit' if robust else 'circuit of the study'}. Intervals resample "
+        "documents. Sufficiency is the accuracy with only the circuit kept divided by full accuracy, necessity the "
+        "accuracy lost without the circuit; ablated components give their mean, or zero. Stars mark the members "
+        "of a circuit by each definition.",
         per_run(
             [_circuit_basis(circuit) for circuit in circuits]
             + [f"{run.run}: no circuit: {run.no_circuit}" for run in result.runs if run.no_circuit]
-        ),
+        )
+        + "".join(f" {circuit.run}: {circuit.warning}" for circuit in circuits if circuit.warning),
         [
             Grid(
                 (
                     "run, ablation",
-                    "components",
+                    "components: robust, study",
                     "total effect (95 %)",
                     "share of early / middle / late layers",
                     "sufficiency (95 %)",
@@ -64,7 +71,8 @@ def circuits_section(result: StudyResult) -> Section:
                 [
                     (
                         f"{circuit.run}, {ablated.by}",
-                        f"{sum(row.in_circuit for row in circuit.components)} of {len(circuit.components)}",
+                        f"{sum(row.in_robust_circuit for row in circuit.components)}, "
+                        f"{sum(row.in_study_circuit for row in circuit.components)} of {len(circuit.components)}",
                         interval(circuit.total),
                         " / ".join(f"{band.share.value:.0%}" if band.share else MISSING for band in circuit.bands),
                         interval(ablated.sufficiency),
@@ -73,16 +81,58 @@ def circuits_section(result: StudyResult) -> Section:
                     for circuit in circuits
                     for ablated in circuit.ablated
                 ],
-            )
-        ],
+            ),
+            Grid(
+                (
+                    "layer",
+                    "component",
+                    *(
+                        f"{circuit.run}: {name}"
+                        for circuit in circuits
+                        for name in ("ratio of means (95 %)", "mean of ratios (95 %)", "median")
+                    ),
+                ),
+                _component_rows(circuits),
+            ),
+        ]
+        if circuits
+        else [],
         [Picture(caption, to_svg(effect_maps(circuits)))] if circuits else [],
     )
 
 
+def _component_rows(circuits: list[CircuitResult]) -> list[tuple[str, ...]]:
+    """A row per component of a circuit by either definition; stars mark the members."""
+    columns = [
+        {
+            (row.layer, row.component): (
+                interval(row.effect) + (" *" if row.in_robust_circuit else ""),
+                interval(row.study_effect) + (" *" if row.in_study_circuit else ""),
+                f"{row.median_effect:.3f}",
+            )
+            for row in circuit.components
+        }
+        for circuit in circuits
+    ]
+    places = sorted(
+        {
+            (row.layer, row.component)
+            for circuit in circuits
+            for row in circuit.components
+            if row.in_robust_circuit or row.in_study_circuit
+        }
+    )
+    return [
+        (str(place[0]), place[1], *(cell for column in columns for cell in column.get(place, (MISSING,) * 3)))
+        for place in places
+    ]
+
+
 def _circuit_basis(circuit: CircuitResult) -> str:
     text = (
-        f"{circuit.run}: {circuit.pairs} pairs of {circuit.settings.pairs} requested, {circuit.no_gain} of them "
-        f"without a difference to restore; sufficiency and necessity on {circuit.documents} documents"
+        f"{circuit.run}: {circuit.pairs} pairs of {circuit.settings.pairs} requested, of {circuit.pair_documents} "
+        f"documents; {circuit.no_gain} without a gain, {circuit.small_gain} with a gain below 0.05, "
+        f"{circuit.below_min_gain} below the minimum gain; sufficiency and necessity on {circuit.documents} documents"
     )
     if circuit.labels_without:
         text += f"; labels without a correctly predicted document: {', '.join(circuit.labels_without)}"
