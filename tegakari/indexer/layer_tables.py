@@ -110,9 +110,15 @@ def specificity_rows(layer: int, statistics: LabelStatistics, variety_threshold:
     """Rows of the table specificity: features by label variety, for each pooling and cut-off of Cohen's d."""
     rows = []
     # In the order of the table's key: pooling by name, then cut-off, then variety.
+    is_specific = label_variety(statistics, variety_threshold) == 1
     for pooling in sorted(POOLINGS):
         for cutoff in sorted({*HIGH_D_CUTOFFS, variety_threshold}):
-            counts = np.bincount(label_variety(statistics, cutoff)[POOLINGS.index(pooling)])
-            rows += [(layer, pooling, cutoff, int(variety), int(counts[variety])) for variety in np.flatnonzero(counts)]
+            place = POOLINGS.index(pooling)
+            variety = label_variety(statistics, cutoff)[place]
+            counts, specific = np.bincount(variety), np.bincount(variety, is_specific[place])
+            rows += [
+                (layer, pooling, cutoff, int(number), int(counts[number]), int(specific[number]))
+                for number in np.flatnonzero(counts)
+            ]
     names = [column.name for column in tables.SPECIFICITY.columns]
     return pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))

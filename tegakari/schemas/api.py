@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from tegakari.schemas.analysis import Interval
 from tegakari.schemas.run import ClassifierInfo, CorpusInfo, SaeInfo, Scores
 
 T = TypeVar("T")
@@ -253,9 +254,43 @@ class HighD(msgspec.Struct, frozen=True, kw_only=True):
     cutoff: float
     features: int
     single_label: int
-    """features with d above the cut-off for exactly one label."""
+    """label-specific features among them: d above the run's threshold, not the cut-off, for exactly one label"""
     single_label_share: float | None
     """null if no feature is above the cut-off."""
+    single_label_at_cutoff: int
+    """features with d above the cut-off itself for exactly one label"""
+
+
+class HighDChance(msgspec.Struct, frozen=True, kw_only=True):
+    """`HighD` under permuted labels: mean and 95 % range over permutations."""
+
+    cutoff: float
+    features: Interval
+    single_label: Interval
+
+
+class Chance(msgspec.Struct, frozen=True, kw_only=True):
+    """Specificity under labels that are permuted over the documents, and what is beyond it.
+
+    An interval is the mean over permutations with their 95 % range.
+    """
+
+    specific: Interval
+    """label-specific features under permuted labels"""
+    shared: Interval
+    """shared features under permuted labels"""
+    mean_variety: Interval
+    """mean label variety under permuted labels"""
+    high_d: list[HighDChance]
+    """parallel to `high_d` of the layer"""
+    supported: int
+    """label-specific features that are active in at least `min_active` documents of their label"""
+    supported_by_chance: Interval
+    """the same under permuted labels"""
+    significant: int
+    """features with d above the run's threshold beyond chance: a share of at most `fdr` of them is false"""
+    significant_specific: int
+    """label-specific features among them"""
 
 
 class LayerSpecificity(msgspec.Struct, frozen=True, kw_only=True):
@@ -273,3 +308,6 @@ class LayerSpecificity(msgspec.Struct, frozen=True, kw_only=True):
     """label variety 2 or more"""
     mean_variety: float
     high_d: list[HighD]
+    chance: Chance | None = None
+    """of the stored analysis that `tegakari specificity` computed last; null if there is none, or for a pooling that is
+    not the run's"""

@@ -195,6 +195,7 @@ SPECIFICITY = Table(
         Column("cutoff", "float64", "Cohen's d"),
         Column("variety", "int32", "labels with d above the cut-off"),
         Column("features", "int32", "number of features with that variety"),
+        Column("specific", "int32", "specific ones among them: d above the run's threshold for exactly one label"),
     ),
 )
 

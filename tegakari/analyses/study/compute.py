@@ -16,7 +16,7 @@ from tegakari.analyses.engine.stored_results import stored_or_computed
 from tegakari.analyses.knockout.sweeps import over_labels
 from tegakari.analyses.matching import match_features
 from tegakari.analyses.sparsity import sparsity
-from tegakari.analyses.specificity import overall_specificity
+from tegakari.analyses.specificity import specificity
 from tegakari.analyses.study.differences import differences, same_tokens
 from tegakari.analyses.study.rows import study_tables
 from tegakari.analyses.study.settings import check_runs, compared_labels
@@ -25,6 +25,7 @@ from tegakari.schemas.analysis_kinds import STUDY_ANALYSIS
 from tegakari.schemas.errors import ModelError, NotFoundError
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.progress import NoProgress, Progress
+from tegakari.schemas.specificity import SpecificitySettings
 from tegakari.schemas.study import LabelCues, RunStudy, StudyResult, StudySettings
 from tegakari.schemas.tables import Table
 from tegakari.store import Run
@@ -105,7 +106,7 @@ def _run_study(
     return RunStudy(
         run=run.name,
         classification=classification(run),
-        specificity=overall_specificity(run, seed=settings.seed),
+        specificity=specificity(run, SpecificitySettings(seed=settings.seed), progress=progress),
         sparsity=sparsity(run, seed=settings.seed),
         knockouts=knockouts,
         variants=variants(store, run, load_models, read_concepts(), settings.ks, seed=settings.seed, progress=progress),
