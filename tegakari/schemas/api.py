@@ -74,6 +74,10 @@ class LabelFeature(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     mean: float
     """mean pooled activation over the label's documents."""
     sd: float
+    d_unweighted: float | None
+    """d with the unweighted mean of the variances of the label's documents and all others; null without variance."""
+    documents_active: int
+    """documents of the label in which the feature is active"""
     variety: int
     """labels with d above the run's threshold."""
     density: float
@@ -105,6 +109,8 @@ class FeatureRow(FeatureStatistics, frozen=True, kw_only=True):
     """label for which its d is largest; null if it has no d."""
     best_d: float | None
     """largest d of the feature."""
+    best_documents_active: int | None
+    """documents of that label in which the feature is active."""
     top_tokens: list[str]
     """distinct tokens of the strongest positions, strongest first."""
 
@@ -134,6 +140,10 @@ class FeatureLabel(msgspec.Struct, frozen=True, kw_only=True):
     """null for a label without indexed documents."""
     sd: float | None
     """null for a label with fewer than 2."""
+    d_unweighted: float | None
+    """d with the unweighted mean of both variances; null if it is not defined."""
+    documents_active: int
+    """documents of the label in which the feature is active"""
     documents: int
 
 
