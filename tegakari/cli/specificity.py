@@ -91,6 +91,9 @@ def _overall(result: SpecificityResult) -> Sequence[str]:
         f"all layers, {settings.permutations} permutations of the labels (mean, 95 %): "
         f"{figure('specific', result.specific, chance.specific)}; {figure('shared', result.shared, chance.shared)}; "
         f"{figure('mean variety', result.mean_variety.value, chance.mean_variety, 3)}",
+        f"mean variety {interval(result.mean_variety)}, with half of the documents {result.mean_variety_of_half:.3f}; "
+        f"by the unweighted d {result.unweighted.mean_variety:.3f}, {result.unweighted.specific} specific, "
+        f"{result.unweighted.shared} shared",
         f"active in {settings.min_active} or more documents of their label: "
         f"{figure('specific', chance.supported, chance.supported_by_chance)}",
         f"beyond chance, at most {settings.fdr:.0%} of them false: {chance.significant} features, "

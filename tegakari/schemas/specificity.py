@@ -32,6 +32,16 @@ class SpecificitySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     seed: Annotated[Seed, Meta(description="of the permutations")] = 0
 
 
+class UnweightedVariety(msgspec.Struct, frozen=True, kw_only=True):
+    """Label variety over all layers if d has the unweighted mean of both variances."""
+
+    mean_variety: float
+    specific: int
+    """features with unweighted d above the threshold for one label"""
+    shared: int
+    """features with unweighted d above the threshold for two or more labels"""
+
+
 class SpecificityResult(msgspec.Struct, frozen=True, kw_only=True):
     """Number of labels that features carry (the study, Table 2), by the run's pooling."""
 
@@ -45,7 +55,10 @@ class SpecificityResult(msgspec.Struct, frozen=True, kw_only=True):
     features: int
     """number, over all layers"""
     mean_variety: Interval
-    """mean number of labels per feature; the interval is over features, which are not independent"""
+    """mean number of labels per feature, which falls as documents are added; the interval is that of the value which
+    other documents, as many per label, would give"""
+    mean_variety_of_half: float
+    """the same over half of the documents, mean over random halves: how much the number depends on their number"""
     weak: int
     """features that carry no label"""
     specific: int
@@ -54,6 +67,7 @@ class SpecificityResult(msgspec.Struct, frozen=True, kw_only=True):
     """features that carry two or more labels"""
     high_d: list[HighD]
     """at several cut-offs, because the study does not define a high d"""
+    unweighted: UnweightedVariety
     chance: Chance
     """over all layers"""
     warnings: list[str]

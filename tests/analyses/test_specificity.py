@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.truth import label_variety
 from tegakari.analyses.label_d import label_d, pooled_activations
 from tegakari.analyses.specificity import specificity
-from tegakari.analyses.specificity.assignments import permutations
+from tegakari.analyses.specificity.assignments import half_samples, permutations
 from tegakari.analyses.specificity.sample_size import sufficient_documents
 from tegakari.schemas.specificity import SpecificitySettings
 from tegakari.store import Run, queries
@@ -22,6 +23,19 @@ def test_counts_are_the_sums_of_the_layers(random_run: tuple[Run, Case]):
     variety = [row["variety_head"] for row in run.rows("SELECT variety_head FROM features")]
     assert result.features == len(variety)
     assert result.mean_variety.value == pytest.approx(np.mean(variety))
+    assert result.mean_variety.low < result.mean_variety.value < result.mean_variety.high
+    unweighted = [
+        sum(
+            label.d_unweighted is not None and label.d_unweighted > 1
+            for label in queries.feature_labels(run, row["layer"], row["feature"]).items
+        )
+        for row in run.rows("SELECT layer, feature FROM features")
+    ]
+    assert result.unweighted.mean_variety == pytest.approx(np.mean(unweighted))
+    assert (result.unweighted.specific, result.unweighted.shared) == (
+        unweighted.count(1),
+        sum(n > 1 for n in unweighted),
+    )
     assert (result.weak, result.specific) == (variety.count(0), variety.count(1))
     assert result.weak + result.specific + result.shared == len(variety)
     at_cutoff = run.rows(
@@ -69,6 +83,17 @@ def test_the_null_is_that_of_permuted_labels_one_after_the_other(random_run: tup
             )
 
 
+def test_halves_have_half_of_the_documents_of_every_label():
+    label = np.repeat(np.arange(5), [1, 2, 7, 8, 21])
+    halves = half_samples(label, 30, 0)
+    for half in halves:
+        kept = half >= 0
+        np.testing.assert_array_equal(half[kept], label[kept])
+        assert (np.abs(2 * np.bincount(label[kept], minlength=5) - np.bincount(label)) <= 1).all()
+    assert len({tuple(half) for half in halves}) == 30
+    assert (halves >= 0).mean() == pytest.approx(0.5, abs=0.02)
+
+
 def test_significant_features_are_summed_over_layers(random_run: tuple[Run, Case]):
     run, _ = random_run
     result = specificity(run, SETTINGS)
@@ -99,3 +124,9 @@ def test_sufficient_documents_are_the_fewest_that_give_the_threshold(documents: 
     number = sufficient_documents(documents, len(label), 1.0)
     assert d(number) > 1
     assert number == 1 or d(number - 1) <= 1
+
+
+def test_the_interval_of_the_mean_variety_covers():
+    for row in label_variety.simulate(20):
+        assert row.at_least is not None
+        assert row.value >= row.at_least - 0.08, row

@@ -12,12 +12,12 @@ import msgspec
 import numpy as np
 
 from tegakari.analyses.engine.stored_results import stored_or_computed
-from tegakari.analyses.specificity.assignments import permutations
+from tegakari.analyses.specificity.assignments import half_samples, permutations
 from tegakari.analyses.specificity.best_labels import best_labels, layer_activations
-from tegakari.analyses.specificity.counts import Counts, chance, counts
+from tegakari.analyses.specificity.counts import Counts, chance, counts, total
 from tegakari.analyses.specificity.false_discovery import Tail, q_values, tail, varying_documents
 from tegakari.analyses.specificity.sample_size import specificity_warnings
-from tegakari.analyses.statistics import interval_of_mean
+from tegakari.analyses.specificity.variety import HALF_SAMPLES, unweighted_variety, variety_interval
 from tegakari.schemas.analysis_kinds import SPECIFICITY_ANALYSIS
 from tegakari.schemas.api import HighD
 from tegakari.schemas.progress import NoProgress, Progress
@@ -55,13 +55,20 @@ class _Layer(NamedTuple):
 
     real: Counts
     permuted: Counts
+    halves: Counts
     tail: Tail
 
 
 def _compute(run: Run, settings: SpecificitySettings, progress: Progress) -> SpecificityResult:
     started = time.perf_counter()
     label = np.asarray(run.blocks.documents.label_id)
-    assignments = np.concatenate([label[None], permutations(label, settings.permutations, settings.seed)])
+    assignments = np.concatenate(
+        [
+            label[None],
+            permutations(label, settings.permutations, settings.seed),
+            half_samples(label, HALF_SAMPLES, settings.seed),
+        ]
+    )
     indexed = run.manifest.saes.layers
     progress.stage(f"{run.name}: permuted labels", len(indexed))
 
@@ -83,8 +90,9 @@ def _compute(run: Run, settings: SpecificitySettings, progress: Progress) -> Spe
         msgspec.structs.replace(layer, chance=chance(of_layer.real, of_layer.permuted, layer.features, *numbers))
         for layer, of_layer, numbers in zip(queries.specificity(run), counted, significant, strict=True)
     ]
-    real, permuted = (
-        Counts(*(sum(columns) for columns in zip(*(layer[side] for layer in counted), strict=True))) for side in (0, 1)
+    real, permuted, halves = (
+        total(of_layers)
+        for of_layers in zip(*((layer.real, layer.permuted, layer.halves) for layer in counted), strict=True)
     )
     overall = chance(real, permuted, len(variety), *(sum(numbers) for numbers in zip(*significant, strict=True)))
     specific = int((variety == 1).sum())
@@ -96,11 +104,13 @@ def _compute(run: Run, settings: SpecificitySettings, progress: Progress) -> Spe
         documents=len(label),
         labels=len(run.labels),
         features=len(variety),
-        mean_variety=interval_of_mean(variety.astype(np.float64), settings.seed),
+        mean_variety=variety_interval(float(variety.mean()), halves.labels / len(variety)),
+        mean_variety_of_half=float(halves.labels.mean() / len(variety)),
         weak=int((variety == 0).sum()),
         specific=specific,
         shared=int((variety > 1).sum()),
         high_d=[_sum(of_layers) for of_layers in zip(*(layer.high_d for layer in layers), strict=True)],
+        unweighted=unweighted_variety(run),
         chance=overall,
         warnings=specificity_warnings(run, settings, specific, overall),
         layers=layers,
@@ -109,21 +119,23 @@ def _compute(run: Run, settings: SpecificitySettings, progress: Progress) -> Spe
 
 
 def _count(run: Run, layer: int, assignments: np.ndarray, settings: SpecificitySettings) -> _Layer:
-    """Counts of a layer; the first assignment is that of the documents."""
+    """Counts of a layer under the labels of the documents, permutations of them, and halves of the documents."""
     activations = layer_activations(run, layer)
     threshold, labels = run.manifest.variety_threshold, len(run.labels)
     active = np.diff(activations.first)
     features = np.flatnonzero(active > 0)
     best = best_labels(activations, assignments, labels, threshold, features)
+    permuted = slice(1, 1 + settings.permutations)
     tested = active[features] >= settings.min_active
     return _Layer(
         counts(best.part(slice(0, 1)), settings.min_active),
-        counts(best.part(slice(1, None)), settings.min_active),
+        counts(best.part(permuted), settings.min_active),
+        counts(best.part(slice(permuted.stop, None)), settings.min_active),
         tail(
             features[tested],
             varying_documents(activations)[features[tested]],
             best.d[0, tested],
-            best.d[1:, tested],
+            best.d[permuted, tested],
             threshold,
         ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +48,11 @@ def counts(best: BestLabels, min_active: int) -> Counts:
         high_d=above.sum(1),
         single_label=(above & specific[:, :, None]).sum(1),
     )
+
+
+def total(layers: Sequence[Counts]) -> Counts:
+    """Counts of all layers, under the same assignments."""
+    return Counts(*(np.sum(columns, axis=0) for columns in zip(*layers, strict=True)))
 
 
 def chance(real: Counts, permuted: Counts, features: int, significant: int, significant_specific: int) -> Chance:

@@ -115,7 +115,7 @@ def features(
 def feature_labels(
     run: Run, layer: int, feature: int, *, pooling: str | None = None, limit: int = 50, cursor: str | None = None
 ) -> Page[FeatureLabel]:
-    """Labels by Cohen's d for a feature, largest first, undefined ones last; ties by active documents, mean, class index.
+    """Labels by Cohen's d for a feature, largest first, undefined ones last; ties by active documents, mean, class.
 
     Raises:
         NotFoundError: no such layer or feature.

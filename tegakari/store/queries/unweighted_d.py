@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 SMALLEST_VARIANCE = 1e-6
@@ -11,7 +13,7 @@ SMALLEST_VARIANCE = 1e-6
 def unweighted_d(
     mean: np.ndarray,
     sd: np.ndarray,
-    n: np.ndarray | int,
+    n: Sequence[int] | np.ndarray | int,
     document_mean: np.ndarray,
     document_sd: np.ndarray,
     documents: int,

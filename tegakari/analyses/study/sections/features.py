@@ -22,19 +22,39 @@ def specificity_section(result: StudyResult) -> Section:
         "Label-specific features (Table 2)",
         "A feature carries the labels for which its activation has Cohen's d above "
         f"{tables[0].threshold:g} against all other documents: none (weak), one (specific), or more (shared). Label "
-        "variety is their number. By chance: the same counts with the labels permuted over the documents, mean and "
-        f"95 % range of {settings.permutations} permutations. Supported: active in at least {settings.min_active} "
-        "documents of the label. Significant: beyond what permuted labels give, with at most a share of "
-        f"{settings.fdr:g} of false ones. The study does not define a high d, so several cut-offs are given; a feature "
-        f"with high d has a single label if it is specific, at d > {tables[0].threshold:g}.",
+        "variety is their number; it falls as documents are added, and its interval is that of the value which other "
+        "documents, as many per label, would give. By chance: the same counts with the labels permuted over the "
+        f"documents, mean and 95 % range of {settings.permutations} permutations. Supported: active in at least "
+        f"{settings.min_active} documents of the label. Significant: beyond what permuted labels give, with at most a "
+        f"share of {settings.fdr:g} of false ones. The study does not define a high d, so several cut-offs are given; "
+        f"a feature with high d has a single label if it is specific, at d > {tables[0].threshold:g}.",
         per_run([f"{table.run}: {table.features} features, pooling {table.pooling}" for table in tables]) + warnings,
         [
             Grid(
-                ("run", "mean variety (95 %)", "by chance", "weak", "specific", "by chance", "shared", "by chance"),
+                (
+                    "run",
+                    "mean variety (95 %)",
+                    "half the documents",
+                    "by chance",
+                    "weak",
+                    "specific",
+                    "by chance",
+                    "shared",
+                    "by chance",
+                ),
                 [_count_cells(table) for table in tables],
             ),
             Grid(
-                ("run", "supported specific", "by chance", "significant", "significant specific"),
+                (
+                    "run",
+                    "supported specific",
+                    "by chance",
+                    "significant",
+                    "significant specific",
+                    "unweighted d: mean variety",
+                    "specific",
+                    "shared",
+                ),
                 [_chance_cells(table) for table in tables],
             ),
             Grid(
@@ -67,6 +87,7 @@ def _count_cells(table: SpecificityResult) -> tuple[str, ...]:
     return (
         table.run,
         interval(table.mean_variety),
+        f"{table.mean_variety_of_half:.3f}",
         interval(table.chance.mean_variety),
         str(table.weak),
         str(table.specific),
@@ -84,6 +105,9 @@ def _chance_cells(table: SpecificityResult) -> tuple[str, ...]:
         interval(chance.supported_by_chance, 0),
         str(chance.significant),
         str(chance.significant_specific),
+        f"{table.unweighted.mean_variety:.3f}",
+        str(table.unweighted.specific),
+        str(table.unweighted.shared),
     )
 
 
