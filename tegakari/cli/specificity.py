@@ -14,7 +14,7 @@ from tegakari.cli.output import out, print_list, progress
 from tegakari.cli.struct_options import checked_settings, struct_options
 from tegakari.extras import extras_named
 from tegakari.schemas.analysis import Interval
-from tegakari.schemas.api import Chance, LayerSpecificity
+from tegakari.schemas.api import LayerSpecificity
 from tegakari.schemas.specificity import SpecificityResult, SpecificitySettings
 
 
@@ -42,15 +42,13 @@ def specificity(
     rows = result.layers if result else list(open_source(store).specificity(run, pooling=pooling))
     columns: dict[str, str | Callable[[LayerSpecificity], object]] = {
         "layer": lambda row: str(row.layer),
-        "expl. var.": "explained_variance",
-        "L0": "l0",
+        "EV": lambda row: MISSING if row.explained_variance is None else f"{row.explained_variance:.2f}",
+        "L0": lambda row: f"{row.l0:.1f}",
         "weak": "weak",
+        "specific (by chance)": _specific,
+        "significant": lambda row: row.chance.significant_specific if row.chance else None,
         "shared": "shared",
-        "mean variety": "mean_variety",
-        "specific": "specific",
-        "by chance": _of_chance(lambda chance: interval(chance.specific, 1)),
-        "supported": _of_chance(lambda chance: chance.supported),
-        "significant": _of_chance(lambda chance: chance.significant_specific),
+        "mean variety": lambda row: f"{row.mean_variety:.3f}",
     }
     for place, high in enumerate(rows[0].high_d if rows else []):
         columns[f"d > {high.cutoff}"] = partial(_high_d, place)
@@ -70,14 +68,12 @@ def _computed(run: str, store: str | None, settings: SpecificitySettings) -> Spe
         return compute(opened, settings, progress=bars)
 
 
-def _of_chance(figure: Callable[[Chance], object]) -> Callable[[LayerSpecificity], object]:
-    """A figure of the comparison with permuted labels, in a row that may have none."""
-    return lambda row: figure(row.chance) if row.chance else MISSING
+def _specific(row: LayerSpecificity) -> str:
+    return f"{row.specific} ({row.chance.specific.value:.1f})" if row.chance else str(row.specific)
 
 
-def _high_d(place: int, row: LayerSpecificity) -> str:
-    chance = f" ({row.chance.high_d[place].features.value:.1f})" if row.chance else ""
-    return f"{row.high_d[place].features}{chance}"
+def _high_d(place: int, row: LayerSpecificity) -> int:
+    return row.high_d[place].features
 
 
 def _overall(result: SpecificityResult) -> Sequence[str]:

@@ -48,10 +48,10 @@ def varying_documents(activations: LayerActivations) -> np.ndarray:
     feature = np.repeat(np.arange(features), np.diff(activations.first))
     activation = activations.activation.astype(np.float64)
     mean = np.bincount(feature, activation, features) / n
-    centred = activation - mean[feature]
+    squared = (activation - mean[feature]) ** 2
     silent = n - np.diff(activations.first)
-    second = np.bincount(feature, centred**2, features) + silent * mean**2
-    fourth = np.bincount(feature, centred**4, features) + silent * mean**4
+    second = np.bincount(feature, squared, features) + silent * mean**2
+    fourth = np.bincount(feature, squared**2, features) + silent * mean**4
     return np.divide(second**2, fourth, out=np.zeros(features), where=fourth > 0)
 
 
