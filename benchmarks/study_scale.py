@@ -189,6 +189,7 @@ def _layer(shard: Shard, layer: int, seed: int, size: Size) -> LayerPartial:
     return LayerPartial(
         moments.mean.numpy(),
         moments.m2.numpy(),
+        np.tile((last > 0).sum(0, dtype=np.int32), (3, 1)),
         np.bincount(feature, minlength=size.d_sae) * 10,
         np.bincount(feature, activation.astype(np.float64), minlength=size.d_sae) * 10,
         # A real worker's floor lets through about its share of the corpus' strongest positions.

@@ -41,8 +41,11 @@ def feature(
     )
     print_table(
         "Labels",
-        ("label", "d", "mean", "sd", "documents"),
-        [(row.label, row.d, row.mean, row.sd, row.documents) for row in detail.labels[:SHOWN_LABELS]],
+        ("label", "d", "unweighted d", "documents active", "documents", "mean", "sd"),
+        [
+            (row.label, row.d, row.d_unweighted, row.documents_active, row.documents, row.mean, row.sd)
+            for row in detail.labels[:SHOWN_LABELS]
+        ],
     )
     print_table(
         "Strongest positions",

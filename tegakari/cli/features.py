@@ -37,7 +37,7 @@ def features(
     page = open_source(store).label_features(run, label, limit=limit, **filters).page(cursor)
     print_list(
         page.items,
-        ("layer", "feature", "d", "variety", "mean", "density", "top_tokens"),
+        ("layer", "feature", "d", "documents_active", "variety", "mean", "density", "top_tokens"),
         title=f"Features of {label} in {run}",
         json=json,
         document=page,

@@ -62,6 +62,24 @@ def label_variety(statistics: LabelStatistics, threshold: float) -> np.ndarray:
     return (np.nan_to_num(statistics.d, nan=-np.inf) > threshold).sum(0).astype(np.int32)
 
 
+def best_labels(d: np.ndarray, documents_active: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Label with the largest d of each feature, int64 [d_sae]; 0 if no d is defined.
+
+    Among equal d, as float32, the label with more documents in which the feature is active, then the larger mean, then
+    the first.
+
+    Args:
+        d: float64 [labels, d_sae].
+        documents_active: int [labels, d_sae].
+        mean: float64 [labels, d_sae].
+    """
+    best = ~np.isnan(d)
+    for figure in (d.astype(np.float32), documents_active, mean):
+        values = np.where(best, figure, -np.inf)
+        best &= values == values.max(0)
+    return best.argmax(0)
+
+
 def _rests(labels: Sequence[Moments[np.ndarray]]) -> list[Moments[np.ndarray]]:
     """For each label the merge of all others: the labels before it, merged with the labels after it."""
     empty = Moments(0, np.zeros_like(labels[0].mean), np.zeros_like(labels[0].m2))

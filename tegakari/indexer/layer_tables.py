@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from tegakari.indexer.cohens_d import LabelStatistics, label_variety
+from tegakari.indexer.cohens_d import LabelStatistics, best_labels, label_variety
 from tegakari.indexer.corpus_tokens import CorpusTokens
 from tegakari.indexer.merged_layer import MergedLayer
 from tegakari.indexer.top_tokens import ranks
@@ -81,11 +81,13 @@ def feature_rows(
         variety_threshold: Cohen's d above which a feature counts for a label.
     """
     d_sae = len(merged.active)
-    d = merged.statistics.d[:, POOLINGS.index(pooling)]
-    comparable = np.where(np.isnan(d), -np.inf, d)
-    best_label = comparable.argmax(0)
-    best_d = comparable[best_label, np.arange(d_sae)]
-    undefined = np.isinf(best_d) | (merged.active == 0)  # never active: d is 0 for every label, and none is the best
+    place = POOLINGS.index(pooling)
+    d, documents_active = merged.statistics.d[:, place], merged.documents_active[:, place]
+    best_label = best_labels(d, documents_active, merged.statistics.mean[:, place])
+    best_d = d[best_label, np.arange(d_sae)]
+    undefined = np.isnan(best_d) | (merged.active == 0)  # never active: d is 0 for every label, and none is the best
+    n = merged.documents.n
+    document_sd = np.sqrt(merged.documents.m2 / max(n - 1, 1))
     variety = label_variety(merged.statistics, variety_threshold)
     token_numbers = merged.shown_tokens
     offsets = np.cumsum([0, *(token_numbers >= 0).sum(1)], dtype=np.int32)
@@ -99,8 +101,14 @@ def feature_rows(
             "mean_activation": merged.total / np.maximum(merged.active, 1),
             "max_activation": merged.top_positions.activation[:, 0],
             **{f"variety_{name}": variety[index] for index, name in enumerate(POOLINGS)},
+            **{
+                f"{name}_{kind}": values[index]
+                for index, kind in enumerate(POOLINGS)
+                for name, values in (("mean", merged.documents.mean), ("sd", document_sd))
+            },
             "best_label_id": pa.array(best_label.astype(np.int32), mask=undefined),
             "best_d": pa.array(best_d.astype(np.float32), mask=undefined),
+            "best_documents_active": pa.array(documents_active[best_label, np.arange(d_sae)], mask=undefined),
             "top_tokens": pa.ListArray.from_arrays(offsets, texts),
         }
     )
@@ -110,9 +118,15 @@ def specificity_rows(layer: int, statistics: LabelStatistics, variety_threshold:
     """Rows of the table specificity: features by label variety, for each pooling and cut-off of Cohen's d."""
     rows = []
     # In the order of the table's key: pooling by name, then cut-off, then variety.
+    is_specific = label_variety(statistics, variety_threshold) == 1
     for pooling in sorted(POOLINGS):
         for cutoff in sorted({*HIGH_D_CUTOFFS, variety_threshold}):
-            counts = np.bincount(label_variety(statistics, cutoff)[POOLINGS.index(pooling)])
-            rows += [(layer, pooling, cutoff, int(variety), int(counts[variety])) for variety in np.flatnonzero(counts)]
+            place = POOLINGS.index(pooling)
+            variety = label_variety(statistics, cutoff)[place]
+            counts, specific = np.bincount(variety), np.bincount(variety, is_specific[place])
+            rows += [
+                (layer, pooling, cutoff, int(number), int(counts[number]), int(specific[number]))
+                for number in np.flatnonzero(counts)
+            ]
     names = [column.name for column in tables.SPECIFICITY.columns]
     return pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))

@@ -135,7 +135,12 @@ class Merger:
         for values in merged.statistics:
             values[:, :, merged.active == 0] = np.nan  # a feature that is never active has no statistics
         blocks.write_layer(
-            merged.layer, merged.statistics._asdict(), features, merged.top_positions, merged.shown_tokens
+            merged.layer,
+            merged.statistics._asdict(),
+            merged.documents_active,
+            features,
+            merged.top_positions,
+            merged.shown_tokens,
         )
 
     def _write_activations(

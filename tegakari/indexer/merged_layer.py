@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,10 @@ class MergedLayer(NamedTuple):
     layer: int
     statistics: LabelStatistics
     """of each label and pooling, float64 [labels, poolings, d_sae]."""
+    documents_active: np.ndarray
+    """int32 [labels, poolings, d_sae]: documents of each label in which each feature is active."""
+    documents: Moments[np.ndarray]
+    """over all documents, float64 [poolings, d_sae]."""
     active: np.ndarray
     """int64 [d_sae]: positions at which each feature is active."""
     total: np.ndarray
@@ -57,10 +62,13 @@ def merge_layer(
     """
     d_sae = len(partials[0].active)
     top = strongest(concatenate([partial.candidates for partial in partials]), top_tokens)
+    moments = _label_moments(partials, summaries, labels)
     top_rows = tokens.rows(top.document, top.position)
     return MergedLayer(
         layer=layer,
-        statistics=label_statistics(_label_moments(partials, summaries, labels)),
+        statistics=label_statistics(moments),
+        documents_active=_documents_active(partials, summaries, labels),
+        documents=reduce(merge, moments),
         active=np.sum([partial.active for partial in partials], axis=0),
         total=np.sum([partial.total for partial in partials], axis=0),
         top=top,
@@ -79,3 +87,10 @@ def _label_moments(
         shard_moments = Moments(summary.documents, partial.mean, partial.m2)
         moments[summary.label_id] = merge(moments[summary.label_id], shard_moments)
     return moments
+
+
+def _documents_active(partials: Sequence[LayerPartial], summaries: Sequence[ShardSummary], labels: int) -> np.ndarray:
+    active = np.zeros((labels, *partials[0].documents_active.shape), np.int32)
+    for summary, partial in zip(summaries, partials, strict=True):
+        active[summary.label_id] += partial.documents_active
+    return active

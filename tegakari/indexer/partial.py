@@ -24,7 +24,7 @@ _CANDIDATES = "candidates.parquet"
 _ACTIVATIONS = "activations.parquet"
 _DOCUMENTS = "documents.parquet"
 _SUMMARY = "shard.json"
-_STATISTIC_NAMES = ("mean", "m2", "active", "total")
+_STATISTIC_NAMES = ("mean", "m2", "documents_active", "active", "total")
 
 
 class LayerPartial(NamedTuple):
@@ -34,6 +34,8 @@ class LayerPartial(NamedTuple):
     """float64 [3, d_sae]: mean pooled activation over the shard's documents; poolings head, max, mean."""
     m2: np.ndarray
     """float64 [3, d_sae]: sum of squared deviations from `mean`."""
+    documents_active: np.ndarray
+    """int32 [3, d_sae]: documents of the shard with a pooled activation above 0."""
     active: np.ndarray
     """int64 [d_sae]: positions at which each feature is active."""
     total: np.ndarray
@@ -86,12 +88,14 @@ class Partial:
     def layer(self, layer: int) -> LayerPartial:
         """Read one layer. Of other layers only file footers are read."""
         with safe_open(self._directory / _STATISTICS, framework="numpy") as tensors:
-            mean, m2, active, total = (tensors.get_tensor(f"{layer}.{name}") for name in _STATISTIC_NAMES)
+            mean, m2, documents_active, active, total = (
+                tensors.get_tensor(f"{layer}.{name}") for name in _STATISTIC_NAMES
+            )
         row_group = self.summary.layers.index(layer)
         columns = pq.ParquetFile(self._directory / _CANDIDATES).read_row_group(row_group)
         candidates = Candidates(*(columns[name].to_numpy() for name in Candidates._fields))
         activations = read_row_group(self._directory / _ACTIVATIONS, row_group)
-        return LayerPartial(mean, m2, active, total, candidates, activations)
+        return LayerPartial(mean, m2, documents_active, active, total, candidates, activations)
 
     def documents(self) -> DocumentPartial:
         """Read the predictions for the documents."""

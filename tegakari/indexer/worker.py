@@ -118,6 +118,7 @@ class _LayerWork:
         self._encoder = encoder
         self._pooling: Pooling = pooling
         self._moments: Moments[Tensor] = zero_moments((len(POOLINGS), d_sae), device)
+        self._documents_active = torch.zeros((len(POOLINGS), d_sae), dtype=torch.int32, device=device)
         self._count = torch.zeros(d_sae, dtype=torch.int64, device=device)
         self._total = torch.zeros(d_sae, dtype=torch.float64, device=device)
         self._activations: list[Activations] = []
@@ -130,6 +131,7 @@ class _LayerWork:
         encoded = encode(residual, self._encoder, offsets, rows=rows, floor=floor)
         pooled = torch.stack([getattr(encoded.pooled, pooling) for pooling in POOLINGS], dim=1)
         self._moments = merge(self._moments, moments_of(pooled))
+        self._documents_active += (pooled > 0).sum(0, dtype=torch.int32)
         self._count += encoded.columns.count
         self._total += encoded.columns.total
         return encoded
@@ -162,6 +164,7 @@ class _LayerWork:
         return LayerPartial(
             self._moments.mean.cpu().numpy(),
             self._moments.m2.cpu().numpy(),
+            self._documents_active.cpu().numpy(),
             self._count.cpu().numpy(),
             self._total.cpu().numpy(),
             self.top.result(),

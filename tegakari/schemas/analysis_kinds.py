@@ -8,6 +8,7 @@ import msgspec
 
 from tegakari.schemas.circuit import CircuitResult, CircuitSettings
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, SmallestSetResult, SmallestSetSettings
+from tegakari.schemas.specificity import SpecificityResult, SpecificitySettings
 from tegakari.schemas.study import StudyResult, StudySettings
 from tegakari.schemas.variants import VariantsResult, VariantsSettings
 
@@ -30,6 +31,7 @@ KNOCKOUT_ANALYSIS = AnalysisKind("knockout", KnockoutSettings, KnockoutResult)
 SMALLEST_SET_ANALYSIS = AnalysisKind("smallest-set", SmallestSetSettings, SmallestSetResult)
 CIRCUIT_ANALYSIS = AnalysisKind("circuit", CircuitSettings, CircuitResult)
 VARIANTS_ANALYSIS = AnalysisKind("variants", VariantsSettings, VariantsResult)
+SPECIFICITY_ANALYSIS = AnalysisKind("specificity", SpecificitySettings, SpecificityResult)
 STUDY_ANALYSIS = AnalysisKind("study", StudySettings, StudyResult)
 
 ANALYSIS_KINDS: tuple[AnalysisKind[Any, Any], ...] = (
@@ -37,5 +39,6 @@ ANALYSIS_KINDS: tuple[AnalysisKind[Any, Any], ...] = (
     SMALLEST_SET_ANALYSIS,
     CIRCUIT_ANALYSIS,
     VARIANTS_ANALYSIS,
+    SPECIFICITY_ANALYSIS,
     STUDY_ANALYSIS,
 )

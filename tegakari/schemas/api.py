@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from tegakari.schemas.analysis import Interval
 from tegakari.schemas.run import ClassifierInfo, CorpusInfo, SaeInfo, Scores
 
 T = TypeVar("T")
@@ -73,6 +74,10 @@ class LabelFeature(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     mean: float
     """mean pooled activation over the label's documents."""
     sd: float
+    d_unweighted: float | None
+    """d with the unweighted mean of the variances of the label's documents and all others; null without variance."""
+    documents_active: int
+    """documents of the label in which the feature is active"""
     variety: int
     """labels with d above the run's threshold."""
     density: float
@@ -104,6 +109,8 @@ class FeatureRow(FeatureStatistics, frozen=True, kw_only=True):
     """label for which its d is largest; null if it has no d."""
     best_d: float | None
     """largest d of the feature."""
+    best_documents_active: int | None
+    """documents of that label in which the feature is active."""
     top_tokens: list[str]
     """distinct tokens of the strongest positions, strongest first."""
 
@@ -133,6 +140,10 @@ class FeatureLabel(msgspec.Struct, frozen=True, kw_only=True):
     """null for a label without indexed documents."""
     sd: float | None
     """null for a label with fewer than 2."""
+    d_unweighted: float | None
+    """d with the unweighted mean of both variances; null if it is not defined."""
+    documents_active: int
+    """documents of the label in which the feature is active"""
     documents: int
 
 
@@ -253,9 +264,43 @@ class HighD(msgspec.Struct, frozen=True, kw_only=True):
     cutoff: float
     features: int
     single_label: int
-    """features with d above the cut-off for exactly one label."""
+    """label-specific features among them: d above the run's threshold, not the cut-off, for exactly one label"""
     single_label_share: float | None
     """null if no feature is above the cut-off."""
+    single_label_at_cutoff: int
+    """features with d above the cut-off itself for exactly one label"""
+
+
+class HighDChance(msgspec.Struct, frozen=True, kw_only=True):
+    """`HighD` under permuted labels: mean and 95 % range over permutations."""
+
+    cutoff: float
+    features: Interval
+    single_label: Interval
+
+
+class Chance(msgspec.Struct, frozen=True, kw_only=True):
+    """Specificity under labels that are permuted over the documents, and what is beyond it.
+
+    An interval is the mean over permutations with their 95 % range.
+    """
+
+    specific: Interval
+    """label-specific features under permuted labels"""
+    shared: Interval
+    """shared features under permuted labels"""
+    mean_variety: Interval
+    """mean label variety under permuted labels"""
+    high_d: list[HighDChance]
+    """parallel to `high_d` of the layer"""
+    supported: int
+    """label-specific features that are active in at least `min_active` documents of their label"""
+    supported_by_chance: Interval
+    """the same under permuted labels"""
+    significant: int
+    """features with d above the run's threshold beyond chance: a share of at most `fdr` of them is false"""
+    significant_specific: int
+    """label-specific features among them"""
 
 
 class LayerSpecificity(msgspec.Struct, frozen=True, kw_only=True):
@@ -273,3 +318,6 @@ class LayerSpecificity(msgspec.Struct, frozen=True, kw_only=True):
     """label variety 2 or more"""
     mean_variety: float
     high_d: list[HighD]
+    chance: Chance | None = None
+    """of the stored analysis that `tegakari specificity` computed last; null if there is none, or for a pooling that is
+    not the run's"""

@@ -8,11 +8,11 @@ import msgspec
 from msgspec import Meta
 
 from tegakari.schemas.analysis import Interval
-from tegakari.schemas.api import HighD, LayerSpecificity
 from tegakari.schemas.circuit import CircuitResult, CircuitSettings
 from tegakari.schemas.config import Pooling, Seed
 from tegakari.schemas.knockout import KnockoutResult
 from tegakari.schemas.matching import MatchingResult
+from tegakari.schemas.specificity import SpecificityResult
 from tegakari.schemas.variants import VariantsResult
 
 
@@ -28,28 +28,6 @@ class ClassificationResult(msgspec.Struct, frozen=True, kw_only=True):
     baseline_macro_f1: float | None
     """of TF-IDF with a linear SVC, from the report beside the classifier; null if the report is not on this machine, or
     is of another classifier or of other documents."""
-
-
-class SpecificityResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Number of labels that features carry (the study, Table 2)."""
-
-    run: str
-    pooling: Pooling
-    threshold: float
-    """Cohen's d above which a feature carries a label"""
-    features: int
-    """number, over all layers"""
-    mean_variety: Interval
-    """mean number of labels per feature; the interval is over features, which are not independent"""
-    weak: int
-    """features that carry no label"""
-    specific: int
-    """features that carry one label"""
-    shared: int
-    """features that carry two or more labels"""
-    high_d: list[HighD]
-    """at several cut-offs, because the study does not define a high d"""
-    layers: list[LayerSpecificity]
 
 
 class LayerSparsity(msgspec.Struct, frozen=True, kw_only=True):

@@ -128,12 +128,22 @@ FEATURES = Table(
             )
             for pooling in POOLINGS
         ),
+        *(
+            Column(f"{name}_{pooling}", "float64", f"{about} over all documents, pooling {pooling}")
+            for pooling in POOLINGS
+            for name, about in (("mean", "mean activation"), ("sd", "standard deviation of the activation, ddof 1,"))
+        ),
         Column(
             "best_label_id",
             "int32",
             "label of the largest d, the run's pooling; null if never active or no d is defined",
         ),
         Column("best_d", "float32", "largest d, the run's pooling; null where best_label_id is"),
+        Column(
+            "best_documents_active",
+            "int32",
+            "documents of that label in which the feature is active, the run's pooling; null where best_label_id is",
+        ),
         Column(
             "top_tokens",
             "string[]",
@@ -159,6 +169,14 @@ FEATURE_LABELS = Table(
                 ("sd", "standard deviation, ddof 1"),
                 ("d", "Cohen's d of the label's documents against all others"),
             )
+        ),
+        *(
+            Column(
+                f"documents_active_{pooling}",
+                "int32",
+                f"documents of the label in which the feature is active, pooling {pooling}",
+            )
+            for pooling in POOLINGS
         ),
     ),
 )
@@ -195,6 +213,7 @@ SPECIFICITY = Table(
         Column("cutoff", "float64", "Cohen's d"),
         Column("variety", "int32", "labels with d above the cut-off"),
         Column("features", "int32", "number of features with that variety"),
+        Column("specific", "int32", "specific ones among them: d above the run's threshold for exactly one label"),
     ),
 )
 

@@ -191,6 +191,7 @@ def _layer_partial(shard: Shard, activations: Sequence[np.ndarray], pooling: Poo
     return LayerPartial(
         moments.mean.numpy(),
         moments.m2.numpy(),
+        np.stack([(pooled[kind] > 0).sum(0, dtype=np.int32) for kind in POOLINGS]),
         (values > 0).sum(0),
         values.sum(0, dtype=np.float64),
         strongest(candidates, TOP_TOKENS),

@@ -18,7 +18,7 @@ from tegakari.analyses.engine.stored_results import stored_or_computed
 from tegakari.analyses.knockout.sweeps import over_labels
 from tegakari.analyses.matching import match_features
 from tegakari.analyses.sparsity import sparsity
-from tegakari.analyses.specificity import overall_specificity
+from tegakari.analyses.specificity import specificity
 from tegakari.analyses.study.differences import differences, same_tokens
 from tegakari.analyses.study.limits import limits_of
 from tegakari.analyses.study.rows import study_tables
@@ -28,6 +28,7 @@ from tegakari.schemas.analysis_kinds import STUDY_ANALYSIS
 from tegakari.schemas.errors import ConfigError, MemoryShortError, ModelError, NotFoundError
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.progress import NoProgress, Progress
+from tegakari.schemas.specificity import SpecificitySettings
 from tegakari.schemas.study import LabelCues, RunStudy, SaeQuality, StudyResult, StudySettings
 from tegakari.schemas.tables import Table
 from tegakari.schemas.variants import Concept
@@ -144,7 +145,7 @@ def _run_study(
     return RunStudy(
         run=run.name,
         classification=classification(run),
-        specificity=overall_specificity(run, pooling=settings.pooling, seed=settings.seed),
+        specificity=specificity(run, SpecificitySettings(seed=settings.seed), progress=progress),
         sparsity=sparsity(run, seed=settings.seed),
         saes=_sae_quality(run),
         documents=run.manifest.corpus.documents,

@@ -46,7 +46,7 @@ async def list_label_features(
     limit: PageSize = 50,
     cursor: Cursor = None,
 ) -> Page[LabelFeature]:
-    """Features by Cohen's d for the label, largest first; ties by layer, then feature."""
+    """Features by Cohen's d for the label, largest first; ties by active documents of the label, then mean."""
     query = partial(
         queries.label_features,
         run,

@@ -12,6 +12,7 @@ import pyarrow as pa
 from tegakari.schemas.config import POOLINGS
 from tegakari.store.blocks.activations import Strongest
 from tegakari.store.blocks.files import (
+    DOCUMENTS_ACTIVE,
     DOCUMENTS_FILE,
     FEATURES_FILE,
     LAYER_ORDER_FILE,
@@ -71,8 +72,10 @@ class Blocks:
             for statistic in STATISTICS
         }
         """(statistic, pooling) -> float32 [labels, places]; NaN where undefined."""
+        self.documents_active = {pooling: self._map(statistic_file(DOCUMENTS_ACTIVE, pooling)) for pooling in POOLINGS}
+        """pooling -> unsigned int [labels, places]: documents of each label in which each feature is active."""
         self.order = self._map(ORDER_FILE)
-        """int32 [labels, places]: places by d of the run's pooling, largest first, undefined at the end."""
+        """int32 [labels, places]: places in `descending_order` of the run's pooling."""
         self.layer_order = self._map(LAYER_ORDER_FILE)
         """As `order`, within each layer."""
         self.shown_tokens = self._map(SHOWN_TOKENS_FILE)

@@ -18,7 +18,7 @@ ANY_VARIETY = (0, 2**31 - 1)
 
 
 class Ranking:
-    """Places by Cohen's d for a label, largest first, ties by place; of all layers or of one."""
+    """Places in `descending_order` of Cohen's d for a label; of all layers or of one."""
 
     def __init__(
         self, blocks: Blocks, label_id: int, pooling: Pooling, layer: int | None, *, stored_order: bool
@@ -32,7 +32,7 @@ class Ranking:
             layer: only this layer.
             stored_order: whether `pooling` is the run's: its orders are stored, others are sorted at the first use.
         """
-        self._d = blocks.statistics["d", pooling][label_id]
+        self._d, self._documents_active, self._mean = _ranked_columns(blocks, label_id, pooling)
         self._variety = blocks.features[f"variety_{pooling}"]
         places = blocks.places.slice_of(layer) if layer is not None else slice(0, len(self._d))
         if stored_order:
@@ -71,20 +71,32 @@ class Ranking:
         return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int32), *parts])
 
     def _rank_of(self, place: int) -> int:
-        """Index of a place in the order, by bisection on (d descending, place)."""
-        key = (-self._d[place], place)
+        """Index of a place in the order, by bisection on the key of `descending_order`."""
+        key = self._key(place)
         low, high = 0, len(self._order)
         while low < high:
             middle = (low + high) // 2
             other = int(self._order[middle])
-            d = self._d[other]
-            if np.isnan(d) or (-d, other) >= key:
+            if np.isnan(self._d[other]) or self._key(other) >= key:
                 high = middle
             else:
                 low = middle + 1
         return low
 
+    def _key(self, place: int) -> tuple[float, int, float, int]:
+        return -self._d[place], -int(self._documents_active[place]), -self._mean[place], place
+
 
 @lru_cache(maxsize=64)
 def _order_of(blocks: Blocks, label_id: int, pooling: Pooling, start: int, stop: int) -> np.ndarray:
-    return start + descending_order(blocks.statistics["d", pooling][label_id, start:stop])
+    return start + descending_order(*(column[start:stop] for column in _ranked_columns(blocks, label_id, pooling)))
+
+
+def _ranked_columns(blocks: Blocks, label_id: int, pooling: Pooling) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cohen's d, active documents and mean of a label, [places] each."""
+    statistics = blocks.statistics
+    return (
+        statistics["d", pooling][label_id],
+        blocks.documents_active[pooling][label_id],
+        statistics["mean", pooling][label_id],
+    )

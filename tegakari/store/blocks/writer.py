@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import DTypeLike
 
 from tegakari.schemas.config import POOLINGS, Pooling
 from tegakari.store.blocks.activations import Strongest
 from tegakari.store.blocks.files import (
+    DOCUMENTS_ACTIVE,
     DOCUMENTS_FILE,
     FEATURES_FILE,
     LAYER_ORDER_FILE,
@@ -54,6 +56,12 @@ class BlocksWriter:
             for pooling in POOLINGS
             for statistic in STATISTICS
         }
+        self._documents_active = {
+            pooling: self._matrix(
+                statistic_file(DOCUMENTS_ACTIVE, pooling), np.min_scalar_type(documents), labels, n_places
+            )
+            for pooling in POOLINGS
+        }
         self._top_positions = TopPositions(
             self._matrix(top_file("token", "activation"), np.float32, n_places, top_tokens),
             self._matrix(top_file("token", "document"), np.int32, n_places, top_tokens),
@@ -70,7 +78,7 @@ class BlocksWriter:
             self._matrix(top_file(subject, "activation"), np.float32, *shape),
         )
 
-    def _matrix(self, name: str, kind: type, *shape: int) -> np.memmap:
+    def _matrix(self, name: str, kind: DTypeLike, *shape: int) -> np.memmap:
         """A file-backed array whose space on the disk is allocated.
 
         Raises:
@@ -86,6 +94,7 @@ class BlocksWriter:
         self,
         layer: int,
         statistics: dict[str, np.ndarray],
+        documents_active: np.ndarray,
         features: pa.Table,
         top_positions: TopPositions,
         shown_tokens: np.ndarray,
@@ -95,6 +104,7 @@ class BlocksWriter:
         Args:
             layer: the layer.
             statistics: `mean`, `sd` and `d`, each float64 [labels, poolings, d_sae]; NaN for features never active.
+            documents_active: int32 [labels, poolings, d_sae].
             features: its rows of the features table.
             top_positions: strongest positions of its features.
             shown_tokens: int32 [d_sae, SHOWN_TOKENS]: numbers of token texts, -1 = none.
@@ -102,6 +112,8 @@ class BlocksWriter:
         layer_places = self._places.slice_of(layer)
         for (statistic, pooling), matrix in self._matrices.items():
             matrix[:, layer_places] = statistics[statistic][:, POOLINGS.index(pooling)]
+        for pooling, matrix in self._documents_active.items():
+            matrix[:, layer_places] = documents_active[:, POOLINGS.index(pooling)]
         for matrix, values in zip(self._top_positions, top_positions, strict=True):
             matrix[layer_places] = values
         self._shown_tokens[layer_places] = shown_tokens
@@ -121,8 +133,14 @@ class BlocksWriter:
             matrix[self._places.layers.index(layer)] = values
 
     def label_rows(self, label_id: int) -> dict[str, np.ndarray]:
-        """Statistics of one label, as written so far: `mean_head`, ... -> float32 [places]."""
-        return {f"{statistic}_{pooling}": matrix[label_id] for (statistic, pooling), matrix in self._matrices.items()}
+        """Statistics of one label, as written so far: `mean_head`, `documents_active_head`, ... -> [places]."""
+        return {
+            **{f"{statistic}_{pooling}": matrix[label_id] for (statistic, pooling), matrix in self._matrices.items()},
+            **{
+                f"{DOCUMENTS_ACTIVE}_{pooling}": matrix[label_id].astype(np.int32)
+                for pooling, matrix in self._documents_active.items()
+            },
+        }
 
     def finish(self, pooling: Pooling, documents: pa.Table, token_texts: pa.Array) -> None:
         """Write documents, token texts, and the orders by d of the run's pooling.
@@ -135,10 +153,11 @@ class BlocksWriter:
         n_places = self._places.starts[-1]
         order = self._matrix(ORDER_FILE, np.int32, self._labels, n_places)
         layer_order = self._matrix(LAYER_ORDER_FILE, np.int32, self._labels, n_places)
-        for label_id, d in enumerate(self._matrices["d", pooling]):
-            order[label_id] = descending_order(d)
+        ranked = (self._matrices["d", pooling], self._documents_active[pooling], self._matrices["mean", pooling])
+        for label_id, columns in enumerate(zip(*ranked, strict=True)):
+            order[label_id] = descending_order(*columns)
             for start, end in itertools.pairwise(self._places.starts):
-                layer_order[label_id, start:end] = start + descending_order(d[start:end])
+                layer_order[label_id, start:end] = start + descending_order(*(column[start:end] for column in columns))
         self._features.close()
         for name, table in ((DOCUMENTS_FILE, documents), (TOKEN_TEXTS_FILE, pa.table({"text": token_texts}))):
             file = _BatchFile(self._directory / name)

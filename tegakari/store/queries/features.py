@@ -16,7 +16,7 @@ from tegakari.schemas.api import (
     TopToken,
 )
 from tegakari.schemas.filters import FeatureOrder, Variety
-from tegakari.store.blocks.files import TOP_DOCUMENTS
+from tegakari.store.blocks.files import TOP_DOCUMENTS, descending_order
 from tegakari.store.blocks.mapped import Blocks
 from tegakari.store.queries.cursor import cursor_error, list_name, page_of, read_number, write_cursor
 from tegakari.store.queries.parameters import (
@@ -66,7 +66,8 @@ def features(
         min_density: smallest share of positions on which the feature is active.
         max_density: largest such share.
         min_d: smallest Cohen's d for the feature's best label.
-        order: by layer and feature, or by a figure, largest first; ties by layer and feature.
+        order: by layer and feature, or by a figure, largest first; ties by layer and feature; equal d first by active
+            documents of the best label, then by mean.
         limit: rows per page.
         cursor: `next` of the page before.
 
@@ -94,7 +95,7 @@ def features(
     if max_density is not None:
         passes &= columns["density"] <= max_density
     if min_d is not None:
-        passes &= best_labels(run)[1] >= np.float64(min_d)
+        passes &= best_labels(run).d >= np.float64(min_d)
     places = np.flatnonzero(passes) if order == "feature" else _ordered(run, order)
     if order != "feature":
         places = places[passes[places]]
@@ -114,7 +115,7 @@ def features(
 def feature_labels(
     run: Run, layer: int, feature: int, *, pooling: str | None = None, limit: int = 50, cursor: str | None = None
 ) -> Page[FeatureLabel]:
-    """Labels by Cohen's d for a feature, largest first, undefined ones last; ties by class index.
+    """Labels by Cohen's d for a feature, largest first, undefined ones last; ties by active documents, mean, class.
 
     Raises:
         NotFoundError: no such layer or feature.
@@ -215,11 +216,12 @@ def _has_top_token(blocks: Blocks, token: str) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def _ordered(run: Run, order: FeatureOrder) -> np.ndarray:
-    """Places by a figure, largest first; undefined ones last, ties by place."""
+    """Places by a figure, largest first; undefined ones last; ties by place, of d as in `descending_order`."""
     if order == "d":
-        _, values = best_labels(run)
-    else:
-        values = run.blocks.features[f"variety_{run.manifest.pooling}" if order == "variety" else order]
+        best, pooling = best_labels(run), run.manifest.pooling
+        mean = run.blocks.statistics["mean", pooling][best.label, np.arange(len(best.label))]
+        return descending_order(best.d, best.documents_active, mean)
+    values = run.blocks.features[f"variety_{run.manifest.pooling}" if order == "variety" else order]
     keys = -values.astype(np.float64)
     keys[np.isnan(keys)] = np.inf
     return np.argsort(keys, kind="stable")

@@ -66,7 +66,7 @@ def label_features(
     limit: int = 50,
     cursor: str | None = None,
 ) -> Page[LabelFeature]:
-    """Features by Cohen's d for a label, largest first; ties by layer, then feature.
+    """Features by Cohen's d for a label, largest first; ties by active documents, mean, layer, feature.
 
     Args:
         run: the run.
@@ -95,7 +95,7 @@ def label_features(
     places = ranking.after(last, limit + 1, min_d=min_d, variety=variety_range(variety))
     page = places[:limit]
     following = write_cursor(list_, int(page[-1])) if len(places) > limit else None
-    return Page(label_feature_rows(run.blocks, label_id, pooling, page), following)
+    return Page(label_feature_rows(run, label_id, pooling, page), following)
 
 
 def _rows(run: Run, sql: str, parameters: dict[str, Any], row_type: type[T]) -> list[T]:

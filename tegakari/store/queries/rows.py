@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import isnan
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from tegakari.schemas.api import (
 )
 from tegakari.schemas.config import Pooling
 from tegakari.store.blocks.files import descending_order
-from tegakari.store.blocks.mapped import Blocks
+from tegakari.store.queries.unweighted_d import unweighted_d
 from tegakari.store.reader import Run
 
 CONTEXT_CHARACTERS = 40
@@ -27,9 +29,12 @@ EXCERPT_CHARACTERS = 80
 """Characters of a document's text in a list."""
 
 
-def label_feature_rows(blocks: Blocks, label_id: int, pooling: Pooling, places: np.ndarray) -> list[LabelFeature]:
+def label_feature_rows(run: Run, label_id: int, pooling: Pooling, places: np.ndarray) -> list[LabelFeature]:
     """Statistics of features for one label, in the order of `places`."""
+    blocks = run.blocks
     columns, places = blocks.features, places.astype(np.intp)  # indexing with this type costs a quarter of the time
+    d, mean, sd = (blocks.statistics[statistic, pooling][label_id][places] for statistic in ("d", "mean", "sd"))
+    unweighted = _unweighted_d(run, pooling, places, mean, sd, run.label_documents[label_id])
     return [
         LabelFeature(
             layer=layer,
@@ -37,13 +42,16 @@ def label_feature_rows(blocks: Blocks, label_id: int, pooling: Pooling, places: 
             d=d,
             mean=mean,
             sd=sd,
+            d_unweighted=_or_none(unweighted_),
+            documents_active=active,
             variety=variety,
             density=density,
             max_activation=maximum,
             top_tokens=tokens,
         )
-        for d, mean, sd, layer, feature, variety, density, maximum, tokens in zip(
-            *(blocks.statistics[statistic, pooling][label_id][places].tolist() for statistic in ("d", "mean", "sd")),
+        for d, mean, sd, unweighted_, active, layer, feature, variety, density, maximum, tokens in zip(
+            *(column.tolist() for column in (d, mean, sd, unweighted)),
+            blocks.documents_active[pooling][label_id][places].tolist(),
             *(
                 columns[name][places].tolist()
                 for name in ("layer", "feature", f"variety_{pooling}", "density", "max_activation")
@@ -55,24 +63,37 @@ def label_feature_rows(blocks: Blocks, label_id: int, pooling: Pooling, places: 
 
 
 def feature_label_rows(run: Run, place: int, pooling: Pooling) -> list[FeatureLabel]:
-    """Statistics of one feature for each label, by d, largest first, undefined last; [] if it is never active."""
+    """Statistics of one feature for each label in `descending_order` of d; [] if it is never active."""
     if not run.blocks.features["active_positions"][place]:
         return []
     d, mean, sd = (run.blocks.statistics[statistic, pooling][:, place] for statistic in ("d", "mean", "sd"))
-    order = descending_order(d)
+    active = run.blocks.documents_active[pooling][:, place]
+    order = descending_order(d, active, mean)
     names, documents = run.labels, run.label_documents
+    unweighted = _unweighted_d(run, pooling, place, mean, sd, documents)
     return [
         FeatureLabel(
             label=names[label],
             d=_or_none(d_),
             mean=_or_none(mean_),
             sd=_or_none(sd_),
+            d_unweighted=_or_none(unweighted_),
+            documents_active=active_,
             documents=documents[label],
         )
-        for label, d_, mean_, sd_ in zip(
-            order.tolist(), d[order].tolist(), mean[order].tolist(), sd[order].tolist(), strict=True
+        for label, d_, mean_, sd_, unweighted_, active_ in zip(
+            order.tolist(), *(column[order].tolist() for column in (d, mean, sd, unweighted, active)), strict=True
         )
     ]
+
+
+def _unweighted_d(
+    run: Run, pooling: Pooling, places: np.ndarray | int, mean: np.ndarray, sd: np.ndarray, n: Sequence[int] | int
+) -> np.ndarray:
+    columns = run.blocks.features
+    return unweighted_d(
+        mean, sd, n, columns[f"mean_{pooling}"][places], columns[f"sd_{pooling}"][places], sum(run.label_documents)
+    )
 
 
 def _or_none(value: float) -> float | None:
@@ -163,28 +184,39 @@ def feature_rows(run: Run, places: np.ndarray) -> list[FeatureRow]:
     names = ("layer", "feature", "density", "active_positions", "mean_activation", "max_activation")
     columns = [blocks.features[name][places].tolist() for name in names]
     variety = blocks.features[f"variety_{run.manifest.pooling}"][places].tolist()
-    best_label, best_d = (values[places].tolist() for values in best_labels(run))
+    best_label, best_d, best_active = (values[places].tolist() for values in best_labels(run))
     return [
         FeatureRow(
             **dict(zip(names, values, strict=True)),
             variety=variety_,
             best_label=run.labels[label] if label >= 0 else None,
             best_d=d if label >= 0 else None,
+            best_documents_active=active if label >= 0 else None,
             top_tokens=tokens,
         )
-        for *values, variety_, label, d, tokens in zip(
-            *columns, variety, best_label, best_d, blocks.shown_texts(places), strict=True
+        for *values, variety_, label, d, active, tokens in zip(
+            *columns, variety, best_label, best_d, best_active, blocks.shown_texts(places), strict=True
         )
     ]
 
 
-@lru_cache(maxsize=8)
-def best_labels(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Label with the largest d of each place (int32, -1 = none) and that d (float32, NaN = none).
+class BestLabels(NamedTuple):
+    """Label with the largest d of each place."""
 
-    A feature that is never active has d = 0 for every label, and therefore no best label.
-    """
-    table = run.query("SELECT best_label_id, best_d FROM features ORDER BY layer, feature")
-    label, d = table["best_label_id"].fill_null(-1).to_numpy(), table["best_d"].fill_null(float("nan")).to_numpy()
-    active = run.blocks.features["active_positions"] > 0
-    return np.where(active, label, -1).astype(np.int32), np.where(active, d, np.float32("nan"))
+    label: np.ndarray
+    """int32, -1 = none"""
+    d: np.ndarray
+    """float32, NaN = none"""
+    documents_active: np.ndarray
+    """int32: documents of the label in which the feature is active; 0 = none"""
+
+
+@lru_cache(maxsize=8)
+def best_labels(run: Run) -> BestLabels:
+    """Label with the largest d of each place; a feature that is never active has none, because its d are all 0."""
+    table = run.query("SELECT best_label_id, best_d, best_documents_active FROM features ORDER BY layer, feature")
+    return BestLabels(
+        table["best_label_id"].fill_null(-1).to_numpy(),
+        table["best_d"].fill_null(float("nan")).to_numpy(),
+        table["best_documents_active"].fill_null(0).to_numpy(),
+    )

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
 import msgspec
 import numpy as np
 
+from tegakari.schemas.analysis_kinds import SPECIFICITY_ANALYSIS
 from tegakari.schemas.api import (
+    Chance,
     HighD,
     LayerSpecificity,
     RunSummary,
@@ -13,6 +19,7 @@ from tegakari.schemas.api import (
 from tegakari.schemas.errors import NotFoundError
 from tegakari.store.queries.parameters import check_pooling
 from tegakari.store.reader import Run
+from tegakari.store.results import stored_analyses
 
 
 def run_summary(run: Run) -> RunSummary:
@@ -21,7 +28,8 @@ def run_summary(run: Run) -> RunSummary:
 
 
 _SPECIFICITY = """
-SELECT cutoff, variety, features, layer FROM specificity WHERE pooling = $pooling ORDER BY layer, cutoff, variety
+SELECT cutoff, variety, features, specific, layer FROM specificity WHERE pooling = $pooling
+ORDER BY layer, cutoff, variety
 """
 
 HIGH_D_CUTOFFS = (1.0, 1.5, 2.0, 3.0)
@@ -35,12 +43,13 @@ def specificity(run: Run, *, pooling: str | None = None) -> list[LayerSpecificit
         QueryError: no such pooling.
     """
     pooling = check_pooling(run, pooling)
-    histogram: dict[tuple[int, float], dict[int, int]] = {}
+    rows: dict[tuple[int, float], list[dict[str, Any]]] = defaultdict(list)
     for row in run.rows(_SPECIFICITY, {"pooling": pooling}):
-        histogram.setdefault((row["layer"], row["cutoff"]), {})[row["variety"]] = row["features"]
+        rows[row["layer"], row["cutoff"]].append(row)
+    chance = stored_chance(run) if pooling == run.manifest.pooling else {}
     layers = []
     for layer in run.rows("SELECT layer, d_sae, l0, explained_variance FROM layers ORDER BY layer"):
-        counts = histogram.get((layer["layer"], run.manifest.variety_threshold), {})
+        counts = {row["variety"]: row["features"] for row in rows[layer["layer"], run.manifest.variety_threshold]}
         total = layer["d_sae"]
         layers.append(
             LayerSpecificity(
@@ -52,18 +61,31 @@ def specificity(run: Run, *, pooling: str | None = None) -> list[LayerSpecificit
                 specific=counts.get(1, 0),
                 shared=total - counts.get(0, 0) - counts.get(1, 0),
                 mean_variety=sum(variety * count for variety, count in counts.items()) / total,
-                high_d=[_high_d(cutoff, histogram.get((layer["layer"], cutoff), {})) for cutoff in HIGH_D_CUTOFFS],
+                high_d=[_high_d(cutoff, rows[layer["layer"], cutoff]) for cutoff in HIGH_D_CUTOFFS],
+                chance=chance.get(layer["layer"]),
             )
         )
     return layers
 
 
-def _high_d(cutoff: float, counts: dict[int, int]) -> HighD:
-    above = sum(count for variety, count in counts.items() if variety > 0)
-    single = counts.get(1, 0)
+def _high_d(cutoff: float, rows: Sequence[dict[str, Any]]) -> HighD:
+    above = [row for row in rows if row["variety"] > 0]
+    features, single_label = sum(row["features"] for row in above), sum(row["specific"] for row in above)
     return HighD(
-        cutoff=cutoff, features=above, single_label=single, single_label_share=single / above if above else None
+        cutoff=cutoff,
+        features=features,
+        single_label=single_label,
+        single_label_share=single_label / features if features else None,
+        single_label_at_cutoff=sum(row["features"] for row in above if row["variety"] == 1),
     )
+
+
+def stored_chance(run: Run) -> dict[int, Chance]:
+    """Specificity under permuted labels by layer, of the newest stored analysis; {} if there is none."""
+    for analysis in stored_analyses(run.store, kind=SPECIFICITY_ANALYSIS, run=run.manifest):
+        layers = analysis.result(SPECIFICITY_ANALYSIS).layers
+        return {layer.layer: layer.chance for layer in layers if layer.chance is not None}
+    return {}
 
 
 def layer_l0(run: Run) -> list[float]:

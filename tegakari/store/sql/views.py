@@ -39,7 +39,7 @@ ANALYSES = Table(
     "Stored results of analyses; settings and result are JSON, for DuckDB's JSON functions.",
     ("kind", "key", "run"),
     (
-        Column("kind", "string", "knockout, smallest-set, circuit, variants or study"),
+        Column("kind", "string", "knockout, smallest-set, circuit, variants, specificity or study"),
         Column("key", "string", "hash of kind, runs and settings"),
         Column("run", "string", "run that it is computed from; one row per run"),
         Column("created", "string", "ISO 8601, UTC"),

@@ -19,7 +19,7 @@ PATHS = [
     f"/v1/runs/{RUN}/labels/{segment(LABELS[1])}",
     f"/v1/runs/{RUN}/labels/{segment(LABELS[1])}/features?limit=3",
     f"/v1/runs/{RUN}/labels/{segment(LABELS[1])}/features?limit=4",
-    f"/v1/runs/{RUN}/specificity",
+    f"/v1/runs/{RUN}/layers/0/features/1/labels",
     f"/v1/runs/{RUN}/layers/0/features/1",
     f"/v1/runs/{RUN}/layers/0/features/2",
 ]

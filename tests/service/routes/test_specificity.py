@@ -28,6 +28,7 @@ def test_specificity_counts_features_by_variety(client: TestClient, case: Case, 
         assert [high["cutoff"] for high in row["high_d"]] == [1, 1.5, 2, 3]
         for high in row["high_d"]:
             above = varieties(case, row["layer"], pooling, high["cutoff"])
-            assert (high["features"], high["single_label"]) == ((above > 0).sum(), (above == 1).sum())
+            assert (high["features"], high["single_label_at_cutoff"]) == ((above > 0).sum(), (above == 1).sum())
+            assert high["single_label"] == ((above > 0) & (variety == 1)).sum()
             share = high["single_label"] / high["features"] if high["features"] else None
             assert high["single_label_share"] == (pytest.approx(share) if share is not None else None)

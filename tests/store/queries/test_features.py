@@ -5,6 +5,7 @@ from __future__ import annotations
 import duckdb
 import pytest
 
+from tegakari.schemas.api import FeatureLabel
 from tegakari.schemas.config import POOLINGS
 from tegakari.schemas.errors import NotFoundError, QueryError
 from tegakari.store import Run, queries
@@ -14,15 +15,18 @@ from tegakari.store.disk.layout import layer_file
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_labels_of_every_feature_are_those_of_the_tables(uneven_run: Run, pooling):
     sql = (
-        f"SELECT label, d_{pooling} AS d, mean_{pooling} AS mean, sd_{pooling} AS sd, documents FROM feature_labels "
+        f"SELECT label, d_{pooling} AS d, mean_{pooling} AS mean, sd_{pooling} AS sd, "
+        f"documents_active_{pooling} AS documents_active, documents FROM feature_labels "
         "JOIN labels USING (label_id) WHERE layer = $layer AND feature = $feature "
-        f"ORDER BY d_{pooling} DESC NULLS LAST, label_id"
+        "ORDER BY d DESC NULLS LAST, CASE WHEN d IS NULL THEN 0 ELSE documents_active END DESC, "
+        "CASE WHEN d IS NULL THEN 0 ELSE mean END DESC, label_id"
     )
     for layer in uneven_run.manifest.saes.layers:
         for feature in range(uneven_run.manifest.saes.widths[layer]):
             detail = queries.feature(uneven_run, layer, feature, pooling=pooling, tokens=10)
             expected = uneven_run.rows(sql, {"layer": layer, "feature": feature})
-            assert [{name: getattr(row, name) for name in row.__struct_fields__} for row in detail.labels] == expected
+            names = [name for name in FeatureLabel.__struct_fields__ if name != "d_unweighted"]
+            assert [{name: getattr(row, name) for name in names} for row in detail.labels] == expected
             row = uneven_run.rows(
                 f"SELECT density, active_positions, mean_activation, max_activation, variety_{pooling} AS variety "
                 "FROM features WHERE layer = $layer AND feature = $feature",

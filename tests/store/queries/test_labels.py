@@ -11,12 +11,12 @@ from tegakari.store import Run, queries
 from tests.support.factories import LABELS
 
 LABEL_FEATURES = """
-SELECT fl.layer, fl.feature, d_{p} AS d, mean_{p} AS mean, sd_{p} AS sd, f.variety_{p} AS variety, density,
-       max_activation, top_tokens
+SELECT fl.layer, fl.feature, d_{p} AS d, fl.mean_{p} AS mean, fl.sd_{p} AS sd,
+       documents_active_{p} AS documents_active, f.variety_{p} AS variety, density, max_activation, top_tokens
 FROM feature_labels fl JOIN features f USING (layer, feature) JOIN labels USING (label_id)
 WHERE label = $label AND d_{p} IS NOT NULL AND ($layer IS NULL OR layer = $layer)
   AND ($min_d IS NULL OR d_{p} >= $min_d) AND {filter}
-ORDER BY d_{p} DESC, layer, feature
+ORDER BY d_{p} DESC, documents_active_{p} DESC, fl.mean_{p} DESC, fl.layer, fl.feature
 """
 
 

@@ -9,44 +9,66 @@ from tegakari.analyses.study.plots import cue_scatter
 from tegakari.analyses.study.sections.layout import Grid, Picture, Section, per_run
 from tegakari.analyses.svg import to_svg
 from tegakari.schemas.api import LayerSpecificity
+from tegakari.schemas.specificity import SpecificityResult
 from tegakari.schemas.study import LabelCues, StudyResult
 
 
 def specificity_section(result: StudyResult) -> Section:
     tables = [run.specificity for run in result.runs]
-    cutoffs = [high.cutoff for high in tables[0].high_d]
     layers = sorted({layer.layer for table in tables for layer in table.layers})
+    settings = tables[0].settings
+    warnings = "".join(f" {table.run}: {warning}" for table in tables for warning in table.warnings)
     return Section(
         "Label-specific features (Table 2)",
         "A feature carries the labels for which its activation has Cohen's d above "
         f"{tables[0].threshold:g} against all other documents: none (weak), one (specific), or more (shared). Label "
-        "variety is their number. The study does not define a high d, so several cut-offs are given.",
-        per_run([f"{table.run}: {table.features} features, pooling {table.pooling}" for table in tables]),
+        "variety is their number; it falls as documents are added, and its interval is that of the value which other "
+        "documents, as many per label, would give. By chance: the same counts with the labels permuted over the "
+        f"documents, mean and 95 % range of {settings.permutations} permutations. Supported: active in at least "
+        f"{settings.min_active} documents of the label. Significant: beyond what permuted labels give, with at most a "
+        f"share of {settings.fdr:g} of false ones. The study does not define a high d, so several cut-offs are given; "
+        f"a feature with high d has a single label if it is specific, at d > {tables[0].threshold:g}.",
+        per_run([f"{table.run}: {table.features} features, pooling {table.pooling}" for table in tables]) + warnings,
         [
             Grid(
-                ("run", "mean variety (95 %)", "weak", "specific", "shared"),
-                [
-                    (table.run, interval(table.mean_variety), str(table.weak), str(table.specific), str(table.shared))
-                    for table in tables
-                ],
+                (
+                    "run",
+                    "mean variety (95 %)",
+                    "half the documents",
+                    "by chance",
+                    "weak",
+                    "specific",
+                    "by chance",
+                    "shared",
+                    "by chance",
+                ),
+                [_count_cells(table) for table in tables],
             ),
             Grid(
-                ("run", *(f"d > {cutoff:g}: features, share with a single label" for cutoff in cutoffs)),
-                [
-                    (
-                        table.run,
-                        *(
-                            f"{high.features}, {high.single_label_share:.1%}" if high.features else "0"
-                            for high in table.high_d
-                        ),
-                    )
-                    for table in tables
-                ],
+                (
+                    "run",
+                    "supported specific",
+                    "by chance",
+                    "significant",
+                    "significant specific",
+                    "unweighted d: mean variety",
+                    "specific",
+                    "shared",
+                ),
+                [_chance_cells(table) for table in tables],
+            ),
+            Grid(
+                ("run", *(f"d > {high.cutoff:g}: {name}" for high in tables[0].high_d for name in _HIGH_D_COLUMNS)),
+                [(table.run, *(cell for cells in _high_d_cells(table) for cell in cells)) for table in tables],
             ),
             Grid(
                 (
                     "layer",
-                    *(f"{table.run}: {name}" for table in tables for name in ("specific", "shared", "mean variety")),
+                    *(
+                        f"{table.run}: {name}"
+                        for table in tables
+                        for name in ("specific (by chance)", "significant specific", "shared", "mean variety")
+                    ),
                 ),
                 [
                     (str(number), *(cell for table in tables for cell in _layer_cells(table.layers, number)))
@@ -58,11 +80,58 @@ def specificity_section(result: StudyResult) -> Section:
     )
 
 
-def _layer_cells(layers: Sequence[LayerSpecificity], number: int) -> tuple[str, str, str]:
+_HIGH_D_COLUMNS = ("features", "by chance", "single label")
+
+
+def _count_cells(table: SpecificityResult) -> tuple[str, ...]:
+    return (
+        table.run,
+        interval(table.mean_variety),
+        f"{table.mean_variety_of_half:.3f}",
+        interval(table.chance.mean_variety),
+        str(table.weak),
+        str(table.specific),
+        interval(table.chance.specific, 0),
+        str(table.shared),
+        interval(table.chance.shared, 0),
+    )
+
+
+def _chance_cells(table: SpecificityResult) -> tuple[str, ...]:
+    chance = table.chance
+    return (
+        table.run,
+        str(chance.supported),
+        interval(chance.supported_by_chance, 0),
+        str(chance.significant),
+        str(chance.significant_specific),
+        f"{table.unweighted.mean_variety:.3f}",
+        str(table.unweighted.specific),
+        str(table.unweighted.shared),
+    )
+
+
+def _high_d_cells(table: SpecificityResult) -> list[tuple[str, ...]]:
+    return [
+        (
+            str(high.features),
+            interval(chance.features, 0),
+            f"{high.single_label_share:.1%}" if high.single_label_share is not None else MISSING,
+        )
+        for high, chance in zip(table.high_d, table.chance.high_d, strict=True)
+    ]
+
+
+def _layer_cells(layers: Sequence[LayerSpecificity], number: int) -> tuple[str, ...]:
     for layer in layers:
-        if layer.layer == number:
-            return str(layer.specific), str(layer.shared), f"{layer.mean_variety:.3f}"
-    return MISSING, MISSING, MISSING
+        if layer.layer == number and layer.chance:
+            return (
+                f"{layer.specific} ({layer.chance.specific.value:.1f})",
+                str(layer.chance.significant_specific),
+                str(layer.shared),
+                f"{layer.mean_variety:.3f}",
+            )
+    return (MISSING,) * 4
 
 
 def cues_section(result: StudyResult) -> Section:
