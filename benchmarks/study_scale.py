@@ -80,7 +80,7 @@ def make_study_run(store: Path, name: str, seed: int, size: Size, *, with_vector
     with RunWriter(work / "staged") as writer:
         names = [f"コミュニティ{number:03d}" for number in range(size.labels)]
         merger = Merger(writer, documents, names, partials, MergeSettings("head", 1.0, TOP_TOKENS))
-        facts = LayerFacts(size.d_model, size.d_sae, "relu", None, 0)
+        facts = LayerFacts(size.d_model, size.d_sae, "relu", max_norm=None, quality=None)
         merger.merge_layers(dict.fromkeys(range(size.layers), facts))
         embeddings, scores = merger.merge_documents()
         if with_vectors:
@@ -108,6 +108,7 @@ def make_study_run(store: Path, name: str, seed: int, size: Size, *, with_vector
             layers=list(range(size.layers)),
             architecture="relu",
             widths=[size.d_sae] * size.layers,
+            max_norms=[None] * size.layers,
         ),
         locations=Locations(classifier="", saes=""),
         corpus=CorpusInfo(
@@ -194,6 +195,7 @@ def _layer(shard: Shard, layer: int, seed: int, size: Size) -> LayerPartial:
         # A real worker's floor lets through about its share of the corpus' strongest positions.
         strongest(candidates, max(4, 4 * TOP_TOKENS // size.labels)),
         ordered([Activations(feature.astype(np.int32), numbers[document], activation)]),
+        outliers=0,
     )
 
 

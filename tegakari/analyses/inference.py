@@ -11,7 +11,7 @@ from torch import Tensor
 from tegakari.analyses.encode_query import EncodeQuery, encode_query
 from tegakari.analyses.engine.batches import batches, tokenized
 from tegakari.analyses.engine.run_models import RunModels
-from tegakari.kernels import Encoded, encode
+from tegakari.kernels import Encoded
 from tegakari.models.tokens import Batch, Tokenized
 from tegakari.schemas.errors import QueryError
 from tegakari.schemas.inference import (
@@ -190,8 +190,7 @@ def _run_batch(
 
     def on_residual(layer: int, residual: Tensor) -> None:
         rows = "all" if by_position else "none"
-        encoded = encode(residual, models.encoder(layer), batch.offsets, rows=rows)
-        encoded.check()
+        encoded = models.encode(layer, residual, batch.offsets, rows=rows)
         for document, text in enumerate(texts):
             if layer in text.query.layers:
                 text.add_layer(layer, encoded, document, offsets[document])

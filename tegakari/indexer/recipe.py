@@ -9,6 +9,7 @@ import msgspec
 
 from tegakari.indexer.index_models import IndexModels
 from tegakari.kernels import backend
+from tegakari.models.outliers import finite_limit
 from tegakari.schemas.config import Config
 from tegakari.schemas.corpus import CorpusManifest, Drop
 from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, Locations, RunManifest, SaeInfo, Scores
@@ -75,6 +76,7 @@ def manifest_of(
             architecture=any_sae.activation,
             widths=[sae.d_sae for _, sae in sorted(models.saes.items())],
             start_seeds=models.start_seeds,
+            max_norms=[finite_limit(sae.max_norm) for _, sae in sorted(models.saes.items())],
         ),
         locations=Locations(classifier=config.classifier.path, saes=config.saes.path),
         corpus=CorpusInfo(

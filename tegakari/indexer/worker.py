@@ -13,8 +13,9 @@ from tegakari.indexer.moments import Moments, merge, moments_of, zero_moments
 from tegakari.indexer.partial import DocumentPartial, LayerPartial, in_document_order
 from tegakari.indexer.shard import IndexedDocument, Shard
 from tegakari.indexer.top_tokens import TopTokens
-from tegakari.kernels import Encoded, Encoder, encode
+from tegakari.kernels import Encoded, Encoder
 from tegakari.models.classifier import Classifier
+from tegakari.models.outliers import encode_ordinary, ordinary_positions
 from tegakari.models.sae import Sae
 from tegakari.models.tokens import bucketed
 from tegakari.schemas.config import POOLINGS, Config, Pooling
@@ -39,14 +40,15 @@ class Worker:
     def __init__(
         self,
         classifier: Classifier,
-        encoders: Mapping[int, Encoder],
+        saes: Mapping[int, Sae],
         *,
         pooling: Pooling,
         top_tokens: int,
         batch_tokens: int,
     ) -> None:
         self._classifier = classifier
-        self._encoders = encoders
+        self._saes = {layer: sae.to(classifier.device) for layer, sae in saes.items()}
+        self._encoders = {layer: sae.encoder(classifier.dtype) for layer, sae in self._saes.items()}
         self._pooling: Pooling = pooling
         self._top_tokens = top_tokens
         self._batch_tokens = batch_tokens
@@ -59,7 +61,9 @@ class Worker:
             KernelError: a residual is not finite.
         """
         layers = {
-            layer: _LayerWork(encoder, self._pooling, self._top_tokens, self._floors.get(layer))
+            layer: _LayerWork(
+                encoder, self._saes[layer].max_norm, self._pooling, self._top_tokens, self._floors.get(layer)
+            )
             for layer, encoder in self._encoders.items()
         }
         predictions: list[DocumentPartial] = []
@@ -102,7 +106,7 @@ def make_worker(config: Config, classifier: Classifier, saes: Mapping[int, Sae])
     """A worker with the configured settings, on the classifier's device and in its dtype."""
     return Worker(
         classifier,
-        {layer: sae.to(classifier.device).encoder(classifier.dtype) for layer, sae in saes.items()},
+        saes,
         pooling=config.index.pooling,
         top_tokens=config.index.top_tokens,
         batch_tokens=config.index.batch_tokens,
@@ -112,22 +116,29 @@ def make_worker(config: Config, classifier: Classifier, saes: Mapping[int, Sae])
 class _LayerWork:
     """Sums, activations and top tokens of one layer over the batches of a shard."""
 
-    def __init__(self, encoder: Encoder, pooling: Pooling, top_tokens: int, floor: np.ndarray | None) -> None:
+    def __init__(
+        self, encoder: Encoder, max_norm: float | None, pooling: Pooling, top_tokens: int, floor: np.ndarray | None
+    ) -> None:
         d_sae = encoder.weight.shape[1]
         device = encoder.weight.device
         self._encoder = encoder
+        self._max_norm = max_norm
         self._pooling: Pooling = pooling
         self._moments: Moments[Tensor] = zero_moments((len(POOLINGS), d_sae), device)
         self._count = torch.zeros(d_sae, dtype=torch.int64, device=device)
         self._total = torch.zeros(d_sae, dtype=torch.float64, device=device)
+        self._outliers = torch.zeros((), dtype=torch.int64, device=device)
         self._activations: list[Activations] = []
         self.top = TopTokens(d_sae, top_tokens, floor)
 
     def encode(self, residual: Tensor, offsets: Tensor) -> Encoded:
-        """Encode one batch and add its sums; does not synchronise with a GPU."""
+        """Encode one batch and add its sums; synchronises with a GPU only in layers that have a limit of norms."""
         floor = torch.from_numpy(self.top.floor).to(residual.device, non_blocking=True)
         rows = "last" if self._pooling == "head" else "none"
-        encoded = encode(residual, self._encoder, offsets, rows=rows, floor=floor)
+        ordinary = ordinary_positions(residual, self._max_norm)
+        encoded = encode_ordinary(residual, self._encoder, offsets, ordinary, rows=rows, floor=floor)
+        if ordinary is not None:
+            self._outliers += len(ordinary) - ordinary.sum()
         pooled = torch.stack([getattr(encoded.pooled, pooling) for pooling in POOLINGS], dim=1)
         self._moments = merge(self._moments, moments_of(pooled))
         self._count += encoded.columns.count
@@ -166,4 +177,5 @@ class _LayerWork:
             self._total.cpu().numpy(),
             self.top.result(),
             ordered(self._activations),
+            int(self._outliers),
         )

@@ -47,6 +47,8 @@ class SaeInfo(msgspec.Struct, frozen=True, kw_only=True):
     """features (d_sae) of each of those layers."""
     start_seeds: list[int] | None = None
     """seeds of the initial directions of each of those layers; null for SAEs that tegakari did not train"""
+    max_norms: list[float | None]
+    """norm of the residual above which a position is an outlier, of each of those layers; null: no limit."""
 
 
 class Locations(msgspec.Struct, frozen=True, kw_only=True):

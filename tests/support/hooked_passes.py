@@ -41,6 +41,8 @@ def hooked_logits(classifier: Classifier, text: str, saes: dict[int, Sae], edits
             positions = document.positions if edit.positions == "all" else document.positions[-1:]
             for position in positions:
                 h = hidden[0, position]
+                if sae.max_norm is not None and h.double().norm() > sae.max_norm:
+                    continue
                 a = naive_activations(h, sae)
                 if edit.mode == "reconstruction":
                     a[list(edit.features)] = 0

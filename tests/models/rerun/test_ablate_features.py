@@ -59,6 +59,24 @@ def test_every_kind_of_sae(classifier: Classifier, kind: str, mode: str):
     torch.testing.assert_close(rerun(classifier, saes, prefix, [edits])[0], expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("mode", ["error_preserving", "reconstruction"])
+@pytest.mark.parametrize("positions", ["all", "head"])
+def test_norm_outliers_are_not_edited(classifier: Classifier, positions: str, mode: str):
+    batch = classifier.batch(classifier.tokenize(TEXTS))
+    prefix = run_prefix(classifier, batch, [1])
+    norms = prefix.residuals[1].flatten(0, 1)[batch.positions].norm(dim=1)
+    heads = norms[batch.offsets[1:] - 1]
+    limit = float(heads.sort().values[1:3].mean())  # two of the four heads are outliers
+    assert 0 < int((norms > limit).sum()) < len(norms)
+    saes = {1: replace(make_sae("relu", 3), max_norm=limit)}
+    edits = [Edit(1, tuple(range(12)), mode=mode, positions=positions)]
+    expected = torch.stack([hooked_logits(classifier, text, saes, edits) for text in TEXTS])
+    (logits,) = rerun(classifier, saes, prefix, [edits])
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+    if positions == "head":
+        assert torch.equal(logits[heads > limit], prefix.logits[heads > limit])
+
+
 def test_features_that_are_not_active_change_nothing(classifier: Classifier):
     sae = make_sae("relu", 0)
     silent = Sae(sae.W_enc, sae.W_dec, sae.b_enc - 1000 * (torch.arange(D_SAE) < 5), sae.b_dec, scale=0.5)
