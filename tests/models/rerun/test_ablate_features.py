@@ -62,6 +62,8 @@ def test_every_kind_of_sae(classifier: Classifier, kind: str, mode: str):
 @pytest.mark.parametrize("mode", ["error_preserving", "reconstruction"])
 @pytest.mark.parametrize("positions", ["all", "head"])
 def test_norm_outliers_are_not_edited(classifier: Classifier, positions: str, mode: str):
+    if classifier.model.config.model_type == "bert":
+        pytest.skip("its blocks end with a norm: all residuals have one length")
     batch = classifier.batch(classifier.tokenize(TEXTS))
     prefix = run_prefix(classifier, batch, [1])
     norms = prefix.residuals[1].flatten(0, 1)[batch.positions].norm(dim=1)
