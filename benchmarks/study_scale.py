@@ -79,7 +79,7 @@ def make_study_run(store: Path, name: str, seed: int, size: Size, *, with_vector
     shutil.rmtree(work / "staged", ignore_errors=True)
     with RunWriter(work / "staged") as writer:
         names = [f"コミュニティ{number:03d}" for number in range(size.labels)]
-        merger = Merger(writer, documents, names, partials, MergeSettings("head", 1.0, TOP_TOKENS))
+        merger = Merger(writer, documents, names, partials, MergeSettings("head", 1.0, TOP_TOKENS), {})
         facts = LayerFacts(size.d_model, size.d_sae, "relu", max_norm=None, quality=None)
         merger.merge_layers(dict.fromkeys(range(size.layers), facts))
         embeddings, scores = merger.merge_documents()
@@ -102,6 +102,7 @@ def make_study_run(store: Path, name: str, seed: int, size: Size, *, with_vector
             layers=size.layers,
             max_length=512,
             dtype="float32",
+            head="last",
         ),
         saes=SaeInfo(
             sha256=fingerprint,

@@ -113,7 +113,7 @@ def write_partial(
     Args:
         directory: directory of all partials.
         shard: the shard.
-        positions: non-special positions of its documents.
+        positions: countable positions of its documents.
         layers: its contribution by layer.
         documents: its predictions.
     """

@@ -247,7 +247,7 @@ def _merge(
 ) -> Scores:
     partials = [open_partial(work / "shards", shard.key) for shard in shards]
     settings = MergeSettings(config.index.pooling, config.index.variety_threshold, config.index.top_tokens)
-    merger = Merger(writer, documents, models.classifier.labels, partials, settings)
+    merger = Merger(writer, documents, models.classifier.labels, partials, settings, models.classifier.special_tokens)
     facts = {
         layer: LayerFacts(
             models.classifier.d_model,

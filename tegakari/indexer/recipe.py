@@ -43,7 +43,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     documents: int
     positions: int
-    """non-special positions of the documents."""
+    """countable positions of the documents."""
     activations: int
     """stored pooled activations of all layers."""
     skipped: list[Drop]
@@ -69,6 +69,7 @@ def manifest_of(
             layers=models.classifier.layers,
             max_length=models.classifier.max_length,
             dtype=str(models.classifier.dtype).removeprefix("torch."),
+            head=models.classifier.head,
         ),
         saes=SaeInfo(
             sha256=models.saes_sha256,

@@ -15,9 +15,10 @@ from tegakari.indexer.shard import IndexedDocument, Shard
 from tegakari.indexer.top_tokens import TopTokens
 from tegakari.kernels import Encoded, Encoder
 from tegakari.models.classifier import Classifier
+from tegakari.models.head import pooled_by
 from tegakari.models.outliers import encode_ordinary, ordinary_positions
 from tegakari.models.sae import Sae
-from tegakari.models.tokens import bucketed
+from tegakari.models.tokens import Head, bucketed
 from tegakari.schemas.config import POOLINGS, Config, Pooling
 from tegakari.store.blocks.activations import Activations, ordered
 
@@ -26,7 +27,7 @@ class ShardResult(NamedTuple):
     """Content of a partial."""
 
     positions: int
-    """non-special positions of the shard's documents."""
+    """countable positions of the shard's documents."""
     layers: dict[int, LayerPartial]
     documents: DocumentPartial
 
@@ -62,7 +63,12 @@ class Worker:
         """
         layers = {
             layer: _LayerWork(
-                encoder, self._saes[layer].max_norm, self._pooling, self._top_tokens, self._floors.get(layer)
+                encoder,
+                self._saes[layer].max_norm,
+                self._classifier.head,
+                self._pooling,
+                self._top_tokens,
+                self._floors.get(layer),
             )
             for layer, encoder in self._encoders.items()
         }
@@ -117,12 +123,19 @@ class _LayerWork:
     """Sums, activations and top tokens of one layer over the batches of a shard."""
 
     def __init__(
-        self, encoder: Encoder, max_norm: float | None, pooling: Pooling, top_tokens: int, floor: np.ndarray | None
+        self,
+        encoder: Encoder,
+        max_norm: float | None,
+        head: Head,
+        pooling: Pooling,
+        top_tokens: int,
+        floor: np.ndarray | None,
     ) -> None:
         d_sae = encoder.weight.shape[1]
         device = encoder.weight.device
         self._encoder = encoder
         self._max_norm = max_norm
+        self._head: Head = head
         self._pooling: Pooling = pooling
         self._moments: Moments[Tensor] = zero_moments((len(POOLINGS), d_sae), device)
         self._count = torch.zeros(d_sae, dtype=torch.int64, device=device)
@@ -134,12 +147,12 @@ class _LayerWork:
     def encode(self, residual: Tensor, offsets: Tensor) -> Encoded:
         """Encode one batch and add its sums; synchronises with a GPU only in layers that have a limit of norms."""
         floor = torch.from_numpy(self.top.floor).to(residual.device, non_blocking=True)
-        rows = "last" if self._pooling == "head" else "none"
+        rows = "last" if self._pooling == "head" and self._head != "all" else "none"
         ordinary = ordinary_positions(residual, self._max_norm)
         encoded = encode_ordinary(residual, self._encoder, offsets, ordinary, rows=rows, floor=floor)
         if ordinary is not None:
             self._outliers += len(ordinary) - ordinary.sum()
-        pooled = torch.stack([getattr(encoded.pooled, pooling) for pooling in POOLINGS], dim=1)
+        pooled = torch.stack([pooled_by(encoded.pooled, pooling, self._head) for pooling in POOLINGS], dim=1)
         self._moments = merge(self._moments, moments_of(pooled))
         self._count += encoded.columns.count
         self._total += encoded.columns.total
@@ -164,7 +177,7 @@ class _LayerWork:
             document = np.repeat(numbers, rows.indptr.diff().cpu().numpy())
             feature, activation = rows.feature.cpu().numpy(), rows.activation.cpu().numpy()
         else:
-            dense = getattr(encoded.pooled, self._pooling).cpu().numpy()
+            dense = pooled_by(encoded.pooled, self._pooling, self._head).cpu().numpy()
             place, feature = np.nonzero(dense)
             document, activation = numbers[place], dense[place, feature]
         return Activations(feature.astype(np.int32), document, activation)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from tegakari.schemas.config import Pooling
@@ -34,6 +36,8 @@ class ClassifierInfo(msgspec.Struct, frozen=True, kw_only=True):
     layers: int
     max_length: int
     dtype: str
+    head: Literal["last", "first", "all"]
+    """positions that the classification head reads."""
 
 
 class SaeInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +96,7 @@ class RunManifest(msgspec.Struct, frozen=True, kw_only=True):
     variety_threshold: float
     top_tokens: int
     positions: int
-    """non-special positions indexed."""
+    """countable positions indexed."""
     activations: int
     """rows of the activations files."""
     skipped: list[Drop]

@@ -64,9 +64,9 @@ class SaesReport(msgspec.Struct, frozen=True, kw_only=True):
     recipe: SaesRecipe
     layers: list[LayerReport]
     train_positions: int
-    """non-special positions of the training documents; each occurs once per epoch."""
+    """countable positions of the training documents; each occurs once per epoch."""
     eval_positions: int
-    """non-special positions of the evaluation documents, norm outliers included."""
+    """countable positions of the evaluation documents, norm outliers included."""
     steps: int
     """steps per layer."""
     seconds: float

@@ -93,7 +93,11 @@ LAYERS = Table(
         Column("d_model", "int32", "width of the residual"),
         Column("d_sae", "int32", "features of the SAE"),
         Column("architecture", "string", "activation of the SAE: relu, jumprelu, topk, batch_topk, gated"),
-        Column("positions", "int64", "non-special positions indexed, norm outliers included"),
+        Column(
+            "positions",
+            "int64",
+            "countable positions indexed, norm outliers included: those of tokens that are not special, and the head's",
+        ),
         Column(
             "outlier_positions",
             "int64",
@@ -190,7 +194,8 @@ TOP_TOKENS = Table(
         Column(
             "token",
             "string",
-            "characters that the token covers; a token of a part of a character has the whole character",
+            "characters that the token covers; a token of a part of a character has the whole character, a special "
+            "token its own text",
         ),
         Column("char_start", "int32", "first of those characters in the document's text"),
         Column("char_end", "int32", "character after the last of them"),

@@ -134,7 +134,7 @@ def make_run(
         write_partial(work / "shards", shard, positions, parts, _document_partial(shard, case))
     partials = [open_partial(work / "shards", shard.key) for shard in shards]
     with RunWriter(work / "staged") as writer:
-        merger = Merger(writer, case.documents, case.labels, partials, MergeSettings(pooling, 1.0, TOP_TOKENS))
+        merger = Merger(writer, case.documents, case.labels, partials, MergeSettings(pooling, 1.0, TOP_TOKENS), {})
         facts = LayerFacts(D_MODEL, d_sae, "relu", None, LayerQuality(100, 0.9, 8.0, 0, 0.9, 0, 0.0))
         merger.merge_layers(dict.fromkeys(range(layers), facts))
         _, scores = merger.merge_documents()
@@ -228,6 +228,7 @@ def _manifest(
             layers=len(layers),
             max_length=512,
             dtype="float32",
+            head="last",
         ),
         saes=SaeInfo(
             sha256=fingerprint,

@@ -40,6 +40,8 @@ def rerun(classifier: Classifier, saes: Mapping[int, Sae], prefix: Prefix, sets:
     """
     for edits in sets:
         check_edits(edits, saes)
+    if classifier.head == "all":  # the head reads all countable positions
+        sets = [[edit._replace(positions="all") for edit in edits] for edits in sets]
     logits = prefix.logits.repeat(len(sets), 1, 1)
     ordered = {number: sorted(edits) for number, edits in enumerate(sets) if edits}
 

@@ -25,7 +25,7 @@ class Edit(NamedTuple):
     mode: Mode = "error_preserving"
     """error_preserving: `h' = h - sum_f a_f(h) W_dec[f] / s`; reconstruction: `h' = decode(a with these at 0)`."""
     positions: Positions = "all"
-    """all non-special positions of a document, or its last one."""
+    """all countable positions of a document, or the one that the head reads: all, if it reads several."""
 
 
 class EditedRows(NamedTuple):
