@@ -33,15 +33,20 @@ _SIZES = {
     "pad_token_id": 0,
     "num_labels": 3,
 }
+_GEMMA2 = {
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "query_pre_attn_scalar": 8,
+    "sliding_window": 4,
+    "eos_token_id": 1,
+}
 _MODERNBERT = {"bos_token_id": 2, "eos_token_id": 1, "cls_token_id": 2, "sep_token_id": 1, "reference_compile": False}
 FAMILIES = {
-    "gemma2": Gemma2Config(
-        **_SIZES, num_key_value_heads=2, head_dim=8, query_pre_attn_scalar=8, sliding_window=4, eos_token_id=1
-    ),
+    "gemma2": Gemma2Config(**_SIZES, **_GEMMA2),
+    "gemma2-eos": Gemma2Config(**_SIZES, **_GEMMA2),
     "llama": LlamaConfig(**_SIZES, num_key_value_heads=2),
     "mistral": MistralConfig(**_SIZES, num_key_value_heads=2, sliding_window=4),
     "qwen2": Qwen2Config(**_SIZES, num_key_value_heads=2),
-    "qwen2-eos": Qwen2Config(**_SIZES, num_key_value_heads=2),
     "bert": BertConfig(**_SIZES),
     "modernbert-mean": ModernBertConfig(**_SIZES, classifier_pooling="mean", **_MODERNBERT),
 }
