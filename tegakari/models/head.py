@@ -19,7 +19,7 @@ PROBES = ("1 2 3 4 5 6 7 8", "1 2 3")
 """Texts of different length, so that the batch has padding; every tokenizer has tokens for them."""
 
 
-def detect_head(model: PreTrainedModel, blocks: Sequence[nn.Module], probes: Sequence[Tokenized]) -> Head:
+def detect_head(model: PreTrainedModel, blocks: nn.ModuleList, probes: Sequence[Tokenized]) -> Head:
     """The positions that a head reads: those at which the logits depend on the residual of the last block.
 
     The test needs no list of architectures: one pass over two short documents, one of them padded, and the gradient of

@@ -146,6 +146,7 @@ def test_training_leaves_them_out_and_reports_both_explained_variances(case: Cas
 
         everything = np.ones_like(outlier)
         assert layer.explained_variance == pytest.approx(1 - error[~outlier].sum() / variance(~outlier), abs=1e-4)
+        assert layer.explained_variance is not None
         assert layer.explained_variance > 0.5, "the SAE has learned the ordinary residuals"
         assert layer.explained_variance_all == pytest.approx(1 - error.sum() / variance(everything), abs=1e-4)
         assert layer.outlier_variance == pytest.approx(1 - variance(~outlier) / variance(everything), abs=1e-6)
@@ -174,7 +175,7 @@ def test_statistics_of_the_index(case: Case, run: Run):
             if not near_zero[feature["feature"]]:
                 assert feature["density"] == pytest.approx((values > 0).mean())
         pooled = {
-            "head": [a[-1] * ~document.outlier[-1] for a, document in zip(activations, documents, strict=True)],
+            "head": [a[-1] * (not document.outlier[-1]) for a, document in zip(activations, documents, strict=True)],
             "max": [a[~document.outlier].max(0) for a, document in zip(activations, documents, strict=True)],
             "mean": [a[~document.outlier].mean(0) for a, document in zip(activations, documents, strict=True)],
         }
@@ -206,7 +207,7 @@ def test_analyses_use_the_limits_of_the_run(case: Case, run: Run):
     active = {token.token_id == case.token: bool(token.features) for token in encoded.tokens if not token.special}
     assert active == {True: False, False: True}
     # Alone, the token is a document without an ordinary position.
-    alone = models.classifier.tokenizer.decode([case.token])
+    alone = str(models.classifier.tokenizer.decode([case.token]))
     assert strongest_features(models, [alone, text], 3, NoProgress())[:, 0].max() == -1
     classifier = models.classifier
     batch = classifier.batch(classifier.tokenize([text, alone]))

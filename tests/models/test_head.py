@@ -64,13 +64,11 @@ def test_a_document_of_special_tokens_alone_has_no_position(case: tuple[str, Cla
     assert [document.positions for document in classifier.tokenize([""])] == [[]]
 
 
-def make_llama(path: Path, tokenizer_directory: Path, **changes: object) -> None:
+def make_llama(path: Path, tokenizer_directory: Path) -> None:
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "vocab_size": 512}
-    config = LlamaConfig(num_hidden_layers=2, num_labels=3, pad_token_id=1, eos_token_id=1, **sizes)
+    config = LlamaConfig(num_hidden_layers=2, pad_token_id=1, eos_token_id=1, **sizes)
     model = AutoModelForSequenceClassification.from_config(config)
-    for name, value in changes.items():
-        setattr(model, name, value)
     model.save_pretrained(path)
     AutoTokenizer.from_pretrained(tokenizer_directory).save_pretrained(path)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tegakari.kernels import Encoder
+from tegakari.kernels.types import RowSelection
 from tegakari.models.outliers import encode_ordinary, norm_limit, ordinary_positions
 from tegakari.schemas.errors import KernelError
 
@@ -66,7 +67,7 @@ def assert_close(actual: torch.Tensor | np.ndarray, expected: object) -> None:
 @pytest.mark.parametrize("k", [None, 5], ids=["relu", "topk"])
 @pytest.mark.parametrize("rows", ["last", "all", "none"])
 @pytest.mark.parametrize("name", OUTLIERS)
-def test_encode_without_outliers(name: str, rows: str, k: int | None):
+def test_encode_without_outliers(name: str, rows: RowSelection, k: int | None):
     outliers = OUTLIERS[name]
     residual = torch.randn(OFFSETS[-1], D_MODEL, generator=torch.Generator().manual_seed(1))
     residual[outliers] *= 1000
