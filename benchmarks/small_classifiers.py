@@ -71,7 +71,14 @@ def trained_classifier(seed: int) -> Classifier:
     model = Gemma2ForSequenceClassification(config)
     labels = tuple(f"label {number}" for number in range(LABELS))
     classifier = Classifier(
-        model.eval(), tokenizer, find_blocks(model), labels, DOCUMENT_WORDS, torch.device("cpu"), torch.float32
+        model.eval(),
+        tokenizer,
+        find_blocks(model),
+        labels,
+        max_length=DOCUMENT_WORDS,
+        head="last",
+        device=torch.device("cpu"),
+        dtype=torch.float32,
     )
     documents = invented_documents(np.random.default_rng((seed, 1)), 80)
     tokens = classifier.tokenize(documents.text.to_pylist())

@@ -79,8 +79,8 @@ def make_study_run(store: Path, name: str, seed: int, size: Size, *, with_vector
     shutil.rmtree(work / "staged", ignore_errors=True)
     with RunWriter(work / "staged") as writer:
         names = [f"コミュニティ{number:03d}" for number in range(size.labels)]
-        merger = Merger(writer, documents, names, partials, MergeSettings("head", 1.0, TOP_TOKENS))
-        facts = LayerFacts(size.d_model, size.d_sae, "relu", None, 0)
+        merger = Merger(writer, documents, names, partials, MergeSettings("head", 1.0, TOP_TOKENS), {})
+        facts = LayerFacts(size.d_model, size.d_sae, "relu", max_norm=None, quality=None)
         merger.merge_layers(dict.fromkeys(range(size.layers), facts))
         embeddings, scores = merger.merge_documents()
         if with_vectors:
@@ -102,12 +102,14 @@ def make_study_run(store: Path, name: str, seed: int, size: Size, *, with_vector
             layers=size.layers,
             max_length=512,
             dtype="float32",
+            head="last",
         ),
         saes=SaeInfo(
             sha256=fingerprint,
             layers=list(range(size.layers)),
             architecture="relu",
             widths=[size.d_sae] * size.layers,
+            max_norms=[None] * size.layers,
         ),
         locations=Locations(classifier="", saes=""),
         corpus=CorpusInfo(
@@ -195,6 +197,7 @@ def _layer(shard: Shard, layer: int, seed: int, size: Size) -> LayerPartial:
         # A real worker's floor lets through about its share of the corpus' strongest positions.
         strongest(candidates, max(4, 4 * TOP_TOKENS // size.labels)),
         ordered([Activations(feature.astype(np.int32), numbers[document], activation)]),
+        outliers=0,
     )
 
 

@@ -28,7 +28,7 @@ AT_LEAST, AT_MOST = 0.91, 0.985
 
 
 SAMPLES = 200
-"""Bootstrap samples per interval: a variance hardly depends on their number, and the study's 2,000 take ten times as long."""
+"""Bootstrap samples per interval: a variance hardly depends on their number, and 2,000 take ten times as long."""
 
 
 def simulate(seeds: int = 400) -> list[Row]:

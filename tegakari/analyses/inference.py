@@ -11,8 +11,9 @@ from torch import Tensor
 from tegakari.analyses.encode_query import EncodeQuery, encode_query
 from tegakari.analyses.engine.batches import batches, tokenized
 from tegakari.analyses.engine.run_models import RunModels
-from tegakari.kernels import Encoded, encode
-from tegakari.models.tokens import Batch, Tokenized
+from tegakari.kernels import Encoded
+from tegakari.models.head import pooled_by
+from tegakari.models.tokens import Batch, Head, Tokenized
 from tegakari.schemas.errors import QueryError
 from tegakari.schemas.inference import (
     MAX_ACTIVATIONS,
@@ -88,7 +89,7 @@ def encode_texts(
     for query, tokens in zip(queries, tokens_by_query, strict=True):
         _check_size(query, tokens)
     texts = [
-        _TextFeatures(query, text, text_tokens)
+        _TextFeatures(query, text, text_tokens, models.classifier.head)
         for query, tokens in zip(queries, tokens_by_query, strict=True)
         for text, text_tokens in zip(query.texts, tokens, strict=True)
     ]
@@ -124,8 +125,9 @@ def encode_request(
 class _TextFeatures:
     """Prediction and features of one text, collected layer by layer."""
 
-    def __init__(self, query: EncodeQuery, text: str, tokens: Tokenized) -> None:
+    def __init__(self, query: EncodeQuery, text: str, tokens: Tokenized, head: Head) -> None:
         self.query = query
+        self._head: Head = head
         self.text = text
         self.tokens = tokens
         self.predicted = ""
@@ -142,7 +144,7 @@ class _TextFeatures:
             start: number of its first position in the batch.
         """
         if self.query.pooling != "none":
-            dense = getattr(encoded.pooled, self.query.pooling)[document].cpu().numpy()
+            dense = pooled_by(encoded.pooled, self.query.pooling, self._head)[document].cpu().numpy()
             feature = np.flatnonzero(dense)
             self._pooled += self._strongest(layer, feature, dense[feature])
             return
@@ -190,8 +192,7 @@ def _run_batch(
 
     def on_residual(layer: int, residual: Tensor) -> None:
         rows = "all" if by_position else "none"
-        encoded = encode(residual, models.encoder(layer), batch.offsets, rows=rows)
-        encoded.check()
+        encoded = models.encode(layer, residual, batch.offsets, rows=rows)
         for document, text in enumerate(texts):
             if layer in text.query.layers:
                 text.add_layer(layer, encoded, document, offsets[document])

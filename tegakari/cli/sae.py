@@ -23,5 +23,5 @@ def train(config: ConfigOption = DEFAULT_CONFIG, device: DeviceOption = "auto", 
 
     with progress() as bars:
         report = train_saes(load_config(config), device=device, progress=bars)
-    columns = ("layer", "explained_variance", "l0", "dead_share")
+    columns = ("layer", "explained_variance", "explained_variance_all", "outlier_positions", "l0", "dead_share")
     print_list(report.layers, columns, title="SAEs on held-out documents", json=json, document=report)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,17 +36,23 @@ class CorpusTokens(NamedTuple):
         return pa.ListArray.from_arrays(self.offsets.astype(np.int32), values)
 
 
-def corpus_tokens(documents: Sequence[IndexedDocument]) -> CorpusTokens:
+def corpus_tokens(documents: Sequence[IndexedDocument], special_tokens: Mapping[int, str]) -> CorpusTokens:
     """Collect the tokens of documents.
 
     Args:
         documents: by number.
+        special_tokens: text of each special token, by id. Such a token covers no characters; where the head reads it,
+            it is among the top tokens.
     """
     text_indices: dict[str, int] = {}
     text, token_id, spans = [], [], []
     for document in documents:
         tokens, content = document.tokens, document.text
-        indices = [text_indices.setdefault(content[start:end], len(text_indices)) for start, end in tokens.spans]
+        texts = [
+            content[start:end] or special_tokens.get(token, "")
+            for token, (start, end) in zip(tokens.input_ids, tokens.spans, strict=True)
+        ]
+        indices = [text_indices.setdefault(token_text, len(text_indices)) for token_text in texts]
         text.append(np.array(indices, np.int32))
         token_id.append(np.array(tokens.input_ids, np.int32))
         spans.append(np.array(tokens.spans, np.int32).reshape(-1, 2))

@@ -11,6 +11,8 @@ from tegakari.indexer.cohens_d import LabelStatistics, best_labels, label_variet
 from tegakari.indexer.corpus_tokens import CorpusTokens
 from tegakari.indexer.merged_layer import MergedLayer
 from tegakari.indexer.top_tokens import ranks
+from tegakari.models.explained_variance import LayerQuality
+from tegakari.models.outliers import finite_limit
 from tegakari.schemas import tables
 from tegakari.schemas.config import POOLINGS, Pooling
 from tegakari.store.queries.runs import HIGH_D_CUTOFFS
@@ -22,8 +24,10 @@ class LayerFacts(NamedTuple):
     d_model: int
     d_sae: int
     architecture: str
-    explained_variance: float | None
-    explained_variance_positions: int
+    max_norm: float | None
+    """as of `Sae.max_norm`"""
+    quality: LayerQuality | None
+    """None: not measured."""
 
 
 def layer_rows(merged: MergedLayer, facts: LayerFacts, positions: int) -> pa.Table:
@@ -32,8 +36,9 @@ def layer_rows(merged: MergedLayer, facts: LayerFacts, positions: int) -> pa.Tab
     Args:
         merged: the layer.
         facts: of the layer.
-        positions: positions of all documents.
+        positions: positions of all documents, outliers included.
     """
+    quality = facts.quality or LayerQuality(0, None, 0, 0, None, 0, None)
     return pa.table(
         {
             "layer": [merged.layer],
@@ -41,10 +46,14 @@ def layer_rows(merged: MergedLayer, facts: LayerFacts, positions: int) -> pa.Tab
             "d_sae": [facts.d_sae],
             "architecture": [facts.architecture],
             "positions": [positions],
-            "l0": [merged.active.sum() / positions],
+            "outlier_positions": [merged.outliers],
+            "max_norm": pa.array([finite_limit(facts.max_norm)], pa.float64()),
+            "l0": [merged.active.sum() / max(1, positions - merged.outliers)],
             "alive": [int((merged.active > 0).sum())],
-            "explained_variance": pa.array([facts.explained_variance], pa.float64()),
-            "explained_variance_positions": [facts.explained_variance_positions],
+            "explained_variance": pa.array([quality.explained_variance], pa.float64()),
+            "explained_variance_all": pa.array([quality.explained_variance_all], pa.float64()),
+            "outlier_variance": pa.array([quality.outlier_variance], pa.float64()),
+            "explained_variance_positions": [quality.positions],
         }
     )
 
@@ -76,7 +85,7 @@ def feature_rows(
     Args:
         merged: the layer.
         tokens: of all documents.
-        positions: positions of all documents.
+        positions: positions of all documents, outliers included.
         pooling: the run's pooling, which decides the best label.
         variety_threshold: Cohen's d above which a feature counts for a label.
     """
@@ -96,7 +105,7 @@ def feature_rows(
         {
             "layer": np.full(d_sae, merged.layer, np.int32),
             "feature": np.arange(d_sae, dtype=np.int32),
-            "density": merged.active / positions,
+            "density": merged.active / max(1, positions - merged.outliers),
             "active_positions": merged.active,
             "mean_activation": merged.total / np.maximum(merged.active, 1),
             "max_activation": merged.top_positions.activation[:, 0],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -44,7 +44,18 @@ class Merger:
         labels: Sequence[str],
         partials: Sequence[Partial],
         settings: MergeSettings,
+        special_tokens: Mapping[int, str],
     ) -> None:
+        """Read the predictions of the partials.
+
+        Args:
+            writer: of the run's files.
+            documents: by number.
+            labels: by class index.
+            partials: in the order of shards.
+            settings: of the run.
+            special_tokens: text of each special token, by id.
+        """
         self._writer = writer
         self._documents = documents
         self._labels = labels
@@ -52,7 +63,7 @@ class Merger:
         self._settings = settings
         self._specific = np.zeros(len(labels), np.int64)
         self._shared = np.zeros(len(labels), np.int64)
-        self._tokens = corpus_tokens(documents)
+        self._tokens = corpus_tokens(documents, special_tokens)
         self._predictions = in_document_order([partial.documents() for partial in partials])
         self._positions = sum(partial.summary.positions for partial in partials)
 

@@ -31,6 +31,8 @@ class MergedLayer(NamedTuple):
     """int64 [d_sae]: positions at which each feature is active."""
     total: np.ndarray
     """float64 [d_sae]: sum of the activations of each feature."""
+    outliers: int
+    """positions that are norm outliers, which no other figure includes."""
     top: Candidates
     """the strongest positions of each feature, by (feature, rank)."""
     top_rows: np.ndarray
@@ -71,6 +73,7 @@ def merge_layer(
         documents=reduce(merge, moments),
         active=np.sum([partial.active for partial in partials], axis=0),
         total=np.sum([partial.total for partial in partials], axis=0),
+        outliers=sum(partial.outliers for partial in partials),
         top=top,
         top_rows=top_rows,
         top_positions=top_positions(top, d_sae, top_tokens),

@@ -25,6 +25,7 @@ _ACTIVATIONS = "activations.parquet"
 _DOCUMENTS = "documents.parquet"
 _SUMMARY = "shard.json"
 _STATISTIC_NAMES = ("mean", "m2", "documents_active", "active", "total")
+_OUTLIERS = "outliers"
 
 
 class LayerPartial(NamedTuple):
@@ -44,6 +45,8 @@ class LayerPartial(NamedTuple):
     """for the strongest positions of each feature."""
     activations: Activations
     """of the run's pooling, by (feature, document), rounded."""
+    outliers: int
+    """positions that are norm outliers, which no other figure includes."""
 
 
 class DocumentPartial(NamedTuple):
@@ -91,11 +94,12 @@ class Partial:
             mean, m2, documents_active, active, total = (
                 tensors.get_tensor(f"{layer}.{name}") for name in _STATISTIC_NAMES
             )
+            (outliers,) = tensors.get_tensor(f"{layer}.{_OUTLIERS}").tolist()
         row_group = self.summary.layers.index(layer)
         columns = pq.ParquetFile(self._directory / _CANDIDATES).read_row_group(row_group)
         candidates = Candidates(*(columns[name].to_numpy() for name in Candidates._fields))
         activations = read_row_group(self._directory / _ACTIVATIONS, row_group)
-        return LayerPartial(mean, m2, documents_active, active, total, candidates, activations)
+        return LayerPartial(mean, m2, documents_active, active, total, candidates, activations, outliers)
 
     def documents(self) -> DocumentPartial:
         """Read the predictions for the documents."""
@@ -113,7 +117,7 @@ def write_partial(
     Args:
         directory: directory of all partials.
         shard: the shard.
-        positions: non-special positions of its documents.
+        positions: countable positions of its documents.
         layers: its contribution by layer.
         documents: its predictions.
     """
@@ -132,6 +136,8 @@ def _write_layers(staged: Path, partials: Sequence[LayerPartial], layers: Sequen
         for layer, partial in zip(layers, partials, strict=True)
         for name in _STATISTIC_NAMES
     }
+    for layer, partial in zip(layers, partials, strict=True):
+        tensors[f"{layer}.{_OUTLIERS}"] = np.array([partial.outliers], np.int64)
     save_file(tensors, staged / _STATISTICS)
     candidates = [pa.table(dict(zip(Candidates._fields, partial.candidates, strict=True))) for partial in partials]
     _write_row_groups(staged / _CANDIDATES, candidates)

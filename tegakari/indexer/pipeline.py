@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -17,13 +17,15 @@ from tegakari.indexer.corpus import read_documents, read_manifest
 from tegakari.indexer.index_models import IndexModels, load_index_models
 from tegakari.indexer.layer_tables import LayerFacts
 from tegakari.indexer.merge import Merger, MergeSettings
+from tegakari.indexer.norm_limits import with_norm_limits
 from tegakari.indexer.partial import open_partial, partial_exists, write_partial
 from tegakari.indexer.processes import index_in_processes
 from tegakari.indexer.recipe import Outcome, manifest_of, recipe_of
 from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards
 from tegakari.indexer.worker import make_worker
 from tegakari.models.classifier import Classifier
-from tegakari.models.explained_variance import LayerQuality, explained_variance
+from tegakari.models.explained_variance import LayerQuality, doubts, explained_variance
+from tegakari.models.outliers import finite_limit
 from tegakari.schemas.config import Config
 from tegakari.schemas.corpus import CorpusManifest, Drop
 from tegakari.schemas.errors import CorpusError, ModelError, RunExistsError, StoreError
@@ -94,6 +96,8 @@ def index(config: Config, progress: Progress = NoProgress(), *, workers: int = 1
     with translate_disk_full(store, field="index.store"), _lock(work):
         with timings.stage("tokenize"):
             documents, skipped = _documents(config, models.classifier, corpus)
+        with timings.stage("norm_limits"):
+            models = _with_norm_limits(config, models, documents, work / f"norm_limits-{recipe[:32]}.json")
         shards = plan_shards(documents, config.index.shard_documents, recipe)
         with timings.stage("encode"):
             _index_shards(config, models, shards, work / "shards", progress, workers)
@@ -164,6 +168,18 @@ def _documents(
     return documents, [Drop("no token but special ones", len(empty), empty[:5])] if empty else []
 
 
+def _with_norm_limits(
+    config: Config, models: IndexModels, documents: Sequence[IndexedDocument], cache: Path
+) -> IndexModels:
+    tokens = [document.tokens for document in documents]
+    saes = with_norm_limits(models.saes, models.classifier, tokens, config.index.batch_tokens, cache)
+    return replace(models, saes=saes)
+
+
+def _limits(models: IndexModels) -> dict[int, float | None]:
+    return {layer: finite_limit(sae.max_norm) for layer, sae in models.saes.items()}
+
+
 def _index_shards(
     config: Config, models: IndexModels, shards: Sequence[Shard], partials: Path, progress: Progress, workers: int
 ) -> None:
@@ -176,7 +192,7 @@ def _index_shards(
     progress.stage("indexing documents", total, done=done)
     workers = min(workers, len(missing))
     indexed = (
-        index_in_processes(config, missing, partials, workers)
+        index_in_processes(config, missing, partials, workers, _limits(models))
         if workers > 1
         else _index_in_this_process(config, models, missing, partials)
     )
@@ -212,6 +228,9 @@ def _quality(config: Config, models: IndexModels, cache: Path, progress: Progres
     quality = explained_variance(
         models.classifier, models.saes, texts, batch_tokens=config.index.batch_tokens, advance=progress.advance
     )
+    for layer, layer_quality in quality.items():
+        for reason in doubts(layer_quality):
+            log.warning("doubtful SAE", layer=layer, reason=reason)
     write_atomically(cache, msgspec.json.encode(quality))
     return quality
 
@@ -228,14 +247,14 @@ def _merge(
 ) -> Scores:
     partials = [open_partial(work / "shards", shard.key) for shard in shards]
     settings = MergeSettings(config.index.pooling, config.index.variety_threshold, config.index.top_tokens)
-    merger = Merger(writer, documents, models.classifier.labels, partials, settings)
+    merger = Merger(writer, documents, models.classifier.labels, partials, settings, models.classifier.special_tokens)
     facts = {
         layer: LayerFacts(
             models.classifier.d_model,
             sae.d_sae,
             sae.activation,
-            quality[layer].explained_variance if layer in quality else None,
-            quality[layer].positions if layer in quality else 0,
+            sae.max_norm,
+            quality.get(layer),
         )
         for layer, sae in models.saes.items()
     }

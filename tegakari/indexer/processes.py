@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from tegakari.indexer.index_models import load_models
+from tegakari.indexer.norm_limits import with_limits
 from tegakari.indexer.partial import write_partial
 from tegakari.indexer.shard import Shard
 from tegakari.indexer.worker import Worker, make_worker
@@ -20,7 +21,9 @@ from tegakari.schemas.errors import StoreError
 from tegakari.store.processes import end_with_parent
 
 
-def index_in_processes(config: Config, shards: Sequence[Shard], partials: Path, workers: int) -> Iterator[Shard]:
+def index_in_processes(
+    config: Config, shards: Sequence[Shard], partials: Path, workers: int, limits: Mapping[int, float | None]
+) -> Iterator[Shard]:
     """Index shards in new processes and yield each shard when its partial is written.
 
     The content of a partial does not depend on the process: the floors from a worker's earlier shards only save work.
@@ -30,6 +33,7 @@ def index_in_processes(config: Config, shards: Sequence[Shard], partials: Path, 
         shards: the shards to index.
         partials: directory of the partials.
         workers: number of processes, which share this process' number of threads.
+        limits: of norms, by layer; None: no residual is an outlier.
 
     Raises:
         StoreError: a process died, for example because the system killed it for lack of memory.
@@ -39,7 +43,7 @@ def index_in_processes(config: Config, shards: Sequence[Shard], partials: Path, 
         workers,
         mp_context=multiprocessing.get_context("spawn"),  # a forked process cannot use torch or a GPU
         initializer=_start_worker,
-        initargs=(config, partials, threads),
+        initargs=(config, partials, threads, limits),
     ) as pool:
         pending = {pool.submit(_index, shard): shard for shard in shards}
         try:
@@ -60,11 +64,12 @@ _worker: Worker | None = None
 _partials = Path()
 
 
-def _start_worker(config: Config, partials: Path, threads: int) -> None:
+def _start_worker(config: Config, partials: Path, threads: int, limits: Mapping[int, float | None]) -> None:
     global _worker, _partials
     end_with_parent(signal.SIGKILL)  # a worker whose parent was killed would wait for its next shard forever
     torch.set_num_threads(threads)
-    _worker, _partials = make_worker(config, *load_models(config)), partials
+    classifier, saes = load_models(config)
+    _worker, _partials = make_worker(config, classifier, with_limits(saes, limits)), partials
 
 
 def _index(shard: Shard) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from tegakari.indexer.index_models import IndexModels
 from tegakari.kernels import backend
+from tegakari.models.outliers import finite_limit
 from tegakari.schemas.config import Config
 from tegakari.schemas.corpus import CorpusManifest, Drop
 from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, Locations, RunManifest, SaeInfo, Scores
@@ -42,7 +43,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     documents: int
     positions: int
-    """non-special positions of the documents."""
+    """countable positions of the documents."""
     activations: int
     """stored pooled activations of all layers."""
     skipped: list[Drop]
@@ -68,6 +69,7 @@ def manifest_of(
             layers=models.classifier.layers,
             max_length=models.classifier.max_length,
             dtype=str(models.classifier.dtype).removeprefix("torch."),
+            head=models.classifier.head,
         ),
         saes=SaeInfo(
             sha256=models.saes_sha256,
@@ -75,6 +77,7 @@ def manifest_of(
             architecture=any_sae.activation,
             widths=[sae.d_sae for _, sae in sorted(models.saes.items())],
             start_seeds=models.start_seeds,
+            max_norms=[finite_limit(sae.max_norm) for _, sae in sorted(models.saes.items())],
         ),
         locations=Locations(classifier=config.classifier.path, saes=config.saes.path),
         corpus=CorpusInfo(

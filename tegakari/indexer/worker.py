@@ -13,10 +13,12 @@ from tegakari.indexer.moments import Moments, merge, moments_of, zero_moments
 from tegakari.indexer.partial import DocumentPartial, LayerPartial, in_document_order
 from tegakari.indexer.shard import IndexedDocument, Shard
 from tegakari.indexer.top_tokens import TopTokens
-from tegakari.kernels import Encoded, Encoder, encode
+from tegakari.kernels import Encoded, Encoder
 from tegakari.models.classifier import Classifier
+from tegakari.models.head import pooled_by
+from tegakari.models.outliers import encode_ordinary, ordinary_positions
 from tegakari.models.sae import Sae
-from tegakari.models.tokens import bucketed
+from tegakari.models.tokens import Head, bucketed
 from tegakari.schemas.config import POOLINGS, Config, Pooling
 from tegakari.store.blocks.activations import Activations, ordered
 
@@ -25,7 +27,7 @@ class ShardResult(NamedTuple):
     """Content of a partial."""
 
     positions: int
-    """non-special positions of the shard's documents."""
+    """countable positions of the shard's documents."""
     layers: dict[int, LayerPartial]
     documents: DocumentPartial
 
@@ -39,14 +41,15 @@ class Worker:
     def __init__(
         self,
         classifier: Classifier,
-        encoders: Mapping[int, Encoder],
+        saes: Mapping[int, Sae],
         *,
         pooling: Pooling,
         top_tokens: int,
         batch_tokens: int,
     ) -> None:
         self._classifier = classifier
-        self._encoders = encoders
+        self._saes = {layer: sae.to(classifier.device) for layer, sae in saes.items()}
+        self._encoders = {layer: sae.encoder(classifier.dtype) for layer, sae in self._saes.items()}
         self._pooling: Pooling = pooling
         self._top_tokens = top_tokens
         self._batch_tokens = batch_tokens
@@ -59,7 +62,14 @@ class Worker:
             KernelError: a residual is not finite.
         """
         layers = {
-            layer: _LayerWork(encoder, self._pooling, self._top_tokens, self._floors.get(layer))
+            layer: _LayerWork(
+                encoder,
+                self._saes[layer].max_norm,
+                self._classifier.head,
+                self._pooling,
+                self._top_tokens,
+                self._floors.get(layer),
+            )
             for layer, encoder in self._encoders.items()
         }
         predictions: list[DocumentPartial] = []
@@ -102,7 +112,7 @@ def make_worker(config: Config, classifier: Classifier, saes: Mapping[int, Sae])
     """A worker with the configured settings, on the classifier's device and in its dtype."""
     return Worker(
         classifier,
-        {layer: sae.to(classifier.device).encoder(classifier.dtype) for layer, sae in saes.items()},
+        saes,
         pooling=config.index.pooling,
         top_tokens=config.index.top_tokens,
         batch_tokens=config.index.batch_tokens,
@@ -112,24 +122,38 @@ def make_worker(config: Config, classifier: Classifier, saes: Mapping[int, Sae])
 class _LayerWork:
     """Sums, activations and top tokens of one layer over the batches of a shard."""
 
-    def __init__(self, encoder: Encoder, pooling: Pooling, top_tokens: int, floor: np.ndarray | None) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        max_norm: float | None,
+        head: Head,
+        pooling: Pooling,
+        top_tokens: int,
+        floor: np.ndarray | None,
+    ) -> None:
         d_sae = encoder.weight.shape[1]
         device = encoder.weight.device
         self._encoder = encoder
+        self._max_norm = max_norm
+        self._head: Head = head
         self._pooling: Pooling = pooling
         self._moments: Moments[Tensor] = zero_moments((len(POOLINGS), d_sae), device)
         self._documents_active = torch.zeros((len(POOLINGS), d_sae), dtype=torch.int32, device=device)
         self._count = torch.zeros(d_sae, dtype=torch.int64, device=device)
         self._total = torch.zeros(d_sae, dtype=torch.float64, device=device)
+        self._outliers = torch.zeros((), dtype=torch.int64, device=device)
         self._activations: list[Activations] = []
         self.top = TopTokens(d_sae, top_tokens, floor)
 
     def encode(self, residual: Tensor, offsets: Tensor) -> Encoded:
-        """Encode one batch and add its sums; does not synchronise with a GPU."""
+        """Encode one batch and add its sums; synchronises with a GPU only in layers that have a limit of norms."""
         floor = torch.from_numpy(self.top.floor).to(residual.device, non_blocking=True)
-        rows = "last" if self._pooling == "head" else "none"
-        encoded = encode(residual, self._encoder, offsets, rows=rows, floor=floor)
-        pooled = torch.stack([getattr(encoded.pooled, pooling) for pooling in POOLINGS], dim=1)
+        rows = "last" if self._pooling == "head" and self._head != "all" else "none"
+        ordinary = ordinary_positions(residual, self._max_norm)
+        encoded = encode_ordinary(residual, self._encoder, offsets, ordinary, rows=rows, floor=floor)
+        if ordinary is not None:
+            self._outliers += len(ordinary) - ordinary.sum()
+        pooled = torch.stack([pooled_by(encoded.pooled, pooling, self._head) for pooling in POOLINGS], dim=1)
         self._moments = merge(self._moments, moments_of(pooled))
         self._documents_active += (pooled > 0).sum(0, dtype=torch.int32)
         self._count += encoded.columns.count
@@ -155,7 +179,7 @@ class _LayerWork:
             document = np.repeat(numbers, rows.indptr.diff().cpu().numpy())
             feature, activation = rows.feature.cpu().numpy(), rows.activation.cpu().numpy()
         else:
-            dense = getattr(encoded.pooled, self._pooling).cpu().numpy()
+            dense = pooled_by(encoded.pooled, self._pooling, self._head).cpu().numpy()
             place, feature = np.nonzero(dense)
             document, activation = numbers[place], dense[place, feature]
         return Activations(feature.astype(np.int32), document, activation)
@@ -169,4 +193,5 @@ class _LayerWork:
             self._total.cpu().numpy(),
             self.top.result(),
             ordered(self._activations),
+            int(self._outliers),
         )

@@ -34,7 +34,7 @@ def encode(
     """Sparse activations of one SAE for the residuals of one layer and batch.
 
     Args:
-        residual: [T, d_model] float32, bfloat16 or float16, T >= 1: the non-special positions of whole documents,
+        residual: [T, d_model] float32, bfloat16 or float16, T >= 1: the countable positions of whole documents,
             documents one after another. Rounded to the encoder's dtype, as residuals of a model of that dtype are. A
             float32 residual with a large mean needs a float32 encoder: rounding would lose its spread.
         encoder: the SAE, on the residual's device.

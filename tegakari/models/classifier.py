@@ -12,10 +12,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tegakari.models.architecture import block_output, text_config
 from tegakari.models.hooks import forward_hooks
-from tegakari.models.tokens import Batch, Tokenized, bucketed, make_batch, tokenize
+from tegakari.models.tokens import Batch, Head, Tokenized, bucketed, make_batch, tokenize
 
 ResidualSink = Callable[[int, Tensor], None]
-"""Receives (layer, residual [T, d_model]) for the non-special positions of a batch, layer after layer."""
+"""Receives (layer, residual [T, d_model]) for the countable positions of a batch, layer after layer."""
 
 
 class Output(NamedTuple):
@@ -24,7 +24,7 @@ class Output(NamedTuple):
     logits: Tensor
     """float32 [B, labels]"""
     embeddings: Tensor
-    """float32 [B, d_model]; last hidden state (after the final norm) averaged over the non-special positions."""
+    """float32 [B, d_model]; last hidden state (after the final norm) averaged over the countable positions."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Classifier:
     """tokens per document; the end of a longer document is cut."""
     device: torch.device
     dtype: torch.dtype
+    head: Head
+    """positions that the classification head reads"""
 
     @property
     def d_model(self) -> int:
@@ -50,9 +52,15 @@ class Classifier:
         """Number of blocks."""
         return len(self.blocks)
 
+    @property
+    def special_tokens(self) -> dict[int, str]:
+        """Text of each special token, by id."""
+        tokenizer = self.tokenizer
+        return dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
         """Tokenize texts as the classifier reads them, cut to `max_length` tokens."""
-        return tokenize(self.tokenizer, texts, self.max_length)
+        return tokenize(self.tokenizer, texts, self.max_length, self.head, self.model.config.pad_token_id)
 
     def batch(self, documents: Sequence[Tokenized]) -> Batch:
         """Pad documents into one batch on the classifier's device."""
@@ -78,7 +86,7 @@ class Classifier:
 
         Args:
             batch: from `batch`.
-            on_residual: called with the raw output of each block, non-special positions only, in layer order; the
+            on_residual: called with the raw output of each block, countable positions only, in layer order; the
                 tensor may be kept. No other copy of a layer's residual outlives its block.
             layers: the blocks to report; all by default.
         """
@@ -101,7 +109,7 @@ class Classifier:
 
 
 def select(hidden: Tensor, batch: Batch) -> Tensor:
-    """Non-special positions of hidden states, document after document: [B, S, d] -> [T, d]."""
+    """Countable positions of hidden states, document after document: [B, S, d] -> [T, d]."""
     return hidden.reshape(-1, hidden.shape[-1]).index_select(0, batch.positions)
 
 

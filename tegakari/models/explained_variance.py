@@ -11,6 +11,7 @@ from torch.nn.functional import embedding_bag
 
 from tegakari.kernels import Encoder, encode
 from tegakari.models.classifier import Classifier
+from tegakari.models.outliers import finite_limit, ordinary_positions
 from tegakari.models.sae import Sae
 
 
@@ -18,13 +19,36 @@ class LayerQuality(msgspec.Struct, frozen=True):
     """Quality of the SAE of one layer on held-out documents."""
 
     positions: int
-    """non-special positions it was measured on."""
+    """ordinary positions, which all figures but `explained_variance_all` and `outlier_variance` are measured on."""
     explained_variance: float | None
     """1 - sum ||h - h_hat||^2 / sum ||h - mean(h)||^2; null where the residual does not vary."""
     l0: float
     """active features per position."""
     dead: int
     """features active on none of the positions."""
+    explained_variance_all: float | None
+    """explained variance over ordinary positions and norm outliers."""
+    outlier_positions: int
+    """positions whose residual is longer than the SAE's `max_norm`."""
+    outlier_variance: float | None
+    """share of sum ||h - mean(h)||^2 over all positions that the outliers add: 1 - sum of the ordinary / sum of all."""
+
+
+def doubts(quality: LayerQuality) -> list[str]:
+    """Reasons to doubt the SAE of a layer, as sentences; empty: none."""
+    reasons = []
+    if quality.outlier_variance is not None and quality.outlier_variance > 0.5:
+        share = quality.outlier_positions / (quality.positions + quality.outlier_positions)
+        reasons.append(
+            f"{share:.1%} of the positions, norm outliers, hold {quality.outlier_variance:.0%} of the variance; "
+            "they are left out"
+        )
+    if quality.explained_variance is not None and quality.explained_variance < 0:
+        reasons.append(
+            f"explained variance over ordinary positions is {quality.explained_variance:.2f}: "
+            "the mean residual is a better reconstruction"
+        )
+    return reasons
 
 
 def explained_variance(
@@ -48,7 +72,7 @@ def explained_variance(
         quality by layer; empty where the documents have no countable position.
     """
     documents = [document for document in classifier.tokenize(texts) if document.positions]
-    sums = {layer: _Sums(sae.to(classifier.device), classifier.dtype) for layer, sae in saes.items()}
+    sums = {layer: _LayerSums(sae.to(classifier.device), classifier.dtype) for layer, sae in saes.items()}
     for indices, batch in classifier.batches(documents, batch_tokens):
         classifier.run(batch, lambda layer, residual, b=batch: sums[layer].add(residual, b.offsets), list(sums))
         if advance is not None:
@@ -56,18 +80,51 @@ def explained_variance(
     return {layer: layer_sums.quality() for layer, layer_sums in sums.items()} if documents else {}
 
 
-class _Sums:
-    """Running sums of one layer in float64; the spread by Chan's merge, which loses no digits to a large mean."""
+class _Moments:
+    """Number, mean and spread of residuals and error of their reconstructions, in float64.
+
+    The spread is added by Chan's merge, which loses no digits to a large mean.
+    """
+
+    def __init__(self, d_model: int, device: torch.device) -> None:
+        self.positions = 0
+        self._mean = torch.zeros(d_model, dtype=torch.float64, device=device)
+        self._spread = torch.zeros((), dtype=torch.float64, device=device)
+        self._error = torch.zeros((), dtype=torch.float64, device=device)
+
+    def add(self, h: Tensor, error: Tensor) -> None:
+        """Add residuals, float64 [T, d_model], and the squared errors of their reconstructions, float64 [T]."""
+        n, m = self.positions, len(h)
+        if not m:
+            return
+        self._error += error.sum()
+        mean = h.mean(0)
+        delta = mean - self._mean
+        self._spread += (h - mean).square().sum() + delta.square().sum() * (n * m / (n + m))
+        self._mean += delta * (m / (n + m))
+        self.positions = n + m
+
+    @property
+    def spread(self) -> float:
+        """Sum of `||h - mean(h)||^2`."""
+        return self._spread.item()
+
+    @property
+    def explained_variance(self) -> float | None:
+        """None where the residual does not vary."""
+        return 1 - self._error.item() / self.spread if self.spread > 0 else None
+
+
+class _LayerSums:
+    """Sums of one layer over its ordinary positions and over all."""
 
     def __init__(self, sae: Sae, dtype: torch.dtype) -> None:
         self._sae = sae
         self._encoder: Encoder = sae.encoder(dtype)
         self._W_dec = sae.W_dec.float()
         device = sae.W_enc.device
-        self._positions = 0
-        self._mean = torch.zeros(sae.d_model, dtype=torch.float64, device=device)
-        self._spread = torch.zeros((), dtype=torch.float64, device=device)
-        self._error = torch.zeros((), dtype=torch.float64, device=device)
+        self._all = _Moments(sae.d_model, device)
+        self._ordinary = self._all if finite_limit(sae.max_norm) is None else _Moments(sae.d_model, device)
         self._count = torch.zeros(sae.d_sae, dtype=torch.int64, device=device)
 
     def add(self, residual: Tensor, offsets: Tensor) -> None:
@@ -81,21 +138,25 @@ class _Sums:
             rows.feature.long(), self._W_dec, rows.indptr[:-1], mode="sum", per_sample_weights=rows.activation
         )
         h_hat = (decoded + self._sae.b_dec) / self._sae.scale
-        self._error += (h - h_hat.double()).square().sum()
-        n, m = self._positions, len(residual)
-        mean = h.mean(0)
-        delta = mean - self._mean
-        self._spread += (h - mean).square().sum() + delta.square().sum() * (n * m / (n + m))
-        self._mean += delta * (m / (n + m))
-        self._positions = n + m
-        self._count += encoded.columns.count
+        error = (h - h_hat.double()).square().sum(1)
+        self._all.add(h, error)
+        ordinary = ordinary_positions(residual, self._sae.max_norm)
+        if ordinary is None:
+            self._count += encoded.columns.count
+        else:
+            self._ordinary.add(h[ordinary], error[ordinary])
+            active = rows.feature[ordinary.repeat_interleave(rows.indptr.diff())]
+            self._count += active.long().bincount(minlength=self._sae.d_sae)
 
     def quality(self) -> LayerQuality:
-        """Quality over all positions added."""
-        spread = self._spread.item()
+        """Quality over the positions added."""
+        ordinary, spread = self._ordinary, self._all.spread
         return LayerQuality(
-            self._positions,
-            1 - self._error.item() / spread if spread > 0 else None,
-            self._count.sum().item() / self._positions,
-            int((self._count == 0).sum()),
+            positions=ordinary.positions,
+            explained_variance=ordinary.explained_variance,
+            l0=self._count.sum().item() / max(1, ordinary.positions),
+            dead=int((self._count == 0).sum()),
+            explained_variance_all=self._all.explained_variance,
+            outlier_positions=self._all.positions - ordinary.positions,
+            outlier_variance=1 - ordinary.spread / spread if spread > 0 else None,
         )

@@ -12,6 +12,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from tegakari.models.architecture import find_blocks, text_config
 from tegakari.models.classifier import Classifier
+from tegakari.models.head import PROBES, detect_head
+from tegakari.models.tokens import tokenize
 from tegakari.schemas.errors import ModelError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -33,7 +35,8 @@ def load_classifier(
         dtype: see `resolve_dtype`.
 
     Raises:
-        ModelError: no such directory, no safetensors, no tokenizer, no list of blocks, or an unusable device.
+        ModelError: no such directory, no safetensors, no tokenizer, no list of blocks, an unusable device, or a head
+            that `detect_head` refuses.
     """
     directory = Path(path)
     check_model_directory(directory)
@@ -56,7 +59,9 @@ def load_classifier(
     model.config.pad_token_id = pad_id_of(tokenizer)
     text_config(model).pad_token_id = model.config.pad_token_id  # where a model of text and images looks it up
     labels = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
-    return Classifier(model, tokenizer, find_blocks(model), labels, max_length, torch_device, torch_dtype)
+    blocks = find_blocks(model)
+    head = detect_head(model, blocks, tokenize(tokenizer, PROBES, max(max_length, 16)))
+    return Classifier(model, tokenizer, blocks, labels, max_length, torch_device, torch_dtype, head)
 
 
 def check_model_directory(

@@ -44,6 +44,9 @@ class Sae:
     """whether b_dec is subtracted from the scaled input"""
     layer: int | None = None
     """the layer it was trained on; None: its files do not name one"""
+    max_norm: float | None = None
+    """norm of a residual above which it is an outlier, see `tegakari.models.outliers`; inf: no residual is; None: its
+    files do not say, and no residual is until `index` has determined a limit"""
 
     def __post_init__(self) -> None:
         check_weights(self)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,14 +21,33 @@ BATCH_COST = 0.3
 128 posts, of 6 to 17 batches each; the fewest batches that the budget allows would be 20 % of padding."""
 
 
+Head = Literal["last", "first", "all"]
+"""Positions that a classification head reads: the last token that is not padding, the first, or several."""
+
+
 class Tokenized:
     """One document as the classifier reads it. 13 bytes per token, since an index holds all documents in memory."""
 
-    __slots__ = ("_ids", "_spans", "_special", "truncated")
+    __slots__ = ("_ids", "_spans", "_special", "head", "truncated")
 
     def __init__(
-        self, input_ids: Sequence[int], spans: Sequence[tuple[int, int]], special: Sequence[bool], truncated: bool
+        self,
+        input_ids: Sequence[int],
+        spans: Sequence[tuple[int, int]],
+        special: Sequence[bool],
+        truncated: bool,
+        head: int | None = None,
     ) -> None:
+        """Tokens of a document.
+
+        Args:
+            input_ids: of the tokens.
+            spans: characters [start, end) of each token in the text.
+            special: per token, whether it is BOS, EOS or the like.
+            truncated: whether the text was cut.
+            head: index of the token that the classification head reads; None: it reads several, or is not known.
+        """
+        self.head = head
         self._ids = np.array(input_ids, np.int32)
         self._spans = np.array(spans, np.int32).reshape(-1, 2)
         self._special = np.array(special, np.bool_)
@@ -49,24 +68,31 @@ class Tokenized:
 
     @property
     def special(self) -> list[bool]:
-        """Per token, whether it is BOS, EOS or the like, which no statistic includes."""
+        """Per token, whether it is BOS, EOS or the like."""
         return self._special.tolist()
 
     @property
     def positions(self) -> list[int]:
-        """Indices of the non-special tokens, which statistics are taken over."""
-        return np.flatnonzero(~self._special).tolist()
+        """Indices of the countable tokens: those that are not special, and the one that the head reads, which is last.
+
+        A document without a token that is not special has none.
+        """
+        positions = np.flatnonzero(~self._special).tolist()
+        if self.head is None or not positions:
+            return positions
+        return [*(position for position in positions if position != self.head), self.head]
 
 
 class Batch(NamedTuple):
-    """Right-padded documents, and the indices of their non-special positions in the flattened batch."""
+    """Right-padded documents, and the indices of their countable positions in the flattened batch."""
 
     input_ids: Tensor
     """int64 [B, S]"""
     attention_mask: Tensor
     """int64 [B, S]; 1 = a token, 0 = padding."""
     positions: Tensor
-    """int64 [T]; indices of the non-special positions in the flattened [B * S], document after document."""
+    """int64 [T]; indices of the countable positions in the flattened [B * S], document after document; those of a
+    document ascend, except that the position that the head reads is the last."""
     offsets: Tensor
     """int64 [B + 1]; document i owns positions[offsets[i]:offsets[i + 1]]."""
 
@@ -75,11 +101,33 @@ class Batch(NamedTuple):
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> list[Tokenized]:
+def head_index(input_ids: Sequence[int], head: Head, pad_id: int) -> int | None:
+    """Index of the token that a head reads, None if it reads several.
+
+    A decoder's head reads the last token that is not padding. Where a tokenizer pads with its end token, that is the
+    token before the end token.
+    """
+    if head == "all":
+        return None
+    if head == "first":
+        return 0
+    return next((index for index in reversed(range(len(input_ids))) if input_ids[index] != pad_id), 0)
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, head: Head = "all", pad_id: int = 0
+) -> list[Tokenized]:
     """Tokenize texts and cut the end of each beyond `max_length` tokens.
 
     Text that spells a special token ("<eos>") is tokenized as ordinary characters, so that no document can contain a
     padding or end token and move the position that the head reads.
+
+    Args:
+        tokenizer: a fast one.
+        texts: of the documents.
+        max_length: tokens per document, special ones included.
+        head: positions that the head reads, which decide `Tokenized.head`.
+        pad_id: token of padding.
 
     Raises:
         ModelError: the tokenizer is not a fast one, which alone gives the characters of each token.
@@ -95,11 +143,13 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_lengt
     return [
         document
         for first in range(0, len(texts), _TEXTS_PER_CALL)
-        for document in _tokenize(tokenizer, texts[first : first + _TEXTS_PER_CALL], max_length)
+        for document in _tokenize(tokenizer, texts[first : first + _TEXTS_PER_CALL], max_length, head, pad_id)
     ]
 
 
-def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> list[Tokenized]:
+def _tokenize(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, head: Head, pad_id: int
+) -> list[Tokenized]:
     encoded = tokenizer(
         list(texts),
         split_special_tokens=True,
@@ -110,7 +160,7 @@ def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_leng
         return_attention_mask=False,
     )
     return [
-        Tokenized(ids, spans, special, bool(encoding.overflowing))
+        Tokenized(ids, spans, special, bool(encoding.overflowing), head_index(ids, head, pad_id))
         for ids, spans, special, encoding in zip(
             encoded["input_ids"],
             encoded["offset_mapping"],

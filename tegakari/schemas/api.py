@@ -309,7 +309,13 @@ class LayerSpecificity(msgspec.Struct, frozen=True, kw_only=True):
     layer: int
     features: int
     l0: float
+    """active features per ordinary position"""
     explained_variance: float | None
+    """over ordinary positions; null where it was not measured"""
+    explained_variance_all: float | None
+    """over ordinary positions and norm outliers"""
+    outlier_positions: int
+    """positions that are norm outliers, which no other figure includes"""
     weak: int
     """label variety 0"""
     specific: int

@@ -62,7 +62,8 @@ class KnockoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         ),
     ] = "error_preserving"
     positions: Annotated[
-        Literal["all", "head"], Meta(description="edit all non-special positions, or the last one")
+        Literal["all", "head"],
+        Meta(description="edit all countable positions of a document, or those that the head reads"),
     ] = "all"
     draws: Annotated[int, Meta(ge=0, le=100, description="sets of other features in each of the two controls")] = 5
     seed: Annotated[Seed, Meta(description="of the controls and the intervals")] = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from tegakari.schemas.config import Pooling
@@ -34,6 +36,8 @@ class ClassifierInfo(msgspec.Struct, frozen=True, kw_only=True):
     layers: int
     max_length: int
     dtype: str
+    head: Literal["last", "first", "all"]
+    """positions that the classification head reads."""
 
 
 class SaeInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +51,8 @@ class SaeInfo(msgspec.Struct, frozen=True, kw_only=True):
     """features (d_sae) of each of those layers."""
     start_seeds: list[int] | None = None
     """seeds of the initial directions of each of those layers; null for SAEs that tegakari did not train"""
+    max_norms: list[float | None]
+    """norm of the residual above which a position is an outlier, of each of those layers; null: no limit."""
 
 
 class Locations(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +96,7 @@ class RunManifest(msgspec.Struct, frozen=True, kw_only=True):
     variety_threshold: float
     top_tokens: int
     positions: int
-    """non-special positions indexed."""
+    """countable positions indexed."""
     activations: int
     """rows of the activations files."""
     skipped: list[Drop]

@@ -39,9 +39,19 @@ class LayerReport(msgspec.Struct, frozen=True, kw_only=True):
 
     layer: int
     explained_variance: float | None
-    """null where the residual does not vary."""
+    """over ordinary positions; null where the residual does not vary."""
+    explained_variance_all: float | None
+    """over ordinary positions and norm outliers."""
+    max_norm: float | None
+    """norm of the residual above which a position is an outlier, which is not trained on; null: no limit."""
+    outlier_positions: int
+    """evaluation positions that are outliers."""
+    outlier_variance: float | None
+    """share of the residual's variance over all positions that the outliers add."""
+    doubts: list[str]
+    """reasons to doubt the SAE, as sentences; empty: none."""
     l0: float
-    """mean number of active features per position."""
+    """mean number of active features per ordinary position."""
     dead_share: float
     """share of features active on none of the evaluation positions."""
     input_scale: float
@@ -54,8 +64,9 @@ class SaesReport(msgspec.Struct, frozen=True, kw_only=True):
     recipe: SaesRecipe
     layers: list[LayerReport]
     train_positions: int
-    """non-special positions of the training documents; each occurs once per epoch."""
+    """countable positions of the training documents; each occurs once per epoch."""
     eval_positions: int
+    """countable positions of the evaluation documents, norm outliers included."""
     steps: int
     """steps per layer."""
     seconds: float

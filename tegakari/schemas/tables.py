@@ -93,15 +93,31 @@ LAYERS = Table(
         Column("d_model", "int32", "width of the residual"),
         Column("d_sae", "int32", "features of the SAE"),
         Column("architecture", "string", "activation of the SAE: relu, jumprelu, topk, batch_topk, gated"),
-        Column("positions", "int64", "non-special positions indexed"),
-        Column("l0", "float64", "active features per position"),
+        Column(
+            "positions",
+            "int64",
+            "countable positions indexed, norm outliers included: those of tokens that are not special, and the head's",
+        ),
+        Column(
+            "outlier_positions",
+            "int64",
+            "positions whose residual is longer than max_norm; no feature is active there, and no statistic has them",
+        ),
+        Column("max_norm", "float64", "norm of the residual above which a position is an outlier; null: no limit"),
+        Column("l0", "float64", "active features per ordinary position"),
         Column("alive", "int32", "features active on at least one position"),
         Column(
             "explained_variance",
             "float64",
-            "1 - sum ||h - h_hat||^2 / sum ||h - mean(h)||^2, evaluation documents",
+            "1 - sum ||h - h_hat||^2 / sum ||h - mean(h)||^2, ordinary positions of evaluation documents",
         ),
-        Column("explained_variance_positions", "int64", "positions that explained variance is measured on"),
+        Column("explained_variance_all", "float64", "the same over ordinary positions and outliers"),
+        Column(
+            "outlier_variance",
+            "float64",
+            "share of sum ||h - mean(h)||^2 over all positions of those documents that the outliers add",
+        ),
+        Column("explained_variance_positions", "int64", "ordinary positions that explained variance is measured on"),
     ),
 )
 
@@ -112,7 +128,7 @@ FEATURES = Table(
     (
         Column("layer", "int32", "layer, from 0"),
         Column("feature", "int32", "latent of the layer's SAE, from 0"),
-        Column("density", "float64", "share of the non-special positions on which the feature is active"),
+        Column("density", "float64", "share of the layer's ordinary positions on which the feature is active"),
         Column("active_positions", "int64", "positions on which the feature is active"),
         Column(
             "mean_activation",
@@ -196,7 +212,8 @@ TOP_TOKENS = Table(
         Column(
             "token",
             "string",
-            "characters that the token covers; a token of a part of a character has the whole character",
+            "characters that the token covers; a token of a part of a character has the whole character, a special "
+            "token its own text",
         ),
         Column("char_start", "int32", "first of those characters in the document's text"),
         Column("char_end", "int32", "character after the last of them"),

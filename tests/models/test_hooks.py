@@ -31,7 +31,7 @@ def hooked_modules(model: nn.Module) -> list[str]:
 
 
 def is_encoder(classifier: Classifier) -> bool:
-    return classifier.model.config.model_type == "bert"
+    return classifier.head != "last"
 
 
 def test_the_check_sees_hooks_and_replaced_methods():

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from tokenizers import processors
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -13,12 +14,14 @@ from transformers import (
     Gemma2Config,
     LlamaConfig,
     MistralConfig,
+    ModernBertConfig,
     Qwen2Config,
 )
 
 from tegakari.models.classifier import Classifier
 from tegakari.models.loading import load_classifier
 from tegakari.models.sae import Sae
+from tegakari.models.tokens import Head
 
 D_MODEL, D_SAE = 32, 40
 _SIZES = {
@@ -30,16 +33,28 @@ _SIZES = {
     "pad_token_id": 0,
     "num_labels": 3,
 }
+_GEMMA2 = {
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "query_pre_attn_scalar": 8,
+    "sliding_window": 4,
+    "eos_token_id": 1,
+}
+_MODERNBERT = {"bos_token_id": 2, "eos_token_id": 1, "cls_token_id": 2, "sep_token_id": 1, "reference_compile": False}
 FAMILIES = {
-    "gemma2": Gemma2Config(
-        **_SIZES, num_key_value_heads=2, head_dim=8, query_pre_attn_scalar=8, sliding_window=4, eos_token_id=1
-    ),
+    "gemma2": Gemma2Config(**_SIZES, **_GEMMA2),
+    "gemma2-eos": Gemma2Config(**_SIZES, **_GEMMA2),
     "llama": LlamaConfig(**_SIZES, num_key_value_heads=2),
     "mistral": MistralConfig(**_SIZES, num_key_value_heads=2, sliding_window=4),
     "qwen2": Qwen2Config(**_SIZES, num_key_value_heads=2),
     "bert": BertConfig(**_SIZES),
+    "modernbert-mean": ModernBertConfig(**_SIZES, classifier_pooling="mean", **_MODERNBERT),
 }
-"""Configuration by family: decoders, and BERT as an encoder."""
+"""Configuration by family: decoders whose documents begin with BOS; one whose documents have no BOS and end with EOS,
+which its head reads; encoders whose head reads the first position, and the mean of all."""
+
+HEADS: dict[str, Head] = {"bert": "first", "modernbert-mean": "all"}
+"""Positions that the head of a family reads, if it is not the last one."""
 
 
 def make_classifier(family: str, directory: Path, tokenizer_directory: Path) -> Classifier:
@@ -51,6 +66,9 @@ def make_classifier(family: str, directory: Path, tokenizer_directory: Path) -> 
             parameter.data.normal_(0, 0.25)
     model.save_pretrained(directory)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_directory)
+    if family.endswith("-eos"):
+        template = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
+        tokenizer.backend_tokenizer.post_processor = template
     tokenizer.save_pretrained(directory)
     # In a directory of a Qwen 2 model transformers loads every tokenizer as Qwen's, which has none of its tokens.
     return replace(load_classifier(directory, max_length=32, device="cpu"), tokenizer=tokenizer)

@@ -21,6 +21,7 @@ from tegakari.indexer.moments import moments_of
 from tegakari.indexer.partial import DocumentPartial, LayerPartial, open_partial, write_partial
 from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards
 from tegakari.indexer.top_tokens import Candidates, strongest
+from tegakari.models.explained_variance import LayerQuality
 from tegakari.models.tokens import Tokenized
 from tegakari.schemas.config import POOLINGS, Pooling
 from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, Locations, RunManifest, SaeInfo, Scores
@@ -133,8 +134,8 @@ def make_run(
         write_partial(work / "shards", shard, positions, parts, _document_partial(shard, case))
     partials = [open_partial(work / "shards", shard.key) for shard in shards]
     with RunWriter(work / "staged") as writer:
-        merger = Merger(writer, case.documents, case.labels, partials, MergeSettings(pooling, 1.0, TOP_TOKENS))
-        facts = LayerFacts(D_MODEL, d_sae, "relu", 0.9, 100)
+        merger = Merger(writer, case.documents, case.labels, partials, MergeSettings(pooling, 1.0, TOP_TOKENS), {})
+        facts = LayerFacts(D_MODEL, d_sae, "relu", None, LayerQuality(100, 0.9, 8.0, 0, 0.9, 0, 0.0))
         merger.merge_layers(dict.fromkeys(range(layers), facts))
         _, scores = merger.merge_documents()
     manifest = _manifest(name, recipe.hexdigest(), case, pooling, scores, writer.activations)
@@ -196,6 +197,7 @@ def _layer_partial(shard: Shard, activations: Sequence[np.ndarray], pooling: Poo
         values.sum(0, dtype=np.float64),
         strongest(candidates, TOP_TOKENS),
         ordered([Activations(active_feature.astype(np.int32), numbers[index], pooled[pooling][index, active_feature])]),
+        outliers=0,
     )
 
 
@@ -227,8 +229,15 @@ def _manifest(
             layers=len(layers),
             max_length=512,
             dtype="float32",
+            head="last",
         ),
-        saes=SaeInfo(sha256=fingerprint, layers=layers, architecture="relu", widths=[d_sae] * len(layers)),
+        saes=SaeInfo(
+            sha256=fingerprint,
+            layers=layers,
+            architecture="relu",
+            widths=[d_sae] * len(layers),
+            max_norms=[None] * len(layers),
+        ),
         locations=Locations(classifier="classifier", saes="saes"),
         corpus=CorpusInfo(
             source="drawn",

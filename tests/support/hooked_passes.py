@@ -9,6 +9,7 @@ import torch
 from tegakari.models.classifier import Classifier
 from tegakari.models.rerun.edits import Edit
 from tegakari.models.sae import Sae
+from tegakari.models.tokens import Tokenized
 
 Change = Callable[[int, int, torch.Tensor], torch.Tensor | None]
 
@@ -29,6 +30,16 @@ def naive_activations(h: torch.Tensor, sae: Sae) -> torch.Tensor:
     return torch.where(pre > 0, magnitude.relu(), 0.0)
 
 
+def positions_of(classifier: Classifier, document: Tokenized, positions: str) -> list[int]:
+    """Positions of a document that an edit changes, by what transformers' heads read."""
+    special = document.special
+    ordinary = [index for index in range(len(special)) if not special[index]]
+    if classifier.model.config.model_type == "modernbert":
+        return ordinary
+    head = 0 if classifier.model.config.model_type == "bert" else len(special) - 1
+    return sorted({*ordinary, head}) if positions == "all" else [head]
+
+
 def hooked_logits(classifier: Classifier, text: str, saes: dict[int, Sae], edits: list[Edit]) -> torch.Tensor:
     """Logits of one unpadded document from a whole pass, each position edited by a loop in a hook."""
     (document,) = classifier.tokenize([text])
@@ -38,9 +49,11 @@ def hooked_logits(classifier: Classifier, text: str, saes: dict[int, Sae], edits
         def hook(_module, _inputs, output, edit=edit):
             hidden = (output if isinstance(output, torch.Tensor) else output[0]).clone()
             sae = saes[edit.layer]
-            positions = document.positions if edit.positions == "all" else document.positions[-1:]
+            positions = positions_of(classifier, document, edit.positions)
             for position in positions:
                 h = hidden[0, position]
+                if sae.max_norm is not None and h.double().norm() > sae.max_norm:
+                    continue
                 a = naive_activations(h, sae)
                 if edit.mode == "reconstruction":
                     a[list(edit.features)] = 0
@@ -70,7 +83,7 @@ def components(classifier: Classifier, layer: int) -> tuple[torch.nn.Module, tor
 def hooked_pass(classifier: Classifier, text: str, change: Change) -> tuple[torch.Tensor, dict]:
     """Logits of one unpadded document, and the output of each component at the last position."""
     (document,) = classifier.tokenize([text])
-    last = document.positions[-1]
+    last = len(document) - 1
     outputs, handles = {}, []
     for layer in range(classifier.layers):
         for number, module in enumerate(components(classifier, layer)):

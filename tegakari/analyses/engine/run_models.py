@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, cast
 
+from torch import Tensor
+
 from tegakari.analyses.engine.prefix_cache import PrefixCache
-from tegakari.kernels import Encoder
+from tegakari.kernels import Encoded, Encoder
+from tegakari.kernels.types import RowSelection
 from tegakari.models.classifier import Classifier
 from tegakari.models.fingerprint import fingerprint
 from tegakari.models.loading import load_classifier
+from tegakari.models.outliers import encode_ordinary, ordinary_positions
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import check_fits, load_saes
 from tegakari.schemas.errors import ModelNotHereError
@@ -29,6 +33,23 @@ class RunModels:
     prefix_cache: PrefixCache = field(default_factory=PrefixCache)
     """unmodified forward passes, cached for knockouts"""
     _encoders: dict[int, Encoder] = field(default_factory=dict)
+
+    def encode(self, layer: int, residual: Tensor, offsets: Tensor, *, rows: RowSelection) -> Encoded:
+        """Sparse encode of a layer's residual, without its norm outliers, as the run was indexed.
+
+        Args:
+            layer: of the run.
+            residual: [T, d_model]
+            offsets: int64 [D + 1]
+            rows: as of `tegakari.kernels.encode`.
+
+        Raises:
+            KernelError: a residual is not finite.
+        """
+        ordinary = ordinary_positions(residual, self.saes[layer].max_norm)
+        encoded = encode_ordinary(residual, self.encoder(layer), offsets, ordinary, rows=rows)
+        encoded.check()
+        return encoded
 
     def encoder(self, layer: int) -> Encoder:
         """Input of sparse encode for a layer's SAE, prepared once, in the dtype of the run."""
@@ -76,7 +97,11 @@ def load_run_models(run: Run, device: str = "auto", layers: Sequence[int] | None
     saes = load_saes(saes_directory)
     check_fits(saes, classifier)
     loaded_layers = manifest.saes.layers if layers is None else layers
-    return RunModels(classifier, {layer: saes[layer].to(classifier.device) for layer in loaded_layers})
+    max_norms = dict(zip(manifest.saes.layers, manifest.saes.max_norms, strict=True))
+    return RunModels(
+        classifier,
+        {layer: replace(saes[layer], max_norm=max_norms.get(layer)).to(classifier.device) for layer in loaded_layers},
+    )
 
 
 def _check_unchanged(run: Run, model: str, directory: Path, sha256: str) -> None:

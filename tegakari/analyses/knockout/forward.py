@@ -17,8 +17,9 @@ from tegakari.analyses.engine.prefix_cache import PrefixRequest
 from tegakari.analyses.engine.run_models import RunModels
 from tegakari.analyses.knockout.controls import FeatureSet
 from tegakari.models.architecture import text_config
-from tegakari.models.rerun.ablate_features import POSITIONS_PER_PASS, rerun
+from tegakari.models.rerun.ablate_features import POSITIONS_PER_PASS, reaches_head, rerun
 from tegakari.models.rerun.edits import Edit, Mode, Positions
+from tegakari.schemas.errors import QueryError
 from tegakari.schemas.progress import Progress
 
 
@@ -77,7 +78,7 @@ def run_feature_ablations(
 
     Raises:
         MemoryShortError: it would take more memory than is free.
-        QueryError: a text has no token.
+        QueryError: a text has no token, or edits of one layer cannot reach the head in any document.
     """
     request = _prefix_request(texts, ablations)
     cached = request in models.prefix_cache
@@ -86,6 +87,7 @@ def run_feature_ablations(
     before = np.empty((len(texts), labels), np.float32)
     after = np.empty((len(ablations), len(texts), labels), np.float32)
     edits = [ablation.edits for ablation in ablations]
+    unreached = {of_set[0] for of_set in edits if len(of_set) == 1}
     truncated = 0
     before_seconds = after_seconds = 0.0
     batches = models.prefix_cache.run(models.classifier, request)
@@ -96,11 +98,22 @@ def run_feature_ablations(
         if batch is None:
             break
         started = time.perf_counter()
+        unreached = {
+            edit
+            for edit in unreached
+            if not reaches_head(models.classifier, models.saes[edit.layer], batch.prefix, edit)
+        }
         before[batch.members] = batch.prefix.logits.cpu().numpy()
         after[:, batch.members] = rerun(models.classifier, models.saes, batch.prefix, edits).cpu().numpy()
         after_seconds += time.perf_counter() - started
         truncated += batch.truncated
         progress.advance(len(batch.members))
+    for edit in unreached:
+        raise QueryError(
+            f"the head reads a norm outlier of layer {edit.layer} in all these documents: no feature is active there",
+            field="layer",
+            fix="choose another layer, or positions all in a layer below the last",
+        )
     return Logits(before, after, truncated, before_seconds, after_seconds, cached)
 
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from tegakari.analyses.engine.batches import batches, tokenized
 from tegakari.analyses.engine.run_models import RunModels
-from tegakari.kernels import encode
 from tegakari.schemas.progress import Progress
 
 
@@ -33,8 +32,7 @@ def strongest_features(models: RunModels, texts: Sequence[str], n: int, progress
         def on_residual(
             layer: int, residual: Tensor, members: list[int] = members, offsets: Tensor = batch.offsets
         ) -> None:
-            encoded = encode(residual, models.encoder(layer), offsets, rows="none")
-            encoded.check()
+            encoded = models.encode(layer, residual, offsets, rows="none")
             order = torch.sort(encoded.pooled.max, dim=1, descending=True, stable=True)
             features = torch.where(order.values > 0, order.indices, -1)[:, :n]
             strongest[layers.index(layer), members] = features.cpu().numpy()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tegakari.models.classifier import Classifier
+from tegakari.models.outliers import ordinary_positions
 from tegakari.models.rerun.edits import Edit, check_edits, edited_rows
 from tegakari.models.rerun.prefix import Prefix
 from tegakari.models.rerun.suffix import read_all, read_rows, run_alternatives, run_block, run_last_block
@@ -40,6 +41,8 @@ def rerun(classifier: Classifier, saes: Mapping[int, Sae], prefix: Prefix, sets:
     """
     for edits in sets:
         check_edits(edits, saes)
+    if classifier.head == "all":  # the head reads all countable positions
+        sets = [[edit._replace(positions="all") for edit in edits] for edits in sets]
     logits = prefix.logits.repeat(len(sets), 1, 1)
     ordered = {number: sorted(edits) for number, edits in enumerate(sets) if edits}
 
@@ -60,6 +63,24 @@ def rerun(classifier: Classifier, saes: Mapping[int, Sae], prefix: Prefix, sets:
             edited, changed = run(classifier, saes, prefix, first, [ordered[number] for number in members])
             logits[members] = torch.where(changed[..., None], edited, logits[members])
     return logits
+
+
+def reaches_head(classifier: Classifier, sae: Sae, prefix: Prefix, edit: Edit) -> bool:
+    """Whether an edit can change the logits of any document of a batch.
+
+    An edit of the position that the head reads does, unless that position is a norm outlier, which no edit changes.
+    An edit of other positions reaches the head through the attention of the layers above, which the last layer has not.
+
+    Args:
+        classifier: of the prefix.
+        sae: of the edit's layer.
+        prefix: with the residuals of the layer.
+        edit: one layer's.
+    """
+    if classifier.head == "all" or (edit.positions == "all" and edit.layer < classifier.layers - 1):
+        return True
+    ordinary = ordinary_positions(_last_rows(prefix, prefix.residuals[edit.layer])[:, 0], sae.max_norm)
+    return ordinary is None or bool(ordinary.any())
 
 
 def _at_all_positions(

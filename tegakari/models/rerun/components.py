@@ -41,7 +41,7 @@ def run_components(classifier: Classifier, batch: Batch, *, keys: bool) -> Compo
 
     Args:
         classifier: a decoder whose head reads the last position.
-        batch: documents, each with a non-special position.
+        batch: documents, each with a countable position.
         keys: keep the keys and values of all layers.
 
     Raises:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tegakari.kernels.reference import activations
+from tegakari.models.outliers import ordinary_positions
 from tegakari.models.sae import Sae
 from tegakari.schemas.errors import SaeError
 
@@ -24,7 +25,7 @@ class Edit(NamedTuple):
     mode: Mode = "error_preserving"
     """error_preserving: `h' = h - sum_f a_f(h) W_dec[f] / s`; reconstruction: `h' = decode(a with these at 0)`."""
     positions: Positions = "all"
-    """all non-special positions of a document, or its last one."""
+    """all countable positions of a document, or the one that the head reads: all, if it reads several."""
 
 
 class EditedRows(NamedTuple):
@@ -37,7 +38,7 @@ class EditedRows(NamedTuple):
 
 
 def edited_rows(h: Tensor, sae: Sae, edit: Edit, dtype: torch.dtype) -> EditedRows:
-    """Remove the features of an edit from rows of a residual.
+    """Remove the features of an edit from rows of a residual; norm outliers, where no feature is active, stay.
 
     Args:
         h: [T, d_model], of the edit's layer; not modified.
@@ -48,11 +49,16 @@ def edited_rows(h: Tensor, sae: Sae, edit: Edit, dtype: torch.dtype) -> EditedRo
     features = torch.tensor(edit.features, dtype=torch.int64, device=h.device)
     encoded = sae if edit.mode == "reconstruction" or sae.k else _sae_of_features(sae, features)
     a = activations(h, encoded.encoder(dtype))
+    ordinary = ordinary_positions(h, sae.max_norm)
     if edit.mode == "reconstruction":
         decoded = sae.decode(a.index_fill_(1, features, 0)).to(h.dtype)
-        return EditedRows(decoded, torch.ones(len(h), dtype=torch.bool, device=h.device))
+        if ordinary is None:
+            return EditedRows(decoded, torch.ones(len(h), dtype=torch.bool, device=h.device))
+        return EditedRows(torch.where(ordinary[:, None], decoded, h), ordinary)
     if sae.k:  # TopK chooses among all features; every other kind decides about each feature alone
         a = a[:, features]
+    if ordinary is not None:
+        a = a * ordinary[:, None]
     directions = sae.W_dec[features].float() / sae.scale
     return EditedRows((h.float() - a @ directions).to(h.dtype), (a != 0).any(1))
 

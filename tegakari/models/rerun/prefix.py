@@ -84,7 +84,10 @@ def run_prefix(classifier: Classifier, batch: Batch, layers: Sequence[int], *, k
 
 
 def last_positions(batch: Batch) -> Tensor:
-    """Last non-special position of each document, int64 [B]; of a document without one, its last token."""
+    """The last countable position of each document, which its head reads, int64 [B]; without one, its last token.
+
+    Countable positions are ordered (`Batch.positions`): of a head that reads the first position, that is the last here.
+    """
     last = batch.attention_mask.sum(1) - 1
     has_positions = batch.offsets.diff() > 0
     last[has_positions] = batch.positions[batch.offsets[1:][has_positions] - 1] % batch.input_ids.shape[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tegakari.models.outliers import finite_limit
 from tegakari.models.sae import Activation, Sae
 from tegakari.models.sae_formats.format import SaeFormat, read_json, read_safetensors
 from tegakari.models.sae_formats.layer_names import layer_of_hook
@@ -63,12 +65,20 @@ def load(directory: Path) -> Sae:
         scale=_scale(config, directory),
         apply_b_dec_to_input=bool(config.get("apply_b_dec_to_input", True)),
         layer=layer_of_hook(hook) if hook else None,
+        max_norm=_max_norm(metadata),
     )
     if config.get("rescale_acts_by_decoder_norm"):
         rescaled = sae.with_unit_decoder()
         # The threshold of a BatchTopK in training applies to activations that are already rescaled.
         return replace(rescaled, threshold=sae.threshold)
     return sae
+
+
+def _max_norm(metadata: dict[str, Any]) -> float | None:
+    """Limit of norms that tegakari wrote; JSON has no infinity, which is null."""
+    if "max_norm" not in metadata:
+        return None
+    return math.inf if metadata["max_norm"] is None else float(metadata["max_norm"])
 
 
 def _activation(config: dict[str, Any], metadata: dict[str, Any]) -> Activation:
@@ -163,6 +173,7 @@ def save_sae(directory: Path, sae: Sae, *, model_name: str = "") -> None:
             "hook_head_index": None,
             "prepend_bos": True,
             "trained_as": sae.activation,
+            **({} if sae.max_norm is None else {"max_norm": finite_limit(sae.max_norm)}),
         },
         **settings,
     }

@@ -48,7 +48,7 @@ def specificity(run: Run, *, pooling: str | None = None) -> list[LayerSpecificit
         rows[row["layer"], row["cutoff"]].append(row)
     chance = stored_chance(run) if pooling == run.manifest.pooling else {}
     layers = []
-    for layer in run.rows("SELECT layer, d_sae, l0, explained_variance FROM layers ORDER BY layer"):
+    for layer in run.rows("SELECT * FROM layers ORDER BY layer"):
         counts = {row["variety"]: row["features"] for row in rows[layer["layer"], run.manifest.variety_threshold]}
         total = layer["d_sae"]
         layers.append(
@@ -57,6 +57,8 @@ def specificity(run: Run, *, pooling: str | None = None) -> list[LayerSpecificit
                 features=total,
                 l0=layer["l0"],
                 explained_variance=layer["explained_variance"],
+                explained_variance_all=layer["explained_variance_all"],
+                outlier_positions=layer["outlier_positions"],
                 weak=counts.get(0, 0),
                 specific=counts.get(1, 0),
                 shared=total - counts.get(0, 0) - counts.get(1, 0),

@@ -28,7 +28,7 @@ RUNS = Table(
         Column("documents", "int32", "indexed documents"),
         Column("labels", "int32", "labels"),
         Column("layers", "int32", "indexed layers"),
-        Column("positions", "int64", "non-special positions indexed"),
+        Column("positions", "int64", "countable positions indexed"),
         Column("accuracy", "float64", "of the classifier on the indexed documents"),
         Column("macro_f1", "float64", "of the classifier on the indexed documents"),
     ),

@@ -41,9 +41,7 @@ def test_the_rerun_equals_a_whole_pass_with_a_hook(
     prefix = run_prefix(classifier, batch, [edit.layer for edit in edits], keys_above=keys_above)
     (logits,) = rerun(classifier, saes, prefix, [edits])
     expected = torch.stack([hooked_logits(classifier, text, saes, edits) for text in TEXTS])
-    if not (classifier.model.config.model_type == "bert" and edits[0].layer == 2):
-        # The head of BERT reads a special position, which an edit of the last layer does not reach.
-        assert (expected - prefix.logits).abs().max() > 1e-3
+    assert (expected - prefix.logits).abs().max() > 1e-3, "an edit reaches the head in every layer"
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
     second = run_prefix(classifier, batch, [])
     assert torch.equal(second.logits, prefix.logits)  # the rerun did not change the model
@@ -57,6 +55,26 @@ def test_every_kind_of_sae(classifier: Classifier, kind: str, mode: str):
     prefix = run_prefix(classifier, classifier.batch(classifier.tokenize(TEXTS)), [1])
     expected = torch.stack([hooked_logits(classifier, text, saes, edits) for text in TEXTS])
     torch.testing.assert_close(rerun(classifier, saes, prefix, [edits])[0], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["error_preserving", "reconstruction"])
+@pytest.mark.parametrize("positions", ["all", "head"])
+def test_norm_outliers_are_not_edited(classifier: Classifier, positions: str, mode: str):
+    if classifier.model.config.model_type == "bert":
+        pytest.skip("its blocks end with a norm: all residuals have one length")
+    batch = classifier.batch(classifier.tokenize(TEXTS))
+    prefix = run_prefix(classifier, batch, [1])
+    norms = prefix.residuals[1].flatten(0, 1)[batch.positions].norm(dim=1)
+    heads = norms[batch.offsets[1:] - 1]
+    limit = float(heads.sort().values[1:3].mean())  # two of the four heads are outliers
+    assert 0 < int((norms > limit).sum()) < len(norms)
+    saes = {1: replace(make_sae("relu", 3), max_norm=limit)}
+    edits = [Edit(1, tuple(range(12)), mode=mode, positions=positions)]
+    expected = torch.stack([hooked_logits(classifier, text, saes, edits) for text in TEXTS])
+    (logits,) = rerun(classifier, saes, prefix, [edits])
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+    if positions == "head" and classifier.head != "all":
+        assert torch.equal(logits[heads > limit], prefix.logits[heads > limit])
 
 
 def test_features_that_are_not_active_change_nothing(classifier: Classifier):
@@ -99,7 +117,8 @@ def test_bfloat16_differs_by_its_rounding_alone(classifier: Classifier, mode: st
     prefix = run_prefix(half, batch, [1], keys_above=1 if positions == "head" else None)
     assert prefix.residuals[1].dtype == torch.bfloat16
     logits = rerun(half, saes, prefix, [edits])[0]
-    rows = batch.positions if positions == "all" else batch.positions[batch.offsets[1:] - 1]
+    edits_all = positions == "all" or classifier.head == "all"
+    rows = batch.positions if edits_all else batch.positions[batch.offsets[1:] - 1]
 
     def hook(_module, _inputs, output):
         hidden = (output if isinstance(output, torch.Tensor) else output[0]).clone()

@@ -36,7 +36,7 @@ def plan_fills(
     """Divide the documents of each epoch into fills.
 
     Args:
-        positions: number of non-special positions of each document.
+        positions: number of countable positions of each document.
         epochs: passes over all documents.
         buffer_positions: maximum of positions per fill; a longer document is a fill by itself.
         batch_size: positions per step; the steps of a fill have nearly this size.

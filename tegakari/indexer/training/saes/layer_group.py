@@ -13,6 +13,7 @@ from typing import NamedTuple
 import structlog
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from tegakari.indexer.training.checkpoint import (
     Checkpoint,
@@ -123,18 +124,24 @@ def _train_fill(
     step: int,
     progress: Progress,
 ) -> None:
-    """Run the steps of one fill; `step` is the number of the first."""
+    """Run the steps of one fill; `step` is the number of the first. Each layer leaves out its norm outliers."""
     residuals = buffer.fill(fill)
-    any_residual = next(iter(residuals.values()))
     if step == 0:
         for layer, sae in saes.items():
             sae.start_from(residuals[layer])
-    batches = [torch.from_numpy(rows).to(any_residual.device) for rows in batches_of(fill, len(any_residual), seed)]
-    for number, rows in enumerate(batches, start=step):
-        l1, learning_rate = schedule.l1(number), schedule.learning_rate(number)
+    batches = {layer: _batches(fill, sae.ordinary_rows(residuals[layer]), seed) for layer, sae in saes.items()}
+    for number in range(fill.steps):
+        l1, learning_rate = schedule.l1(step + number), schedule.learning_rate(step + number)
         for layer, sae in saes.items():
-            sae.step(residuals[layer].index_select(0, rows), l1=l1, learning_rate=learning_rate)
+            rows = batches[layer][number]
+            if len(rows):  # a small fill can have fewer ordinary positions than steps
+                sae.step(residuals[layer].index_select(0, rows), l1=l1, learning_rate=learning_rate)
         progress.advance()
+
+
+def _batches(fill: Fill, rows: Tensor, seed: int) -> list[Tensor]:
+    """The rows of a fill that an SAE is trained on, int64 [R], shuffled and divided among its steps."""
+    return [rows[torch.from_numpy(places).to(rows.device)] for places in batches_of(fill, len(rows), seed)]
 
 
 def _check_finite(saes: Mapping[int, TrainableSae], step: int, work: Path) -> None:

@@ -16,10 +16,11 @@ from tegakari.indexer.training.checkpoint import Training
 from tegakari.indexer.training.saes.layer_group import train_group
 from tegakari.indexer.training.saes.memory_groups import layer_groups, translate_out_of_memory
 from tegakari.models.classifier import Classifier
-from tegakari.models.explained_variance import LayerQuality, explained_variance
+from tegakari.models.explained_variance import LayerQuality, doubts, explained_variance
 from tegakari.models.fingerprint import fingerprint
 from tegakari.models.loading import load_classifier
 from tegakari.models.memory import peak_bytes
+from tegakari.models.outliers import finite_limit
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import save_sae
 from tegakari.models.tokens import Tokenized
@@ -69,6 +70,9 @@ def train_saes(config: Config, *, device: str = "auto", progress: Progress = NoP
     with translate_disk_full(target, field="saes.path"), translate_out_of_memory(), training.staged() as staged:
         report = _train_and_measure(config, classifier, documents, training, recipe, staged, progress)
         training.write_report(staged, report)
+    for layer in report.layers:
+        for reason in layer.doubts:
+            log.warning("doubtful SAE", layer=layer.layer, reason=reason)
     log.info("trained SAEs", saes=target.name, layers=len(report.layers), steps=report.steps, seconds=report.seconds)
     return report
 
@@ -152,7 +156,7 @@ def _train_and_measure(
             save_sae(staged / f"layer_{layer:02d}", sae, model_name=Path(config.classifier.path).name)
         quality = _measure(config, classifier, documents.eval_texts, saes, progress)
         reports += [_layer_report(layer, saes[layer], layer_quality) for layer, layer_quality in quality.items()]
-        eval_positions = quality[layers[0]].positions
+        eval_positions = quality[layers[0]].positions + quality[layers[0]].outlier_positions
         seconds += time.perf_counter() - start
     return SaesReport(
         recipe=recipe,
@@ -191,6 +195,11 @@ def _layer_report(layer: int, sae: Sae, quality: LayerQuality) -> LayerReport:
     return LayerReport(
         layer=layer,
         explained_variance=quality.explained_variance,
+        explained_variance_all=quality.explained_variance_all,
+        max_norm=finite_limit(sae.max_norm),
+        outlier_positions=quality.outlier_positions,
+        outlier_variance=quality.outlier_variance,
+        doubts=doubts(quality),
         l0=quality.l0,
         dead_share=quality.dead / sae.d_sae,
         input_scale=sae.scale,

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from tegakari.models.outliers import norm_limit, norms_of, ordinary_positions
 from tegakari.models.sae import Sae
 from tegakari.models.sae_start import start_directions
 
@@ -66,10 +67,12 @@ class TrainableSae(nn.Module):
         self.cut: Tensor
         self.cut_weight: Tensor
         self.silent: Tensor
+        self.max_norm: Tensor
         self.register_buffer("scale", torch.ones((), dtype=torch.float64, device=device))
         self.register_buffer("cut", torch.zeros((), dtype=torch.float64, device=device))
         self.register_buffer("cut_weight", torch.zeros((), dtype=torch.float64, device=device))
         self.register_buffer("silent", torch.zeros(d_sae, dtype=torch.int32, device=device))
+        self.register_buffer("max_norm", torch.full((), math.inf, dtype=torch.float64, device=device))
         self._architecture: Literal["relu", "batch_topk"] = architecture
         self._k = k
         self._silent_steps = silent_steps
@@ -77,10 +80,20 @@ class TrainableSae(nn.Module):
 
     @torch.no_grad()
     def start_from(self, residual: Tensor) -> None:
-        """Set the input scale and the initial decoder bias from the mean norm and mean of residuals, [P, d_model]."""
+        """Set the limit of norms, the input scale and the initial decoder bias from residuals, [P, d_model].
+
+        Scale and bias come from mean norm and mean of the positions that are not outliers.
+        """
+        self.max_norm.fill_(norm_limit(norms_of(residual)))
+        residual = residual.index_select(0, self.ordinary_rows(residual))
         norm = residual.double().norm(dim=1).mean().clamp_min(1e-12)
         self.scale.copy_(math.sqrt(residual.shape[1]) / norm)
         self.b_dec.copy_(residual.double().mean(0) * self.scale)
+
+    def ordinary_rows(self, residual: Tensor) -> Tensor:
+        """Rows of residuals [P, d_model] that are not norm outliers, int64; the SAE is trained on these."""
+        ordinary = ordinary_positions(residual, float(self.max_norm))
+        return torch.arange(len(residual), device=residual.device) if ordinary is None else ordinary.nonzero()[:, 0]
 
     @torch.no_grad()
     def step(self, residual: Tensor, *, l1: float, learning_rate: float) -> None:
@@ -159,4 +172,5 @@ class TrainableSae(nn.Module):
             scale=float(self.scale),
             apply_b_dec_to_input=True,
             layer=layer,
+            max_norm=float(self.max_norm),
         )
