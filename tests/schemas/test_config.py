@@ -34,8 +34,9 @@ def test_the_gemma_presets_have_the_settings_of_the_study(preset: str):
     assert config.classifier.base == f"google/{preset}"
     c, s = config.classifier, config.saes
     assert (c.learning_rate, c.weight_decay, c.epochs, c.batch_size, c.max_length) == (1e-5, 0.01, 3, 2, 512)
-    assert (s.d_sae, s.l1_coefficient, s.learning_rate, s.batch_size, s.epochs) == (9216, 0.03, 1e-3, 512, 10)
-    assert (s.architecture, s.layers) == ("relu", [])
+    # The study's 0.03, for inputs of mean norm 1, is 0.03 * 48 for inputs of mean norm sqrt(2304) = 48.
+    assert (s.d_sae, s.l1_coefficient, s.learning_rate, s.batch_size, s.epochs) == (9216, 1.44, 1e-3, 512, 10)
+    assert (s.architecture, s.layers, s.target_l0) == ("relu", [], 0)
     assert (config.corpus.train_per_label, config.corpus.eval_per_label) == (280, 120)
     assert config.index.variety_threshold == 1.0
 

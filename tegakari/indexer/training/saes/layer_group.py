@@ -108,6 +108,8 @@ def _new_sae(
         settings.d_sae,
         architecture=settings.architecture,
         k=settings.k,
+        l1=settings.l1_coefficient,
+        target_l0=settings.target_l0,
         silent_steps=steps // settings.epochs // 2,
         seed=start_seed(settings.seed, classifier_sha256, layer),
         device=classifier.device,
@@ -131,9 +133,9 @@ def _train_fill(
             sae.start_from(residuals[layer])
     batches = [torch.from_numpy(rows).to(any_residual.device) for rows in batches_of(fill, len(any_residual), seed)]
     for number, rows in enumerate(batches, start=step):
-        l1, learning_rate = schedule.l1(number), schedule.learning_rate(number)
+        penalty, learning_rate = schedule.penalty(number), schedule.learning_rate(number)
         for layer, sae in saes.items():
-            sae.step(residuals[layer].index_select(0, rows), l1=l1, learning_rate=learning_rate)
+            sae.step(residuals[layer].index_select(0, rows), penalty=penalty, learning_rate=learning_rate)
         progress.advance()
 
 
