@@ -81,11 +81,13 @@ class Recipe(NamedTuple):
         return f"ReLU, target L0 {self.target_l0:g}" if self.target_l0 else f"ReLU, l1 = {self.l1:g}"
 
 
-RECIPES = (
-    *(Recipe("relu", l1=l1) for l1 in (0.72, 1.44, 2.88)),
-    *(Recipe("relu", target_l0=target) for target in (16, 32, 64)),
-    *(Recipe("batch_topk", k=k) for k in (16, 32, 64)),
-)
+def recipes_of(l1: Sequence[float], active: Sequence[int]) -> list[Recipe]:
+    """Recipes with each of the coefficients, and with each number of active features as target and as k."""
+    return [
+        *(Recipe("relu", l1=coefficient) for coefficient in l1),
+        *(Recipe("relu", target_l0=target) for target in active),
+        *(Recipe("batch_topk", k=k) for k in active),
+    ]
 
 
 class Case(NamedTuple):
@@ -277,6 +279,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=2000, help="optimizer steps per SAE")
     parser.add_argument("--batch-size", type=int, default=128, help="positions per step")
     parser.add_argument("--documents", type=int, default=40, help="evaluation documents per label")
+    parser.add_argument("--l1", type=float, nargs="+", default=[0.72, 1.44, 2.88], help="coefficients")
+    parser.add_argument("--active", type=int, nargs="+", default=[16, 32, 64], help="target L0 and k")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--demo", action=argparse.BooleanOptionalAction, default=True, help="measure the demo's model")
     arguments = parser.parse_args(argv)
@@ -297,7 +301,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         for column in ("recipe", "EV", "L0", "dead", "purity", "knockout, net points", "final l1", "CPU s"):
             table.add_column(column, justify="right" if table.columns else "left")
-        for recipe in RECIPES:
+        for recipe in recipes_of(arguments.l1, arguments.active):
             row = figures(case, recipe, arguments.steps, arguments.batch_size)
             result.setdefault(case.name, {})[str(recipe)] = row._asdict()
             table.add_row(

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tegakari.indexer.training.saes.schedule import FEW_STEPS
 from tegakari.schemas.config import Config, load_config
 from tegakari.schemas.config.presets import PRESETS
 from tegakari.schemas.config.render import render_config
@@ -39,6 +40,15 @@ def test_the_gemma_presets_have_the_settings_of_the_study(preset: str):
     assert (s.architecture, s.layers, s.target_l0) == ("relu", [], 0)
     assert (config.corpus.train_per_label, config.corpus.eval_per_label) == (280, 120)
     assert config.index.variety_threshold == 1.0
+
+
+@pytest.mark.parametrize("preset", ["small-encoder", "small-decoder"])
+def test_the_presets_for_small_models_have_enough_steps_on_a_small_corpus(preset: str):
+    saes = PRESETS[preset].saes
+    positions = 10 * 100 * 43  # labels, documents per label, tokens per document
+    assert positions * saes.epochs / saes.batch_size >= FEW_STEPS
+    assert saes.architecture == "batch_topk"
+    assert saes.k < saes.d_sae / 20
 
 
 @pytest.mark.parametrize(

@@ -61,16 +61,18 @@ class SaesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """One sparse autoencoder per layer, trained on the residuals of the training documents."""
 
     path: Annotated[str, _about("directory with one SAE per layer")] = "saes"
-    architecture: Annotated[Literal["relu", "batch_topk"], _about("relu = ReLU with an L1 penalty")] = "relu"
+    architecture: Annotated[Literal["relu", "batch_topk"], _about("batch_topk, or relu = ReLU with an L1 penalty")] = (
+        "batch_topk"
+    )
     layers: Annotated[list[Annotated[int, Meta(ge=0)]], _about("layers to train; empty = all")] = []
     d_sae: Annotated[Natural, _about("features per layer")] = 9216
+    k: Annotated[Natural, _about("mean number of active features per position (batch_topk)")] = 64
     l1_coefficient: Annotated[
         NonNegative, _about("weight of the L1 penalty (relu); with a target_l0, its first value")
     ] = 1.44
     target_l0: Annotated[
         NonNegative, _about("active features per position that the weight is adapted to (relu); 0 = fixed weight")
     ] = 0
-    k: Annotated[Natural, _about("mean number of active features per position (batch_topk)")] = 64
     learning_rate: Annotated[Positive, _about("Adam learning rate")] = 1e-3
     batch_size: Annotated[Natural, _about("positions per step")] = 512
     epochs: Annotated[Natural, _about("passes over the residuals")] = 10

@@ -125,12 +125,12 @@ def test_batch_topk_has_k_active_features_per_position_with_and_without_its_batc
     assert active.float().sum(1).mean() == pytest.approx(5, abs=0.5)
 
 
-def trained_relu(h: Tensor, steps: int, learning_rate: float = 3e-3, **settings: float) -> TrainableSae:
+def trained_relu(
+    h: Tensor, steps: int, *, l1: float, target_l0: float = 0.0, learning_rate: float = 3e-3
+) -> TrainableSae:
     """ReLU SAE of 2 * d_model features after steps of 128 positions, with the schedule's shape."""
     d_model = h.shape[1]
-    sae = TrainableSae(
-        d_model, 2 * d_model, architecture="relu", silent_steps=steps // 8, seed=0, device=CPU, **settings
-    )
+    sae = trainable(d_model, 2 * d_model, l1=l1, target_l0=target_l0, silent_steps=steps // 8)
     sae.start_from(h)
     generator = torch.Generator().manual_seed(1)
     for step in range(steps):
