@@ -70,8 +70,8 @@ class SaesReport(msgspec.Struct, frozen=True, kw_only=True):
     eval_positions: int
     steps: int
     """steps per layer."""
-    warnings: list[str]
-    """reasons to doubt the SAEs, as sentences."""
+    doubts: list[str]
+    """reasons to doubt all of the SAEs, as sentences; empty: none."""
     seconds: float
     """time of training and measurement; of interrupted attempts, the time up to their last checkpoint."""
     peak_memory_bytes: int

@@ -70,6 +70,8 @@ def train_saes(config: Config, *, device: str = "auto", progress: Progress = NoP
     with translate_disk_full(target, field="saes.path"), translate_out_of_memory(), training.staged() as staged:
         report = _train_and_measure(config, classifier, documents, training, recipe, staged, progress)
         training.write_report(staged, report)
+    for reason in report.doubts:
+        log.warning("doubtful SAEs", reason=reason, fix="raise saes.epochs, or lower saes.batch_size")
     log.info("trained SAEs", saes=target.name, layers=len(report.layers), steps=report.steps, seconds=report.seconds)
     return report
 
@@ -189,7 +191,7 @@ def _train_and_measure(
         train_positions=sum(len(document.positions) for document in documents.train),
         eval_positions=eval_positions,
         steps=steps,
-        warnings=_warnings(steps),
+        doubts=_doubts(steps),
         seconds=round(seconds, 2),
         peak_memory_bytes=peak_bytes(classifier.device),
         device=str(classifier.device),
@@ -217,12 +219,10 @@ def _measure(
     return quality
 
 
-def _warnings(steps: int) -> list[str]:
+def _doubts(steps: int) -> list[str]:
     if steps >= FEW_STEPS:
         return []
-    warning = f"The SAEs had {steps} optimizer steps; with fewer than {FEW_STEPS} they are unfinished."
-    log.warning(warning, fix="raise saes.epochs, or lower saes.batch_size")
-    return [warning]
+    return [f"The SAEs had {steps} optimizer steps; with fewer than {FEW_STEPS} they are unfinished."]
 
 
 def _layer_report(layer: int, trained: _Trained, quality: LayerQuality) -> LayerReport:

@@ -78,9 +78,7 @@ def test_the_report_agrees_with_the_formula(trained):
         assert 0 < layer.norms.median <= layer.norms.max
         assert layer.norms.mean * layer.input_scale == pytest.approx(classifier.d_model**0.5)
     assert report.eval_positions == len(torch.cat(residuals[0]))
-    assert report.warnings == [
-        f"The SAEs had {report.steps} optimizer steps; with fewer than 2000 they are unfinished."
-    ]
+    assert report.doubts == [f"The SAEs had {report.steps} optimizer steps; with fewer than 2000 they are unfinished."]
 
 
 def test_a_finished_training_is_not_repeated_and_other_settings_are_refused(trained):
