@@ -47,8 +47,8 @@ def test_the_presets_for_small_models_have_enough_steps_on_a_small_corpus(preset
     saes = PRESETS[preset].saes
     positions = 10 * 100 * 43  # labels, documents per label, tokens per document
     assert positions * saes.epochs / saes.batch_size >= FEW_STEPS
-    assert saes.architecture == "batch_topk"
-    assert saes.k < saes.d_sae / 20
+    assert saes.architecture == "relu"
+    assert 0 < saes.target_l0 < saes.d_sae / 20
 
 
 @pytest.mark.parametrize(

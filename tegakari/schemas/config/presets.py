@@ -27,25 +27,33 @@ PRESETS: dict[str, Config] = {
     "gemma-2-2b-it": _study("gemma-2-2b-it"),
     "small-encoder": Config(
         classifier=ClassifierConfig(base="base-model", learning_rate=5e-5, epochs=4, batch_size=16),
-        saes=SaesConfig(d_sae=1536, k=32, batch_size=256, epochs=12),
+        saes=SaesConfig(d_sae=1536, target_l0=32, batch_size=256, epochs=12),
         index=IndexConfig(run="small-encoder"),
     ),
     "small-decoder": Config(
         classifier=ClassifierConfig(base="base-model", learning_rate=3e-5, batch_size=8),
-        saes=SaesConfig(d_sae=2304, k=32, batch_size=256, epochs=12),
+        saes=SaesConfig(d_sae=2304, target_l0=32, batch_size=256, epochs=12),
         index=IndexConfig(run="small-decoder"),
     ),
     "tiny": Config(
         corpus=CorpusConfig(train_per_label=80, eval_per_label=40),
         classifier=ClassifierConfig(base="base-model", max_length=128, learning_rate=7e-4, epochs=5, batch_size=16),
-        saes=SaesConfig(d_sae=512, k=16, learning_rate=3e-3, batch_size=256, epochs=3, buffer_positions=131_072),
+        saes=SaesConfig(
+            architecture="batch_topk",
+            d_sae=512,
+            k=16,
+            learning_rate=3e-3,
+            batch_size=256,
+            epochs=3,
+            buffer_positions=131_072,
+        ),
         index=IndexConfig(run="tiny"),
     ),
 }
 """By the names of `tegakari init --preset`.
 
 `small-encoder` suits encoders of a d_model of about 384 (MiniLM, e5-small), `small-decoder` decoders of 576 to 1,024
-(SmolLM2, Gemma 3 270M), `tiny` models of a few million parameters on a CPU. The number of features is 4 * d_model of the
-narrowest of these. `small-encoder` and `small-decoder` reach 2,000 steps with 43,000 positions; `tiny` does not, so that
-the demo takes a minute.
+(SmolLM2, Gemma 3 270M), `tiny` models of a few million parameters on a CPU. The SAEs have 4 * d_model features for the
+narrowest of these. `small-encoder` and `small-decoder` reach 2,000 steps with 43,000 positions; `tiny` does not, so
+that the demo takes a minute.
 """

@@ -61,9 +61,7 @@ class SaesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """One sparse autoencoder per layer, trained on the residuals of the training documents."""
 
     path: Annotated[str, _about("directory with one SAE per layer")] = "saes"
-    architecture: Annotated[Literal["relu", "batch_topk"], _about("batch_topk, or relu = ReLU with an L1 penalty")] = (
-        "batch_topk"
-    )
+    architecture: Annotated[Literal["relu", "batch_topk"], _about("relu = ReLU with an L1 penalty")] = "relu"
     layers: Annotated[list[Annotated[int, Meta(ge=0)]], _about("layers to train; empty = all")] = []
     d_sae: Annotated[Natural, _about("features per layer")] = 9216
     k: Annotated[Natural, _about("mean number of active features per position (batch_topk)")] = 64
