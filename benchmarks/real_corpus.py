@@ -54,7 +54,8 @@ def config_for(corpus: Path, model: str) -> Config:
         saes=SaesConfig(
             path=f"{model}/saes",
             d_sae=512,
-            l1_coefficient=0.1,
+            architecture="relu",
+            l1_coefficient=1.13,
             learning_rate=3e-3,
             epochs=2,
             batch_size=1024,

@@ -24,6 +24,7 @@ class SaesRecipe(msgspec.Struct, frozen=True, kw_only=True):
     architecture: Literal["relu", "batch_topk"]
     d_sae: int
     l1_coefficient: float
+    target_l0: float
     k: int
     learning_rate: float
     batch_size: int
@@ -32,6 +33,14 @@ class SaesRecipe(msgspec.Struct, frozen=True, kw_only=True):
     learning_rate_decay: float
     buffer_positions: int
     seed: int
+
+
+class ResidualNorms(msgspec.Struct, frozen=True, kw_only=True):
+    """Norms of the residuals that scale and initial decoder bias were computed from: those of the first fill."""
+
+    mean: float
+    median: float
+    max: float
 
 
 class LayerReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +65,9 @@ class LayerReport(msgspec.Struct, frozen=True, kw_only=True):
     """share of features active on none of the evaluation positions."""
     input_scale: float
     """factor on the residuals in training; it is folded into the weights."""
+    l1_coefficient: float | None
+    """weight of the L1 penalty at the last step; null for batch_topk."""
+    norms: ResidualNorms
 
 
 class SaesReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +81,8 @@ class SaesReport(msgspec.Struct, frozen=True, kw_only=True):
     """countable positions of the evaluation documents, norm outliers included."""
     steps: int
     """steps per layer."""
+    doubts: list[str]
+    """reasons to doubt all of the SAEs, as sentences; empty: none."""
     seconds: float
     """time of training and measurement; of interrupted attempts, the time up to their last checkpoint."""
     peak_memory_bytes: int

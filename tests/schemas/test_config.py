@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tegakari.indexer.training.saes.schedule import FEW_STEPS
 from tegakari.schemas.config import Config, load_config
 from tegakari.schemas.config.presets import PRESETS
 from tegakari.schemas.config.render import render_config
@@ -34,10 +35,20 @@ def test_the_gemma_presets_have_the_settings_of_the_study(preset: str):
     assert config.classifier.base == f"google/{preset}"
     c, s = config.classifier, config.saes
     assert (c.learning_rate, c.weight_decay, c.epochs, c.batch_size, c.max_length) == (1e-5, 0.01, 3, 2, 512)
-    assert (s.d_sae, s.l1_coefficient, s.learning_rate, s.batch_size, s.epochs) == (9216, 0.03, 1e-3, 512, 10)
-    assert (s.architecture, s.layers) == ("relu", [])
+    # The study's 0.03, for inputs of mean norm 1, is 0.03 * 48 for inputs of mean norm sqrt(2304) = 48.
+    assert (s.d_sae, s.l1_coefficient, s.learning_rate, s.batch_size, s.epochs) == (9216, 1.44, 1e-3, 512, 10)
+    assert (s.architecture, s.layers, s.target_l0) == ("relu", [], 0)
     assert (config.corpus.train_per_label, config.corpus.eval_per_label) == (280, 120)
     assert config.index.variety_threshold == 1.0
+
+
+@pytest.mark.parametrize("preset", ["small-encoder", "small-decoder"])
+def test_the_presets_for_small_models_have_enough_steps_on_a_small_corpus(preset: str):
+    saes = PRESETS[preset].saes
+    positions = 10 * 100 * 43  # labels, documents per label, tokens per document
+    assert positions * saes.epochs / saes.batch_size >= FEW_STEPS
+    assert saes.architecture == "relu"
+    assert 0 < saes.target_l0 < saes.d_sae / 20
 
 
 @pytest.mark.parametrize(

@@ -64,8 +64,13 @@ class SaesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     architecture: Annotated[Literal["relu", "batch_topk"], _about("relu = ReLU with an L1 penalty")] = "relu"
     layers: Annotated[list[Annotated[int, Meta(ge=0)]], _about("layers to train; empty = all")] = []
     d_sae: Annotated[Natural, _about("features per layer")] = 9216
-    l1_coefficient: Annotated[NonNegative, _about("weight of the L1 penalty (relu)")] = 0.03
     k: Annotated[Natural, _about("mean number of active features per position (batch_topk)")] = 64
+    l1_coefficient: Annotated[
+        NonNegative, _about("weight of the L1 penalty (relu); with a target_l0, its first value")
+    ] = 1.44
+    target_l0: Annotated[
+        NonNegative, _about("active features per position that the weight is adapted to (relu); 0 = fixed weight")
+    ] = 0
     learning_rate: Annotated[Positive, _about("Adam learning rate")] = 1e-3
     batch_size: Annotated[Natural, _about("positions per step")] = 512
     epochs: Annotated[Natural, _about("passes over the residuals")] = 10

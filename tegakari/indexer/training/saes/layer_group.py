@@ -109,6 +109,8 @@ def _new_sae(
         settings.d_sae,
         architecture=settings.architecture,
         k=settings.k,
+        l1=settings.l1_coefficient,
+        target_l0=settings.target_l0,
         silent_steps=steps // settings.epochs // 2,
         seed=start_seed(settings.seed, classifier_sha256, layer),
         device=classifier.device,
@@ -131,11 +133,11 @@ def _train_fill(
             sae.start_from(residuals[layer])
     batches = {layer: _batches(fill, sae.ordinary_rows(residuals[layer]), seed) for layer, sae in saes.items()}
     for number in range(fill.steps):
-        l1, learning_rate = schedule.l1(step + number), schedule.learning_rate(step + number)
+        penalty, learning_rate = schedule.penalty(step + number), schedule.learning_rate(step + number)
         for layer, sae in saes.items():
             rows = batches[layer][number]
             if len(rows):  # a small fill can have fewer ordinary positions than steps
-                sae.step(residuals[layer].index_select(0, rows), l1=l1, learning_rate=learning_rate)
+                sae.step(residuals[layer].index_select(0, rows), penalty=penalty, learning_rate=learning_rate)
         progress.advance()
 
 

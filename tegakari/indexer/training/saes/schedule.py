@@ -1,8 +1,11 @@
-"""Learning rate and L1 penalty as functions of the training step."""
+"""Learning rate and share of the L1 penalty as functions of the training step."""
 
 from __future__ import annotations
 
 from tegakari.schemas.config import SaesConfig
+
+FEW_STEPS = 2000
+"""Fewer optimizer steps than this leave SAEs unfinished, however many positions a step has."""
 
 
 class Schedule:
@@ -15,10 +18,10 @@ class Schedule:
         self._settings = settings
         self._steps = steps
 
-    def l1(self, step: int) -> float:
-        """L1 coefficient of a step; the first step is 0."""
+    def penalty(self, step: int) -> float:
+        """Share of the L1 coefficient that applies in a step; the first step is 0."""
         warmup = self._settings.l1_warmup * self._steps
-        return self._settings.l1_coefficient * (min(1.0, step / warmup) if warmup else 1.0)
+        return min(1.0, step / warmup) if warmup else 1.0
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of a step; the first step is 0."""

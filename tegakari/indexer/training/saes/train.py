@@ -15,6 +15,7 @@ from tegakari.indexer.corpus import read_documents, read_manifest
 from tegakari.indexer.training.checkpoint import Training
 from tegakari.indexer.training.saes.layer_group import train_group
 from tegakari.indexer.training.saes.memory_groups import layer_groups, translate_out_of_memory
+from tegakari.indexer.training.saes.schedule import FEW_STEPS
 from tegakari.models.classifier import Classifier
 from tegakari.models.explained_variance import LayerQuality, doubts, explained_variance
 from tegakari.models.fingerprint import fingerprint
@@ -24,10 +25,10 @@ from tegakari.models.outliers import finite_limit
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import save_sae
 from tegakari.models.tokens import Tokenized
-from tegakari.schemas.config import Config
+from tegakari.schemas.config import Config, SaesConfig
 from tegakari.schemas.errors import CorpusError, SaeError
 from tegakari.schemas.progress import NoProgress, Progress
-from tegakari.schemas.saes import REPORT_FILE, LayerReport, SaesRecipe, SaesReport
+from tegakari.schemas.saes import REPORT_FILE, LayerReport, ResidualNorms, SaesRecipe, SaesReport
 from tegakari.store.disk.durable import translate_disk_full, write_atomically
 from tegakari.store.versions import recorded_versions
 
@@ -73,8 +74,18 @@ def train_saes(config: Config, *, device: str = "auto", progress: Progress = NoP
     for layer in report.layers:
         for reason in layer.doubts:
             log.warning("doubtful SAE", layer=layer.layer, reason=reason)
+    for reason in report.doubts:
+        log.warning("doubtful SAEs", reason=reason, fix="raise saes.epochs, or lower saes.batch_size")
     log.info("trained SAEs", saes=target.name, layers=len(report.layers), steps=report.steps, seconds=report.seconds)
     return report
+
+
+class _Trained(NamedTuple):
+    """An SAE, and what its report tells about its training."""
+
+    sae: Sae
+    l1_coefficient: float | None
+    norms: ResidualNorms
 
 
 class _Documents(NamedTuple):
@@ -94,10 +105,7 @@ def _recipe(config: Config, classifier: Classifier, corpus_sha256: str) -> SaesR
             field="saes.layers",
             fix="choose among those, or leave it empty for all",
         )
-    if settings.architecture == "batch_topk" and settings.k >= settings.d_sae:
-        raise SaeError(
-            f"{settings.k} active features per position, of {settings.d_sae} features", field="saes.k", fix="lower it"
-        )  # fmt: skip
+    _check_sparsity(settings)
     return SaesRecipe(
         classifier_sha256=fingerprint(Path(config.classifier.path)),
         corpus_sha256=corpus_sha256,
@@ -107,6 +115,7 @@ def _recipe(config: Config, classifier: Classifier, corpus_sha256: str) -> SaesR
         architecture=settings.architecture,
         d_sae=settings.d_sae,
         l1_coefficient=settings.l1_coefficient,
+        target_l0=settings.target_l0,
         k=settings.k,
         learning_rate=settings.learning_rate,
         batch_size=settings.batch_size,
@@ -116,6 +125,24 @@ def _recipe(config: Config, classifier: Classifier, corpus_sha256: str) -> SaesR
         buffer_positions=settings.buffer_positions,
         seed=settings.seed,
     )
+
+
+def _check_sparsity(settings: SaesConfig) -> None:
+    """Refuse more active features than there are, and a target beside the k that already decides their number."""
+    if settings.architecture == "batch_topk" and settings.target_l0:
+        raise SaeError(
+            f"{settings.target_l0:g}, but the architecture is batch_topk, where saes.k decides",
+            field="saes.target_l0",
+            fix='set it to 0, or saes.architecture to "relu"',
+        )
+    key = "k" if settings.architecture == "batch_topk" else "target_l0"
+    active = getattr(settings, key)
+    if active >= settings.d_sae:
+        raise SaeError(
+            f"{active:g} active features per position, of {settings.d_sae} features",
+            field=f"saes.{key}",
+            fix="lower it",
+        )
 
 
 def _documents(config: Config, classifier: Classifier) -> _Documents:
@@ -149,13 +176,17 @@ def _train_and_measure(
             config, classifier, recipe.classifier_sha256, documents.train, layers, checkpoints, progress
         )
         start = time.perf_counter()
-        saes = {layer: sae.finished(layer) for layer, sae in group.saes.items()}
+        trained = {
+            layer: _Trained(sae.finished(layer), sae.l1_coefficient, sae.residual_norms())
+            for layer, sae in group.saes.items()
+        }
+        saes = {layer: sae.sae for layer, sae in trained.items()}
         steps, seconds = group.steps, seconds + group.seconds
         del group  # frees the memory of the training
         for layer, sae in saes.items():
             save_sae(staged / f"layer_{layer:02d}", sae, model_name=Path(config.classifier.path).name)
         quality = _measure(config, classifier, documents.eval_texts, saes, progress)
-        reports += [_layer_report(layer, saes[layer], layer_quality) for layer, layer_quality in quality.items()]
+        reports += [_layer_report(layer, trained[layer], layer_quality) for layer, layer_quality in quality.items()]
         eval_positions = quality[layers[0]].positions + quality[layers[0]].outlier_positions
         seconds += time.perf_counter() - start
     return SaesReport(
@@ -164,6 +195,7 @@ def _train_and_measure(
         train_positions=sum(len(document.positions) for document in documents.train),
         eval_positions=eval_positions,
         steps=steps,
+        doubts=_doubts(steps),
         seconds=round(seconds, 2),
         peak_memory_bytes=peak_bytes(classifier.device),
         device=str(classifier.device),
@@ -191,16 +223,24 @@ def _measure(
     return quality
 
 
-def _layer_report(layer: int, sae: Sae, quality: LayerQuality) -> LayerReport:
+def _doubts(steps: int) -> list[str]:
+    if steps >= FEW_STEPS:
+        return []
+    return [f"The SAEs had {steps} optimizer steps; with fewer than {FEW_STEPS} they are unfinished."]
+
+
+def _layer_report(layer: int, trained: _Trained, quality: LayerQuality) -> LayerReport:
     return LayerReport(
         layer=layer,
         explained_variance=quality.explained_variance,
         explained_variance_all=quality.explained_variance_all,
-        max_norm=finite_limit(sae.max_norm),
+        max_norm=finite_limit(trained.sae.max_norm),
         outlier_positions=quality.outlier_positions,
         outlier_variance=quality.outlier_variance,
         doubts=doubts(quality),
         l0=quality.l0,
-        dead_share=quality.dead / sae.d_sae,
-        input_scale=sae.scale,
+        dead_share=quality.dead / trained.sae.d_sae,
+        input_scale=trained.sae.scale,
+        l1_coefficient=trained.l1_coefficient,
+        norms=trained.norms,
     )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tegakari.models.outliers import norm_limit, norms_of, ordinary_positions
 from tegakari.models.sae import Sae
 from tegakari.models.sae_start import start_directions
+from tegakari.schemas.saes import ResidualNorms
 
 REVIVAL_GRADIENT = 0.1
 """Gradient on the encoder bias of a silent feature. Adam turns any constant into about one learning rate per step."""
@@ -19,14 +20,19 @@ REVIVAL_GRADIENT = 0.1
 THRESHOLD_DECAY = 0.99
 """Decay of the running mean of BatchTopK's cuts."""
 
+ADAPTATION = 5.0
+"""Largest change of the L1 coefficient's logarithm per step, in units of the learning rate."""
+
 _BETAS = (0.9, 0.999)
 
 
 class TrainableSae(nn.Module):
     """An SAE on residuals scaled to a mean norm of sqrt(d_model), with decoder rows of norm 1.
 
-    `relu`: the loss of a position x is `||x - x_hat||^2 + l1 * sqrt(d_model) * sum_f a_f`. The factor makes l1 the
-    coefficient for inputs of mean norm 1, so that one value suits models of every width.
+    `relu`: the loss of a position x is `||x - x_hat||^2 + l1 * sum_f a_f` (Conerly et al. 2024). Coordinates of x have
+    a mean square of about 1 in every width, and so l1 has much the same effect in every width. With a target, each step
+    at the full penalty adds `ADAPTATION * learning_rate * log(L0 / target)` to log l1, with that logarithm held between
+    -1 and 1.
     `batch_topk`: only the k * batch largest activations of a batch are nonzero; no penalty (Bussmann et al. 2024).
 
     Without rows of norm 1, long rows with small activations would evade the penalty. After each step the rows are
@@ -41,7 +47,9 @@ class TrainableSae(nn.Module):
         d_sae: int,
         *,
         architecture: Literal["relu", "batch_topk"],
-        k: int,
+        k: int = 0,
+        l1: float = 0.0,
+        target_l0: float = 0.0,
         silent_steps: int,
         seed: int,
         device: torch.device,
@@ -53,6 +61,8 @@ class TrainableSae(nn.Module):
             d_sae: features.
             architecture: how activations become sparse.
             k: mean number of active features per position (batch_topk).
+            l1: coefficient of the penalty (relu); with a target, its first value.
+            target_l0: mean number of active features per position that the coefficient is adapted to; 0: l1 is fixed.
             silent_steps: steps without an activation after which a feature is revived.
             seed: seed of the directions, from `start_seed`.
             device: device of all tensors.
@@ -63,18 +73,23 @@ class TrainableSae(nn.Module):
         self.W_enc = nn.Parameter(directions.T.clone(memory_format=torch.contiguous_format))
         self.b_enc = nn.Parameter(torch.zeros(d_sae, device=device))
         self.b_dec = nn.Parameter(torch.zeros(d_model, device=device))
+        self.norms: Tensor
         self.scale: Tensor
+        self.l1: Tensor
         self.cut: Tensor
         self.cut_weight: Tensor
         self.silent: Tensor
         self.max_norm: Tensor
         self.register_buffer("scale", torch.ones((), dtype=torch.float64, device=device))
+        self.register_buffer("norms", torch.zeros(3, dtype=torch.float64, device=device))
+        self.register_buffer("l1", torch.tensor(l1, dtype=torch.float64, device=device))
         self.register_buffer("cut", torch.zeros((), dtype=torch.float64, device=device))
         self.register_buffer("cut_weight", torch.zeros((), dtype=torch.float64, device=device))
         self.register_buffer("silent", torch.zeros(d_sae, dtype=torch.int32, device=device))
         self.register_buffer("max_norm", torch.full((), math.inf, dtype=torch.float64, device=device))
         self._architecture: Literal["relu", "batch_topk"] = architecture
         self._k = k
+        self._target_l0 = target_l0
         self._silent_steps = silent_steps
         self.optimizer = torch.optim.Adam(self.parameters(), betas=_BETAS, fused=True)
 
@@ -82,12 +97,13 @@ class TrainableSae(nn.Module):
     def start_from(self, residual: Tensor) -> None:
         """Set the limit of norms, the input scale and the initial decoder bias from residuals, [P, d_model].
 
-        Scale and bias come from mean norm and mean of the positions that are not outliers.
+        Scale, bias and the recorded norms are those of the positions that are not outliers.
         """
         self.max_norm.fill_(norm_limit(norms_of(residual)))
         residual = residual.index_select(0, self.ordinary_rows(residual))
-        norm = residual.double().norm(dim=1).mean().clamp_min(1e-12)
-        self.scale.copy_(math.sqrt(residual.shape[1]) / norm)
+        norms = residual.double().norm(dim=1)
+        self.norms.copy_(torch.stack([norms.mean(), norms.median(), norms.max()]))
+        self.scale.copy_(math.sqrt(residual.shape[1]) / norms.mean().clamp_min(1e-12))
         self.b_dec.copy_(residual.double().mean(0) * self.scale)
 
     def ordinary_rows(self, residual: Tensor) -> Tensor:
@@ -96,22 +112,36 @@ class TrainableSae(nn.Module):
         return torch.arange(len(residual), device=residual.device) if ordinary is None else ordinary.nonzero()[:, 0]
 
     @torch.no_grad()
-    def step(self, residual: Tensor, *, l1: float, learning_rate: float) -> None:
-        """One step of Adam on a batch of residuals, [B, d_model]; does not synchronise with a GPU."""
-        self._set_gradients(residual.float() * self.scale, l1)
+    def step(self, residual: Tensor, *, learning_rate: float, penalty: float = 1.0) -> None:
+        """One step of Adam on a batch of residuals, [B, d_model]; does not synchronise with a GPU.
+
+        Args:
+            residual: not scaled.
+            learning_rate: of this step.
+            penalty: share of the L1 coefficient that applies in this step (relu).
+        """
+        active = self._set_gradients(residual.float() * self.scale, penalty)
+        if self._target_l0 and penalty == 1:
+            excess = (active / self._target_l0).log_().clamp_(-1, 1)
+            self.l1.mul_(excess.mul_(ADAPTATION * learning_rate).exp_())
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
         self.W_dec.div_(self.W_dec.norm(dim=1, keepdim=True))
 
-    def _set_gradients(self, x: Tensor, l1: float) -> None:
-        """Set the gradients of the mean loss of scaled inputs [B, d_model], and those that revive silent features."""
+    def _set_gradients(self, x: Tensor, penalty: float) -> Tensor:
+        """Set the gradients of the mean loss of scaled inputs [B, d_model], and those that revive silent features.
+
+        Returns:
+            mean number of active features per position, float32 [].
+        """
         a = self._activations(x)
         d_x_hat = torch.addmm(self.b_dec, a, self.W_dec).sub_(x).mul_(2 / len(x))
         d_a = d_x_hat @ self.W_dec.T
         if self._architecture == "relu":
-            d_a.add_(l1 * math.sqrt(x.shape[1]) / len(x))
-        d_pre = d_a.mul_(a.sign())  # sign, here and below: a comparison takes ten times as long on a CPU
+            d_a.add_(self.l1 * (penalty / len(x)))
+        active = a.sign()  # sign, here and below: a comparison takes ten times as long on a CPU
+        d_pre = d_a.mul_(active)
         d_b_enc = d_pre.sum(0)
         d_W_dec = a.T @ d_x_hat
         d_W_dec -= (d_W_dec * self.W_dec).sum(1, keepdim=True) * self.W_dec
@@ -121,6 +151,7 @@ class TrainableSae(nn.Module):
         self.b_dec.grad = d_x_hat.sum(0) - self.W_enc @ d_b_enc
         self.silent.add_(1).mul_(a.amax(0) == 0)
         self.b_enc.grad = d_b_enc - REVIVAL_GRADIENT * (self.silent > self._silent_steps)
+        return active.sum() / len(x)
 
     def _activations(self, x: Tensor) -> Tensor:
         a = torch.addmm(self.b_enc - self.b_dec @ self.W_enc, x, self.W_enc).relu_()
@@ -132,6 +163,16 @@ class TrainableSae(nn.Module):
         self.cut.mul_(THRESHOLD_DECAY).add_((1 - THRESHOLD_DECAY) * cut)
         self.cut_weight.mul_(THRESHOLD_DECAY).add_(1 - THRESHOLD_DECAY)
         return a.mul_((a - cut).sign_().clamp_min_(0))
+
+    @property
+    def l1_coefficient(self) -> float | None:
+        """Coefficient of the penalty after the last step; None for batch_topk."""
+        return self.l1.item() if self._architecture == "relu" else None
+
+    def residual_norms(self) -> ResidualNorms:
+        """Norms of the residuals that `start_from` received."""
+        mean, median, maximum = self.norms.tolist()
+        return ResidualNorms(mean=mean, median=median, max=maximum)
 
     def is_finite(self) -> bool:
         """Whether all parameters are finite; they are not after training has diverged."""

@@ -32,8 +32,9 @@ from tests.support.small_case import SmallCase
 def sae_config(case: SmallCase, path: Path, **changes: object) -> Config:
     settings = {
         "path": str(path),
+        "architecture": "relu",
         "d_sae": 64,
-        "l1_coefficient": 0.03,
+        "l1_coefficient": 0.17,
         "epochs": 3,
         "learning_rate": 1e-2,
         "batch_size": 32,
@@ -73,7 +74,11 @@ def test_the_report_agrees_with_the_formula(trained):
         assert layer.explained_variance > 0.3  # the SAE has learned
         norms = sae.W_dec.norm(dim=1)
         torch.testing.assert_close(norms * layer.input_scale, torch.ones_like(norms))
+        assert layer.l1_coefficient == 0.17
+        assert 0 < layer.norms.median <= layer.norms.max
+        assert layer.norms.mean * layer.input_scale == pytest.approx(classifier.d_model**0.5)
     assert report.eval_positions == len(torch.cat(residuals[0]))
+    assert report.doubts == [f"The SAEs had {report.steps} optimizer steps; with fewer than 2000 they are unfinished."]
 
 
 def test_a_finished_training_is_not_repeated_and_other_settings_are_refused(trained):
@@ -82,13 +87,19 @@ def test_a_finished_training_is_not_repeated_and_other_settings_are_refused(trai
     assert train_saes(config) == report
     batched = msgspec.structs.replace(config, index=msgspec.structs.replace(config.index, batch_tokens=50))
     assert train_saes(batched) == report
-    with pytest.raises(SaeError, match=r"l1_coefficient was 0\.03 and is now 0\.2") as caught:
+    with pytest.raises(SaeError, match=r"l1_coefficient was 0\.17 and is now 0\.2") as caught:
         train_saes(sae_config(case, path, l1_coefficient=0.2))
     assert caught.value.field == "saes.path"
     with pytest.raises(SaeError, match="layers 0 to 2, not 9"):
         train_saes(sae_config(case, path.with_name("other"), layers=[9]))
     with pytest.raises(SaeError, match="64 active features per position, of 64"):
         train_saes(sae_config(case, path.with_name("other"), architecture="batch_topk", k=64))
+    with pytest.raises(SaeError, match="64 active features per position, of 64") as caught:
+        train_saes(sae_config(case, path.with_name("other"), target_l0=64))
+    assert caught.value.field == "saes.target_l0"
+    with pytest.raises(SaeError, match=r"10, but the architecture is batch_topk, where saes\.k decides") as caught:
+        train_saes(sae_config(case, path.with_name("other"), architecture="batch_topk", k=4, target_l0=10))
+    assert (caught.value.field, caught.value.fix) == ("saes.target_l0", 'set it to 0, or saes.architecture to "relu"')
     with pytest.raises(SaeError, match=r"has no training\.json"):
         train_saes(sae_config(case, path / "layer_00"))
 
@@ -197,14 +208,14 @@ def test_a_killed_training_resumes_with_the_same_saes(trained, tmp_path: Path):
     assert_same_saes(path, tmp_path / "saes", [0, 1, 2])
 
 
-@pytest.mark.parametrize("architecture", ["relu", "batch_topk"])
+@pytest.mark.parametrize("sparsity", [{}, {"target_l0": 24}, {"architecture": "batch_topk", "k": 4}], ids=str)
 def test_a_training_stopped_at_every_fill_gives_the_same_saes(
-    trained, architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained, sparsity: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """A checkpoint holds all that the next step depends on: moments, cuts, silent features, groups of layers."""
+    """A checkpoint holds all that the next step depends on: moments, cuts, coefficients, silent features, groups."""
     case, _, _ = trained
-    settings = {"architecture": architecture, "k": 4, "checkpoint_steps": 1}
-    train_saes(sae_config(case, tmp_path / "uninterrupted", **settings))
+    settings = {**sparsity, "checkpoint_steps": 1}
+    uninterrupted = train_saes(sae_config(case, tmp_path / "uninterrupted", **settings))
     needed = memory_groups.layer_bytes(sae_config(case, tmp_path).saes, 32, torch.float32) / memory_groups.MEMORY_SHARE
     train_fill = layer_group._train_fill
     finished: list[int] = []
@@ -226,6 +237,13 @@ def test_a_training_stopped_at_every_fill_gives_the_same_saes(
             train_saes(sae_config(case, tmp_path / "saes", **settings))
     assert attempts > 10
     assert_same_saes(tmp_path / "uninterrupted", tmp_path / "saes", [0, 1, 2])
+    resumed = train_saes(sae_config(case, tmp_path / "saes", **settings))
+    assert resumed.layers == uninterrupted.layers
+    coefficients = {layer.l1_coefficient for layer in resumed.layers}
+    if "target_l0" in sparsity:
+        assert len(coefficients) == 3  # each layer has its own
+    else:
+        assert coefficients == ({0.17} if sparsity == {} else {None})
 
 
 def test_an_incomplete_checkpoint_is_removed(trained, tmp_path: Path):
