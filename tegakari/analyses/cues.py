@@ -47,6 +47,18 @@ def label_cues(
         raise NotFoundError(
             f"run {run.name!r} has no feature with a d for {label!r}", field="label", fix="choose another label"
         )
+    return mean_cues(run, label, layer, features)
+
+
+def mean_cues(run: Run, label: str, layer: int | None, features: Sequence[FeatureCues]) -> LabelCues:
+    """Means of the cues of a label's features.
+
+    Args:
+        run: published.
+        label: of the run.
+        layer: of the features; None: several.
+        features: at least one.
+    """
     top_token_shares = np.array([cues.by_form.top_token_share for cues in features], np.float64)
     unique_tokens = np.array([cues.by_form.unique_tokens for cues in features], np.float64)
     return LabelCues(
@@ -58,7 +70,7 @@ def label_cues(
         top_token_share_by_id=float(np.mean([cues.by_token.top_token_share for cues in features])),
         unique_tokens_by_id=float(np.mean([cues.by_token.unique_tokens for cues in features])),
         cut=sum(cues.cut for cues in features),
-        features=features,
+        features=list(features),
     )
 
 

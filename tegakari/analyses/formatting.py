@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from tegakari.schemas.analysis import Interval
-    from tegakari.schemas.knockout import Control, KnockoutResult
+    from tegakari.schemas.knockout import Control, KnockoutMean, KnockoutResult, SaeQuality
     from tegakari.schemas.matching import MatchingResult
 
 MISSING = "-"
@@ -34,13 +34,19 @@ class KnockoutCells(NamedTuple):
     """recall before and after: `0.93 → 0.35`"""
     points: str
     """change of recall in points, with its 95 % interval: `-58.1 (-63.0 to -52.9)`"""
+    net: str
+    """points minus those of the control of the same density, with its 95 % interval"""
     random: str
     """mean and standard deviation of the points of random features: `-1.2 ± 0.8`"""
     matched: str
     """the same of random features of about the same density"""
 
 
-KNOCKOUT_COLUMNS = KnockoutCells("layer", "recall", "points (95 %)", "random", "same density")
+NOT_BEYOND_CONTROL = "not beyond its control"
+
+KNOCKOUT_COLUMNS = KnockoutCells(
+    "layer", "recall", "points (95 %)", "net of same density (95 %)", "random", "same density"
+)
 """Headings of the cells."""
 
 
@@ -50,10 +56,44 @@ def knockout_cells(result: KnockoutResult) -> KnockoutCells:
     return KnockoutCells(
         layer=", ".join(map(str, layers)) or str(result.settings.layer),
         recall=f"{result.recall_before:.2f} → {result.recall_after:.2f}",
-        points=f"{result.delta:+.1f} ({result.delta_low:+.1f} to {result.delta_high:+.1f})",
+        points=_points(result.delta, result.delta_low, result.delta_high),
+        net=_net(result),
         random=_control(result.control),
         matched=_control(result.density_control),
     )
+
+
+def points(figure: Interval | None) -> str:
+    """Points with their 95 % interval, signed: `-58.1 (-63.0 to -52.9)`."""
+    return _points(figure.value, figure.low, figure.high) if figure else MISSING
+
+
+def sae_quality(quality: SaeQuality) -> str:
+    """Quality of a layer's SAE: `explained variance 0.912, L0 15.2, 34% of 512 features dead`."""
+    variance = MISSING if quality.explained_variance is None else f"{quality.explained_variance:.3f}"
+    return (
+        f"explained variance {variance}, L0 {quality.l0:.1f}, "
+        f"{quality.dead_share:.0%} of {quality.features} features dead"
+    )
+
+
+def knockout_mean_sentence(mean: KnockoutMean) -> str:
+    """Means over labels: `15 of 16 labels are beyond their control: -75.0 points (-85.9 to -64.1), net ...`."""
+    text = f"{mean.beyond_control} of {mean.labels} labels are beyond their control"
+    if not mean.shown:
+        return f"{text}, which chance may make: no mean; of all labels {points(mean.net_of_all)} net"
+    text += f": mean {points(mean.points)} points, {points(mean.net)} net"
+    if mean.beyond_control < mean.labels:
+        text += f"; of all labels {points(mean.net_of_all)} net"
+    return text
+
+
+def _points(value: float, low: float, high: float) -> str:
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def _net(result: KnockoutResult) -> str:
+    return f"{points(result.net)}{'' if result.beyond_control is not False else f', {NOT_BEYOND_CONTROL}'}"
 
 
 def _control(control: Control | None) -> str:

@@ -192,6 +192,42 @@ def share_ratio_interval(before: np.ndarray, after: np.ndarray) -> tuple[float, 
     return low, _root(lambda ratio: score(ratio) + z, observed, beyond)
 
 
+def net_change_interval(after: np.ndarray, controls: np.ndarray) -> Interval:
+    """A share minus its mean over control sets, mean(after) - mean(controls), on the same items.
+
+    The set behind `after` counts as one more draw of a set: without an effect of its own it differs from the mean of J
+    draws with standard deviation `s * sqrt(1 + 1 / J)`, where s is that of the draws. Its quantile is Student's, with
+    J - 1 degrees of freedom. The part of the items is the mean distance of Tango's interval over the draws, and both
+    parts are added in quadrature (Zou and Donner 2008, Statistics in Medicine 27, 1693-1702).
+
+    Args:
+        after: bool [n].
+        controls: bool [J, n], J at least 2.
+    """
+    draws = len(controls)
+    net = after.mean() - controls.mean(1)
+    ends = np.array([share_change_interval(control, after) for control in controls])
+    of_draws = _student_quantile(draws - 1) * float(net.std(ddof=1)) * math.sqrt(1 + 1 / draws)
+    below, above = (net - ends[:, 0]).mean(), (ends[:, 1] - net).mean()
+    value = float(net.mean())
+    low, high = value - math.hypot(below, of_draws), value + math.hypot(above, of_draws)
+    return Interval(value=value, low=max(low, -1.0), high=min(high, 1.0))
+
+
+def small_sample_interval(values: np.ndarray) -> Interval:
+    """Mean of values [n], n at least 2, with Student's interval, which covers where n is too small for a bootstrap."""
+    n, mean = len(values), float(values.mean())
+    half = _student_quantile(n - 1) * float(values.std(ddof=1)) / math.sqrt(n)
+    return Interval(value=mean, low=mean - half, high=mean + half)
+
+
+def _student_quantile(degrees: int) -> float:
+    """Upper end of the central 95 % of Student's distribution."""
+    from scipy.special import stdtrit  # queries of a store use this module without scipy
+
+    return float(stdtrit(degrees, PERCENTILES[1] / 100))
+
+
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
     """Root of a decreasing function between two arguments, by bisection; the nearer end without one."""
     for _ in range(60):

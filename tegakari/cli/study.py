@@ -7,7 +7,8 @@ from typing import Annotated, get_args
 
 import typer
 
-from tegakari.analyses.formatting import interval
+from tegakari.analyses.formatting import interval, knockout_mean_sentence
+from tegakari.cli.layer_selection import LayerSelectionOption, read_layer_selection
 from tegakari.cli.options import (
     ConceptsOption,
     DeviceOption,
@@ -35,7 +36,11 @@ def study(
         typer.Option(help="Replicates of another model; those of --runs are then replicates of one model as well."),
     ] = None,
     labels: Annotated[str | None, typer.Option(help="Labels, separated by commas; default: all shared.")] = None,
-    layer: Annotated[int | None, typer.Option(help="Of knockouts and cues; default: that of largest effect.")] = None,
+    layer: LayerSelectionOption = None,
+    holdout: Annotated[
+        bool,
+        typer.Option(help="Choose layer and features of knockouts on one half of the documents, measure on the other."),
+    ] = True,
     k: Annotated[int, typer.Option("-k", help="Features with the largest d.")] = 20,
     draws: Annotated[int, typer.Option(help="Sets of other features in each control.")] = 5,
     pairs: Annotated[int, typer.Option(help="Pairs of documents for circuits.")] = 1000,
@@ -75,8 +80,8 @@ def study(
     concept_list = read_concepts(concepts)
     circuit = {"pairs": pairs, "min_cosine": min_cosine, "seed": seed}
     names = split_names(labels) if labels is not None else None
-    options = {"labels": names, "layer": layer, "k": k, "draws": draws, "circuit": circuit, "seed": seed}
-    options |= {"pooling": pooling, "skip": split_names(skip) if skip else []}
+    options = {"labels": names, "layer": read_layer_selection(layer), "holdout": holdout, "k": k, "draws": draws}
+    options |= {"circuit": circuit, "seed": seed, "pooling": pooling, "skip": split_names(skip) if skip else []}
     settings = checked_settings(StudySettings, options, command="study")
     with progress() as bars:
         result = make_study(
@@ -110,7 +115,7 @@ def study(
 def _print(result: StudyResult) -> None:
     print_table(
         "Study",
-        ("run", "macro-F1 (95 %)", "mean variety (95 %)", "active features", "components", "points lost, mean"),
+        ("run", "macro-F1 (95 %)", "mean variety (95 %)", "active features", "components"),
         [
             (
                 run.run,
@@ -118,11 +123,13 @@ def _print(result: StudyResult) -> None:
                 interval(run.specificity.mean_variety),
                 f"{run.sparsity.active.value:.1f}",
                 str(sum(component.in_circuit for component in run.circuit.components)) if run.circuit else "-",
-                f"{sum(row.delta for row in run.knockouts) / len(run.knockouts):+.1f}" if run.knockouts else "-",
             )
             for run in result.runs
         ],
     )
+    for run in result.runs:
+        if run.knockouts:
+            out.print(f"{run.run}, knockouts: {knockout_mean_sentence(run.knockout_mean)}", soft_wrap=True)
     for sentence in result.limits:
         out.print(f"- {sentence}", soft_wrap=True, markup=False, highlight=False)
     if result.differences:

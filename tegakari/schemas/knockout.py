@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from tegakari.schemas.analysis import Provenance
+from tegakari.schemas.analysis import Interval, Provenance
 from tegakari.schemas.config import Pooling, Seed
 from tegakari.schemas.inference import Index, Text
 
@@ -16,6 +16,10 @@ MAX_DOCUMENTS = 20_000
 MAX_FEATURES = 1000
 
 Details = Literal["none", "predictions", "logits"]
+
+PER_LABEL: Literal["per-label"] = "per-label"
+LayerSelection = Index | dict[str, Index] | Literal["per-label"] | None
+"""Layer of a table of knockouts: one for all runs, one by run, one per run and label, or (None) one chosen per run."""
 
 
 class LayerFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=True):
@@ -34,7 +38,8 @@ class KnockoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """Which features are ablated in which documents.
 
     The features are those with the largest d for `label` in `layer`, or those of `features`. The documents are the
-    evaluation documents of `documents_of`, by default of `label`; or those of `documents`; or `texts`.
+    evaluation documents of `documents_of`, by default of `label`; or those of `documents`; or `texts`. With `holdout`,
+    d is over one half of the evaluation documents, and of those of `documents_of` the other half is measured.
     """
 
     label: Annotated[
@@ -66,7 +71,14 @@ class KnockoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         Meta(description="edit all countable positions of a document, or those that the head reads"),
     ] = "all"
     draws: Annotated[int, Meta(ge=0, le=100, description="sets of other features in each of the two controls")] = 5
-    seed: Annotated[Seed, Meta(description="of the controls and the intervals")] = 0
+    seed: Annotated[Seed, Meta(description="of the controls and the halves of a holdout")] = 0
+    holdout: Annotated[
+        bool,
+        Meta(
+            description="choose the label's features by d over one half of the evaluation documents of each label, "
+            "drawn with the seed, and measure on the other half"
+        ),
+    ] = False
     details: Annotated[Details, Meta(description="what `outcomes` has of each document")] = "none"
 
 
@@ -76,7 +88,7 @@ class RemovedFeature(msgspec.Struct, frozen=True, kw_only=True):
     layer: int
     feature: int
     d: float | None
-    """Cohen's d for the label; null without a label, or if the feature has none."""
+    """Cohen's d for the label, over the choice half in a holdout; null without a label, or if the feature has none."""
     density: float
     """share of positions on which it is active."""
 
@@ -90,8 +102,8 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     """points"""
     delta_sd: float
     """points, ddof 1; 0 for a single draw."""
-    macro_f1_mean: float | None
-    macro_f1_sd: float | None
+    macro_f1_partial_ablation_mean: float | None
+    macro_f1_partial_ablation_sd: float | None
     density_mean: float
     """mean density of the features drawn."""
 
@@ -134,6 +146,20 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True):
     """whether the passes with all features were cached by an earlier knockout."""
 
 
+class SaeQuality(msgspec.Struct, frozen=True, kw_only=True):
+    """Quality of the SAE of a layer, over the run's documents: what a knockout can ablate depends on it."""
+
+    layer: int
+    features: int
+    dead_share: float
+    """share of the features that are active on no position"""
+    l0: float
+    """active features per position"""
+    explained_variance: float | None
+    """share of the residual's variance that the SAE reconstructs; null where it was not measured, or the residual does
+    not vary"""
+
+
 class KnockoutResult(msgspec.Struct, frozen=True, kw_only=True):
     """Outcome of a knockout.
 
@@ -153,17 +179,26 @@ class KnockoutResult(msgspec.Struct, frozen=True, kw_only=True):
     delta: float
     """points of recall: 100 * (after - before)"""
     delta_low: float
-    """lower end of its 95 % interval: 2,000 paired bootstrap samples of the documents."""
+    """lower end of its 95 % interval over documents: Tango's score interval."""
     delta_high: float
+    net: Interval | None
+    """points: `delta` minus the mean of the density-matched control. The interval is over documents and draws, and the
+    ablated set counts as one more draw; null with fewer than 2 draws."""
+    beyond_control: bool | None
+    """whether the upper end of `net` is below 0; null where `net` is."""
     macro_f1_before: float | None
     """over all documents of the run, the others with their stored predictions; null for texts."""
-    macro_f1_after: float | None
+    macro_f1_partial_ablation: float | None
+    """the same after the ablation in the documents of this knockout: the others keep their predictions with all
+    features, so that it is not the macro-F1 of a classifier without the features."""
     control: Control | None
     """random features that are active in the corpus and not ablated; null without draws or features."""
     density_control: Control | None
     """the same, with one of about the same density per ablated feature: drawn from the 10 features nearest in it."""
     recall_reconstructed: float | None
     """in reconstruction mode, with no feature ablated: the cost of reconstruction alone; null in the other mode."""
+    saes: list[SaeQuality]
+    """of the edited layers"""
     lost: list[Destination]
     """most documents first"""
     gained: int
@@ -174,6 +209,50 @@ class KnockoutResult(msgspec.Struct, frozen=True, kw_only=True):
     """of each document, in their order; null if `details` is none."""
     provenance: Provenance
     timings: Timings
+
+
+class LayerEffect(msgspec.Struct, frozen=True, kw_only=True):
+    """Mean effect of knockouts in a layer."""
+
+    layer: int
+    net: float | None
+    """points: mean over the labels of `delta` minus the control of the same density; null for a layer left out"""
+    left_out: str | None
+    """why the layer cannot be chosen; null if it can"""
+
+
+class LayerChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """The layer of a run in which knockouts cost most recall, net of controls and averaged over labels."""
+
+    run: str
+    layer: int
+    labels: int
+    """labels that the effect is averaged over"""
+    draws: int
+    """control sets per label and layer"""
+    holdout: bool
+    """whether features and layer were chosen on other documents than those that the knockouts are measured on"""
+    effects: list[LayerEffect]
+    """of every layer, ascending"""
+
+
+class KnockoutMean(msgspec.Struct, frozen=True, kw_only=True):
+    """Mean effects over labels, and over those alone whose knockout is beyond its control."""
+
+    labels: int
+    """labels with a knockout"""
+    beyond_control: int
+    """labels whose knockout is beyond its control"""
+    shown: bool
+    """whether more labels are beyond their control than chance makes (binomial distribution, 6 % per label), and the
+    upper end of `net_of_all` is below 0"""
+    points: Interval | None
+    """mean `delta` of the labels beyond their control; null unless shown"""
+    net: Interval | None
+    """mean net effect of the labels beyond their control; null unless shown. Of the labels with a small effect those
+    that are lucky are beyond their control, so that this mean overstates the effect where some labels are not."""
+    net_of_all: Interval | None
+    """mean net effect of all labels; null where one has none, and for a single label"""
 
 
 class SmallestSetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

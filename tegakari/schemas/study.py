@@ -10,7 +10,7 @@ from msgspec import Meta
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.circuit import CircuitResult, CircuitSettings
 from tegakari.schemas.config import Pooling, Seed
-from tegakari.schemas.knockout import KnockoutResult
+from tegakari.schemas.knockout import KnockoutMean, KnockoutResult, LayerChoice, LayerSelection, SaeQuality
 from tegakari.schemas.matching import MatchingResult
 from tegakari.schemas.specificity import SpecificityResult
 from tegakari.schemas.variants import VariantsResult
@@ -128,8 +128,11 @@ class StudySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     labels: list[str] | None = None
     """of the tables of knockouts and cues; default: all labels that the runs share"""
-    layer: Annotated[int, Meta(ge=0)] | None = None
-    """of knockouts and cues; default: per run and label the layer whose knockout lowers recall most"""
+    layer: LayerSelection = None
+    """of knockouts and cues: one for all runs, one by run, or "per-label"; default: one per run, that of the largest
+    mean net effect over labels"""
+    holdout: bool = True
+    """whether knockouts are measured on other documents than those that their layer and features are chosen on"""
     k: Annotated[int, Meta(ge=1, le=1000)] = 20
     """number of features with the largest d, in knockouts and cues"""
     draws: Annotated[int, Meta(ge=0, le=100)] = 5
@@ -146,19 +149,6 @@ class StudySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """of the concepts of written variants as JSON; filled in by the study"""
     groups: list[Annotated[int, Meta(ge=1)]] = []
     """numbers of runs in the two groups of replicates, filled in by the study; empty: every run is a group"""
-
-
-class SaeQuality(msgspec.Struct, frozen=True, kw_only=True):
-    """Quality of the SAE of a layer, over the run's documents."""
-
-    layer: int
-    features: int
-    dead_share: float
-    """share of the features that are active on no position"""
-    l0: float
-    """active features per position"""
-    explained_variance: float | None
-    """null where it was not measured, or the residual does not vary"""
 
 
 class RunStudy(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,6 +168,9 @@ class RunStudy(msgspec.Struct, frozen=True, kw_only=True):
     """documents of the label that has fewest"""
     knockouts: list[KnockoutResult]
     """one per label; empty if they are skipped"""
+    knockout_mean: KnockoutMean
+    layer_choice: LayerChoice | None
+    """how the layer of the knockouts was chosen; null if it was given, chosen per label, or if they are skipped"""
     cues: list[LabelCues]
     """one per label, in the layer of its knockout; labels without cues are left out"""
     variants: VariantsResult | None

@@ -5,9 +5,25 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tegakari.analyses.formatting import MISSING, difference, interval, knockout_cells
+from tegakari.analyses.formatting import (
+    MISSING,
+    NOT_BEYOND_CONTROL,
+    difference,
+    interval,
+    knockout_cells,
+    knockout_mean_sentence,
+    sae_quality,
+)
 from tegakari.schemas.analysis import Interval, Provenance
-from tegakari.schemas.knockout import Control, KnockoutResult, KnockoutSettings, RemovedFeature, Timings
+from tegakari.schemas.knockout import (
+    Control,
+    KnockoutMean,
+    KnockoutResult,
+    KnockoutSettings,
+    RemovedFeature,
+    SaeQuality,
+    Timings,
+)
 
 
 def test_intervals():
@@ -18,7 +34,7 @@ def test_intervals():
     assert difference(Interval(value=0.012, low=-0.003, high=0.027)) == "+0.012 (-0.003 to +0.027)"
 
 
-def knockout(layers: tuple[int, ...], control: Control | None) -> KnockoutResult:
+def knockout(layers: tuple[int, ...], control: Control | None, net: Interval | None = None) -> KnockoutResult:
     provenance = Provenance(
         run="a",
         fingerprint="",
@@ -41,7 +57,10 @@ def knockout(layers: tuple[int, ...], control: Control | None) -> KnockoutResult
         delta_low=-63.0,
         delta_high=-52.94,
         macro_f1_before=None,
-        macro_f1_after=None,
+        net=net,
+        beyond_control=net.high < 0 if net else None,
+        macro_f1_partial_ablation=None,
+        saes=[],
         control=control,
         density_control=None,
         recall_reconstructed=None,
@@ -56,11 +75,37 @@ def knockout(layers: tuple[int, ...], control: Control | None) -> KnockoutResult
 
 def test_cells_of_a_knockout():
     control = Control(
-        recalls=[], delta_mean=-1.24, delta_sd=0.8, macro_f1_mean=None, macro_f1_sd=None, density_mean=0.1
+        recalls=[],
+        delta_mean=-1.24,
+        delta_sd=0.8,
+        macro_f1_partial_ablation_mean=None,
+        macro_f1_partial_ablation_sd=None,
+        density_mean=0.1,
     )
     cells = knockout_cells(knockout((2, 1, 2), control))
-    assert cells == ("1, 2", "0.93 → 0.35", "-58.1 (-63.0 to -52.9)", "-1.2 ± 0.8", MISSING)
+    assert cells == ("1, 2", "0.93 → 0.35", "-58.1 (-63.0 to -52.9)", MISSING, "-1.2 ± 0.8", MISSING)
+    effect, noise = Interval(value=-57.0, low=-63.0, high=-50.0), Interval(value=-3.0, low=-8.04, high=2.0)
+    assert knockout_cells(knockout((1,), control, effect)).net == "-57.0 (-63.0 to -50.0)"
+    assert knockout_cells(knockout((1,), control, noise)).net == f"-3.0 (-8.0 to +2.0), {NOT_BEYOND_CONTROL}"
     assert knockout_cells(knockout((), None)).layer == "5"
+
+
+def test_means_say_how_many_labels_take_part():
+    effect = Interval(value=-57.0, low=-63.0, high=-50.0)
+    some = KnockoutMean(labels=16, beyond_control=9, shown=True, points=effect, net=effect, net_of_all=effect)
+    text = "-57.0 (-63.0 to -50.0)"
+    assert knockout_mean_sentence(some) == (
+        f"9 of 16 labels are beyond their control: mean {text} points, {text} net; of all labels {text} net"
+    )
+    chance = KnockoutMean(labels=16, beyond_control=1, shown=False, points=None, net=None, net_of_all=effect)
+    assert knockout_mean_sentence(chance) == (
+        f"1 of 16 labels are beyond their control, which chance may make: no mean; of all labels {text} net"
+    )
+
+
+def test_sae_quality():
+    quality = SaeQuality(layer=2, features=512, dead_share=0.345, l0=15.23, explained_variance=0.9124)
+    assert sae_quality(quality) == "explained variance 0.912, L0 15.2, 34% of 512 features dead"
 
 
 def test_formatting_needs_neither_numpy_nor_torch():

@@ -15,8 +15,10 @@ from tegakari.analyses.statistics import (
     interval_of_share,
     macro_f1_difference,
     mean_interval,
+    net_change_interval,
     share_change_interval,
     share_ratio_interval,
+    small_sample_interval,
     statistic_interval,
 )
 
@@ -190,3 +192,31 @@ def test_the_intervals_of_equal_predictions_have_a_width():
     difference, score = macro_f1_difference(right, right), interval_of_macro_f1(*right)
     assert difference.low < 0 < difference.high
     assert 0.9 < score.low < score.value == score.high == 1
+
+
+def test_net_effects_add_the_variance_of_documents_and_of_draws():
+    generator = np.random.default_rng(3)
+    after, controls = generator.random(50) < 0.4, generator.random((4, 50)) < 0.8
+    interval = net_change_interval(after, controls)
+    of_draws = [after.mean() - control.mean() for control in controls]
+    tango = [share_change_interval(control, after) for control in controls]
+    spread = stats.t.ppf(0.975, 3) * np.std(of_draws, ddof=1) * np.sqrt(1 + 1 / 4)
+    below = np.mean([net - low for net, (low, _) in zip(of_draws, tango, strict=True)])
+    above = np.mean([high - net for net, (_, high) in zip(of_draws, tango, strict=True)])
+    assert interval.value == pytest.approx(np.mean(of_draws))
+    assert interval.low == pytest.approx(interval.value - np.sqrt(below**2 + spread**2))
+    assert interval.high == pytest.approx(interval.value + np.sqrt(above**2 + spread**2))
+    same = net_change_interval(after, np.stack([controls[0]] * 3))  # without spread of the draws, Tango's interval
+    assert (same.low, same.high) == pytest.approx(share_change_interval(controls[0], after))
+
+
+def test_a_net_effect_stays_within_its_range():
+    interval = net_change_interval(np.zeros(12, bool), np.random.default_rng(0).random((2, 12)) < 0.5)
+    assert -1 <= interval.low < interval.high <= 1
+
+
+def test_small_samples_have_the_interval_of_student():
+    values = np.random.default_rng(1).normal(size=5)
+    interval = small_sample_interval(values)
+    expected = stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
+    assert (interval.low, interval.high) == pytest.approx(expected)

@@ -59,6 +59,9 @@ def test_init_writes_a_file_once(tmp_path: Path):
         (["runs", "show", "../etc", "--store", "nowhere"], "cannot be the name of a run"),
         (["runs", "delete", "none", "--store", "nowhere"], "no run 'none'"),
         (["features", "--run", "none", "--label", "x"], "no run 'none'"),
+        (["knockout", "table", "--runs", "a,b", "--layer", "a=x,b=1"], "'a=x' gives no layer"),
+        (["study", "--runs", "a,b", "--layer", "24,22"], "'24' gives no layer"),
+        (["study", "--runs", "a,b", "--layer", "a=1,a=2"], "run 'a' has two layers"),
     ],
 )
 def test_errors_are_sentences(arguments: list[str], words: str, tmp_path: Path):

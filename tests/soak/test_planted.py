@@ -12,6 +12,7 @@ import pytest
 
 from tegakari.analyses.engine.run_models import RunModels, load_run_models
 from tegakari.analyses.knockout import knock_out_all, sweeps
+from tegakari.analyses.knockout.mean import knockout_mean
 from tegakari.demo.communities import COMMUNITIES
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.store import Run, Store
@@ -71,3 +72,11 @@ def test_random_features_change_almost_nothing(demo: Path, run: Run, models: Run
         deltas = [getattr(result, control).delta_mean for result in results]
         assert abs(fmean(deltas)) < 1.5
         assert max(map(abs, deltas)) < 8
+
+
+def test_planted_clues_are_beyond_their_control_on_held_out_documents(demo: Path, run: Run, models: RunModels):
+    settings = KnockoutSettings(holdout=True)
+    knockouts = sweeps.over_labels(demo, run, lambda: models, run.labels, settings)
+    beyond = {result.settings.label: result.beyond_control for result in knockouts.results}
+    assert all(beyond[community.label] for community in COMMUNITIES if community.dependence == "single")
+    assert knockout_mean(knockouts.results).shown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,9 +16,17 @@ from tegakari.analyses.engine.stored_results import stored_result
 from tegakari.analyses.knockout.controls import Controls, draw_controls
 from tegakari.analyses.knockout.forward import FeatureAblation, Logits, run_feature_ablations
 from tegakari.analyses.knockout.outcome import Outcome
+from tegakari.analyses.knockout.sae_quality import sae_qualities
 from tegakari.analyses.knockout.settings import Targets, ablated_features, resolve, targets_of
 from tegakari.schemas.analysis_kinds import KNOCKOUT_ANALYSIS
-from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, LayerFeature, RemovedFeature, Timings
+from tegakari.schemas.knockout import (
+    KnockoutResult,
+    KnockoutSettings,
+    LayerFeature,
+    RemovedFeature,
+    SaeQuality,
+    Timings,
+)
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store import Run
 from tegakari.store.results import analysis_key, publish_analysis
@@ -141,18 +149,22 @@ class _Plan(NamedTuple):
     controls: Controls
 
     @property
+    def layers(self) -> tuple[int, ...]:
+        """Edited layers, ascending."""
+        layers = {feature.layer for feature in self.features}
+        if not layers and self.settings.layer is not None:
+            layers = {self.settings.layer}
+        return tuple(sorted(layers))
+
+    @property
     def ablations(self) -> list[FeatureAblation]:
         """The features, each control set, and in reconstruction mode the empty set."""
         features = tuple(LayerFeature(feature.layer, feature.feature) for feature in self.features)
-        layers = {feature.layer for feature in features}
-        if not layers and self.settings.layer is not None:
-            layers = {self.settings.layer}
         sets = [features, *self.controls.random, *self.controls.matched]
         if self.settings.mode == "reconstruction":
             sets.append(())
         return [
-            FeatureAblation(features, self.settings.mode, self.settings.positions, tuple(sorted(layers)))
-            for features in sets
+            FeatureAblation(features, self.settings.mode, self.settings.positions, self.layers) for features in sets
         ]
 
 
@@ -183,6 +195,7 @@ def _compute_group(
     """Compute knockouts on the same documents and store them."""
     started = time.perf_counter()
     ablations = [plan.ablations for plan in plans]
+    saes = sae_qualities(run)
     every_ablation = [ablation for of_plan in ablations for ablation in of_plan]
     logits = run_feature_ablations(models, plans[0].targets.texts, every_ablation, progress)
     results = []
@@ -196,19 +209,23 @@ def _compute_group(
             together=len(plans),
             kept=logits.cached,
         )
-        result = _result(run, models, plan, logits._replace(after=logits.after[start:stop]), timings)
+        result = _result(run, models, plan, logits._replace(after=logits.after[start:stop]), saes, timings)
         _publish(store, run, result)
         results.append(result)
         start = stop
     return results
 
 
-def _result(run: Run, models: RunModels, plan: _Plan, logits: Logits, timings: Timings) -> KnockoutResult:
+def _result(
+    run: Run, models: RunModels, plan: _Plan, logits: Logits, saes: Mapping[int, SaeQuality], timings: Timings
+) -> KnockoutResult:
     settings, draws = plan.settings, len(plan.controls.random)
     outcome = Outcome(run, plan.targets, logits.before)
     after = logits.after[0]
     recall = outcome.recall_after(after)
-    low, high = outcome.interval(after, settings.seed)
+    low, high = outcome.interval(after)
+    random, matched = logits.after[1 : 1 + draws], logits.after[1 + draws : 1 + 2 * draws]
+    net = outcome.net(after, matched)
     return KnockoutResult(
         run=run.name,
         settings=settings,
@@ -220,11 +237,14 @@ def _result(run: Run, models: RunModels, plan: _Plan, logits: Logits, timings: T
         delta=100 * (recall - outcome.recall),
         delta_low=low,
         delta_high=high,
+        net=net,
+        beyond_control=net.high < 0 if net else None,
         macro_f1_before=outcome.macro_f1(logits.before),
-        macro_f1_after=outcome.macro_f1(after),
-        control=outcome.control(plan.controls.random, logits.after[1 : 1 + draws]),
-        density_control=outcome.control(plan.controls.matched, logits.after[1 + draws : 1 + 2 * draws]),
+        macro_f1_partial_ablation=outcome.macro_f1(after),
+        control=outcome.control(plan.controls.random, random),
+        density_control=outcome.control(plan.controls.matched, matched),
         recall_reconstructed=outcome.recall_after(logits.after[-1]) if settings.mode == "reconstruction" else None,
+        saes=[saes[layer] for layer in plan.layers],
         lost=outcome.lost(after),
         gained=outcome.gained(after),
         survived=outcome.survived(after),

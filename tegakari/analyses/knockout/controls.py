@@ -61,6 +61,19 @@ def draw_controls(run: Run, features: Iterable[LayerFeature], draws: int, seed: 
     return Controls(random, matched)
 
 
+def check_controls(run: Run, features: Iterable[LayerFeature]) -> None:
+    """Check that controls of a set of features can be drawn.
+
+    Raises:
+        NotFoundError: a layer has too few other active features.
+    """
+    by_layer: dict[int, list[int]] = {}
+    for feature in features:
+        by_layer.setdefault(feature.layer, []).append(feature.feature)
+    for layer, ablated in by_layer.items():
+        _others(run, layer, ablated)
+
+
 def _others(run: Run, layer: int, ablated: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Other active features of a layer, int64 [n]; and the number of active positions of every feature, [F]."""
     active = np.asarray(run.blocks.features["active_positions"][run.blocks.places.slice_of(layer)])

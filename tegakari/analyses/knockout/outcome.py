@@ -9,7 +9,8 @@ import numpy as np
 
 from tegakari.analyses.knockout.controls import FeatureSet
 from tegakari.analyses.knockout.settings import Targets
-from tegakari.analyses.statistics import macro_f1, mean_interval
+from tegakari.analyses.statistics import macro_f1, net_change_interval, share_change_interval
+from tegakari.schemas.analysis import Interval
 from tegakari.schemas.knockout import Control, Destination, DocumentOutcome, KnockoutSettings
 from tegakari.store import Run
 
@@ -50,11 +51,22 @@ class Outcome:
         predicted[self._targets.numbers] = logits.argmax(1)
         return macro_f1(documents.label_id, predicted, len(self._run.labels))
 
-    def interval(self, after: np.ndarray, seed: int) -> tuple[float, float]:
+    def interval(self, after: np.ndarray) -> tuple[float, float]:
         """95 % interval of the change of recall, in points."""
-        correct_after = after.argmax(1) == self.expected
-        low, high = mean_interval(100.0 * (correct_after.astype(float) - self.correct), seed)
-        return low, high
+        low, high = share_change_interval(self.correct, after.argmax(1) == self.expected)
+        return 100 * low, 100 * high
+
+    def net(self, after: np.ndarray, controls: np.ndarray) -> Interval | None:
+        """Change of recall minus its mean over control sets, in points; None with fewer than 2 sets.
+
+        Args:
+            after: float32 [D, labels], logits with the features ablated.
+            controls: float32 [draws, D, labels], logits with each control set ablated.
+        """
+        if len(controls) < 2:
+            return None
+        net = net_change_interval(after.argmax(1) == self.expected, controls.argmax(2) == self.expected)
+        return Interval(value=100 * net.value, low=100 * net.low, high=100 * net.high)
 
     def control(self, draws: Sequence[FeatureSet], after: np.ndarray) -> Control | None:
         """Outcome of control sets; None without any.
@@ -75,8 +87,8 @@ class Outcome:
             recalls=recalls,
             delta_mean=float(np.mean(deltas)),
             delta_sd=_standard_deviation(deltas),
-            macro_f1_mean=float(np.mean(scores)) if scores else None,
-            macro_f1_sd=_standard_deviation(scores) if scores else None,
+            macro_f1_partial_ablation_mean=float(np.mean(scores)) if scores else None,
+            macro_f1_partial_ablation_sd=_standard_deviation(scores) if scores else None,
             density_mean=float(density[drawn].mean()),
         )
 

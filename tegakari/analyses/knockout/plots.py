@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+PALE = 0.35
+"""Opacity of a bar whose effect is not beyond its control."""
+
+
 def label_bars(results_by_run: Mapping[str, Sequence[KnockoutResult]]) -> Figure:
-    """Change of recall per label, in points: a bar with its 95 % interval per run.
+    """Change of recall per label, in points: a bar with its 95 % interval per run, pale if not beyond its control.
 
     Crosses are the control of random features, circles that of random features of the same density.
 
@@ -30,9 +34,11 @@ def label_bars(results_by_run: Mapping[str, Sequence[KnockoutResult]]) -> Figure
         x = np.arange(len(labels)) + (number - (len(results_by_run) - 1) / 2) * width
         delta = np.array([result.delta for result in results])
         errors = np.array([[row.delta - row.delta_low, row.delta_high - row.delta] for row in results]).T
-        axes.bar(
+        bars = axes.bar(
             x, delta, width * 0.9, color=COLORS[number % len(COLORS)], label=run, yerr=np.maximum(errors, 0), capsize=2
         )
+        for bar, result in zip(bars, results, strict=True):
+            bar.set_alpha(PALE if result.beyond_control is False else 1.0)
         for field, marker in (("control", "x"), ("density_control", "o")):
             controls = [getattr(result, field) for result in results]
             points = [control.delta_mean if control else np.nan for control in controls]
@@ -40,7 +46,9 @@ def label_bars(results_by_run: Mapping[str, Sequence[KnockoutResult]]) -> Figure
     zero_line(axes)
     axes.set_xticks(np.arange(len(labels)), labels, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_ylabel("change of recall (points)")
-    axes.legend(loc="best")
+    for handle in axes.legend(loc="best").legend_handles:
+        if handle:
+            handle.set_alpha(1.0)
     return figure
 
 

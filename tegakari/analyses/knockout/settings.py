@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from tegakari.schemas.config import Pooling
+from tegakari.analyses.knockout.holdout import holdout_of
 from tegakari.schemas.errors import NotFoundError, QueryError
 from tegakari.schemas.knockout import KnockoutSettings, RemovedFeature
 from tegakari.store import Run, queries
@@ -33,6 +33,8 @@ def resolve(run: Run, settings: KnockoutSettings) -> KnockoutSettings:
     """
     if (settings.label is None) == (settings.features is None):
         raise QueryError("give either a label or features", field="label", fix="`label` with `layer`, or `features`")
+    if settings.holdout:
+        _check_holdout(run, settings)
     sources = [name for name in ("documents_of", "documents", "texts") if getattr(settings, name) is not None]
     if len(sources) > 1:
         raise QueryError(f"{' and '.join(sources)} exclude each other", field=sources[1], fix="give one of them")
@@ -60,6 +62,19 @@ def resolve(run: Run, settings: KnockoutSettings) -> KnockoutSettings:
     return msgspec.structs.replace(settings, **changes)
 
 
+def _check_holdout(run: Run, settings: KnockoutSettings) -> None:
+    if settings.label is None and settings.documents_of is None:
+        raise QueryError(
+            "a holdout halves the documents of a label", field="holdout", fix="give a label or documents_of"
+        )
+    if settings.pooling not in (None, run.manifest.pooling):
+        raise QueryError(
+            f"a holdout computes d from the activations that the run stores, whose pooling is {run.manifest.pooling!r}",
+            field="pooling",
+            fix=f"leave it out, or use {run.manifest.pooling!r}; or measure without a holdout",
+        )
+
+
 def targets_of(run: Run, settings: KnockoutSettings) -> Targets:
     """Documents that resolved settings select.
 
@@ -74,8 +89,7 @@ def targets_of(run: Run, settings: KnockoutSettings) -> Targets:
         numbers = np.array([queries.document_number(run, id_) for id_ in settings.documents])
     else:
         assert settings.documents_of is not None
-        numbers = np.flatnonzero(documents.label_id == run.label_id(settings.documents_of))
-        numbers = np.intersect1d(numbers, queries.evaluation_documents(run))
+        numbers = _evaluation_documents_of(run, settings.documents_of, settings)
         if not len(numbers):
             raise NotFoundError(
                 f"run {run.name!r} has no evaluation documents of label {settings.documents_of!r}",
@@ -85,6 +99,14 @@ def targets_of(run: Run, settings: KnockoutSettings) -> Targets:
     texts = [documents.text[number].as_py() for number in numbers.tolist()]
     ids = [documents.id[number].as_py() for number in numbers.tolist()]
     return Targets(ids, texts, numbers, documents.label_id[numbers].astype(np.int64))
+
+
+def _evaluation_documents_of(run: Run, label: str, settings: KnockoutSettings) -> np.ndarray:
+    """Numbers of the evaluation documents of a label; in a holdout those of the measurement half."""
+    if settings.holdout:
+        return holdout_of(run, settings.seed).measurement(label)
+    numbers = np.flatnonzero(run.blocks.documents.label_id == run.label_id(label))
+    return np.intersect1d(numbers, queries.evaluation_documents(run))
 
 
 def ablated_features(run: Run, settings: KnockoutSettings) -> list[RemovedFeature]:
@@ -101,38 +123,52 @@ def ablated_features(run: Run, settings: KnockoutSettings) -> list[RemovedFeatur
             RemovedFeature(layer=feature.layer, feature=feature.feature, d=value, density=float(density[place]))
             for feature, place, value in zip(settings.features, places, d, strict=True)
         ]
-    assert settings.label is not None
-    assert settings.layer is not None
-    return strongest_features(run, settings.label, settings.layer, settings.pooling, settings.k)
+    return strongest_features(run, settings)
 
 
-def strongest_features(run: Run, label: str, layer: int, pooling: Pooling | None, k: int) -> list[RemovedFeature]:
-    """The k features of a layer with the largest d for a label.
+def strongest_features(run: Run, settings: KnockoutSettings) -> list[RemovedFeature]:
+    """The k features of the settings' layer with the largest d for their label.
 
     Raises:
         NotFoundError: the layer has fewer.
     """
-    features = strongest_up_to(run, label, layer, pooling, k)
-    if len(features) < k:
+    features = strongest_up_to(run, settings, settings.k)
+    if len(features) < settings.k:
         raise NotFoundError(
-            f"layer {layer} has {len(features)} features with a d for {label!r}, not {k}",
+            f"layer {settings.layer} has {len(features)} features with a d for {settings.label!r}, not {settings.k}",
             field="k",
             fix=f"choose k up to {len(features)}",
         )
     return features
 
 
-def strongest_up_to(run: Run, label: str, layer: int, pooling: Pooling | None, k: int) -> list[RemovedFeature]:
-    """The k features of a layer with the largest d for a label; fewer if fewer have a d."""
+def strongest_up_to(run: Run, settings: KnockoutSettings, k: int) -> list[RemovedFeature]:
+    """The k features of the settings' layer with the largest d for their label; fewer if fewer have a d."""
+    label, layer = settings.label, settings.layer
+    assert label is not None
+    assert layer is not None
     if k == 0:
         return []
+    if settings.holdout:
+        start = run.blocks.places.slice_of(layer).start
+        density = run.blocks.features["density"]
+        return [
+            RemovedFeature(layer=layer, feature=feature, d=d, density=float(density[start + feature]))
+            for feature, d in holdout_of(run, settings.seed).strongest(label, layer, k)
+        ]
+    pooling = settings.pooling
     page = queries.label_features(run, label, layer=layer, pooling=pooling, limit=k)
     return [RemovedFeature(layer=row.layer, feature=row.feature, d=row.d, density=row.density) for row in page.items]
 
 
 def _d_of(run: Run, settings: KnockoutSettings, places: list[int]) -> list[float | None]:
     """Cohen's d of features for the label of `documents_of`; None without such a label or d."""
-    if settings.documents_of is None:
+    label = settings.documents_of
+    if label is None:
         return [None] * len(places)
-    d = run.blocks.statistics["d", run.manifest.pooling][run.label_id(settings.documents_of), places]
+    if settings.holdout:
+        holdout = holdout_of(run, settings.seed)
+        d = [holdout.d(label, feature.layer)[feature.feature] for feature in settings.features or ()]
+    else:
+        d = run.blocks.statistics["d", run.manifest.pooling][run.label_id(label), places]
     return [float(value) if np.isfinite(value) else None for value in d]

@@ -63,8 +63,9 @@ def smallest_set(
 
 
 def _search(run: Run, models: RunModels, settings: SmallestSetSettings, progress: Progress) -> SmallestSetResult:
-    targets = targets_of(run, resolve(run, KnockoutSettings(label=settings.label, layer=settings.layer, k=0)))
-    features = strongest_up_to(run, settings.label, settings.layer, settings.pooling, settings.candidates)
+    knockout = resolve(run, KnockoutSettings(label=settings.label, layer=settings.layer, k=0, pooling=settings.pooling))
+    targets = targets_of(run, knockout)
+    features = strongest_up_to(run, knockout, settings.candidates)
     candidates = [LayerFeature(feature.layer, feature.feature) for feature in features]
     d = {LayerFeature(feature.layer, feature.feature): feature.d or 0.0 for feature in features}
 

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from tegakari.analyses.engine.run_models import ModelLoader
 from tegakari.analyses.knockout.compute import knock_out_all
+from tegakari.analyses.knockout.layer_choice import choose_layer, layers_per_label
 from tegakari.analyses.knockout.settings import resolve, strongest_features, strongest_up_to
-from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, LayerFeature
+from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, LayerChoice, LayerFeature
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store import Run
 
 KS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200)
 """Default numbers of features of a curve over k."""
+
+
+class LabelKnockouts(NamedTuple):
+    """Knockouts of several labels of a run."""
+
+    results: list[KnockoutResult]
+    """one per label"""
+    choice: LayerChoice | None
+    """choice of the layer; None if it was given, or chosen per label"""
 
 
 def over_labels(
@@ -26,47 +37,38 @@ def over_labels(
     labels: Sequence[str],
     settings: KnockoutSettings,
     *,
+    per_label: bool = False,
     progress: Progress = NoProgress(),
-) -> list[KnockoutResult]:
-    """A knockout per label, in the layer of the settings or, without one, in the layer of the label's largest effect.
+) -> LabelKnockouts:
+    """A knockout per label: in the layer of the settings, or in the one whose effect net of controls is largest.
 
-    A layer that is chosen for its effect overstates the effect; the interval does not account for the choice.
+    Without a holdout, a layer that is chosen for its effect overstates the effect; the interval does not account for
+    the choice.
 
     Args:
         store: the store's directory.
         run: published.
         load_models: called if a result is not stored.
         labels: of the run.
-        settings: of every knockout; its label is replaced.
+        settings: of every knockout; its label is replaced. Without a layer, one is chosen.
+        per_label: choose a layer for each label, and not one for all.
         progress: as of `knock_out_all`.
 
     Raises:
         NotFoundError, QueryError, MemoryShortError, ModelNotHereError, DiskFullError: as of `knock_out_all`.
     """
-    knockouts = [msgspec.structs.replace(settings, label=label) for label in labels]
-    if settings.layer is None:
-        layers = layers_of_largest_effect(store, run, load_models, knockouts, progress=progress)
-        knockouts = [
-            msgspec.structs.replace(knockout, layer=layer) for knockout, layer in zip(knockouts, layers, strict=True)
-        ]
-    return knock_out_all(store, run, load_models, knockouts, progress=progress)
-
-
-def layers_of_largest_effect(
-    store: Path,
-    run: Run,
-    load_models: ModelLoader,
-    settings: Sequence[KnockoutSettings],
-    *,
-    progress: Progress = NoProgress(),
-) -> list[int]:
-    """Per knockout the layer whose ablation lowers recall most, the lowest among equals; computed without controls.
-
-    Arguments and errors as of `knock_out_all`.
-    """
-    without_controls = [msgspec.structs.replace(knockout, draws=0) for knockout in settings]
-    curves = over_layers(store, run, load_models, without_controls, progress=progress)
-    return [min(results, key=lambda result: result.delta).settings.layer or 0 for results in curves]
+    choice = None
+    if settings.layer is not None:
+        layers = [settings.layer] * len(labels)
+    elif per_label:
+        layers = layers_per_label(store, run, load_models, labels, settings, progress=progress)
+    else:
+        choice = choose_layer(store, run, load_models, labels, settings, progress=progress)
+        layers = [choice.layer] * len(labels)
+    knockouts = [
+        msgspec.structs.replace(settings, label=label, layer=layer) for label, layer in zip(labels, layers, strict=True)
+    ]
+    return LabelKnockouts(knock_out_all(store, run, load_models, knockouts, progress=progress), choice)
 
 
 def over_layers(
@@ -114,7 +116,7 @@ def over_k(
     resolved = resolve(run, settings)
     assert resolved.label is not None
     assert resolved.layer is not None
-    available = len(strongest_up_to(run, resolved.label, resolved.layer, resolved.pooling, max(ks)))
+    available = len(strongest_up_to(run, resolved, max(ks)))
     active = np.count_nonzero(run.blocks.features["active_positions"][run.blocks.places.slice_of(resolved.layer)])
     knockouts = [
         msgspec.structs.replace(resolved, k=k, draws=resolved.draws if 2 * k <= active else 0)
@@ -132,9 +134,7 @@ def over_features(
     Arguments and errors as of `knock_out_all`, of one knockout with label and layer.
     """
     resolved = resolve(run, settings)
-    assert resolved.label is not None
-    assert resolved.layer is not None
-    features = strongest_features(run, resolved.label, resolved.layer, resolved.pooling, resolved.k)
+    features = strongest_features(run, resolved)
     knockouts = [
         msgspec.structs.replace(
             resolved, label=None, layer=None, pooling=None, features=[LayerFeature(feature.layer, feature.feature)]

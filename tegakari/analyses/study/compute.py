@@ -12,10 +12,13 @@ import pyarrow as pa
 
 from tegakari.analyses.circuit import circuit
 from tegakari.analyses.classification import classification
-from tegakari.analyses.cues import label_cues
+from tegakari.analyses.cues import feature_cues, mean_cues
 from tegakari.analyses.engine.run_models import ModelLoader
 from tegakari.analyses.engine.stored_results import stored_or_computed
-from tegakari.analyses.knockout.sweeps import over_labels
+from tegakari.analyses.knockout.layer_choice import selected_layer
+from tegakari.analyses.knockout.mean import knockout_mean
+from tegakari.analyses.knockout.sae_quality import sae_qualities
+from tegakari.analyses.knockout.sweeps import LabelKnockouts, over_labels
 from tegakari.analyses.matching import match_features
 from tegakari.analyses.sparsity import sparsity
 from tegakari.analyses.specificity import specificity
@@ -26,10 +29,10 @@ from tegakari.analyses.study.settings import compared_labels, complete_settings,
 from tegakari.analyses.variants import read_concepts, variants
 from tegakari.schemas.analysis_kinds import STUDY_ANALYSIS
 from tegakari.schemas.errors import ConfigError, MemoryShortError, ModelError, NotFoundError
-from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
+from tegakari.schemas.knockout import PER_LABEL, KnockoutResult, KnockoutSettings
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.schemas.specificity import SpecificitySettings
-from tegakari.schemas.study import LabelCues, RunStudy, SaeQuality, StudyResult, StudySettings
+from tegakari.schemas.study import LabelCues, RunStudy, StudyResult, StudySettings
 from tegakari.schemas.tables import Table
 from tegakari.schemas.variants import Concept
 from tegakari.store import Run
@@ -131,54 +134,44 @@ def _run_study(
             )
         except ConfigError as error:
             no_variants = error.message
-    knockouts: list[KnockoutResult] = []
+    knockouts = LabelKnockouts([], None)
     if "knockouts" not in settings.skip:
         knockout = KnockoutSettings(
-            layer=settings.layer,
+            layer=selected_layer(settings.layer, run.name),
             k=settings.k,
             draws=settings.draws,
             seed=settings.seed,
             pooling=settings.pooling,
+            holdout=settings.holdout,
         )
-        knockouts = over_labels(store, run, load_models, labels, knockout, progress=progress)
+        per_label = settings.layer == PER_LABEL
+        knockouts = over_labels(store, run, load_models, labels, knockout, per_label=per_label, progress=progress)
     documents = run.blocks.documents
     return RunStudy(
         run=run.name,
         classification=classification(run),
         specificity=specificity(run, SpecificitySettings(seed=settings.seed), progress=progress),
         sparsity=sparsity(run, seed=settings.seed),
-        saes=_sae_quality(run),
+        saes=list(sae_qualities(run).values()),
         documents=run.manifest.corpus.documents,
         truncated=run.rows("SELECT count(*) AS n FROM documents WHERE truncated")[0]["n"],
         fewest_documents=int(np.bincount(np.asarray(documents.label_id), minlength=len(run.labels)).min()),
-        knockouts=knockouts,
+        knockouts=knockouts.results,
+        knockout_mean=knockout_mean(knockouts.results),
+        layer_choice=knockouts.choice,
         variants=variants_result,
         no_variants=no_variants,
-        cues=[cues for result in knockouts if (cues := _cues(run, result, settings))],
+        cues=[cues for result in knockouts.results if (cues := _cues(run, result))],
         circuit=circuit_result,
         no_circuit=no_circuit,
     )
 
 
-def _sae_quality(run: Run) -> list[SaeQuality]:
-    rows = run.rows("SELECT layer, d_sae, alive, l0, explained_variance FROM layers ORDER BY layer")
-    return [
-        SaeQuality(
-            layer=row["layer"],
-            features=row["d_sae"],
-            dead_share=1 - row["alive"] / row["d_sae"],
-            l0=row["l0"],
-            explained_variance=row["explained_variance"],
-        )
-        for row in rows
+def _cues(run: Run, knockout: KnockoutResult) -> LabelCues | None:
+    """Cues of a knockout's features; None if none of them is ever active."""
+    assert knockout.settings.label is not None
+    layer = knockout.settings.layer
+    features = [
+        cues for row in knockout.features if (cues := feature_cues(run, row.layer, row.feature, d=row.d)) is not None
     ]
-
-
-def _cues(run: Run, knockout: KnockoutResult, settings: StudySettings) -> LabelCues | None:
-    """Cues of a knockout's label in its layer; None for a label without cues."""
-    label, layer = knockout.settings.label, knockout.settings.layer
-    assert label is not None
-    try:
-        return label_cues(run, label, layer=layer, k=settings.k, pooling=settings.pooling)
-    except NotFoundError:
-        return None
+    return mean_cues(run, knockout.settings.label, layer, features) if features else None

@@ -150,9 +150,20 @@ def _sparsity(runs: Sequence[Run], rows: Sequence[np.ndarray]) -> list[Figure]:
 
 
 def _knockouts(studies: Sequence[RunStudy]) -> list[Figure]:
-    """Points lost, over the labels."""
-    points = [[knockout.delta for knockout in study.knockouts] for study in studies]
-    return _means_of_any("points lost in a knockout", np.array(points), LABELS)
+    """Points of the labels that are beyond their control in all runs, and net effects of all labels.
+
+    There are none unless every run has a mean effect: then nothing shows that a knockout does more than its control.
+    """
+    rows = list(zip(*(study.knockouts for study in studies), strict=True))
+    beyond = [row for row in rows if all(knockout.beyond_control for knockout in row)]
+    if len(beyond) < 2 or not all(study.knockout_mean.shown for study in studies):
+        return []
+    points = np.array([[knockout.delta for knockout in row] for row in beyond]).T
+    net = np.array([[knockout.net.value if knockout.net else np.nan for knockout in row] for row in rows]).T
+    return [
+        _mean("points lost in a knockout", points, "labels beyond their control in all runs"),
+        _mean("points lost in a knockout, net of its control", net, LABELS),
+    ]
 
 
 def _cues(studies: Sequence[RunStudy]) -> list[Figure]:

@@ -115,25 +115,35 @@ def unread_pooling(result: StudyResult) -> Iterator[str]:
             )
 
 
-def layer_chosen_per_label(result: StudyResult) -> Iterator[str]:
-    """Layers that are chosen by the effect that is reported."""
-    if result.settings.layer is None and any(run.knockouts for run in result.runs):
+def chosen_and_measured_on_the_same_documents(result: StudyResult) -> Iterator[str]:
+    """Features and layers that are chosen by what is reported."""
+    if not result.settings.holdout and any(run.knockouts for run in result.runs):
+        given = isinstance(result.settings.layer, int | dict)
         yield (
-            "The layer of a knockout is chosen per run and label by its effect on the same documents, which overstates "
-            "the effect; --layer fixes it."
+            f"The features of knockouts{'' if given else ' and their layer'} are chosen on the documents that they are "
+            "measured on, which overstates the effect; --holdout measures on other documents."
         )
+
+
+def layers_left_out(result: StudyResult) -> Iterator[str]:
+    """Layers that knockouts could not be computed in."""
+    for run in result.runs:
+        for effect in run.layer_choice.effects if run.layer_choice else ():
+            if effect.left_out:
+                yield f"{run.run}: layer {effect.layer} could not be chosen for knockouts: {effect.left_out}."
 
 
 def knockouts_like_controls(result: StudyResult) -> Iterator[str]:
     """Labels whose knockout costs no more than that of random features of the same density."""
     for run in result.runs:
-        compared = [row for row in run.knockouts if row.density_control]
-        weak = [row for row in compared if row.density_control and row.delta_high >= row.density_control.delta_mean]
+        weak = [row for row in run.knockouts if row.beyond_control is False]
         if weak:
             yield (
-                f"{run.run}: the knockouts of {len(weak)} of {len(compared)} labels are not beyond their control, that "
-                "of other features of the same density."
+                f"{run.run}: the knockouts of {len(weak)} of {len(run.knockouts)} labels are not beyond their control, "
+                "that of other features of the same density; they take no part in the mean of points."
             )
+            if not run.knockout_mean.shown:
+                yield f"{run.run}: no mean effect of knockouts is shown, and no difference from those of other runs."
 
 
 def left_out_labels(result: StudyResult) -> Iterator[str]:
@@ -186,7 +196,8 @@ LIMITS: tuple[Limit, ...] = (
     sae_quality,
     few_documents,
     below_the_baseline,
-    layer_chosen_per_label,
+    chosen_and_measured_on_the_same_documents,
+    layers_left_out,
     knockouts_like_controls,
     unread_pooling,
     truncation,

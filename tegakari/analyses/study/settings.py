@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from tegakari.analyses.knockout.layer_choice import check_selection
 from tegakari.analyses.study.differences import Groups
 from tegakari.analyses.variants.concepts import fingerprint
 from tegakari.schemas.errors import ConfigError, NotFoundError
@@ -35,8 +36,10 @@ def complete_settings(
         concepts: of written variants.
 
     Raises:
-        ConfigError: too many or too few runs on a side, or a run that occurs on both sides.
+        ConfigError: too many or too few runs on a side, a run that occurs on both sides, or layers by run that are not
+            those of the runs.
     """
+    check_selection(settings.layer, [run.name for run in (*runs, *against)])
     if not against:
         if not 1 <= len(runs) <= 2:
             raise ConfigError(

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tegakari.analyses.formatting import KNOCKOUT_COLUMNS, knockout_cells
+from tegakari.analyses.formatting import KNOCKOUT_COLUMNS, knockout_cells, sae_quality
 from tegakari.cli.output import out, print_table
-from tegakari.schemas.knockout import KnockoutResult
+from tegakari.schemas.knockout import KnockoutResult, LayerChoice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,6 +42,23 @@ def print_knockouts(title: str, results: Sequence[KnockoutResult]) -> None:
                 f"{result.settings.label or 'these features'}: recall with the reconstruction of all features: "
                 f"{result.recall_reconstructed:.3f}"
             )
+    print_saes(results)
+
+
+def print_saes(results: Sequence[KnockoutResult]) -> None:
+    """Quality of the SAEs whose features were ablated, a line per run and layer."""
+    saes = {(result.run, sae.layer): sae for result in results for sae in result.saes}
+    for (run, layer), sae in sorted(saes.items()):
+        out.print(f"{run}, SAE of layer {layer}: {sae_quality(sae)}", soft_wrap=True)
+
+
+def print_choice(choice: LayerChoice) -> None:
+    """The layer of a table, and the effects that it was chosen by."""
+    effects = ", ".join(
+        f"{effect.layer}: {'left out' if effect.net is None else format(effect.net, '+.1f')}"
+        for effect in choice.effects
+    )
+    out.print(f"{choice.run}: layer {choice.layer} of largest mean net effect, by layer {effects}", soft_wrap=True)
 
 
 def print_side_by_side(results: Mapping[str, Sequence[KnockoutResult]]) -> None:
@@ -54,6 +71,7 @@ def print_side_by_side(results: Mapping[str, Sequence[KnockoutResult]]) -> None:
             for row in zip(*results.values(), strict=True)
         ],
     )
+    print_saes([result for of_run in results.values() for result in of_run])
 
 
 def write_csv(path: Path | None, results: Sequence[KnockoutResult]) -> None:

@@ -22,13 +22,13 @@ PlotOption = Annotated[Path | None, typer.Option("--plot", help="Write a picture
 
 
 def knockout_options(*more: str, **defaults: Any) -> Callable[[Callable[..., T]], Callable[..., T]]:
-    """Give a command the options of a label's knockout: `-k`, pooling, mode, positions, draws, seed.
+    """Give a command the options of a label's knockout: `-k`, pooling, mode, positions, draws, seed, holdout.
 
     Args:
         more: further fields of `KnockoutSettings`.
         defaults: defaults that differ from the settings'.
     """
-    fields = ("k", "pooling", "mode", "positions", "draws", "seed", *more)
+    fields = ("k", "pooling", "mode", "positions", "draws", "seed", "holdout", *more)
     return struct_options(KnockoutSettings, *fields, flags={"k": ("-k",)}, defaults=defaults)
 
 

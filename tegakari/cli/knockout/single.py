@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tegakari.cli.knockout.display import destinations, write_csv
+from tegakari.analyses.formatting import points
+from tegakari.cli.knockout.display import destinations, print_saes, write_csv
 from tegakari.cli.knockout.shared_options import (
     CsvOption,
     LabelOption,
@@ -51,8 +52,11 @@ def single(
             "after": "recall_after",
             "points": lambda row: f"{row.delta:+.1f}",
             "95 % interval": lambda row: f"{row.delta_low:+.1f} to {row.delta_high:+.1f}",
+            "net": lambda row: points(row.net),
             "go to": lambda row: destinations(row, 3),
         },
         title=f"Recall of {label} in {run} without one feature of layer {layer}",
         json=json,
     )
+    if not json:
+        print_saes(results[:1])

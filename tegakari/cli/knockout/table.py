@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
-from tegakari.cli.knockout.display import print_knockouts, print_side_by_side, write_csv, write_figure
+from tegakari.analyses.formatting import knockout_mean_sentence
+from tegakari.cli.knockout.display import print_choice, print_knockouts, print_side_by_side, write_csv, write_figure
 from tegakari.cli.knockout.shared_options import CsvOption, PlotOption, knockout_options, knockout_settings
+from tegakari.cli.layer_selection import LayerSelectionOption, read_layer_selection
 from tegakari.cli.options import (
     DeviceOption,
     JsonOption,
@@ -17,10 +20,9 @@ from tegakari.cli.options import (
     split_names,
     store_directory,
 )
-from tegakari.cli.output import print_json, progress
+from tegakari.cli.output import out, print_json, progress
 from tegakari.extras import needs_extra
-from tegakari.schemas.errors import ConfigError
-from tegakari.schemas.knockout import KnockoutResult
+from tegakari.schemas.knockout import PER_LABEL
 
 
 @needs_extra("study")
@@ -28,10 +30,7 @@ from tegakari.schemas.knockout import KnockoutResult
 def table(
     runs: RunsOption,
     labels: Annotated[str | None, typer.Option(help="Labels, separated by commas; default: all of the runs.")] = None,
-    layer: Annotated[int | None, typer.Option(help="Layer, from 0.")] = None,
-    layer_of_largest_effect: Annotated[
-        bool, typer.Option("--layer-of-largest-effect", help="Per run and label, the layer that costs most recall.")
-    ] = False,
+    layer: LayerSelectionOption = None,
     *,
     settings: dict[str, Any],
     csv: CsvOption = None,
@@ -44,31 +43,39 @@ def table(
 
     The same command resumes a killed table.
 
-    Example: [bold]tegakari knockout table --runs demo-jpn,demo-base --labels 旅行,園芸 --layer-of-largest-effect[/]
+    Example: [bold]tegakari knockout table --runs demo-jpn,demo-base --labels 旅行,園芸 --holdout[/]
     """
     from tegakari.analyses.engine.run_models import model_loader
+    from tegakari.analyses.knockout.layer_choice import check_selection, selected_layer
+    from tegakari.analyses.knockout.mean import knockout_mean
     from tegakari.analyses.knockout.plots import label_bars
-    from tegakari.analyses.knockout.sweeps import over_labels
+    from tegakari.analyses.knockout.sweeps import LabelKnockouts, over_labels
 
-    if (layer is None) != layer_of_largest_effect:
-        raise ConfigError(
-            "give either a layer or --layer-of-largest-effect", field="--layer", fix="the study reports the latter"
-        )
-    request = knockout_settings(settings, layer=layer)
+    selection = read_layer_selection(layer)
     directory, opened = store_directory(store), open_runs(runs, store)
+    check_selection(selection, [run.name for run in opened])
+    request = knockout_settings(settings)
     shared = [label for label in opened[0].labels if all(label in run.labels for run in opened)]
     names = split_names(labels) if labels is not None else shared
-    results: dict[str, list[KnockoutResult]] = {}
+    knockouts: dict[str, LabelKnockouts] = {}
     with progress() as bars:
         for run in opened:
-            results[run.name] = over_labels(directory, run, model_loader(run, device), names, request, progress=bars)
+            of_run = msgspec.structs.replace(request, layer=selected_layer(selection, run.name))
+            loader, per_label = model_loader(run, device), selection == PER_LABEL
+            knockouts[run.name] = over_labels(directory, run, loader, names, of_run, per_label=per_label, progress=bars)
+    results = {name: of_run.results for name, of_run in knockouts.items()}
     rows = [result for of_run in results.values() for result in of_run]
     write_csv(csv, rows)
     if plot:
         write_figure(plot, label_bars(results))
     if json:
         print_json(rows)
-    elif len(results) > 1:
+        return
+    if len(results) > 1:
         print_side_by_side(results)
     else:
         print_knockouts(f"Recall without a label's features, {runs}", rows)
+    for name, of_run in knockouts.items():
+        if of_run.choice:
+            print_choice(of_run.choice)
+        out.print(f"{name}: {knockout_mean_sentence(knockout_mean(of_run.results))}", soft_wrap=True)

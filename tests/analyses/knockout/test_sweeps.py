@@ -31,22 +31,16 @@ def single_knockout(store: Path, run: Run, models: RunModels):
     return compute
 
 
-def test_a_table_uses_the_layer_of_largest_effect(store: Path, run: Run, models: RunModels, single_knockout):
-    results = sweeps.over_labels(store, run, lambda: models, run.labels, KnockoutSettings(k=5, draws=2))
-    for label, result in zip(run.labels, results, strict=True):
-        layers = [single_knockout(label=label, layer=layer, k=5, draws=2) for layer in run.manifest.saes.layers]
-        largest = min(layers, key=lambda knockout: (knockout.delta, knockout.settings.layer))
-        assert compared(result) == compared(largest)
-
-
 def test_a_table_in_one_layer(store: Path, run: Run, models: RunModels, single_knockout):
-    results = sweeps.over_labels(store, run, lambda: models, run.labels[:2], KnockoutSettings(layer=1, k=5, draws=2))
-    assert [compared(result) for result in results] == [
+    knockouts = sweeps.over_labels(store, run, lambda: models, run.labels[:2], KnockoutSettings(layer=1, k=5, draws=2))
+    assert knockouts.choice is None
+    assert [compared(result) for result in knockouts.results] == [
         compared(single_knockout(label=label, layer=1, k=5, draws=2)) for label in run.labels[:2]
     ]
-    table = knockout_rows(results)
+    table = knockout_rows(knockouts.results)
     assert table.schema == arrow_schema(KNOCKOUTS)
-    assert table["delta"].to_pylist() == [result.delta for result in results]
+    assert table["delta"].to_pylist() == [result.delta for result in knockouts.results]
+    assert table["net_high"].to_pylist() == [result.net.high for result in knockouts.results if result.net]
     assert table["label"].to_pylist() == list(run.labels[:2])
 
 

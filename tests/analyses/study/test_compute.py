@@ -10,18 +10,20 @@ import pytest
 from sklearn.metrics import f1_score
 
 from tegakari.analyses.circuit import circuit
-from tegakari.analyses.cues import label_cues
+from tegakari.analyses.cues import feature_cues, mean_cues
 from tegakari.analyses.engine.run_models import RunModels, load_run_models
 from tegakari.analyses.knockout import sweeps
+from tegakari.analyses.knockout.mean import knockout_mean
 from tegakari.analyses.study import study
 from tegakari.analyses.study.csv_tables import write_csv_tables
 from tegakari.analyses.study.differences import Groups, differences, same_tokens
 from tegakari.analyses.study.render import html, markdown
+from tegakari.schemas.analysis import Interval
 from tegakari.schemas.analysis_kinds import STUDY_ANALYSIS
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.errors import ConfigError, NotFoundError
 from tegakari.schemas.knockout import KnockoutSettings
-from tegakari.schemas.study import StudyResult, StudySettings
+from tegakari.schemas.study import RunStudy, StudyResult, StudySettings
 from tegakari.schemas.tables import CIRCUIT, KNOCKOUTS
 from tegakari.store import Run, Store
 from tegakari.store.results import find_analysis
@@ -36,13 +38,15 @@ def test_every_part_equals_its_analysis_alone(
         def never() -> RunModels:
             raise AssertionError("it is stored")
 
-        knockout = KnockoutSettings(k=4, draws=2)
-        assert run_study.knockouts == sweeps.over_labels(store, run, never, run.labels, knockout)
+        knockout = KnockoutSettings(k=4, draws=2, holdout=True)
+        knockouts = sweeps.over_labels(store, run, never, run.labels, knockout)
+        assert (run_study.knockouts, run_study.layer_choice) == knockouts
+        assert run_study.knockout_mean == knockout_mean(knockouts.results)
         assert run_study.circuit == circuit(store, run, never, settings.circuit)
-        layers = [row.settings.layer for row in run_study.knockouts]
-        assert run_study.cues == [
-            label_cues(run, label, layer=layer, k=4) for label, layer in zip(run.labels, layers, strict=True)
-        ]
+        for cues, row in zip(run_study.cues, knockouts.results, strict=True):
+            features = [feature_cues(run, one.layer, one.feature, d=one.d) for one in row.features]
+            active = [of_feature for of_feature in features if of_feature]
+            assert cues == mean_cues(run, row.settings.label or "", row.settings.layer, active)
     analysis = find_analysis(store, STUDY_ANALYSIS, [run.manifest for run in runs], result.settings)
     assert analysis
     assert analysis.table(KNOCKOUTS).num_rows == 2 * len(result.labels)
@@ -77,12 +81,28 @@ def test_runs_with_different_tokens_are_reported(
 def test_a_run_does_not_differ_from_its_copy(result: StudyResult):
     assert result.shared_documents > 0
     assert result.left_out == []
-    assert len(result.differences) == 7 + 4
+    assert len(result.differences) == 6 + 4  # random SAEs: no knockout is beyond its control
+    assert not any("points" in row.figure for row in result.differences)
     assert result.matching
     assert all(row.only == 0 for row in result.matching.only)
     for row in result.differences:
         assert row.difference.value == 0, row.figure
         assert row.difference.low <= 0 <= row.difference.high
+
+
+def with_effects(run_study: RunStudy, points: float) -> RunStudy:
+    """The study with knockouts of such an effect, but for the first label, which is not beyond its control."""
+    effects = [-25.0, *[points] * (len(run_study.knockouts) - 1)]
+    knockouts = [
+        msgspec.structs.replace(
+            row,
+            delta=effect,
+            net=Interval(value=effect, low=effect - 28, high=effect + 28),
+            beyond_control=effect + 28 < 0,
+        )
+        for row, effect in zip(run_study.knockouts, effects, strict=True)
+    ]
+    return msgspec.structs.replace(run_study, knockouts=knockouts, knockout_mean=knockout_mean(knockouts))
 
 
 def test_differences_agree_with_changed_predictions_and_knockouts(
@@ -95,17 +115,20 @@ def test_differences_agree_with_changed_predictions_and_knockouts(
     expected = np.asarray(documents.label_id)
     worse = np.where(np.arange(len(expected)) % 2 == 0, (expected + 1) % len(b.labels), expected).astype(np.int32)
     monkeypatch.setattr(b.blocks, "documents", documents._replace(predicted_id=worse))
-    second = msgspec.structs.replace(
-        result.runs[1],
-        knockouts=[msgspec.structs.replace(row, delta=row.delta - 10) for row in result.runs[1].knockouts],
-    )
-    by_figure = {row.figure: row for row in differences([a, b], [result.runs[0], second], Groups(1, 1), 0)}
+    first, second = (with_effects(run_study, -30 - 10 * number) for number, run_study in enumerate(result.runs))
+    by_figure = {row.figure: row for row in differences([a, b], [first, second], Groups(1, 1), 0)}
     labels = sorted(set(expected.tolist()))
     predicted = np.asarray(a.blocks.documents.predicted_id)
     scores = [f1_score(expected, labelled, average="macro", labels=labels) for labelled in (predicted, worse)]
     assert (by_figure["macro-F1"].a, by_figure["macro-F1"].b) == pytest.approx(scores)
-    assert by_figure["points lost in a knockout"].difference.value == pytest.approx(-10)
-    assert by_figure["points lost in a knockout"].difference.high == pytest.approx(-10)
+    points = by_figure["points lost in a knockout"]
+    assert (points.a, points.b, points.n) == (-30, -40, len(result.labels) - 1)
+    assert points.difference.high == pytest.approx(-10)
+    net = by_figure["points lost in a knockout, net of its control"]
+    assert net.n == len(result.labels)
+    assert net.difference.value == pytest.approx(-10 * (net.n - 1) / net.n)
+    no_mean = msgspec.structs.replace(second, knockout_mean=result.runs[1].knockout_mean)
+    assert not any("points" in row.figure for row in differences([a, b], [first, no_mean], Groups(1, 1), 0))
     assert by_figure["unique tokens of a label"].difference.value == 0
 
 
@@ -116,6 +139,12 @@ def test_one_run_with_chosen_labels_and_layer(two_runs: tuple[Path, list[Run]], 
     one_run = study(store, runs[:1], loader_of, changed)
     assert one_run.differences == []
     assert [row.settings.layer for row in one_run.runs[0].knockouts] == [1]
+    named = study(store, runs[:1], loader_of, msgspec.structs.replace(changed, layer={"small": 1}))
+    assert named.runs == one_run.runs
+    per_label = study(store, runs[:1], loader_of, msgspec.structs.replace(changed, layer="per-label"))
+    assert per_label.runs[0].layer_choice is None
+    with pytest.raises(ConfigError, match="'other' is none of the runs"):
+        study(store, runs[:1], loader_of, msgspec.structs.replace(settings, layer={"small": 1, "other": 1}))
     with pytest.raises(NotFoundError, match="no label"):
         study(store, runs[:1], loader_of, msgspec.structs.replace(settings, labels=["none"]))
     with pytest.raises(ConfigError, match="3 runs"):

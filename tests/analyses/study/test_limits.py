@@ -78,9 +78,8 @@ def test_doubtful_figures_are_named(result: StudyResult):
     ]
     assert first.documents == 48
     knockouts = [
-        msgspec.structs.replace(row, delta_high=high, density_control=msgspec.structs.replace(control, delta_mean=-5.0))
-        for row, high in zip(first.knockouts, (-20.0, -5.0, 3.0), strict=True)
-        if (control := row.density_control)
+        msgspec.structs.replace(row, beyond_control=beyond)
+        for row, beyond in zip(first.knockouts, (True, False, False), strict=True)
     ]
     doubtful = msgspec.structs.replace(first, specificity=pooled, saes=saes, truncated=24, knockouts=knockouts)
     text = text_of(msgspec.structs.replace(result, runs=[doubtful, second]))
@@ -89,6 +88,19 @@ def test_doubtful_figures_are_named(result: StudyResult):
     assert "small: 24 of 48 documents are cut" in text
     assert "small: d and label variety are of activations pooled by max" in text
     assert "small: the knockouts of 2 of 3 labels are not beyond their control" in text
+    assert "small: no mean effect of knockouts is shown" in text
+    assert "chosen on the documents that they are measured on" not in text
+    same = msgspec.structs.replace(result.settings, holdout=False)
+    assert "and their layer are chosen on the documents that they are" in text_of(
+        msgspec.structs.replace(result, settings=same)
+    )
+    assert first.layer_choice
+    effects = [msgspec.structs.replace(first.layer_choice.effects[0], net=None, left_out="few features")]
+    choice = msgspec.structs.replace(first.layer_choice, effects=effects)
+    few = msgspec.structs.replace(first, layer_choice=choice)
+    assert "small: layer 0 could not be chosen for knockouts: few features." in text_of(
+        msgspec.structs.replace(result, runs=[few, second])
+    )
 
 
 @pytest.mark.parametrize(("chance", "named"), [(2, False), (6, True)])

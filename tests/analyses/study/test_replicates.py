@@ -65,9 +65,9 @@ def test_differences_are_between_the_means_of_groups(
 
 def test_replicates_widen_the_interval(result: StudyResult):
     """The spread between replicates is added: the interval is not narrower than that over documents alone."""
-    points = [[knockout.delta for knockout in run.knockouts] for run in result.runs]
-    row = next(row for row in result.differences if row.figure == "points lost in a knockout")
-    assert row.values == [pytest.approx(np.mean(points[:2], 1)), pytest.approx(np.mean(points[2:], 1))]
+    tokens = [[cues.unique_tokens.value for cues in run.cues] for run in result.runs]
+    row = next(row for row in result.differences if row.figure == "unique tokens of a label")
+    assert row.values == [pytest.approx(np.mean(tokens[:2], 1)), pytest.approx(np.mean(tokens[2:], 1))]
     training = sum(np.var(side, ddof=1) / 2 for side in row.values)
     assert row.difference.high - row.difference.value >= 1.96 * training**0.5
 

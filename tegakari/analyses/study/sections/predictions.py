@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from tegakari.analyses.circuit.plots import effect_maps
-from tegakari.analyses.formatting import KNOCKOUT_COLUMNS, MISSING, interval, knockout_cells
+from tegakari.analyses.formatting import (
+    KNOCKOUT_COLUMNS,
+    MISSING,
+    interval,
+    knockout_cells,
+    knockout_mean_sentence,
+    sae_quality,
+)
 from tegakari.analyses.knockout.plots import label_bars
 from tegakari.analyses.study.sections.layout import Grid, Picture, Section, per_run
 from tegakari.analyses.svg import to_svg
 from tegakari.schemas.circuit import CircuitResult
+from tegakari.schemas.knockout import PER_LABEL, LayerEffect
 from tegakari.schemas.study import StudyResult
 
 
@@ -140,19 +148,17 @@ def _circuit_basis(circuit: CircuitResult) -> str:
 
 
 def knockouts_section(result: StudyResult) -> Section:
-    layer = (
-        "the layer of largest effect of each run and label (Table 3), whose choice overstates the effect"
-        if result.settings.layer is None
-        else f"layer {result.settings.layer} (Table 8)"
-    )
     results_by_label = zip(*(run.knockouts for run in result.runs), strict=True)
     return Section(
         "Feature knockout (Tables 3 and 8)",
         f"The {result.settings.k} features with the largest d for a label are ablated in a layer's residual, and the "
-        "classifier is run again on the label's evaluation documents. Points are the change of recall times 100. The "
+        "classifier is run again on evaluation documents of the label. Points are the change of recall times 100. The "
         "controls ablate as many other active features, drawn at random, or drawn with about the same density: mean "
-        "and standard deviation of their points.",
-        f"In {layer}; {result.settings.draws} draws of each control.",
+        "and standard deviation of their points. The net effect is the points minus the mean of the control of the "
+        "same density; where its interval reaches 0, the knockout is not beyond its control and takes no part in "
+        "means.",
+        f"{_layers(result)} {_documents(result)} {result.settings.draws} draws of each control. "
+        + per_run([f"{run.run}: {knockout_mean_sentence(run.knockout_mean)}" for run in result.runs]),
         [
             Grid(
                 ("label", "documents", *(f"{run.run}: {name}" for run in result.runs for name in KNOCKOUT_COLUMNS)),
@@ -160,12 +166,62 @@ def knockouts_section(result: StudyResult) -> Section:
                     (label, str(results[0].documents), *(cell for row in results for cell in knockout_cells(row)))
                     for label, results in zip(result.labels, results_by_label, strict=True)
                 ],
-            )
+            ),
+            _layer_grid(result),
         ],
         [
             Picture(
-                "Points with 95 % intervals; crosses: random features; circles: random features of the same density.",
+                "Points with 95 % intervals, pale where not beyond the control; crosses: random features; circles: "
+                "random features of the same density.",
                 to_svg(label_bars({run.run: run.knockouts for run in result.runs})),
             )
         ],
     )
+
+
+def _layers(result: StudyResult) -> str:
+    selection = result.settings.layer
+    if selection is None:
+        layers = per_run([f"{run.run}: layer {run.layer_choice.layer}" for run in result.runs if run.layer_choice])
+        return f"In the layer of each run whose mean net effect over labels is largest (Table 3): {layers}"
+    if selection == PER_LABEL:
+        return "In the layer of each run and label whose net effect is largest."
+    if isinstance(selection, dict):
+        return f"In given layers: {per_run([f'{run}: layer {layer}' for run, layer in selection.items()])}"
+    return f"In layer {selection} (Table 8)."
+
+
+def _documents(result: StudyResult) -> str:
+    chosen = "Features were" if isinstance(result.settings.layer, int | dict) else "Features and layer were"
+    if result.settings.holdout:
+        return f"{chosen} chosen on one half of each label's evaluation documents and measured on the other."
+    return f"{chosen} chosen on the documents that they are measured on, which overstates the effect."
+
+
+def _layer_grid(result: StudyResult) -> Grid:
+    """Quality of the SAEs of the layers of knockouts, and the mean net effect that the layer was chosen by."""
+    saes = {(run.run, sae.layer): sae for run in result.runs for row in run.knockouts for sae in row.saes}
+    effects = {
+        (run.run, effect.layer): effect
+        for run in result.runs
+        if run.layer_choice
+        for effect in run.layer_choice.effects
+    }
+    return Grid(
+        ("run, layer", "SAE", "mean net points, choice of layer"),
+        [
+            (
+                f"{run}, {layer}",
+                sae_quality(saes[run, layer]) if (run, layer) in saes else MISSING,
+                _effect(effects.get((run, layer))),
+            )
+            for run in (run.run for run in result.runs)
+            for layer in sorted(layer for name, layer in saes.keys() | effects.keys() if name == run)
+        ],
+    )
+
+
+def _effect(effect: LayerEffect | None) -> str:
+    if effect is None:
+        return MISSING
+    return f"left out: {effect.left_out}" if effect.net is None else f"{effect.net:+.1f}"
