@@ -60,6 +60,13 @@ def missing_circuits(result: StudyResult) -> Iterator[str]:
                 yield f"{run.run} has no circuit: {run.no_circuit}."
 
 
+def unstable_circuits(result: StudyResult) -> Iterator[str]:
+    """Circuits whose mean of ratios hangs on a few pairs."""
+    for run in result.runs:
+        if run.circuit and run.circuit.warning:
+            yield f"{run.run}, circuit: {run.circuit.warning}"
+
+
 def missing_variants(result: StudyResult) -> Iterator[str]:
     """Written variants that could not be measured."""
     if "variants" not in result.settings.skip:
@@ -192,6 +199,7 @@ LIMITS: tuple[Limit, ...] = (
     one_run_per_model,
     skipped_parts,
     missing_circuits,
+    unstable_circuits,
     missing_variants,
     sae_quality,
     few_documents,

@@ -81,11 +81,16 @@ def test_doubtful_figures_are_named(result: StudyResult):
         msgspec.structs.replace(row, beyond_control=beyond)
         for row, beyond in zip(first.knockouts, (True, False, False), strict=True)
     ]
-    doubtful = msgspec.structs.replace(first, specificity=pooled, saes=saes, truncated=24, knockouts=knockouts)
+    assert first.circuit
+    circuit = msgspec.structs.replace(first.circuit, warning="One pair moves an effect by 3.")
+    doubtful = msgspec.structs.replace(
+        first, specificity=pooled, saes=saes, truncated=24, knockouts=knockouts, circuit=circuit
+    )
     text = text_of(msgspec.structs.replace(result, runs=[doubtful, second]))
     assert "small: the SAEs explain less than 60% of the variance in layer 0 (-4.20)" in text
     assert "small: more than 50% of the features are never active in layer 1 (75%)" in text
     assert "small: 24 of 48 documents are cut" in text
+    assert "small, circuit: One pair moves an effect by 3." in text
     assert "small: d and label variety are of activations pooled by max" in text
     assert "small: the knockouts of 2 of 3 labels are not beyond their control" in text
     assert "small: no mean effect of knockouts is shown" in text
