@@ -97,6 +97,13 @@ def few_documents(result: StudyResult) -> Iterator[str]:
             )
 
 
+def specificity_by_chance(result: StudyResult) -> Iterator[str]:
+    """Counts of label-specific features that few documents, or permuted labels, explain."""
+    for run in result.runs:
+        for warning in run.specificity.warnings:
+            yield f"{run.run}: {warning}"
+
+
 def truncation(result: StudyResult) -> Iterator[str]:
     """Documents that the classifier reads in part."""
     for run in result.runs:
@@ -185,6 +192,7 @@ LIMITS: tuple[Limit, ...] = (
     missing_variants,
     sae_quality,
     few_documents,
+    specificity_by_chance,
     below_the_baseline,
     layer_chosen_per_label,
     knockouts_like_controls,
