@@ -104,6 +104,13 @@ def few_documents(result: StudyResult) -> Iterator[str]:
             )
 
 
+def specificity_by_chance(result: StudyResult) -> Iterator[str]:
+    """Counts of label-specific features that few documents, or permuted labels, explain."""
+    for run in result.runs:
+        for warning in run.specificity.warnings:
+            yield f"{run.run}: {warning}"
+
+
 def truncation(result: StudyResult) -> Iterator[str]:
     """Documents that the classifier reads in part."""
     for run in result.runs:
@@ -203,6 +210,7 @@ LIMITS: tuple[Limit, ...] = (
     missing_variants,
     sae_quality,
     few_documents,
+    specificity_by_chance,
     below_the_baseline,
     chosen_and_measured_on_the_same_documents,
     layers_left_out,
