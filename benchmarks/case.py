@@ -105,6 +105,7 @@ def make_case(
         saes=SaesConfig(path=str(root / "saes"), d_sae=shape.d_sae),
         index=IndexConfig(
             run="benchmark",
+            pooling="head",
             store=str(root / "store"),
             explained_variance_documents=max(1, round(documents * EXPLAINED_SHARE)),
         ),

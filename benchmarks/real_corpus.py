@@ -61,7 +61,7 @@ def config_for(corpus: Path, model: str) -> Config:
             batch_size=1024,
             buffer_positions=262_144,
         ),
-        index=IndexConfig(run=f"real-{model}"),
+        index=IndexConfig(run=f"real-{model}", pooling="head"),
     )
 
 

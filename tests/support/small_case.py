@@ -59,7 +59,7 @@ def make_small_case(root: Path, base: Path) -> SmallCase:
         corpus=CorpusConfig(source="posts.jsonl", split_column="split"),
         classifier=ClassifierConfig(base=str(base), max_length=24),
         saes=SaesConfig(d_sae=D_SAE),
-        index=IndexConfig(run="small", top_tokens=7, shard_documents=5, batch_tokens=100, device="cpu"),
+        index=IndexConfig(run="small", pooling="head", top_tokens=7, shard_documents=5, batch_tokens=100, device="cpu"),
     )
     config_file = root / "tegakari.toml"
     config_file.write_text(render_config(config))

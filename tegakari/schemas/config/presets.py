@@ -2,9 +2,9 @@
 
 The two gemma presets hold the study's settings: 280 training and 120 evaluation documents per label, 512 tokens, full
 fine-tuning at 1e-5 with weight decay 0.01 for 3 epochs in batches of 2; ReLU SAEs of 9,216 features on all layers, L1
-coefficient 0.03, learning rate 1e-3, batches of 512, 10 epochs. A test compares them with the study's tables. The study
-does not name the scale of its coefficient: 0.03 is taken for inputs of mean norm 1, which at a width of 2,304 is
-0.03 * sqrt(2304) = 1.44 for inputs of mean norm sqrt(2304), the scale of `saes.l1_coefficient`.
+coefficient 0.03, learning rate 1e-3, batches of 512, 10 epochs; pooling head, the last token. A test compares them with
+the study's tables. The study does not name the scale of its coefficient: 0.03 is taken for inputs of mean norm 1, which
+at a width of 2,304 is 0.03 * sqrt(2304) = 1.44 for inputs of mean norm sqrt(2304), the scale of `saes.l1_coefficient`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def _study(model: str) -> Config:
     return Config(
         classifier=ClassifierConfig(base=f"google/{model}"),
         saes=SaesConfig(architecture="relu", l1_coefficient=0.03 * math.sqrt(2304)),
-        index=IndexConfig(run=model),
+        index=IndexConfig(run=model, pooling="head"),
     )
 
 
@@ -47,7 +47,7 @@ PRESETS: dict[str, Config] = {
             epochs=3,
             buffer_positions=131_072,
         ),
-        index=IndexConfig(run="tiny"),
+        index=IndexConfig(run="tiny", pooling="head"),
     ),
 }
 """By the names of `tegakari init --preset`.
