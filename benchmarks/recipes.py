@@ -5,8 +5,7 @@
 
 A CONFIG is a tegakari.toml whose corpus is imported and whose classifier is fine-tuned; `d_sae` and the learning rate
 are taken from it. The demo's Japanese classifier is made if it is missing. The SAE is that of the layer at 70 % of the
-depth, trained on the residuals of the training documents without positions whose norm is above three times the median.
-On evaluation documents:
+depth, trained on the residuals of the training documents without norm outliers. On evaluation documents:
 
     EV, L0, dead   explained variance, active features per position, features active nowhere; ordinary positions
     purity         of the 20 features with the largest d of each label: share of the label among the 10 documents with
@@ -46,6 +45,7 @@ from tegakari.indexer.training.saes.trainable import TrainableSae
 from tegakari.kernels.reference import activations
 from tegakari.models.classifier import Classifier
 from tegakari.models.loading import load_classifier
+from tegakari.models.outliers import norm_limit, norms_of
 from tegakari.models.rerun.ablate_features import rerun
 from tegakari.models.rerun.edits import Edit
 from tegakari.models.rerun.prefix import Prefix, run_prefix
@@ -55,8 +55,6 @@ from tegakari.schemas.config import Config, SaesConfig, load_config
 
 DEPTH = 0.7
 """Layer of the SAE, as a share of the layers."""
-OUTLIER = 3
-"""Norm, in medians, above which a position is left out of training and measurement."""
 FEATURES = 20
 STRONGEST = 10
 """Documents per feature that purity is measured on."""
@@ -132,8 +130,8 @@ def residuals(classifier: Classifier, documents: Sequence[Tokenized], layer: int
         classifier.run(batch, lambda _, residual: rows.append(residual.float()), [layer])
         owners.append(torch.repeat_interleave(torch.tensor(indices), batch.offsets.diff()))
     residual, document = torch.cat(rows), torch.cat(owners)
-    norms = residual.norm(dim=1)
-    ordinary = norms <= OUTLIER * norms.median()
+    norms = norms_of(residual)
+    ordinary = norms <= norm_limit(norms)
     return residual[ordinary], document[ordinary]
 
 
