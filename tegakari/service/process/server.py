@@ -26,7 +26,7 @@ from tegakari.service.observe import METRICS_DIRECTORY
 from tegakari.service.observe.logs import set_up_logs
 from tegakari.service.process.model_process import model_process
 from tegakari.service.process.slow_clients import SlowClientProtocol
-from tegakari.store.processes import end_with_parent
+from tegakari.store.processes import end_with_parent, keep_working_directory_off_path
 
 log = structlog.get_logger()
 
@@ -51,6 +51,7 @@ def serve(config: ServiceConfig, store: Path, *, insecure: bool = False) -> None
             of this machine, or the port is taken; or the file of keys is damaged.
     """
     set_up_logs(config.log)
+    keep_working_directory_off_path()
     keys = Path(config.keys)
     listener = _listen(config, has_keys=bool(read_keys(keys)), insecure=insecure)
     if not store.is_dir():

@@ -50,6 +50,10 @@ ANALYSES = Table(
 )
 
 
+VIEWS = tuple(table.name for table in (*TABLES, ACTIVATIONS_TABLE, RUNS, ANALYSES))
+"""Names of the views."""
+
+
 def add_views(connection: duckdb.DuckDBPyConnection, store: Path, runs: Sequence[str]) -> None:
     """Create the views: the tables of `schemas/tables.py`, activations, `runs` and `analyses`.
 
