@@ -72,7 +72,7 @@ def test_no_process_imports_modules_of_the_working_directory(
     hostile_directory: Path, tmp_path_factory: pytest.TempPathFactory, workers: str
 ):
     script = tmp_path_factory.mktemp("bin") / "tegakari"
-    script.write_text("from tegakari.cli import main\nmain()\n")
+    script.write_text("from tegakari.cli import main\n\nif __name__ == '__main__':\n    main()\n")
     with serving_in(hostile_directory, script, "--workers", workers) as url, httpx.Client(base_url=url) as client:
         answer = client.post("/v1/sql", json={"sql": "SELECT count(*) AS n FROM runs"}, timeout=60)
         assert (answer.status_code, answer.json()["items"]) == (200, [{"n": 1}])

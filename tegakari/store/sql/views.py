@@ -8,13 +8,17 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from tegakari.schemas.errors import StoreError
 from tegakari.schemas.run import RunManifest
 from tegakari.schemas.tables import ACTIVATIONS as ACTIVATIONS_TABLE
 from tegakari.schemas.tables import TABLES, Column, Table
+from tegakari.store.blocks.activations import check_file
 from tegakari.store.column_types import arrow_schema
-from tegakari.store.disk.layout import ACTIVATIONS, DATABASE, run_directory
+from tegakari.store.disk.contents import check_contents
+from tegakari.store.disk.layout import ACTIVATIONS, CONTENTS, DATABASE, layer_file, run_directory
 from tegakari.store.disk.publish import read_manifest
 from tegakari.store.results import stored_analyses
+from tegakari.store.sql.attach import attach_run
 
 RUNS = Table(
     "runs",
@@ -75,12 +79,18 @@ def add_views(connection: duckdb.DuckDBPyConnection, store: Path, runs: Sequence
     hive = ds.partitioning(pa.schema([("layer", pa.int32())]), flavor="hive")
     for number, run in enumerate(runs):
         directory = run_directory(store, run)
-        path = str(directory / DATABASE).replace("'", "''")
-        connection.execute(f"ATTACH '{path}' AS run_{number} (READ_ONLY)")
+        check_contents(directory, CONTENTS)
+        _attach(connection, directory, f"run_{number}")
         for table in TABLES:
-            sources[table].append(f"SELECT '{run}' AS run, * FROM run_{number}.{table.name}")
+            sources[table].append(f"SELECT '{run}' AS run, * FROM run_{number}.main.{table.name}")
+        files = [layer_file(directory, layer) for layer in manifests[run].saes.layers]
+        for file, width in zip(files, manifests[run].saes.widths, strict=True):
+            check_file(file, width, manifests[run].corpus.documents)
+        schema = arrow_schema(ACTIVATIONS_TABLE).append(pa.field("layer", pa.int32()))
+        base = str(directory / ACTIVATIONS)
         connection.register(
-            f"activations_{number}", ds.dataset(directory / ACTIVATIONS, format="parquet", partitioning=hive)
+            f"activations_{number}",
+            ds.dataset(files, schema, format="parquet", partitioning=hive, partition_base_dir=base),
         )
         sources[ACTIVATIONS_TABLE].append(
             f"SELECT '{run}' AS run, layer, feature, document, activation FROM activations_{number}"
@@ -92,6 +102,17 @@ def add_views(connection: duckdb.DuckDBPyConnection, store: Path, runs: Sequence
         "runs", pa.Table.from_pylist([_row(manifest) for manifest in manifests.values()], arrow_schema(RUNS))
     )
     connection.register("analyses", _analyses(store, manifests))
+
+
+def _attach(connection: duckdb.DuckDBPyConnection, directory: Path, name: str) -> None:
+    try:
+        attach_run(connection, directory, name)
+    except duckdb.Error as error:  # its text names files of this machine
+        raise StoreError(
+            f"{DATABASE} of run {directory.name} is missing or damaged",
+            field="run",
+            fix=f"`tegakari runs verify {directory.name}` names the damaged files",
+        ) from error
 
 
 def connect(store: Path, runs: Sequence[str]) -> duckdb.DuckDBPyConnection:
