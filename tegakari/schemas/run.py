@@ -32,6 +32,8 @@ MAX_FEATURES = 2**20
 MAX_DOCUMENTS = 2**26
 """Largest number of documents of a run, as the activation files pack it."""
 
+MAX_LABELS = 2**20
+
 
 class FileEntry(msgspec.Struct, frozen=True):
     """One file of a run or an analysis, except its manifest."""
@@ -87,7 +89,7 @@ class CorpusInfo(msgspec.Struct, frozen=True, kw_only=True):
     content_sha256: str
     split: str
     documents: Annotated[int, Meta(ge=0, le=MAX_DOCUMENTS)]
-    labels: Count
+    labels: Annotated[int, Meta(ge=0, le=MAX_LABELS)]
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True):

@@ -197,7 +197,7 @@ class Run:
         """
         rows = self.rows("SELECT label_id, label FROM labels ORDER BY label_id")
         ids, labels = ([row[name] for row in rows] for name in ("label_id", "label"))
-        if ids != list(range(self.manifest.corpus.labels)) or None in labels:
+        if len(ids) != self.manifest.corpus.labels or ids != list(range(len(ids))) or None in labels:
             raise self.unreadable(ValueError("its labels are not those of run.json"))
         return tuple(labels)
 

@@ -64,7 +64,8 @@ def _definitions() -> dict[str, str]:
 
 
 def _table_definitions(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, str]:
-    return {table: definition for table, definition in _entries(connection, "table_name, sql", "duckdb_tables()", name)}
+    rows = _entries(connection, "table_name, sql", "duckdb_tables()", name)
+    return {row[0]: row[1] for row in rows}
 
 
 def _refusal(run: Path, reason: str) -> StoreError:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -15,7 +16,7 @@ from tegakari.schemas.tables import TABLES, Column, Table
 from tegakari.store.blocks.activations import check_file
 from tegakari.store.column_types import arrow_schema
 from tegakari.store.disk.contents import check_contents
-from tegakari.store.disk.layout import ACTIVATIONS, CONTENTS, DATABASE, layer_file, run_directory
+from tegakari.store.disk.layout import ACTIVATIONS, CONTENTS, layer_file, run_directory
 from tegakari.store.disk.publish import read_manifest
 from tegakari.store.results import stored_analyses
 from tegakari.store.sql.attach import attach_run
@@ -80,12 +81,13 @@ def add_views(connection: duckdb.DuckDBPyConnection, store: Path, runs: Sequence
     for number, run in enumerate(runs):
         directory = run_directory(store, run)
         check_contents(directory, CONTENTS)
-        _attach(connection, directory, f"run_{number}")
+        files = [layer_file(directory, layer) for layer in manifests[run].saes.layers]
+        with _translate_damage(run):
+            attach_run(connection, directory, f"run_{number}")
+            for file, width in zip(files, manifests[run].saes.widths, strict=True):
+                check_file(file, width, manifests[run].corpus.documents)
         for table in TABLES:
             sources[table].append(f"SELECT '{run}' AS run, * FROM run_{number}.main.{table.name}")
-        files = [layer_file(directory, layer) for layer in manifests[run].saes.layers]
-        for file, width in zip(files, manifests[run].saes.widths, strict=True):
-            check_file(file, width, manifests[run].corpus.documents)
         schema = arrow_schema(ACTIVATIONS_TABLE).append(pa.field("layer", pa.int32()))
         base = str(directory / ACTIVATIONS)
         connection.register(
@@ -104,14 +106,16 @@ def add_views(connection: duckdb.DuckDBPyConnection, store: Path, runs: Sequence
     connection.register("analyses", _analyses(store, manifests))
 
 
-def _attach(connection: duckdb.DuckDBPyConnection, directory: Path, name: str) -> None:
+@contextmanager
+def _translate_damage(run: str) -> Iterator[None]:
+    """Translate errors of libraries, whose texts name files of this machine."""
     try:
-        attach_run(connection, directory, name)
-    except duckdb.Error as error:  # its text names files of this machine
+        yield
+    except (duckdb.Error, pa.ArrowException, OSError, ValueError) as error:
         raise StoreError(
-            f"{DATABASE} of run {directory.name} is missing or damaged",
+            f"files of run {run} are missing or damaged",
             field="run",
-            fix=f"`tegakari runs verify {directory.name}` names the damaged files",
+            fix=f"`tegakari runs verify {run}` names them; a query can name the other runs",
         ) from error
 
 
