@@ -107,9 +107,8 @@ def test_sql_sends_no_control_characters_to_a_terminal(store: Path, form: str | 
 
 def test_sql_writes_data_unchanged_into_files_and_pipes(store: Path, tmp_path: Path):
     query = "SELECT chr(27) || '[2J' AS text, '=1+1' AS formula"
-    CliRunner().invoke(
-        app, ["sql", query, "--store", str(store), "-o", str(tmp_path / "a.csv")], catch_exceptions=False
-    )
+    command = ["sql", query, "--store", str(store)]
+    CliRunner().invoke(app, [*command, "-o", str(tmp_path / "a.csv")], catch_exceptions=False)
     assert list(csv.reader((tmp_path / "a.csv").open(newline=""))) == [["text", "formula"], ["\x1b[2J", "=1+1"]]
     piped = CliRunner().invoke(app, [*command, "--format", "csv"])
     assert "\x1b[2J" in piped.stdout

@@ -429,8 +429,8 @@ for _name, _change in (
     hostile(_name, _change)(activations_changed)
 
 
-@hostile("activations-with-a-false-footer")
-def activations_with_a_false_footer(run: Path) -> None:
+@hostile("activations-without-bounds")
+def activations_without_bounds(run: Path) -> None:
     path = run / "activations" / "layer=01" / "part-0.parquet"
     table = pq.ParquetFile(path).read()
     changed = _column("document", lambda values: [value + 1000 for value in values])(table)

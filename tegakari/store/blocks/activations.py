@@ -135,10 +135,12 @@ def check_file(file: Path, features: int, documents: int) -> None:
             raise ValueError(f"{file.name} has other columns than {', '.join(Activations._fields)}")
         if parquet.metadata.num_rows > features * documents:
             raise ValueError(f"{file.name} has more rows than pairs of a feature and a document")
-        for group in range(parquet.num_row_groups):
-            for column, size in ((0, features), (1, documents)):
-                bounds = parquet.metadata.row_group(group).column(column).statistics
-                if bounds is not None and bounds.has_min_max and not 0 <= bounds.min <= bounds.max < size:
+        for group in map(parquet.metadata.row_group, range(parquet.num_row_groups)):
+            for column, size in ((0, features), (1, documents)) if group.num_rows else ():
+                bounds = group.column(column).statistics  # by which `read_feature` skips row groups
+                if bounds is None or not bounds.has_min_max or bounds.null_count:
+                    raise ValueError(f"{file.name} does not state the bounds of its columns, or has no value in one")
+                if not 0 <= bounds.min <= bounds.max < size:
                     raise ValueError(f"{file.name} has numbers beyond {size}")
 
 
