@@ -71,7 +71,7 @@ def _directory_linked(directory: Path) -> None:
     directory.symlink_to(moved)
 
 
-CHANGES: dict[str, Callable[[Path], None]] = {
+CHANGES: dict[str, Callable[[Path], object]] = {
     "result is a link": _linked("result.json"),
     "table is a link": _linked("rows_of_it.parquet"),
     "manifest is a link": _linked("analysis.json"),

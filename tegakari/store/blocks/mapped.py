@@ -55,9 +55,6 @@ DOCUMENTS_SCHEMA = pa.schema(
 TOKEN_TEXTS_SCHEMA = pa.schema({"text": pa.string()})
 FEATURES_SCHEMA = pa.schema([field for field in arrow_schema(FEATURES) if not pa.types.is_nested(field.type)])
 
-_COUNTS = (np.uint8, np.uint16, np.uint32)
-"""Types of numbers of documents: the smallest that holds them."""
-
 _WITH_NULLS = ("best_label_id", "best_d", "best_documents_active")
 """Columns of the features that are null where they are not defined."""
 
@@ -108,8 +105,9 @@ class Blocks:
             for statistic in STATISTICS
         }
         """(statistic, pooling) -> float32 [labels, places]; NaN where undefined."""
+        counts = np.min_scalar_type(n_documents).type
         self.documents_active = {
-            pooling: self._map(statistic_file(DOCUMENTS_ACTIVE, pooling), _COUNTS, labels, n_places)
+            pooling: self._map(statistic_file(DOCUMENTS_ACTIVE, pooling), counts, labels, n_places)
             for pooling in POOLINGS
         }
         """pooling -> unsigned int [labels, places]: documents of each label in which each feature is active."""
@@ -135,13 +133,11 @@ class Blocks:
         self._token_texts = self._table(TOKEN_TEXTS_FILE, TOKEN_TEXTS_SCHEMA)
         self._check_features()
 
-    def _map(self, name: str, kind: type | tuple[type, ...], *shape: int) -> np.ndarray:
+    def _map(self, name: str, kind: type, *shape: int) -> np.ndarray:
         # As a plain array: every slice of a memmap costs microseconds more.
         matrix = np.asarray(np.load(self._directory / name, mmap_mode="r"))
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        if matrix.dtype not in kinds or matrix.shape != shape or not matrix.flags.c_contiguous:
-            names = " or ".join(kind.__name__ for kind in kinds)
-            raise ValueError(f"{name} is {matrix.dtype} {matrix.shape}, not {names} {shape}")
+        if matrix.dtype != kind or matrix.shape != shape or not matrix.flags.c_contiguous:
+            raise ValueError(f"{name} is {matrix.dtype} {matrix.shape}, not {kind.__name__} {shape}")
         return matrix
 
     def _strongest(self, subject: str, *shape: int) -> Strongest:
