@@ -73,7 +73,7 @@ class _Connection(asyncio.Protocol):
         """Send a request; the future holds its status once the body has arrived."""
         self._received, self._size = b"", 0
         self._status = asyncio.get_running_loop().create_future()
-        self._transport.write(b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % path.encode())
+        self._transport.write(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path.encode())
         return self._status
 
     def data_received(self, data: bytes) -> None:

@@ -38,6 +38,7 @@ from tegakari.cli import (
 from tegakari.cli.output import err, set_up_logging
 from tegakari.extras import extras_named
 from tegakari.schemas.errors import TegakariError
+from tegakari.store.processes import keep_working_directory_off_path
 from tegakari.version import __version__
 
 app = typer.Typer(
@@ -92,6 +93,7 @@ def main() -> None:
     # Models come from directories; nothing is fetched unless the user says so, and nothing asks the hub on the way.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    keep_working_directory_off_path()
     try:
         with extras_named():
             app()

@@ -37,6 +37,10 @@ StoreDirectoryOption = Annotated[
         show_default=False,
     ),
 ]
+SpreadsheetOption = Annotated[
+    bool,
+    typer.Option("--spreadsheet", help="CSV for spreadsheets: texts that they would run as formulas get a leading '."),
+]
 RunsOption = Annotated[str, typer.Option("--runs", help="Runs, separated by commas.")]
 RunOption = Annotated[str, typer.Option("--run", "-r", help="Name of a published run.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]

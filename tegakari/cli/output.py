@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,17 +13,37 @@ from typing import Any, TypeVar
 
 import msgspec
 import rich.progress
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
 
 from tegakari.schemas.progress import Progress
 
 T = TypeVar("T")
 
-out = Console()
-err = Console(stderr=True)
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Characters that a terminal obeys instead of showing them, tab and line feed apart; those that turn the direction of
+text too, because text after them appears to be elsewhere."""
+
+
+def printable(text: str) -> str:
+    """Text from data, with a replacement character for each character that a terminal would obey."""
+    return _CONTROLS.sub("\ufffd", text)
+
+
+class DataConsole(Console):
+    """Prints data of others: colours are its own, control characters of the data are replaced."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Segments of what is printed, as in the base class."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
+out = DataConsole()
+err = DataConsole(stderr=True)
 
 LINE_SECONDS = 30.0
 """Minimum time between two lines of progress within a stage, where stderr is not a terminal."""
@@ -130,8 +151,9 @@ class _Lines:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    """One JSON document on stdout; characters that a terminal obeys are escaped, which changes no value."""
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    sys.stdout.write(_CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
 
 
 def print_list(
@@ -168,11 +190,11 @@ def _name(heading: str, value: object) -> object:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on stdout; numbers are right-aligned, text is shown as it is."""
-    table = Table(title=escape(title), title_justify="left", header_style="bold")
+    table = Table(title=escape(printable(title)), title_justify="left", header_style="bold")
     cells = [[_cell(value) for value in row] for row in rows]
     numeric = [all(number for _, number in column) for column in zip(*cells, strict=True)] or [False] * len(columns)
     for name, right in zip(columns, numeric, strict=True):
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
+        table.add_column(escape(printable(name)), justify="right" if right else "left", overflow="fold")
     for row in cells:
         table.add_row(*(text for text, _ in row))
     out.print(table)
@@ -189,6 +211,6 @@ def _cell(value: object) -> tuple[str, bool]:
         case float():
             return f"{value:.3f}", True
         case list():
-            return escape(" ".join(map(str, value))), False
+            return escape(printable(" ".join(map(str, value)))), False
         case _:
-            return escape(str(value).replace("\n", "⏎")), False
+            return escape(printable(str(value).replace("\n", "⏎"))), False

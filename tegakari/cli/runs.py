@@ -10,6 +10,7 @@ import typer
 from tegakari.cli.options import (
     DeviceOption,
     JsonOption,
+    SpreadsheetOption,
     StoreDirectoryOption,
     StoreOption,
     open_source,
@@ -116,6 +117,7 @@ def export(
     ] = "parquet",
     table: Annotated[list[str] | None, typer.Option("--table", help="Only these tables; default: all.")] = None,
     creator: Annotated[str, typer.Option(help="For neuronpedia: creator id.")] = "tegakari",
+    spreadsheet: SpreadsheetOption = False,
     store: StoreDirectoryOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -134,7 +136,7 @@ def export(
                 raise StoreError("neuronpedia has no tables to choose", field="--table", fix="leave --table out")
             rows = export_neuronpedia(opened, to, creator=creator, progress=bars)
         else:
-            rows = export_run(opened, to, file_format=form, tables=table or (), progress=bars)
+            rows = export_run(opened, to, file_format=form, tables=table or (), spreadsheet=spreadsheet, progress=bars)
     if json:
         print_json(rows)
     else:

@@ -25,7 +25,14 @@ def serve(
     workers: Annotated[int | None, typer.Option(help="Processes; default: the configuration's.", min=1)] = None,
     keys: Annotated[Path | None, typer.Option(help="File of API keys; default: the configuration's.")] = None,
     log: Annotated[str | None, typer.Option(help="text, json or off; default: the configuration's.")] = None,
-    insecure: Annotated[bool, typer.Option(help="Allow an address that other machines reach, without keys.")] = False,
+    insecure: Annotated[
+        int,
+        typer.Option(
+            "--insecure",
+            count=True,
+            help="Allow an address that other machines reach, without keys; give it twice for all addresses (0.0.0.0).",
+        ),
+    ] = 0,
 ) -> None:
     """Serve the store's REST API.
 

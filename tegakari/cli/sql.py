@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated, Any, cast
 
 import typer
 
-from tegakari.cli.options import StoreOption, is_address, store_name
-from tegakari.cli.output import err, out, print_json, print_table
+from tegakari.cli.options import SpreadsheetOption, StoreOption, is_address, store_name
+from tegakari.cli.output import err, out, print_json, print_table, printable
 from tegakari.extras import extras_named
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.sql import MAX_ROWS
@@ -36,6 +38,7 @@ def sql(
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: the screen.")] = None,
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    spreadsheet: SpreadsheetOption = False,
     store: StoreOption = None,
 ) -> None:
     """Query the tables of all runs in SQL. Each table of docs/tables.md is a view with a `run` column in front.
@@ -50,6 +53,7 @@ def sql(
         return
     with extras_named("store"):
         from tegakari.store.disk.publish import published_names
+        from tegakari.store.export.formats import for_spreadsheets
         from tegakari.store.sql.query import run_query, write_rows
 
     if is_address(name):
@@ -58,6 +62,8 @@ def sql(
         reader = Client(name).sql_table(text, runs=run).to_reader()
     else:  # batch by batch: a result may be larger than memory
         reader = run_query(Path(name), run or published_names(Path(name)), text)
+    if spreadsheet:
+        reader = for_spreadsheets(reader, chosen)
     if chosen is None:
         table = reader.read_all()
         rows = zip(*(column.to_pylist() for column in table.slice(0, SHOWN_ROWS).columns), strict=True)
@@ -65,11 +71,36 @@ def sql(
         if table.num_rows > SHOWN_ROWS:
             err.print(f"{SHOWN_ROWS:,} of {table.num_rows:,} rows; -o FILE writes all")
     elif output is None:
-        write_rows(sys.stdout.buffer, reader, chosen)
+        write_rows(_standard_output(chosen), reader, chosen)
     else:
         with output.open("wb") as sink:
             count = write_rows(sink, reader, chosen)
         out.print(f"{count:,} rows in {output}")
+
+
+def _standard_output(file_format: SqlFormat) -> IO[bytes]:
+    """Where rows go without `--output`: unchanged into a pipe, without control characters to a terminal."""
+    if not sys.stdout.isatty():
+        return sys.stdout.buffer
+    if file_format in (SqlFormat.parquet, SqlFormat.arrow):
+        raise ConfigError(
+            f"{file_format} cannot be shown on a terminal", field="--format", fix="give -o FILE, or pipe the output"
+        )
+    return cast("IO[bytes]", _TerminalSink())
+
+
+class _TerminalSink(io.RawIOBase):
+    """Writes text of data to a terminal."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        sys.stdout.write(printable(self._decoder.decode(bytes(data))))
+        return len(data)
 
 
 def _print_remote(address: str, query: str, runs: list[str] | None, *, json: bool) -> None:

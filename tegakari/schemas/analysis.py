@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from tegakari.schemas.run import FileEntry
+from tegakari.schemas.run import FileEntry, Fingerprint, RunName
 
 ANALYSIS_FORMAT = 1
 """Version of the layout of an analysis; a reader refuses newer ones."""
@@ -13,8 +13,8 @@ ANALYSIS_FORMAT = 1
 class RunReference(msgspec.Struct, frozen=True, kw_only=True):
     """A run that an analysis is computed from."""
 
-    run: str
-    fingerprint: str
+    run: RunName
+    fingerprint: Fingerprint
     """hash of the run's classifier, SAEs, documents and settings"""
 
 

@@ -201,6 +201,30 @@ class MethodNotAllowedError(TegakariError):
     title = "The method is not allowed here"
 
 
+class MediaTypeError(TegakariError):
+    """The body of a request is not declared as JSON."""
+
+    slug = "wrong-media-type"
+    status = 415
+    title = "The body has the wrong media type"
+
+
+class UnknownHostError(TegakariError):
+    """The `Host` header of a request is not a name of the service."""
+
+    slug = "unknown-host"
+    status = 400
+    title = "The request names another host"
+
+
+class ForeignPageError(TegakariError):
+    """A web page of another origin sent a request that changes or computes something."""
+
+    slug = "foreign-page"
+    status = 403
+    title = "The page must not send this request"
+
+
 class TooLargeError(TegakariError):
     """The body of the request exceeds the configured size."""
 

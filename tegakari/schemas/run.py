@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from itertools import pairwise
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
-from tegakari.schemas.config import Pooling
+from tegakari.schemas.config import NAME_PATTERN, Pooling
 from tegakari.schemas.corpus import Drop
 
 FORMAT = 3
@@ -17,12 +19,28 @@ pooling `head`, which was `last`; limits of norms; active documents of features.
 """
 
 
+RunName = Annotated[str, Meta(pattern=NAME_PATTERN)]
+Fingerprint = Annotated[str, Meta(pattern="^[0-9a-f]{16,64}$")]
+"""Hash of a run's inputs; a part of the names of directories, as a run's name is."""
+
+RelativePath = Annotated[str, Meta(pattern=r"^(?!/)(?!(.*/)?\.\.?(/|$)).+$")]
+"""Path of a file below a directory, with forward slashes and without `.` and `..`."""
+
+Count = Annotated[int, Meta(ge=0, lt=2**62)]
+MAX_FEATURES = 2**20
+"""Largest number of features of a layer, as the activation files pack it."""
+MAX_DOCUMENTS = 2**26
+"""Largest number of documents of a run, as the activation files pack it."""
+
+MAX_LABELS = 2**20
+
+
 class FileEntry(msgspec.Struct, frozen=True):
     """One file of a run or an analysis, except its manifest."""
 
-    path: str
+    path: RelativePath
     """relative to the directory of the manifest, with forward slashes"""
-    size: int
+    size: Count
     """bytes"""
     sha256: str
 
@@ -44,15 +62,22 @@ class SaeInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The SAE set of a run."""
 
     sha256: str
-    layers: list[int]
+    layers: list[Annotated[int, Meta(ge=0, lt=10_000)]]
     """indexed layers, ascending."""
     architecture: str
-    widths: list[int]
+    widths: list[Annotated[int, Meta(ge=1, le=MAX_FEATURES)]]
     """features (d_sae) of each of those layers."""
     start_seeds: list[int] | None = None
     """seeds of the initial directions of each of those layers; null for SAEs that tegakari did not train"""
     max_norms: list[float | None]
     """norm of the residual above which a position is an outlier, of each of those layers; null: no limit."""
+
+    def __post_init__(self) -> None:
+        for name in ("widths", "max_norms"):
+            if len(self.layers) != len(getattr(self, name)):
+                raise ValueError(f"{len(self.layers)} layers, but {len(getattr(self, name))} {name}")
+        if any(lower >= upper for lower, upper in pairwise(self.layers)):
+            raise ValueError(f"the layers {self.layers} do not ascend")
 
 
 class Locations(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,8 +93,8 @@ class CorpusInfo(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     content_sha256: str
     split: str
-    documents: int
-    labels: int
+    documents: Annotated[int, Meta(ge=0, le=MAX_DOCUMENTS)]
+    labels: Annotated[int, Meta(ge=0, le=MAX_LABELS)]
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,10 +108,10 @@ class RunManifest(msgspec.Struct, frozen=True, kw_only=True):
     """run.json of a published run."""
 
     format: int
-    run: str
+    run: RunName
     created: str
     """ISO 8601, UTC."""
-    fingerprint: str
+    fingerprint: Fingerprint
     """hash of classifier, SAEs, documents and settings: equal fingerprints give equal tables."""
     classifier: ClassifierInfo
     saes: SaeInfo
@@ -94,10 +119,10 @@ class RunManifest(msgspec.Struct, frozen=True, kw_only=True):
     corpus: CorpusInfo
     pooling: Pooling
     variety_threshold: float
-    top_tokens: int
-    positions: int
+    top_tokens: Count
+    positions: Count
     """countable positions indexed."""
-    activations: int
+    activations: Count
     """rows of the activations files."""
     skipped: list[Drop]
     """documents that could not be indexed, by reason."""

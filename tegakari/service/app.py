@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from litestar import Litestar, Request, Router
-from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.enums import ScopeType
+from litestar.exceptions import HTTPException
+from litestar.handlers.base import BaseRouteHandler
 from litestar.types import Receive, Scope, Send
+from litestar.utils import normalize_path
 
 from tegakari.schemas.config import ServiceConfig
 from tegakari.service.admission.gate import Gate
-from tegakari.service.admission.keys import KeyRing, require_scope
+from tegakari.service.admission.keys import KeyRing
 from tegakari.service.admission.limits import Rates
 from tegakari.service.engine.forward_to_models import ForwardToModelProcess, models_client
 from tegakari.service.engine.jobs import Jobs
@@ -92,12 +94,20 @@ class Api(Litestar):
         # The server keeps its own scope, in which the method is HEAD, and leaves the body out.
         client_method = scope["method"]
         method = "GET" if client_method == "HEAD" else client_method
-        scope = {**scope, "path": encoded_path(scope), "method": method}  # pyright: ignore
+        path = normalize_path(encoded_path(scope))  # as the router does, so that both see the same path
+        scope = {**scope, "path": path, "root_path": "", "method": method}  # pyright: ignore
         scope.setdefault("state", {})["head"] = method != client_method
         if self.gate is None:
             await super().__call__(scope, receive, send)  # pyright: ignore
             return
-        await self.gate(scope, receive, send, super().__call__)  # pyright: ignore
+        await self.gate(scope, receive, send, super().__call__, self._route(path, method))  # pyright: ignore
+
+    def _route(self, path: str, method: str) -> BaseRouteHandler | None:
+        """The handler that the router chooses; None: it answers 404 or 405. The router keeps the result for itself."""
+        try:
+            return self.asgi_router.handle_routing(path=path, method=method)[1]  # pyright: ignore
+        except HTTPException:
+            return None
 
 
 def create_app(
@@ -125,7 +135,7 @@ def create_app(
     v1_router = Router(
         "/v1",
         route_handlers=[*V1_HANDLERS, run_router],
-        before_request=_check_scope_and_parameters,
+        before_request=_check_parameters,
         response_class=NegotiatedResponse,
         middleware=[ForwardToModelProcess()] if shared else [],
     )
@@ -163,7 +173,6 @@ def create_app(
         on_shutdown=[warm_up.stop, jobs.close, model_queue.close, sql_processes.close],
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=openapi_config(),
-        cors_config=_cors(config.cors_origins),
         request_max_body_size=config.max_body_bytes,
         logging_config=None,  # failures are logged once, where they become problems
     )
@@ -172,21 +181,9 @@ def create_app(
     return app
 
 
-async def _check_scope_and_parameters(request: Request[Any, Any, Any]) -> None:
-    # Not as a guard: Litestar copies the route for each guard, and runs it in a thread.
-    require_scope(request.scope)
-    refuse_unknown_parameters(request)
-
-
 async def _check_parameters(request: Request[Any, Any, Any]) -> None:
+    # Not as a guard: Litestar copies the route for each guard, and runs it in a thread.
     refuse_unknown_parameters(request)
-
-
-def _cors(origins: list[str]) -> CORSConfig | None:
-    if not origins:
-        return None
-    headers = ["Authorization", "X-API-Key", "Content-Type", "If-None-Match"]
-    return CORSConfig(allow_origins=origins, allow_methods=["GET", "POST", "DELETE"], allow_headers=headers)
 
 
 def _store(state: State) -> Store:

@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import structlog
 
 from tegakari.schemas.errors import NotFoundError, StoreError
 from tegakari.schemas.run import RunManifest
-from tegakari.store.blocks.activations import Activations, Totals, layer_totals, read_feature, read_layer
-from tegakari.store.blocks.files import Places
+from tegakari.schemas.tables import TABLES
+from tegakari.store.blocks.activations import Activations, Totals, check_file, layer_totals, read_feature, read_layer
 from tegakari.store.blocks.mapped import Blocks
-from tegakari.store.disk.layout import DATABASE, MANIFEST, layer_file, run_directory
+from tegakari.store.disk.contents import check_contents
+from tegakari.store.disk.layout import CONTENTS, MANIFEST, layer_file, run_directory
 from tegakari.store.disk.publish import published_names, read_manifest
+from tegakari.store.sql.attach import attach_run
 
 log = structlog.get_logger()
 
@@ -42,6 +45,7 @@ class Run:
         self.directory = directory
         self._manifest_file = str(directory / MANIFEST)
         self._identity, self.manifest = _consistent_manifest(self._manifest_file)
+        check_contents(directory, CONTENTS)
         self._per_thread = threading.local()
         self._connecting = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
@@ -82,9 +86,10 @@ class Run:
                 f"run {self.name!r} was deleted or replaced meanwhile", field="run", fix="repeat the request"
             ) from failure
         if failure is not None:
-            raise self._unreadable(failure) from failure
+            raise self.unreadable(failure) from failure
 
-    def _unreadable(self, error: Exception) -> StoreError:
+    def unreadable(self, error: Exception) -> StoreError:
+        """The error of a run with a damaged file."""
         return StoreError(
             f"run {self.name!r} could not be read: {error}",
             field="run",
@@ -98,10 +103,9 @@ class Run:
             with self._connecting:
                 if self._connection is None:
                     with self._opening_files():
-                        opened = _attach(self.directory / DATABASE)
+                        opened = _open_database(self.directory)
                     self._connection = opened
             cursor = self._connection.cursor()
-            cursor.execute("USE run")
             self._per_thread.cursor = cursor
         return cursor
 
@@ -113,17 +117,28 @@ class Run:
         except Exception as error:
             if not _is_damage(error):
                 raise
-            raise self._unreadable(error) from error
+            raise self.unreadable(error) from error
 
     def rows(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Rows of `query` as dictionaries."""
         return self.query(sql, parameters).to_pylist()
 
+    def row(self, sql: str, parameters: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The one row of `query`.
+
+        Raises:
+            StoreError: there is another number of rows.
+        """
+        rows = self.rows(sql, parameters)
+        if len(rows) != 1:
+            raise self.unreadable(ValueError(f"its database has {len(rows)} rows in place of one"))
+        return rows[0]
+
     @cached_property
     def blocks(self) -> Blocks:
         """The memory-mapped blocks, all opened at once."""
         with self._opening_files():
-            return Blocks(self.directory, Places(self.manifest.saes.layers, self.manifest.saes.widths))
+            return Blocks(self.directory, self.manifest)
 
     def activations_of(self, layer: int, feature: int) -> Activations:
         """Pooled activations of a feature of the run, by document, as stored.
@@ -133,7 +148,7 @@ class Run:
             StoreError: the file is damaged.
         """
         with self._opening_files():
-            return read_feature(layer_file(self.directory, layer), feature)
+            return self._checked(layer, read_feature(self._layer_file(layer), feature))
 
     def layer_activations(self, layer: int) -> Iterator[Activations]:
         """Pooled activations of a layer, as stored, in parts.
@@ -143,7 +158,8 @@ class Run:
             StoreError: the file is damaged.
         """
         with self._opening_files():
-            yield from read_layer(layer_file(self.directory, layer))
+            for activations in read_layer(self._layer_file(layer)):
+                yield self._checked(layer, activations)
 
     def activation_totals(self, layer: int) -> Totals:
         """Number of active features and sum of pooled activations of each document in a layer, as stored.
@@ -153,17 +169,45 @@ class Run:
             StoreError: the file is damaged.
         """
         with self._opening_files():
-            return layer_totals(layer_file(self.directory, layer), self.manifest.corpus.documents)
+            return layer_totals(self._layer_file(layer), self.manifest.corpus.documents)
+
+    def _layer_file(self, layer: int) -> Path:
+        """The activations file of a layer, whose columns and numbers are those of the run."""
+        file = layer_file(self.directory, layer)
+        check_file(file, self._width(layer), self.manifest.corpus.documents)
+        return file
+
+    def _width(self, layer: int) -> int:
+        return self.manifest.saes.widths[self.manifest.saes.layers.index(layer)]
+
+    def _checked(self, layer: int, activations: Activations) -> Activations:
+        """Activations, whose numbers a file's footer may misstate."""
+        sizes = self._width(layer), self.manifest.corpus.documents
+        for numbers, size in zip((activations.feature, activations.document), sizes, strict=True):
+            if numbers.dtype != np.int32 or (len(numbers) and not 0 <= numbers.min() <= numbers.max() < size):
+                raise ValueError(f"the activations of layer {layer} have numbers outside of the run")
+        return activations
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Labels by label_id."""
-        return tuple(row["label"] for row in self.rows("SELECT label FROM labels ORDER BY label_id"))
+        """Labels by label_id.
+
+        Raises:
+            StoreError: they are not as many as run.json says.
+        """
+        rows = self.rows("SELECT label_id, label FROM labels ORDER BY label_id")
+        ids, labels = ([row[name] for row in rows] for name in ("label_id", "label"))
+        if len(ids) != self.manifest.corpus.labels or ids != list(range(len(ids))) or None in labels:
+            raise self.unreadable(ValueError("its labels are not those of run.json"))
+        return tuple(labels)
 
     @cached_property
     def label_documents(self) -> tuple[int, ...]:
         """Number of indexed documents of each label, by label_id."""
-        return tuple(row["documents"] for row in self.rows("SELECT documents FROM labels ORDER BY label_id"))
+        counts = tuple(row["documents"] for row in self.rows("SELECT documents FROM labels ORDER BY label_id"))
+        if len(counts) != self.manifest.corpus.labels or None in counts:
+            raise self.unreadable(ValueError("its labels are not those of run.json"))
+        return counts
 
     @cached_property
     def _label_ids(self) -> dict[str, int]:
@@ -225,15 +269,17 @@ _DAMAGED_DATABASE = (
 )
 
 
-def _attach(file: Path) -> duckdb.DuckDBPyConnection:
-    """Open a database file in a separate DuckDB instance.
+def _open_database(run: Path) -> duckdb.DuckDBPyConnection:
+    """Open a run's database in a separate DuckDB instance, which reads no other file from then on.
 
     `duckdb.connect(file)` would share one instance per path in the process: while a deleted run is held open, queries
     of a run published under its name would read the old file.
     """
-    connection = duckdb.connect()
-    path = str(file).replace("'", "''")
-    connection.execute(f"ATTACH '{path}' AS run (READ_ONLY)")
+    connection = duckdb.connect(config={"python_enable_replacements": "false"})
+    attach_run(connection, run, "run")
+    connection.execute("SET allowed_paths = []; SET enable_external_access = false; SET lock_configuration = true")
+    for table in TABLES:  # not `USE run`: macros of the database would stand in for functions of DuckDB
+        connection.execute(f"CREATE VIEW {table.name} AS FROM run.main.{table.name}")
     return connection
 
 

@@ -25,6 +25,7 @@ from tegakari.schemas.errors import NotFoundError, StoreError
 from tegakari.schemas.run import RunManifest
 from tegakari.schemas.tables import Table
 from tegakari.store.column_types import arrow_schema
+from tegakari.store.disk.contents import check_contents
 from tegakari.store.disk.durable import (
     bury,
     checksums,
@@ -50,10 +51,13 @@ class Analysis:
         """Read analysis.json.
 
         Raises:
-            StoreError: it is missing, damaged or of a newer format.
+            StoreError: it is missing, damaged or of a newer format, or the directory contains a link.
         """
         self.directory = directory
         self.manifest = _read_manifest(directory)
+        if (self.manifest.kind, self.manifest.key) != (directory.parent.name, directory.name):
+            raise _damaged(directory, ValueError("it is stored under another kind or key"))
+        check_contents(directory)
 
     def result(self, kind: AnalysisKind[Any, R]) -> R:
         """The result, decoded.
@@ -87,9 +91,13 @@ class Analysis:
             StoreError: the file is missing or damaged.
         """
         try:
-            return pq.read_table(self.directory / f"{table.name}.parquet", page_checksum_verification=True)
+            with pq.ParquetFile(self.directory / f"{table.name}.parquet", page_checksum_verification=True) as file:
+                schema, rows = file.schema_arrow, file.read()
         except (OSError, pa.ArrowException) as error:
             raise _damaged(self.directory, error) from None
+        if not schema.equals(arrow_schema(table)):
+            raise _damaged(self.directory, ValueError(f"{table.name} has other columns"))
+        return rows
 
 
 def analysis_key(kind: AnalysisKind[S, Any], runs: Sequence[RunManifest], settings: S) -> str:

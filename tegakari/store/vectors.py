@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.run import RunManifest
+from tegakari.store.disk.contents import check_contents
 from tegakari.store.disk.durable import random_suffix, staged_directory, translate_disk_full
 from tegakari.store.disk.layout import VECTORS, added_vectors_directory, work_directory
 from tegakari.store.reader import Run
@@ -118,10 +119,29 @@ def open_vectors(run: Run, name: str) -> Any:
 
     for directory in (run.directory, added_vectors_directory(run.store, run.manifest)):
         if (directory / VECTORS / f"{name}.lance").is_dir():
-            return lancedb.connect(directory / VECTORS).open_table(name)
+            check_contents(directory)
+            return _checked(run, name, lancedb.connect(directory / VECTORS).open_table(name))
     raise NotFoundError(
         f"run {run.name!r} has no {name}", field="run", fix=f"`tegakari runs add-vectors {run.name}` adds them"
     )
+
+
+def _checked(run: Run, name: str, table: Any) -> Any:
+    """A table, whose columns and number of rows are those of the run.
+
+    Raises:
+        StoreError: they are not.
+    """
+    vector = pa.list_(pa.float32(), run.manifest.classifier.d_model)
+    schema = {
+        DIRECTIONS: pa.schema({"layer": pa.int32(), "feature": pa.int32(), "vector": vector}),
+        EMBEDDINGS: pa.schema({"document": pa.int32(), "vector": vector}),
+        TEXTS: pa.schema({"document": pa.int32(), "text": pa.string()}),
+    }[name]
+    rows = sum(run.manifest.saes.widths) if name == DIRECTIONS else run.manifest.corpus.documents
+    if not table.schema.equals(schema) or table.count_rows() != rows:
+        raise run.unreadable(ValueError(f"its table {name} has other columns or rows than the run"))
+    return table
 
 
 def vector_matrix(rows: pa.Table) -> np.ndarray:

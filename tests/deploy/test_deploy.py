@@ -140,7 +140,7 @@ def test_grafana_has_its_source_and_dashboards():
 
 
 def test_the_dashboard_shows_metrics_that_are_exported(tmp_path: Path):
-    with TestClient(create_app(tmp_path)) as client:
+    with TestClient(create_app(tmp_path), base_url="http://127.0.0.1") as client:
         client.get("/v1/runs")
         exported = set(re.findall(r"^# TYPE (\w+)", client.get("/metrics").text, re.MULTILINE))
     expressions = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]

@@ -35,7 +35,7 @@ def segment(text: str) -> str:
 @contextmanager
 def client_of(directory: Path) -> Iterator[TestClient]:
     """A client of an application over a store, in this process."""
-    with TestClient(create_app(directory), raise_server_exceptions=False) as client:
+    with TestClient(create_app(directory), base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         yield client
 
 

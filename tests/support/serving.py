@@ -8,6 +8,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
+
+
+class KeyedServer(NamedTuple):
+    """A server that requires keys."""
+
+    host: str
+    port: int
+    read_key: str
+    compute_key: str
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from urllib.parse import quote
@@ -72,8 +73,12 @@ def _embedded(section: Section, number: int) -> Section:
     return section._replace(pictures=pictures)
 
 
+_MARKDOWN = re.compile(r"[\\`*_\[\]<>|~]")
+
+
 def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+    """Cells as text: labels and tokens come from posts, and could be Markdown, links or HTML."""
+    return "| " + " | ".join(_MARKDOWN.sub(r"\\\g<0>", " ".join(cell.splitlines())) for cell in cells) + " |"
 
 
 def _provenance(runs: Sequence[Run]) -> list[str]:

@@ -112,6 +112,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     host: Annotated[str, _about("address to bind")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535, description="port to bind")] = 8765
+    hosts: Annotated[list[str], _about("names of the server beside localhost, host; * = any")] = []
     workers: Annotated[int, Meta(ge=1, le=64, description="worker processes")] = 1
     keys: Annotated[str, _about("file of API keys; if it exists, every request needs a key")] = "keys.json"
     requests_per_second: Annotated[NonNegative, _about("limit per key, or per address without keys; 0 = none")] = 0

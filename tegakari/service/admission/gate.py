@@ -1,4 +1,4 @@
-"""The gate: every request passes it before it is routed, and every response before it is sent."""
+"""The gate: every request passes it before its route runs, and every response before it is sent."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import secrets
 import time
 
 from litestar import Request
+from litestar.handlers.base import BaseRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from tegakari.schemas.config import ServiceConfig
-from tegakari.schemas.errors import OverloadedError, TegakariError
+from tegakari.schemas.errors import MediaTypeError, OverloadedError, TegakariError
 from tegakari.schemas.keys import ApiKey
-from tegakari.service.admission.keys import KeyRing
+from tegakari.service.admission.keys import KeyRing, require_scope
 from tegakari.service.admission.limits import Rates, limited_body, too_large
+from tegakari.service.admission.origins import Headers, Origins
 from tegakari.service.http.compression import MIN_COMPRESSED_BYTES, coding_of, compress, is_textual
 from tegakari.service.http.headers import header
+from tegakari.service.http.negotiation import JSON
 from tegakari.service.http.problems import error_response
 from tegakari.service.observe import metrics
 from tegakari.service.observe.logs import log
@@ -34,10 +37,11 @@ _DATA_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestor
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _BODY_METHODS = ("POST", "PUT", "PATCH", "DELETE")
+_JSON_METHODS = ("POST", "PUT", "PATCH")
 
 
 class Gate:
-    """Admits or refuses requests by key, rate, load and size; then compresses, counts and logs the responses."""
+    """Admits or refuses requests by origin, key, rate, load and size; compresses, counts and logs the responses."""
 
     def __init__(self, config: ServiceConfig, *, keys: KeyRing, rates: Rates) -> None:
         """Start with no request in progress.
@@ -50,20 +54,41 @@ class Gate:
         self._config = config
         self._keys = keys
         self._rates = rates
+        self._origins = Origins(config)
         self._in_progress = 0
         self._ids = map("{}-{:x}".format, itertools.repeat(secrets.token_hex(4)), itertools.count())
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:
+    async def __call__(
+        self, scope: Scope, receive: Receive, send: Send, app: ASGIApp, route: BaseRouteHandler | None
+    ) -> None:
+        """Pass a request on to the application, or refuse it.
+
+        Args:
+            scope: of the request.
+            receive: of the request.
+            send: of the request.
+            app: the router.
+            route: the handler that the router chooses for the request; None: none, so that the answer is 404 or 405.
+        """
         start = time.perf_counter()
         client_id = header(scope, b"x-request-id")
         request_id = client_id if _REQUEST_ID.fullmatch(client_id) else next(self._ids)
-        finisher = ResponseFinisher(send, request_id, coding_of(header(scope, b"accept-encoding")))
+        finisher = ResponseFinisher(
+            send,
+            request_id,
+            coding_of(header(scope, b"accept-encoding")),
+            page_headers=self._origins.page_headers(scope),
+            vary_by_origin=self._origins.configured,
+        )
         scope.setdefault("state", {})
         self._in_progress += 1
         metrics.IN_PROGRESS.inc()
         try:
             try:
-                self._admit(scope)
+                if self._origins.is_preflight(scope, scope.get("method", "")):
+                    await _answer_preflight(finisher, self._origins.preflight_headers(scope))
+                    return
+                self._admit(scope, route)
             except TegakariError as error:
                 metrics.REFUSED.labels(error.slug).inc()
                 response = error_response(error).to_asgi_response(None, Request(scope))
@@ -79,17 +104,21 @@ class Gate:
             metrics.IN_PROGRESS.dec()
             self._record(scope, finisher, request_id, time.perf_counter() - start)
 
-    def _admit(self, scope: Scope) -> None:
-        """Check a request to /v1 or /metrics before it is routed; others need no key and have no limits.
+    def _admit(self, scope: Scope, route: BaseRouteHandler | None) -> None:
+        """Check a request by its route, not by its path, which has many spellings. Public routes have no limits.
 
         Raises:
+            UnknownHostError: the request names another host.
             OverloadedError: the maximum number of requests is in progress.
             NoKeyError: the request needs a valid key.
+            KeyScopeError: the scope of its key does not include the route.
             RateError: the client exceeds its requests per second.
+            ForeignPageError: a page of another origin sent the request.
             TooLargeError: Content-Length exceeds the maximum.
+            MediaTypeError: the body is not JSON.
         """
-        path = scope["path"]
-        if not (path.startswith("/v1") or path == "/metrics"):
+        self._origins.check_host(scope)
+        if route is not None and "public" in route.opt:
             return
         if self._in_progress > self._config.max_requests:
             raise OverloadedError(f"{self._config.max_requests} requests are in progress", fix="retry later")
@@ -101,6 +130,12 @@ class Gate:
         length = header(scope, b"content-length")
         if length.isdecimal() and (len(length) > 18 or int(length) > self._config.max_body_bytes):
             raise too_large(self._config.max_body_bytes)
+        method = scope.get("method", "")
+        self._origins.check_page(scope, method)
+        if route is not None:
+            require_scope(key, route, method)
+            if method in _JSON_METHODS:
+                _require_json(scope)
 
     def _limit_rate(self, scope: Scope, key: ApiKey | None) -> None:
         rate = (key.requests_per_second if key else None) or self._config.requests_per_second
@@ -123,13 +158,39 @@ class Gate:
             )
 
 
+def _require_json(scope: Scope) -> None:
+    """Pages of other origins can send forms and plain text without a preflight, but not JSON."""
+    media_type = header(scope, b"content-type")
+    if media_type.partition(";")[0].strip().lower() != JSON:
+        raise MediaTypeError(
+            f"the body is {media_type or 'of no type'}", field="Content-Type", fix=f"send {JSON} with its header"
+        )
+
+
+async def _answer_preflight(send: Send, headers: Headers) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
 class ResponseFinisher:
     """Sends a response with the headers of all responses, compressed if the client accepts that and it saves bytes."""
 
-    def __init__(self, send: Send, request_id: str, coding: str | None) -> None:
+    def __init__(
+        self, send: Send, request_id: str, coding: str | None, *, page_headers: Headers, vary_by_origin: bool
+    ) -> None:
+        """Start with nothing sent.
+
+        Args:
+            send: of the request.
+            request_id: for the header.
+            coding: that the client accepts; None: no compression.
+            page_headers: that let a page of another origin read the response.
+            vary_by_origin: whether the responses to other pages have other headers.
+        """
         self._send = send
         self._coding = coding
-        self._headers = [*_SECURITY_HEADERS, (b"x-request-id", request_id.encode())]
+        self._headers = [*_SECURITY_HEADERS, (b"x-request-id", request_id.encode()), *page_headers]
+        self._vary_by_origin = vary_by_origin
         self._held_start: Message | None = None
         self.status = 0
         self.size = 0
@@ -141,7 +202,10 @@ class ResponseFinisher:
             message["headers"] = headers = [*message.get("headers", []), *self._headers]
             if not any(name == b"content-security-policy" for name, _ in headers):
                 headers.append(_DATA_POLICY)
-            if self._coding and _may_be_compressed(headers):
+            compressible = _may_be_compressed(headers)
+            if self._vary_by_origin:
+                _add_origin_to_vary(headers)
+            if self._coding and compressible:
                 self._held_start = message  # until the size of the body is known
                 return
         elif message["type"] == "http.response.body":
@@ -165,6 +229,12 @@ class ResponseFinisher:
                 message = {"type": "http.response.body", "body": body, "more_body": False}
             await self._send(start)
         return message
+
+
+def _add_origin_to_vary(headers: Headers) -> None:
+    values = [value for name, value in headers if name == b"vary"]
+    headers[:] = [pair for pair in headers if pair[0] != b"vary"]
+    headers.append((b"vary", b", ".join([*values, b"Origin"])))
 
 
 def _may_be_compressed(headers: list[tuple[bytes, bytes]]) -> bool:

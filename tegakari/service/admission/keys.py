@@ -17,7 +17,6 @@ from pathlib import Path
 import msgspec
 import structlog
 from litestar.handlers.base import BaseRouteHandler
-from litestar.types import Scope
 
 from tegakari.schemas.errors import ConfigError, KeyScopeError, NoKeyError, NotFoundError
 from tegakari.schemas.keys import KEY_SCOPES, ApiKey, KeyFile, KeyScope
@@ -208,17 +207,20 @@ class KeyRing:
         return record
 
 
-def require_scope(scope: Scope) -> None:
+def require_scope(key: ApiKey | None, route: BaseRouteHandler, method: str) -> None:
     """Check the scope of a request's key: GET needs `read`; other methods the route's option `scope`, else `compute`.
+
+    Args:
+        key: of the request; None: the service has no keys.
+        route: its handler.
+        method: its HTTP method.
 
     Raises:
         KeyScopeError: the key's scope does not include it.
     """
-    key: ApiKey | None = scope["state"].get("key")
     if key is None:
         return
-    handler: BaseRouteHandler = scope["route_handler"]
-    needed: KeyScope = handler.opt.get("scope", "read" if scope.get("method") == "GET" else "compute")
+    needed: KeyScope = route.opt.get("scope", "read" if method == "GET" else "compute")
     if KEY_SCOPES.index(key.scope) < KEY_SCOPES.index(needed):
         raise KeyScopeError(
             f"the key {key.id} has scope {key.scope}, the request needs {needed}",

@@ -17,7 +17,6 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from tegakari.schemas.errors import BusyError
-from tegakari.service.admission.keys import require_scope
 from tegakari.service.http.disconnect import wait_for_disconnect
 from tegakari.service.http.operations import RUNS_MODELS
 
@@ -50,7 +49,6 @@ class ForwardToModelProcess(ASGIMiddleware):
         if RUNS_MODELS not in scope["route_handler"].opt:
             await next_app(scope, receive, send)
             return
-        require_scope(scope)  # the model process checks no keys
         client: httpx.AsyncClient = scope["litestar_app"].state.models_client
         body_read = asyncio.Event()
         request = client.build_request(

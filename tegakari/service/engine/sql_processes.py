@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from tegakari.schemas.errors import BusyError, DeadlineError, SqlError
+from tegakari.store.processes import absolute_entries
 from tegakari.store.sql.sandbox import SandboxReply, SandboxRequest
 
 log = structlog.get_logger()
@@ -22,8 +23,11 @@ HEADER_BYTES = 2**16
 OVERHEAD_BYTES = 2**20
 """of an Arrow stream, in addition to its rows"""
 
-_INHERITED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "VIRTUAL_ENV")
+_INHERITED = ("LANG", "VIRTUAL_ENV")
 """Environment variables that a process gets; others can hold keys and tokens."""
+
+_INHERITED_PATHS = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
+"""Search paths that a process gets, without relative directories."""
 
 _LIMITED_THREADS = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 """One thread per core would reserve more address space than the process may have on a machine of many cores."""
@@ -98,14 +102,23 @@ def _kill(started: asyncio.Task[asyncio.subprocess.Process]) -> None:
 async def _start() -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",  # nothing is imported from the working directory
         "-m",
         "tegakari.store.sql.sandbox",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        env={name: os.environ[name] for name in _INHERITED if name in os.environ} | _LIMITED_THREADS,
+        env=_environment(),
+        cwd="/",
         limit=HEADER_BYTES,
     )
+
+
+def _environment() -> dict[str, str]:
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    paths = {name: absolute_entries(os.environ[name]) for name in _INHERITED_PATHS if name in os.environ}
+    # An empty LD_LIBRARY_PATH or PYTHONPATH is left out: the former means the working directory.
+    return {**inherited, **{name: path for name, path in paths.items() if path}, **_LIMITED_THREADS}
 
 
 async def _run_query(process: asyncio.subprocess.Process, request: SandboxRequest) -> tuple[SandboxReply, bytes]:

@@ -19,8 +19,11 @@ NO_STORE = CacheControlHeader(no_store=True)
 RUNS_MODELS = "runs_models"
 """Option of a route: the model process serves it, where several workers share one."""
 
+PUBLIC = {"public": True}
+"""Options of a route that needs no API key. Every other route needs one, and so does what matches no route."""
+
 READ_PROBLEMS = (400, 404, 500)
-MODEL_PROBLEMS = (400, 404, 409, 413, 500, 503)
+MODEL_PROBLEMS = (400, 404, 409, 413, 415, 500, 503)
 """Statuses of the problems of a route that runs models."""
 
 Handler = Callable[..., Any]

@@ -167,13 +167,14 @@ def described(*statuses: int) -> dict[int, ResponseSpec]:
 
 
 _DESCRIPTIONS = {
-    400: "A parameter is unknown, or its value is not allowed.",
+    400: "A parameter is unknown, its value is not allowed, or `Host` is not a name of the server.",
     401: "The server requires an API key; the request carries none, or one that is unknown, revoked or expired.",
-    403: "The API key's scope does not include the request.",
+    403: "The API key's scope does not include the request, or a page of another origin sent it.",
     404: "The run, label, layer, feature or document does not exist.",
     409: "The run's model is not on this machine, or the work was cancelled.",
     408: "The body did not arrive in time.",
     413: "The body is too large.",
+    415: "The body is not declared as `application/json`.",
     429: "The key or the address exceeds its requests per second; Retry-After gives the seconds to wait.",
     500: "The store could not be read.",
     503: "The server is not ready or busy, or the result was not ready in time.",

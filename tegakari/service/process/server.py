@@ -26,7 +26,7 @@ from tegakari.service.observe import METRICS_DIRECTORY
 from tegakari.service.observe.logs import set_up_logs
 from tegakari.service.process.model_process import model_process
 from tegakari.service.process.slow_clients import SlowClientProtocol
-from tegakari.store.processes import end_with_parent
+from tegakari.store.processes import end_with_parent, keep_working_directory_off_path
 
 log = structlog.get_logger()
 
@@ -37,20 +37,21 @@ BACKLOG = 2048
 """Connections that wait to be accepted while the workers are busy."""
 
 
-def serve(config: ServiceConfig, store: Path, *, insecure: bool = False) -> None:
+def serve(config: ServiceConfig, store: Path, *, insecure: int = 0) -> None:
     """Serve a store until SIGINT or SIGTERM, then finish the requests in progress and return.
 
     Args:
         config: address, number of workers and limits; port 0 takes any free port, which the log names.
         store: the store's directory.
-        insecure: listen without keys on an address that other machines reach; anyone who reaches it can then read
-            everything.
+        insecure: 1: listen without keys on an address that other machines reach; anyone who reaches it can then read
+            everything. 2: on all addresses, those of networks that are joined later as well.
 
     Raises:
-        ConfigError: the address is no loopback address and there are neither keys nor `insecure`; it is not an address
-            of this machine, or the port is taken; or the file of keys is damaged.
+        ConfigError: the address is no loopback address and there are neither keys nor enough `insecure`; it is not an
+            address of this machine, or the port is taken; or the file of keys is damaged.
     """
     set_up_logs(config.log)
+    keep_working_directory_off_path()
     keys = Path(config.keys)
     listener = _listen(config, has_keys=bool(read_keys(keys)), insecure=insecure)
     if not store.is_dir():
@@ -127,7 +128,15 @@ def _catch_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, handler)
 
 
-def _listen(config: ServiceConfig, *, has_keys: bool, insecure: bool) -> socket.socket:
+def _exposure(address: str) -> int:
+    """How far an address reaches: 0 this machine, 1 a network, 2 all networks, as 0.0.0.0 and :: do."""
+    bound = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(bound, ipaddress.IPv6Address) and bound.ipv4_mapped:
+        bound = bound.ipv4_mapped
+    return 0 if bound.is_loopback else 2 if bound.is_unspecified else 1
+
+
+def _listen(config: ServiceConfig, *, has_keys: bool, insecure: int) -> socket.socket:
     """Bind before anything else starts, so that a wrong address fails with its own message."""
     try:
         family, _, _, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
@@ -135,11 +144,13 @@ def _listen(config: ServiceConfig, *, has_keys: bool, insecure: bool) -> socket.
         raise ConfigError(
             f"{config.host!r} is not an address: {error.strerror}", field="service.host", fix="use 127.0.0.1"
         ) from None
-    if not (has_keys or insecure or ipaddress.ip_address(address[0]).is_loopback):
+    if not has_keys and insecure < (needed := _exposure(str(address[0]))):
+        reach = "every network of this machine" if needed == 2 else "other machines"
         raise ConfigError(
-            f"{config.host!r} can be reached from other machines, and there are no API keys in {config.keys}",
+            f"{config.host!r} can be reached from {reach}, and there are no API keys in {config.keys}",
             field="service.host",
-            fix="create a key with `tegakari keys create`, or listen on 127.0.0.1",
+            fix="create a key with `tegakari keys create`, or listen on 127.0.0.1; "
+            f"{' '.join(['--insecure'] * needed)} lets everyone who reaches the port read the store",
         )
     # asyncio turns Nagle's algorithm off only for a socket created as TCP; with it every response takes 40 ms longer.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

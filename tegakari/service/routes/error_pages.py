@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from tegakari.schemas.errors import NotFoundError, error_classes
 from tegakari.service.http.headers import PAGE_POLICY, header, preferences
+from tegakari.service.http.operations import PUBLIC
 from tegakari.service.http.problems import described
 
 PAGES = Path(__file__).parents[1] / "pages"
@@ -34,6 +35,7 @@ ErrorSlug = Annotated[str, PathParameter(description="kind of the error, the las
         **described(400, 404),
     },
     sync_to_thread=True,
+    opt=PUBLIC,
 )
 def get_error_page(slug: ErrorSlug, request: Request[Any, Any, Any]) -> Response[str]:
     """Cause of an error and what to do about it, in HTML, or in Markdown if `Accept` prefers it."""

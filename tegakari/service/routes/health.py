@@ -10,6 +10,7 @@ from litestar import get
 from litestar.di import NamedDependency
 
 from tegakari.schemas.errors import NotReadyError
+from tegakari.service.http.operations import PUBLIC
 from tegakari.service.http.problems import described
 from tegakari.store import Store
 
@@ -28,13 +29,27 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     """published runs"""
 
 
-@get("/healthz", operation_id="getHealth", summary="Liveness", responses=described(400), sync_to_thread=False)
+@get(
+    "/healthz",
+    operation_id="getHealth",
+    summary="Liveness",
+    responses=described(400),
+    sync_to_thread=False,
+    opt=PUBLIC,
+)
 def get_health() -> Health:
     """Returns 200 while the process is running."""
     return Health()
 
 
-@get("/readyz", operation_id="getReadiness", summary="Readiness", responses=described(400, 503), sync_to_thread=True)
+@get(
+    "/readyz",
+    operation_id="getReadiness",
+    summary="Readiness",
+    responses=described(400, 503),
+    sync_to_thread=True,
+    opt=PUBLIC,
+)
 def get_readiness(store: NamedDependency[Store]) -> Readiness:
     """Returns 503 while the store cannot be read. A store without runs is ready."""
     try:

@@ -19,6 +19,7 @@ from litestar.static_files import create_static_files_router
 
 from tegakari.service.http.headers import PAGE_POLICY
 from tegakari.service.http.negotiation import FORMATS, JSON
+from tegakari.service.http.operations import PUBLIC
 from tegakari.version import __version__
 
 STATIC = Path(__file__).parents[1] / "static"
@@ -35,7 +36,7 @@ class ViewerPage(OpenAPIRenderPlugin):
         return self._page
 
     def receive_router(self, router: Router) -> None:
-        router.register(create_static_files_router(path="/static", directories=[STATIC]))
+        router.register(create_static_files_router(path="/static", directories=[STATIC], opt=PUBLIC))
 
 
 class DescribedJson(JsonRenderPlugin):
@@ -153,5 +154,7 @@ def openapi_config() -> OpenAPIConfig:
         summary="Which features carry a label, and how specific they are.",
         use_handler_docstrings=True,
         render_plugins=[DescribedJson(), ViewerPage()],
-        openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, after_request=_finish_page),
+        openapi_router=Router(
+            "/schema", route_handlers=[], include_in_schema=False, after_request=_finish_page, opt=PUBLIC
+        ),
     )

@@ -36,7 +36,7 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
     status_code=200,
     responses={
         200: ResponseSpec(SqlResult, description="The rows.", generate_examples=False),
-        **documented(400, 404, 413, 500, 503),
+        **documented(400, 404, 413, 415, 500, 503),
     },
     cache_control=NO_STORE,
 )

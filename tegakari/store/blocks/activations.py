@@ -118,6 +118,32 @@ def write_activations(file: Path, parts: Iterable[Activations], *, row_group: in
             writer.write_table(table, row_group_size=row_group or max(1, len(table)))
 
 
+def check_file(file: Path, features: int, documents: int) -> None:
+    """Check the columns of a layer's file, its size, and the bounds of its numbers that its footer states.
+
+    Args:
+        file: of the layer.
+        features: number of features of the layer.
+        documents: number of documents of the run.
+
+    Raises:
+        OSError, pyarrow.ArrowException: the file is missing or damaged.
+        ValueError: it is not the file of such a layer.
+    """
+    with pq.ParquetFile(file) as parquet:
+        if not parquet.schema_arrow.equals(arrow_schema(ACTIVATIONS)):
+            raise ValueError(f"{file.name} has other columns than {', '.join(Activations._fields)}")
+        if parquet.metadata.num_rows > features * documents:
+            raise ValueError(f"{file.name} has more rows than pairs of a feature and a document")
+        for group in map(parquet.metadata.row_group, range(parquet.num_row_groups)):
+            for column, size in ((0, features), (1, documents)) if group.num_rows else ():
+                bounds = group.column(column).statistics  # by which `read_feature` skips row groups
+                if bounds is None or not bounds.has_min_max or bounds.null_count:
+                    raise ValueError(f"{file.name} does not state the bounds of its columns, or has no value in one")
+                if not 0 <= bounds.min <= bounds.max < size:
+                    raise ValueError(f"{file.name} has numbers beyond {size}")
+
+
 def read_row_group(file: Path, number: int) -> Activations:
     """Read one row group.
 
@@ -178,6 +204,8 @@ def layer_totals(file: Path, documents: int) -> Totals:
         for group in range(parquet.num_row_groups):
             table = parquet.read_row_group(group, columns=["document", "activation"])
             document = table["document"].to_numpy()
+            if len(document) and not 0 <= document.min() <= document.max() < documents:
+                raise ValueError(f"{file.name} has numbers beyond {documents}")
             active += np.bincount(document, minlength=documents)
             mass += np.bincount(document, table["activation"].to_numpy(), documents)
     return Totals(active, mass)

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from tegakari.schemas.config import Pooling
-from tegakari.store.blocks.files import descending_order
+from tegakari.store.blocks.files import ORDER_FILE, descending_order
 from tegakari.store.blocks.mapped import Blocks
 
 _STEP = 1024
@@ -35,6 +35,7 @@ class Ranking:
         self._d, self._documents_active, self._mean = _ranked_columns(blocks, label_id, pooling)
         self._variety = blocks.features[f"variety_{pooling}"]
         places = blocks.places.slice_of(layer) if layer is not None else slice(0, len(self._d))
+        self._blocks, self._places = blocks, places
         if stored_order:
             self._order = (blocks.order if layer is None else blocks.layer_order)[label_id, places]
         else:
@@ -57,6 +58,7 @@ class Ranking:
         while missing > 0 and at < len(self._order):
             places = self._order[at : at + (missing if variety == ANY_VARIETY else _STEP)]
             at += len(places)
+            self._check(places)
             d = self._d[places]
             ended = not d[-1] >= minimum_d  # smaller d follow, then undefined ones
             if ended:
@@ -70,12 +72,17 @@ class Ranking:
                 break
         return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int32), *parts])
 
+    def _check(self, places: np.ndarray) -> None:
+        first, last = self._places.start, self._places.stop
+        self._blocks.check_numbers(ORDER_FILE, places, last - first, first=first)
+
     def _rank_of(self, place: int) -> int:
         """Index of a place in the order, by bisection on the key of `descending_order`."""
         key = self._key(place)
         low, high = 0, len(self._order)
         while low < high:
             middle = (low + high) // 2
+            self._check(self._order[middle : middle + 1])
             other = int(self._order[middle])
             if np.isnan(self._d[other]) or self._key(other) >= key:
                 high = middle

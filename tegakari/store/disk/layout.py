@@ -16,6 +16,9 @@ VECTORS = "vectors.lance"
 BLOCKS = "hot"
 """Directory of the memory-mapped blocks."""
 
+CONTENTS = (MANIFEST, DATABASE, ACTIVATIONS, VECTORS, BLOCKS)
+"""Names of what the directory of a run contains."""
+
 _NAME = re.compile(NAME_PATTERN)
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from tegakari.schemas.errors import NotFoundError, RunExistsError, StoreError
 from tegakari.schemas.run import FORMAT, RunManifest
+from tegakari.store.disk.contents import check_contents
 from tegakari.store.disk.durable import (
     bury,
     checksums,
@@ -19,7 +20,7 @@ from tegakari.store.disk.durable import (
     staged_directory,
     translate_disk_full,
 )
-from tegakari.store.disk.layout import MANIFEST, run_directory, runs_directory, work_directory, work_root
+from tegakari.store.disk.layout import CONTENTS, MANIFEST, run_directory, runs_directory, work_directory, work_root
 
 
 def published_names(store: Path) -> list[str]:
@@ -34,9 +35,16 @@ def read_manifest(directory: Path) -> RunManifest:
     """Read run.json of a published run.
 
     Raises:
-        StoreError: it is missing or damaged, or of another format.
+        StoreError: it is missing or damaged, of another format, or of a run with another name.
     """
-    return _decode(directory, _read(directory))
+    manifest = _decode(directory, _read(directory))
+    if manifest.run != directory.name:  # paths are built from both names
+        raise StoreError(
+            f"the directory {directory.name} contains the run {manifest.run!r}",
+            field="run",
+            fix="give the directory the run's name, or adopt it into a store",
+        )
+    return manifest
 
 
 def _read(directory: Path) -> bytes:
@@ -163,11 +171,12 @@ def adopt_run(store: Path, source: Path) -> RunManifest:
         RunExistsError: the store has a run of this name.
         DiskFullError: no space; nothing was published.
     """
+    source = source.resolve()  # the user names it, also by a link; what is in it is someone else's
     if not (source / MANIFEST).is_file():
         raise NotFoundError(f"no {MANIFEST} in {source}", field="directory", fix="name the directory of one run")
     if damage := _damage(source):
         raise StoreError("; ".join(damage), field=str(source), fix="copy the run again")
-    manifest = read_manifest(source)
+    manifest = _decode(source, _read(source))
     target = run_directory(store, manifest.run)
     name_taken = RunExistsError(f"run {manifest.run!r} exists in {store}", field="run", fix="delete that run first")
     if target.exists():
@@ -177,13 +186,15 @@ def adopt_run(store: Path, source: Path) -> RunManifest:
             translate_disk_full(store, field="store"),
             staged_directory(target, work_directory(store, f"adopt-{random_suffix()}")) as staged,
         ):
-            shutil.copytree(source, staged, dirs_exist_ok=True)
+            shutil.copytree(source, staged, symlinks=True, dirs_exist_ok=True)
+            check_contents(staged, CONTENTS)  # nobody replaced a file of the source by a link meanwhile
     except FileExistsError:  # another process published the name meanwhile
         raise name_taken from None
     return manifest
 
 
 def _damage(directory: Path) -> list[str]:
+    check_contents(directory)
     raw = _read(directory)
     manifest = _decode(directory, raw)
     if raw != _encode(manifest):  # then its list of files cannot be trusted either

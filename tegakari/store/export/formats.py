@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import IO, Protocol
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
+
+from tegakari.schemas.errors import StoreError
 
 
 class BatchWriter(Protocol):
@@ -63,6 +67,38 @@ WRITERS: dict[str, Callable[[IO[bytes], pa.Schema], AbstractContextManager[Batch
     "csv": _csv,
 }
 """Writers by name of the format, which is also the suffix of its files."""
+
+
+_FORMULA = "^[=+\\-@\t\r]"
+"""Start of a text that spreadsheets take for a formula, which runs when the file is opened."""
+
+
+def for_spreadsheets(rows: pa.RecordBatchReader, file_format: str | None) -> pa.RecordBatchReader:
+    """Rows whose texts, names of columns included, a spreadsheet shows instead of running them.
+
+    Each text that starts like a formula gets an apostrophe in front. Other programs read the apostrophe as a part of
+    the text, so that this is not the default.
+
+    Raises:
+        StoreError: the format is not CSV; spreadsheets do not run the texts of the others.
+    """
+    if file_format != "csv":
+        raise StoreError("only CSV can hold formulas", field="--spreadsheet", fix="leave it out, or use --format csv")
+    names = [f"'{name}" if re.match(_FORMULA, name) else name for name in rows.schema.names]
+    schema = pa.schema([field.with_name(name) for field, name in zip(rows.schema, names, strict=True)])
+    batches = (
+        pa.RecordBatch.from_arrays([_shown(column) for column in batch.columns], schema=schema) for batch in rows
+    )
+    return pa.RecordBatchReader.from_batches(schema, batches)
+
+
+def _shown(column: pa.Array) -> pa.Array:
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return column
+    formulas = pc.call_function("match_substring_regex", [column], pc.MatchSubstringOptions(_FORMULA))
+    nothing = pa.scalar("", column.type)
+    marked = pc.call_function("binary_join_element_wise", [pa.scalar("'", column.type), column, nothing])
+    return pc.call_function("if_else", [formulas, marked, column])
 
 
 def write(sink: IO[bytes], batches: pa.RecordBatchReader, file_format: str) -> int:

@@ -26,6 +26,7 @@ def export_run(
     *,
     file_format: str = "parquet",
     tables: Iterable[str] = (),
+    spreadsheet: bool = False,
     progress: Progress = NoProgress(),
 ) -> dict[str, int]:
     """Write tables of a run to a new directory, one file per table, with run.json; whole or absent.
@@ -35,6 +36,7 @@ def export_run(
         target: directory to create.
         file_format: one of `formats.WRITERS`.
         tables: names of tables; default: all, including activations.
+        spreadsheet: whether to write texts that a spreadsheet would take for formulas with an apostrophe, in CSV.
         progress: one step per table.
 
     Returns:
@@ -56,8 +58,11 @@ def export_run(
             progress.note(table.name)
             order = ", ".join(("layer", *table.order) if table is ACTIVATIONS else table.order)
             rows = run_query(run.store, [run.name], f"SELECT * EXCLUDE run FROM {table.name} ORDER BY {order}")
+            rows = _with_descriptions(rows, table)
+            if spreadsheet:
+                rows = formats.for_spreadsheets(rows, file_format)
             with (staged / f"{table.name}.{file_format}").open("wb") as sink:
-                rows_written[table.name] = formats.write(sink, _with_descriptions(rows, table), file_format)
+                rows_written[table.name] = formats.write(sink, rows, file_format)
             progress.advance()
         shutil.copyfile(run.directory / MANIFEST, staged / MANIFEST)
     return rows_written

@@ -12,7 +12,7 @@ from tegakari.schemas.api import (
     Page,
 )
 from tegakari.schemas.errors import NotFoundError
-from tegakari.store.blocks.files import TOP_FEATURES
+from tegakari.store.blocks.files import TOP_FEATURES, top_file
 from tegakari.store.queries.cursor import list_name, page_of, read_number, write_cursor
 from tegakari.store.queries.parameters import check_limit, check_range, layers_of
 from tegakari.store.queries.rows import document_row
@@ -81,7 +81,7 @@ def document(run: Run, id_: str, *, layer: int | None = None, features: int = DE
     number = document_number(run, id_)
     check_range("features", features, 0, TOP_FEATURES)
     layers = layers_of(run, layer)
-    (row,) = run.rows(
+    row = run.row(
         "SELECT split, label_logit, predicted_logit, tokens, truncated, text FROM documents WHERE document = $number",
         {"number": number},
     )
@@ -137,6 +137,7 @@ def _layer_feature_rows(run: Run, number: int, layer: int, n: int) -> list[Docum
     features = blocks.top_features.member[index, number, :n]
     activations = blocks.top_features.activation[index, number, :n]
     features = features[features >= 0]
+    blocks.check_numbers(top_file("feature", "member"), features, blocks.places.widths[index])
     places = first + features
     return [
         DocumentFeature(

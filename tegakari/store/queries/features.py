@@ -16,7 +16,7 @@ from tegakari.schemas.api import (
     TopToken,
 )
 from tegakari.schemas.filters import FeatureOrder, Variety
-from tegakari.store.blocks.files import TOP_DOCUMENTS, descending_order
+from tegakari.store.blocks.files import SHOWN_TOKENS_FILE, TOP_DOCUMENTS, descending_order
 from tegakari.store.blocks.mapped import Blocks
 from tegakari.store.queries.cursor import cursor_error, list_name, page_of, read_number, write_cursor
 from tegakari.store.queries.parameters import (
@@ -211,6 +211,7 @@ def _has_top_token(blocks: Blocks, token: str) -> np.ndarray:
     """Whether each place has a top token, ignoring case and surrounding spaces; bool [places]."""
     token = token.strip().casefold()
     numbers = [number for number, text in enumerate(blocks.token_texts) if text.strip().casefold() == token]
+    blocks.check_numbers(SHOWN_TOKENS_FILE, blocks.shown_tokens, len(blocks.token_texts) + 1, first=-1)
     return np.any(np.isin(blocks.shown_tokens, numbers), axis=1)
 
 

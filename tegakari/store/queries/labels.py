@@ -99,4 +99,7 @@ def label_features(
 
 
 def _rows(run: Run, sql: str, parameters: dict[str, Any], row_type: type[T]) -> list[T]:
-    return msgspec.convert(run.rows(sql, parameters), list[row_type])
+    try:
+        return msgspec.convert(run.rows(sql, parameters), list[row_type])
+    except msgspec.ValidationError as error:  # a null where there is none in a run of this program
+        raise run.unreadable(error) from error

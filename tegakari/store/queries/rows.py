@@ -18,7 +18,7 @@ from tegakari.schemas.api import (
     TopToken,
 )
 from tegakari.schemas.config import Pooling
-from tegakari.store.blocks.files import descending_order
+from tegakari.store.blocks.files import DOCUMENTS_FILE, descending_order, top_file
 from tegakari.store.queries.unweighted_d import unweighted_d
 from tegakari.store.reader import Run
 
@@ -105,7 +105,12 @@ def token_rows(run: Run, place: int, n: int) -> list[TopToken]:
     top, documents = run.blocks.top_positions, run.blocks.documents
     count = int(np.count_nonzero(top.document[place, :n] >= 0))
     activation, document, position = (column[place, :count] for column in top)
+    check_numbers = run.blocks.check_numbers
+    check_numbers(top_file("token", "document"), document, len(documents.label_id))
     token = documents.first_token[document] + position
+    beyond = documents.first_token[document + 1] - 1 - token  # tokens of the document after this one
+    check_numbers(top_file("token", "position"), np.minimum(position, beyond), 2**31)
+    check_numbers(DOCUMENTS_FILE, documents.token_starts[token], 2**31)
     rows = []
     for rank, (activation_, document_, position_, token_id, start, end, label) in enumerate(
         zip(
@@ -142,6 +147,7 @@ def feature_document_rows(run: Run, place: int, n: int) -> list[TopDocument]:
     top, documents = run.blocks.top_documents, run.blocks.documents
     count = int(np.count_nonzero(top.member[place, :n] >= 0))
     document = top.member[place, :count]
+    run.blocks.check_numbers(top_file("document", "member"), document, len(documents.label_id))
     return [
         TopDocument(
             rank=rank,
@@ -213,10 +219,18 @@ class BestLabels(NamedTuple):
 
 @lru_cache(maxsize=8)
 def best_labels(run: Run) -> BestLabels:
-    """Label with the largest d of each place; a feature that is never active has none, because its d are all 0."""
+    """Label with the largest d of each place; a feature that is never active has none, because its d are all 0.
+
+    Raises:
+        StoreError: the tables have other features or labels than the blocks.
+    """
     table = run.query("SELECT best_label_id, best_d, best_documents_active FROM features ORDER BY layer, feature")
+    label = table["best_label_id"].fill_null(-1).to_numpy()
+    if len(label) != run.blocks.places.starts[-1]:
+        raise run.unreadable(ValueError("the features of its tables are not those of its blocks"))
+    run.blocks.check_numbers("best_label_id", label, len(run.labels) + 1, first=-1)
     return BestLabels(
-        table["best_label_id"].fill_null(-1).to_numpy(),
+        label,
         table["best_d"].fill_null(float("nan")).to_numpy(),
         table["best_documents_active"].fill_null(0).to_numpy(),
     )

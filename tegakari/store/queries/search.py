@@ -145,4 +145,6 @@ def _documents_with(run: Run, parts: list[str]) -> list[int]:
 def _matches(run: Run, scores: list[tuple[int, float]]) -> list[DocumentMatch]:
     """Rows of documents, by score, then number."""
     scores = sorted(scores, key=lambda match: (-match[1], match[0]))
+    numbers = np.array([number for number, _ in scores], np.int64).astype(np.int32)
+    run.blocks.check_numbers(EMBEDDINGS, numbers, run.manifest.corpus.documents)
     return [DocumentMatch(score=score, **msgspec.structs.asdict(document_row(run, number))) for number, score in scores]

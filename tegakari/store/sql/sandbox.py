@@ -6,8 +6,8 @@ Three independent layers confine the query, so that a hole in one is not enough 
   empty, it is the first that the system ends when memory is short, and its parent kills it when it takes too long;
 - DuckDB: runs are attached read-only, without file system, extensions or variables of the program, and the
   configuration is locked;
-- the query: one SELECT that calls only table functions known to be harmless. DuckDB's own list has functions that
-  take raw addresses or SQL in strings.
+- the query: one SELECT that reads the tables of runs and calls only functions known to be harmless. DuckDB's own list
+  has functions that read files and settings, or take raw addresses or SQL in strings.
 
 Activations are read from Parquet files through Arrow, so DuckDB needs no file system for them either.
 """
@@ -28,7 +28,8 @@ import msgspec
 import pyarrow as pa
 
 from tegakari.schemas.errors import SqlError, TegakariError
-from tegakari.store.sql.views import add_views
+from tegakari.store.sql.functions import FUNCTIONS, TABLE_FUNCTIONS
+from tegakari.store.sql.views import VIEWS, add_views
 
 MEMORY = "512MB"
 """Memory limit of DuckDB."""
@@ -36,55 +37,6 @@ ADDRESS_SPACE = 6 * 2**30
 """Address space of the process in bytes; reserved but unused memory counts."""
 THREADS = 2
 BATCH_ROWS = 1000
-
-TABLE_FUNCTIONS = frozenset(
-    [
-        "range",
-        "generate_series",
-        "unnest",
-        "repeat",
-        "repeat_row",
-        "json_each",
-        "json_tree",
-        "summary",
-        "histogram",
-        "histogram_values",
-        "icu_calendar_names",
-        "pg_timezone_names",
-        "pragma_version",
-        "pragma_table_info",
-        "duckdb_tables",
-        "duckdb_columns",
-        "duckdb_views",
-        "duckdb_functions",
-        "duckdb_types",
-        "duckdb_keywords",
-    ]
-)
-"""Table functions that may be called; others read files, take addresses or SQL, or describe the machine."""
-
-REFUSED_FUNCTIONS = frozenset(
-    [
-        "current_setting",
-        "write_log",
-        "parse_duckdb_log_message",
-        "setval",
-        "nextval",
-        "currval",
-        "json_serialize_plan",
-        "json_serialize_sql",
-        "json_deserialize_sql",
-        "json_execute_serialized_sql",
-        "combine",
-        "finalize",
-        "to_aggregate_state",
-        "stats",
-    ]
-)
-"""Scalar functions that may not be called: they plan SQL in strings, take raw state, write, or describe the machine."""
-
-REFUSED_VIEWS = frozenset(("duckdb_databases", "duckdb_logs", "pragma_database_list", "pg_settings", "duckdb_secrets"))
-"""Views of DuckDB that may not be read: they describe the machine."""
 
 
 class SandboxRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,11 +92,14 @@ def connect(store: Path, runs: list[str]) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Refuse everything but one SELECT that calls only permitted functions and reads only permitted views.
+def check(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
+    """Refuse everything but one SELECT that reads the tables of runs and calls only functions of `FUNCTIONS`.
+
+    Returns:
+        the query to run: `sql`, or a SELECT of the names of the tables in place of SHOW TABLES.
 
     Raises:
-        SqlError: names the statement, function or view that is refused.
+        SqlError: names the statement, function or table that is refused.
     """
     statements = connection.extract_statements(sql)
     if len(statements) != 1:
@@ -159,19 +114,58 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     tree = msgspec.json.decode(serialized.column(0)[0].as_py())
     if tree["error"]:
         raise SqlError(f"not a plain SELECT: {tree.get('error_message', 'it cannot be parsed')}", field="sql")
-    for node in _nodes(tree):
-        name = str(node.get("function_name", "")).lower()
-        if node.get("type") == "TABLE_FUNCTION":
-            function = str(node["function"]["function_name"]).lower()
-            if function not in TABLE_FUNCTIONS:
-                allowed = ", ".join(sorted(TABLE_FUNCTIONS))
-                raise SqlError(f"{function}() is not allowed here", field="sql", fix=f"table functions: {allowed}")
-        elif name in REFUSED_FUNCTIONS or name.startswith("__"):
-            raise SqlError(f"{name}() is not allowed", field="sql", fix="leave the call out")
-        elif str(node.get("table_name", "")).lower() in REFUSED_VIEWS:
-            raise SqlError(
-                f"{node['table_name']} may not be read", field="sql", fix="SHOW TABLES lists the readable ones"
-            )
+    source = tree["statements"][0]["node"].get("from_table") or {}
+    if source.get("type") == "SHOW_REF" and source["table_name"] == '"tables"':
+        return f"SELECT unnest({list(VIEWS)}) AS name"
+    nodes = list(_nodes(tree))
+    from_calls = {id(node["function"]) for node in nodes if node.get("type") == "TABLE_FUNCTION"}
+    tables = {*VIEWS, *_named_queries(connection, nodes)}
+    qualifiers = _qualifiers(connection) if any(node.get("schema") for node in nodes) else set()
+    for node in nodes:
+        if "function_name" in node:
+            _check_call(node, TABLE_FUNCTIONS if id(node) in from_calls else FUNCTIONS, qualifiers)
+        elif node.get("type") == "BASE_TABLE" or node.get("show_type") == "SHOW":
+            _check_table(node, tables)
+        elif node.get("type") == "SHOW_REF" and node["show_type"] not in ("DESCRIBE", "SUMMARY"):
+            raise SqlError("SHOW is allowed for TABLES only", field="sql", fix="DESCRIBE shows the columns of a table")
+    return sql
+
+
+def _check_call(node: dict[str, Any], functions: frozenset[str], qualifiers: set[str]) -> None:
+    name = str(node["function_name"]).lower()
+    # A qualifier that names no schema is a column: label.upper() is upper(label).
+    if node.get("catalog") or str(node.get("schema", "")).lower() in qualifiers:
+        raise SqlError(f"{name}() is not allowed with a schema", field="sql", fix="leave the schema out")
+    if name not in functions:
+        allowed = f"in FROM: {', '.join(sorted(TABLE_FUNCTIONS))}" if functions is TABLE_FUNCTIONS else "leave it out"
+        raise SqlError(f"{name}() is not allowed here", field="sql", fix=allowed)
+
+
+def _check_table(node: dict[str, Any], tables: set[str]) -> None:
+    name = str(node["table_name"])
+    if node.get("catalog_name") or node.get("schema_name") or name.lower() not in tables:
+        raise SqlError(f"{name!r} is not a table of runs", field="sql", fix=f"tables: {', '.join(VIEWS)}")
+
+
+def _named_queries(connection: duckdb.DuckDBPyConnection, nodes: list[dict[str, Any]]) -> set[str]:
+    """Names that the query defines in WITH clauses.
+
+    Raises:
+        SqlError: one is also the name of a view of DuckDB, which the query could then read outside of the clause.
+    """
+    names = {str(entry["key"]).lower() for node in nodes for entry in (node.get("cte_map") or {}).get("map", ())}
+    if not names:
+        return names
+    views = connection.sql("SELECT lower(view_name) FROM duckdb_views()").fetchall()
+    if reserved := names & ({name for (name,) in views} - set(VIEWS)):
+        raise SqlError(f"{min(reserved)!r} cannot name a query", field="sql", fix="choose another name")
+    return names
+
+
+def _qualifiers(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """Names of the databases and schemas, in lower case."""
+    rows = connection.sql("SELECT lower(database_name), lower(schema_name) FROM duckdb_schemas()").fetchall()
+    return {name for row in rows for name in row}
 
 
 def _nodes(tree: object) -> Iterator[dict[str, Any]]:
@@ -199,8 +193,8 @@ def execute(request: SandboxRequest) -> tuple[SandboxReply, bytes]:
     timer.daemon = True
     timer.start()
     try:
-        check(connection, request.sql)
-        relation = connection.sql(request.sql, params=dict(request.parameters) or None)
+        query = check(connection, request.sql)
+        relation = connection.sql(query, params=dict(request.parameters) or None)
         if relation is None:
             raise SqlError("the query gives no rows", field="sql", fix="send one SELECT")
         return _collect(relation.to_arrow_reader(BATCH_ROWS), request)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
+from tegakari.schemas.errors import StoreError
 from tegakari.schemas.run import RunManifest
 from tegakari.schemas.tables import ACTIVATIONS as ACTIVATIONS_TABLE
 from tegakari.schemas.tables import TABLES, Column, Table
+from tegakari.store.blocks.activations import check_file
 from tegakari.store.column_types import arrow_schema
-from tegakari.store.disk.layout import ACTIVATIONS, DATABASE, run_directory
+from tegakari.store.disk.contents import check_contents
+from tegakari.store.disk.layout import ACTIVATIONS, CONTENTS, layer_file, run_directory
 from tegakari.store.disk.publish import read_manifest
 from tegakari.store.results import stored_analyses
+from tegakari.store.sql.attach import attach_run
 
 RUNS = Table(
     "runs",
@@ -50,6 +55,10 @@ ANALYSES = Table(
 )
 
 
+VIEWS = tuple(table.name for table in (*TABLES, ACTIVATIONS_TABLE, RUNS, ANALYSES))
+"""Names of the views."""
+
+
 def add_views(connection: duckdb.DuckDBPyConnection, store: Path, runs: Sequence[str]) -> None:
     """Create the views: the tables of `schemas/tables.py`, activations, `runs` and `analyses`.
 
@@ -71,12 +80,19 @@ def add_views(connection: duckdb.DuckDBPyConnection, store: Path, runs: Sequence
     hive = ds.partitioning(pa.schema([("layer", pa.int32())]), flavor="hive")
     for number, run in enumerate(runs):
         directory = run_directory(store, run)
-        path = str(directory / DATABASE).replace("'", "''")
-        connection.execute(f"ATTACH '{path}' AS run_{number} (READ_ONLY)")
+        check_contents(directory, CONTENTS)
+        files = [layer_file(directory, layer) for layer in manifests[run].saes.layers]
+        with _translate_damage(run):
+            attach_run(connection, directory, f"run_{number}")
+            for file, width in zip(files, manifests[run].saes.widths, strict=True):
+                check_file(file, width, manifests[run].corpus.documents)
         for table in TABLES:
-            sources[table].append(f"SELECT '{run}' AS run, * FROM run_{number}.{table.name}")
+            sources[table].append(f"SELECT '{run}' AS run, * FROM run_{number}.main.{table.name}")
+        schema = arrow_schema(ACTIVATIONS_TABLE).append(pa.field("layer", pa.int32()))
+        base = str(directory / ACTIVATIONS)
         connection.register(
-            f"activations_{number}", ds.dataset(directory / ACTIVATIONS, format="parquet", partitioning=hive)
+            f"activations_{number}",
+            ds.dataset(files, schema, format="parquet", partitioning=hive, partition_base_dir=base),
         )
         sources[ACTIVATIONS_TABLE].append(
             f"SELECT '{run}' AS run, layer, feature, document, activation FROM activations_{number}"
@@ -88,6 +104,19 @@ def add_views(connection: duckdb.DuckDBPyConnection, store: Path, runs: Sequence
         "runs", pa.Table.from_pylist([_row(manifest) for manifest in manifests.values()], arrow_schema(RUNS))
     )
     connection.register("analyses", _analyses(store, manifests))
+
+
+@contextmanager
+def _translate_damage(run: str) -> Iterator[None]:
+    """Translate errors of libraries, whose texts name files of this machine."""
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException, OSError, ValueError) as error:
+        raise StoreError(
+            f"files of run {run} are missing or damaged",
+            field="run",
+            fix=f"`tegakari runs verify {run}` names them; a query can name the other runs",
+        ) from error
 
 
 def connect(store: Path, runs: Sequence[str]) -> duckdb.DuckDBPyConnection:

@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from tegakari.schemas.tables import TABLES, Table
 from tegakari.store.blocks.activations import Activations, write_activations
-from tegakari.store.column_types import DUCKDB_TYPES, arrow_schema
+from tegakari.store.column_types import arrow_schema
 from tegakari.store.disk.layout import DATABASE, layer_file
+from tegakari.store.sql.attach import table_definition
 
 READABLE_SINCE = "v1.2.0"
 """Oldest version of DuckDB that opens the file."""
@@ -32,8 +33,7 @@ class RunWriter:
         # Tables must not depend on the number of threads that insert rows.
         self._connection.execute("SET preserve_insertion_order = true")
         for table in TABLES:
-            columns = ", ".join(f"{column.name} {DUCKDB_TYPES[column.type]}" for column in table.columns)
-            self._connection.execute(f"CREATE TABLE {table.name} ({columns})")
+            self._connection.execute(table_definition(table))
         self.activations = 0
         """Activations written so far."""
 

@@ -26,7 +26,8 @@ PATH = f"/v1/runs/{RUN}/labels/{segment(LABELS[0])}/features"
 
 
 def client_with(store: Path, **config: Any) -> TestClient:
-    return TestClient(create_app(store, ServiceConfig(**{"log": "off", **config})), raise_server_exceptions=False)
+    app = create_app(store, ServiceConfig(**{"log": "off", **config}))
+    return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
 
 
 @pytest.mark.parametrize("path", [PATH, "/nowhere", "/healthz", "/v1/runs?x=1", "/metrics"])

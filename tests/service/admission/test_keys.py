@@ -29,7 +29,8 @@ PATH = f"/v1/runs/{RUN}/labels"
 
 
 def client_with(store: Path, file: Path, **config) -> TestClient:
-    return TestClient(create_app(store, ServiceConfig(log="off", **config), keys=file), raise_server_exceptions=False)
+    app = create_app(store, ServiceConfig(log="off", **config), keys=file)
+    return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
 
 
 def bearer(key: str) -> dict[str, str]:

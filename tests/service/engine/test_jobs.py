@@ -91,7 +91,7 @@ def test_a_disconnected_client_cancels_its_job(server: httpx.Client, jobs_case: 
     body = json.dumps(settings).encode()
     parts = urlsplit(str(server.base_url))
     head = (
-        f"POST /v1/runs/small/knockouts?wait=60 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"POST /v1/runs/small/knockouts?wait=60 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     before = set(jobs_directory(jobs_case.store).glob("*.json"))

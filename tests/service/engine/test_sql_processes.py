@@ -244,12 +244,10 @@ def test_large_results_are_truncated(store: Path):
 def test_harmless_queries_run(locked: duckdb.DuckDBPyConnection):
     for sql in (
         "FROM labels",
-        "SHOW TABLES",
         "DESCRIBE labels",
         "SUMMARIZE features",
         "SELECT unnest(top_tokens) FROM features",
         "SELECT * FROM range(3), generate_series(1, 2)",
-        "SELECT * FROM duckdb_columns()",
         "SELECT layer, histogram(feature) FROM activations GROUP BY layer",
         "SELECT * FROM labels QUALIFY row_number() OVER (PARTITION BY run ORDER BY f1) < 3",
         "SELECT 'COPY x TO y; glob(1)' AS text",
@@ -287,7 +285,8 @@ def test_queries_beyond_the_maximum_are_refused_at_once(store: Path):
     async def scenario() -> None:
         processes = SqlProcesses(max_running=2)
         slow = [
-            asyncio.create_task(processes.run(request(store, "SELECT sleep_ms(60000)", seconds=30))) for _ in range(2)
+            asyncio.create_task(processes.run(request(store, "SELECT count(*) FROM range(1000000000000)", seconds=30)))
+            for _ in range(2)
         ]
         await asyncio.sleep(0)
         with pytest.raises(BusyError):

@@ -22,8 +22,9 @@ def sql_processes(pid: int) -> int:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_query_ends_with_its_connection(store: Path, workers: str):
-    body = json.dumps({"sql": "SELECT sleep_ms(60000)", "seconds": 50}).encode()
-    head = f"POST /v1/sql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    body = json.dumps({"sql": "SELECT count(*) FROM range(10000000000000)", "seconds": 50}).encode()
+    head = "POST /v1/sql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
     with serving("--store", store, "--workers", workers) as (url, process):
         parts = urlsplit(url)
         pids = [process.pid]

@@ -66,7 +66,7 @@ def test_the_result_equals_that_of_python(live_case: LiveCase, tmp_path: Path):
 def test_repeated_requests_return_the_stored_result(live_case: LiveCase):
     first = post(live_case.client, **by_label(live_case, seed=21))
     assert post(live_case.client, **by_label(live_case, seed=21)) == first  # timings included
-    with TestClient(create_app(live_case.store)) as other:
+    with TestClient(create_app(live_case.store), base_url="http://127.0.0.1") as other:
         other.app.state.model_queue._load = None  # pyright: ignore
         assert post(other, **by_label(live_case, seed=21)) == first
 

@@ -47,7 +47,7 @@ def test_a_struct_with_the_name_of_another_is_not_described_by_it(store: Path):
     from tegakari.schemas import classifier, inference
 
     assert classifier.LabelScore.__name__ == inference.LabelScore.__name__
-    with TestClient(create_app(store)) as client:
+    with TestClient(create_app(store), base_url="http://127.0.0.1") as client:
         described = client.get("/schema/openapi.json").json()["components"]["schemas"]["LabelScore"]
     assert described["description"] == inference.LabelScore.__doc__
     assert set(described["properties"]) == set(inference.LabelScore.__struct_encode_fields__)
