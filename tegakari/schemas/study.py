@@ -142,8 +142,8 @@ class StudySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     circuit: CircuitSettings = msgspec.field(default_factory=CircuitSettings)
     seed: Seed = 0
     pooling: Pooling | None = None
-    """of d, in the tables of features, knockouts and cues; default: each run's own. Sparsity and matching are of the
-    activations that a run stores, by its own pooling"""
+    """of d, in the tables of knockouts and cues; default: each run's own. Label variety, sparsity and matching are of
+    the activations that a run stores, by its own pooling"""
     skip: list[StudyPart] = []
     concepts_sha256: str | None = None
     """of the concepts of written variants as JSON; filled in by the study"""
