@@ -69,10 +69,13 @@ def points(figure: Interval | None) -> str:
 
 
 def sae_quality(quality: SaeQuality) -> str:
-    """Quality of a layer's SAE: `explained variance 0.912, L0 15.2, 34% of 512 features dead`."""
-    variance = MISSING if quality.explained_variance is None else f"{quality.explained_variance:.3f}"
+    """Quality of a layer's SAE: `explained variance 0.912 (all positions 0.912), L0 15.2, 34% of 512 features dead`."""
+    ordinary, everywhere = (
+        MISSING if variance is None else f"{variance:.3f}"
+        for variance in (quality.explained_variance, quality.explained_variance_all)
+    )
     return (
-        f"explained variance {variance}, L0 {quality.l0:.1f}, "
+        f"explained variance {ordinary} (all positions {everywhere}), L0 {quality.l0:.1f}, "
         f"{quality.dead_share:.0%} of {quality.features} features dead"
     )
 

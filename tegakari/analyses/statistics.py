@@ -27,12 +27,6 @@ def mean_interval(values: np.ndarray, seed: int) -> tuple[float, float]:
     return _percentiles(_means(values, seed))
 
 
-def difference_interval(a: np.ndarray, b: np.ndarray, seed: int) -> tuple[float, float]:
-    """Interval of mean(b) - mean(a) for unpaired values [n] and [m], drawn independently."""
-    first, second = np.random.SeedSequence(seed).generate_state(2)
-    return _percentiles(_means(b, int(second)) - _means(a, int(first)))
-
-
 def statistic_interval(statistic: Callable[[np.ndarray], float], n: int, seed: int) -> tuple[float, float]:
     """Interval of any statistic of n items; (nan, nan) for n = 0.
 

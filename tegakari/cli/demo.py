@@ -18,6 +18,7 @@ from tegakari.schemas.config import load_config
 def demo(
     directory: Annotated[Path, typer.Argument(help="Directory to work in.")] = Path("demo-work"),
     port: Annotated[int, typer.Option(help="Port of the API.", envvar="TEGAKARI_PORT")] = 8765,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of corpus, models and training.")] = 0,
     serve_: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the API at the end.")] = True,
 ) -> None:
     """Make a corpus and two tiny Gemma 2 models, fine-tune, train SAEs, index and serve. An interrupted demo resumes.
@@ -27,7 +28,7 @@ def demo(
     from tegakari.demo.workspace import SHOWN_LABEL, make_demo
 
     with progress() as bars:
-        configs = make_demo(directory, progress=bars)
+        configs = make_demo(directory, seed, progress=bars)
     import_(configs[0])
     for path in configs:
         err.rule(path.stem)

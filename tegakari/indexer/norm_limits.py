@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import torch
@@ -16,6 +17,8 @@ from tegakari.models.outliers import finite_limit, norm_limit, norms_of
 from tegakari.models.sae import Sae
 from tegakari.models.tokens import Tokenized
 from tegakari.store.disk.durable import write_atomically
+
+T = TypeVar("T")
 
 SAMPLE_DOCUMENTS = 256
 """Documents that the limits are determined on, at equal steps over the corpus."""
@@ -37,11 +40,17 @@ def with_norm_limits(
     if not unlimited:
         return dict(saes)
     if not cache.is_file():
-        sample = documents[:: max(1, len(documents) // SAMPLE_DOCUMENTS)]
+        sample = at_equal_steps(documents, SAMPLE_DOCUMENTS)
         limits = sampled_limits(classifier, unlimited, sample, batch_tokens)
         write_atomically(cache, msgspec.json.encode({layer: finite_limit(limit) for layer, limit in limits.items()}))
     limits = msgspec.json.decode(cache.read_bytes(), type=dict[int, float | None])
     return with_limits(saes, limits)
+
+
+def at_equal_steps(documents: Sequence[T], n: int) -> list[T]:
+    """Up to n documents at equal steps over a sequence."""
+    n = min(n, len(documents))
+    return [documents[place * len(documents) // n] for place in range(n)]
 
 
 def with_limits(saes: Mapping[int, Sae], limits: Mapping[int, float | None]) -> dict[int, Sae]:

@@ -17,7 +17,7 @@ from tegakari.indexer.corpus import read_documents, read_manifest
 from tegakari.indexer.index_models import IndexModels, load_index_models
 from tegakari.indexer.layer_tables import LayerFacts
 from tegakari.indexer.merge import Merger, MergeSettings
-from tegakari.indexer.norm_limits import with_norm_limits
+from tegakari.indexer.norm_limits import at_equal_steps, with_norm_limits
 from tegakari.indexer.partial import open_partial, partial_exists, write_partial
 from tegakari.indexer.processes import index_in_processes
 from tegakari.indexer.recipe import Outcome, manifest_of, recipe_of
@@ -222,8 +222,8 @@ def _quality(config: Config, models: IndexModels, cache: Path, progress: Progres
     if cache.is_file():
         return msgspec.json.decode(cache.read_bytes(), type=dict[int, LayerQuality])
     held_out = read_documents(Path(config.corpus.path), "eval")
-    step = max(1, len(held_out) // config.index.explained_variance_documents)
-    texts = [document.text for document in held_out[::step]]
+    sample = at_equal_steps(held_out, config.index.explained_variance_documents)
+    texts = [document.text for document in sample]
     progress.stage("measuring explained variance", len(texts))
     quality = explained_variance(
         models.classifier, models.saes, texts, batch_tokens=config.index.batch_tokens, advance=progress.advance

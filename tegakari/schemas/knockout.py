@@ -89,6 +89,8 @@ class RemovedFeature(msgspec.Struct, frozen=True, kw_only=True):
     feature: int
     d: float | None
     """Cohen's d for the label, over the choice half in a holdout; null without a label, or if the feature has none."""
+    documents_active: int | None
+    """documents of the label in which it is active; null without a label."""
     density: float
     """share of positions on which it is active."""
 
@@ -156,8 +158,10 @@ class SaeQuality(msgspec.Struct, frozen=True, kw_only=True):
     l0: float
     """active features per position"""
     explained_variance: float | None
-    """share of the residual's variance that the SAE reconstructs; null where it was not measured, or the residual does
-    not vary"""
+    """share of the variance of ordinary positions that the SAE reconstructs; null where it was not measured, or the
+    residual does not vary"""
+    explained_variance_all: float | None
+    """the same over all positions, norm outliers included"""
 
 
 class KnockoutResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ def sae_qualities(run: Run) -> Mapping[int, SaeQuality]:
             dead_share=1 - row["alive"] / row["d_sae"],
             l0=row["l0"],
             explained_variance=row["explained_variance"],
+            explained_variance_all=row["explained_variance_all"],
         )
-        for row in run.rows("SELECT layer, d_sae, alive, l0, explained_variance FROM layers ORDER BY layer")
+        for row in run.rows("SELECT * FROM layers ORDER BY layer")
     }

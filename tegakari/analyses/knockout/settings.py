@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from tegakari.analyses.knockout.holdout import holdout_of
+from tegakari.schemas.config import Pooling
 from tegakari.schemas.errors import NotFoundError, QueryError
 from tegakari.schemas.knockout import KnockoutSettings, RemovedFeature
 from tegakari.store import Run, queries
@@ -115,14 +117,9 @@ def ablated_features(run: Run, settings: KnockoutSettings) -> list[RemovedFeatur
     Raises:
         NotFoundError: the layer has fewer than k features with a d for the label.
     """
-    density = run.blocks.features["density"]
     if settings.features is not None:
         places = [queries.feature_place(run, feature.layer, feature.feature) for feature in settings.features]
-        d = _d_of(run, settings, places)
-        return [
-            RemovedFeature(layer=feature.layer, feature=feature.feature, d=value, density=float(density[place]))
-            for feature, place, value in zip(settings.features, places, d, strict=True)
-        ]
+        return _removed(run, settings.documents_of, settings.pooling, places, _d_of(run, settings, places))
     return strongest_features(run, settings)
 
 
@@ -150,15 +147,32 @@ def strongest_up_to(run: Run, settings: KnockoutSettings, k: int) -> list[Remove
     if k == 0:
         return []
     if settings.holdout:
-        start = run.blocks.places.slice_of(layer).start
-        density = run.blocks.features["density"]
-        return [
-            RemovedFeature(layer=layer, feature=feature, d=d, density=float(density[start + feature]))
-            for feature, d in holdout_of(run, settings.seed).strongest(label, layer, k)
-        ]
-    pooling = settings.pooling
-    page = queries.label_features(run, label, layer=layer, pooling=pooling, limit=k)
-    return [RemovedFeature(layer=row.layer, feature=row.feature, d=row.d, density=row.density) for row in page.items]
+        strongest = holdout_of(run, settings.seed).strongest(label, layer, k)
+    else:
+        page = queries.label_features(run, label, layer=layer, pooling=settings.pooling, limit=k)
+        strongest = [(row.feature, row.d) for row in page.items]
+    places = [queries.feature_place(run, layer, feature) for feature, _ in strongest]
+    return _removed(run, label, settings.pooling, places, [d for _, d in strongest])
+
+
+def _removed(
+    run: Run, label: str | None, pooling: Pooling | None, places: Sequence[int], d: Sequence[float | None]
+) -> list[RemovedFeature]:
+    """Features at places of the run, with their d for a label."""
+    columns = run.blocks.features
+    active = None
+    if label is not None:
+        active = run.blocks.documents_active[pooling or run.manifest.pooling][run.label_id(label)]
+    return [
+        RemovedFeature(
+            layer=int(columns["layer"][place]),
+            feature=int(columns["feature"][place]),
+            d=value,
+            documents_active=None if active is None else int(active[place]),
+            density=float(columns["density"][place]),
+        )
+        for place, value in zip(places, d, strict=True)
+    ]
 
 
 def _d_of(run: Run, settings: KnockoutSettings, places: list[int]) -> list[float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -13,7 +14,6 @@ from tegakari.analyses.sparsity import sparsity_values
 from tegakari.analyses.statistics import (
     SAMPLES,
     Predictions,
-    difference_interval,
     interval_of_statistic,
     macro_f1,
     macro_f1_difference,
@@ -70,7 +70,7 @@ def differences(runs: Sequence[Run], studies: Sequence[RunStudy], groups: Groups
     ]
     return [
         *([_macro_f1(runs, rows, groups, seed)] if shared else []),
-        _variety(runs, studies, groups, seed),
+        _variety(runs, studies, groups),
         *(difference_of(figure, groups, seed) for figure in figures),
     ]
 
@@ -123,20 +123,19 @@ def _row(figure: str, values: np.ndarray, interval: Interval, groups: Groups, ov
     )
 
 
-def _variety(runs: Sequence[Run], studies: Sequence[RunStudy], groups: Groups, seed: int) -> Difference:
-    """Features are not shared by runs: with one run on each side they are resampled, else the runs say all."""
-    name, over = "mean label variety", "features of each run, over the run's own labels"
-    variety = [
-        np.asarray(run.blocks.features[f"variety_{study.specificity.pooling}"], np.float64)
-        for run, study in zip(runs, studies, strict=True)
-    ]
-    means = np.array([of_run.mean() for of_run in variety])
+def _variety(runs: Sequence[Run], studies: Sequence[RunStudy], groups: Groups) -> Difference:
+    """With one run on each side, distances of both runs' intervals are added in quadrature; else the runs say all."""
+    name = "mean label variety"
+    intervals = [study.specificity.mean_variety for study in studies]
+    means = np.array([interval.value for interval in intervals])
     if groups.covers_training:
         a, b = (Group(side, np.empty((0, len(side)))) for side in (means[: groups.a], means[groups.a :]))
         return _row(name, means, difference_of_groups(a, b, 0), groups, "training", 0)
-    low, high = difference_interval(variety[0], variety[1], seed)
-    interval = Interval(value=float(means[1] - means[0]), low=low, high=high)
-    return _row(name, means, interval, groups, over, min(map(len, variety)))
+    value = float(means[1] - means[0])
+    distance = math.hypot(*(interval.high - interval.value for interval in intervals))
+    interval = Interval(value=value, low=value - distance, high=value + distance)
+    documents = min(run.manifest.corpus.documents for run in runs)
+    return _row(name, means, interval, groups, "documents of each run, over the run's own labels", documents)
 
 
 def _sparsity(runs: Sequence[Run], rows: Sequence[np.ndarray]) -> list[Figure]:
