@@ -159,8 +159,8 @@ def page(studies: Sequence[Study], commit: str) -> str:
         "# The demo in figures",
         "",
         f"Figures of `tegakari demo` and `tegakari study` over {len(studies)} seeds: the median, and the lowest and",
-        "highest value. Every seed draws another corpus and trains other models and SAEs, so a difference that changes its",
-        "sign between seeds is none.",
+        "highest value. Every seed draws another corpus and trains other models and SAEs, so a difference that changes",
+        "its sign between seeds is none.",
         "",
         f"`make bench-demo-figures` wrote this page on {datetime.now(UTC):%Y-%m-%d} at commit {commit}.",
     ]
