@@ -76,7 +76,8 @@ def _knockout(server: httpx.Client, store: Path) -> str:
     """Id of a knockout: one that failed, since the drawn run has no model."""
     run = Store(store).run(RUN)
     settings = resolve(run, KnockoutSettings(label=LABELS[0], layer=0, k=2))
-    server.post(f"/v1/runs/{RUN}/knockouts", content=msgspec.json.encode(settings))
+    headers = {"Content-Type": "application/json"}
+    server.post(f"/v1/runs/{RUN}/knockouts", content=msgspec.json.encode(settings), headers=headers)
     return knockout_key(run, settings)
 
 

@@ -6,10 +6,12 @@ import asyncio
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 import structlog
 
+import tegakari
 from tegakari.schemas.errors import BusyError, DeadlineError, SqlError
 from tegakari.store.processes import absolute_entries
 from tegakari.store.sql.sandbox import SandboxReply, SandboxRequest
@@ -31,6 +33,16 @@ _INHERITED_PATHS = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 
 _LIMITED_THREADS = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 """One thread per core would reserve more address space than the process may have on a machine of many cores."""
+
+
+_PROGRAM = """
+import sys
+if sys.argv[1] not in sys.path:  # the package is not installed, or another copy of it is
+    sys.path.insert(0, sys.argv[1])
+from tegakari.store.sql.sandbox import main
+main()
+"""
+"""What a process runs; its argument is the directory of this package."""
 
 
 class SqlProcesses:
@@ -103,8 +115,9 @@ async def _start() -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",  # nothing is imported from the working directory
-        "-m",
-        "tegakari.store.sql.sandbox",
+        "-c",
+        _PROGRAM,
+        str(Path(tegakari.__file__).parents[1]),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -135,6 +134,6 @@ def test_damaged_bodies_are_refused(live_case: LiveCase, raw: bytes):
 
 def test_a_result_that_would_be_too_long_is_refused_before_it_runs(live_case: LiveCase):
     body = {"texts": ["今日は" * 20] * 64, "pooling": "none", "top": 1000}
-    response = live_case.client.post("/v1/runs/small/encode", content=json.dumps(body).encode())
+    response = live_case.client.post("/v1/runs/small/encode", json=body)
     assert response.status_code == 400
     assert response.json()["field"] == "top"
