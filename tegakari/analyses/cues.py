@@ -74,7 +74,9 @@ def mean_cues(run: Run, label: str, layer: int | None, features: Sequence[Featur
     )
 
 
-def feature_cues(run: Run, layer: int, feature: int, *, d: float | None = None) -> FeatureCues | None:
+def feature_cues(
+    run: Run, layer: int, feature: int, *, d: float | None = None, strong_share: float = STRONG
+) -> FeatureCues | None:
     """Cues of one feature; None if it is never active.
 
     Args:
@@ -82,6 +84,7 @@ def feature_cues(run: Run, layer: int, feature: int, *, d: float | None = None) 
         layer: of the run.
         feature: of the layer.
         d: of the feature for a label, copied to the result.
+        strong_share: share of the maximum activation from which a position is strong.
 
     Raises:
         NotFoundError: no such layer or feature.
@@ -89,7 +92,7 @@ def feature_cues(run: Run, layer: int, feature: int, *, d: float | None = None) 
     top, documents = run.blocks.top_positions, run.blocks.documents
     place = queries.feature_place(run, layer, feature)
     activation = top.activation[place]
-    strong = np.flatnonzero((activation > 0) & (activation >= STRONG * activation[0]))
+    strong = np.flatnonzero((activation > 0) & (activation >= strong_share * activation[0]))
     if not len(strong):
         return None
     document = top.document[place, strong]
