@@ -27,12 +27,6 @@ def mean_interval(values: np.ndarray, seed: int) -> tuple[float, float]:
     return _percentiles(_means(values, seed))
 
 
-def difference_interval(a: np.ndarray, b: np.ndarray, seed: int) -> tuple[float, float]:
-    """Interval of mean(b) - mean(a) for unpaired values [n] and [m], drawn independently."""
-    first, second = np.random.SeedSequence(seed).generate_state(2)
-    return _percentiles(_means(b, int(second)) - _means(a, int(first)))
-
-
 def statistic_interval(statistic: Callable[[np.ndarray], float], n: int, seed: int) -> tuple[float, float]:
     """Interval of any statistic of n items; (nan, nan) for n = 0.
 
@@ -51,12 +45,6 @@ def interval_of_mean(values: np.ndarray, seed: int) -> Interval:
     """Mean of values [n] with its interval."""
     low, high = mean_interval(values, seed)
     return Interval(value=float(values.mean()), low=low, high=high)
-
-
-def interval_of_statistic(statistic: Callable[[np.ndarray], float], n: int, seed: int) -> Interval:
-    """A statistic of all n items with its interval; arguments as of `statistic_interval`."""
-    low, high = statistic_interval(statistic, n, seed)
-    return Interval(value=statistic(np.arange(n)), low=low, high=high)
 
 
 def macro_f1(expected: np.ndarray, predicted: np.ndarray, labels: int) -> float:

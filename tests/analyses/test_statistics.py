@@ -10,7 +10,6 @@ from sklearn.metrics import f1_score
 from tegakari.analyses.statistics import (
     SAMPLES,
     Predictions,
-    difference_interval,
     interval_of_macro_f1,
     interval_of_share,
     macro_f1_difference,
@@ -23,7 +22,6 @@ from tegakari.analyses.statistics import (
 )
 
 VALUES = np.random.default_rng(0).exponential(size=400)
-OTHERS = np.random.default_rng(1).exponential(1.5, size=300)
 
 
 def scipy_interval(data: tuple[np.ndarray, ...], statistic: object) -> tuple[float, float]:
@@ -37,14 +35,6 @@ def test_the_interval_of_a_mean_is_scipys():
     assert statistic_interval(lambda rows: float(VALUES[rows].mean()), len(VALUES), 0) == pytest.approx(
         expected, abs=0.01
     )
-
-
-def test_the_interval_of_a_difference_is_scipys():
-    def difference(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
-        return b.mean(axis) - a.mean(axis)
-
-    expected = scipy_interval((VALUES, OTHERS), difference)
-    assert difference_interval(VALUES, OTHERS, 0) == pytest.approx(expected, abs=0.02)
 
 
 def test_an_interval_depends_on_the_seed_and_not_on_the_block_size(monkeypatch: pytest.MonkeyPatch):
