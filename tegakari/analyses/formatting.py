@@ -84,7 +84,7 @@ def knockout_mean_sentence(mean: KnockoutMean) -> str:
     """Means over labels: `15 of 16 labels are beyond their control: -75.0 points (-85.9 to -64.1), net ...`."""
     text = f"{mean.beyond_control} of {mean.labels} labels are beyond their control"
     if not mean.shown:
-        return f"{text}, which chance may make: no mean; of all labels {points(mean.net_of_all)} net"
+        return f"{text}, too few to show an effect: no mean; of all labels {points(mean.net_of_all)} net"
     text += f": mean {points(mean.points)} points, {points(mean.net)} net"
     if mean.beyond_control < mean.labels:
         text += f"; of all labels {points(mean.net_of_all)} net"

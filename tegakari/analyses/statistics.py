@@ -47,12 +47,6 @@ def interval_of_mean(values: np.ndarray, seed: int) -> Interval:
     return Interval(value=float(values.mean()), low=low, high=high)
 
 
-def interval_of_statistic(statistic: Callable[[np.ndarray], float], n: int, seed: int) -> Interval:
-    """A statistic of all n items with its interval; arguments as of `statistic_interval`."""
-    low, high = statistic_interval(statistic, n, seed)
-    return Interval(value=statistic(np.arange(n)), low=low, high=high)
-
-
 def macro_f1(expected: np.ndarray, predicted: np.ndarray, labels: int) -> float:
     """Mean F1 over the labels that occur.
 

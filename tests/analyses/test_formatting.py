@@ -99,7 +99,7 @@ def test_means_say_how_many_labels_take_part():
     )
     chance = KnockoutMean(labels=16, beyond_control=1, shown=False, points=None, net=None, net_of_all=effect)
     assert knockout_mean_sentence(chance) == (
-        f"1 of 16 labels are beyond their control, which chance may make: no mean; of all labels {text} net"
+        f"1 of 16 labels are beyond their control, too few to show an effect: no mean; of all labels {text} net"
     )
 
 

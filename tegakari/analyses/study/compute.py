@@ -156,6 +156,7 @@ def _run_study(
         documents=run.manifest.corpus.documents,
         truncated=run.rows("SELECT count(*) AS n FROM documents WHERE truncated")[0]["n"],
         fewest_documents=int(np.bincount(np.asarray(documents.label_id), minlength=len(run.labels)).min()),
+        head=run.manifest.classifier.head,
         knockouts=knockouts.results,
         knockout_mean=knockout_mean(knockouts.results),
         layer_choice=knockouts.choice,

@@ -14,9 +14,9 @@ from tegakari.analyses.sparsity import sparsity_values
 from tegakari.analyses.statistics import (
     SAMPLES,
     Predictions,
-    interval_of_statistic,
     macro_f1,
     macro_f1_difference,
+    small_sample_interval,
 )
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.study import Difference, RunStudy
@@ -37,6 +37,15 @@ class Figure(NamedTuple):
     items: int
     of_sample: Callable[[np.ndarray], np.ndarray]
     """float64 [runs], the figure over the items with these numbers, int64 [n]; a number may occur more than once"""
+
+
+class Means(NamedTuple):
+    """A figure of every run that is the mean of values of at least two items that all runs have."""
+
+    name: str
+    over: str
+    values: np.ndarray
+    """float64 [runs, items]"""
 
 
 class Groups(NamedTuple):
@@ -71,7 +80,7 @@ def differences(runs: Sequence[Run], studies: Sequence[RunStudy], groups: Groups
     return [
         *([_macro_f1(runs, rows, groups, seed)] if shared else []),
         _variety(runs, studies, groups),
-        *(difference_of(figure, groups, seed) for figure in figures),
+        *(difference_of_means(means, groups, seed) for means in figures),
     ]
 
 
@@ -91,22 +100,22 @@ def same_tokens(runs: Sequence[Run]) -> bool:
 
 
 def difference_of(figure: Figure, groups: Groups, seed: int) -> Difference:
-    """Difference of a figure: over its items, and with replicates over training as well."""
-
-    def difference(sample: np.ndarray) -> float:
-        values = figure.of_sample(sample)
-        return float(values[groups.a :].mean() - values[: groups.a].mean())
-
+    """Difference of a figure of two groups of replicates: over its items, and over training."""
     values = figure.of_sample(np.arange(figure.items))
+    generator = np.random.default_rng(seed)
+    draws = (generator.integers(0, figure.items, figure.items) for _ in range(SAMPLES))
+    samples = np.array([figure.of_sample(draw) for draw in draws])
+    a, b = (Group(values[side], samples[:, side]) for side in (slice(0, groups.a), slice(groups.a, None)))
+    return _row(figure.name, values, difference_of_groups(a, b, figure.items), groups, figure.over, figure.items)
+
+
+def difference_of_means(means: Means, groups: Groups, seed: int) -> Difference:
+    """Difference of means; of two runs with Student's interval of the paired differences, which may be few."""
+    name, over, values = means
+    items = values.shape[1]
     if groups.covers_training:
-        generator = np.random.default_rng(seed)
-        draws = (generator.integers(0, figure.items, figure.items) for _ in range(SAMPLES))
-        samples = np.array([figure.of_sample(draw) for draw in draws])
-        a, b = (Group(values[side], samples[:, side]) for side in (slice(0, groups.a), slice(groups.a, None)))
-        interval = difference_of_groups(a, b, figure.items)
-    else:
-        interval = interval_of_statistic(difference, figure.items, seed)
-    return _row(figure.name, values, interval, groups, figure.over, figure.items)
+        return difference_of(Figure(name, over, items, lambda sample: values[:, sample].mean(1)), groups, seed)
+    return _row(name, values.mean(1), small_sample_interval(values[1] - values[0]), groups, over, items)
 
 
 def _row(figure: str, values: np.ndarray, interval: Interval, groups: Groups, over: str, n: int) -> Difference:
@@ -124,31 +133,32 @@ def _row(figure: str, values: np.ndarray, interval: Interval, groups: Groups, ov
 
 
 def _variety(runs: Sequence[Run], studies: Sequence[RunStudy], groups: Groups) -> Difference:
-    """With one run on each side, distances of both runs' intervals are added in quadrature; else the runs say all."""
-    name = "mean label variety"
-    intervals = [study.specificity.mean_variety for study in studies]
-    means = np.array([interval.value for interval in intervals])
+    """With one run on each side, the distances of both intervals over documents in quadrature; else the runs say all.
+
+    Runs that share documents err alike, which makes the interval of the difference too wide rather than too narrow.
+    """
+    name, over = "mean label variety", "documents of each run"
+    varieties = [study.specificity.mean_variety for study in studies]
+    means = np.array([variety.value for variety in varieties])
     if groups.covers_training:
         a, b = (Group(side, np.empty((0, len(side)))) for side in (means[: groups.a], means[groups.a :]))
         return _row(name, means, difference_of_groups(a, b, 0), groups, "training", 0)
-    value = float(means[1] - means[0])
-    distance = math.hypot(*(interval.high - interval.value for interval in intervals))
+    value, distance = float(means[1] - means[0]), math.hypot(*(variety.high - variety.value for variety in varieties))
     interval = Interval(value=value, low=value - distance, high=value + distance)
-    documents = min(run.manifest.corpus.documents for run in runs)
-    return _row(name, means, interval, groups, "documents of each run, over the run's own labels", documents)
+    return _row(name, means, interval, groups, over, min(sum(run.label_documents) for run in runs))
 
 
-def _sparsity(runs: Sequence[Run], rows: Sequence[np.ndarray]) -> list[Figure]:
+def _sparsity(runs: Sequence[Run], rows: Sequence[np.ndarray]) -> list[Means]:
     values = [sparsity_values(run) for run in runs]
     active = [of_run.active[:, numbers].mean(0) for of_run, numbers in zip(values, rows, strict=True)]
     ratio = np.array([of_run.ratio[:, numbers].mean(0) for of_run, numbers in zip(values, rows, strict=True)])
     return [
-        _mean("active features of a document", np.array(active), DOCUMENTS),
-        *_means_of_any("top-20 ratio", ratio[:, ~np.isnan(ratio).any(0)], DOCUMENTS),
+        *_means("active features of a document", np.array(active), DOCUMENTS),
+        *_means("top-20 ratio", ratio[:, ~np.isnan(ratio).any(0)], DOCUMENTS),
     ]
 
 
-def _knockouts(studies: Sequence[RunStudy]) -> list[Figure]:
+def _knockouts(studies: Sequence[RunStudy]) -> list[Means]:
     """Points of the labels that are beyond their control in all runs, and net effects of all labels.
 
     There are none unless every run has a mean effect: then nothing shows that a knockout does more than its control.
@@ -160,23 +170,23 @@ def _knockouts(studies: Sequence[RunStudy]) -> list[Figure]:
     points = np.array([[knockout.delta for knockout in row] for row in beyond]).T
     net = np.array([[knockout.net.value if knockout.net else np.nan for knockout in row] for row in rows]).T
     return [
-        _mean("points lost in a knockout", points, "labels beyond their control in all runs"),
-        _mean("points lost in a knockout, net of its control", net, LABELS),
+        *_means("points lost in a knockout", points, "labels beyond their control in all runs"),
+        *_means("points lost in a knockout, net of its control", net, LABELS),
     ]
 
 
-def _cues(studies: Sequence[RunStudy]) -> list[Figure]:
+def _cues(studies: Sequence[RunStudy]) -> list[Means]:
     cues_by_label = [{cues.label: cues for cues in study.cues} for study in studies]
     labels = [label for label in cues_by_label[0] if all(label in of_run for of_run in cues_by_label)]
     shares = [[of_run[label].top_token_share.value for label in labels] for of_run in cues_by_label]
     unique = [[of_run[label].unique_tokens.value for label in labels] for of_run in cues_by_label]
     return [
-        *_means_of_any("top token share of a label", np.array(shares), LABELS),
-        *_means_of_any("unique tokens of a label", np.array(unique), LABELS),
+        *_means("top token share of a label", np.array(shares), LABELS),
+        *_means("unique tokens of a label", np.array(unique), LABELS),
     ]
 
 
-def _variants(studies: Sequence[RunStudy]) -> list[Figure]:
+def _variants(studies: Sequence[RunStudy]) -> list[Means]:
     """Survival over the concepts that have a value in all runs; none if a run has no written variants."""
     tables = [study.variants for study in studies if study.variants]
     if len(tables) < len(studies):
@@ -186,7 +196,7 @@ def _variants(studies: Sequence[RunStudy]) -> list[Figure]:
         if rows[0].kind != "unrelated":
             survival = np.array([row.of_concepts for row in rows], np.float64)
             name = f"survival of written variants, k = {rows[0].k}, {rows[0].kind}"
-            figures += _means_of_any(name, survival[:, ~np.isnan(survival).any(0)], CONCEPTS)
+            figures += _means(name, survival[:, ~np.isnan(survival).any(0)], CONCEPTS)
     return figures
 
 
@@ -227,11 +237,6 @@ def _macro_f1(runs: Sequence[Run], rows: Sequence[np.ndarray], groups: Groups, s
     return _row(name, scores(np.arange(n)), interval, groups, DOCUMENTS, n)
 
 
-def _mean(name: str, values: np.ndarray, over: str) -> Figure:
-    """The mean over items of values, float64 [runs, items]."""
-    return Figure(name, over, values.shape[1], lambda sample: values[:, sample].mean(1))
-
-
-def _means_of_any(name: str, values: np.ndarray, over: str) -> list[Figure]:
-    """The figure of `_mean`; none without items."""
-    return [_mean(name, values, over)] if values.size else []
+def _means(name: str, values: np.ndarray, over: str) -> list[Means]:
+    """The mean over items of values, float64 [runs, items]; none of fewer than two items."""
+    return [Means(name, over, values)] if values.size and values.shape[1] > 1 else []

@@ -104,6 +104,19 @@ def few_documents(result: StudyResult) -> Iterator[str]:
             )
 
 
+def small_halves(result: StudyResult) -> Iterator[str]:
+    """Knockouts that are chosen and measured on few documents, because each takes one half."""
+    if result.settings.holdout:
+        few = [run for run in result.runs if run.knockouts and run.fewest_documents < 2 * FEW_DOCUMENTS]
+        if few:
+            halves = ", ".join(f"{run.run} ({run.fewest_documents // 2})" for run in few)
+            yield (
+                f"Features of knockouts are chosen on one half of the documents and measured on the other, which is "
+                f"fewer than {FEW_DOCUMENTS} documents of a label in {halves}: an effect has to be large to be beyond "
+                "its control."
+            )
+
+
 def specificity_by_chance(result: StudyResult) -> Iterator[str]:
     """Counts of label-specific features that few documents, or permuted labels, explain."""
     for run in result.runs:
@@ -122,7 +135,7 @@ def unread_pooling(result: StudyResult) -> Iterator[str]:
     """Poolings over positions that the head does not read."""
     for run in result.runs:
         pooling = run.specificity.pooling
-        if pooling != "head":
+        if pooling != "head" and run.head != "all":
             yield (
                 f"{run.run}: d and label variety are of activations pooled by {pooling} over all positions; the head "
                 "of the classifier reads one of them."
@@ -210,6 +223,7 @@ LIMITS: tuple[Limit, ...] = (
     missing_variants,
     sae_quality,
     few_documents,
+    small_halves,
     specificity_by_chance,
     below_the_baseline,
     chosen_and_measured_on_the_same_documents,

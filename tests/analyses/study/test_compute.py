@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import f1_score
 
 from tegakari.analyses.circuit import circuit
@@ -16,7 +17,7 @@ from tegakari.analyses.knockout import sweeps
 from tegakari.analyses.knockout.mean import knockout_mean
 from tegakari.analyses.study import study
 from tegakari.analyses.study.csv_tables import write_csv_tables
-from tegakari.analyses.study.differences import Groups, differences, same_tokens
+from tegakari.analyses.study.differences import Groups, Means, difference_of_means, differences, same_tokens
 from tegakari.analyses.study.render import html, markdown
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.analysis_kinds import STUDY_ANALYSIS
@@ -130,6 +131,25 @@ def test_differences_agree_with_changed_predictions_and_knockouts(
     no_mean = msgspec.structs.replace(second, knockout_mean=result.runs[1].knockout_mean)
     assert not any("points" in row.figure for row in differences([a, b], [first, no_mean], Groups(1, 1), 0))
     assert by_figure["unique tokens of a label"].difference.value == 0
+
+
+def test_differences_of_few_items_have_students_interval():
+    values = np.random.default_rng(0).normal([[0.0], [1.0]], size=(2, 4))
+    row = difference_of_means(Means("any", "labels", values), Groups(1, 1), 0)
+    expected = stats.ttest_rel(values[1], values[0]).confidence_interval()
+    assert (row.difference.low, row.difference.high) == pytest.approx((expected.low, expected.high))
+    assert (row.a, row.b, row.n) == (*values.mean(1), 4)
+
+
+def test_the_difference_of_label_variety_is_as_uncertain_as_both_varieties(
+    two_runs: tuple[Path, list[Run]], result: StudyResult
+):
+    row = next(row for row in result.differences if row.figure == "mean label variety")
+    varieties = [run_study.specificity.mean_variety for run_study in result.runs]
+    assert (row.a, row.b) == tuple(variety.value for variety in varieties)
+    squares = [(variety.high - variety.value) ** 2 for variety in varieties]
+    assert row.difference.high - row.difference.value == pytest.approx(sum(squares) ** 0.5)
+    assert (row.over, row.n) == ("documents of each run", sum(two_runs[1][0].label_documents))
 
 
 def test_one_run_with_chosen_labels_and_layer(two_runs: tuple[Path, list[Run]], settings: StudySettings):

@@ -27,6 +27,7 @@ def test_two_runs_are_not_two_models(result: StudyResult):
     assert "Held fixed: classifier and SAE training seeds, corpus, labels" in first
     text = text_of(result)
     assert "small: a label has 16 documents" in text
+    assert "fewer than 40 documents of a label in small (8), other (8)" in text
     assert "no baseline" in text
     assert "small and other: Pairs by cosine are left out in layer 0, 1" in text
     assert "both runs have the same SAEs." in text
@@ -92,6 +93,8 @@ def test_doubtful_figures_are_named(result: StudyResult):
     assert "small: 24 of 48 documents are cut" in text
     assert "small, circuit: One pair moves an effect by 3." in text
     assert "small: d and label variety are of activations pooled by max" in text
+    reading_all = msgspec.structs.replace(doubtful, head="all")
+    assert "pooled by max" not in text_of(msgspec.structs.replace(result, runs=[reading_all, second]))
     assert "small: the knockouts of 2 of 3 labels are not beyond their control" in text
     assert "small: no mean effect of knockouts is shown" in text
     assert "chosen on the documents that they are measured on" not in text

@@ -33,7 +33,7 @@ def differences_section(result: StudyResult) -> Section:
         "Each side is the mean of its replicates. The interval covers documents, labels or concepts, and training: the "
         "seeds by which the replicates differ (t interval with the degrees of freedom of Welch and Satterthwaite)."
         if replicates
-        else "The interval is over documents, labels, concepts or features (2,000 bootstrap samples). It does not "
+        else "The interval is over documents, labels or concepts. It does not "
         "cover training: other seeds of the same models differ as well, so it shows a difference between these two "
         "runs and not between models. Held fixed: classifier and SAE training seeds, corpus, labels."
     )
