@@ -178,10 +178,11 @@ def _make_bases(root: Path, posts: Sequence[Post], seed: int) -> None:
     shutil.copytree(root / PLAIN, root / WITH_SINK)
     with silent_transformers():
         model = AutoModelForCausalLM.from_pretrained(root / PLAIN)
-        embedding = model.get_input_embeddings().weight
+        embedding = model.get_input_embeddings()
+        assert isinstance(embedding, torch.nn.Embedding)
         with torch.no_grad():
-            row = embedding[tokenizer.convert_tokens_to_ids(FIRST)]
-            row *= SINK * embedding.norm(dim=1).median() / row.norm()
+            row = embedding.weight[tokenizer.convert_tokens_to_ids(FIRST)]
+            row *= SINK * embedding.weight.norm(dim=1).median() / row.norm()
         model.save_pretrained(root / WITH_SINK)
 
 
