@@ -45,13 +45,13 @@ class _Clue(NamedTuple):
     kind: Kind
 
 
-def generate(seed: int, per_label: int) -> list[Post]:
+def generate(seed: int, per_label: int, communities: Sequence[Community] = COMMUNITIES) -> list[Post]:
     """Draw `per_label` posts for every community, in random order; equal arguments give equal posts.
 
     No two posts of one community have the same text; posts without a unique clue may repeat across communities.
     """
     posts: list[tuple[str, str, str]] = []  # title, body, label
-    for community in COMMUNITIES:
+    for community in communities:
         rng = Random(f"{seed}/{community.label}")
         texts: set[tuple[str, str]] = set()
         while len(texts) < per_label:
