@@ -110,7 +110,7 @@ class _Bars:
         self._bars.advance(self._ids[self._name], steps)
 
     def note(self, text: str) -> None:
-        self._bars.update(self._ids[self._name], description=f"{self._name}, {text}")
+        self._bars.update(self._ids[self._name], description=f"{self._name}, {text}" if text else self._name)
 
     def finish(self) -> None:
         """Complete the bar of a stage whose total was not known before its end."""

@@ -30,7 +30,7 @@ class Progress(Protocol):
         ...
 
     def advance(self, steps: int = 1) -> None:
-        """Report finished steps of the current stage.
+        """Report finished steps of the current stage; 0 of a long step shows that the work goes on.
 
         Raises:
             CancelledWorkError: to end the work here.
@@ -38,7 +38,7 @@ class Progress(Protocol):
         ...
 
     def note(self, text: str) -> None:
-        """Show a short text beside the current stage, such as the training loss."""
+        """Show a short text beside the current stage, such as the training loss; an empty one removes it."""
         ...
 
 

@@ -9,7 +9,7 @@ from benchmarks.truth import label_variety
 from tegakari.analyses.label_d import label_d, pooled_activations
 from tegakari.analyses.specificity import specificity
 from tegakari.analyses.specificity.assignments import half_samples, permutations
-from tegakari.analyses.specificity.sample_size import sufficient_documents
+from tegakari.analyses.specificity.sample_size import specificity_warnings, sufficient_documents
 from tegakari.schemas.specificity import SpecificitySettings
 from tegakari.store import Run, queries
 from tests.support.factories import Case
@@ -124,6 +124,17 @@ def test_sufficient_documents_are_the_fewest_that_give_the_threshold(documents: 
     number = sufficient_documents(documents, len(label), 1.0)
     assert d(number) > 1
     assert number == 1 or d(number - 1) <= 1
+
+
+@pytest.mark.parametrize(("above", "documents"), [(1, "{0}"), (3, "{0} to {1}")])
+def test_too_few_documents_are_a_warning(random_run: tuple[Run, Case], above: int, documents: str):
+    run, _ = random_run
+    total, threshold = sum(run.label_documents), run.manifest.variety_threshold
+    fewest = min(sufficient_documents(n, total, threshold) for n in run.label_documents)
+    settings = SpecificitySettings(min_active=fewest + above)
+    chance = specificity(run, SETTINGS).chance
+    (warning,) = specificity_warnings(run, settings, 0, chance)
+    assert f"active in {documents.format(fewest, fewest + above - 1)} documents of the label" in warning
 
 
 def test_the_interval_of_the_mean_variety_covers():

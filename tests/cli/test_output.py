@@ -21,10 +21,13 @@ def test_a_log_has_one_line_per_stage_and_one_per_interval(
         progress.advance()
         monkeypatch.setattr(output, "LINE_SECONDS", 0.0)
         progress.advance(499)
+        progress.note("")
+        progress.advance(0)
     assert capsys.readouterr().err.splitlines() == [
         "reading rows: 0",
         "training: 1,000 of 4,000",
         "training: 1,500 of 4,000, loss 0.512",
+        "training: 1,500 of 4,000",
     ]
 
 

@@ -132,7 +132,11 @@ def compute_knockouts(
     plans = [_plan(run, knockout) for knockout in settings]
     groups = _groups(run, plans)
     models = load_models()
-    progress.stage(f"{run.name}: knockouts", sum(len(plans[group[0]].targets.ids) for group in groups))
+    layers = sorted({layer for plan in plans for layer in plan.layers})
+    progress.stage(
+        f"{run.name}: knockouts in layer {', '.join(map(str, layers))}",  # a choice of layer is followed by that layer
+        sum(len(plans[group[0]].targets.ids) for group in groups),
+    )
     results: dict[int, KnockoutResult] = {}
     for group in groups:
         computed = _compute_group(store, run, models, [plans[number] for number in group], progress)

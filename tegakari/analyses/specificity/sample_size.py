@@ -33,9 +33,10 @@ def specificity_warnings(run: Run, settings: SpecificitySettings, specific: int,
     sufficient = [sufficient_documents(n, total, threshold) for n in run.label_documents if 2 <= n < total]
     few = sum(number < settings.min_active for number in sufficient)
     if few:
+        first, last = min(sufficient), settings.min_active - 1
         warnings.append(
             f"{few} of {len(run.labels)} labels have so few documents that a feature has d > {threshold:g} if it is "
-            f"active in {min(sufficient)} to {settings.min_active - 1} documents of the label and in no other."
+            f"active in {first if first == last else f'{first} to {last}'} documents of the label and in no other."
         )
     if specific and chance.specific.value > CHANCE_SHARE * specific:
         warnings.append(

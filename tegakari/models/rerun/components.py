@@ -119,7 +119,8 @@ def component_modules(block: nn.Module) -> tuple[nn.Module, nn.Module]:
     attention, mlp = (getattr(block, name, None) for name in names)
     if not (isinstance(attention, nn.Module) and isinstance(mlp, nn.Module)):
         raise ModelError(
-            f"{type(block).__name__} has no {' and '.join(names)}",
+            "circuits replace the outputs of a decoder's attention and MLP, and a block of this model, "
+            f"{type(block).__name__}, has no {' and '.join(names)}",
             field="classifier",
             fix="use a decoder such as Gemma 2, Llama, Mistral or Qwen 2 for circuits",
         )

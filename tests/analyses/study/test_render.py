@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from markupsafe import escape
 
+from tegakari.analyses.formatting import sae_quality
 from tegakari.analyses.study.plots import cue_scatter
 from tegakari.analyses.study.render import html, markdown
 from tegakari.schemas.study import StudyResult
@@ -61,6 +62,9 @@ def test_the_report_has_all_sections_and_loads_nothing(two_runs: tuple[Path, lis
     for label in result.labels:
         assert f">{label}</a>" in page
         assert f"| {label} |" in text
+    for run in result.runs:
+        for sae in run.saes:
+            assert f"| {run.run}, {sae.layer} | {sae_quality(sae)} |" in text
     assert page.count("<svg") == 3
     assert page == html(result, runs)  # equal results give equal pages
     assert len({line.count("|") for line in text.split("## ")[3].splitlines() if line.startswith("|")}) == 1

@@ -199,8 +199,8 @@ def _documents(result: StudyResult) -> str:
 
 
 def _layer_grid(result: StudyResult) -> Grid:
-    """Quality of the SAEs of the layers of knockouts, and the mean net effect that the layer was chosen by."""
-    saes = {(run.run, sae.layer): sae for run in result.runs for row in run.knockouts for sae in row.saes}
+    """Quality of the SAEs of all layers, and the mean net effect that the layer of the knockouts was chosen by."""
+    saes = {(run.run, sae.layer): sae for run in result.runs for sae in run.saes}
     effects = {
         (run.run, effect.layer): effect
         for run in result.runs

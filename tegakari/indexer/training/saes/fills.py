@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tegakari.models.classifier import Classifier
 from tegakari.models.tokens import Tokenized
+from tegakari.schemas.progress import NoProgress, Progress
 
 
 class Fill(NamedTuple):
@@ -80,8 +81,13 @@ class ResidualBuffer:
         self._filled: list[int] | None = None
         self._residuals: dict[int, Tensor] = {}
 
-    def fill(self, fill: Fill) -> dict[int, Tensor]:
-        """Residuals of the fill's positions, layer -> [P, d_model], in a fixed order that is not shuffled."""
+    def fill(self, fill: Fill, progress: Progress = NoProgress()) -> dict[int, Tensor]:
+        """Residuals of the fill's positions, layer -> [P, d_model], in a fixed order that is not shuffled.
+
+        Args:
+            fill: of the plan.
+            progress: notes the positions of each forward pass; on a processor the passes can take minutes.
+        """
         if self._filled == fill.documents:
             return self._residuals
         self._residuals = {}
@@ -102,6 +108,9 @@ class ResidualBuffer:
 
             self._classifier.run(batch, store, self._layers)
             start = end
+            progress.note(f"residuals of {end:,} of {total:,} positions")
+            progress.advance(0)
+        progress.note("")
         self._filled, self._residuals = fill.documents, residuals
         return residuals
 

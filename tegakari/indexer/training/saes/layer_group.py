@@ -127,7 +127,7 @@ def _train_fill(
     progress: Progress,
 ) -> None:
     """Run the steps of one fill; `step` is the number of the first. Each layer leaves out its norm outliers."""
-    residuals = buffer.fill(fill)
+    residuals = buffer.fill(fill, progress)
     if step == 0:
         for layer, sae in saes.items():
             sae.start_from(residuals[layer])

@@ -25,8 +25,19 @@ from tegakari.models.sae_formats import load_saes
 from tegakari.schemas.config import Config, load_config
 from tegakari.schemas.config.render import render_config
 from tegakari.schemas.errors import CorpusError, SaeError
+from tegakari.schemas.progress import NoProgress
 from tegakari.store.disk.durable import exclusive_lock
 from tests.support.small_case import SmallCase
+
+
+class Notes(NoProgress):
+    """Collects the notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 def sae_config(case: SmallCase, path: Path, **changes: object) -> Config:
@@ -138,8 +149,11 @@ def test_residuals_that_fit_into_the_buffer_are_computed_once(trained, tmp_path:
         return run(self, batch, *arguments)
 
     monkeypatch.setattr(Classifier, "run", counted)
-    report = train_saes(sae_config(case, tmp_path / "saes", buffer_positions=10_000))
+    progress = Notes()
+    report = train_saes(sae_config(case, tmp_path / "saes", buffer_positions=10_000), progress=progress)
     assert sum(calls) == report.train_positions + report.eval_positions
+    total = f"{report.train_positions:,}"
+    assert progress.notes[-2:] == [f"residuals of {total} of {total} positions", ""]
 
 
 def test_a_diverging_training_ends_with_an_error(trained, tmp_path: Path):
