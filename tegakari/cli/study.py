@@ -74,13 +74,14 @@ def study(
 
     if format_ not in ("html", "md", "json"):
         raise ConfigError(f"{format_!r} is no format", field="--format", fix="use html, md or json")
+    layer_selection = read_layer_selection(layer)
     directory, first = store_directory(store), open_runs(runs, store)
     second = open_runs(against, store) if against is not None else []
     opened = [*first, *second]
     concept_list = read_concepts(concepts)
     circuit = {"pairs": pairs, "min_cosine": min_cosine, "seed": seed}
     names = split_names(labels) if labels is not None else None
-    options = {"labels": names, "layer": read_layer_selection(layer), "holdout": holdout, "k": k, "draws": draws}
+    options = {"labels": names, "layer": layer_selection, "holdout": holdout, "k": k, "draws": draws}
     options |= {"circuit": circuit, "seed": seed, "pooling": pooling, "skip": split_names(skip) if skip else []}
     settings = checked_settings(StudySettings, options, command="study")
     with progress() as bars:

@@ -50,7 +50,7 @@ class SparsityResult(msgspec.Struct, frozen=True, kw_only=True):
 
     run: str
     pooling: Pooling
-    """of the run; the study uses `head`"""
+    """of the run; the study does not name its own"""
     documents: int
     active: Interval
     """mean over layers"""

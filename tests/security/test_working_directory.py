@@ -90,7 +90,9 @@ def test_no_process_imports_modules_of_the_working_directory(
 
 def test_the_trace_would_be_seen(hostile_directory: Path):
     """The modules work: a child as Python starts it by default imports them."""
-    subprocess.run([sys.executable, "-c", "import selectors"], cwd=hostile_directory, check=False, capture_output=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    command = [sys.executable, "-c", "import selectors"]
+    subprocess.run(command, cwd=hostile_directory, env=environment, check=False, capture_output=True)
     assert (hostile_directory / "trace").read_text() == "selectors"
 
 

@@ -16,7 +16,7 @@ from tests.support.live_case import LiveCase
 
 
 def warm_client(store: Path, warm: Warm) -> TestClient:
-    return TestClient(create_app(store, ServiceConfig(log="off", warm=warm)))
+    return TestClient(create_app(store, ServiceConfig(log="off", warm=warm)), base_url="http://127.0.0.1")
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
