@@ -100,12 +100,15 @@ class LocalStore:
         self._store: Store | None = None
         self._models: dict[str, RunModels] = {}
 
-    def _run(self, name: str) -> Run:
+    def _opened_store(self) -> Store:
         if self._store is None:
             from tegakari.store import Store
 
             self._store = Store(self.directory)
-        return self._store.run(name)
+        return self._store
+
+    def _run(self, name: str) -> Run:
+        return self._opened_store().run(name)
 
     def _models_of(self, run: Run) -> RunModels:
         """The classifier and SAEs of a run; those of one run stay in memory."""
@@ -286,7 +289,7 @@ class LocalStore:
         """
         from tegakari.store.sql.query import run_query
 
-        names = published_names(self.directory) if runs is None else runs
+        names = [run.name for run in self._opened_store().runs()] if runs is None else runs
         return run_query(self.directory, names, query, parameters).read_all()
 
     def _query(self, name: str) -> Callable[..., Any]:

@@ -52,7 +52,7 @@ def sql(
         _print_remote(name, text, run, json=chosen is not None)
         return
     with extras_named("store"):
-        from tegakari.store.disk.publish import published_names
+        from tegakari.store import Store
         from tegakari.store.export.formats import for_spreadsheets
         from tegakari.store.sql.query import run_query, write_rows
 
@@ -61,7 +61,7 @@ def sql(
 
         reader = Client(name).sql_table(text, runs=run).to_reader()
     else:  # batch by batch: a result may be larger than memory
-        reader = run_query(Path(name), run or published_names(Path(name)), text)
+        reader = run_query(Path(name), run or [opened.name for opened in Store(name).runs()], text)
     if spreadsheet:
         reader = for_spreadsheets(reader, chosen)
     if chosen is None:

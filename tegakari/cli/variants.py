@@ -41,10 +41,12 @@ def variants(
     from tegakari.analyses.engine.run_models import model_loader
     from tegakari.analyses.variants import read_concepts
     from tegakari.analyses.variants import variants as measure
-    from tegakari.analyses.variants.settings import KS
+    from tegakari.analyses.variants.settings import KS, check_sizes
 
     directory, opened = store_directory(store), open_runs(runs, store)
     concept_list = read_concepts(concepts)
+    for run in opened:  # no run is computed if another one refuses the settings
+        check_sizes(run, k or KS)
     with progress() as bars:
         results = [
             measure(

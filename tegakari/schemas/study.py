@@ -137,8 +137,8 @@ class StudySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """number of features with the largest d, in knockouts and cues"""
     draws: Annotated[int, Meta(ge=0, le=100)] = 5
     """sets of other features in each control of a knockout"""
-    ks: list[Annotated[int, Meta(ge=1)]] = msgspec.field(default_factory=lambda: [20, 50, 100])
-    """sizes of the feature sets of written variants"""
+    ks: list[Annotated[int, Meta(ge=1)]] | None = None
+    """sizes of the feature sets of written variants; default: those of 20, 50 and 100 that every layer has"""
     circuit: CircuitSettings = msgspec.field(default_factory=CircuitSettings)
     seed: Seed = 0
     pooling: Pooling | None = None

@@ -33,7 +33,7 @@ from tegakari.store.disk.durable import (
     staged_directory,
     translate_disk_full,
 )
-from tegakari.store.disk.layout import analyses_directory, analysis_directory, work_directory, work_root
+from tegakari.store.disk.layout import analyses_directory, analysis_directory, entries, work_directory, work_root
 
 MANIFEST = "analysis.json"
 RESULT = "result.json"
@@ -134,14 +134,19 @@ def stored_analyses(
         run: only analyses of this run, as it is published now.
     """
     root = analyses_directory(store)
-    kinds = [kind.name] if kind else sorted(entry.name for entry in root.iterdir()) if root.is_dir() else []
+    kinds = [kind.name] if kind else [entry.name for entry in entries(root)]
     for name in kinds:
         analyses = []
-        for file in (root / name).glob(f"*/{MANIFEST}"):
+        for directory in entries(root / name):
             try:
-                analyses.append(Analysis(file.parent))
+                analysis = _analysis_in(directory)
             except StoreError as error:  # a damaged analysis must not hide the others
-                log.warning("analysis left out", kind=name, key=file.parent.name, reason=error.message)
+                log.warning("analysis left out", kind=name, key=directory.name, reason=error.message)
+                continue
+            except FileNotFoundError:  # deleted meanwhile
+                continue
+            if analysis:
+                analyses.append(analysis)
         analyses.sort(key=lambda analysis: (analysis.manifest.created, analysis.manifest.key), reverse=True)
         for analysis in analyses:
             if run is None or RunReference(run=run.run, fingerprint=run.fingerprint) in analysis.manifest.runs:

@@ -140,10 +140,35 @@ def layer_effects(
     Arguments and errors as of `choose_layer`.
     """
     layers = list(run.manifest.saes.layers)
+    requests, left_out = layer_requests(run, labels, settings)
+    results, refused = _results_by_layer(store, run, load_models, requests, progress)
+    left_out |= refused
+    if not results:
+        raise _no_layer(run, left_out)
+    net = np.full((len(labels), len(layers)), np.nan)
+    for layer, of_layer in results.items():
+        net[:, layers.index(layer)] = [_net(result) for result in of_layer]
+    return LayerEffects(layers, net, left_out)
+
+
+def layer_requests(
+    run: Run, labels: Sequence[str], settings: KnockoutSettings
+) -> tuple[dict[int, list[KnockoutSettings]], dict[int, str]]:
+    """The knockouts of every label by layer, and why a layer is left out. Computes nothing with the models.
+
+    Args:
+        run: published.
+        labels: of the run.
+        settings: as of `choose_layer`.
+
+    Raises:
+        NotFoundError: no such label, or no layer has enough features.
+        QueryError: settings that are incomplete or contradict each other.
+    """
     requests: dict[int, list[KnockoutSettings]] = {}
     left_out: dict[int, str] = {}
     documents = [_choice_documents(run, label, settings) for label in labels]
-    for layer in layers:
+    for layer in run.manifest.saes.layers:
         of_layer = [
             msgspec.structs.replace(
                 settings, label=label, layer=layer, documents=ids, draws=CHOICE_DRAWS, details="none"
@@ -155,18 +180,17 @@ def layer_effects(
             requests[layer] = of_layer
         else:
             left_out[layer] = reason
-    results, refused = _results_by_layer(store, run, load_models, requests, progress)
-    left_out |= refused
-    if not results:
-        raise NotFoundError(
-            f"no layer of run {run.name!r} can be chosen: {next(iter(left_out.values()))}",
-            field="k",
-            fix="choose a smaller k, or other labels",
-        )
-    net = np.full((len(labels), len(layers)), np.nan)
-    for layer, of_layer in results.items():
-        net[:, layers.index(layer)] = [_net(result) for result in of_layer]
-    return LayerEffects(layers, net, left_out)
+    if not requests:
+        raise _no_layer(run, left_out)
+    return requests, left_out
+
+
+def _no_layer(run: Run, left_out: Mapping[int, str]) -> NotFoundError:
+    return NotFoundError(
+        f"no layer of run {run.name!r} can be chosen: {next(iter(left_out.values()))}",
+        field="k",
+        fix="choose a smaller k, or other labels",
+    )
 
 
 def _results_by_layer(

@@ -11,7 +11,7 @@ from tegakari.analyses.engine.run_models import ModelLoader, RunModels
 from tegakari.analyses.engine.stored_results import stored_or_computed
 from tegakari.analyses.knockout.forward import FeatureAblation, run_feature_ablations
 from tegakari.analyses.knockout.outcome import Outcome, probabilities
-from tegakari.analyses.knockout.settings import resolve, strongest_up_to, targets_of
+from tegakari.analyses.knockout.settings import Targets, resolve, strongest_up_to, targets_of
 from tegakari.schemas.analysis_kinds import SMALLEST_SET_ANALYSIS
 from tegakari.schemas.knockout import (
     KnockoutSettings,
@@ -53,18 +53,25 @@ def smallest_set(
         ModelNotHereError: the run's models are not on this machine.
     """
     resolved = msgspec.structs.replace(settings, pooling=check_pooling(run, settings.pooling))
+    knockout = resolve(run, KnockoutSettings(label=settings.label, layer=settings.layer, k=0, pooling=settings.pooling))
+    targets = targets_of(run, knockout)
     return stored_or_computed(
         store,
         SMALLEST_SET_ANALYSIS,
         [run],
         resolved,
-        lambda: (_search(run, load_models(), resolved, progress), {}),
+        lambda: (_search(run, load_models(), resolved, knockout, targets, progress), {}),
     )
 
 
-def _search(run: Run, models: RunModels, settings: SmallestSetSettings, progress: Progress) -> SmallestSetResult:
-    knockout = resolve(run, KnockoutSettings(label=settings.label, layer=settings.layer, k=0, pooling=settings.pooling))
-    targets = targets_of(run, knockout)
+def _search(
+    run: Run,
+    models: RunModels,
+    settings: SmallestSetSettings,
+    knockout: KnockoutSettings,
+    targets: Targets,
+    progress: Progress,
+) -> SmallestSetResult:
     features = strongest_up_to(run, knockout, settings.candidates)
     candidates = [LayerFeature(feature.layer, feature.feature) for feature in features]
     d = {LayerFeature(feature.layer, feature.feature): feature.d or 0.0 for feature in features}

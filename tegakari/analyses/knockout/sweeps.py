@@ -11,8 +11,9 @@ import numpy as np
 
 from tegakari.analyses.engine.run_models import ModelLoader
 from tegakari.analyses.knockout.compute import knock_out_all
-from tegakari.analyses.knockout.layer_choice import choose_layer, layers_per_label
-from tegakari.analyses.knockout.settings import resolve, strongest_features, strongest_up_to
+from tegakari.analyses.knockout.controls import check_controls
+from tegakari.analyses.knockout.layer_choice import choose_layer, layer_requests, layers_per_label
+from tegakari.analyses.knockout.settings import resolve, strongest_features, strongest_up_to, targets_of
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, LayerChoice, LayerFeature
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store import Run
@@ -69,6 +70,30 @@ def over_labels(
         msgspec.structs.replace(settings, label=label, layer=layer) for label, layer in zip(labels, layers, strict=True)
     ]
     return LabelKnockouts(knock_out_all(store, run, load_models, knockouts, progress=progress), choice)
+
+
+def check_over_labels(run: Run, labels: Sequence[str], settings: KnockoutSettings) -> None:
+    """Refuse, before a model runs, what `over_labels` would refuse after hours.
+
+    Args:
+        run: published.
+        labels: of the run.
+        settings: as of `over_labels`.
+
+    Raises:
+        NotFoundError: no such label or layer, a label without evaluation documents, or a layer with too few features
+            for `k` or its controls.
+        QueryError: settings that contradict each other, or a pooling that the run does not have.
+    """
+    if settings.layer is None:
+        layer_requests(run, labels, settings)
+        return
+    for label in labels:
+        resolved = resolve(run, msgspec.structs.replace(settings, label=label))
+        targets_of(run, resolved)
+        features = strongest_features(run, resolved)
+        if settings.draws:
+            check_controls(run, [LayerFeature(feature.layer, feature.feature) for feature in features])
 
 
 def over_layers(

@@ -15,7 +15,6 @@ from tegakari.analyses.classification import classification
 from tegakari.analyses.cues import feature_cues, mean_cues
 from tegakari.analyses.engine.run_models import ModelLoader
 from tegakari.analyses.engine.stored_results import stored_or_computed
-from tegakari.analyses.knockout.layer_choice import selected_layer
 from tegakari.analyses.knockout.mean import knockout_mean
 from tegakari.analyses.knockout.sae_quality import sae_qualities
 from tegakari.analyses.knockout.sweeps import LabelKnockouts, over_labels
@@ -25,11 +24,17 @@ from tegakari.analyses.specificity import specificity
 from tegakari.analyses.study.differences import differences, same_tokens
 from tegakari.analyses.study.limits import limits_of
 from tegakari.analyses.study.rows import study_tables
-from tegakari.analyses.study.settings import compared_labels, complete_settings, groups_of
+from tegakari.analyses.study.settings import (
+    check_parts,
+    compared_labels,
+    complete_settings,
+    groups_of,
+    knockout_settings,
+)
 from tegakari.analyses.variants import read_concepts, variants
 from tegakari.schemas.analysis_kinds import STUDY_ANALYSIS
 from tegakari.schemas.errors import ConfigError, MemoryShortError, ModelError, NotFoundError
-from tegakari.schemas.knockout import PER_LABEL, KnockoutResult, KnockoutSettings
+from tegakari.schemas.knockout import PER_LABEL, KnockoutResult
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.schemas.specificity import SpecificitySettings
 from tegakari.schemas.study import LabelCues, RunStudy, StudyResult, StudySettings
@@ -62,8 +67,11 @@ def study(
         progress: has a stage per run and analysis.
 
     Raises:
-        ConfigError: neither one run nor two without `against`, or a side without replicates.
-        NotFoundError: a run lacks a label or layer of the settings, or the runs share no label.
+        ConfigError: neither one run nor two without `against`, a side without replicates, or layers with too few
+            features for written variants.
+        NotFoundError: a run lacks a label or layer of the settings, or features for a knockout; or the runs share no
+            label.
+        QueryError: the pooling is not one of d, or not that of a run with a holdout.
         ModelNotHereError: models of a run are not on this machine.
     """
     concepts = read_concepts() if concepts is None else concepts
@@ -88,6 +96,7 @@ def _compute(
 ) -> tuple[StudyResult, Mapping[Table, pa.Table]]:
     started = time.perf_counter()
     labels, left_out = compared_labels(runs, settings)
+    check_parts(runs, labels, settings)
     run_studies = [_run_study(store, run, loader_of(run), labels, settings, concepts, progress) for run in runs]
     shared_documents = len(set.intersection(*(set(run.blocks.documents.id.to_pylist()) for run in runs)))
     groups = groups_of(settings, runs)
@@ -129,21 +138,14 @@ def _run_study(
     if "variants" not in settings.skip:
         try:
             variants_result, no_variants = (
-                variants(store, run, load_models, concepts, settings.ks, seed=settings.seed, progress=progress),
+                variants(store, run, load_models, concepts, settings.ks or (), seed=settings.seed, progress=progress),
                 None,
             )
         except ConfigError as error:
             no_variants = error.message
     knockouts = LabelKnockouts([], None)
     if "knockouts" not in settings.skip:
-        knockout = KnockoutSettings(
-            layer=selected_layer(settings.layer, run.name),
-            k=settings.k,
-            draws=settings.draws,
-            seed=settings.seed,
-            pooling=settings.pooling,
-            holdout=settings.holdout,
-        )
+        knockout = knockout_settings(run, settings)
         per_label = settings.layer == PER_LABEL
         knockouts = over_labels(store, run, load_models, labels, knockout, per_label=per_label, progress=progress)
     documents = run.blocks.documents

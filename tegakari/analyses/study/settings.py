@@ -7,10 +7,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from tegakari.analyses.knockout.layer_choice import check_selection
+from tegakari.analyses.knockout.layer_choice import check_selection, selected_layer
+from tegakari.analyses.knockout.sweeps import check_over_labels
 from tegakari.analyses.study.differences import Groups
 from tegakari.analyses.variants.concepts import fingerprint
+from tegakari.analyses.variants.settings import KS
 from tegakari.schemas.errors import ConfigError, NotFoundError
+from tegakari.schemas.knockout import KnockoutSettings
 from tegakari.schemas.study import StudySettings
 from tegakari.schemas.variants import Concept
 from tegakari.store import Run
@@ -36,8 +39,8 @@ def complete_settings(
         concepts: of written variants.
 
     Raises:
-        ConfigError: too many or too few runs on a side, a run that occurs on both sides, or layers by run that are not
-            those of the runs.
+        ConfigError: too many or too few runs on a side, a run that occurs on both sides, layers by run that are not
+            those of the runs, or layers with too few features for written variants.
     """
     check_selection(settings.layer, [run.name for run in (*runs, *against)])
     if not against:
@@ -63,8 +66,58 @@ def complete_settings(
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ConfigError(f"run {twice[0]!r} is given twice", field="--against", fix="name every replicate once")
-    sha256 = None if "variants" in settings.skip else fingerprint(concepts)
-    return msgspec.structs.replace(settings, skip=sorted(set(settings.skip)), groups=groups, concepts_sha256=sha256)
+    skip = sorted(set(settings.skip))
+    if "variants" in skip:
+        return msgspec.structs.replace(settings, skip=skip, groups=groups, ks=[], concepts_sha256=None)
+    ks, sha256 = _variant_sizes(settings, (*runs, *against)), fingerprint(concepts)
+    return msgspec.structs.replace(settings, skip=skip, groups=groups, ks=ks, concepts_sha256=sha256)
+
+
+def _variant_sizes(settings: StudySettings, runs: Sequence[Run]) -> list[int]:
+    """Sizes of the feature sets of written variants; by default those of `KS` that every layer of the runs has.
+
+    Raises:
+        ConfigError: a layer has fewer features.
+    """
+    features = min(min(run.manifest.saes.widths) for run in runs)
+    ks = [k for k in KS if k <= features] if settings.ks is None else sorted(set(settings.ks))
+    if not ks or max(ks) > features:
+        raise ConfigError(
+            f"a layer has {features} features, too few for sets of {max(ks, default=min(KS))} in written variants",
+            field="ks",
+            fix=f"give sizes up to {features}, or skip the variants: `--skip variants`",
+        )
+    return ks
+
+
+def knockout_settings(run: Run, settings: StudySettings) -> KnockoutSettings:
+    """Settings of the knockouts of a run; without a layer if it has to be chosen."""
+    return KnockoutSettings(
+        layer=selected_layer(settings.layer, run.name),
+        k=settings.k,
+        draws=settings.draws,
+        seed=settings.seed,
+        pooling=settings.pooling,
+        holdout=settings.holdout,
+    )
+
+
+def check_parts(runs: Sequence[Run], labels: Sequence[str], settings: StudySettings) -> None:
+    """Refuse, before any model runs, settings that a part of the study would refuse after the parts before it.
+
+    Args:
+        runs: of the study.
+        labels: of the tables of knockouts and cues.
+        settings: completed.
+
+    Raises:
+        NotFoundError: a run has no such label or layer, or too few documents or features for a knockout.
+        QueryError: the pooling is not one of d, or not that of a run with a holdout.
+    """
+    if "knockouts" in settings.skip:
+        return
+    for run in runs:
+        check_over_labels(run, labels, knockout_settings(run, settings))
 
 
 def groups_of(settings: StudySettings, runs: Sequence[Run]) -> Groups | None:

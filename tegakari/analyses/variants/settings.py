@@ -28,9 +28,20 @@ def variants_settings(
     Raises:
         ConfigError: a layer has fewer than k features.
     """
+    check_sizes(run, ks)
+    return VariantsSettings(concepts_sha256=fingerprint(concepts), ks=sorted(set(ks)), unrelated=unrelated, seed=seed)
+
+
+def check_sizes(run: Run, ks: Sequence[int]) -> None:
+    """Refuse feature sets that are larger than a layer.
+
+    Raises:
+        ConfigError: a layer has fewer than k features.
+    """
     features = min(run.manifest.saes.widths)
     if max(ks) > features:
         raise ConfigError(
-            f"a layer has {features} features, not {max(ks)}", field="-k", fix=f"choose k up to {features}"
+            f"a layer of run {run.name!r} has {features} features, not {max(ks)}",
+            field="-k",
+            fix=f"choose k up to {features}",
         )
-    return VariantsSettings(concepts_sha256=fingerprint(concepts), ks=sorted(set(ks)), unrelated=unrelated, seed=seed)

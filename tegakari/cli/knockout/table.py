@@ -49,7 +49,7 @@ def table(
     from tegakari.analyses.knockout.layer_choice import check_selection, selected_layer
     from tegakari.analyses.knockout.mean import knockout_mean
     from tegakari.analyses.knockout.plots import label_bars
-    from tegakari.analyses.knockout.sweeps import LabelKnockouts, over_labels
+    from tegakari.analyses.knockout.sweeps import LabelKnockouts, check_over_labels, over_labels
 
     selection = read_layer_selection(layer)
     directory, opened = store_directory(store), open_runs(runs, store)
@@ -57,10 +57,12 @@ def table(
     request = knockout_settings(settings)
     shared = [label for label in opened[0].labels if all(label in run.labels for run in opened)]
     names = split_names(labels) if labels is not None else shared
+    requests = [msgspec.structs.replace(request, layer=selected_layer(selection, run.name)) for run in opened]
+    for run, of_run in zip(opened, requests, strict=True):  # no run is computed if another one refuses the settings
+        check_over_labels(run, names, of_run)
     knockouts: dict[str, LabelKnockouts] = {}
     with progress() as bars:
-        for run in opened:
-            of_run = msgspec.structs.replace(request, layer=selected_layer(selection, run.name))
+        for run, of_run in zip(opened, requests, strict=True):
             loader, per_label = model_loader(run, device), selection == PER_LABEL
             knockouts[run.name] = over_labels(directory, run, loader, names, of_run, per_label=per_label, progress=bars)
     results = {name: of_run.results for name, of_run in knockouts.items()}

@@ -22,13 +22,26 @@ CONTENTS = (MANIFEST, DATABASE, ACTIVATIONS, VECTORS, BLOCKS)
 _NAME = re.compile(NAME_PATTERN)
 
 
+def is_run_name(name: str) -> bool:
+    """Whether a name can be that of a run."""
+    return _NAME.fullmatch(name) is not None
+
+
+def entries(directory: Path) -> list[Path]:
+    """What is in a directory, by name; nothing if there is no such directory."""
+    try:
+        return sorted(directory.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def check_run_name(run: str) -> str:
     """Refuse a name that is not a valid directory name, and return it otherwise.
 
     Raises:
         StoreError: the name has characters other than a-z, 0-9, dot, dash and underscore, or is longer than 64.
     """
-    if not _NAME.fullmatch(run):
+    if not is_run_name(run):
         raise StoreError(
             f"{run!r} cannot be the name of a run", field="run", fix="use a-z, 0-9, '.', '_' and '-', 64 at most"
         )

@@ -20,15 +20,25 @@ from tegakari.store.disk.durable import (
     staged_directory,
     translate_disk_full,
 )
-from tegakari.store.disk.layout import CONTENTS, MANIFEST, run_directory, runs_directory, work_directory, work_root
+from tegakari.store.disk.layout import (
+    CONTENTS,
+    MANIFEST,
+    entries,
+    is_run_name,
+    run_directory,
+    runs_directory,
+    work_directory,
+    work_root,
+)
 
 
 def published_names(store: Path) -> list[str]:
-    """Names of the published runs of a store, sorted."""
-    root = runs_directory(store)
-    if not root.is_dir():
-        return []
-    return sorted(entry.name for entry in root.iterdir() if (entry / MANIFEST).is_file())
+    """Names of the published runs of a store, sorted; a directory without a run, or without its name, is none."""
+    return sorted(
+        entry.name
+        for entry in entries(runs_directory(store))
+        if is_run_name(entry.name) and (entry / MANIFEST).is_file()
+    )
 
 
 def read_manifest(directory: Path) -> RunManifest:

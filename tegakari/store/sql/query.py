@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from tegakari.schemas.errors import SqlError
 from tegakari.store.export import formats
-from tegakari.store.sql.views import connect
+from tegakari.store.sql.views import VIEWS, connect, named_views
 
 BATCH_ROWS = 10_000
 
@@ -29,7 +29,8 @@ def run_query(
         SqlError: the query is wrong; also raised while rows are read.
         StoreError: a run is missing or damaged.
     """
-    connection = connect(store, runs)
+    # A query that names no view may list them.
+    connection = connect(store, runs, named_views(sql) or VIEWS)
     with _translate_errors():
         relation = connection.sql(sql, params=dict(parameters or {}))
     if relation is None:

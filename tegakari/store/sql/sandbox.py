@@ -18,7 +18,7 @@ import os
 import resource
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ import pyarrow as pa
 
 from tegakari.schemas.errors import SqlError, TegakariError
 from tegakari.store.sql.functions import FUNCTIONS, TABLE_FUNCTIONS
-from tegakari.store.sql.views import VIEWS, add_views
+from tegakari.store.sql.views import VIEWS, add_views, named_views
 
 MEMORY = "512MB"
 """Memory limit of DuckDB."""
@@ -63,8 +63,8 @@ class SandboxReply(msgspec.Struct, frozen=True, kw_only=True):
     truncated: bool = False
 
 
-def connect(store: Path, runs: list[str]) -> duckdb.DuckDBPyConnection:
-    """A locked connection with the views of these runs.
+def connect(store: Path, runs: list[str], views: Collection[str] = VIEWS) -> duckdb.DuckDBPyConnection:
+    """A locked connection with these views of these runs.
 
     It has a separate DuckDB instance: instances are shared by path within a process, and this one stays locked.
 
@@ -84,7 +84,7 @@ def connect(store: Path, runs: list[str]) -> duckdb.DuckDBPyConnection:
         }
     )
     connection.execute("SET enable_progress_bar = false")
-    add_views(connection, store, runs)
+    add_views(connection, store, runs, views)
     connection.execute("SET allowed_paths = []")  # attaching added the files of the runs
     connection.execute("SET enable_external_access = false")
     connection.execute("SET disabled_filesystems = 'LocalFileSystem'")
@@ -182,7 +182,7 @@ def _nodes(tree: object) -> Iterator[dict[str, Any]]:
 
 def execute(request: SandboxRequest) -> tuple[SandboxReply, bytes]:
     """Run one query; return the reply and its rows as an Arrow stream, within the limits of the request."""
-    connection = connect(Path(request.store), request.runs)
+    connection = connect(Path(request.store), request.runs, named_views(request.sql))
     expired = threading.Event()
 
     def interrupt() -> None:

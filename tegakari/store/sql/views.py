@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
+import structlog
 
 from tegakari.schemas.errors import StoreError
 from tegakari.schemas.run import RunManifest
@@ -20,6 +24,11 @@ from tegakari.store.disk.layout import ACTIVATIONS, CONTENTS, layer_file, run_di
 from tegakari.store.disk.publish import read_manifest
 from tegakari.store.results import stored_analyses
 from tegakari.store.sql.attach import attach_run
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
+
+log = structlog.get_logger()
 
 RUNS = Table(
     "runs",
@@ -59,51 +68,75 @@ VIEWS = tuple(table.name for table in (*TABLES, ACTIVATIONS_TABLE, RUNS, ANALYSE
 """Names of the views."""
 
 
-def add_views(connection: duckdb.DuckDBPyConnection, store: Path, runs: Sequence[str]) -> None:
+def named_views(sql: str) -> set[str]:
+    """The views that a query can name: those whose name is a word of it, wherever it stands."""
+    return set(VIEWS) & set(re.findall("[a-z_]+", sql.lower()))
+
+
+def add_views(
+    connection: duckdb.DuckDBPyConnection, store: Path, runs: Sequence[str], views: Collection[str] = VIEWS
+) -> None:
     """Create the views: the tables of `schemas/tables.py`, activations, `runs` and `analyses`.
 
     Tables are attached read-only; activations and the small tables are registered through Arrow, so that a connection
-    without a file system can read them too. A condition on `run` leaves the other runs unread.
+    without a file system can read them too. A condition on `run` leaves the other runs unread, and no file is opened
+    for a view that is left out.
 
     Args:
         connection: of an instance that may attach files.
         store: the store's directory.
         runs: names of published runs.
+        views: names of the views to create, of `VIEWS`.
 
     Raises:
         StoreError: a run is missing or damaged.
     """
-    import pyarrow.dataset as ds  # imports pandas where it is installed: 0.3 s that only queries need
-
+    if not views:
+        return
     manifests = {run: read_manifest(run_directory(store, run)) for run in runs}
-    sources: dict[Table, list[str]] = {table: [] for table in (*TABLES, ACTIVATIONS_TABLE)}
-    hive = ds.partitioning(pa.schema([("layer", pa.int32())]), flavor="hive")
-    for number, run in enumerate(runs):
+    tables = [table for table in TABLES if table.name in views]
+    sources: dict[Table, list[str]] = {table: [] for table in tables}
+    if ACTIVATIONS_TABLE.name in views:
+        sources[ACTIVATIONS_TABLE] = []
+    for number, run in enumerate(runs if sources else ()):
         directory = run_directory(store, run)
         check_contents(directory, CONTENTS)
-        files = [layer_file(directory, layer) for layer in manifests[run].saes.layers]
-        with _translate_damage(run):
-            attach_run(connection, directory, f"run_{number}")
-            for file, width in zip(files, manifests[run].saes.widths, strict=True):
-                check_file(file, width, manifests[run].corpus.documents)
-        for table in TABLES:
+        if tables:
+            with _translate_damage(run):
+                attach_run(connection, directory, f"run_{number}")
+        for table in tables:
             sources[table].append(f"SELECT '{run}' AS run, * FROM run_{number}.main.{table.name}")
-        schema = arrow_schema(ACTIVATIONS_TABLE).append(pa.field("layer", pa.int32()))
-        base = str(directory / ACTIVATIONS)
-        connection.register(
-            f"activations_{number}",
-            ds.dataset(files, schema, format="parquet", partitioning=hive, partition_base_dir=base),
-        )
-        sources[ACTIVATIONS_TABLE].append(
-            f"SELECT '{run}' AS run, layer, feature, document, activation FROM activations_{number}"
-        )
+        if ACTIVATIONS_TABLE in sources:
+            connection.register(f"activations_{number}", _activations(directory, manifests[run]))
+            sources[ACTIVATIONS_TABLE].append(
+                f"SELECT '{run}' AS run, layer, feature, document, activation FROM activations_{number}"
+            )
     for table, selects in sources.items():
         union = " UNION ALL BY NAME ".join(selects) or f"SELECT * FROM ({_empty(table)})"
         connection.execute(f"CREATE TEMP VIEW {table.name} AS {union}")
-    connection.register(
-        "runs", pa.Table.from_pylist([_row(manifest) for manifest in manifests.values()], arrow_schema(RUNS))
+    if RUNS.name in views:
+        rows = [_row(manifest) for manifest in manifests.values()]
+        connection.register(RUNS.name, pa.Table.from_pylist(rows, arrow_schema(RUNS)))
+    if ANALYSES.name in views:
+        connection.register(ANALYSES.name, _Analyses(store, list(manifests.values())))
+
+
+def _activations(directory: Path, manifest: RunManifest) -> ds.Dataset:
+    """The activation files of a run, with their layer as a column."""
+    import pyarrow.dataset as ds  # imports pandas where it is installed: 0.3 s that only queries need
+
+    files = [layer_file(directory, layer) for layer in manifest.saes.layers]
+    with _translate_damage(manifest.run):
+        for file, width in zip(files, manifest.saes.widths, strict=True):
+            check_file(file, width, manifest.corpus.documents)
+    layer = pa.field("layer", pa.int32())
+    return ds.dataset(
+        files,
+        arrow_schema(ACTIVATIONS_TABLE).append(layer),
+        format="parquet",
+        partitioning=ds.partitioning(pa.schema([layer]), flavor="hive"),
+        partition_base_dir=str(directory / ACTIVATIONS),
     )
-    connection.register("analyses", _analyses(store, manifests))
 
 
 @contextmanager
@@ -119,10 +152,10 @@ def _translate_damage(run: str) -> Iterator[None]:
         ) from error
 
 
-def connect(store: Path, runs: Sequence[str]) -> duckdb.DuckDBPyConnection:
-    """A new connection, in memory, with the views of these runs."""
+def connect(store: Path, runs: Sequence[str], views: Collection[str] = VIEWS) -> duckdb.DuckDBPyConnection:
+    """A new connection, in memory, with these views of these runs."""
     connection = duckdb.connect()
-    add_views(connection, store, runs)
+    add_views(connection, store, runs, views)
     return connection
 
 
@@ -147,20 +180,41 @@ def _row(manifest: RunManifest) -> dict[str, object]:
     }
 
 
-def _analyses(store: Path, manifests: dict[str, RunManifest]) -> pa.Table:
-    fingerprints = {manifest.run: manifest.fingerprint for manifest in manifests.values()}
-    rows = [
-        {
-            "kind": analysis.manifest.kind,
-            "key": analysis.manifest.key,
-            "run": run.run,
-            "created": analysis.manifest.created,
-            "seconds": analysis.manifest.seconds,
-            "settings": bytes(analysis.manifest.settings).decode(),
-            "result": analysis.result_json(),
-        }
-        for analysis in stored_analyses(store)
-        for run in analysis.manifest.runs
-        if fingerprints.get(run.run) == run.fingerprint
-    ]
-    return pa.Table.from_pylist(rows, arrow_schema(ANALYSES))
+class _Analyses:
+    """The rows of ANALYSES: files are read when a query scans the view, and not when it names it only."""
+
+    def __init__(self, store: Path, runs: Sequence[RunManifest]) -> None:
+        self._store = store
+        self._fingerprints = {run.run: run.fingerprint for run in runs}
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """DuckDB asks for a stream per scan, and for others of which it reads the schema only."""
+        schema = arrow_schema(ANALYSES)
+        return pa.RecordBatchReader.from_batches(schema, self._batches(schema)).__arrow_c_stream__(requested_schema)
+
+    def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        yield pa.RecordBatch.from_pylist(self._rows, schema)
+
+    @cached_property
+    def _rows(self) -> list[dict[str, object]]:
+        rows: list[dict[str, object]] = []
+        for analysis in stored_analyses(self._store):
+            manifest = analysis.manifest
+            runs = [run.run for run in manifest.runs if self._fingerprints.get(run.run) == run.fingerprint]
+            if not runs:
+                continue
+            try:
+                result = analysis.result_json()
+            except StoreError as error:  # a damaged analysis must not hide the others
+                log.warning("analysis left out", kind=manifest.kind, key=manifest.key, reason=error.message)
+                continue
+            row = {
+                "kind": manifest.kind,
+                "key": manifest.key,
+                "created": manifest.created,
+                "seconds": manifest.seconds,
+                "settings": bytes(manifest.settings).decode(),
+                "result": result,
+            }
+            rows += [{**row, "run": run} for run in runs]
+        return rows

@@ -11,9 +11,12 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
+import tegakari
 from tegakari.schemas.errors import SqlError
+from tegakari.store.disk.layout import MANIFEST, run_directory
 from tegakari.store.sql.query import run_query, write_rows
 from tests.support.factories import make_run
+from tests.support.service import client_of
 
 RUNS = ["one", "two"]
 
@@ -63,3 +66,15 @@ def test_a_result_without_rows_is_valid_json(store: Path):
     sink = io.BytesIO()
     assert write_rows(sink, run_query(store, RUNS, "SELECT 1 AS x WHERE false"), "json") == 0
     assert json.loads(sink.getvalue()) == []
+
+
+def test_a_damaged_or_stray_run_hides_no_other(tmp_path: Path):
+    for name in ("one", "damaged"):
+        make_run(tmp_path, name)
+    (run_directory(tmp_path, "damaged") / MANIFEST).write_bytes(b"{}")
+    (tmp_path / "runs" / "Stray").mkdir()
+    (tmp_path / "runs" / "Stray" / MANIFEST).write_bytes(b"{}")
+    assert tegakari.open(tmp_path).sql("SELECT run FROM labels GROUP BY run").column("run").to_pylist() == ["one"]
+    with client_of(tmp_path) as client:
+        response = client.post("/v1/sql", json={"sql": "SELECT run FROM labels GROUP BY run"})
+    assert response.json()["items"] == [{"run": "one"}]

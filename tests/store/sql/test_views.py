@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -12,11 +15,22 @@ from tegakari.schemas.analysis_kinds import AnalysisKind
 from tegakari.schemas.errors import StoreError
 from tegakari.schemas.tables import ACTIVATIONS, TABLES
 from tegakari.store import Store
-from tegakari.store.results import publish_analysis
+from tegakari.store.disk.layout import ACTIVATIONS as ACTIVATIONS_DIRECTORY
+from tegakari.store.disk.layout import DATABASE, MANIFEST, run_directory
+from tegakari.store.results import Analysis, publish_analysis
+from tegakari.store.sql.sandbox import SandboxRequest, execute
 from tegakari.store.sql.views import connect
 from tests.support.factories import make_run
 
 RUNS = ["one", "two"]
+
+
+class Settings(msgspec.Struct):
+    k: int
+
+
+class Result(msgspec.Struct):
+    recall: float
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +73,6 @@ def test_a_condition_on_the_run_leaves_the_others_unread(store: Path):
 
 
 def test_runs_and_analyses_have_views(store: Path):
-    class Settings(msgspec.Struct):
-        k: int
-
-    class Result(msgspec.Struct):
-        recall: float
-
     kind, manifest = AnalysisKind("knockout", Settings, Result), Store(store).run("one").manifest
     publish_analysis(store, kind, [manifest], Settings(3), Result(0.5), {}, seconds=1, versions={})
     connection = connect(store, RUNS)
@@ -83,3 +91,57 @@ def test_a_store_without_runs_has_empty_views(tmp_path: Path):
 def test_a_missing_run_is_an_error(store: Path):
     with pytest.raises(StoreError, match="three"):
         connect(store, ["three"])
+
+
+def add_analyses(store: Path, run: str, n: int) -> list[Path]:
+    """Directories of n small analyses of a run."""
+    kind, manifest = AnalysisKind("knockout", Settings, Result), Store(store).run(run).manifest
+    return [
+        publish_analysis(store, kind, [manifest], Settings(k), Result(0.5), {}, seconds=1, versions={}).directory
+        for k in range(n)
+    ]
+
+
+def sandboxed(store: Path, sql: str, runs: list[str]) -> list[dict[str, Any]]:
+    request = SandboxRequest(store=str(store), runs=runs, sql=sql, parameters={}, rows=10, bytes=2**20, seconds=30)
+    reply, stream = execute(request)
+    assert reply.error is None, reply.error
+    return pa.ipc.open_stream(stream).read_all().to_pylist()
+
+
+def test_a_query_opens_only_what_it_names(tmp_path: Path):
+    make_run(tmp_path, "one")
+    directory = run_directory(tmp_path, "one")
+    (directory / DATABASE).write_bytes(b"damaged")
+    shutil.rmtree(directory / ACTIVATIONS_DIRECTORY)
+    assert sandboxed(tmp_path, "SELECT run FROM runs", ["one"]) == [{"run": "one"}]
+    (directory / MANIFEST).write_bytes(b"damaged")
+    assert sandboxed(tmp_path, "SELECT 1 AS x", ["one"]) == [{"x": 1}]
+    assert sandboxed(tmp_path, "SHOW TABLES", ["one"])
+
+
+def test_analyses_are_read_by_a_query_that_scans_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    make_run(tmp_path, "one")
+    add_analyses(tmp_path, "one", 3)
+    reads: list[Path] = []
+    original = Analysis.result_json
+    monkeypatch.setattr(Analysis, "result_json", lambda self: reads.append(self.directory) or original(self))
+    connection = connect(tmp_path, ["one"])
+    assert connection.sql("SELECT count(*) FROM labels, runs").fetchall()
+    assert connection.sql("DESCRIBE analyses").fetchall()
+    assert reads == []
+    joined = connection.sql("SELECT count(*) FROM analyses AS a, analyses AS b WHERE a.result = b.result")
+    assert joined.fetchall() == [(9,)]
+    assert len(reads) == 3
+
+
+def test_a_damaged_analysis_hides_no_other(tmp_path: Path):
+    make_run(tmp_path, "one")
+    without_result, without_manifest, _ = add_analyses(tmp_path, "one", 3)
+    (without_result / "result.json").unlink()
+    (without_manifest / "analysis.json").write_bytes(b"\xff")
+    (tmp_path / "analyses" / "stray.txt").write_text("x")
+    (tmp_path / "analyses" / "knockout" / "stray").mkdir()
+    query = "SELECT settings->>'k' AS k FROM analyses"
+    assert sandboxed(tmp_path, query, ["one"]) == [{"k": "2"}]
+    assert connect(tmp_path, ["one"]).sql(query).fetchall() == [("2",)]
