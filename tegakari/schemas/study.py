@@ -166,6 +166,8 @@ class RunStudy(msgspec.Struct, frozen=True, kw_only=True):
     """indexed documents cut at the classifier's max_length"""
     fewest_documents: int
     """documents of the label that has fewest"""
+    largest_share: float
+    """share of the label that has most documents: the accuracy of predicting it for all documents"""
     head: Literal["last", "first", "all"]
     """positions that the classification head reads"""
     knockouts: list[KnockoutResult]

@@ -148,7 +148,7 @@ def _run_study(
         knockout = knockout_settings(run, settings)
         per_label = settings.layer == PER_LABEL
         knockouts = over_labels(store, run, load_models, labels, knockout, per_label=per_label, progress=progress)
-    documents = run.blocks.documents
+    label_documents = np.bincount(np.asarray(run.blocks.documents.label_id), minlength=len(run.labels))
     return RunStudy(
         run=run.name,
         classification=classification(run),
@@ -157,7 +157,8 @@ def _run_study(
         saes=list(sae_qualities(run).values()),
         documents=run.manifest.corpus.documents,
         truncated=run.rows("SELECT count(*) AS n FROM documents WHERE truncated")[0]["n"],
-        fewest_documents=int(np.bincount(np.asarray(documents.label_id), minlength=len(run.labels)).min()),
+        fewest_documents=int(label_documents.min()),
+        largest_share=float(label_documents.max() / label_documents.sum()),
         head=run.manifest.classifier.head,
         knockouts=knockouts.results,
         knockout_mean=knockout_mean(knockouts.results),

@@ -215,6 +215,18 @@ def below_the_baseline(result: StudyResult) -> Iterator[str]:
             yield f"{run.run}: macro-F1 {score.value:.3f} is below {baseline:.3f}, that of TF-IDF with a linear SVC."
 
 
+def predictions_by_chance(result: StudyResult) -> Iterator[str]:
+    """Classifiers that are not shown to have learned their labels."""
+    for run in result.runs:
+        accuracy = run.classification.accuracy
+        if accuracy.low <= run.largest_share:
+            yield (
+                f"{run.run}: accuracy {accuracy.value:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f}) is not shown to "
+                f"be above {run.largest_share:.3f}, that of predicting the most frequent label for all documents; "
+                "features and circuits of such a classifier need not have to do with its labels."
+            )
+
+
 LIMITS: tuple[Limit, ...] = (
     one_run_per_model,
     skipped_parts,
@@ -226,6 +238,7 @@ LIMITS: tuple[Limit, ...] = (
     small_halves,
     specificity_by_chance,
     below_the_baseline,
+    predictions_by_chance,
     chosen_and_measured_on_the_same_documents,
     layers_left_out,
     knockouts_like_controls,

@@ -11,6 +11,7 @@ from tegakari.analyses.engine.run_models import RunModels, load_run_models
 from tegakari.analyses.study import study
 from tegakari.analyses.study.limits import limits_of
 from tegakari.analyses.study.render import html, markdown
+from tegakari.schemas.analysis import Interval
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.study import StudyResult, StudySettings
 from tegakari.store import Run
@@ -93,6 +94,15 @@ def test_doubtful_figures_are_named(result: StudyResult):
     assert "small: 24 of 48 documents are cut" in text
     assert "small, circuit: One pair moves an effect by 3." in text
     assert "small: d and label variety are of activations pooled by max" in text
+    chance, learned = (
+        msgspec.structs.replace(first.classification, accuracy=Interval(value=0.5, low=low, high=0.7))
+        for low in (0.3, 0.4)
+    )
+    assert first.largest_share == pytest.approx(1 / 3)
+    for classification, named in ((chance, True), (learned, False)):
+        study_of = msgspec.structs.replace(first, classification=classification)
+        sentence = "small: accuracy 0.500 (0.300 to 0.700) is not shown to be above 0.333"
+        assert (sentence in text_of(msgspec.structs.replace(result, runs=[study_of, second]))) == named
     reading_all = msgspec.structs.replace(doubtful, head="all")
     assert "pooled by max" not in text_of(msgspec.structs.replace(result, runs=[reading_all, second]))
     assert "small: the knockouts of 2 of 3 labels are not beyond their control" in text

@@ -8,6 +8,7 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from markupsafe import escape
 
@@ -107,4 +108,4 @@ def test_figure_2_has_the_axes_of_the_study(result: StudyResult):
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("top token share", "unique tokens")
     for line, run in zip(axes.lines, result.runs, strict=True):
         points = [(cues.top_token_share.value, cues.unique_tokens.value) for cues in run.cues]
-        assert list(zip(line.get_xdata(), line.get_ydata(), strict=True)) == points
+        assert list(zip(np.asarray(line.get_xdata()), np.asarray(line.get_ydata()), strict=True)) == points
