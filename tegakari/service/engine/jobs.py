@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -236,8 +237,10 @@ class Jobs:
             )
             self._end(active, "done", result=result)
         except BusyError as error:  # refused: the client has its reason, and the store no trace of the question
+            if not active.ended.is_set():
+                with suppress(OSError):
+                    self._file(id_).unlink()
             self._end(active, "failed", error=error, recorded=False)
-            self._file(id_).unlink(missing_ok=True)
         except TegakariError as error:
             self._end(active, "failed", error=error)
         except Exception as error:
