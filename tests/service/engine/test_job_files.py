@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from tegakari.schemas.errors import BusyError
-from tegakari.schemas.jobs import KnockoutJob
+from tegakari.schemas.jobs import JobState, KnockoutJob
 from tegakari.schemas.knockout import KnockoutSettings
 from tegakari.service.engine import jobs as jobs_module
 from tegakari.service.engine.jobs import Jobs
@@ -39,7 +39,7 @@ def test_a_refused_job_leaves_no_file(tmp_path: Path):
 def test_states_beyond_the_size_are_forgotten_oldest_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     directory = jobs_directory(tmp_path)
     directory.mkdir(parents=True)
-    states = ["failed", "failed", "failed", "running"]
+    states: list[JobState] = ["failed", "failed", "failed", "running"]
     for number, state in enumerate(states):
         job = KnockoutJob(
             id=str(number), state=state, done=0, total=None, run="drawn", settings=SETTINGS, created="2026-01-01"
