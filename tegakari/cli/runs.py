@@ -182,7 +182,7 @@ def gc(
     store: StoreDirectoryOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Collect garbage: list or remove abandoned work, and vectors and analyses of deleted runs.
+    """Collect garbage: list or remove abandoned work and files, and vectors and analyses of deleted runs.
 
     Example: [bold]tegakari runs gc --delete[/]
     """

@@ -67,8 +67,8 @@ class Run:
             return False
 
     @contextmanager
-    def _opening_files(self) -> Iterator[None]:
-        """Open files in the block; they belong to this run if its run.json is still in place afterwards.
+    def opening_files(self) -> Iterator[None]:
+        """Open files in the block; they belong to this run if it is published afterwards.
 
         Raises:
             NotFoundError: the run was deleted or replaced.
@@ -77,16 +77,16 @@ class Run:
         failure: Exception | None = None
         try:
             yield
-        except Exception as error:
-            if not _is_damage(error):
-                raise
+        except Exception as error:  # noqa: BLE001 - raised below: a deleted run explains it
             failure = error
         if not self.is_published():
             raise NotFoundError(
                 f"run {self.name!r} was deleted or replaced meanwhile", field="run", fix="repeat the request"
             ) from failure
         if failure is not None:
-            raise self.unreadable(failure) from failure
+            if _is_damage(failure):
+                raise self.unreadable(failure) from failure
+            raise failure
 
     def unreadable(self, error: Exception) -> StoreError:
         """The error of a run with a damaged file."""
@@ -102,7 +102,7 @@ class Run:
         if cursor is None:
             with self._connecting:
                 if self._connection is None:
-                    with self._opening_files():
+                    with self.opening_files():
                         opened = _open_database(self.directory)
                     self._connection = opened
             cursor = self._connection.cursor()
@@ -137,7 +137,7 @@ class Run:
     @cached_property
     def blocks(self) -> Blocks:
         """The memory-mapped blocks, all opened at once."""
-        with self._opening_files():
+        with self.opening_files():
             return Blocks(self.directory, self.manifest)
 
     def activations_of(self, layer: int, feature: int) -> Activations:
@@ -147,7 +147,7 @@ class Run:
             NotFoundError: the run was deleted meanwhile.
             StoreError: the file is damaged.
         """
-        with self._opening_files():
+        with self.opening_files():
             return self._checked(layer, read_feature(self._layer_file(layer), feature))
 
     def layer_activations(self, layer: int) -> Iterator[Activations]:
@@ -157,7 +157,7 @@ class Run:
             NotFoundError: the run was deleted meanwhile.
             StoreError: the file is damaged.
         """
-        with self._opening_files():
+        with self.opening_files():
             for activations in read_layer(self._layer_file(layer)):
                 yield self._checked(layer, activations)
 
@@ -168,7 +168,7 @@ class Run:
             NotFoundError: the run was deleted meanwhile.
             StoreError: the file is damaged.
         """
-        with self._opening_files():
+        with self.opening_files():
             return layer_totals(self._layer_file(layer), self.manifest.corpus.documents)
 
     def _layer_file(self, layer: int) -> Path:
@@ -297,6 +297,7 @@ class Store:
 
     def runs(self) -> list[Run]:
         """All readable published runs, by name; damaged ones are logged and left out."""
+        self._release_deleted()
         runs = []
         for name in self.names():
             try:
@@ -307,8 +308,15 @@ class Store:
                 log.warning("run left out", run=name, reason=error.message)
         return runs
 
+    def _release_deleted(self) -> None:
+        """Let go of runs that were deleted or replaced; their files are closed once no request uses them."""
+        with self._lock:
+            for name, run in list(self._open.items()):
+                if not run.is_published():
+                    del self._open[name]
+
     def run(self, name: str) -> Run:
-        """Open a run.
+        """Open a run; others that were deleted since are released.
 
         Raises:
             NotFoundError: no such run.
@@ -318,6 +326,7 @@ class Store:
         if run is not None and run.is_published():
             return run
         directory = run_directory(self.directory, name)
+        self._release_deleted()
         try:
             with self._lock:
                 run = self._open.get(name)
@@ -325,7 +334,5 @@ class Store:
                     run = self._open[name] = Run(directory)
                 return run
         except FileNotFoundError:
-            with self._lock:
-                self._open.pop(name, None)  # deleted: the store need not keep its files open
             published = ", ".join(self.names()) or "none"
             raise NotFoundError(f"no run {name!r}", field="run", fix=f"published runs: {published}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tegakari.store.disk.contents import check_contents
 from tegakari.store.disk.durable import random_suffix, staged_directory, translate_disk_full
 from tegakari.store.disk.layout import VECTORS, added_vectors_directory, work_directory
 from tegakari.store.reader import Run
+from tegakari.store.weak_cache import weakly_cached
 
 # Lance logs a warning for every table that it creates.
 os.environ.setdefault("LANCEDB_LOG", "error")
@@ -104,17 +105,26 @@ def publish_added(
     return target
 
 
-@lru_cache(maxsize=64)
-def open_vectors(run: Run, name: str) -> Any:
-    """A LanceDB table of a run, opened once.
+@contextmanager
+def open_vectors(run: Run, name: str) -> Iterator[Any]:
+    """A LanceDB table of a run, for the queries of a block.
+
+    Lance opens files by their paths, at any query. They are those of the run if it is published after the queries.
 
     Args:
         run: the run.
         name: DIRECTIONS, EMBEDDINGS or TEXTS.
 
     Raises:
-        NotFoundError: the run was indexed without vectors.
+        NotFoundError: the run was indexed without vectors, or was deleted or replaced meanwhile.
+        StoreError: the table is damaged.
     """
+    with run.opening_files():
+        yield _table(run, name)
+
+
+@weakly_cached(maxsize=64)
+def _table(run: Run, name: str) -> Any:
     import lancedb
 
     for directory in (run.directory, added_vectors_directory(run.store, run.manifest)):

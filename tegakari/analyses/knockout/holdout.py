@@ -7,7 +7,7 @@ them.
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
+import weakref
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from tegakari.analyses.label_d import label_d, pooled_activations
 from tegakari.schemas.errors import NotFoundError
 from tegakari.store import Run, queries
+from tegakari.store.weak_cache import weakly_cached
 
 MIN_DOCUMENTS = 4
 """Evaluation documents of a label: d needs two in the choice half."""
@@ -41,7 +42,7 @@ class Holdout:
         Raises:
             NotFoundError: the run has no evaluation documents.
         """
-        self._run = run
+        self._reference = weakref.ref(run)  # a cached holdout must not keep a deleted run open
         documents = run.blocks.documents
         numbers = queries.evaluation_documents(run)
         ids = documents.id.take(numbers).to_pylist()
@@ -52,6 +53,13 @@ class Holdout:
         self._choice = [np.sort(of_label[: len(of_label) // 2]) for of_label in by_label]
         self._measurement = [np.sort(of_label[len(of_label) // 2 :]) for of_label in by_label]
         self._d: dict[int, np.ndarray] = {}
+
+    @property
+    def _run(self) -> Run:
+        run = self._reference()
+        if run is None:
+            raise ReferenceError("the run of the holdout was released: keep it while its holdout is used")
+        return run
 
     def choice(self, label: str) -> np.ndarray:
         """Numbers of the label's documents that choices are made on; int64, ascending.
@@ -117,7 +125,7 @@ class Holdout:
         return label_id
 
 
-@lru_cache(maxsize=2)  # the runs of a study
+@weakly_cached(maxsize=2)  # the runs of a study
 def holdout_of(run: Run, seed: int) -> Holdout:
     """Halves of a run's evaluation documents.
 

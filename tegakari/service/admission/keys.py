@@ -20,7 +20,8 @@ from litestar.handlers.base import BaseRouteHandler
 
 from tegakari.schemas.errors import ConfigError, KeyScopeError, NoKeyError, NotFoundError
 from tegakari.schemas.keys import KEY_SCOPES, ApiKey, KeyFile, KeyScope
-from tegakari.store.disk.durable import write_atomically
+from tegakari.store.disk.durable import is_temporary, write_atomically
+from tegakari.store.disk.layout import entries
 
 _KEY = re.compile(r"tgk_([0-9a-f]{8})_[A-Za-z0-9_-]{43}")
 
@@ -117,6 +118,9 @@ def _edit_keys(file: Path) -> Iterator[list[ApiKey]]:
         keys = list(read_keys(file))
         yield keys
         content = msgspec.json.format(msgspec.json.encode(KeyFile(keys=keys)), indent=1) + b"\n"
+        for entry in entries(file.parent):  # nobody else writes the file: killed processes left these
+            if is_temporary(entry) and entry.name.startswith(f".{file.name}."):
+                entry.unlink(missing_ok=True)
         umask = os.umask(0o077)
         try:
             write_atomically(file, content)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,7 +15,7 @@ import msgspec
 import structlog
 
 from tegakari.schemas.analysis_kinds import KNOCKOUT_ANALYSIS
-from tegakari.schemas.errors import NotFoundError, TegakariError
+from tegakari.schemas.errors import BusyError, NotFoundError, TegakariError
 from tegakari.schemas.jobs import FINAL, JobState, KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.problem import Problem
@@ -35,6 +36,9 @@ BATCH_JOBS = 32
 
 RETENTION_DAYS = 30
 """Days for which the state of a job that did not succeed is kept; results stay."""
+
+RETENTION_BYTES = 2**26
+"""Size of all states that are kept from one start of a server to the next, newest first."""
 
 REMEMBERED_JOBS = 32
 """Ended jobs in memory where the store cannot be written."""
@@ -109,14 +113,16 @@ class Jobs:
         self._closing = False
 
     def mark_interrupted(self) -> None:
-        """At the start of a server: mark jobs of an earlier one as interrupted, and forget old failures."""
-        oldest = time.time() - RETENTION_DAYS * 86_400
-        for file in sorted(jobs_directory(self._store).glob("*.json")):
+        """At the start of a server: mark jobs of an earlier one as interrupted, and forget old or large failures."""
+        oldest, size = time.time() - RETENTION_DAYS * 86_400, 0
+        files = [(file.stat(), file) for file in jobs_directory(self._store).glob("*.json")]
+        for status, file in sorted(files, key=lambda entry: -entry[0].st_mtime):
             job = _read(file)
-            if job and job.state in FINAL and file.stat().st_mtime < oldest:
-                file.unlink(missing_ok=True)
-            elif job and job.state not in FINAL:
+            size += status.st_size
+            if job and job.state not in FINAL:
                 self._write(msgspec.structs.replace(job, state="interrupted"))
+            elif status.st_mtime < oldest or size > RETENTION_BYTES:
+                file.unlink(missing_ok=True)
 
     def start(self, id_: str, run: Run, settings: KnockoutSettings) -> ActiveJob:
         """The active job of a knockout; a new one if there is none.
@@ -222,7 +228,7 @@ class Jobs:
         try:
             stored = await asyncio.to_thread(self._stored_result, id_)
             if stored is not None:
-                self._end(active, "done", result=stored, stored=True)
+                self._end(active, "done", result=stored, recorded=False)
                 return
             self._write(active.job)
             active.looked_up.set()
@@ -230,6 +236,11 @@ class Jobs:
                 knockout.run, _KNOCKOUT_WORK, knockout, deadline=float("inf"), progress=active.progress
             )
             self._end(active, "done", result=result)
+        except BusyError as error:  # refused: the client has its reason, and the store no trace of the question
+            if not active.ended.is_set():
+                with suppress(OSError):
+                    self._file(id_).unlink()
+            self._end(active, "failed", error=error, recorded=False)
         except TegakariError as error:
             self._end(active, "failed", error=error)
         except Exception as error:
@@ -247,15 +258,15 @@ class Jobs:
         *,
         result: KnockoutResult | None = None,
         error: Exception | None = None,
-        stored: bool = False,
+        recorded: bool = True,
     ) -> None:
-        """Record the end of a job; later ends are ignored. Its state is written before it leaves this process."""
+        """End a job; later ends are ignored. A state that is recorded is written before it leaves this process."""
         if active.ended.is_set():
             return
         active.error = error
         active.end(state, result, problem_of(error) if error else None)
         job = active.job
-        if not stored and not self._write(job):
+        if recorded and not self._write(job):
             self._ended[job.id] = job
             while len(self._ended) > REMEMBERED_JOBS:
                 self._ended.popitem(last=False)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import ParamSpec, TypeVar
+
+from tegakari.store.weak_cache import weakly_cached
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -15,4 +16,4 @@ CACHED_RESULTS = 32
 
 def cached_per_run(analysis: Callable[P, T]) -> Callable[P, T]:
     """The analysis of one or two runs, computed once per run or pair of runs."""
-    return lru_cache(maxsize=CACHED_RESULTS)(analysis)  # pyright: ignore[reportReturnType]
+    return weakly_cached(CACHED_RESULTS)(analysis)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 
 from tegakari.schemas.config import Pooling
 from tegakari.store.blocks.files import ORDER_FILE, descending_order
 from tegakari.store.blocks.mapped import Blocks
+from tegakari.store.weak_cache import weakly_cached
 
 _STEP = 1024
 """Places filtered at a time when a filter passes few of them."""
@@ -94,7 +93,7 @@ class Ranking:
         return -self._d[place], -int(self._documents_active[place]), -self._mean[place], place
 
 
-@lru_cache(maxsize=64)
+@weakly_cached(maxsize=64)
 def _order_of(blocks: Blocks, label_id: int, pooling: Pooling, start: int, stop: int) -> np.ndarray:
     return start + descending_order(*(column[start:stop] for column in _ranked_columns(blocks, label_id, pooling)))
 

@@ -6,21 +6,21 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tegakari.schemas.errors import DiskFullError, TegakariError
+from tegakari.schemas.errors import DiskFullError, StoreError, TegakariError
 from tegakari.schemas.run import FileEntry
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 GRAVE = ".deleted-"
-"""Prefix of the name of a directory whose files are being removed."""
+"""Prefix of the name of a directory whose files are being removed. No run has such a name."""
 
-_FORMER_GRAVE = "deleted-"
-"""The prefix that earlier versions used for analyses."""
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}")
 
 
 @contextmanager
@@ -88,7 +88,7 @@ def staged_directory(target: Path, staged: Path | None = None) -> Iterator[Path]
     """An empty directory for the block to fill; after the block it is flushed and renamed to `target`.
 
     If the block or the rename fails, the staged directory is removed and nothing appears at `target`. What a killed
-    process left at `staged` is removed at the next start.
+    process left at `staged` is removed at the next start. The directory is locked meanwhile, as work in use.
 
     Args:
         target: path of the whole directory; its parents are created.
@@ -101,9 +101,11 @@ def staged_directory(target: Path, staged: Path | None = None) -> Iterator[Path]
     staged = target.with_name(f".{target.name}.part") if staged is None else staged
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
+    busy = StoreError(f"{staged} is used by another process", field="store", fix="wait for it, then repeat the command")
     try:
-        yield staged
-        publish_directory(staged, target)
+        with exclusive_lock(staged, busy):
+            yield staged
+            publish_directory(staged, target)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
@@ -145,8 +147,13 @@ def bury(directory: Path, graveyard: Path | None = None) -> None:
 
 
 def is_grave(path: Path) -> bool:
-    """Whether a path is the remainder of a deletion, by this version or an earlier one."""
-    return path.name.startswith((GRAVE, _FORMER_GRAVE))
+    """Whether a path is the remainder of a deletion."""
+    return path.name.startswith(GRAVE)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a path is named as the unfinished file of `write_atomically`, which a killed process leaves."""
+    return _TEMPORARY.fullmatch(path.name) is not None
 
 
 def random_suffix() -> str:

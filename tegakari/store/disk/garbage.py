@@ -1,16 +1,19 @@
-"""Garbage collection of a store: orphaned work directories, graves, vectors and analyses of deleted runs."""
+"""Garbage collection of a store: abandoned work and files, graves, vectors and analyses of deleted runs."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from tegakari.store.disk.durable import bury, is_grave, is_locked
-from tegakari.store.disk.layout import added_vectors_directory, vectors_directory, work_root
+from tegakari.schemas.errors import StoreError
+from tegakari.store.disk.durable import bury, exclusive_lock, is_grave, is_locked, is_temporary
+from tegakari.store.disk.layout import added_vectors_directory, entries, jobs_directory, vectors_directory, work_root
 from tegakari.store.reader import Run, Store
 from tegakari.store.results import stored_analyses
 
@@ -31,70 +34,99 @@ class Garbage(NamedTuple):
 
 
 def find_garbage(store: Path, *, now: float | None = None) -> list[Garbage]:
-    """What `collect` would remove; never a part of a published run.
+    """What `collect` would remove; never a part of a published run, or anything that a damaged run may need.
 
     Args:
         store: the store's directory.
         now: seconds since the epoch; default: the current time.
-
-    Raises:
-        StoreError: a run cannot be read, so what it needs is unknown.
     """
+    now = time.time() if now is None else now
     reader = Store(store)
-    runs = [reader.run(name) for name in reader.names()]
+    runs = reader.runs()
+    damaged = set(reader.names()) - {run.name for run in runs}
     garbage = (
-        *_unfinished_work(store, time.time() if now is None else now),
-        *_orphaned_vectors(store, runs),
-        *_orphaned_analyses(store, runs),
+        *_unfinished_work(store, now),
+        *_orphaned_vectors(store, runs, damaged),
+        *_orphaned_analyses(store, runs, damaged),
+        *_unfinished_files(store, now),
     )
     return [Garbage(path, reason, _size(path)) for path, reason in garbage]
 
 
 def collect(store: Path, garbage: list[Garbage]) -> None:
-    """Remove garbage; a directory that another process removes meanwhile is skipped."""
+    """Remove garbage; what another process removes or uses meanwhile is skipped."""
     for entry in garbage:
         if is_grave(entry.path):
             shutil.rmtree(entry.path, ignore_errors=True)
-        else:
-            with suppress(FileNotFoundError):
+        elif entry.path.is_dir():
+            with suppress(FileNotFoundError, _InUseError), ExitStack() as locks:
+                for path in _locks(entry.path):
+                    locks.enter_context(exclusive_lock(path, _InUseError("in use")))
                 bury(entry.path, work_root(store))
+        else:
+            entry.path.unlink(missing_ok=True)
+
+
+class _InUseError(StoreError):
+    """A process has resumed the work since it was listed."""
 
 
 def _unfinished_work(store: Path, now: float) -> Iterator[tuple[Path, str]]:
-    for entry in _entries(work_root(store)):
+    for entry in entries(work_root(store)):
+        age = now - _last_change(entry, now)
         if is_grave(entry):
-            if now - entry.lstat().st_ctime > GRAVE_SECONDS:
+            if age > GRAVE_SECONDS:
                 yield entry, "rest of something that was deleted"
-        elif entry.is_dir() and now - _last_change(entry) > WORK_SECONDS and not _in_use(entry):
+        elif entry.is_dir() and age > WORK_SECONDS and not any(map(is_locked, _locks(entry))):
             yield entry, "unfinished work without a change for a day"
 
 
-def _orphaned_vectors(store: Path, runs: list[Run]) -> Iterator[tuple[Path, str]]:
+def _orphaned_vectors(store: Path, runs: list[Run], damaged: set[str]) -> Iterator[tuple[Path, str]]:
     needed = {added_vectors_directory(store, run.manifest) for run in runs}
-    for entry in _entries(vectors_directory(store)):
-        if entry not in needed:
+    for entry in entries(vectors_directory(store)):
+        if entry not in needed and entry.name.rpartition("-")[0] not in damaged:
             yield entry, "vectors of a deleted run"
 
 
-def _orphaned_analyses(store: Path, runs: list[Run]) -> Iterator[tuple[Path, str]]:
+def _orphaned_analyses(store: Path, runs: list[Run], damaged: set[str]) -> Iterator[tuple[Path, str]]:
     published = {(run.name, run.manifest.fingerprint) for run in runs}
     for analysis in stored_analyses(store):
-        deleted = [run.run for run in analysis.manifest.runs if (run.run, run.fingerprint) not in published]
+        deleted = [
+            run.run
+            for run in analysis.manifest.runs
+            if (run.run, run.fingerprint) not in published and run.run not in damaged
+        ]
         if deleted:
             yield analysis.directory, f"analysis of a deleted run: {', '.join(deleted)}"
 
 
-def _entries(directory: Path) -> list[Path]:
-    return sorted(directory.iterdir()) if directory.is_dir() else []
+def _unfinished_files(store: Path, now: float) -> Iterator[tuple[Path, str]]:
+    for directory in (store, jobs_directory(store)):
+        for entry in entries(directory):
+            if is_temporary(entry) and not entry.is_dir() and now - _last_change(entry, now) > GRAVE_SECONDS:
+                yield entry, "unfinished file of a process that was killed"
 
 
-def _in_use(work: Path) -> bool:
-    return any(is_locked(path) for path in (work, work / "lock") if path.exists())
+def _locks(work: Path) -> list[Path]:
+    """What a process that uses a directory has locked."""
+    return [path for path in (work, work / "lock") if path.exists()]
 
 
-def _last_change(directory: Path) -> float:
-    return max(path.lstat().st_mtime for path in (directory, *directory.rglob("*")))
+def _last_change(path: Path, now: float) -> float:
+    """When the path, or a file below it, changed last; `now` if it is gone.
+
+    Changes of inodes count: a copied file has the time of the original, which may be years old.
+    """
+    return max((status.st_ctime for status in _statuses(path)), default=now)
 
 
-def _size(directory: Path) -> int:
-    return sum(path.lstat().st_size for path in directory.rglob("*") if path.is_file())
+def _size(path: Path) -> int:
+    return sum(status.st_size for status in _statuses(path) if stat.S_ISREG(status.st_mode))
+
+
+def _statuses(path: Path) -> Iterator[os.stat_result]:
+    """Status of a path and of everything below it; what another process removes meanwhile is left out."""
+    below = (os.path.join(root, name) for root, names, files in os.walk(path) for name in (*names, *files))  # noqa: PTH118
+    for name in (path, *below):
+        with suppress(FileNotFoundError):
+            yield os.lstat(name)

@@ -154,7 +154,13 @@ def damaged_files(store: Path, run: str) -> list[str]:
         NotFoundError: no such run.
         StoreError: run.json is missing, damaged or of another format.
     """
-    return _damage(_existing_run(store, run))
+    directory = _existing_run(store, run)
+    try:
+        return _damage(directory)
+    except FileNotFoundError:
+        if directory.is_dir():
+            raise
+        raise _no_run(store, run) from None  # deleted while it was read
 
 
 def _existing_run(store: Path, run: str) -> Path:

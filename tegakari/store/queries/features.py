@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 
 from tegakari.schemas.api import (
@@ -36,6 +34,7 @@ from tegakari.store.queries.rows import (
     token_rows,
 )
 from tegakari.store.reader import Run
+from tegakari.store.weak_cache import weakly_cached
 
 HISTOGRAM_BINS = 40
 
@@ -215,7 +214,7 @@ def _has_top_token(blocks: Blocks, token: str) -> np.ndarray:
     return np.any(np.isin(blocks.shown_tokens, numbers), axis=1)
 
 
-@lru_cache(maxsize=16)
+@weakly_cached(maxsize=16)
 def _ordered(run: Run, order: FeatureOrder) -> np.ndarray:
     """Places by a figure, largest first; undefined ones last; ties by place, of d as in `descending_order`."""
     if order == "d":

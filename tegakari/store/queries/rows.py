@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from math import isnan
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from tegakari.schemas.config import Pooling
 from tegakari.store.blocks.files import DOCUMENTS_FILE, descending_order, top_file
 from tegakari.store.queries.unweighted_d import unweighted_d
 from tegakari.store.reader import Run
+from tegakari.store.weak_cache import weakly_cached
 
 CONTEXT_CHARACTERS = 40
 """Characters of text on either side of a top token."""
@@ -217,7 +217,7 @@ class BestLabels(NamedTuple):
     """int32: documents of the label in which the feature is active; 0 = none"""
 
 
-@lru_cache(maxsize=8)
+@weakly_cached(maxsize=8)
 def best_labels(run: Run) -> BestLabels:
     """Label with the largest d of each place; a feature that is never active has none, because its d are all 0.
 

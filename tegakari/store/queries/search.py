@@ -50,12 +50,14 @@ def feature_neighbours(
             field="in",
             fix="compare runs with the same d_model",
         )
-    rows = open_vectors(run, DIRECTIONS).search().where(f"layer = {layer} AND feature = {feature}").limit(1).to_arrow()
+    with open_vectors(run, DIRECTIONS) as table:
+        rows = table.search().where(f"layer = {layer} AND feature = {feature}").limit(1).to_arrow()
     (vector,) = vector_matrix(rows)
-    query = open_vectors(searched, DIRECTIONS).search(vector).distance_type("cosine").bypass_vector_index()
-    if in_layer is not None:
-        query = query.where(f"layer = {in_layer}", prefilter=True)
-    distances = query.select(["layer", "feature", "_distance"]).limit(limit + 1).to_arrow().to_pylist()
+    with open_vectors(searched, DIRECTIONS) as table:
+        query = table.search(vector).distance_type("cosine").bypass_vector_index()
+        if in_layer is not None:
+            query = query.where(f"layer = {in_layer}", prefilter=True)
+        distances = query.select(["layer", "feature", "_distance"]).limit(limit + 1).to_arrow().to_pylist()
     same_run = searched.manifest.fingerprint == run.manifest.fingerprint
     neighbours = [
         (1.0 - row["_distance"], row["layer"], row["feature"])
@@ -77,7 +79,8 @@ def decoder_directions(run: Run, layer: int) -> np.ndarray:
     Raises:
         NotFoundError: the run has no vectors.
     """
-    rows = open_vectors(run, DIRECTIONS).search().where(f"layer = {layer}").limit(None).to_arrow()
+    with open_vectors(run, DIRECTIONS) as table:
+        rows = table.search().where(f"layer = {layer}").limit(None).to_arrow()
     return vector_matrix(rows.sort_by("feature"))
 
 
@@ -87,7 +90,9 @@ def document_embeddings(run: Run) -> np.ndarray:
     Raises:
         NotFoundError: the run has no vectors.
     """
-    return vector_matrix(open_vectors(run, EMBEDDINGS).to_arrow().sort_by("document"))
+    with open_vectors(run, EMBEDDINGS) as table:
+        rows = table.to_arrow()
+    return vector_matrix(rows.sort_by("document"))
 
 
 def similar_documents(run: Run, document: str, *, limit: int = 20) -> list[DocumentMatch]:
@@ -99,11 +104,12 @@ def similar_documents(run: Run, document: str, *, limit: int = 20) -> list[Docum
     """
     check_limit(limit)
     number = document_number(run, document)
-    table = open_vectors(run, EMBEDDINGS)
-    (vector,) = vector_matrix(table.search().where(f"document = {number}").limit(1).to_arrow())
-    query = table.search(vector).distance_type("cosine").bypass_vector_index()
-    query = query.where(f"document != {number}", prefilter=True).select(["document", "_distance"]).limit(limit)
-    return _matches(run, [(row["document"], 1.0 - row["_distance"]) for row in query.to_arrow().to_pylist()])
+    with open_vectors(run, EMBEDDINGS) as table:
+        (vector,) = vector_matrix(table.search().where(f"document = {number}").limit(1).to_arrow())
+        query = table.search(vector).distance_type("cosine").bypass_vector_index()
+        query = query.where(f"document != {number}", prefilter=True).select(["document", "_distance"]).limit(limit)
+        rows = query.to_arrow().to_pylist()
+    return _matches(run, [(row["document"], 1.0 - row["_distance"]) for row in rows])
 
 
 def search(run: Run, text: str, *, limit: int = 20) -> list[DocumentMatch]:
@@ -123,9 +129,8 @@ def search(run: Run, text: str, *, limit: int = 20) -> list[DocumentMatch]:
         raise QueryError("the text is empty", field="q", fix="give a word")
     match: Any = query.MatchQuery  # the stub of this compiled class declares its defaults as required
     words = match(text, "text", operator=query.FullTextOperator.AND)
-    rows = (
-        open_vectors(run, TEXTS).search(words, query_type="fts").select(["document", "_score"]).limit(limit).to_arrow()
-    )
+    with open_vectors(run, TEXTS) as table:
+        rows = table.search(words, query_type="fts").select(["document", "_score"]).limit(limit).to_arrow()
     scores = {row["document"]: row["_score"] for row in rows.to_pylist()}
     if len(scores) < limit:
         within_words = [number for number in _documents_with(run, text.split()) if number not in scores]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from pathlib import Path
 
@@ -12,7 +14,8 @@ import pytest
 from tegakari.schemas.analysis_kinds import AnalysisKind
 from tegakari.schemas.errors import StoreError
 from tegakari.store import Store
-from tegakari.store.disk.durable import exclusive_lock
+from tegakari.store.disk import garbage as garbage_module
+from tegakari.store.disk.durable import exclusive_lock, staged_directory
 from tegakari.store.disk.garbage import collect, find_garbage
 from tegakari.store.disk.publish import damaged_files, delete_run
 from tegakari.store.results import publish_analysis, stored_analyses
@@ -74,21 +77,61 @@ def test_recent_or_locked_work_stays(store: Path):
     grave = store / "work" / ".deleted-old-1"
     grave.mkdir()
     (grave / "file").write_bytes(b"x" * 10)
-    former_grave = store / "work" / "deleted-0123-1"
-    former_grave.mkdir()
+    (store / "jobs").mkdir()
+    unfinished = store / "jobs" / ".job.json.0123456789abcdef"
+    unfinished.touch()
     later = time.time() + LATER
-    assert {work, grave, former_grave}.isdisjoint(entry.path for entry in find_garbage(store))
+    assert {work, grave, unfinished}.isdisjoint(entry.path for entry in find_garbage(store))
     with exclusive_lock(work / "lock", StoreError("busy")):
         assert work not in {entry.path for entry in find_garbage(store, now=later)}
-    assert {work, grave, former_grave} <= {entry.path for entry in find_garbage(store, now=later)}
+    assert {work, grave, unfinished} <= {entry.path for entry in find_garbage(store, now=later)}
     collect(store, find_garbage(store, now=later))
     assert list((store / "work").iterdir()) == []
+    assert list((store / "jobs").iterdir()) == []
 
 
-def test_a_run_that_cannot_be_read_stops_garbage_collection(store: Path):
+def test_unfinished_work_of_a_run_named_as_a_deletion_stays(store: Path):
+    work = store / "work" / "deleted-x"
+    work.mkdir()
+    with exclusive_lock(work / "lock", StoreError("busy")):
+        assert work not in {entry.path for entry in find_garbage(store, now=time.time() + LATER)}
+
+
+def test_an_old_run_stays_while_it_is_published(store: Path):
+    """Its files have the times of the original."""
+    target = store / "runs" / "copy"
+    with staged_directory(target, store / "work" / "adopt-0") as staged:
+        (staged / "file").write_bytes(b"x")
+        os.utime(staged / "file", (0, 0))
+        os.utime(staged, (0, 0))
+        assert staged not in {entry.path for entry in find_garbage(store)}
+        assert staged not in {entry.path for entry in find_garbage(store, now=time.time() + LATER)}
+    assert (target / "file").exists()
+
+
+def test_work_that_is_resumed_after_it_was_listed_stays(store: Path):
+    work = store / "work" / "half"
+    work.mkdir()
+    (work / "lock").touch()
+    garbage = find_garbage(store, now=time.time() + LATER)
+    with exclusive_lock(work / "lock", StoreError("busy")):
+        collect(store, garbage)
+    assert work.exists()
+
+
+def test_garbage_that_vanishes_is_skipped(store: Path, monkeypatch: pytest.MonkeyPatch):
+    shutil.rmtree(store / "work", ignore_errors=True)
+    listed = garbage_module.entries
+    monkeypatch.setattr(garbage_module, "entries", lambda path: [*listed(path), path / "gone"])
+    collect(store, find_garbage(store, now=time.time() + LATER))
+    assert find_garbage(store, now=time.time() + LATER)[0].path.name == "gone"
+
+
+def test_a_damaged_run_keeps_what_it_may_need_and_stops_nothing(store: Path):
     (store / "runs" / "kept" / "run.json").write_text("{")
-    with pytest.raises(StoreError, match="damaged"):
-        find_garbage(store)
+    (store / "runs" / "Stray").mkdir()
+    reasons = sorted(entry.reason for entry in find_garbage(store))
+    assert reasons == ["analysis of a deleted run: gone", "vectors of a deleted run"]
 
 
 def test_an_empty_store_has_no_garbage(tmp_path: Path):

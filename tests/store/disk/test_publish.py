@@ -14,6 +14,7 @@ import pytest
 from tegakari.schemas.errors import NotFoundError, RunExistsError, StoreError
 from tegakari.schemas.run import FORMAT
 from tegakari.store import Store
+from tegakari.store.disk import publish as publish_module
 from tegakari.store.disk.publish import adopt_run, damaged_files, delete_run
 from tests.support.factories import make_run
 
@@ -139,3 +140,17 @@ def test_a_damaged_run_is_not_imported(store: Path, tmp_path: Path):
     with pytest.raises(StoreError, match=r"index\.duckdb"):
         adopt_run(tmp_path / "store", copy)
     assert not (tmp_path / "store" / "runs" / "drawn").exists()
+
+
+def test_a_run_that_is_deleted_while_it_is_verified_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    make_run(tmp_path, "drawn")
+    original = publish_module.sha256_of
+
+    def digest_of_a_deleted_file(file: Path) -> str:
+        if file.exists():
+            delete_run(tmp_path, "drawn")
+        return original(file)
+
+    monkeypatch.setattr(publish_module, "sha256_of", digest_of_a_deleted_file)
+    with pytest.raises(NotFoundError, match="no run 'drawn'"):
+        damaged_files(tmp_path, "drawn")
