@@ -48,7 +48,9 @@ def knockout(layers: tuple[int, ...], control: Control | None, net: Interval | N
     return KnockoutResult(
         run="a",
         settings=KnockoutSettings(layer=5),
-        features=[RemovedFeature(layer=layer, feature=0, d=None, density=0.1) for layer in layers],
+        features=[
+            RemovedFeature(layer=layer, feature=0, d=None, documents_active=None, density=0.1) for layer in layers
+        ],
         documents=10,
         truncated=0,
         recall_before=0.93,
@@ -104,8 +106,15 @@ def test_means_say_how_many_labels_take_part():
 
 
 def test_sae_quality():
-    quality = SaeQuality(layer=2, features=512, dead_share=0.345, l0=15.23, explained_variance=0.9124)
-    assert sae_quality(quality) == "explained variance 0.912, L0 15.2, 34% of 512 features dead"
+    quality = SaeQuality(
+        layer=2,
+        features=512,
+        dead_share=0.345,
+        l0=15.23,
+        explained_variance=0.9124,
+        explained_variance_all=None,
+    )
+    assert sae_quality(quality) == "explained variance 0.912 (all positions -), L0 15.2, 34% of 512 features dead"
 
 
 def test_formatting_needs_neither_numpy_nor_torch():

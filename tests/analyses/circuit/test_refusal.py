@@ -51,14 +51,14 @@ def test_a_refused_circuit_leaves_no_hook_and_the_study_goes_on(
     else:
         monkeypatch.setattr(components, "component_modules", refused_in_the_last_block)
     circuit = CircuitSettings(pairs=10, min_cosine=-1.0, seed=seed)
-    settings = StudySettings(k=4, draws=2, ks=[4], circuit=circuit, seed=seed)
+    settings = StudySettings(layer=1, holdout=False, k=4, draws=2, ks=[4], circuit=circuit, seed=seed)
     (run_study,) = study(store, [run], lambda _run: lambda: models, settings).runs
     assert run_study.circuit is None
     assert run_study.no_circuit
     assert "block" in run_study.no_circuit
     assert hooked_modules(models.classifier.model) == []
     monkeypatch.undo()
-    knockout = KnockoutSettings(k=4, draws=2, seed=seed + 10)  # not stored: computed anew by the same models
-    again = sweeps.over_labels(store, run, lambda: models, run.labels, knockout)
+    knockout = KnockoutSettings(layer=1, k=4, draws=2, seed=seed + 10)  # not stored: computed anew by the same models
+    again = sweeps.over_labels(store, run, lambda: models, run.labels, knockout).knockouts
     assert [row.delta for row in again] == [row.delta for row in run_study.knockouts]
     assert [row.recall_before for row in again] == [row.recall_before for row in run_study.knockouts]
