@@ -59,6 +59,6 @@ def test_a_refused_circuit_leaves_no_hook_and_the_study_goes_on(
     assert hooked_modules(models.classifier.model) == []
     monkeypatch.undo()
     knockout = KnockoutSettings(layer=1, k=4, draws=2, seed=seed + 10)  # not stored: computed anew by the same models
-    again = sweeps.over_labels(store, run, lambda: models, run.labels, knockout).knockouts
+    again = sweeps.over_labels(store, run, lambda: models, run.labels, knockout).results
     assert [row.delta for row in again] == [row.delta for row in run_study.knockouts]
     assert [row.recall_before for row in again] == [row.recall_before for row in run_study.knockouts]
