@@ -92,7 +92,7 @@ def test_the_rest_of_a_killed_deletion_is_a_grave(tmp_path: Path, monkeypatch: p
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     (grave,) = tmp_path.iterdir()
     assert is_grave(grave)
-    assert all(is_grave(Path(former)) for former in (".deleted-drawn-17", "deleted-0123-17"))
+    assert not is_grave(Path("deleted-x"))  # a run may have this name
     assert not is_grave(directory)
 
 
