@@ -48,6 +48,10 @@ EVAL_PER_LABEL = 40
 D_SAE = 384
 PRETRAINING_STEPS = 20
 
+ALL_BUT_ONE = (LABELS - 1) / LABELS
+"""Of labels, those whose prediction depends on their clue: a classifier predicts one label where it reads no clue, and
+still predicts it where that label's clue is ablated."""
+
 FIRST = "■"
 """First character of every post, a token of its own."""
 SINK = 1000.0
@@ -141,8 +145,8 @@ def rows(results: Sequence[Outcome]) -> list[Row]:
         found, beyond = (np.concatenate([getattr(result, name) for result in planted]) for name in ("found", "beyond"))
         table += [
             _row("clue is a top token of a feature", PLANTED, body, found, 0.95, None),
-            _row("knockout beyond its control", PLANTED, body, beyond, 0.95, None),
-            _row("both", PLANTED, body, found & beyond, 0.95, None),
+            _row("knockout beyond its control", PLANTED, body, beyond, ALL_BUT_ONE, None),
+            _row("both", PLANTED, body, found & beyond, None, None),
             _row("mean of knockouts shown", PLANTED, body, [result.shown for result in planted], 0.95, None),
             _row("mean of knockouts shown", RANDOM_LABELS, body, [result.shown for result in labels], None, 0.05),
             _row(
