@@ -10,7 +10,7 @@ from tegakari.analyses.statistics import small_sample_interval
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.knockout import KnockoutMean, KnockoutResult
 
-CHANCE = 0.06
+CHANCE = 0.065
 """Largest share of knockouts without an effect that are beyond their control, in simulations: 2.5 % of an interval's
 side, more where the effects of control sets are skewed because recall cannot rise above 1."""
 
