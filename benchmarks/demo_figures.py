@@ -28,7 +28,7 @@ RUNS = ("demo-jpn", "demo-base")
 Study = dict[str, Any]
 """Content of `tegakari study --format json`."""
 
-DEPENDENCES = {"single": "one clue", "redundant": "three to five clues", "partial": "one or two clues"}
+DEPENDENCES = {"single": "one clue", "redundant": "three to five clues", "mixed": "one or two clues"}
 
 
 class Figure(NamedTuple):
