@@ -88,7 +88,7 @@ class IndexConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     run: Annotated[str, Meta(pattern=NAME_PATTERN, description="name of the run in the store")] = "run"
     store: Annotated[str, _about("directory of the store, which many runs share")] = "store"
-    split: Annotated[Literal["eval", "train", "all"], _about("documents to index")] = "eval"
+    split: Annotated[Literal["eval", "train", "all"], _about("documents to index: eval, train or all")] = "eval"
     pooling: Annotated[Pooling, _about("default pooling of rankings: head, max or mean")] = "max"
     variety_threshold: Annotated[Positive, _about("Cohen's d above which a label counts towards label variety")] = 1.0
     top_tokens: Annotated[Natural, _about("strongest positions stored per feature")] = 100
