@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,15 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 if TYPE_CHECKING:
     from tests.support.small_case import SmallCase
+
+
+@pytest.fixture(autouse=True)
+def _search_path_of_children() -> Iterator[None]:
+    """Commands that run in this process forbid their children to import from the working directory; tests need it."""
+    os.environ.pop("PYTHONSAFEPATH", None)
+    yield
+    os.environ.pop("PYTHONSAFEPATH", None)
+
 
 SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>")
 """Their ids are 0 to 3; the 256 byte tokens follow, then what is learned from these texts."""

@@ -59,16 +59,13 @@ def collect(store: Path, garbage: list[Garbage]) -> None:
         if is_grave(entry.path):
             shutil.rmtree(entry.path, ignore_errors=True)
         elif entry.path.is_dir():
-            with suppress(FileNotFoundError, _InUseError), ExitStack() as locks:
+            in_use = StoreError(f"another process has resumed {entry.path.name}")
+            with suppress(FileNotFoundError, StoreError), ExitStack() as locks:
                 for path in _locks(entry.path):
-                    locks.enter_context(exclusive_lock(path, _InUseError("in use")))
+                    locks.enter_context(exclusive_lock(path, in_use))
                 bury(entry.path, work_root(store))
         else:
             entry.path.unlink(missing_ok=True)
-
-
-class _InUseError(StoreError):
-    """A process has resumed the work since it was listed."""
 
 
 def _unfinished_work(store: Path, now: float) -> Iterator[tuple[Path, str]]:

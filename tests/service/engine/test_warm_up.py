@@ -10,8 +10,11 @@ import pytest
 from litestar.testing import TestClient
 
 from tegakari.schemas.config import ServiceConfig, Warm
+from tegakari.schemas.study import SparsityResult
 from tegakari.service.app import create_app
+from tegakari.service.routes import sparsity
 from tegakari.service.routes.sparsity import sparsity_of_run
+from tegakari.store import Run
 from tests.support.live_case import LiveCase
 
 
@@ -26,10 +29,19 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-def test_slow_queries_of_the_newest_run_are_computed_at_the_start(live_case: LiveCase) -> None:
-    sparsity_of_run.cache_clear()  # pyright: ignore[reportFunctionMemberAccess]
+def test_slow_queries_of_the_newest_run_are_computed_at_the_start(
+    live_case: LiveCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[str] = []
+
+    def recorded(run: Run) -> SparsityResult:
+        result = sparsity_of_run(run)
+        runs.append(run.name)
+        return result
+
+    monkeypatch.setattr(sparsity, "sparsity_of_run", recorded)
     with warm_client(live_case.store, "queries") as client:
-        wait_until(lambda: sparsity_of_run.cache_info().currsize == 1)  # pyright: ignore[reportFunctionMemberAccess]
+        wait_until(lambda: runs == ["small"])
         assert client.get("/healthz").status_code == 200
         assert client.app.state.model_queue.loaded == 0
 
