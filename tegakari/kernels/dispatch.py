@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from functools import cache, partial
+from functools import cache
 from importlib.util import find_spec
 
 import torch
@@ -16,7 +16,7 @@ from tegakari.kernels.validation import check_inputs, check_values
 from tegakari.schemas.errors import KernelError
 
 VARIABLE = "TEGAKARI_KERNELS"
-SETTINGS = ("auto", "torch", "numba", "triton", "triton-gemm", "triton-fused")
+SETTINGS = ("auto", "torch", "numba", "triton")
 
 log = logging.getLogger(__name__)
 
@@ -62,20 +62,18 @@ def encode(
 def backend(device: torch.device | str | None = None) -> str:
     """Name of the path that `encode` takes on a device, for a run to record. No device: the GPU if there is one.
 
-    One of torch, numba, triton-gemm, triton-fused; with the setting auto or triton on a GPU, triton until the first
-    encode has chosen. To repeat a run to the last bit on another machine, set TEGAKARI_KERNELS to this name.
+    To repeat a run to the last bit on another machine, set TEGAKARI_KERNELS to this name.
 
     Raises:
         KernelError: TEGAKARI_KERNELS names an unknown path, or one that this machine does not have.
     """
     kind = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type
-    name, path = _path_for(kind)
-    if name != "triton":
-        return name
-    from tegakari.kernels.gpu.autotune import FastestTritonPath
+    return _path_for(kind)[0]
 
-    assert isinstance(path, FastestTritonPath)
-    return path.names() or name
+
+def tallies_on_gpu(device: torch.device) -> bool:
+    """Whether tallies of a device are kept by the Triton kernels."""
+    return _path_for(device.type)[0] == "triton"
 
 
 @cache
@@ -110,12 +108,11 @@ def _load_path(name: str, kind: str) -> Path:
         return cpu_encode
     if not find_spec("triton"):
         raise KernelError(f"{VARIABLE} is {name!r}", field=VARIABLE, fix="install triton, or choose 'torch'")
-    from tegakari.kernels.gpu.autotune import FastestTritonPath
     from tegakari.kernels.gpu.encode import gpu_encode
-    from tegakari.kernels.gpu.packing import INTERPRETED
+    from tegakari.kernels.gpu.gate import INTERPRETED
 
     if kind != "cuda" and not INTERPRETED:
         raise KernelError(
             f"{VARIABLE} is {name!r} on {kind}", field=VARIABLE, fix="set TRITON_INTERPRET=1 to interpret the kernels"
         )
-    return FastestTritonPath() if name == "triton" else partial(gpu_encode, fused=name == "triton-fused")
+    return gpu_encode

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
+import torch
 from torch import Tensor
 
 
@@ -101,6 +102,112 @@ class Survivors(NamedTuple):
     def trimmed(self) -> Survivors:
         """Survivors sorted, in tensors of exactly n. Synchronizes once on a GPU; the identity elsewhere."""
         return self
+
+
+class CandidateList:
+    """Survivors of many batches on a device whose results have their exact size at once: a CPU."""
+
+    def __init__(self) -> None:
+        self._parts: list[Survivors] = []
+
+    def append(self, survivors: Survivors) -> None:
+        """Add survivors, in any order."""
+        self._parts.append(survivors)
+
+    def size(self) -> int:
+        """Number of survivors."""
+        return sum(len(part.feature) for part in self._parts)
+
+    def survivors(self) -> Survivors:
+        """All survivors, in no particular order.
+
+        Raises:
+            CandidateOverflow: never; see `CandidateBuffer`.
+        """
+        return Survivors(*(torch.cat(columns) for columns in zip(*self._parts, strict=True)))
+
+    def replace(self, survivors: Survivors) -> None:
+        """Put these in the place of all."""
+        self._parts = [survivors]
+
+
+class CandidateOverflow(Exception):
+    """More survivors than a `CandidateBuffer` has room for: those beyond it are lost."""
+
+
+class CandidateBuffer:
+    """Survivors of many batches on a GPU: kernels append to it, and the host does not know their number."""
+
+    def __init__(self, capacity: int, device: torch.device) -> None:
+        index = torch.empty(2, capacity, dtype=torch.int32, device=device)
+        self.entries = Survivors(index[0], index[1], torch.empty(capacity, device=device))
+        """buffers, filled from the start"""
+        self.number = torch.zeros((), dtype=torch.int64, device=device)
+        """survivors so far, those that did not fit included"""
+
+    @property
+    def capacity(self) -> int:
+        """Entries that the buffers have room for."""
+        return len(self.entries.feature)
+
+    def append(self, survivors: Survivors) -> None:
+        """Add survivors, in any order; the host waits for the device."""
+        start = self.size()
+        room = max(0, min(len(survivors.feature), self.capacity - start))
+        for buffer, values in zip(self.entries, survivors, strict=True):
+            buffer[start : start + room] = values[:room]
+        self.number += len(survivors.feature)
+
+    def size(self) -> int:
+        """Number of survivors; the host waits for the device."""
+        return int(self.number)
+
+    def survivors(self) -> Survivors:
+        """All survivors, in no particular order; the host waits for the device.
+
+        Raises:
+            CandidateOverflow: some did not fit.
+        """
+        size = self.size()
+        if size > self.capacity:
+            raise CandidateOverflow
+        return Survivors(*(buffer[:size] for buffer in self.entries))
+
+    def replace(self, survivors: Survivors) -> None:
+        """Put these in the place of all."""
+        for buffer, values in zip(self.entries, survivors, strict=True):
+            buffer[: len(values)] = values
+        self.number.fill_(len(survivors.feature))
+
+
+class Tally(NamedTuple):
+    """Sums of one SAE over the batches of a shard, all on one device. A document takes the row of its arrival."""
+
+    pooled: Pooled
+    """[D, d_sae] each, D documents of the shard."""
+    positions: Tensor
+    """[D] int32: ordinary positions of each document, over which `pooled` is."""
+    count: Tensor
+    """[d_sae] int32: ordinary positions at which each feature was active."""
+    total: Tensor
+    """[d_sae] float64: sum of the activations of each feature."""
+    candidates: CandidateList | CandidateBuffer
+    """activations at or above their floor; `position` counts the positions of the shard in the order of arrival."""
+    fault: Tensor
+    """[] int32: 1 + the row of a document with a pre-activation that is NaN or infinite; 0: none."""
+
+
+class TallyBatch(NamedTuple):
+    """The documents of one batch, and their place in a tally."""
+
+    ends: Sequence[int]
+    """[D + 1], from 0: document i owns the rows ends[i]:ends[i + 1] of the residual."""
+    offsets: Tensor
+    """`ends` on the residual's device, int64."""
+    document: int
+    """row of the tally for the first document."""
+    position: int
+    """positions of all batches before."""
 
 
 class DeferredChecks(Protocol):

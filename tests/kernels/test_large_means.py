@@ -25,10 +25,9 @@ MASSIVE = 1000
 """Size of one coordinate at one position, in spreads."""
 
 INTERPRETED = {
-    ("triton-gemm", "jumprelu"),
-    ("triton-gemm", "topk"),
-    ("triton-fused", "jumprelu"),
-    ("triton-fused", "gated"),
+    ("triton", "jumprelu"),
+    ("triton", "topk"),
+    ("triton", "gated"),
 }
 """Cases for the slow interpreter, in bfloat16; a GPU runs all."""
 PARAMETERS = [

@@ -11,7 +11,8 @@ import torch
 
 from tegakari.kernels import Encoder
 from tegakari.kernels.types import RowSelection
-from tegakari.models.outliers import encode_ordinary, norm_limit, ordinary_positions
+from tegakari.kernels.ordinary import encode_ordinary
+from tegakari.models.outliers import norm_limit, ordinary_positions
 from tegakari.schemas.errors import KernelError
 
 D_MODEL, D_SAE = 16, 24

@@ -25,7 +25,7 @@ from triton.compiler import ASTSource
 
 from tegakari.kernels import Encoder
 from tegakari.kernels.gpu import encode
-from tegakari.kernels.types import EncodeInputs, RowSelection
+from tegakari.kernels.types import EncodeInputs, RowSelection, TallyBatch
 
 TARGET = GPUTarget("cuda", 90, 32)
 POINTERS = {
@@ -33,6 +33,7 @@ POINTERS = {
     torch.bfloat16: "*bf16",
     torch.int32: "*i32",
     torch.int64: "*i64",
+    torch.bool: "*i1",
 }
 
 
@@ -48,8 +49,8 @@ class Usage(NamedTuple):
     """Bytes of shared memory."""
     atomics: int
     """Atomic instructions."""
-    asynchronous: int
-    """Asynchronous copies to shared memory."""
+    float_atomics: int
+    """Those on floating-point numbers."""
 
 
 def compiled(kernel: Any, call: str, arguments: tuple[Any, ...], constants: dict[str, Any]) -> Usage:
@@ -84,7 +85,7 @@ def compiled(kernel: Any, call: str, arguments: tuple[Any, ...], constants: dict
         spilled=spilled,
         shared=program.metadata.shared,
         atomics=len(re.findall(r"\b(?:ATOM|ATOMG|RED|ATOMS)\b", code)),
-        asynchronous=len(re.findall(r"\bLDGSTS\b", code)),
+        float_atomics=len(re.findall(r"\b(?:ATOM|ATOMG|RED|ATOMS)\b[^;]*\.F(?:16|32|64)", code)),
     )
 
 
@@ -103,18 +104,18 @@ def launches(names: list[str]) -> Iterator[Usage]:
     """Compile the kernels of the named calls; of all by default, which reach every variant of the kernels."""
     usages: list[Usage] = []
     wide = (torch.bfloat16, 2304, 9216)
-    calls: dict[str, tuple[Encoder, int, RowSelection, bool]] = {
-        "gemm": (encoder(*wide), 4096, "last", False),
-        "gemm all": (encoder(*wide), 4096, "all", False),
-        "gemm topk": (encoder(*wide, k=64), 4096, "all", False),
-        "gemm gated float32": (encoder(torch.float32, 2304, 9216, gated=True), 4096, "last", False),
-        "fused": (encoder(*wide), 4096, "all", True),
-        "fused float32": (encoder(torch.float32, 2304, 9216), 4096, "last", True),
-        "fused odd": (encoder(torch.bfloat16, 77, 1003, gated=True), 1, "last", True),
+    calls: dict[str, tuple[Encoder, int, RowSelection]] = {
+        "tally": (encoder(*wide), 4096, "last"),
+        "all": (encoder(*wide), 4096, "all"),
+        "topk": (encoder(*wide, k=64), 4096, "none"),
+        "topk 32k": (encoder(torch.bfloat16, 2304, 32768, k=64), 512, "none"),
+        "topk 65k": (encoder(torch.bfloat16, 2304, 65536, k=64), 512, "none"),
+        "gated float32": (encoder(torch.float32, 2304, 9216, gated=True), 4096, "all"),
+        "odd": (encoder(torch.bfloat16, 77, 1003, gated=True), 1, "last"),
     }
     variants: set[tuple[str, str]] = set()
     for call in names or calls:
-        sae, positions, rows, fused = calls[call]
+        sae, positions, rows = calls[call]
 
         def compile_instead(kernel: Any, programs: int, *arguments: Any, call: str = call, **constants: Any) -> None:
             shape = repr([(a.dtype if isinstance(a, torch.Tensor) else a) for a in arguments]) + repr(constants)
@@ -128,7 +129,12 @@ def launches(names: list[str]) -> Iterator[Usage]:
         documents = max(1, positions // 128)
         offsets = torch.empty(documents + 1, dtype=torch.int64, device="meta")
         floor = torch.empty(d_sae, device="meta")
-        encode.gpu_encode(EncodeInputs(residual, sae, offsets, rows, floor), fused=fused)
+        encode.gpu_encode(EncodeInputs(residual, sae, offsets, rows, floor))
+        # As an index does: with a mask of ordinary positions, into a tally that outlives the call.
+        tally = encode.gpu_new_tally(documents, d_sae, 2**20, torch.device("meta"))
+        ends = [positions * document // documents for document in range(documents + 1)]
+        ordinary = torch.empty(positions, dtype=torch.bool, device="meta")
+        encode.gpu_tally(residual, sae, TallyBatch(ends, offsets, 1, 2), floor, ordinary, tally)
         yield from usages
         usages.clear()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple
 
 import pytest
@@ -90,8 +90,7 @@ PATHS: dict[str, Callable[..., Encoded]] = {
     "reference": _on_host(reference_encode),
     "torch": _on_host(torch_encode),
     "numba": _on_host(cpu_encode),
-    "triton-gemm": _on_device(partial(gpu_encode, fused=False)),
-    "triton-fused": _on_device(partial(gpu_encode, fused=True)),
+    "triton": _on_device(gpu_encode),
 }
 
 

@@ -16,7 +16,8 @@ from tegakari.kernels.types import RowSelection
 from tegakari.models.classifier import Classifier
 from tegakari.models.fingerprint import fingerprint
 from tegakari.models.loading import load_classifier
-from tegakari.models.outliers import encode_ordinary, ordinary_positions
+from tegakari.kernels.ordinary import encode_ordinary
+from tegakari.models.outliers import ordinary_positions
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import check_fits, load_saes
 from tegakari.schemas.errors import ModelNotHereError

@@ -1,12 +1,11 @@
-"""Sparse encode on a GPU without a host synchronization: two ways to compute products, one way to the results.
+"""Sparse encode on a GPU: the library's GEMM writes a chunk of products, and one kernel reads it once.
 
-`gemm`: the library's GEMM into a chunk buffer, which `pool_kernel` reads once. `fused`: `fused_kernel` keeps the
-products on the chip and writes packed rows, which `pool_kernel` reads instead. Then `place_kernel` moves the active
-pairs to CSR and to the list of survivors.
+The host waits for nothing but, in calls of more than a chunk whose offsets are on the GPU, the offsets.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,30 +13,32 @@ import triton
 from torch import Tensor
 
 from tegakari.kernels.gpu.deferred import CapacityRows, CapacitySurvivors, Flags
-from tegakari.kernels.gpu.fused import fused_kernel
-from tegakari.kernels.gpu.packing import BLOCK, INTERPRETED, SEGMENT
-from tegakari.kernels.gpu.pool import place_kernel, pool_kernel
-from tegakari.kernels.gpu.top_k import cut_kernel
+from tegakari.kernels.gpu.gate import BLOCK
+from tegakari.kernels.gpu.place import place_kernel
+from tegakari.kernels.gpu.tally import tally_kernel
+from tegakari.kernels.gpu.top_k import select_kernel, select_wide_kernel
 from tegakari.kernels.reference import compressed
-from tegakari.kernels.types import Columns, Encoded, EncodeInputs, Pooled, Rows, Survivors
+from tegakari.kernels.types import (
+    CandidateBuffer,
+    Columns,
+    Encoded,
+    EncodeInputs,
+    Encoder,
+    Pooled,
+    Rows,
+    Survivors,
+    Tally,
+    TallyBatch,
+)
 
-PACKING = {"SEGMENT": SEGMENT, "INTERPRETED": INTERPRETED}
-CHUNK = 4096
-"""Rows per GEMM: 151 MB of products at d_sae = 9216."""
-POOL = {"ROWS": 16, "num_warps": 4}
-POOL_STAGES = {False: 3, True: 1}
-"""Tiles fetched ahead, by whether rows are packed: values of packed rows have to wait for their bits."""
-PLACE = {"ROWS": 16, "num_warps": 4}
-CUT = {"ROWS": 16, "BLOCK": 128, "num_warps": 4}
-FUSED = {
-    torch.bfloat16: {
-        "ROWS": 128, "WIDTH": 128, "DEPTH": 64, "GROUP": 8, "SPLIT": 2, "num_warps": 8, "num_stages": 3,
-    },
-    torch.float32: {
-        "ROWS": 64, "WIDTH": 64, "DEPTH": 32, "GROUP": 8, "SPLIT": 1, "num_warps": 8, "num_stages": 2,
-    },
-}  # fmt: skip
-"""Tiles of the fused kernel. Full float32 has no matrix unit and would spill the larger ones."""
+CHUNK = 8192
+"""Rows per GEMM: 302 MB of products at d_sae = 9216. Documents are not cut, so a longer one is a chunk of its own."""
+TALLY = {"ROWS": 8, "num_warps": 1}
+PLACE = {"ROWS": 4, "num_warps": 4}
+SELECT_WIDTH = 2**15
+"""Features of a row that fit into the registers of one program."""
+SEGMENT = 16
+MIN_ROOM = 256
 
 
 def _launch(kernel: Any, programs: int, *arguments: object, **constants: object) -> None:
@@ -73,155 +74,195 @@ def capacity_of(positions: int, d_sae: int) -> Capacity:
     return Capacity(min(entries, max(2**16, entries // 8)), min(entries, max(2**16, entries // 16)))
 
 
-def gpu_encode(inputs: EncodeInputs, *, fused: bool = False, capacity: Capacity | None = None) -> Encoded:
+class _Chunk(NamedTuple):
+    """Whole documents whose products are computed at once."""
+
+    first_document: int
+    documents: int
+    first: int
+    rows: int
+
+
+def _chunks(ends: Sequence[int]) -> Iterator[_Chunk]:
+    """Cut documents that end at `ends` (first 0) into chunks of at most CHUNK rows, or of one longer document."""
+    begin = 0
+    for document in range(1, len(ends)):
+        if document + 1 == len(ends) or ends[document + 1] - ends[begin] > CHUNK:
+            yield _Chunk(begin, document - begin, ends[begin], ends[document] - ends[begin])
+            begin = document
+
+
+def gpu_tally(
+    residual: Tensor, encoder: Encoder, batch: TallyBatch, floor: Tensor, ordinary: Tensor | None, tally: Tally
+) -> None:
+    """Add a batch to a tally. See `tegakari.kernels.add_to_tally`."""
+    gates = _gates(encoder)
+    residual = residual.to(encoder.weight.dtype).contiguous()
+    for chunk in _chunks(batch.ends):
+        product = _products(residual, encoder, chunk)
+        _tally_chunk(product, encoder, gates, chunk, batch, floor, ordinary, tally, None)
+
+
+def gpu_encode(inputs: EncodeInputs, *, capacity: Capacity | None = None) -> Encoded:
     """Sparse encode by Triton kernels. See `tegakari.kernels.encode`.
 
     Args:
         inputs: on the GPU, or on the CPU where Triton interprets its kernels.
-        fused: compute products in `fused_kernel` instead of the library. Ignored for TopK, which needs whole rows.
         capacity: of the output buffers. Results that do not fit are computed again when the host reads them.
     """
-    call = _Call(inputs, fused and inputs.encoder.k is None, capacity)
-    positions = len(inputs.residual)
-    for first in range(0, positions, CHUNK):
-        call.add(first, min(CHUNK, positions - first))
-    return call.result()
-
-
-class _Call:
-    """Tables and scratch of one call, to which chunks of rows are added in order."""
-
-    def __init__(self, inputs: EncodeInputs, fused: bool, capacity: Capacity | None) -> None:
-        residual, encoder, offsets, rows, floor = inputs
-        pairs = rows == "all"
-        self.inputs = inputs
-        self.encoder = encoder
-        self.device = device = residual.device
-        self.residual = residual.to(encoder.weight.dtype).contiguous()
-        self.offsets = offsets.to(device, non_blocking=True).contiguous()
-        self.pairs, self.floor, self.fused = pairs, floor, fused
-        positions, d_sae = len(residual), encoder.weight.shape[1]
-        documents = len(offsets) - 1
-        self.documents, self.d_sae, self.blocks = documents, d_sae, triton.cdiv(d_sae, BLOCK)
-        self.capacity = capacity or capacity_of(positions, d_sae)
-        self.gated = encoder.gate_scale is not None
-        gates = encoder.gate_scale, encoder.bias, encoder.gate_bias, encoder.threshold
-        self.gates = tuple((encoder.bias if vector is None else vector).contiguous() for vector in gates)
-        n = min(CHUNK, positions)
-        packs = n if pairs or fused or floor is not None else 0
-        self.product = self.empty(0 if fused else n, d_sae)
-        self.bits = self.empty(packs, self.blocks * BLOCK // 32, dtype=torch.int32)
-        self.values = self.empty(n if fused else 0, self.blocks * BLOCK)
-        self.cut_value, self.cut_feature = self.empty(n), self.empty(n, dtype=torch.int32)
-        self.pooled = Pooled(*(self.empty(documents, d_sae) for _ in range(3)))
-        self.count = self.empty(documents, d_sae, dtype=torch.int32)
-        self.flags = torch.zeros(documents, self.blocks, dtype=torch.int32, device=device)
-        self.tile_flags: list[Tensor] = []
-        pair_room = self.capacity.pairs if pairs else 0
-        survivor_room = self.capacity.survivors if floor is not None else 0
-        self.pair_buffers = self.empty(pair_room, dtype=torch.int32), self.empty(pair_room)
-        self.survivors = Survivors(
-            self.empty(survivor_room, dtype=torch.int32),
-            self.empty(survivor_room, dtype=torch.int32),
-            self.empty(survivor_room),
-        )
-        self.indptr: list[Tensor] = []
-        self.n_pairs = self.n_survivors = torch.zeros((), dtype=torch.int64, device=device)
-
-    def empty(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Uninitialized tensor on the call's device."""
-        return torch.empty(shape, dtype=dtype, device=self.device)
-
-    def add(self, first: int, n: int) -> None:
-        """Encode rows first:first + n of the residual."""
-        source = self.values if self.fused else self.product
-        if self.fused:
-            self.pack(first, n)
-        else:
-            _multiply(self.residual[first : first + n], self.encoder.weight, self.product[:n])
-        if self.encoder.k is not None:
-            _launch(
-                cut_kernel, triton.cdiv(n, CUT["ROWS"]),
-                self.product, self.gates[1], self.gates[3], self.cut_value, self.cut_feature, n, self.d_sae,
-                self.encoder.k, FEATURE_BITS=self.d_sae.bit_length(), **CUT,
-            )  # fmt: skip
-        surviving = self.floor is not None
-        pair_counts = self.empty(n if self.pairs else 0, self.blocks, dtype=torch.int32)
-        survivor_counts = self.empty(n if surviving else 0, self.blocks, dtype=torch.int32)
-        floor = self.gates[0] if self.floor is None else self.floor.contiguous()
+    residual, encoder, offsets, rows, floor = inputs
+    positions, d_sae, device = len(residual), encoder.weight.shape[1], residual.device
+    documents = len(offsets) - 1
+    capacity = capacity or capacity_of(positions, d_sae)
+    gates, blocks = _gates(encoder), triton.cdiv(d_sae, BLOCK)
+    operand = residual.to(encoder.weight.dtype).contiguous()
+    offsets = offsets.to(device, non_blocking=True).contiguous()
+    ends = [0, positions] if positions <= CHUNK else offsets.tolist()
+    tally = gpu_new_tally(documents, d_sae, capacity.survivors if floor is not None else 0, device)
+    batch = TallyBatch(ends, offsets, 0, 0)
+    pair_room = capacity.pairs if rows == "all" else 0
+    pair_feature = torch.empty(pair_room, dtype=torch.int32, device=device)
+    pair_activation = torch.empty(pair_room, device=device)
+    indptr: list[Tensor] = []
+    n_pairs = torch.zeros((), dtype=torch.int64, device=device)
+    for chunk in _chunks(ends):
+        whole = chunk if positions > CHUNK else chunk._replace(documents=documents)
+        product = _products(operand, encoder, whole)
+        pairs = torch.empty(whole.rows, blocks, dtype=torch.int32, device=device) if rows == "all" else None
+        cuts = _tally_chunk(product, encoder, gates, whole, batch, floor, None, tally, pairs)
+        if pairs is None:
+            continue
+        row_ends = pairs.flatten().cumsum(0, dtype=torch.int64) + n_pairs
+        starts = (row_ends - pairs.flatten()).view_as(pairs)
+        n_pairs = row_ends[-1]
+        indptr.append(starts[:, 0])
         _launch(
-            pool_kernel, self.documents * self.blocks,
-            source, self.bits, *self.gates, self.cut_value, self.cut_feature, floor, self.offsets,
-            *self.pooled, self.count, pair_counts, survivor_counts, self.flags,
-            first, n, len(self.residual), self.documents, self.d_sae, self.blocks,
-            PACKED=self.fused, GATED=self.gated, TOP_K=self.encoder.k is not None, PAIRS=self.pairs,
-            SURVIVORS=surviving, STAGES=POOL_STAGES[self.fused], BLOCK=BLOCK, **PACKING, **POOL,
+            place_kernel, blocks * triton.cdiv(whole.rows, PLACE["ROWS"]),
+            product, *gates, *cuts, starts, pair_feature, pair_activation, pair_room, whole.rows, d_sae, blocks,
+            GATED=encoder.gate_scale is not None, TOP_K=encoder.k is not None, BLOCK=BLOCK, **PLACE,
         )  # fmt: skip
-        if not (self.pairs or surviving):
-            return
-        pair_starts, self.n_pairs = _starts(pair_counts, self.n_pairs)
-        survivor_starts, self.n_survivors = _starts(survivor_counts, self.n_survivors)
-        self.indptr.append(pair_starts[:, 0])
+    return _encoded(inputs, tally, capacity, Rows(torch.cat([*indptr, n_pairs[None]]), pair_feature, pair_activation))
+
+
+def gpu_new_tally(documents: int, d_sae: int, capacity: int, device: torch.device) -> Tally:
+    """An empty tally of a GPU. See `tegakari.kernels.new_tally`."""
+    pooled = torch.empty(3, documents, d_sae, device=device)
+    return Tally(
+        Pooled(pooled[0], pooled[1], pooled[2]),
+        torch.empty(documents, dtype=torch.int32, device=device),
+        torch.zeros(d_sae, dtype=torch.int32, device=device),
+        torch.zeros(d_sae, dtype=torch.float64, device=device),
+        CandidateBuffer(capacity, device),
+        torch.zeros((), dtype=torch.int32, device=device),
+    )
+
+
+def gpu_finish(tally: Tally) -> Tally:
+    """Make means of the sums of documents, once all batches have been added."""
+    sums = tally.pooled.mean
+    total = sums.sum(0, dtype=torch.float64)
+    sums /= tally.positions.clamp_min(1)[:, None]
+    return tally._replace(total=total)
+
+
+def _gates(encoder: Encoder) -> tuple[Tensor, ...]:
+    gates = encoder.gate_scale, encoder.bias, encoder.gate_bias, encoder.threshold
+    return tuple((encoder.bias if vector is None else vector).contiguous() for vector in gates)
+
+
+def _products(residual: Tensor, encoder: Encoder, chunk: _Chunk) -> Tensor:
+    product = torch.empty(chunk.rows, encoder.weight.shape[1], device=residual.device)
+    _multiply(residual[chunk.first : chunk.first + chunk.rows], encoder.weight, product)
+    return product
+
+
+def _tally_chunk(
+    product: Tensor,
+    encoder: Encoder,
+    gates: tuple[Tensor, ...],
+    chunk: _Chunk,
+    batch: TallyBatch,
+    floor: Tensor | None,
+    ordinary: Tensor | None,
+    tally: Tally,
+    pairs: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Add a chunk of products to a tally; returns where TopK cuts its rows."""
+    d_sae = product.shape[1]
+    blocks = triton.cdiv(d_sae, BLOCK)
+    candidates = tally.candidates
+    assert isinstance(candidates, CandidateBuffer)
+    cuts = gates[1], tally.positions  # never read but with TopK
+    if encoder.k is not None:
+        cuts = _cuts(product, gates, encoder.k)
+    _launch(
+        tally_kernel, chunk.documents * blocks,
+        product, *gates, *cuts,
+        gates[1] if floor is None else floor,
+        tally.positions if ordinary is None else ordinary,
+        batch.offsets, *tally.pooled, tally.positions, tally.count,
+        tally.positions if pairs is None else pairs,
+        tally.fault, candidates.number, *candidates.entries, candidates.capacity,
+        chunk.first_document, chunk.first, chunk.rows, batch.document, batch.position, d_sae, blocks,
+        GATED=encoder.gate_scale is not None, TOP_K=encoder.k is not None, OUTLIERS=ordinary is not None,
+        PAIRS=pairs is not None, SURVIVORS=floor is not None, BLOCK=BLOCK, **TALLY,
+    )  # fmt: skip
+    return cuts
+
+
+def _cuts(product: Tensor, gates: tuple[Tensor, ...], k: int) -> tuple[Tensor, Tensor]:
+    """TopK: the k-th largest activation of each row, and the last feature whose tie with it is kept."""
+    n, d_sae = product.shape
+    value = torch.empty(n, device=product.device)
+    feature = torch.empty(n, dtype=torch.int32, device=product.device)
+    width = triton.next_power_of_2(d_sae)
+    bits = d_sae.bit_length()
+    if width > SELECT_WIDTH:
         _launch(
-            place_kernel, self.blocks * triton.cdiv(n, PLACE["ROWS"]),
-            source, self.bits, *self.gates[:3], floor, pair_starts, survivor_starts,
-            *self.pair_buffers, *self.survivors, *self.capacity, first, n, self.d_sae, self.blocks,
-            PACKED=self.fused, GATED=self.gated, PAIRS=self.pairs, SURVIVORS=surviving,
-            BLOCK=BLOCK, **PACKING, **PLACE,
+            select_wide_kernel, n,
+            product, gates[1], gates[3], value, feature, d_sae, k, WIDTH=4096, FEATURE_BITS=bits, num_warps=4,
         )  # fmt: skip
+        return value, feature
+    segment = min(SEGMENT, width)
+    room = max(MIN_ROOM, triton.next_power_of_2(2 * k))
+    scratch = torch.empty(n, room, dtype=torch.int64, device=product.device)
+    _launch(
+        select_kernel, n,
+        product, gates[1], gates[3], scratch, value, feature, d_sae, k,
+        SEGMENTS=width // segment, SEGMENT=segment, ROOM=room, FEATURE_BITS=bits, num_warps=max(1, min(16, width // 1024)),
+    )  # fmt: skip
+    return value, feature
 
-    def pack(self, first: int, n: int) -> None:
-        """Multiply, gate and pack a chunk in one kernel."""
-        weight, chunk = self.encoder.weight, self.residual[first : first + n]
-        shape = FUSED[weight.dtype]
-        tiles = triton.cdiv(n, shape["ROWS"]) * triton.cdiv(self.blocks * BLOCK, shape["WIDTH"])
-        self.tile_flags.append(self.empty(tiles, dtype=torch.int32))
-        _launch(
-            fused_kernel, tiles,
-            chunk, weight, *self.gates, self.bits, self.values, self.tile_flags[-1],
-            n, chunk.stride(0), weight.stride(0), weight.stride(1),
-            padded=self.blocks * BLOCK, d_sae=self.d_sae, K=weight.shape[0],
-            GATED=self.gated, **PACKING, **shape,
-        )  # fmt: skip
 
-    def result(self) -> Encoded:
-        """Finish the tables. Sums of documents become means here, in one place for all chunks."""
-        last, maximum, total = self.pooled
-        columns = Columns(self.count.sum(0), total.sum(0, dtype=torch.float64), maximum.amax(0))
-        total /= self.offsets.diff()[:, None]
-        flags = Flags((self.flags, *self.tile_flags), self.inputs)
-        # Deferred results must not refer to self, and so to its scratch.
-        inputs, fused, capacity = self.inputs, self.fused, self.capacity
+def _encoded(inputs: EncodeInputs, tally: Tally, capacity: Capacity, pairs: Rows) -> Encoded:
+    """Results of `encode` from the tally of its only batch."""
+    tally = gpu_finish(tally)
+    last, maximum, _ = tally.pooled
+    candidates = tally.candidates
+    assert isinstance(candidates, CandidateBuffer)
+    columns = Columns(tally.count.long(), tally.total, maximum.amax(0))
+    flags = Flags((tally.fault,), inputs)
 
-        def exact_rows(nnz: int) -> Rows:
-            if inputs.rows == "last":
-                return compressed(last)
-            rows = gpu_encode(inputs, fused=fused, capacity=capacity._replace(pairs=nnz)).rows
-            assert rows is not None
-            return rows.trimmed()
-
-        def exact_survivors(number: int) -> Survivors:
-            room = capacity._replace(survivors=number)
-            survivors = gpu_encode(inputs._replace(rows="none"), fused=fused, capacity=room).survivors
-            assert survivors is not None
-            return survivors.trimmed()
-
-        rows = survivors = None
+    def exact_rows(nnz: int) -> Rows:
         if inputs.rows == "last":
-            # `last` is dense and short: it is compressed when the host reads the rows.
-            indptr = torch.nn.functional.pad((last > 0).sum(1).cumsum(0), (1, 0))
-            rows = CapacityRows.of(Rows(indptr, *self.pair_buffers), flags, exact_rows)
-        elif inputs.rows == "all":
-            indptr = torch.cat([*self.indptr, self.n_pairs[None]])
-            rows = CapacityRows.of(Rows(indptr, *self.pair_buffers), flags, exact_rows)
-        if inputs.floor is not None:
-            survivors = CapacitySurvivors.of(self.survivors, flags, self.n_survivors, exact_survivors)
-        return Encoded(rows, Pooled(last, maximum, total), columns, survivors, flags)
+            return compressed(last)
+        rows = gpu_encode(inputs, capacity=capacity._replace(pairs=nnz)).rows
+        assert rows is not None
+        return rows.trimmed()
 
+    def exact_survivors(number: int) -> Survivors:
+        room = capacity._replace(survivors=number)
+        survivors = gpu_encode(inputs._replace(rows="none"), capacity=room).survivors
+        assert survivors is not None
+        return survivors.trimmed()
 
-def _starts(counts: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-    """Start of each row and block in the output, int64 [n, B], and the number of entries so far."""
-    if not counts.numel():
-        return counts.long(), before
-    ends = counts.flatten().cumsum(0, dtype=torch.int64) + before
-    return (ends - counts.flatten()).view_as(counts), ends[-1]
+    rows = survivors = None
+    if inputs.rows == "last":
+        # `last` is dense and short: it is compressed when the host reads the rows.
+        indptr = torch.nn.functional.pad((last > 0).sum(1).cumsum(0), (1, 0))
+        rows = CapacityRows.of(pairs._replace(indptr=indptr), flags, exact_rows)
+    elif inputs.rows == "all":
+        rows = CapacityRows.of(pairs, flags, exact_rows)
+    if inputs.floor is not None:
+        survivors = CapacitySurvivors.of(candidates.entries, flags, candidates.number, exact_survivors)
+    return Encoded(rows, tally.pooled, columns, survivors, flags)

@@ -1,0 +1,62 @@
+"""Functions that the Triton kernels share: the gate of an SAE, and the activations of a tile of products."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from triton import knobs
+
+# Triton reads these functions and Python never runs them, so the types Python sees in them mislead.
+# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
+# pyright: reportGeneralTypeIssues=false, reportPossiblyUnboundVariable=false, reportIndexIssue=false
+
+BLOCK = 128
+"""Features of one program of `tally_kernel` and `place_kernel`."""
+INTERPRETED = knobs.runtime.interpret
+"""Whether Triton interprets its kernels on the CPU."""
+LARGEST = tl.constexpr(3.4028234663852886e38)
+
+
+@triton.jit
+def gate_of(scale, bias, shift, threshold, feature, inside, GATED: tl.constexpr):
+    """Vectors of the gate for some features. Without a gate two of them repeat others and cost no register."""
+    bias = tl.load(bias + feature, mask=inside, other=0.0)
+    threshold = tl.load(threshold + feature, mask=inside, other=0.0)
+    scale = tl.load(scale + feature, mask=inside, other=0.0) if GATED else bias
+    shift = tl.load(shift + feature, mask=inside, other=0.0) if GATED else bias
+    return scale, bias, shift, threshold
+
+
+@triton.jit
+def tile_of(
+    product,  # [n, d_sae] float32
+    scale,  # [BLOCK], of these features
+    bias,
+    shift,
+    threshold,
+    cut_value,  # [n] float32, if TOP_K
+    cut_feature,  # [n] int32, if TOP_K
+    row,  # [ROWS]
+    row_mask,
+    feature,  # [BLOCK]
+    d_sae,
+    GATED: tl.constexpr,
+    TOP_K: tl.constexpr,
+):
+    """Activations [ROWS, BLOCK] of some rows and features, and where the pre-activation is NaN or infinite."""
+    mask = row_mask[:, None] & (feature < d_sae)[None, :]
+    # One 64-bit address and 32-bit distances from it: addresses of every entry would take twice the registers.
+    start = tl.min(row, axis=0)
+    place = (row - start)[:, None] * d_sae + feature[None, :]
+    product = tl.load(product + start.to(tl.int64) * d_sae + place, mask=mask, other=0.0)
+    if GATED:
+        value = tl.fma(product, scale[None, :], shift[None, :])  # rounded once in every kernel that asks
+        active = (product + bias[None, :] > 0) & (value > 0)
+    else:
+        value = product + bias[None, :]
+        active = value > threshold[None, :]
+    if TOP_K:
+        least = tl.load(cut_value + row, mask=row_mask, other=0.0)[:, None]
+        last_tie = tl.load(cut_feature + row, mask=row_mask, other=0)[:, None]
+        active = active & ((value > least) | ((value == least) & (feature[None, :] <= last_tie)))
+    return tl.where(active & mask, value, 0.0), mask & ~(tl.abs(value) <= LARGEST)

@@ -1,0 +1,136 @@
+"""Triton kernel that reads products once: pools, counts, and appends what survives the floor."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from tegakari.kernels.gpu.gate import gate_of, tile_of
+
+# Triton reads these functions and Python never runs them, so the types Python sees in them mislead.
+# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
+# pyright: reportGeneralTypeIssues=false, reportPossiblyUnboundVariable=false, reportIndexIssue=false
+
+
+@triton.jit
+def tally_kernel(
+    product,  # [n, d_sae] float32, of a chunk of whole documents
+    scale,  # [d_sae] float32, if GATED
+    bias,  # [d_sae] float32
+    shift,  # [d_sae] float32, if GATED
+    threshold,  # [d_sae] float32
+    cut_value,  # [n] float32, if TOP_K
+    cut_feature,  # [n] int32, if TOP_K
+    floor,  # [d_sae] float32, if SURVIVORS
+    ordinary,  # [positions of the batch] bool, if OUTLIERS
+    offsets,  # [D + 1] int64, of all documents of the batch
+    last,  # [D of the shard, d_sae] float32, as are the next two
+    maximum,
+    total,  # sums, of which `gpu_finish` makes means
+    positions,  # [D of the shard] int32
+    count,  # [d_sae] int32
+    pairs,  # [n, B] int32, if PAIRS: active features of each row and block
+    fault,  # [] int32
+    number,  # [] int64, survivors so far
+    survivor_feature,  # [capacity] int32
+    survivor_position,  # [capacity] int32
+    survivor_activation,  # [capacity] float32
+    capacity,
+    first_document,  # of the chunk, in the batch
+    first,  # position of the chunk's row 0 in the batch
+    n,
+    document_row,  # row of the batch's first document in the shard
+    position_row,  # position of the batch's row 0 in the shard
+    d_sae,
+    blocks,
+    GATED: tl.constexpr,
+    TOP_K: tl.constexpr,
+    OUTLIERS: tl.constexpr,
+    PAIRS: tl.constexpr,
+    SURVIVORS: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """One document and one block of features, in one warp: each lane owns a few features and meets no other lane.
+
+    The order in which survivors are appended depends on timing, so the caller sorts them. All other results have one
+    writer, or are sums of integers. Offsets are clamped to the chunk: wrong ones raise `fault` and read nothing that is
+    not theirs.
+    """
+    block = tl.program_id(0) % blocks
+    document = first_document + tl.program_id(0) // blocks
+    begin = tl.load(offsets + document)
+    finish = tl.load(offsets + document + 1)
+    start = (tl.maximum(begin, first) - first).to(tl.int32)
+    stop = (tl.minimum(finish, first + n) - first).to(tl.int32)
+    at_row = (document_row + document).to(tl.int64)
+    feature = block * BLOCK + tl.arange(0, BLOCK)
+    inside = feature < d_sae
+    scale, bias, shift, threshold = gate_of(scale, bias, shift, threshold, feature, inside, GATED)
+    bad = (~(tl.abs(bias) < float("inf")) | ~(threshold >= 0)).to(tl.int32)
+    wrong_offsets = (finish - begin != stop - start) | (stop <= start)
+    wrong_offsets = wrong_offsets | ((tl.program_id(0) < blocks) & (begin != first))
+    wrong_offsets = wrong_offsets | ((tl.program_id(0) >= tl.num_programs(0) - blocks) & (finish != first + n))
+    bad = bad | wrong_offsets.to(tl.int32)
+    if SURVIVORS:
+        least = tl.load(floor + feature, mask=inside, other=0.0)[None, :]
+    peak = tl.zeros([BLOCK], tl.float32)
+    sums = tl.zeros([BLOCK], tl.float32)
+    active_rows = tl.zeros([BLOCK], tl.int32)
+    regular = tl.zeros([ROWS], tl.int32)
+    for tile in range(start, stop, ROWS):
+        row = tile + tl.arange(0, ROWS)
+        row_mask = row < stop
+        if OUTLIERS:
+            row_mask = row_mask & (tl.load(ordinary + first + row, mask=row_mask, other=0) != 0)
+        activation, wrong = tile_of(
+            product, scale, bias, shift, threshold, cut_value, cut_feature, row, row_mask, feature, d_sae, GATED, TOP_K
+        )
+        active = activation > 0
+        peak = tl.maximum(peak, tl.max(activation, axis=0))
+        sums += tl.sum(activation, axis=0)
+        active_rows += tl.sum(active.to(tl.int32), axis=0)
+        regular += row_mask.to(tl.int32)
+        bad = bad | tl.max(wrong.to(tl.int32), axis=0)
+        if PAIRS:
+            tl.store(pairs + row.to(tl.int64) * blocks + block, tl.sum(active.to(tl.int32), axis=1), mask=row < stop)
+        if SURVIVORS:
+            number_of_tile = tl.sum(tl.sum((active & (activation >= least)).to(tl.int32), axis=0), axis=0)
+            if number_of_tile > 0:
+                # Few tiles have survivors once floors have risen. These are read again row by row, from the first-level
+                # cache: with whole tiles at this place too, registers would spill.
+                place = tl.atomic_add(number, number_of_tile.to(tl.int64), sem="relaxed")
+                for line in range(tile, tl.minimum(tile + ROWS, stop)):
+                    one = line + tl.arange(0, 1)
+                    one_mask = one < stop
+                    if OUTLIERS:
+                        one_mask = tl.load(ordinary + first + one) != 0
+                    entries, _ = tile_of(
+                        product, scale, bias, shift, threshold, cut_value, cut_feature, one, one_mask, feature, d_sae,
+                        GATED, TOP_K,
+                    )  # fmt: skip
+                    entries = tl.reshape(entries, [BLOCK])
+                    surviving = (entries > 0) & (entries >= tl.reshape(least, [BLOCK]))
+                    rank = tl.cumsum(surviving.to(tl.int32), axis=0)
+                    to = place + rank - 1
+                    fits = surviving & (to < capacity)
+                    tl.store(survivor_feature + to, feature, mask=fits)
+                    tl.store(survivor_position + to, tl.zeros([BLOCK], tl.int32) + (position_row + first + line), mask=fits)
+                    tl.store(survivor_activation + to, entries, mask=fits)
+                    place += tl.sum(surviving.to(tl.int32), axis=0)
+    at = at_row * d_sae + feature
+    tl.store(maximum + at, peak, mask=inside)
+    tl.store(total + at, sums, mask=inside)
+    tl.atomic_add(count + feature, active_rows, mask=inside & (active_rows > 0), sem="relaxed")
+    head = stop - 1 + tl.arange(0, 1)
+    head_mask = head >= start
+    if OUTLIERS:
+        head_mask = head_mask & (tl.load(ordinary + first + head, mask=head_mask, other=0) != 0)
+    final, _ = tile_of(
+        product, scale, bias, shift, threshold, cut_value, cut_feature, head, head_mask, feature, d_sae, GATED, TOP_K
+    )
+    tl.store(last + at, tl.reshape(final, [BLOCK]), mask=inside)
+    if block == 0:
+        tl.store(positions + at_row, tl.sum(regular, axis=0))
+    if tl.max(bad, axis=0) > 0:
+        tl.atomic_max(fault, (at_row + 1).to(tl.int32), sem="relaxed")

@@ -1,0 +1,90 @@
+"""Tally: pools, counts and strongest activations of one SAE over the batches of a shard, without a wait for a GPU."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tegakari.kernels.dispatch import tallies_on_gpu
+from tegakari.kernels.ordinary import encode_ordinary
+from tegakari.kernels.types import CandidateList, Encoder, Pooled, Tally, TallyBatch
+from tegakari.kernels.validation import check_encoder
+
+
+def new_tally(encoder: Encoder, documents: int, capacity: int) -> Tally:
+    """An empty tally for documents of an SAE, on the SAE's device.
+
+    Args:
+        encoder: of the SAE.
+        documents: maximum of documents.
+        capacity: candidates that a GPU has room for; a CPU has room for all.
+
+    Raises:
+        KernelError: a wrong shape, dtype or device of the encoder.
+    """
+    check_encoder(encoder)
+    device, d_sae = encoder.weight.device, encoder.weight.shape[1]
+    if tallies_on_gpu(device):
+        from tegakari.kernels.gpu.encode import gpu_new_tally
+
+        return gpu_new_tally(documents, d_sae, capacity, device)
+    pooled = torch.empty(3, documents, d_sae, device=device)
+    return Tally(
+        Pooled(pooled[0], pooled[1], pooled[2]),
+        torch.empty(documents, dtype=torch.int32, device=device),
+        torch.zeros(d_sae, dtype=torch.int32, device=device),
+        torch.zeros(d_sae, dtype=torch.float64, device=device),
+        CandidateList(),
+        torch.zeros((), dtype=torch.int32, device=device),
+    )
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def add_to_tally(
+    tally: Tally,
+    residual: Tensor,
+    encoder: Encoder,
+    batch: TallyBatch,
+    floor: Tensor,
+    ordinary: Tensor | None = None,
+) -> None:
+    """Encode the residuals of one layer and batch, and add them to the layer's tally.
+
+    Args:
+        tally: of the layer.
+        residual: [T, d_model], as of `encode`.
+        encoder: of the layer.
+        batch: the documents of the residual, and their rows in the tally.
+        floor: [d_sae] float32. Activations that are > 0 and >= `floor[feature]` become candidates.
+        ordinary: bool [T], the positions that count; None: all.
+
+    Raises:
+        KernelError: NaN or infinity. On a GPU `tally.fault` is set instead, so that no layer waits.
+    """
+    if tallies_on_gpu(residual.device):
+        from tegakari.kernels.gpu.encode import gpu_tally
+
+        gpu_tally(residual, encoder, batch, floor, ordinary, tally)
+        return
+    encoded = encode_ordinary(residual, encoder, batch.offsets, ordinary, rows="none", floor=floor)
+    assert isinstance(tally.candidates, CandidateList)
+    assert encoded.survivors is not None
+    rows = slice(batch.document, batch.document + len(batch.ends) - 1)
+    for table, values in zip(tally.pooled, encoded.pooled, strict=True):
+        table[rows] = values
+    ends = batch.offsets if ordinary is None else torch.nn.functional.pad(ordinary.cumsum(0), (1, 0))[batch.offsets]
+    tally.positions[rows] = ends.diff().int()
+    tally.count.add_(encoded.columns.count)
+    tally.total.add_(encoded.columns.total)
+    feature, position, activation = encoded.survivors.trimmed()
+    tally.candidates.append(encoded.survivors._replace(feature=feature, position=position + batch.position, activation=activation))
+
+
+def finish_tally(tally: Tally) -> Tally:
+    """The tally after its last batch, with all tables in their final form."""
+    if tallies_on_gpu(tally.count.device):
+        from tegakari.kernels.gpu.encode import gpu_finish
+
+        return gpu_finish(tally)
+    return tally
