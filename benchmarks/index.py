@@ -65,17 +65,15 @@ class Measurement(NamedTuple):
 
 
 def shard_batches(config: Config, classifier: Classifier) -> list[list[Tokenized]]:
-    """Batches of `index`: documents of one label and similar length, at most `shard_documents`."""
+    """Batches of `index`: documents of one shard and similar length."""
     documents = read_documents(Path(config.corpus.path), config.index.split)
-    by_label: dict[str, list[Tokenized]] = {}
-    for document, tokens in zip(documents, classifier.tokenize(texts(config)), strict=True):
-        by_label.setdefault(document.label, []).append(tokens)
+    tokenized = zip([document.label for document in documents], classifier.tokenize(texts(config)), strict=True)
+    by_label = [tokens for _, tokens in sorted(tokenized, key=lambda pair: pair[0])]
     size = config.index.shard_documents
     return [
         batch
-        for _, members in sorted(by_label.items())
-        for start in range(0, len(members), size)
-        for batch in batches(members[start : start + size], config.index.batch_tokens)
+        for start in range(0, len(by_label), size)
+        for batch in batches(by_label[start : start + size], config.index.batch_tokens)
     ]
 
 

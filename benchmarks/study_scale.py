@@ -26,7 +26,7 @@ from rich.console import Console
 
 from tegakari.indexer.layer_tables import LayerFacts
 from tegakari.indexer.merge import Merger, MergeSettings
-from tegakari.indexer.moments import moments_of
+from tegakari.indexer.moments import label_moments
 from tegakari.indexer.partial import DocumentPartial, LayerPartial, open_partial, partial_exists, write_partial
 from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards
 from tegakari.indexer.top_tokens import Candidates, strongest
@@ -156,12 +156,13 @@ def _write_shard(shard: Shard, work: Path, seed: int, size: Size) -> None:
     layers = {layer: _layer(shard, layer, seed, size) for layer in range(size.layers)}
     numbers = np.array([document.number for document in shard.documents], np.int32)
     rng = np.random.default_rng([seed, 2, shard.documents[0].number])
-    predicted = np.where(rng.random(len(numbers)) < 0.84, shard.label_id, rng.integers(0, size.labels, len(numbers)))
+    label_ids = np.array([document.label_id for document in shard.documents])
+    predicted = np.where(rng.random(len(numbers)) < 0.84, label_ids, rng.integers(0, size.labels, len(numbers)))
     logit = np.full(len(numbers), 3, np.float32)
     document_partial = DocumentPartial(
         numbers,
         predicted.astype(np.int32),
-        np.where(predicted == shard.label_id, logit, 1).astype(np.float32),
+        np.where(predicted == label_ids, logit, 1).astype(np.float32),
         logit,
         rng.standard_normal((len(numbers), size.d_model), dtype=np.float32),
     )
@@ -176,22 +177,25 @@ def _layer(shard: Shard, layer: int, seed: int, size: Size) -> LayerPartial:
         density = np.minimum(density * size.active / density.sum(), 0.9)
     density = density.astype(np.float32)
     owner = shape_rng.integers(0, size.labels * 16, size.d_sae)  # one feature in sixteen has a label of its own
-    density = np.where(owner == shard.label_id, np.maximum(density, 0.6), density)
+    owned = owner == np.array([item.label_id for item in shard.documents])[:, None]  # [documents, d_sae]
+    density = np.where(owned, np.maximum(density, 0.6), density)
     rng = np.random.default_rng([seed, 4, layer, shard.documents[0].number])
     shape = (len(shard.documents), size.d_sae)
     document, feature = np.nonzero(rng.random(shape, dtype=np.float32) < density)
     activation = rng.lognormal(0, 0.7, len(feature)).astype(np.float32)
-    activation[owner[feature] == shard.label_id] *= 4
+    activation[owned[document, feature]] *= 4
     last = np.zeros(shape, np.float32)
     last[document, feature] = activation
-    moments = moments_of(torch.from_numpy(np.stack([last, last * 1.5, last * 0.3], axis=1)))
+    pooled = torch.from_numpy(np.stack([last, last * 1.5, last * 0.3], axis=1))
+    moments = label_moments(pooled, shard.labels.values())
+    documents_active = [(part > 0).sum(0, dtype=torch.int32) for part in pooled.split(list(shard.labels.values()))]
     numbers = np.array([item.number for item in shard.documents], np.int32)
     position = rng.integers(1, 41, len(feature)).astype(np.int32)
     candidates = Candidates(feature.astype(np.int32), activation, numbers[document], position)
     return LayerPartial(
-        moments.mean.numpy(),
-        moments.m2.numpy(),
-        np.tile((last > 0).sum(0, dtype=np.int32), (3, 1)),
+        torch.stack([part.mean for part in moments]).numpy(),
+        torch.stack([part.m2 for part in moments]).numpy(),
+        torch.stack(documents_active).numpy(),
         np.bincount(feature, minlength=size.d_sae) * 10,
         np.bincount(feature, activation.astype(np.float64), minlength=size.d_sae) * 10,
         # A real worker's floor lets through about its share of the corpus' strongest positions.

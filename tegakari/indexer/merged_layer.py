@@ -87,13 +87,13 @@ def _label_moments(
     zeros = np.zeros((len(POOLINGS), len(partials[0].active)))
     moments = [Moments(0, zeros, zeros) for _ in range(labels)]
     for summary, partial in zip(summaries, partials, strict=True):
-        shard_moments = Moments(summary.documents, partial.mean, partial.m2)
-        moments[summary.label_id] = merge(moments[summary.label_id], shard_moments)
+        for (label_id, n), mean, m2 in zip(summary.labels.items(), partial.mean, partial.m2, strict=True):
+            moments[label_id] = merge(moments[label_id], Moments(n, mean, m2))
     return moments
 
 
 def _documents_active(partials: Sequence[LayerPartial], summaries: Sequence[ShardSummary], labels: int) -> np.ndarray:
-    active = np.zeros((labels, *partials[0].documents_active.shape), np.int32)
+    active = np.zeros((labels, *partials[0].documents_active.shape[1:]), np.int32)
     for summary, partial in zip(summaries, partials, strict=True):
-        active[summary.label_id] += partial.documents_active
+        active[list(summary.labels)] += partial.documents_active
     return active

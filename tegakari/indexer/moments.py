@@ -1,13 +1,13 @@
 """Moments of activations, per label.
 
-A shard holds documents of one label and contributes one (n, mean, M2) per feature and pooling. Moments are merged with
+A shard contributes (n, mean, M2) per label of its documents, pooling and feature. Moments are merged with
 Chan's formula and never subtracted: the rest of a label is the merge of all other labels, so that a feature that is
 never active outside its label has a rest of exactly zero, and no digits cancel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -30,6 +30,16 @@ def moments_of(values: Tensor) -> Moments[Tensor]:
     exact = values.double()
     mean = exact.mean(0)
     return Moments(len(exact), mean, (exact - mean).square_().sum(0))
+
+
+def label_moments(values: Tensor, documents: Iterable[int]) -> list[Moments[Tensor]]:
+    """Moments of each label.
+
+    Args:
+        values: [D, ...], ordered by label.
+        documents: number of documents of each label; D in all.
+    """
+    return [moments_of(part) for part in values.split(list(documents))]
 
 
 def merge(a: Moments[Array], b: Moments[Array]) -> Moments[Array]:

@@ -32,17 +32,18 @@ class LayerPartial(NamedTuple):
     """Contribution of a shard to one layer."""
 
     mean: np.ndarray
-    """float64 [3, d_sae]: mean pooled activation over the shard's documents; poolings head, max, mean."""
+    """float64 [L, 3, d_sae]: mean pooled activation over the documents of each of the shard's L labels, in the order of
+    `Shard.labels`; poolings head, max, mean."""
     m2: np.ndarray
-    """float64 [3, d_sae]: sum of squared deviations from `mean`."""
+    """float64 [L, 3, d_sae]: sum of squared deviations from `mean`."""
     documents_active: np.ndarray
-    """int32 [3, d_sae]: documents of the shard with a pooled activation above 0."""
+    """int32 [L, 3, d_sae]: documents of each label with a pooled activation above 0."""
     active: np.ndarray
     """int64 [d_sae]: positions at which each feature is active."""
     total: np.ndarray
     """float64 [d_sae]: sum of activations."""
     candidates: Candidates
-    """for the strongest positions of each feature."""
+    """for the strongest positions of each feature, by (feature, activation descending, document, position)."""
     activations: Activations
     """of the run's pooling, by (feature, document), rounded."""
     outliers: int
@@ -75,8 +76,8 @@ class ShardSummary(msgspec.Struct, frozen=True):
     """Content of shard.json."""
 
     key: str
-    label_id: int
-    documents: int
+    labels: dict[int, int]
+    """as of `Shard.labels`."""
     positions: int
     layers: list[int]
 
@@ -126,7 +127,7 @@ def write_partial(
     with suppress(FileExistsError), staged_directory(target, directory / f".{shard.key}.{random_suffix()}") as staged:
         _write_layers(staged, [partial for _, partial in sorted(layers.items())], sorted(layers))
         _write_documents(staged / _DOCUMENTS, documents)
-        summary = ShardSummary(shard.key, shard.label_id, len(shard.documents), positions, sorted(layers))
+        summary = ShardSummary(shard.key, shard.labels, positions, sorted(layers))
         (staged / _SUMMARY).write_bytes(msgspec.json.encode(summary))
 
 

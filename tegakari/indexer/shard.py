@@ -1,9 +1,10 @@
-"""Shards: sets of documents of one label, indexed as one unit and named by the hash of their inputs."""
+"""Shards: sets of documents that are indexed as one unit and named by the hash of their inputs."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from tegakari.models.tokens import Tokenized
@@ -23,37 +24,42 @@ class IndexedDocument(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """Documents of one label that are indexed as one unit."""
+    """Documents that are indexed as one unit."""
 
     key: str
     """hash of the documents and of the recipe (classifier, SAEs, settings): equal keys have equal partials."""
-    label_id: int
     documents: list[IndexedDocument]
+    """by (label, number)."""
+
+    @property
+    def labels(self) -> dict[int, int]:
+        """Number of documents of each label of the shard, by label id, ascending."""
+        return documents_per_label(self.documents)
+
+
+def documents_per_label(documents: Iterable[IndexedDocument]) -> dict[int, int]:
+    """Number of documents of each label that has any, by label id, ascending."""
+    return dict(sorted(Counter(document.label_id for document in documents).items()))
 
 
 def plan_shards(documents: Sequence[IndexedDocument], shard_documents: int, recipe: str) -> list[Shard]:
-    """Divide documents into shards of at most `shard_documents`, label by label, in document order.
+    """Divide documents, ordered by (label, number), into shards of `shard_documents`.
 
-    With one label per shard, its label moments are one vector per pooling instead of a matrix of labels.
+    In this order a label is spread over as few shards as possible. A shard has moments for its own labels only, so that
+    the shards of a run hold at most (labels + shards) vectors per pooling, whatever the number of labels.
 
     Args:
         documents: by number.
         shard_documents: maximum of documents per shard.
         recipe: from `recipe_of`.
     """
-    by_label: dict[int, list[IndexedDocument]] = {}
-    for document in documents:
-        by_label.setdefault(document.label_id, []).append(document)
-    shards = []
-    for label_id, members in sorted(by_label.items()):
-        for start in range(0, len(members), shard_documents):
-            chunk = members[start : start + shard_documents]
-            shards.append(Shard(_key(recipe, label_id, chunk), label_id, chunk))
-    return shards
+    by_label = sorted(documents, key=lambda document: (document.label_id, document.number))
+    chunks = (by_label[start : start + shard_documents] for start in range(0, len(by_label), shard_documents))
+    return [Shard(_key(recipe, chunk), chunk) for chunk in chunks]
 
 
-def _key(recipe: str, label_id: int, documents: Sequence[IndexedDocument]) -> str:
-    digest = hashlib.sha256(f"{recipe} {label_id}".encode())
+def _key(recipe: str, documents: Sequence[IndexedDocument]) -> str:
+    digest = hashlib.sha256(f"{recipe} {documents_per_label(documents)}".encode())
     for document in documents:
         digest.update(f"\0{document.number}\0{document.id}\0{document.text}".encode())
     return digest.hexdigest()[:32]

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tegakari.indexer.moments import Moments, merge, moments_of, zero_moments
+from tegakari.indexer.moments import Moments, label_moments, merge, zero_moments
 from tegakari.indexer.partial import DocumentPartial, LayerPartial, in_document_order
-from tegakari.indexer.shard import IndexedDocument, Shard
+from tegakari.indexer.shard import IndexedDocument, Shard, documents_per_label
 from tegakari.indexer.top_tokens import TopTokens
 from tegakari.kernels import Encoded, Encoder
 from tegakari.models.classifier import Classifier
@@ -68,6 +68,7 @@ class Worker:
                 self._classifier.head,
                 self._pooling,
                 self._top_tokens,
+                list(shard.labels),
                 self._floors.get(layer),
             )
             for layer, encoder in self._encoders.items()
@@ -85,10 +86,11 @@ class Worker:
 
     def _run_batch(self, documents: Sequence[IndexedDocument], layers: dict[int, _LayerWork]) -> DocumentPartial:
         batch = self._classifier.batch([document.tokens for document in documents])
+        labels = documents_per_label(documents)
         encoded: dict[int, Encoded] = {}
 
         def on_residual(layer: int, residual: Tensor) -> None:
-            encoded[layer] = layers[layer].encode(residual, batch.offsets)
+            encoded[layer] = layers[layer].encode(residual, batch.offsets, labels)
 
         output = self._classifier.run(batch, on_residual, layers=list(layers))
         numbers = np.array([document.number for document in documents], np.int32)
@@ -129,6 +131,7 @@ class _LayerWork:
         head: Head,
         pooling: Pooling,
         top_tokens: int,
+        labels: Sequence[int],
         floor: np.ndarray | None,
     ) -> None:
         d_sae = encoder.weight.shape[1]
@@ -137,16 +140,23 @@ class _LayerWork:
         self._max_norm = max_norm
         self._head: Head = head
         self._pooling: Pooling = pooling
-        self._moments: Moments[Tensor] = zero_moments((len(POOLINGS), d_sae), device)
-        self._documents_active = torch.zeros((len(POOLINGS), d_sae), dtype=torch.int32, device=device)
+        shape = (len(POOLINGS), d_sae)
+        self._moments: dict[int, Moments[Tensor]] = {label_id: zero_moments(shape, device) for label_id in labels}
+        self._documents_active = {label_id: torch.zeros(shape, dtype=torch.int32, device=device) for label_id in labels}
         self._count = torch.zeros(d_sae, dtype=torch.int64, device=device)
         self._total = torch.zeros(d_sae, dtype=torch.float64, device=device)
         self._outliers = torch.zeros((), dtype=torch.int64, device=device)
         self._activations: list[Activations] = []
         self.top = TopTokens(d_sae, top_tokens, floor)
 
-    def encode(self, residual: Tensor, offsets: Tensor) -> Encoded:
-        """Encode one batch and add its sums; synchronises with a GPU only in layers that have a limit of norms."""
+    def encode(self, residual: Tensor, offsets: Tensor, labels: Mapping[int, int]) -> Encoded:
+        """Encode one batch and add its sums; synchronises with a GPU only in layers that have a limit of norms.
+
+        Args:
+            residual: [T, d_model], of documents ordered by label.
+            offsets: as of `encode_ordinary`.
+            labels: number of documents of each label of the batch.
+        """
         floor = torch.from_numpy(self.top.floor).to(residual.device, non_blocking=True)
         rows = "last" if self._pooling == "head" and self._head != "all" else "none"
         ordinary = ordinary_positions(residual, self._max_norm)
@@ -154,8 +164,10 @@ class _LayerWork:
         if ordinary is not None:
             self._outliers += len(ordinary) - ordinary.sum()
         pooled = torch.stack([pooled_by(encoded.pooled, pooling, self._head) for pooling in POOLINGS], dim=1)
-        self._moments = merge(self._moments, moments_of(pooled))
-        self._documents_active += (pooled > 0).sum(0, dtype=torch.int32)
+        for label_id, moments in zip(labels, label_moments(pooled, labels.values()), strict=True):
+            self._moments[label_id] = merge(self._moments[label_id], moments)
+        for label_id, part in zip(labels, pooled.split(list(labels.values())), strict=True):
+            self._documents_active[label_id] += (part > 0).sum(0, dtype=torch.int32)
         self._count += encoded.columns.count
         self._total += encoded.columns.total
         return encoded
@@ -186,9 +198,9 @@ class _LayerWork:
 
     def result(self) -> LayerPartial:
         return LayerPartial(
-            self._moments.mean.cpu().numpy(),
-            self._moments.m2.cpu().numpy(),
-            self._documents_active.cpu().numpy(),
+            torch.stack([moments.mean for moments in self._moments.values()]).cpu().numpy(),
+            torch.stack([moments.m2 for moments in self._moments.values()]).cpu().numpy(),
+            torch.stack(list(self._documents_active.values())).cpu().numpy(),
             self._count.cpu().numpy(),
             self._total.cpu().numpy(),
             self.top.result(),

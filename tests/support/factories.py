@@ -17,7 +17,7 @@ import torch
 
 from tegakari.indexer.layer_tables import LayerFacts
 from tegakari.indexer.merge import Merger, MergeSettings
-from tegakari.indexer.moments import moments_of
+from tegakari.indexer.moments import label_moments
 from tegakari.indexer.partial import DocumentPartial, LayerPartial, open_partial, write_partial
 from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards
 from tegakari.indexer.top_tokens import Candidates, strongest
@@ -181,7 +181,9 @@ def _pool(values: np.ndarray, pooling: Pooling) -> np.ndarray:
 def _layer_partial(shard: Shard, activations: Sequence[np.ndarray], pooling: Pooling) -> LayerPartial:
     shard_activations = [activations[document.number] for document in shard.documents]
     pooled = {kind: np.stack([_pool(values, kind) for values in shard_activations]) for kind in POOLINGS}
-    moments = moments_of(torch.from_numpy(np.stack([pooled[kind] for kind in POOLINGS], axis=1)))
+    stacked = np.stack([pooled[kind] for kind in POOLINGS], axis=1)
+    moments = label_moments(torch.from_numpy(stacked), shard.labels.values())
+    ends = np.cumsum(list(shard.labels.values()))
     numbers = np.array([document.number for document in shard.documents], np.int32)
     values = np.concatenate(shard_activations)
     row, feature = np.nonzero(values)
@@ -190,9 +192,9 @@ def _layer_partial(shard: Shard, activations: Sequence[np.ndarray], pooling: Poo
     candidates = Candidates(feature.astype(np.int32), values[row, feature], document[row], position[row])
     active_feature, index = np.nonzero(pooled[pooling].T)
     return LayerPartial(
-        moments.mean.numpy(),
-        moments.m2.numpy(),
-        np.stack([(pooled[kind] > 0).sum(0, dtype=np.int32) for kind in POOLINGS]),
+        np.stack([part.mean.numpy() for part in moments]),
+        np.stack([part.m2.numpy() for part in moments]),
+        np.stack([(part > 0).sum(0, dtype=np.int32) for part in np.split(stacked, ends[:-1])]),
         (values > 0).sum(0),
         values.sum(0, dtype=np.float64),
         strongest(candidates, TOP_TOKENS),
