@@ -22,7 +22,7 @@ from tegakari.indexer.partial import open_partial, partial_exists, write_partial
 from tegakari.indexer.processes import index_in_processes
 from tegakari.indexer.recipe import Outcome, manifest_of, recipe_of
 from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards
-from tegakari.indexer.worker import make_worker
+from tegakari.indexer.worker import ShardWork, make_worker
 from tegakari.models.classifier import Classifier
 from tegakari.models.explained_variance import LayerQuality, doubts, explained_variance
 from tegakari.models.outliers import finite_limit
@@ -203,15 +203,20 @@ def _index_shards(
 def _index_in_this_process(
     config: Config, models: IndexModels, shards: Sequence[Shard], partials: Path
 ) -> Iterator[Shard]:
-    """Index shards; a thread writes the partial of one while the next is computed."""
+    """Index shards; a thread finishes and writes one while the next is computed."""
     worker = make_worker(config, models.classifier, models.saes)
+
+    def write(work: ShardWork) -> None:
+        result = worker.finish(work)
+        write_partial(partials, work.shard, result.positions, result.layers, result.documents)
+
     with ThreadPoolExecutor(1, thread_name_prefix="write-partial") as pool:
         pending: Future[None] | None = None
         for shard in shards:
-            result = worker.index(shard)
+            work = worker.start(shard)
             if pending is not None:
                 pending.result()
-            pending = pool.submit(write_partial, partials, shard, result.positions, result.layers, result.documents)
+            pending = pool.submit(write, work)
             yield shard
         if pending is not None:
             pending.result()

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tegakari.kernels import Survivors
 from tegakari.store.blocks.files import TopPositions
 
 
@@ -90,50 +89,3 @@ def first_distinct(group: np.ndarray, code: np.ndarray, groups: int, n: int) -> 
 
 def concatenate(parts: list[Candidates]) -> Candidates:
     return Candidates(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))) if parts else no_candidates()
-
-
-class TopTokens:
-    """The n strongest positions of each feature of one layer, and the floor below which no position can enter."""
-
-    def __init__(self, d_sae: int, n: int, floor: np.ndarray | None = None) -> None:
-        """Start without positions.
-
-        Args:
-            d_sae: features of the layer.
-            n: positions per feature.
-            floor: float32 [d_sae]; a lower bound of the n-th strongest activation in the whole corpus, from other
-                shards. It only saves work: the merged result is the same.
-        """
-        self._n = n
-        self._strongest = no_candidates()
-        self._pending: list[Candidates] = []
-        self._pending_size = 0
-        self.floor = np.zeros(d_sae, np.float32) if floor is None else floor.copy()
-
-    def add(self, survivors: Survivors, documents: np.ndarray, positions: np.ndarray) -> None:
-        """Add the survivors of one batch.
-
-        Args:
-            survivors: trimmed, on any device. Those below `floor` are dropped.
-            documents: int32 [T], document of each row of the batch's residual.
-            positions: int32 [T], token index of each row in its document.
-        """
-        feature, row, activation = (tensor.cpu().numpy() for tensor in survivors)
-        keep = activation >= self.floor[feature]  # the batch may have been encoded with an earlier, lower floor
-        feature, row, activation = feature[keep], row[keep], activation[keep]
-        self._pending.append(Candidates(feature, activation, documents[row], positions[row]))
-        self._pending_size += len(feature)
-        if self._pending_size > max(len(self._strongest.feature), 65_536):
-            self._prune()
-
-    def _prune(self) -> None:
-        self._strongest = strongest(concatenate([self._strongest, *self._pending]), self._n)
-        self._pending, self._pending_size = [], 0
-        last = ranks(self._strongest.feature) == self._n - 1
-        feature, activation = self._strongest.feature[last], self._strongest.activation[last]
-        self.floor[feature] = np.maximum(self.floor[feature], activation)
-
-    def result(self) -> Candidates:
-        """The strongest positions so far, by (feature, activation descending, document, position)."""
-        self._prune()
-        return self._strongest

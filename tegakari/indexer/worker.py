@@ -1,26 +1,31 @@
-"""Worker: runs the documents of a shard through the classifier and the SAEs."""
+"""Worker: runs the documents of shards through the classifier and the SAEs.
+
+A GPU never waits for the host: forward passes of a shard are queued one after another, its sums stay on the device, and
+`finish` reads them on a stream of its own while the next shard's passes run.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tegakari.indexer.moments import Moments, label_moments, merge, zero_moments
+from tegakari.indexer.arrivals import Arrivals
+from tegakari.indexer.layer_tally import LayerTally, capacity_of
 from tegakari.indexer.partial import DocumentPartial, LayerPartial, in_document_order
-from tegakari.indexer.shard import IndexedDocument, Shard, documents_per_label
-from tegakari.indexer.top_tokens import TopTokens
-from tegakari.kernels import Encoded, Encoder
-from tegakari.models.classifier import Classifier
-from tegakari.models.head import pooled_by
-from tegakari.models.outliers import encode_ordinary, ordinary_positions
+from tegakari.indexer.shard import Shard
+from tegakari.kernels.dispatch import tallies_on_gpu
+from tegakari.kernels.types import CandidateOverflow
+from tegakari.models.classifier import Classifier, Output
 from tegakari.models.sae import Sae
-from tegakari.models.tokens import Head, bucketed
-from tegakari.schemas.config import POOLINGS, Config, Pooling
-from tegakari.store.blocks.activations import Activations, ordered
+from tegakari.models.tokens import bucketed
+from tegakari.schemas.config import Config, Pooling
+from tegakari.schemas.errors import KernelError
 
 
 class ShardResult(NamedTuple):
@@ -32,10 +37,22 @@ class ShardResult(NamedTuple):
     documents: DocumentPartial
 
 
-class Worker:
-    """Indexes shards with the loaded models; its result for a shard depends on the shard alone.
+class ShardWork(NamedTuple):
+    """A shard whose passes are queued on the device."""
 
-    The floors of `TopTokens` rise from shard to shard. They save work and leave the merged result unchanged.
+    shard: Shard
+    arrivals: Arrivals
+    layers: dict[int, LayerTally]
+    outputs: list[Output]
+    queued: torch.cuda.Event | None
+    """after the last pass; None on a CPU, where nothing is queued."""
+
+
+class Worker:
+    """Indexes shards with the loaded models; the merged result does not depend on which worker indexes which shard.
+
+    Floors rise from shard to shard: a candidate is weaker than the strongest of all shards of this worker. They save
+    work and leave the merged result unchanged.
     """
 
     def __init__(
@@ -48,66 +65,158 @@ class Worker:
         batch_tokens: int,
     ) -> None:
         self._classifier = classifier
-        self._saes = {layer: sae.to(classifier.device) for layer, sae in saes.items()}
-        self._encoders = {layer: sae.encoder(classifier.dtype) for layer, sae in self._saes.items()}
+        self._max_norms = {layer: sae.max_norm for layer, sae in saes.items()}
+        self._encoders = {layer: sae.to(classifier.device).encoder(classifier.dtype) for layer, sae in saes.items()}
         self._pooling: Pooling = pooling
         self._top_tokens = top_tokens
         self._batch_tokens = batch_tokens
-        self._floors: dict[int, np.ndarray] = {}
-
-    def index(self, shard: Shard) -> ShardResult:
-        """Index one shard.
-
-        Raises:
-            KernelError: a residual is not finite.
-        """
-        layers = {
-            layer: _LayerWork(
-                encoder,
-                self._saes[layer].max_norm,
-                self._classifier.head,
-                self._pooling,
-                self._top_tokens,
-                list(shard.labels),
-                self._floors.get(layer),
-            )
+        self._unions = {
+            layer: torch.zeros(encoder.weight.shape[1], top_tokens, device=classifier.device)
             for layer, encoder in self._encoders.items()
         }
-        predictions: list[DocumentPartial] = []
-        lengths = [len(document.tokens) for document in shard.documents]
-        for group in bucketed(lengths, self._batch_tokens):
-            predictions.append(self._run_batch([shard.documents[index] for index in sorted(group)], layers))
-        self._floors = {layer: work.top.floor for layer, work in layers.items()}
-        return ShardResult(
-            sum(len(document.tokens.positions) for document in shard.documents),
-            {layer: work.result() for layer, work in layers.items()},
-            in_document_order(predictions),
-        )
+        self._floors = {layer: union[:, -1].contiguous() for layer, union in self._unions.items()}
+        self._floors_ready: torch.cuda.Event | None = None
+        self._capacity_factor = 1
+        self._cold = True
+        self._model = threading.Lock()
+        self._stream = torch.cuda.Stream(classifier.device) if classifier.device.type == "cuda" else None
 
-    def _run_batch(self, documents: Sequence[IndexedDocument], layers: dict[int, _LayerWork]) -> DocumentPartial:
+    def index(self, shard: Shard) -> ShardResult:
+        """Index one shard; the same as `finish(start(shard))`."""
+        return self.finish(self.start(shard))
+
+    def start(self, shard: Shard) -> ShardWork:
+        """Queue the passes of a shard; the host does not wait for a GPU, but in a worker's first shard.
+
+        Raises:
+            KernelError: on a CPU, a residual is not finite.
+        """
+        with self._model:
+            cold = self._cold or not tallies_on_gpu(self._classifier.device)
+            self._cold = False
+            if self._floors_ready is not None:
+                torch.cuda.current_stream().wait_event(self._floors_ready)
+            lengths = [len(document.tokens) for document in shard.documents]
+            groups = [sorted(group) for group in bucketed(lengths, self._batch_tokens)]
+            positions = max(sum(len(shard.documents[index].tokens.positions) for index in group) for group in groups)
+            layers = {
+                layer: LayerTally(
+                    encoder,
+                    self._max_norms[layer],
+                    len(shard.documents),
+                    self._top_tokens,
+                    self._floors[layer],
+                    self._capacity_factor
+                    * capacity_of(positions if cold else 0, encoder.weight.shape[1], self._top_tokens),
+                )
+                for layer, encoder in self._encoders.items()
+            }
+            arrivals = Arrivals()
+            outputs = [self._run_batch(shard, group, arrivals, layers, prune=cold) for group in groups]
+            if cold:
+                self._floors = {layer: tally.floor for layer, tally in layers.items()}
+            queued = None
+            if self._stream is not None:
+                queued = torch.cuda.Event()
+                queued.record()
+            return ShardWork(shard, arrivals, layers, outputs, queued)
+
+    def finish(self, work: ShardWork) -> ShardResult:
+        """Wait for the passes of a shard and bring its sums to the CPU; another thread may `start` the next meanwhile.
+
+        Raises:
+            KernelError: on a GPU, a residual was not finite.
+        """
+        try:
+            return self._finish(work)
+        except CandidateOverflow:
+            self._capacity_factor *= 2
+            self._cold = True
+            return self.index(work.shard)
+
+    def _finish(self, work: ShardWork) -> ShardResult:
+        shard, arrivals = work.shard, work.arrivals
+        device = self._classifier.device
+        with torch.no_grad(), torch.cuda.stream(self._stream) if self._stream is not None else nullcontext():
+            if self._stream is not None and work.queued is not None:
+                self._stream.wait_event(work.queued)
+            order = arrivals.order().to(device)
+            _refuse_faults(work)
+            layers: dict[int, LayerPartial] = {}
+            for layer, tally in work.layers.items():
+                layers[layer], union = tally.finish(
+                    shard, arrivals, order, self._unions[layer], self._pooling, self._classifier.head
+                )
+                self._unions[layer], floor = union, union[:, -1].contiguous()
+                if self._stream is not None:
+                    floor.record_stream(torch.cuda.default_stream(device))
+                self._floors[layer] = floor
+            if self._stream is not None:
+                ready = torch.cuda.Event()
+                ready.record()
+                self._floors_ready = ready
+            documents = _predictions(work)
+        return ShardResult(len(order), layers, documents)
+
+    def _run_batch(
+        self, shard: Shard, group: list[int], arrivals: Arrivals, layers: dict[int, LayerTally], *, prune: bool
+    ) -> Output:
+        documents = [shard.documents[index] for index in group]
         batch = self._classifier.batch([document.tokens for document in documents])
-        labels = documents_per_label(documents)
-        encoded: dict[int, Encoded] = {}
+        place = arrivals.add(documents, batch.offsets)
 
         def on_residual(layer: int, residual: Tensor) -> None:
-            encoded[layer] = layers[layer].encode(residual, batch.offsets, labels)
+            try:
+                layers[layer].add(residual, place)
+                if prune:
+                    layers[layer].prune(arrivals, 2**16)
+            except KernelError as error:
+                raise _located(error, layer, residual, [document.id for document in documents], place.ends) from error
 
-        output = self._classifier.run(batch, on_residual, layers=list(layers))
-        numbers = np.array([document.number for document in documents], np.int32)
-        row_document = np.repeat(numbers, [len(document.tokens.positions) for document in documents])
-        row_position = np.array([p for document in documents for p in document.tokens.positions], np.int32)
-        for layer, work in layers.items():
-            work.add(encoded.pop(layer), numbers, row_document, row_position)
-        logits = output.logits.cpu()
-        predicted = logits.argmax(1)
-        label_ids = torch.tensor([document.label_id for document in documents])
-        return DocumentPartial(
-            numbers,
-            predicted.numpy().astype(np.int32),
-            logits.gather(1, label_ids[:, None])[:, 0].numpy(),
-            logits.gather(1, predicted[:, None])[:, 0].numpy(),
-            output.embeddings.cpu().numpy(),
-        )
+        return self._classifier.run(batch, on_residual, layers=list(layers))
+
+
+def _predictions(work: ShardWork) -> DocumentPartial:
+    logits = torch.cat([output.logits for output in work.outputs]).cpu()
+    embeddings = torch.cat([output.embeddings for output in work.outputs]).cpu()
+    documents = work.arrivals.documents
+    predicted = logits.argmax(1)
+    label_ids = torch.tensor([document.label_id for document in documents])
+    return in_document_order(
+        [
+            DocumentPartial(
+                np.array([document.number for document in documents], np.int32),
+                predicted.numpy().astype(np.int32),
+                logits.gather(1, label_ids[:, None])[:, 0].numpy(),
+                logits.gather(1, predicted[:, None])[:, 0].numpy(),
+                embeddings.numpy(),
+            )
+        ]
+    )
+
+
+def _refuse_faults(work: ShardWork) -> None:
+    """Raise the error of the first layer in which a kernel met NaN or infinity."""
+    faults = torch.stack([tally.tally.fault for tally in work.layers.values()]).tolist()
+    for layer, fault in zip(work.layers, faults, strict=True):
+        if fault:
+            raise _not_finite(layer, work.arrivals.documents[fault - 1].id)
+
+
+def _located(error: KernelError, layer: int, residual: Tensor, ids: list[str], ends: list[int]) -> KernelError:
+    """An error of encode with the layer and the document that it is about, if the residual is at fault."""
+    rows = (~residual.isfinite().all(1)).nonzero()[:, 0]
+    if not len(rows):
+        return KernelError(f"layer {layer}: {error.message}", field=error.field, fix=error.fix)
+    return _not_finite(layer, ids[int(np.searchsorted(ends, int(rows[0]), side="right")) - 1])
+
+
+def _not_finite(layer: int, document: str) -> KernelError:
+    return KernelError(
+        f"layer {layer}: a pre-activation of document {document!r} is NaN or infinite",
+        field="classifier.path",
+        fix="look for NaN or infinity in the classifier's weights and the SAE's, or index in float32",
+    )
 
 
 def make_worker(config: Config, classifier: Classifier, saes: Mapping[int, Sae]) -> Worker:
@@ -119,91 +228,3 @@ def make_worker(config: Config, classifier: Classifier, saes: Mapping[int, Sae])
         top_tokens=config.index.top_tokens,
         batch_tokens=config.index.batch_tokens,
     )
-
-
-class _LayerWork:
-    """Sums, activations and top tokens of one layer over the batches of a shard."""
-
-    def __init__(
-        self,
-        encoder: Encoder,
-        max_norm: float | None,
-        head: Head,
-        pooling: Pooling,
-        top_tokens: int,
-        labels: Sequence[int],
-        floor: np.ndarray | None,
-    ) -> None:
-        d_sae = encoder.weight.shape[1]
-        device = encoder.weight.device
-        self._encoder = encoder
-        self._max_norm = max_norm
-        self._head: Head = head
-        self._pooling: Pooling = pooling
-        shape = (len(POOLINGS), d_sae)
-        self._moments: dict[int, Moments[Tensor]] = {label_id: zero_moments(shape, device) for label_id in labels}
-        self._documents_active = {label_id: torch.zeros(shape, dtype=torch.int32, device=device) for label_id in labels}
-        self._count = torch.zeros(d_sae, dtype=torch.int64, device=device)
-        self._total = torch.zeros(d_sae, dtype=torch.float64, device=device)
-        self._outliers = torch.zeros((), dtype=torch.int64, device=device)
-        self._activations: list[Activations] = []
-        self.top = TopTokens(d_sae, top_tokens, floor)
-
-    def encode(self, residual: Tensor, offsets: Tensor, labels: Mapping[int, int]) -> Encoded:
-        """Encode one batch and add its sums; synchronises with a GPU only in layers that have a limit of norms.
-
-        Args:
-            residual: [T, d_model], of documents ordered by label.
-            offsets: as of `encode_ordinary`.
-            labels: number of documents of each label of the batch.
-        """
-        floor = torch.from_numpy(self.top.floor).to(residual.device, non_blocking=True)
-        rows = "last" if self._pooling == "head" and self._head != "all" else "none"
-        ordinary = ordinary_positions(residual, self._max_norm)
-        encoded = encode_ordinary(residual, self._encoder, offsets, ordinary, rows=rows, floor=floor)
-        if ordinary is not None:
-            self._outliers += len(ordinary) - ordinary.sum()
-        pooled = torch.stack([pooled_by(encoded.pooled, pooling, self._head) for pooling in POOLINGS], dim=1)
-        for label_id, moments in zip(labels, label_moments(pooled, labels.values()), strict=True):
-            self._moments[label_id] = merge(self._moments[label_id], moments)
-        for label_id, part in zip(labels, pooled.split(list(labels.values())), strict=True):
-            self._documents_active[label_id] += (part > 0).sum(0, dtype=torch.int32)
-        self._count += encoded.columns.count
-        self._total += encoded.columns.total
-        return encoded
-
-    def add(self, encoded: Encoded, numbers: np.ndarray, row_document: np.ndarray, row_position: np.ndarray) -> None:
-        """Copy the activations and top tokens of one batch to the CPU and add them.
-
-        Args:
-            encoded: from `encode`.
-            numbers: int32 [D], document numbers of the batch.
-            row_document: int32 [T], document number of each row of the residual.
-            row_position: int32 [T], token index of each row in its document.
-        """
-        self._activations.append(self._active_pairs(encoded, numbers))
-        if encoded.survivors is not None:
-            self.top.add(encoded.survivors.trimmed(), row_document, row_position)
-
-    def _active_pairs(self, encoded: Encoded, numbers: np.ndarray) -> Activations:
-        if encoded.rows is not None:
-            rows = encoded.rows.trimmed()
-            document = np.repeat(numbers, rows.indptr.diff().cpu().numpy())
-            feature, activation = rows.feature.cpu().numpy(), rows.activation.cpu().numpy()
-        else:
-            dense = pooled_by(encoded.pooled, self._pooling, self._head).cpu().numpy()
-            place, feature = np.nonzero(dense)
-            document, activation = numbers[place], dense[place, feature]
-        return Activations(feature.astype(np.int32), document, activation)
-
-    def result(self) -> LayerPartial:
-        return LayerPartial(
-            torch.stack([moments.mean for moments in self._moments.values()]).cpu().numpy(),
-            torch.stack([moments.m2 for moments in self._moments.values()]).cpu().numpy(),
-            torch.stack(list(self._documents_active.values())).cpu().numpy(),
-            self._count.cpu().numpy(),
-            self._total.cpu().numpy(),
-            self.top.result(),
-            ordered(self._activations),
-            int(self._outliers),
-        )

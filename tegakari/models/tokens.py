@@ -97,7 +97,9 @@ class Batch(NamedTuple):
     """int64 [B + 1]; document i owns positions[offsets[i]:offsets[i + 1]]."""
 
     def to(self, device: torch.device) -> Batch:
-        """Copy the batch to a device."""
+        """Copy the batch to a device. From pinned memory, since a GPU's queue would have to run empty for any other."""
+        if device.type == "cuda":
+            return Batch(*(tensor.pin_memory().to(device, non_blocking=True) for tensor in self))
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 

@@ -1,0 +1,113 @@
+"""A worker on a GPU's path: as a CPU's, whatever its floors; no wait per layer and batch. Kernels are interpreted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tegakari.indexer.pipeline import _documents
+from tegakari.indexer.index_models import load_models
+from tegakari.indexer.corpus import read_manifest
+from tegakari.indexer.shard import Shard, plan_shards
+from tegakari.indexer.worker import ShardResult, Worker
+from tegakari.kernels import dispatch
+from tests.support.kernel_cases import needs_triton
+from tests.support.small_case import SmallCase
+from pathlib import Path
+
+WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "item", "is_nonzero", "equal")
+"""Operators that return a value or a size to the host, for which it waits for a GPU."""
+
+
+class CountedWaits(TorchDispatchMode):
+    """Counts the operators that make the host wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        masked = name in ("index", "index_put_") and any(
+            isinstance(index, torch.Tensor) and index.dtype == torch.bool for index in args[1]
+        )
+        if name in WAITS or masked:
+            self.waits[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def triton(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    needs_triton()
+    monkeypatch.setenv("TEGAKARI_KERNELS", "triton")
+    dispatch._path_for.cache_clear()
+    yield
+    dispatch._path_for.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def inputs(small_case: SmallCase):
+    config = small_case.config
+    classifier, saes = load_models(config)
+    documents, _ = _documents(config, classifier, read_manifest(Path(config.corpus.path)))
+    return classifier, saes, plan_shards(documents[:24], 8, "recipe")
+
+
+def worker_of(inputs, batch_tokens: int = 64) -> Worker:
+    classifier, saes, _ = inputs
+    return Worker(classifier, saes, pooling="max", top_tokens=5, batch_tokens=batch_tokens)
+
+
+def assert_equal(result: ShardResult, other: ShardResult) -> None:
+    """Equality to the order of sums; candidates aside, of which a later floor leaves fewer."""
+    for layer, partial in result.layers.items():
+        reference = other.layers[layer]
+        for name in ("mean", "m2", "total"):
+            np.testing.assert_allclose(getattr(partial, name), getattr(reference, name), rtol=1e-4, atol=1e-5)
+        for name in ("documents_active", "active"):
+            np.testing.assert_array_equal(getattr(partial, name), getattr(reference, name))
+        np.testing.assert_array_equal(partial.activations.feature, reference.activations.feature)
+        np.testing.assert_array_equal(partial.activations.document, reference.activations.document)
+        assert partial.outliers == reference.outliers
+    for column, reference in zip(result.documents, other.documents, strict=True):
+        np.testing.assert_allclose(column, reference, rtol=1e-4, atol=1e-5)
+
+
+def test_a_gpus_path_gives_what_a_cpus_gives(inputs, triton: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards: list[Shard] = inputs[2]
+    worker = worker_of(inputs)
+    results = [worker.index(shard) for shard in shards]
+    monkeypatch.setenv("TEGAKARI_KERNELS", "numba")
+    dispatch._path_for.cache_clear()
+    worker = worker_of(inputs)
+    for shard, result in zip(shards, results, strict=True):
+        assert_equal(result, worker.index(shard))
+
+
+def test_candidates_that_do_not_fit_are_found_again(inputs, triton: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards: list[Shard] = inputs[2]
+    expected = [worker_of(inputs).index(shard) for shard in shards]
+    monkeypatch.setattr("tegakari.indexer.worker.capacity_of", lambda *sizes: 64)
+    worker = worker_of(inputs)
+    for shard, reference in zip(shards, expected, strict=True):
+        result = worker.index(shard)
+        assert_equal(result, reference)
+
+
+def test_the_host_does_not_wait_for_a_layer_of_a_batch(inputs, triton: None) -> None:
+    """In a shard after the first: nothing of a layer, batch or document is read before `finish`."""
+    first, second, _ = inputs[2]
+    worker = worker_of(inputs, batch_tokens=32)
+    worker.index(first)
+    with CountedWaits() as counted:
+        work = worker.start(second)
+    assert len(work.outputs) > 2
+    assert not counted.waits, counted.waits
+    with CountedWaits() as counted:
+        worker.finish(work)
+    assert counted.waits

@@ -1,0 +1,99 @@
+"""A tally of several batches against the oracle over all their positions, on every path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from tegakari.kernels import add_to_tally, dispatch, finish_tally, new_tally
+from tegakari.kernels.types import CandidateBuffer, CandidateOverflow, Tally, TallyBatch
+from tests.support.kernel_cases import DEVICE, KINDS, Case, exact_case, needs_triton
+from tests.support.kernel_oracle import expected
+
+LENGTHS = [[3, 1, 9], [2], [17, 1]]
+D_SAE = 139
+
+
+@pytest.fixture(params=["numba", "torch", "triton"])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
+    monkeypatch.setenv("TEGAKARI_KERNELS", request.param)
+    dispatch._path_for.cache_clear()
+    if request.param == "triton":
+        needs_triton()
+    yield DEVICE if request.param == "triton" else torch.device("cpu")
+    dispatch._path_for.cache_clear()
+
+
+def batches(kind: str, dtype: torch.dtype = torch.float32) -> list[Case]:
+    """Batches of one SAE."""
+    cases = [exact_case(kind, dtype, lengths, 13, D_SAE, seed=seed) for seed, lengths in enumerate(LENGTHS)]
+    return [case._replace(encoder=cases[0].encoder, floor=cases[0].floor) for case in cases]
+
+
+def tally_of(cases: list[Case], device: torch.device, ordinary: list[torch.Tensor] | None, capacity: int) -> Tally:
+    encoder = cases[0].encoder
+    encoder = encoder._replace(
+        **{name: value.to(device) for name, value in encoder._asdict().items() if isinstance(value, torch.Tensor)}
+    )
+    tally = new_tally(encoder, sum(map(len, LENGTHS)), capacity)
+    document = position = 0
+    for number, case in enumerate(cases):
+        batch = TallyBatch(case.offsets.tolist(), case.offsets.to(device), document, position)
+        mask = None if ordinary is None else ordinary[number].to(device)
+        add_to_tally(tally, case.residual.to(device), encoder, batch, case.floor.to(device), mask)
+        document, position = document + len(case.offsets) - 1, position + len(case.residual)
+    return finish_tally(tally)
+
+
+@pytest.mark.parametrize("outliers", [False, True], ids=["all positions", "ordinary positions"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tally_is_exact(kind: str, outliers: bool, device: torch.device) -> None:
+    cases = batches(kind)
+    residual = torch.cat([case.residual for case in cases])
+    offsets = torch.tensor([0, *sum(LENGTHS, [])]).cumsum(0)
+    ordinary = torch.ones(len(residual), dtype=torch.bool)
+    if outliers:  # the last position of a document, all of another, and some at random
+        ordinary &= torch.rand(len(residual), generator=torch.Generator().manual_seed(1)) > 0.3
+        ordinary[offsets[1] - 1] = False
+        ordinary[offsets[1] : offsets[2]] = False
+    masks = list(ordinary.split([sum(lengths) for lengths in LENGTHS])) if outliers else None
+    tally = tally_of(cases, device, masks, 10_000)
+    oracle = expected(residual, cases[0].encoder, offsets, cases[0].floor)
+    dense = oracle.dense * ordinary.numpy()[:, None]
+    documents = [
+        (dense[a:b], ordinary[a:b].numpy()) for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
+    ]
+    np.testing.assert_array_equal(tally.pooled.last.cpu(), np.stack([rows[-1] for rows, _ in documents]))
+    np.testing.assert_array_equal(tally.pooled.max.cpu(), np.stack([rows.max(0) for rows, _ in documents]))
+    means = np.stack([rows.sum(0) / max(1, mask.sum()) for rows, mask in documents])
+    np.testing.assert_allclose(tally.pooled.mean.cpu(), means, rtol=1e-6)
+    assert tally.positions.tolist() == [mask.sum() for _, mask in documents]
+    np.testing.assert_array_equal(tally.count.cpu(), (dense > 0).sum(0))
+    np.testing.assert_array_equal(tally.total.cpu(), dense.sum(0))
+    assert int(tally.fault) == 0
+    survivors = tally.candidates.survivors()
+    triples = sorted(zip(*(column.tolist() for column in survivors), strict=True))
+    assert triples == sorted(triple for triple in oracle.survivors if ordinary[triple[1]])
+
+
+def test_candidates_beyond_the_buffer_are_noticed(device: torch.device) -> None:
+    if dispatch.backend(device) != "triton":
+        pytest.skip("only a GPU has a buffer")
+    tally = tally_of(batches("relu"), device, None, 20)
+    assert isinstance(tally.candidates, CandidateBuffer)
+    assert tally.candidates.size() > 20
+    with pytest.raises(CandidateOverflow):
+        tally.candidates.survivors()
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_gpu_names_the_document_of_a_fault(value: float, device: torch.device) -> None:
+    if dispatch.backend(device) != "triton":
+        pytest.skip("other paths raise at once")
+    cases = batches("relu")
+    cases[2].residual[16, 3] = value  # of the document before the last
+    tally = tally_of(cases, device, None, 10_000)
+    assert int(tally.fault) == 5
