@@ -180,20 +180,21 @@ def _write_classifier(config: Config, shape: Shape) -> None:
     labels = sorted({document.label for document in documents})
     tokenizer = train_tokenizer([document.text for document in documents[:2000]], min(4096, shape.vocabulary))
     torch.manual_seed(0)
-    model = Gemma2ForSequenceClassification(
-        Gemma2Config(
-            vocab_size=shape.vocabulary,
-            hidden_size=shape.d_model,
-            intermediate_size=shape.intermediate,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.kv_heads,
-            head_dim=shape.head_dim,
-            query_pre_attn_scalar=shape.head_dim,
-            id2label=dict(enumerate(labels)),
-            label2id={label: number for number, label in enumerate(labels)},
-        )
+    configuration = Gemma2Config(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.d_model,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        query_pre_attn_scalar=shape.head_dim,
+        id2label=dict(enumerate(labels)),
+        label2id={label: number for number, label in enumerate(labels)},
     )
+    gpu = torch.cuda.is_available()
+    with torch.device("cuda" if gpu else "cpu"):  # 2.6 billion random numbers take minutes on a CPU
+        model = Gemma2ForSequenceClassification(configuration).to(torch.bfloat16 if gpu else torch.float32)
     model.save_pretrained(config.classifier.path)
     tokenizer.save_pretrained(config.classifier.path)
 

@@ -29,6 +29,7 @@ from benchmarks.case import Shape, batches, classifier_of, loading_seconds, make
 from benchmarks.machine import add_clock_option, clock_of, machine, rounded
 from tegakari.indexer.corpus import read_documents
 from tegakari.indexer.pipeline import index
+from tegakari.indexer.shard import shard_documents
 from tegakari.models.classifier import Classifier
 from tegakari.models.tokens import Tokenized
 from tegakari.schemas.config import Config
@@ -69,7 +70,7 @@ def shard_batches(config: Config, classifier: Classifier) -> list[list[Tokenized
     documents = read_documents(Path(config.corpus.path), config.index.split)
     tokenized = zip([document.label for document in documents], classifier.tokenize(texts(config)), strict=True)
     by_label = [tokens for _, tokens in sorted(tokenized, key=lambda pair: pair[0])]
-    size = config.index.shard_documents
+    size = shard_documents(config.index.shard_documents, classifier.device.type)
     return [
         batch
         for start in range(0, len(by_label), size)

@@ -21,7 +21,7 @@ from tegakari.indexer.norm_limits import at_equal_steps, with_norm_limits
 from tegakari.indexer.partial import open_partial, partial_exists, write_partial
 from tegakari.indexer.processes import index_in_processes
 from tegakari.indexer.recipe import Outcome, manifest_of, recipe_of
-from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards
+from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards, shard_documents
 from tegakari.indexer.worker import ShardWork, make_worker
 from tegakari.models.classifier import Classifier
 from tegakari.models.explained_variance import LayerQuality, doubts, explained_variance
@@ -98,7 +98,8 @@ def index(config: Config, progress: Progress = NoProgress(), *, workers: int = 1
             documents, skipped = _documents(config, models.classifier, corpus)
         with timings.stage("norm_limits"):
             models = _with_norm_limits(config, models, documents, work / f"norm_limits-{recipe[:32]}.json")
-        shards = plan_shards(documents, config.index.shard_documents, recipe)
+        size = shard_documents(config.index.shard_documents, models.classifier.device.type)
+        shards = plan_shards(documents, size, recipe)
         with timings.stage("encode"):
             _index_shards(config, models, shards, work / "shards", progress, workers)
         with timings.stage("explained_variance"):

@@ -10,6 +10,7 @@ import msgspec
 from tegakari.indexer.index_models import IndexModels
 from tegakari.kernels import backend
 from tegakari.models.outliers import finite_limit
+from tegakari.indexer.shard import shard_documents
 from tegakari.schemas.config import Config
 from tegakari.schemas.corpus import CorpusManifest, Drop
 from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, Locations, RunManifest, SaeInfo, Scores
@@ -29,7 +30,7 @@ def recipe_of(config: Config, models: IndexModels, corpus: CorpusManifest) -> st
         "pooling": config.index.pooling,
         "variety_threshold": config.index.variety_threshold,
         "top_tokens": config.index.top_tokens,
-        "shard_documents": config.index.shard_documents,
+        "shard_documents": shard_documents(config.index.shard_documents, models.classifier.device.type),
         "batch_tokens": config.index.batch_tokens,
         "explained_variance_documents": config.index.explained_variance_documents,
         "dtype": str(models.classifier.dtype),

@@ -37,24 +37,34 @@ class Shard(NamedTuple):
         return documents_per_label(self.documents)
 
 
+DOCUMENTS = {"cuda": 512}
+"""Documents per shard by kind of device: enough of similar length for batches of 8,192 tokens."""
+CPU_DOCUMENTS = 128
+
+
+def shard_documents(configured: int, device: str) -> int:
+    """Documents per shard: as configured, or by the kind of device."""
+    return configured or DOCUMENTS.get(device, CPU_DOCUMENTS)
+
+
 def documents_per_label(documents: Iterable[IndexedDocument]) -> dict[int, int]:
     """Number of documents of each label that has any, by label id, ascending."""
     return dict(sorted(Counter(document.label_id for document in documents).items()))
 
 
-def plan_shards(documents: Sequence[IndexedDocument], shard_documents: int, recipe: str) -> list[Shard]:
-    """Divide documents, ordered by (label, number), into shards of `shard_documents`.
+def plan_shards(documents: Sequence[IndexedDocument], size: int, recipe: str) -> list[Shard]:
+    """Divide documents, ordered by (label, number), into shards of `size`.
 
     In this order a label is spread over as few shards as possible. A shard has moments for its own labels only, so that
     the shards of a run hold at most (labels + shards) vectors per pooling, whatever the number of labels.
 
     Args:
         documents: by number.
-        shard_documents: maximum of documents per shard.
+        size: maximum of documents per shard.
         recipe: from `recipe_of`.
     """
     by_label = sorted(documents, key=lambda document: (document.label_id, document.number))
-    chunks = (by_label[start : start + shard_documents] for start in range(0, len(by_label), shard_documents))
+    chunks = (by_label[start : start + size] for start in range(0, len(by_label), size))
     return [Shard(_key(recipe, chunk), chunk) for chunk in chunks]
 
 

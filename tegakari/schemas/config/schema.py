@@ -92,7 +92,13 @@ class IndexConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     pooling: Annotated[Pooling, _about("default pooling of rankings: head, max or mean")] = "max"
     variety_threshold: Annotated[Positive, _about("Cohen's d above which a label counts towards label variety")] = 1.0
     top_tokens: Annotated[Natural, _about("strongest positions stored per feature")] = 100
-    shard_documents: Annotated[Natural, _about("documents per shard; a killed `index` loses at most a shard")] = 128
+    shard_documents: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="documents per shard; a killed `index` loses at most two shards; 0 = 512 on a GPU, 128 on a CPU",
+        ),
+    ] = 0
     batch_tokens: Annotated[Natural, _about("tokens per forward pass, padding included")] = 8192
     explained_variance_documents: Annotated[
         Natural, _about("evaluation documents to measure explained variance on")

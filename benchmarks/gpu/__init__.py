@@ -1,0 +1,1 @@
+"""Benchmarks of the GPU path: `python -m benchmarks.gpu`."""
