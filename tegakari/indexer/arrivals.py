@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -36,18 +37,21 @@ class Arrivals:
         self._document.append(np.repeat(numbers, np.diff(ends)))
         self._position.append(np.concatenate(positions).astype(np.int32))
         self._positions += ends[-1]
+        for name in ("document", "position", "order"):
+            self.__dict__.pop(name, None)
         return place
 
-    @property
+    @cached_property
     def document(self) -> np.ndarray:
         """int32 [T]: document number of each position."""
         return np.concatenate(self._document)
 
-    @property
+    @cached_property
     def position(self) -> np.ndarray:
         """int32 [T]: token index of each position in its document."""
         return np.concatenate(self._position)
 
+    @cached_property
     def order(self) -> Tensor:
         """int32 [T] on the CPU: rank of each position by (document number, token index)."""
         by_rank = np.lexsort((self.position, self.document))

@@ -65,7 +65,7 @@ class LayerTally:
         candidates = self.tally.candidates
         if candidates.size() - self._kept <= max(most, self._kept):
             return
-        order = arrivals.order().to(self.floor.device)
+        order = arrivals.order.to(self.floor.device)
         best = strongest(candidates.survivors(), self._top_tokens, self.d_sae, order)
         candidates.replace(best.survivors)
         self._kept = len(best.rank)
@@ -82,7 +82,7 @@ class LayerTally:
         Args:
             shard: whose documents all have been added.
             arrivals: of the shard.
-            order: `arrivals.order()`, on the device.
+            order: `arrivals.order` on the device.
             union: [d_sae, top_tokens] float32, the strongest activations of each feature in other shards.
             pooling: of the run.
             head: positions that the classification head reads.

@@ -140,7 +140,7 @@ class Worker:
         with torch.no_grad(), torch.cuda.stream(self._stream) if self._stream is not None else nullcontext():
             if self._stream is not None and work.queued is not None:
                 self._stream.wait_event(work.queued)
-            order = arrivals.order().to(device)
+            order = arrivals.order.to(device)
             _refuse_faults(work)
             layers: dict[int, LayerPartial] = {}
             for layer, tally in work.layers.items():

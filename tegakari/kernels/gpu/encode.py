@@ -16,7 +16,7 @@ from tegakari.kernels.gpu.deferred import CapacityRows, CapacitySurvivors, Flags
 from tegakari.kernels.gpu.gate import BLOCK
 from tegakari.kernels.gpu.place import place_kernel
 from tegakari.kernels.gpu.tally import tally_kernel
-from tegakari.kernels.gpu.top_k import select_kernel, select_wide_kernel
+from tegakari.kernels.gpu.top_k import select_kernel
 from tegakari.kernels.reference import compressed
 from tegakari.kernels.types import (
     CandidateBuffer,
@@ -35,10 +35,9 @@ CHUNK = 8192
 """Rows per GEMM: 302 MB of products at d_sae = 9216. Documents are not cut, so a longer one is a chunk of its own."""
 TALLY = {"ROWS": 8, "num_warps": 1}
 PLACE = {"ROWS": 4, "num_warps": 4}
-SELECT_WIDTH = 2**15
-"""Features of a row that fit into the registers of one program."""
-SEGMENT = 16
-MIN_ROOM = 256
+SELECT = {"ROWS": 4, "num_warps": 1}
+"""Rows of products per program of TopK, where a row has at most MIN_CLASSES classes of features."""
+MIN_CLASSES = 256
 
 
 def _launch(kernel: Any, programs: int, *arguments: object, **constants: object) -> None:
@@ -215,21 +214,13 @@ def _cuts(product: Tensor, gates: tuple[Tensor, ...], k: int) -> tuple[Tensor, T
     n, d_sae = product.shape
     value = torch.empty(n, device=product.device)
     feature = torch.empty(n, dtype=torch.int32, device=product.device)
-    width = triton.next_power_of_2(d_sae)
-    bits = d_sae.bit_length()
-    if width > SELECT_WIDTH:
-        _launch(
-            select_wide_kernel, n,
-            product, gates[1], gates[3], value, feature, d_sae, k, WIDTH=4096, FEATURE_BITS=bits, num_warps=4,
-        )  # fmt: skip
-        return value, feature
-    segment = min(SEGMENT, width)
-    room = max(MIN_ROOM, triton.next_power_of_2(2 * k))
-    scratch = torch.empty(n, room, dtype=torch.int64, device=product.device)
+    classes = max(MIN_CLASSES, triton.next_power_of_2(4 * k))
+    shape = SELECT if classes == MIN_CLASSES else {"ROWS": 1, "num_warps": min(16, classes // 512)}
+    scratch = torch.empty(n, classes, dtype=torch.int64, device=product.device)
     _launch(
-        select_kernel, n,
-        product, gates[1], gates[3], scratch, value, feature, d_sae, k,
-        SEGMENTS=width // segment, SEGMENT=segment, ROOM=room, FEATURE_BITS=bits, num_warps=max(1, min(16, width // 1024)),
+        select_kernel, triton.cdiv(n, shape["ROWS"]),
+        product, gates[1], gates[3], scratch, value, feature, n, d_sae, k,
+        WIDTH=classes, ROOM=classes, FEATURE_BITS=d_sae.bit_length(), **shape,
     )  # fmt: skip
     return value, feature
 

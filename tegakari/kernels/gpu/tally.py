@@ -53,9 +53,10 @@ def tally_kernel(
 ):
     """One document and one block of features, in one warp: each lane owns a few features and meets no other lane.
 
-    The order in which survivors are appended depends on timing, so the caller sorts them. All other results have one
-    writer, or are sums of integers. Offsets are clamped to the chunk: wrong ones raise `fault` and read nothing that is
-    not theirs.
+    Survivors are counted in the pass that pools. Where there are any, they get their place with one atomic addition, and
+    a second pass, which finds the rows in the second-level cache, moves them there. Their order depends on timing, so
+    the caller sorts them; all other results have one writer, or are sums of integers. Offsets are clamped to the chunk:
+    wrong ones raise `fault` and read nothing that is not theirs.
     """
     block = tl.program_id(0) % blocks
     document = first_document + tl.program_id(0) // blocks
@@ -64,7 +65,9 @@ def tally_kernel(
     start = (tl.maximum(begin, first) - first).to(tl.int32)
     stop = (tl.minimum(finish, first + n) - first).to(tl.int32)
     at_row = (document_row + document).to(tl.int64)
-    feature = block * BLOCK + tl.arange(0, BLOCK)
+    # The hint forbids vectors of features: the scattered stores take single values, and moving a tile of vectors to the
+    # lanes of single values costs a hundred registers. Loads of a row still fill whole cache lines.
+    feature = tl.max_contiguous(block * BLOCK + tl.arange(0, BLOCK), 1)
     inside = feature < d_sae
     scale, bias, shift, threshold = gate_of(scale, bias, shift, threshold, feature, inside, GATED)
     bad = (~(tl.abs(bias) < float("inf")) | ~(threshold >= 0)).to(tl.int32)
@@ -77,6 +80,7 @@ def tally_kernel(
     peak = tl.zeros([BLOCK], tl.float32)
     sums = tl.zeros([BLOCK], tl.float32)
     active_rows = tl.zeros([BLOCK], tl.int32)
+    surviving_rows = tl.zeros([BLOCK], tl.int32)
     regular = tl.zeros([ROWS], tl.int32)
     for tile in range(start, stop, ROWS):
         row = tile + tl.arange(0, ROWS)
@@ -95,29 +99,31 @@ def tally_kernel(
         if PAIRS:
             tl.store(pairs + row.to(tl.int64) * blocks + block, tl.sum(active.to(tl.int32), axis=1), mask=row < stop)
         if SURVIVORS:
-            number_of_tile = tl.sum(tl.sum((active & (activation >= least)).to(tl.int32), axis=0), axis=0)
-            if number_of_tile > 0:
-                # Few tiles have survivors once floors have risen. These are read again row by row, from the first-level
-                # cache: with whole tiles at this place too, registers would spill.
-                place = tl.atomic_add(number, number_of_tile.to(tl.int64), sem="relaxed")
-                for line in range(tile, tl.minimum(tile + ROWS, stop)):
-                    one = line + tl.arange(0, 1)
-                    one_mask = one < stop
-                    if OUTLIERS:
-                        one_mask = tl.load(ordinary + first + one) != 0
-                    entries, _ = tile_of(
-                        product, scale, bias, shift, threshold, cut_value, cut_feature, one, one_mask, feature, d_sae,
-                        GATED, TOP_K,
-                    )  # fmt: skip
-                    entries = tl.reshape(entries, [BLOCK])
-                    surviving = (entries > 0) & (entries >= tl.reshape(least, [BLOCK]))
-                    rank = tl.cumsum(surviving.to(tl.int32), axis=0)
-                    to = place + rank - 1
-                    fits = surviving & (to < capacity)
-                    tl.store(survivor_feature + to, feature, mask=fits)
-                    tl.store(survivor_position + to, tl.zeros([BLOCK], tl.int32) + (position_row + first + line), mask=fits)
-                    tl.store(survivor_activation + to, entries, mask=fits)
-                    place += tl.sum(surviving.to(tl.int32), axis=0)
+            surviving_rows += tl.sum((active & (activation >= least)).to(tl.int32), axis=0)
+    if SURVIVORS:
+        in_all = tl.sum(surviving_rows, axis=0)
+        if in_all > 0:
+            begin_of_all = tl.atomic_add(number, in_all.to(tl.int64), sem="relaxed")
+            room = tl.minimum(tl.maximum(capacity - begin_of_all, 0), 0x7FFFFFFF).to(tl.int32)
+            place = tl.cumsum(surviving_rows, axis=0) - surviving_rows
+            for tile in range(start, stop, ROWS):
+                row = tile + tl.arange(0, ROWS)
+                row_mask = row < stop
+                if OUTLIERS:
+                    row_mask = row_mask & (tl.load(ordinary + first + row, mask=row_mask, other=0) != 0)
+                activation, _ = tile_of(
+                    product, scale, bias, shift, threshold, cut_value, cut_feature, row, row_mask, feature, d_sae,
+                    GATED, TOP_K,
+                )  # fmt: skip
+                surviving = (activation > 0) & (activation >= least)
+                to = place[None, :] + (tl.cumsum(surviving.to(tl.int32), axis=0) - 1)
+                fits = surviving & (to < room)
+                position = (position_row + first + row)[:, None] + tl.zeros([1, BLOCK], tl.int32)
+                features = feature[None, :] + tl.zeros([ROWS, 1], tl.int32)
+                tl.store(survivor_feature + begin_of_all + to, features, mask=fits)
+                tl.store(survivor_position + begin_of_all + to, position, mask=fits)
+                tl.store(survivor_activation + begin_of_all + to, activation, mask=fits)
+                place += tl.sum(surviving.to(tl.int32), axis=0)
     at = at_row * d_sae + feature
     tl.store(maximum + at, peak, mask=inside)
     tl.store(total + at, sums, mask=inside)
