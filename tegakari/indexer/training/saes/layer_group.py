@@ -156,9 +156,7 @@ def _train_fill(
     if step == 0:
         for layer, sae in saes.items():
             sae.start_from(residuals[layer])
-    batches = {
-        layer: batches_of(fill, sae.ordinary_rows(residuals[layer]), seed) for layer, sae in saes.items()
-    }
+    batches = {layer: batches_of(fill, sae.ordinary_rows(residuals[layer]), seed) for layer, sae in saes.items()}
     wait_for(buffer.device)
     steps_start = time.perf_counter()
     for number in range(fill.steps):

@@ -239,7 +239,9 @@ def _groups(work: Path, recipe: SaesRecipe, config: Config, classifier: Classifi
     """Groups of layers as divided at the start of the training; free memory may differ when it is resumed."""
     file = work / _GROUPS_FILE
     if not file.exists():
-        write_atomically(file, msgspec.json.encode(layer_groups(recipe.layers, config.saes, classifier, recipe.precision)))
+        write_atomically(
+            file, msgspec.json.encode(layer_groups(recipe.layers, config.saes, classifier, recipe.precision))
+        )
     return msgspec.json.decode(file.read_bytes(), type=list[list[int]])
 
 

@@ -89,6 +89,11 @@ def test_the_report_agrees_with_the_formula(trained):
         assert 0 < layer.norms.median <= layer.norms.max
         assert layer.norms.mean * layer.input_scale == pytest.approx(classifier.d_model**0.5)
     assert report.eval_positions == len(torch.cat(residuals[0]))
+    assert report.recipe.precision == "float32"
+    assert report.positions_per_second is not None
+    assert 3 * report.train_positions / report.positions_per_second < report.seconds  # three epochs
+    assert report.flop_per_second is not None
+    assert report.flop_per_second > report.positions_per_second * 5 * 2 * 32 * 64 * 3  # steps alone are faster
     assert report.doubts == [f"The SAEs had {report.steps} optimizer steps; with fewer than 2000 they are unfinished."]
 
 

@@ -1,0 +1,42 @@
+"""Operations that make the host wait for a GPU, counted on any device."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+WAITING = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select", "_unique2", "tolist"}
+"""Their result, or its shape, depends on values, which the host must read."""
+
+
+class HostWaits(TorchDispatchMode):
+    """Counts the operations in a `with` block that would wait for a GPU, if the tensors were on one.
+
+    Beside `WAITING`: copies to the CPU, indices that are masks, and repeats whose total is not given.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        if _waits(name, args, kwargs):
+            self.counts[name] += 1
+        return func(*args, **kwargs)
+
+
+def _waits(name: str, args: Any, kwargs: dict[str, Any]) -> bool:
+    if name == "_to_copy":
+        device = kwargs.get("device")
+        return device is not None and torch.device(device).type == "cpu"
+    if name in ("index", "index_put", "index_put_"):
+        return any(isinstance(index, Tensor) and index.dtype == torch.bool for index in args[1])
+    if name == "repeat_interleave":
+        return kwargs.get("output_size") is None
+    return name in WAITING
