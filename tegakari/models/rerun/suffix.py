@@ -79,7 +79,7 @@ def read_rows(classifier: Classifier, prefix: Prefix, rows: Tensor) -> Tensor:
     flat = rows.reshape(-1, 1, rows.shape[-1])
     ids = prefix.batch.input_ids[:1, :1].expand(len(flat), 1)  # the head uses them only to find padding
     with _blocks_replaced(classifier, flat, prefix.tuples):
-        return run_model(classifier, ids, torch.ones_like(ids)).view(*rows.shape[:2], -1)
+        return run_model(classifier, ids, None).view(*rows.shape[:2], -1)  # without a mask, none is looked at
 
 
 def read_all(classifier: Classifier, prefix: Prefix, residual: Tensor) -> Tensor:

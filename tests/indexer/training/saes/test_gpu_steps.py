@@ -60,7 +60,7 @@ def test_waits_are_noticed():
     assert set(waits.counts) >= {"index", "_local_scalar_dense", "_to_copy", "repeat_interleave"}
 
 
-@pytest.mark.parametrize(("architecture", "tolerance"), [("relu", 0.03), ("batch_topk", 0.1)])
+@pytest.mark.parametrize(("architecture", "tolerance"), [("relu", 0.03), ("batch_topk", 0.2)])
 def test_bfloat16_products_give_the_gradients_of_float32_within_their_rounding(architecture: str, tolerance: float):
     """A common mean 20 times the spread does not enter the error: the input is centred before it is rounded.
 
