@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
 from typing import Any
 
@@ -22,13 +23,23 @@ class HostWaits(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.counts: Counter[str] = Counter()
+        self.places: list[str] = []
+        """file, line and code of each"""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = func.overloadpacket.__name__
         if _waits(name, args, kwargs):
             self.counts[name] += 1
+            self.places.append(_caller())
         return func(*args, **kwargs)
+
+
+def _caller() -> str:
+    """The innermost line outside torch and this file."""
+    frames = [frame for frame in traceback.extract_stack() if "/torch/" not in frame.filename]
+    caller = next(frame for frame in reversed(frames) if frame.filename != __file__)
+    return f"{caller.filename}:{caller.lineno} {caller.line}"
 
 
 def _waits(name: str, args: Any, kwargs: dict[str, Any]) -> bool:

@@ -23,7 +23,7 @@ from tegakari.models.rerun.edits import (
     remove_features,
 )
 from tegakari.models.rerun.prefix import Prefix
-from tegakari.models.rerun.suffix import read_all, read_rows, run_alternatives, run_block, run_last_block
+from tegakari.models.rerun.suffix import Alternatives, read_all, read_rows, run_block, run_last_block
 from tegakari.models.sae import Sae
 from tegakari.schemas.errors import KernelError
 
@@ -185,10 +185,11 @@ def _at_last_positions(
     `finite` as of `_at_all_positions`.
     """
     rows = _last_rows(prefix, prefix.residuals[first]).repeat(1, len(sets), 1)
+    alternatives = Alternatives(classifier, prefix)
     changed = torch.zeros(len(sets), len(prefix.last), dtype=torch.bool, device=rows.device)
     for layer in range(first, classifier.layers):
         if layer > first:
-            rows = run_alternatives(classifier, prefix, layer, rows)
+            rows = alternatives.run_block(layer, rows)
         by_set = rows.transpose(0, 1)
         for _, numbers, edits in _edits_of(sets, layer):
             of_sets = _edit_rows(by_set, numbers, None, saes[layer], edits, classifier.dtype, finite)

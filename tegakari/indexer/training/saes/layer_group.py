@@ -20,11 +20,11 @@ from tegakari.indexer.training.checkpoint import (
 )
 from tegakari.indexer.training.saes.fills import Fill, ResidualBuffer, batches_of, plan_fills
 from tegakari.indexer.training.saes.gradients import step_flop
-from tegakari.indexer.training.saes.precision import float32_products
 from tegakari.indexer.training.saes.schedule import Schedule
 from tegakari.indexer.training.saes.trainable import TrainableSae
 from tegakari.models.classifier import Classifier
 from tegakari.models.memory import wait_for
+from tegakari.models.precision import float32_products
 from tegakari.models.sae_start import start_seed
 from tegakari.models.tokens import Tokenized
 from tegakari.schemas.config import Config, SaesConfig
@@ -108,7 +108,7 @@ def train_group(
     schedule = Schedule(settings, total)
     start, saved_step = time.perf_counter() - seconds, step
     throughputs: list[Throughput] = []
-    with float32_products(precision):
+    with float32_products(tf32=precision == "tf32"):
         for fill in fills[bisect_right(last_steps, step) :]:
             throughputs.append(_train_fill(fill, buffer, saes, schedule, settings.seed, step, progress))
             step += fill.steps

@@ -7,9 +7,6 @@ the large common mean of residuals costs no precision. Sums are in float32 in ea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor
 
@@ -39,17 +36,6 @@ def resolve_precision(settings: SaesConfig, device: torch.device) -> Precision:
 def operand_dtype(precision: Precision) -> torch.dtype:
     """Dtype of the operands of products in memory."""
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
-
-
-@contextmanager
-def float32_products(precision: Precision) -> Iterator[None]:
-    """Products of float32 matrices in a precision, in the `with` block: on tensor cores for `tf32` alone."""
-    former = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(former)
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:

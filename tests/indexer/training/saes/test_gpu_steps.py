@@ -8,8 +8,9 @@ from torch import nn
 
 from tegakari.indexer.training.saes.adam import TorchAdam
 from tegakari.indexer.training.saes.gradients import gradients
-from tegakari.indexer.training.saes.precision import float32_products, product, resolve_precision
+from tegakari.indexer.training.saes.precision import product, resolve_precision
 from tegakari.indexer.training.saes.trainable import TrainableSae
+from tegakari.models.precision import float32_products
 from tegakari.schemas.config import SaesConfig
 from tegakari.schemas.errors import SaeError
 from tests.support.host_waits import HostWaits
@@ -145,6 +146,6 @@ def test_precision_follows_the_device():
         resolve_precision(SaesConfig(precision="tf32"), CPU)
     assert caught.value.field == "saes.precision"
     former = torch.get_float32_matmul_precision()
-    with float32_products("tf32"):
+    with float32_products(tf32=True):
         assert torch.get_float32_matmul_precision() == "high"
     assert torch.get_float32_matmul_precision() == former
