@@ -12,6 +12,8 @@ from typing import NamedTuple
 import structlog
 from safetensors.torch import load_file, save_file
 
+from torch import Tensor
+
 from tegakari.indexer.training.checkpoint import (
     Checkpoint,
     checkpoint_directory,
@@ -159,13 +161,7 @@ def _train_fill(
     batches = {layer: batches_of(fill, sae.ordinary_rows(residuals[layer]), seed) for layer, sae in saes.items()}
     wait_for(buffer.device)
     steps_start = time.perf_counter()
-    for number in range(fill.steps):
-        penalty, learning_rate = schedule.penalty(step + number), schedule.learning_rate(step + number)
-        for layer, sae in saes.items():
-            rows = batches[layer][number]
-            if len(rows):  # a small fill can have fewer ordinary positions than steps
-                sae.step(residuals[layer].index_select(0, rows), penalty=penalty, learning_rate=learning_rate)
-        progress.advance()
+    train_steps(saes, residuals, batches, schedule, step, progress)
     wait_for(buffer.device)
     end = time.perf_counter()
     flop = sum(
@@ -173,6 +169,32 @@ def _train_fill(
         for layer, sae in saes.items()
     )
     return Throughput(len(next(iter(residuals.values()))), flop, end - start, end - steps_start)
+
+
+def train_steps(
+    saes: Mapping[int, TrainableSae],
+    residuals: Mapping[int, Tensor],
+    batches: Mapping[int, Sequence[Tensor]],
+    schedule: Schedule,
+    first: int,
+    progress: Progress,
+) -> None:
+    """Run a step of every SAE per batch; does not wait for a GPU.
+
+    Args:
+        saes: by layer, as all of the following.
+        residuals: [P, d_model].
+        batches: rows of the residuals of each step, int64.
+        schedule: of learning rate and penalty.
+        first: number of the first step.
+        progress: advanced by each step.
+    """
+    for number, rows_of_layers in enumerate(zip(*(batches[layer] for layer in saes), strict=True)):
+        penalty, learning_rate = schedule.penalty(first + number), schedule.learning_rate(first + number)
+        for (layer, sae), rows in zip(saes.items(), rows_of_layers, strict=True):
+            if len(rows):  # a small fill can have fewer ordinary positions than steps
+                sae.step(residuals[layer].index_select(0, rows), penalty=penalty, learning_rate=learning_rate)
+        progress.advance()
 
 
 def _check_finite(saes: Mapping[int, TrainableSae], step: int, work: Path) -> None:

@@ -93,7 +93,7 @@ def test_bfloat16_trains_as_well_as_float32():
         encoder = finished.encoder(torch.float32)
         h_hat = finished.decode((h @ encoder.weight + encoder.bias).relu())
         losses[precision] = float((h - h_hat).square().sum() / (h - h.mean(0)).square().sum())
-    assert losses["float32"] < 0.5
+    assert losses["float32"] < 0.8
     assert losses["bfloat16"] < 1.02 * losses["float32"]
 
 
