@@ -57,9 +57,7 @@ def _knockouts(classifier: Classifier, shape: Shape, smoke: bool) -> dict[str, f
     sae = random_sae(shape, layer, classifier.device)
     batch = classifier.batch(random_documents(count, lengths, shape.vocabulary))
     generator = torch.Generator().manual_seed(0)
-    sets = [
-        tuple(torch.randperm(shape.d_sae, generator=generator)[:FEATURES].tolist()) for _ in range(1 + DRAWS)
-    ]
+    sets = [tuple(torch.randperm(shape.d_sae, generator=generator)[:FEATURES].tolist()) for _ in range(1 + DRAWS)]
     edits, at_head = [Edit(layer, features) for features in sets], Edit(layer, sets[0], positions="head")
     prefix = run_prefix(classifier, batch, [layer], keys_above=layer)
 
@@ -182,9 +180,7 @@ def _component_outputs(classifier: Classifier, batch: Batch) -> dict[tuple[int, 
     return outputs
 
 
-def _largest_difference(
-    classifier: Classifier, clean: Sequence[Tokenized], corrupted: Sequence[Tokenized]
-) -> float:
+def _largest_difference(classifier: Classifier, clean: Sequence[Tokenized], corrupted: Sequence[Tokenized]) -> float:
     """Largest difference of a patched logit between the two ways, as a share of the largest change by a patch."""
     ours, naive = _effects(classifier, clean, corrupted), _naive_effects(classifier, clean, corrupted)
     batch = classifier.batch(corrupted)

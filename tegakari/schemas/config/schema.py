@@ -52,6 +52,7 @@ class ClassifierConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     weight_decay: Annotated[NonNegative, _about("AdamW weight decay")] = 0.01
     epochs: Annotated[Natural, _about("passes over the training documents")] = 3
     batch_size: Annotated[Natural, _about("documents per step")] = 2
+    packed: Annotated[bool, _about("documents of a step in one row without padding (decoders)")] = False
     gradient_checkpointing: Annotated[bool, _about("less memory, about a third more time")] = False
     checkpoint_steps: Annotated[Natural, _about("steps between checkpoints, for resuming")] = 500
     seed: Annotated[Seed, _about("seed of head initialisation and document order")] = 0

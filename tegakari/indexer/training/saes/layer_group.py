@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import structlog
 from safetensors.torch import load_file, save_file
-
 from torch import Tensor
 
 from tegakari.indexer.training.checkpoint import (

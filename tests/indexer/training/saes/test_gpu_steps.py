@@ -56,9 +56,14 @@ def test_waits_are_noticed():
     values = torch.arange(4)
     with HostWaits() as waits:
         values[values > 1].sum().item()
-        values.to("cpu", copy=True)
+        values.to("cpu")
+        values.cpu()
+        values.numpy()
         values.repeat_interleave(values)
-    assert set(waits.counts) >= {"index", "_local_scalar_dense", "_to_copy", "repeat_interleave"}
+        if values.sum() > 0:
+            values.argmax()
+    names = {"index", "_local_scalar_dense", "to", "cpu", "numpy", "repeat_interleave"}
+    assert set(waits.counts) in (names, names | {"is_nonzero"}), waits.counts
 
 
 @pytest.mark.parametrize(("architecture", "tolerance"), [("relu", 0.03), ("batch_topk", 0.2)])
