@@ -96,10 +96,10 @@ def test_patches_of_pairs_in_one_pass_equal_those_of_one_pair(classifier: Classi
 
 
 def test_components_wait_a_bounded_number_of_times(classifier: Classifier):
-    """For the position that the head reads, for the sums of all blocks, and in transformers for each kind of mask."""
+    """For the position that the head reads, and for the sums of all blocks; beside what transformers does."""
     if classifier.head != "last":
         pytest.skip("patches need a decoder")
     batch = classifier.batch(classifier.tokenize(TEXTS))
     with HostWaits() as waits:
         run_components(classifier, batch, keys=True)
-    assert sum(waits.counts.values()) <= 4, waits.places  # transformers looks at the mask, for each kind of it
+    assert len([place for place in waits.places if "masking_utils" not in place]) <= 3, waits.places
