@@ -38,10 +38,10 @@ def random_model(shape: Shape, device: torch.device, dtype: torch.dtype) -> Gemm
         num_key_value_heads=shape.kv_heads,
         head_dim=shape.head_dim,
         query_pre_attn_scalar=shape.head_dim,
-        num_labels=LABELS,
         pad_token_id=0,
-        attn_implementation="eager",
+        id2label={number: f"label {number}" for number in range(LABELS)},
     )
+    config._attn_implementation = "eager"
     torch.manual_seed(0)
     former = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
@@ -55,7 +55,7 @@ def random_model(shape: Shape, device: torch.device, dtype: torch.dtype) -> Gemm
 def random_classifier(shape: Shape, device: torch.device, dtype: torch.dtype) -> Classifier:
     """The classifier without a tokenizer: its documents are `random_documents`."""
     model = random_model(shape, device, dtype)
-    labels = tuple(f"label {number}" for number in range(LABELS))
+    labels = tuple(model.config.id2label[number] for number in range(LABELS))
     no_tokenizer = cast(PreTrainedTokenizerBase, None)
     return Classifier(model, no_tokenizer, find_blocks(model), labels, 512, device, dtype, "last")
 
@@ -67,7 +67,7 @@ def random_documents(count: int, lengths: range, vocabulary: int, seed: int = 0)
     for _ in range(count):
         length = rng.choice(lengths)
         ids = [rng.randrange(2, min(vocabulary, 4096)) for _ in range(length)]
-        documents.append(Tokenized(ids, [(0, 0)] * length, [0] * length, False, length - 1))
+        documents.append(Tokenized(ids, [(0, 0)] * length, [False] * length, False, length - 1))
     return documents
 
 

@@ -61,12 +61,13 @@ def _sae_training(shape: Shape, device: torch.device, smoke: bool) -> dict[str, 
     other: Precision = "float32" if device.type == "cpu" else "tf32"
     residual = _residual(shape, 2 * large, device)
     figures: dict[str, float] = {}
-    for name, architecture, batch, precision in (
+    cases: list[tuple[str, Literal["relu", "batch_topk"], int, Precision]] = [
         ("", "relu", small, low),
         (f"_{large}", "relu", large, low),
         (f"_{other}", "relu", small, other),
         ("_topk", "batch_topk", small, low),
-    ):
+    ]
+    for name, architecture, batch, precision in cases:
         rate, host_waits = _steps(shape, residual, architecture, batch, precision)
         limit = _gemm_rate(shape, batch, precision, device)
         figures[f"sae_train_mfu{name}"] = rate / limit
