@@ -1,1 +1,1 @@
-"""Benchmarks of the GPU path: `python -m benchmarks.gpu`."""
+"""Benchmarks of a GPU: `make bench-gpu`."""

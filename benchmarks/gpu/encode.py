@@ -8,6 +8,7 @@ from rich.table import Table
 
 from benchmarks.encode import D_SAE, TOP_K, WARM_FLOOR, Inputs, bare_gemm, inputs, to_pairs
 from benchmarks.gpu.clock import Timing, timing
+from benchmarks.gpu.random_model import device_of
 from tegakari.kernels import add_to_tally, new_tally
 from tegakari.kernels.reference import activations
 from tegakari.kernels.types import Tally, TallyBatch
@@ -55,14 +56,14 @@ def check(case: Inputs) -> None:
 
 def measure(smoke: bool = False) -> dict[str, float]:
     """Times of encode by batch size: a table, and the figures of 4,096 positions."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    device = device_of(smoke)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     figures: dict[str, float] = {}
     table = Table(title="sparse encode", title_justify="left")
     for column in ("positions", "work", "ms", "x bare GEMM", "host ms"):
         table.add_column(column, justify="left" if column == "work" else "right")
     for positions in SMOKE_POSITIONS if smoke else POSITIONS:
-        case = inputs(positions).to(device, dtype)
+        case = inputs(positions).to(device.type, dtype)
         if not smoke:
             check(case)
         top_k = case._replace(encoder=case.encoder._replace(k=TOP_K))
@@ -73,7 +74,7 @@ def measure(smoke: bool = False) -> dict[str, float]:
             f"encode for the indexer, TopK {TOP_K}": IndexerCall(top_k),
             "eager: GEMM, relu, nonzero, gather": lambda case=case: to_pairs(case),
         }
-        times: dict[str, Timing] = {name: timing(work, 3 if smoke else 20) for name, work in works.items()}
+        times: dict[str, Timing] = {name: timing(work, device, 3 if smoke else 20) for name, work in works.items()}
         bare, call, _, selection, eager = times.values()
         for name, time in times.items():
             ratio = f"{time.device / bare.device:.2f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -20,6 +21,11 @@ from tegakari.schemas.config import Config
 
 BUDGETS = (8192, 16384)
 """Padded tokens per batch of the bare forward pass, of which the best counts."""
+
+
+def once(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one run."""
+    return seconds(work, device, repeats=1, warm=0)
 
 
 def forward(classifier: Classifier, documents: list[Tokenized], budget: int) -> None:
@@ -38,10 +44,11 @@ def content(store: Path) -> dict[str, str]:
 def measure(config: Config, smoke: bool = False) -> dict[str, float]:
     """Run the forward pass and `index` twice: a table, and the figures."""
     classifier = classifier_of(config)
+    device = classifier.device
     documents = classifier.tokenize(texts(config))
     tokens = sum(map(len, documents))
     forward(classifier, documents[:64], BUDGETS[0])
-    passes = {budget: seconds(lambda budget=budget: forward(classifier, documents, budget)) for budget in BUDGETS}
+    passes = {budget: once(lambda budget=budget: forward(classifier, documents, budget), device) for budget in BUDGETS}
     best = min(passes.values())
     del classifier
     table = Table(title=f"index of {len(documents):,} documents, {tokens:,} tokens", title_justify="left")
@@ -60,7 +67,7 @@ def measure(config: Config, smoke: bool = False) -> dict[str, float]:
         def run(store: Path = store, timings: dict[str, float] = timings) -> None:
             timings.update(index(with_store(config, store)).manifest.timings)
 
-        time = seconds(run)
+        time = once(run, device)
         name = ("index, files new", "index again")[number]
         table.add_row(name, f"{time:.2f}", f"{tokens / time:,.0f}", f"{time / best:.2f}")
         for stage, stage_time in timings.items():

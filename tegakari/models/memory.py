@@ -1,4 +1,4 @@
-"""Free memory of a device, and the peak of this process."""
+"""Free memory of a device, the peak of this process, and the end of a device's work."""
 
 from __future__ import annotations
 
@@ -31,3 +31,9 @@ def peak_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a GPU has finished all work that was issued to it, so that a clock read afterwards includes it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,8 +1,10 @@
-"""A classifier in another precision."""
+"""A classifier in another precision, and the precision of a GPU's products of float32 matrices."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -26,3 +28,14 @@ def float32_copy(classifier: Classifier) -> Classifier:
         return classifier
     model = copy.deepcopy(classifier.model).float()
     return replace(classifier, model=model, blocks=find_blocks(model), dtype=torch.float32)
+
+
+@contextmanager
+def float32_products(*, tf32: bool) -> Iterator[None]:
+    """Products of float32 matrices on a GPU in TF32, on tensor cores, or in full float32, in the `with` block."""
+    former = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(former)

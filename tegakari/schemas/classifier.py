@@ -60,6 +60,8 @@ class FinetuneRecipe(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     precision: Literal["float32", "bfloat16"]
     """precision of matrix products; weights and optimizer state are always float32."""
+    packed: bool = False
+    """whether the documents of a step stand in one row."""
 
 
 REPORT_FILE = "report.json"

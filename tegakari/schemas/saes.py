@@ -6,6 +6,9 @@ from typing import Literal
 
 import msgspec
 
+Precision = Literal["float32", "tf32", "bfloat16"]
+"""How the operands of matrix products are rounded in training."""
+
 REPORT_FILE = "training.json"
 """name of the report in the directory of an SAE set."""
 
@@ -33,6 +36,8 @@ class SaesRecipe(msgspec.Struct, frozen=True, kw_only=True):
     learning_rate_decay: float
     buffer_positions: int
     seed: int
+    precision: Precision = "float32"
+    """precision of matrix products; weights and Adam's moments are always float32."""
 
 
 class ResidualNorms(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +90,10 @@ class SaesReport(msgspec.Struct, frozen=True, kw_only=True):
     """reasons to doubt all of the SAEs, as sentences; empty: none."""
     seconds: float
     """time of training and measurement; of interrupted attempts, the time up to their last checkpoint."""
+    positions_per_second: float | None = None
+    """positions of the optimizer steps per second of the last attempt, forward passes included; null without steps."""
+    flop_per_second: float | None = None
+    """matrix products of the optimizer steps of all layers, in operations per second of the steps; null as above."""
     peak_memory_bytes: int
     """maximum of allocated GPU memory, or on a CPU the largest resident size of the process."""
     device: str

@@ -28,7 +28,7 @@ from tegakari.analyses.engine.provenance import provenance_of
 from tegakari.analyses.engine.run_models import ModelLoader
 from tegakari.analyses.engine.stored_results import stored_or_computed, stored_result
 from tegakari.models.classifier import Classifier
-from tegakari.models.precision import float32_bytes, float32_copy
+from tegakari.models.precision import float32_bytes, float32_copy, float32_products
 from tegakari.schemas.analysis_kinds import CIRCUIT_ANALYSIS
 from tegakari.schemas.circuit import CircuitResult, CircuitSettings
 from tegakari.schemas.errors import NotFoundError
@@ -74,6 +74,7 @@ def circuit(
     )
 
 
+@float32_products(tf32=False)  # a threshold on effects is of the size of TF32's rounding
 def _compute(
     run: Run, load_models: ModelLoader, settings: CircuitSettings, progress: Progress
 ) -> tuple[CircuitResult, Mapping[Table, pa.Table]]:

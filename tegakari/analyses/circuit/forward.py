@@ -13,13 +13,18 @@ from tegakari.analyses.circuit.effects import Effects, patch_changes
 from tegakari.analyses.engine.batches import batches, tokenized
 from tegakari.analyses.engine.memory import refuse_beyond_memory
 from tegakari.models.classifier import Classifier
+from tegakari.models.memory import free_bytes
+from tegakari.models.rerun.ablate_features import GPU_MEMORY_SHARE
 from tegakari.models.rerun.components import Components, run_components
 from tegakari.models.rerun.patching import Ablation, run_ablations, run_patches
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store.queries.pairs import Pairs
 
 PAIRS_PER_PASS = 16
-"""Pairs whose patches run in one pass: each holds a copy of its document's keys and values of one layer."""
+"""Pairs whose patches run in one pass: each holds copies of its document's keys and values of one layer."""
+
+GPU_PAIRS_PER_PASS = 64
+"""The same on a GPU, where a small pass takes as long to issue as a large one; fewer if memory is short."""
 
 
 class LabelledTexts(Protocol):
@@ -83,17 +88,34 @@ def pair_effects(
         place = np.full(len(corrupted_numbers), -1)
         place[members] = np.arange(len(members))
         in_batch = np.flatnonzero(place[corrupted_row] >= 0)
-        for start in range(0, len(in_batch), PAIRS_PER_PASS):
-            pair = in_batch[start : start + PAIRS_PER_PASS]
+        of_batch: list[tuple[np.ndarray, torch.Tensor, torch.Tensor]] = []
+        size = _pairs_per_pass(classifier, components.prefix.batch.input_ids.shape[1])
+        for start in range(0, len(in_batch), size):
+            pair = in_batch[start : start + size]
             owner = torch.from_numpy(place[corrupted_row[pair]]).to(classifier.device)
             clean = torch.from_numpy(clean_row[pair]).to(classifier.device)
             patched = run_patches(classifier, components, owner, added[clean])
             pair_label = label[pair].to(classifier.device)
             changes, gains = patch_changes(logits[clean], components.prefix.logits[owner], patched, pair_label)
+            of_batch.append((pair, changes, gains))
+        for pair, changes, gains in of_batch:  # after all passes are issued: a copy waits for a GPU
             change[pair], gain[pair] = changes.cpu().numpy(), gains.cpu().numpy()
         progress.advance(len(members))
     spread = float(logits.double().var(0, unbiased=False).mean().sqrt())
     return Effects(change, gain, spread)
+
+
+def _pairs_per_pass(classifier: Classifier, tokens: int) -> int:
+    """Pairs whose patches run in one pass over documents of up to `tokens` tokens.
+
+    Of keys and values of a layer a pass holds up to four copies each: of the pair's document, with those of the
+    alternatives, and repeated for the heads that share them.
+    """
+    if classifier.device.type == "cpu":
+        return PAIRS_PER_PASS
+    pair_bytes = 2 * 4 * classifier.d_model * tokens * classifier.dtype.itemsize
+    fitting = int(GPU_MEMORY_SHARE * free_bytes(classifier.device) / pair_bytes)
+    return max(1, min(GPU_PAIRS_PER_PASS, fitting))
 
 
 def rounding_change(classifier: Classifier, documents: LabelledTexts, numbers: np.ndarray) -> float:

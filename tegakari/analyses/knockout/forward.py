@@ -17,7 +17,7 @@ from tegakari.analyses.engine.prefix_cache import PrefixRequest
 from tegakari.analyses.engine.run_models import RunModels
 from tegakari.analyses.knockout.controls import FeatureSet
 from tegakari.models.architecture import text_config
-from tegakari.models.rerun.ablate_features import POSITIONS_PER_PASS, reaches_head, rerun
+from tegakari.models.rerun.ablate_features import position_bytes, positions_per_pass, reaches_head, rerun
 from tegakari.models.rerun.edits import Edit, Mode, Positions
 from tegakari.schemas.errors import QueryError
 from tegakari.schemas.progress import Progress
@@ -133,12 +133,13 @@ def _check_memory(
     config = text_config(classifier.model)
     longest = min(classifier.max_length, max(map(len, request.texts)) + 2)
     tokens = max(longest, min(BATCH_TOKENS, longest * len(request.texts)))
-    rerun_tokens = max(tokens, min(POSITIONS_PER_PASS, tokens * len(ablations)))
-    width, inner = config.hidden_size, config.intermediate_size
+    rerun_tokens = max(tokens, min(positions_per_pass(classifier, longest), tokens * len(ablations)))
+    width = config.hidden_size
     per_position = len(request.layers) * width
     if request.keys_above is not None:
         per_position += 2 * width * (classifier.layers - request.keys_above)
-    values = tokens * per_position + rerun_tokens * (4 * width + 2 * inner + config.num_attention_heads * longest)
+    cached = tokens * per_position * classifier.dtype.itemsize
+    passes = rerun_tokens * position_bytes(classifier, longest)
     decoded_widths = [
         models.saes[layer].d_sae
         for ablation in ablations
@@ -146,5 +147,5 @@ def _check_memory(
         for layer in ablation.layers
     ]
     logits = (len(ablations) + 1) * logits_per_pass
-    required = values * classifier.dtype.itemsize + 4 * (tokens * max(decoded_widths, default=0) + logits)
+    required = cached + passes + 4 * (tokens * max(decoded_widths, default=0) + logits)
     refuse_beyond_memory(required, classifier.device, fix="choose fewer documents, layers or draws")

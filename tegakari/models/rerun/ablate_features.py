@@ -4,19 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from tegakari.models.architecture import text_config
 from tegakari.models.classifier import Classifier
+from tegakari.models.memory import free_bytes
 from tegakari.models.outliers import ordinary_positions
-from tegakari.models.rerun.edits import Edit, check_edits, edited_rows
+from tegakari.models.rerun.edits import (
+    Edit,
+    EditedRows,
+    Positions,
+    check_edits,
+    edited_rows,
+    is_separable,
+    remove_features,
+)
 from tegakari.models.rerun.prefix import Prefix
-from tegakari.models.rerun.suffix import read_all, read_rows, run_alternatives, run_block, run_last_block
+from tegakari.models.rerun.suffix import Alternatives, read_all, read_rows, run_block, run_last_block
 from tegakari.models.sae import Sae
+from tegakari.schemas.errors import KernelError
 
 POSITIONS_PER_PASS = 4096
-"""Maximum positions of a pass through a block; sets of edits share passes up to it."""
+"""Positions of a pass through a block on a CPU; sets of edits share passes up to it."""
+
+GPU_POSITIONS_PER_PASS = 65_536
+"""The same on a GPU, where a small pass takes as long to issue as a large one; less if memory is short."""
+
+GPU_MEMORY_SHARE = 0.5
+"""Share of a GPU's free memory that a pass may take."""
+
+
+def position_bytes(classifier: Classifier, tokens: int) -> int:
+    """Estimated memory of a pass per position: residuals, two inner tensors of an MLP, attention scores.
+
+    Args:
+        classifier: any.
+        tokens: of the longest document.
+    """
+    config = text_config(classifier.model)
+    values = 4 * config.hidden_size + 2 * config.intermediate_size + config.num_attention_heads * tokens
+    return values * classifier.dtype.itemsize
+
+
+def positions_per_pass(classifier: Classifier, tokens: int) -> int:
+    """Maximum positions of a pass through a block of documents of up to `tokens` tokens."""
+    if classifier.device.type == "cpu":
+        return POSITIONS_PER_PASS
+    fitting = int(GPU_MEMORY_SHARE * free_bytes(classifier.device) / position_bytes(classifier, tokens))
+    return max(POSITIONS_PER_PASS, min(GPU_POSITIONS_PER_PASS, fitting))
 
 
 @torch.inference_mode()
@@ -38,12 +76,12 @@ def rerun(classifier: Classifier, saes: Mapping[int, Sae], prefix: Prefix, sets:
 
     Raises:
         SaeError: a layer without SAE, two edits of one layer, or a feature out of range.
+        KernelError: a residual or a pre-activation is NaN or infinite.
     """
     for edits in sets:
         check_edits(edits, saes)
     if classifier.head == "all":  # the head reads all countable positions
         sets = [[edit._replace(positions="all") for edit in edits] for edits in sets]
-    logits = prefix.logits.repeat(len(sets), 1, 1)
     ordered = {number: sorted(edits) for number, edits in enumerate(sets) if edits}
 
     def first_layer_and_scope(number: int) -> tuple[int, bool]:
@@ -53,16 +91,32 @@ def rerun(classifier: Classifier, saes: Mapping[int, Sae], prefix: Prefix, sets:
         first = edits[0].layer
         return first, last_only and all(layer in prefix.keys for layer in range(first + 1, classifier.layers))
 
-    sets_per_pass = max(1, POSITIONS_PER_PASS // prefix.batch.input_ids.numel())
+    logits = [prefix.logits] * len(sets)
+    finite: list[Tensor] = []
     for (first, last_only), group in groupby(sorted(ordered, key=first_layer_and_scope), key=first_layer_and_scope):
         numbers = list(group)
-        size = len(numbers) if last_only else sets_per_pass
+        size = len(numbers) if last_only else _sets_per_pass(classifier, prefix, len(numbers))
         run = _at_last_positions if last_only else _at_all_positions
         for start in range(0, len(numbers), size):
             members = numbers[start : start + size]
-            edited, changed = run(classifier, saes, prefix, first, [ordered[number] for number in members])
-            logits[members] = torch.where(changed[..., None], edited, logits[members])
-    return logits
+            edited, changed = run(classifier, saes, prefix, first, [ordered[number] for number in members], finite)
+            selected = torch.where(changed[..., None], edited, prefix.logits)
+            for number, set_logits in zip(members, selected, strict=True):
+                logits[number] = set_logits
+    if finite and not bool(torch.stack(finite).all()):
+        raise KernelError(
+            "a residual or a pre-activation is not finite",
+            field="residual",
+            fix="use a classifier and SAEs without NaN, in a dtype that does not overflow",
+        )
+    return torch.stack(logits) if logits else prefix.logits[None][:0]
+
+
+def _sets_per_pass(classifier: Classifier, prefix: Prefix, sets: int) -> int:
+    if sets == 1:
+        return 1
+    documents, tokens = prefix.batch.input_ids.shape
+    return max(1, positions_per_pass(classifier, tokens) // (documents * tokens))
 
 
 def reaches_head(classifier: Classifier, sae: Sae, prefix: Prefix, edit: Edit) -> bool:
@@ -84,9 +138,17 @@ def reaches_head(classifier: Classifier, sae: Sae, prefix: Prefix, edit: Edit) -
 
 
 def _at_all_positions(
-    classifier: Classifier, saes: Mapping[int, Sae], prefix: Prefix, first: int, sets: Sequence[Sequence[Edit]]
+    classifier: Classifier,
+    saes: Mapping[int, Sae],
+    prefix: Prefix,
+    first: int,
+    sets: Sequence[Sequence[Edit]],
+    finite: list[Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """Logits [sets, B, labels] from passes of all positions, and the documents that edits changed, bool [sets, B]."""
+    """Logits [sets, B, labels] from passes of all positions, and the documents that edits changed, bool [sets, B].
+
+    `finite` receives a flag per edit, as of `EditedRows`.
+    """
     residual = prefix.residuals[first].repeat(len(sets), 1, 1)
     changed = torch.zeros(len(sets), len(prefix.last), dtype=torch.bool, device=residual.device)
     top = classifier.layers - 1
@@ -98,9 +160,11 @@ def _at_all_positions(
                 residual = run_block(classifier, prefix, layer, residual)
         elif layer == top and prefix.follows_last:
             residual = _last_rows(prefix, residual)
-        for number, edit in _edits_of(sets, layer):
-            set_residual = residual.view(len(sets), -1, *residual.shape[1:])[number]
-            changed[number] |= _edit_in_place(set_residual, prefix, saes[layer], edit, classifier.dtype)
+        by_set = residual.view(len(sets), -1, residual.shape[-1])
+        for positions, numbers, edits in _edits_of(sets, layer):
+            rows = _rows_of(prefix, positions, whole=residual.shape[1] == prefix.batch.input_ids.shape[1])
+            of_sets = _edit_rows(by_set, numbers, rows.places, saes[layer], edits, classifier.dtype, finite)
+            changed[numbers] |= _changed_documents(prefix, rows, of_sets)
     if prefix.follows_last:
         logits = read_rows(classifier, prefix, residual)[:, 0]
     else:
@@ -109,51 +173,106 @@ def _at_all_positions(
 
 
 def _at_last_positions(
-    classifier: Classifier, saes: Mapping[int, Sae], prefix: Prefix, first: int, sets: Sequence[Sequence[Edit]]
+    classifier: Classifier,
+    saes: Mapping[int, Sae],
+    prefix: Prefix,
+    first: int,
+    sets: Sequence[Sequence[Edit]],
+    finite: list[Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """Logits [sets, B, labels] from passes of last positions, and the documents that edits changed, bool [sets, B]."""
+    """Logits [sets, B, labels] from passes of last positions, and the documents that edits changed, bool [sets, B].
+
+    `finite` as of `_at_all_positions`.
+    """
     rows = _last_rows(prefix, prefix.residuals[first]).repeat(1, len(sets), 1)
+    alternatives = Alternatives(classifier, prefix)
     changed = torch.zeros(len(sets), len(prefix.last), dtype=torch.bool, device=rows.device)
     for layer in range(first, classifier.layers):
         if layer > first:
-            rows = run_alternatives(classifier, prefix, layer, rows)
-        for number, edit in _edits_of(sets, layer):
-            edited = edited_rows(rows[:, number], saes[layer], edit, classifier.dtype)
-            rows[:, number] = edited.rows
-            changed[number] |= edited.changed & prefix.has_positions
+            rows = alternatives.run_block(layer, rows)
+        by_set = rows.transpose(0, 1)
+        for _, numbers, edits in _edits_of(sets, layer):
+            of_sets = _edit_rows(by_set, numbers, None, saes[layer], edits, classifier.dtype, finite)
+            changed[numbers] |= of_sets & prefix.has_positions
     return read_rows(classifier, prefix, rows).transpose(0, 1), changed
 
 
-def _edits_of(sets: Sequence[Sequence[Edit]], layer: int) -> list[tuple[int, Edit]]:
-    """Edits of a layer, with the index of their set."""
-    return [(number, edit) for number, edits in enumerate(sets) for edit in edits if edit.layer == layer]
+def _edits_of(sets: Sequence[Sequence[Edit]], layer: int) -> list[tuple[Positions, slice | list[int], list[Edit]]]:
+    """Edits of a layer, those of the same positions together, with the indices of their sets."""
+    groups: dict[Positions, list[tuple[int, Edit]]] = {}
+    for number, edits in enumerate(sets):
+        for edit in edits:
+            if edit.layer == layer:
+                groups.setdefault(edit.positions, []).append((number, edit))
+    return [
+        (
+            positions,
+            slice(None) if len(members) == len(sets) else [number for number, _ in members],
+            [edit for _, edit in members],
+        )
+        for positions, members in groups.items()
+    ]
+
+
+class _EditedPositions(NamedTuple):
+    """Positions that an edit applies to."""
+
+    places: Tensor | None
+    """int64, indices of the rows of a flat residual; None: all of its rows"""
+    per_document: bool
+    """whether they are one row per document, and not all countable positions"""
+
+
+def _rows_of(prefix: Prefix, positions: Positions, *, whole: bool) -> _EditedPositions:
+    """Positions of an edit in a residual of the whole batch, or of one row per document."""
+    if not whole or prefix.batch.input_ids.shape[1] == 1:
+        return _EditedPositions(None, per_document=True)
+    if positions == "all":
+        return _EditedPositions(prefix.batch.positions, per_document=False)
+    width = prefix.batch.input_ids.shape[1]
+    starts = torch.arange(0, len(prefix.last) * width, width, device=prefix.last.device)
+    return _EditedPositions(starts + prefix.last, per_document=True)
+
+
+def _edit_rows(
+    residual: Tensor,
+    numbers: slice | list[int],
+    places: Tensor | None,
+    sae: Sae,
+    edits: Sequence[Edit],
+    dtype: torch.dtype,
+    finite: list[Tensor],
+) -> Tensor:
+    """Edit rows of the residuals of several sets, [sets, R, d_model], in place.
+
+    Returns:
+        the rows that each edit changed, bool [edits, rows].
+    """
+    selected = residual[numbers]
+    rows = selected if places is None else selected.index_select(1, places)
+    if all(is_separable(sae, edit.mode) for edit in edits):
+        edited = remove_features(rows, sae, [edit.features for edit in edits], dtype)
+    else:
+        parts = [edited_rows(set_rows, sae, edit, dtype) for set_rows, edit in zip(rows, edits, strict=True)]
+        edited = EditedRows(*(torch.stack(values) for values in zip(*parts, strict=True)))
+    finite.append(edited.finite.all())
+    if places is not None:
+        selected.index_copy_(1, places, edited.rows)
+    if places is None or not isinstance(numbers, slice):  # a slice of the residual is the residual itself
+        residual[numbers] = edited.rows if places is None else selected
+    return edited.changed
+
+
+def _changed_documents(prefix: Prefix, rows: _EditedPositions, changed: Tensor) -> Tensor:
+    """Documents of which a row changed, [n, R] -> bool [n, B]."""
+    if rows.per_document:
+        return changed & prefix.has_positions
+    offsets = prefix.batch.offsets
+    sums = torch.cat([changed.new_zeros(len(changed), 1, dtype=torch.int64), changed.cumsum(1)], 1)
+    return sums[:, offsets[1:]] > sums[:, offsets[:-1]]
 
 
 def _last_rows(prefix: Prefix, residual: Tensor) -> Tensor:
     """Last position of each document: [n * B, S, d_model] -> [n * B, 1, d_model]."""
     last = prefix.last.repeat(len(residual) // len(prefix.last))
     return residual[torch.arange(len(last), device=last.device), last][:, None]
-
-
-def _edit_in_place(residual: Tensor, prefix: Prefix, sae: Sae, edit: Edit, dtype: torch.dtype) -> Tensor:
-    """Edit a residual of all positions [B, S, d_model] or of the last ones [B, 1, d_model].
-
-    Returns:
-        the documents that the edit changed, bool [B].
-    """
-    flat = residual.view(-1, residual.shape[-1])
-    batch = prefix.batch
-    if residual.shape[1] == 1 and batch.input_ids.shape[1] > 1:
-        edited = edited_rows(flat, sae, edit, dtype)
-        flat.copy_(edited.rows)
-        return edited.changed & prefix.has_positions
-    if edit.positions == "head":
-        width = batch.input_ids.shape[1]
-        last = (torch.arange(len(prefix.last), device=flat.device) * width + prefix.last)[prefix.has_positions]
-        edited = edited_rows(flat.index_select(0, last), sae, edit, dtype)
-        flat.index_copy_(0, last, edited.rows)
-        return torch.zeros_like(prefix.has_positions).masked_scatter(prefix.has_positions, edited.changed)
-    edited = edited_rows(flat.index_select(0, batch.positions), sae, edit, dtype)
-    flat.index_copy_(0, batch.positions, edited.rows)
-    sums = torch.cat([edited.changed.new_zeros(1, dtype=torch.int64), edited.changed.cumsum(0)])
-    return sums[batch.offsets[1:]] > sums[batch.offsets[:-1]]

@@ -141,12 +141,15 @@ def _check_sums(
             field="classifier",
             fix="circuits need a decoder with a sequence classification head, and documents that end with a token",
         )
-    for layer in range(classifier.layers):
-        total = entering[layer].float() + added[layer, 0].float() + added[layer, 1].float()
-        difference = (total - leaving[layer].float()).abs().max() / leaving[layer].float().abs().max().clamp_min(1e-6)
-        if not difference <= TOLERANCE[classifier.dtype]:
-            raise ModelError(
-                f"block {layer} of {type(classifier.model).__name__} adds something else than its attention and MLP",
-                field="classifier",
-                fix="circuits need blocks that add attention, then MLP, to the residual",
-            )
+    layers = range(classifier.layers)
+    after = torch.stack([leaving[layer] for layer in layers]).float()
+    total = torch.stack(
+        [entering[layer].float() + added[layer, 0].float() + added[layer, 1].float() for layer in layers]
+    )
+    difference = (total - after).abs().amax((1, 2)) / after.abs().amax((1, 2)).clamp_min(1e-6)
+    for layer in (~(difference <= TOLERANCE[classifier.dtype])).nonzero()[:, 0].tolist():
+        raise ModelError(
+            f"block {layer} of {type(classifier.model).__name__} adds something else than its attention and MLP",
+            field="classifier",
+            fix="circuits need blocks that add attention, then MLP, to the residual",
+        )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from tegakari.kernels import Encoder
 from tegakari.kernels.reference import activations
 from tegakari.models.outliers import ordinary_positions
 from tegakari.models.sae import Sae
@@ -32,9 +34,11 @@ class EditedRows(NamedTuple):
     """Rows of a residual after an edit."""
 
     rows: Tensor
-    """[T, d_model], dtype of the residual"""
+    """[..., T, d_model], dtype of the residual"""
     changed: Tensor
-    """bool [T]: rows that the edit changes; the others are identical, bit for bit."""
+    """bool [..., T]: rows that the edit changes; the others are identical, bit for bit."""
+    finite: Tensor
+    """bool []: whether all activations that the edit computed are finite"""
 
 
 def edited_rows(h: Tensor, sae: Sae, edit: Edit, dtype: torch.dtype) -> EditedRows:
@@ -46,41 +50,92 @@ def edited_rows(h: Tensor, sae: Sae, edit: Edit, dtype: torch.dtype) -> EditedRo
         edit: the features, and how they are removed.
         dtype: float32 or bfloat16, in which the activations are computed; that of the index for equal activations.
     """
-    features = torch.tensor(edit.features, dtype=torch.int64, device=h.device)
-    encoded = sae if edit.mode == "reconstruction" or sae.k else _sae_of_features(sae, features)
-    a = activations(h, encoded.encoder(dtype))
-    ordinary = ordinary_positions(h, sae.max_norm)
-    if edit.mode == "reconstruction":
-        decoded = sae.decode(a.index_fill_(1, features, 0)).to(h.dtype)
-        if ordinary is None:
-            return EditedRows(decoded, torch.ones(len(h), dtype=torch.bool, device=h.device))
-        return EditedRows(torch.where(ordinary[:, None], decoded, h), ordinary)
-    if sae.k:  # TopK chooses among all features; every other kind decides about each feature alone
-        a = a[:, features]
+    if not is_separable(sae, edit.mode):
+        return _from_all_features(h, sae, edit, dtype)
+    edited = remove_features(h[None], sae, [edit.features], dtype)
+    return EditedRows(edited.rows[0], edited.changed[0], edited.finite)
+
+
+def is_separable(sae: Sae, mode: Mode) -> bool:
+    """Whether an edit needs the activations of its own features alone; TopK chooses among all features."""
+    return mode == "error_preserving" and not sae.k
+
+
+def remove_features(h: Tensor, sae: Sae, sets: Sequence[tuple[int, ...]], dtype: torch.dtype) -> EditedRows:
+    """Remove a set of features from each of several residuals: `h' = h - sum_f a_f(h) W_dec[f] / s`.
+
+    All sets together are two matrix products, and nothing waits for a GPU.
+
+    Args:
+        h: [sets, T, d_model], of the SAE's layer; not modified.
+        sae: one that `is_separable` in mode error_preserving.
+        sets: features to remove from each residual.
+        dtype: as of `edited_rows`.
+    """
+    width = max(1, *map(len, sets))
+    padded = torch.tensor([[*features, *[0] * (width - len(features))] for features in sets])
+    present = torch.arange(width) < torch.tensor([len(features) for features in sets])[:, None]
+    padded, present = padded.to(h.device, non_blocking=True), present.to(h.device, non_blocking=True)
+    features = padded.flatten()
+    encoder = _encoder_of_features(sae, features, dtype)
+
+    def per_set(values: Tensor) -> Tensor:
+        """[sets * width] -> [sets, 1, width]."""
+        return values.view(len(sets), 1, width)
+
+    weight = encoder.weight.view(-1, len(sets), width).transpose(0, 1)
+    product = h.to(dtype).float() @ weight.float()
+    if encoder.gate_scale is not None and encoder.gate_bias is not None:
+        a = product * per_set(encoder.gate_scale) + per_set(encoder.gate_bias)
+        active = (product + per_set(encoder.bias) > 0) & (a > 0)
+    else:
+        a = product + per_set(encoder.bias)
+        active = a > per_set(encoder.threshold)
+    finite = a.isfinite().all()
+    active &= present[:, None]
+    ordinary = ordinary_positions(h.flatten(0, 1), sae.max_norm)
     if ordinary is not None:
-        a = a * ordinary[:, None]
-    directions = sae.W_dec[features].float() / sae.scale
-    return EditedRows((h.float() - a @ directions).to(h.dtype), (a != 0).any(1))
+        active &= ordinary.view(*h.shape[:2], 1)
+    directions = (sae.W_dec[features].float() / sae.scale).view(len(sets), width, -1)
+    removed = torch.where(active, a, 0.0) @ directions
+    return EditedRows(torch.sub(h, removed).to(h.dtype), active.any(2), finite)
 
 
-def _sae_of_features(sae: Sae, features: Tensor) -> Sae:
-    """SAE that consists of some of the features."""
+def _encoder_of_features(sae: Sae, features: Tensor, dtype: torch.dtype) -> Encoder:
+    """Encoder of some features, int64 [K], which decides about each of them as the SAE's does."""
 
     def selected(values: Tensor | None) -> Tensor | None:
         return None if values is None else values[features]
 
-    return Sae(
-        W_enc=sae.W_enc[:, features],
-        W_dec=sae.W_dec[features],
-        b_enc=sae.b_enc[features],
-        b_dec=sae.b_dec,
-        activation=sae.activation,
-        threshold=selected(sae.threshold),
-        r_mag=selected(sae.r_mag),
-        b_mag=selected(sae.b_mag),
-        scale=sae.scale,
-        apply_b_dec_to_input=sae.apply_b_dec_to_input,
-    )
+    part = copy(sae)  # a new Sae would look for NaN in its weights, and wait for a GPU
+    for name, values in {
+        "W_enc": sae.W_enc[:, features],
+        "W_dec": sae.W_dec[features],
+        "b_enc": sae.b_enc[features],
+        "threshold": selected(sae.threshold),
+        "r_mag": selected(sae.r_mag),
+        "b_mag": selected(sae.b_mag),
+    }.items():
+        object.__setattr__(part, name, values)
+    return part.encoder(dtype)
+
+
+def _from_all_features(h: Tensor, sae: Sae, edit: Edit, dtype: torch.dtype) -> EditedRows:
+    """Rows after an edit that needs all activations: a reconstruction, or one of a TopK SAE."""
+    features = torch.tensor(edit.features, dtype=torch.int64, device=h.device)
+    a = activations(h, sae.encoder(dtype))  # refuses activations that are not finite
+    finite = torch.ones((), dtype=torch.bool, device=h.device)
+    ordinary = ordinary_positions(h, sae.max_norm)
+    if edit.mode == "reconstruction":
+        decoded = sae.decode(a.index_fill_(1, features, 0)).to(h.dtype)
+        if ordinary is None:
+            return EditedRows(decoded, torch.ones(len(h), dtype=torch.bool, device=h.device), finite)
+        return EditedRows(torch.where(ordinary[:, None], decoded, h), ordinary, finite)
+    a = a[:, features]
+    if ordinary is not None:
+        a = a * ordinary[:, None]
+    directions = sae.W_dec[features].float() / sae.scale
+    return EditedRows((h.float() - a @ directions).to(h.dtype), (a != 0).any(1), finite)
 
 
 def check_edits(edits: Sequence[Edit], saes: Mapping[int, Sae]) -> None:

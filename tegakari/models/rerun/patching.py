@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tegakari.models.classifier import Classifier
 from tegakari.models.rerun.components import Components, replaced_components
-from tegakari.models.rerun.suffix import read_rows, run_alternatives
+from tegakari.models.rerun.suffix import Alternatives, read_rows
 
 
 @torch.inference_mode()
@@ -32,6 +32,7 @@ def run_patches(classifier: Classifier, corrupted: Components, owner: Tensor, cl
         float32 [P, layers, 2, labels]; components are attention and MLP.
     """
     rows = clean.new_empty(len(owner), 0, clean.shape[-1])
+    alternatives = Alternatives(classifier, corrupted.prefix, owner)
     for layer, block in enumerate(classifier.blocks):
         entering, added = corrupted.entering[owner, layer], corrupted.added[owner, layer]
 
@@ -41,7 +42,7 @@ def run_patches(classifier: Classifier, corrupted: Components, owner: Tensor, cl
         # The last of the rows is the patch of this block's attention; the rows before it were patched further down.
         with replaced_components(block, (patch, None)):
             above = torch.cat([rows, entering[:, None]], 1)
-            rows = run_alternatives(classifier, corrupted.prefix, layer, above, owner)
+            rows = alternatives.run_block(layer, above)
         mlp = entering + added[:, 0] + clean[:, layer, 1].to(entering.dtype)
         rows = torch.cat([rows, mlp[:, None]], 1)
     logits = read_rows(classifier, corrupted.prefix, rows)
@@ -72,6 +73,7 @@ def run_ablations(classifier: Classifier, documents: Components, ablations: Sequ
     rows = documents.entering[:, :1].repeat(1, len(ablations), 1)
     ablated = torch.stack([ablation.ablated for ablation in ablations]).to(rows.device)
     values = torch.stack([ablation.values for ablation in ablations]).to(rows)
+    alternatives = Alternatives(classifier, documents.prefix)
     for layer, block in enumerate(classifier.blocks):
 
         def replacement(number: int, layer: int = layer) -> Callable[[Tensor], Tensor]:
@@ -79,5 +81,5 @@ def run_ablations(classifier: Classifier, documents: Components, ablations: Sequ
             return lambda output: torch.where(mask, values[None, :, layer, number], output)
 
         with replaced_components(block, (replacement(0), replacement(1))):
-            rows = run_alternatives(classifier, documents.prefix, layer, rows)
+            rows = alternatives.run_block(layer, rows)
     return read_rows(classifier, documents.prefix, rows).transpose(0, 1)

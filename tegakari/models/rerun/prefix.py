@@ -88,13 +88,14 @@ def last_positions(batch: Batch) -> Tensor:
 
     Countable positions are ordered (`Batch.positions`): of a head that reads the first position, that is the last here.
     """
-    last = batch.attention_mask.sum(1) - 1
-    has_positions = batch.offsets.diff() > 0
-    last[has_positions] = batch.positions[batch.offsets[1:][has_positions] - 1] % batch.input_ids.shape[1]
-    return last
+    last_tokens = batch.attention_mask.sum(1) - 1
+    if not len(batch.positions):
+        return last_tokens
+    last_countable = batch.positions[(batch.offsets[1:] - 1).clamp_min(0)] % batch.input_ids.shape[1]
+    return torch.where(batch.offsets.diff() > 0, last_countable, last_tokens)
 
 
-def run_model(classifier: Classifier, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+def run_model(classifier: Classifier, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
     """Logits of a batch, float32 [B, labels]."""
     return classifier.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits.float()
 

@@ -46,32 +46,50 @@ def run_last_block(classifier: Classifier, prefix: Prefix, residual: Tensor) -> 
     return _call_at(block, call, last, rows, mask, _FixedKeys(store.keys))
 
 
-def run_alternatives(
-    classifier: Classifier, prefix: Prefix, layer: int, rows: Tensor, owner: Tensor | None = None
-) -> Tensor:
-    """Run one block on alternatives of the last position.
+class Alternatives:
+    """Alternatives of the last position of documents, and what every block needs to run them.
 
-    Args:
-        classifier: a decoder.
-        prefix: with the keys and values of the layer.
-        layer: of the block.
-        rows: [N, P, d_model], P alternatives of the last position of N documents.
-        owner: int64 [N], index in the batch of each of the N documents; default: they are the batch.
-
-    Returns:
-        [N, P, d_model].
+    Made once per document and request: masks and rotary angles are the same in many blocks.
     """
-    call, keys = prefix.calls[layer], prefix.keys[layer]
-    last = prefix.last
-    mask = _mask_rows(call.kwargs.get("attention_mask"), last, keys.keys)
-    # The key of the last position is masked; each alternative attends to its own instead, appended behind all others.
-    mask = mask.scatter(3, last[:, None, None, None], torch.finfo(mask.dtype).min)
-    if owner is not None:
-        last, mask, keys = last[owner], mask[owner], Keys(keys.keys[owner], keys.values[owner])
-    count = rows.shape[1]
-    diagonal = mask.new_full((count, count), torch.finfo(mask.dtype).min).fill_diagonal_(0)
-    mask = torch.cat([mask.expand(-1, -1, count, -1), diagonal.expand(len(mask), 1, -1, -1)], 3)
-    return _call_at(classifier.blocks[layer], call, last, rows, mask, _AppendedKeys(keys))
+
+    def __init__(self, classifier: Classifier, prefix: Prefix, owner: Tensor | None = None) -> None:
+        """Prepare alternatives of N documents.
+
+        Args:
+            classifier: a decoder.
+            prefix: with the keys and values of the layers that are run.
+            owner: int64 [N], index in the batch of each of the N documents; default: they are the batch.
+        """
+        self._classifier = classifier
+        self._prefix = prefix
+        self._owner = owner
+        self._last = prefix.last if owner is None else prefix.last[owner]
+        self._masks: dict[int, Tensor] = {}
+        self._angles: dict[int, tuple[Tensor, ...]] = {}
+
+    def run_block(self, layer: int, rows: Tensor) -> Tensor:
+        """Run one block: [N, P, d_model] -> [N, P, d_model], P alternatives of the last position of N documents."""
+        call, keys = self._prefix.calls[layer], self._prefix.keys[layer]
+        mask = self._document_mask(call, keys)
+        if self._owner is not None:
+            keys = Keys(keys.keys[self._owner], keys.values[self._owner])
+        count = rows.shape[1]
+        diagonal = mask.new_full((count, count), torch.finfo(mask.dtype).min).fill_diagonal_(0)
+        mask = torch.cat([mask.expand(-1, -1, count, -1), diagonal.expand(len(mask), 1, -1, -1)], 3)
+        block = self._classifier.blocks[layer]
+        return _call_at(block, call, self._last, rows, mask, _AppendedKeys(keys), self._angles)
+
+    def _document_mask(self, call: BlockCall, keys: Keys) -> Tensor:
+        """Mask of the last positions' attention to the positions before them, [N, 1, 1, S].
+
+        The key of the last position itself is masked: each alternative attends to its own, appended behind all others.
+        """
+        recorded = call.kwargs.get("attention_mask")
+        if id(recorded) not in self._masks:
+            mask = _mask_rows(recorded, self._prefix.last, keys.keys)
+            mask = mask.scatter(3, self._prefix.last[:, None, None, None], torch.finfo(mask.dtype).min)
+            self._masks[id(recorded)] = mask if self._owner is None else mask[self._owner]
+        return self._masks[id(recorded)]
 
 
 def read_rows(classifier: Classifier, prefix: Prefix, rows: Tensor) -> Tensor:
@@ -79,7 +97,8 @@ def read_rows(classifier: Classifier, prefix: Prefix, rows: Tensor) -> Tensor:
     flat = rows.reshape(-1, 1, rows.shape[-1])
     ids = prefix.batch.input_ids[:1, :1].expand(len(flat), 1)  # the head uses them only to find padding
     with _blocks_replaced(classifier, flat, prefix.tuples):
-        return run_model(classifier, ids, torch.ones_like(ids)).view(*rows.shape[:2], -1)
+        # transformers takes a mask of four dimensions as it is; of another it reads values, and waits for a GPU.
+        return run_model(classifier, ids, flat.new_zeros(len(flat), 1, 1, 1)).view(*rows.shape[:2], -1)
 
 
 def read_all(classifier: Classifier, prefix: Prefix, residual: Tensor) -> Tensor:
@@ -138,21 +157,38 @@ def _without_queries(block: nn.Module) -> AbstractContextManager[None]:
     return replaced_forward({projection: zeros})
 
 
-def _call_at(block: nn.Module, call: BlockCall, last: Tensor, rows: Tensor, mask: Tensor, cache: object) -> Tensor:
-    """Call a block on rows [N, P, d_model], all of them at the last positions [N]."""
+def _call_at(
+    block: nn.Module,
+    call: BlockCall,
+    last: Tensor,
+    rows: Tensor,
+    mask: Tensor,
+    cache: object,
+    angles: dict[int, tuple[Tensor, ...]] | None = None,
+) -> Tensor:
+    """Call a block on rows [N, P, d_model], all of them at the last positions [N].
+
+    `angles` keeps the rotary angles of the last positions, by the tuple that the block was called with.
+    """
     kwargs = dict(call.kwargs)
     kwargs.pop("cache_position", None)
     kwargs["attention_mask"] = mask
+    count = rows.shape[1]
     if kwargs.get("position_ids") is not None:
-        kwargs["position_ids"] = last[:, None].expand(-1, rows.shape[1])
-    if kwargs.get("position_embeddings") is not None:
-        kwargs["position_embeddings"] = tuple(
-            (angles[0, last] if len(angles) == 1 else angles[torch.arange(len(last), device=last.device), last])[
-                :, None
-            ].expand(-1, rows.shape[1], -1)
-            for angles in kwargs["position_embeddings"]
-        )
+        kwargs["position_ids"] = last[:, None].expand(-1, count)
+    if (recorded := kwargs.get("position_embeddings")) is not None:
+        angles = {} if angles is None else angles
+        if id(recorded) not in angles:
+            angles[id(recorded)] = tuple(_angles_at(values, last) for values in recorded)
+        kwargs["position_embeddings"] = tuple(values.expand(-1, count, -1) for values in angles[id(recorded)])
     return block_output(block(rows, *call.args, **kwargs, past_key_values=cache))
+
+
+def _angles_at(angles: Tensor, last: Tensor) -> Tensor:
+    """Rotary angles of the last positions: [1 or N, S, size] -> [N, 1, size]."""
+    if len(angles) == 1:
+        return angles[0, last][:, None]
+    return angles[torch.arange(len(last), device=last.device), last][:, None]
 
 
 def _mask_rows(mask: Tensor | None, last: Tensor, like: Tensor) -> Tensor:

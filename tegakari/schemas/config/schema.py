@@ -52,6 +52,7 @@ class ClassifierConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     weight_decay: Annotated[NonNegative, _about("AdamW weight decay")] = 0.01
     epochs: Annotated[Natural, _about("passes over the training documents")] = 3
     batch_size: Annotated[Natural, _about("documents per step")] = 2
+    packed: Annotated[bool, _about("documents of a step in one row without padding (decoders)")] = False
     gradient_checkpointing: Annotated[bool, _about("less memory, about a third more time")] = False
     checkpoint_steps: Annotated[Natural, _about("steps between checkpoints, for resuming")] = 500
     seed: Annotated[Seed, _about("seed of head initialisation and document order")] = 0
@@ -79,6 +80,11 @@ class SaesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         Fraction, _about("share of all steps, at the end, over which the rate falls to 0")
     ] = 0.2
     buffer_positions: Annotated[Natural, _about("residuals in memory per layer, to shuffle across documents")] = 65_536
+    precision: Annotated[
+        Literal["auto", "float32", "tf32", "bfloat16"],
+        _about("matrix products: auto = bfloat16 on a GPU, float32 on a CPU"),
+    ] = "auto"
+    compile: Annotated[bool, _about("compute gradients with torch.compile: slower to start")] = False
     checkpoint_steps: Annotated[Natural, _about("steps between checkpoints, for resuming")] = 1000
     seed: Annotated[Seed, _about("seed of initialisation and shuffling")] = 0
 

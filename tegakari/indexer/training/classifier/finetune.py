@@ -98,6 +98,7 @@ def _inputs(config: Config, device_name: str, progress: Progress) -> _Inputs:
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         seed=settings.seed,
+        packed=settings.packed,
         precision="bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32",
     )
     progress.advance()

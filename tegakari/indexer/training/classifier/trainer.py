@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import (
     PreTrainedModel,
@@ -27,6 +28,7 @@ from transformers import (
 from tegakari.indexer.training.checkpoint import Checkpoint, checkpoint_directory, complete_checkpoint
 from tegakari.indexer.training.classifier.examples import Example, TrainingSet, make_batch
 from tegakari.indexer.training.classifier.order import LengthGroupedOrder
+from tegakari.indexer.training.classifier.packing import check_packable, make_packed_batch, packed_loss
 from tegakari.indexer.training.step_progress import StepProgress
 from tegakari.models.memory import peak_bytes
 from tegakari.schemas.config import ClassifierConfig
@@ -57,6 +59,7 @@ def train(
     work: Path,
     checkpoint: Checkpoint | None,
     progress: Progress,
+    checkpoints: bool = True,
 ) -> TrainingCost:
     """Train all weights of a model in place: AdamW, learning rate falling linearly to 0, no warm-up, cross-entropy.
 
@@ -69,10 +72,13 @@ def train(
         work: directory of the checkpoints.
         checkpoint: the checkpoint to resume from; None: start at step 0.
         progress: receives the stage "fine-tuning" with its steps and loss.
+        checkpoints: write them.
 
     Raises:
-        ModelError: training diverged: the loss is not finite.
+        ModelError: training diverged: the loss is not finite; or the model cannot read packed batches.
     """
+    if settings.packed:
+        check_packable(model)
     if settings.gradient_checkpointing:
         _recompute_activations(model)
     if device.type == "cuda":
@@ -84,8 +90,11 @@ def train(
             TrainingSet(examples),
             order,
             model=model,
-            args=_arguments(settings, device, bfloat16, work),
-            data_collator=partial(make_batch, pad_id=model.config.pad_token_id),
+            packed=settings.packed,
+            args=_arguments(settings, device, bfloat16, work, checkpoints),
+            data_collator=partial(
+                make_packed_batch if settings.packed else make_batch, pad_id=model.config.pad_token_id
+            ),
             callbacks=[_DivergenceCheck(), _CheckpointCompletion(clock), StepProgress(progress, "fine-tuning")],
         )
         trainer.remove_callback(PrinterCallback)
@@ -93,7 +102,9 @@ def train(
     return TrainingCost(trainer.state.global_step, round(clock.seconds, 2), peak_bytes(device))
 
 
-def _arguments(settings: ClassifierConfig, device: torch.device, bfloat16: bool, work: Path) -> TrainingArguments:
+def _arguments(
+    settings: ClassifierConfig, device: torch.device, bfloat16: bool, work: Path, checkpoints: bool
+) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(work),
         num_train_epochs=settings.epochs,
@@ -104,7 +115,7 @@ def _arguments(settings: ClassifierConfig, device: torch.device, bfloat16: bool,
         seed=settings.seed,
         bf16=bfloat16,
         use_cpu=device.type == "cpu",
-        save_strategy="steps",
+        save_strategy="steps" if checkpoints else "no",
         save_steps=settings.checkpoint_steps,
         logging_strategy="steps",
         logging_steps=LOSS_STEPS,
@@ -121,12 +132,19 @@ def _arguments(settings: ClassifierConfig, device: torch.device, bfloat16: bool,
 
 
 class _OrderedTrainer(Trainer):
-    """A Trainer that reads the documents in the order of a `LengthGroupedOrder`."""
+    """A Trainer that reads the documents in the order of a `LengthGroupedOrder`, padded or packed."""
 
-    def __init__(self, examples: TrainingSet, order: LengthGroupedOrder, **arguments: Any) -> None:
+    def __init__(self, examples: TrainingSet, order: LengthGroupedOrder, packed: bool, **arguments: Any) -> None:
         super().__init__(train_dataset=examples, **arguments)
         self._examples = examples
         self._order = order
+        self._packed = packed
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *arguments: Any, **named: Any) -> Any:
+        if not self._packed:
+            return super().compute_loss(model, inputs, *arguments, **named)
+        with self.accelerator.autocast():
+            return packed_loss(cast(PreTrainedModel, model), inputs)
 
     def get_train_dataloader(self) -> DataLoader:
         loader = DataLoader(
@@ -189,10 +207,14 @@ def _deterministic() -> Iterator[None]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
     enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    settings: Any = torch.utils.deterministic  # its attributes are unknown to a type checker
+    filling = settings.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
+    settings.fill_uninitialized_memory = False  # a kernel per tensor, for programs that read garbage
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
             yield
     finally:
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        settings.fill_uninitialized_memory = filling

@@ -81,6 +81,11 @@ class ResidualBuffer:
         self._filled: list[int] | None = None
         self._residuals: dict[int, Tensor] = {}
 
+    @property
+    def device(self) -> torch.device:
+        """Device of the residuals."""
+        return self._classifier.device
+
     def fill(self, fill: Fill, progress: Progress = NoProgress()) -> dict[int, Tensor]:
         """Residuals of the fill's positions, layer -> [P, d_model], in a fixed order that is not shuffled.
 
@@ -115,7 +120,11 @@ class ResidualBuffer:
         return residuals
 
 
-def batches_of(fill: Fill, positions: int, seed: int) -> list[np.ndarray]:
-    """Shuffle the positions of a fill and divide them among its steps; indices into the fill's residuals."""
-    order = np.random.default_rng([seed, fill.epoch, fill.number]).permutation(positions)
-    return np.array_split(order, fill.steps)
+def batches_of(fill: Fill, rows: Tensor, seed: int) -> list[Tensor]:
+    """Shuffle rows of a fill's residuals, int64 [R], and divide them among its steps; sizes differ by at most 1.
+
+    One copy brings the order of all steps to the rows' device.
+    """
+    order = np.random.default_rng([seed, fill.epoch, fill.number]).permutation(len(rows))
+    shuffled = rows[torch.from_numpy(order).to(rows.device)]
+    return list(shuffled.tensor_split(fill.steps))

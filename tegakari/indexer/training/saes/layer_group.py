@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
 import structlog
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -22,18 +20,35 @@ from tegakari.indexer.training.checkpoint import (
     newest_checkpoint,
 )
 from tegakari.indexer.training.saes.fills import Fill, ResidualBuffer, batches_of, plan_fills
+from tegakari.indexer.training.saes.gradients import step_flop
 from tegakari.indexer.training.saes.schedule import Schedule
 from tegakari.indexer.training.saes.trainable import TrainableSae
 from tegakari.models.classifier import Classifier
+from tegakari.models.memory import wait_for
+from tegakari.models.precision import float32_products
 from tegakari.models.sae_start import start_seed
 from tegakari.models.tokens import Tokenized
 from tegakari.schemas.config import Config, SaesConfig
 from tegakari.schemas.errors import SaeError
 from tegakari.schemas.progress import Progress
+from tegakari.schemas.saes import Precision
 
 log = structlog.get_logger()
 
 _TENSORS_FILE = "tensors.safetensors"
+
+
+class Throughput(NamedTuple):
+    """Work of an attempt and its time."""
+
+    positions: int
+    """of the steps of each layer, norm outliers included"""
+    flop: int
+    """operations of the matrix products of all steps and layers"""
+    seconds: float
+    """forward passes and steps"""
+    step_seconds: float
+    """steps alone"""
 
 
 class TrainedGroup(NamedTuple):
@@ -44,6 +59,8 @@ class TrainedGroup(NamedTuple):
     steps: int
     seconds: float
     """training time over all attempts."""
+    fills: list[Throughput]
+    """of this attempt, fill by fill."""
 
 
 def train_group(
@@ -52,6 +69,7 @@ def train_group(
     classifier_sha256: str,
     documents: Sequence[Tokenized],
     layers: Sequence[int],
+    precision: Precision,
     checkpoints: Path,
     progress: Progress,
 ) -> TrainedGroup:
@@ -63,6 +81,7 @@ def train_group(
         classifier_sha256: its fingerprint, which decides the initial directions.
         documents: the training documents, each with a countable position.
         layers: layers to train.
+        precision: of the steps' matrix products.
         checkpoints: directory of the group's checkpoints.
         progress: receives one stage with the steps.
 
@@ -79,7 +98,7 @@ def train_group(
     )
     last_steps = list(accumulate(fill.steps for fill in fills))
     total = last_steps[-1]
-    saes = {layer: _new_sae(layer, settings, classifier, classifier_sha256, total) for layer in layers}
+    saes = {layer: _new_sae(layer, settings, classifier, classifier_sha256, total, precision) for layer in layers}
     step, seconds = 0, 0.0
     if checkpoint := newest_checkpoint(checkpoints):
         step, seconds = checkpoint.step, checkpoint.seconds
@@ -89,20 +108,21 @@ def train_group(
     buffer = ResidualBuffer(classifier, documents, layers, config.index.batch_tokens)
     schedule = Schedule(settings, total)
     start, saved_step = time.perf_counter() - seconds, step
-    with _tensor_cores(classifier.device):
+    throughputs: list[Throughput] = []
+    with float32_products(tf32=precision == "tf32"):
         for fill in fills[bisect_right(last_steps, step) :]:
-            _train_fill(fill, buffer, saes, schedule, settings.seed, step, progress)
+            throughputs.append(_train_fill(fill, buffer, saes, schedule, settings.seed, step, progress))
             step += fill.steps
             if step - saved_step >= settings.checkpoint_steps or step == total:
                 _check_finite(saes, step, checkpoints.parent)
                 seconds = round(time.perf_counter() - start, 2)
                 _write_checkpoint(Checkpoint(checkpoint_directory(checkpoints, step), step, seconds), saes)
                 saved_step = step
-    return TrainedGroup(saes, step, seconds)
+    return TrainedGroup(saes, step, seconds, throughputs)
 
 
 def _new_sae(
-    layer: int, settings: SaesConfig, classifier: Classifier, classifier_sha256: str, steps: int
+    layer: int, settings: SaesConfig, classifier: Classifier, classifier_sha256: str, steps: int, precision: Precision
 ) -> TrainableSae:
     return TrainableSae(
         classifier.d_model,
@@ -114,6 +134,8 @@ def _new_sae(
         silent_steps=steps // settings.epochs // 2,
         seed=start_seed(settings.seed, classifier_sha256, layer),
         device=classifier.device,
+        precision=precision,
+        compiled=settings.compile,
     )
 
 
@@ -125,25 +147,53 @@ def _train_fill(
     seed: int,
     step: int,
     progress: Progress,
-) -> None:
-    """Run the steps of one fill; `step` is the number of the first. Each layer leaves out its norm outliers."""
+) -> Throughput:
+    """Run the steps of one fill; `step` is the number of the first. Each layer leaves out its norm outliers.
+
+    The host waits for a GPU between fills alone.
+    """
+    start = time.perf_counter()
     residuals = buffer.fill(fill, progress)
     if step == 0:
         for layer, sae in saes.items():
             sae.start_from(residuals[layer])
-    batches = {layer: _batches(fill, sae.ordinary_rows(residuals[layer]), seed) for layer, sae in saes.items()}
-    for number in range(fill.steps):
-        penalty, learning_rate = schedule.penalty(step + number), schedule.learning_rate(step + number)
-        for layer, sae in saes.items():
-            rows = batches[layer][number]
+    batches = {layer: batches_of(fill, sae.ordinary_rows(residuals[layer]), seed) for layer, sae in saes.items()}
+    wait_for(buffer.device)
+    steps_start = time.perf_counter()
+    train_steps(saes, residuals, batches, schedule, step, progress)
+    wait_for(buffer.device)
+    end = time.perf_counter()
+    flop = sum(
+        step_flop(sum(map(len, batches[layer])), d_model=sae.W_dec.shape[1], d_sae=sae.W_dec.shape[0])
+        for layer, sae in saes.items()
+    )
+    return Throughput(len(next(iter(residuals.values()))), flop, end - start, end - steps_start)
+
+
+def train_steps(
+    saes: Mapping[int, TrainableSae],
+    residuals: Mapping[int, Tensor],
+    batches: Mapping[int, Sequence[Tensor]],
+    schedule: Schedule,
+    first: int,
+    progress: Progress,
+) -> None:
+    """Run a step of every SAE per batch; does not wait for a GPU.
+
+    Args:
+        saes: by layer, as all of the following.
+        residuals: [P, d_model].
+        batches: rows of the residuals of each step, int64.
+        schedule: of learning rate and penalty.
+        first: number of the first step.
+        progress: advanced by each step.
+    """
+    for number, rows_of_layers in enumerate(zip(*(batches[layer] for layer in saes), strict=True)):
+        penalty, learning_rate = schedule.penalty(first + number), schedule.learning_rate(first + number)
+        for (layer, sae), rows in zip(saes.items(), rows_of_layers, strict=True):
             if len(rows):  # a small fill can have fewer ordinary positions than steps
                 sae.step(residuals[layer].index_select(0, rows), penalty=penalty, learning_rate=learning_rate)
         progress.advance()
-
-
-def _batches(fill: Fill, rows: Tensor, seed: int) -> list[Tensor]:
-    """The rows of a fill that an SAE is trained on, int64 [R], shuffled and divided among its steps."""
-    return [rows[torch.from_numpy(places).to(rows.device)] for places in batches_of(fill, len(rows), seed)]
 
 
 def _check_finite(saes: Mapping[int, TrainableSae], step: int, work: Path) -> None:
@@ -174,15 +224,3 @@ def _load_tensors(checkpoint: Path, saes: Mapping[int, TrainableSae]) -> None:
         sae.load_checkpoint_tensors(
             {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         )
-
-
-@contextmanager
-def _tensor_cores(device: torch.device) -> Iterator[None]:
-    """Let a GPU multiply float32 matrices on its tensor cores, in TF32."""
-    precision = torch.get_float32_matmul_precision()
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(precision)

@@ -11,12 +11,15 @@ from tegakari.models.classifier import Classifier
 from tegakari.models.memory import free_bytes
 from tegakari.schemas.config import SaesConfig
 from tegakari.schemas.errors import SaeError
+from tegakari.schemas.saes import Precision
 
 MEMORY_SHARE = 0.6
 """Share of the free memory for the layers of a group; the rest is for forward passes and the tensors of a step."""
 
 
-def layer_groups(layers: Sequence[int], config: SaesConfig, classifier: Classifier) -> list[list[int]]:
+def layer_groups(
+    layers: Sequence[int], config: SaesConfig, classifier: Classifier, precision: Precision
+) -> list[list[int]]:
     """Divide layers into as few groups of nearly equal size as memory allows.
 
     Each group costs one more series of forward passes. The grouping does not change the trained SAEs.
@@ -24,7 +27,7 @@ def layer_groups(layers: Sequence[int], config: SaesConfig, classifier: Classifi
     Raises:
         SaeError: memory does not suffice for one layer.
     """
-    needed = layer_bytes(config, classifier.d_model, classifier.dtype)
+    needed = layer_bytes(config, classifier.d_model, classifier.dtype, precision)
     free = free_bytes(classifier.device)
     if needed > free:
         raise SaeError(
@@ -39,10 +42,14 @@ def layer_groups(layers: Sequence[int], config: SaesConfig, classifier: Classifi
     ]
 
 
-def layer_bytes(config: SaesConfig, d_model: int, dtype: torch.dtype) -> int:
-    """Memory per layer in training: its buffer of residuals, and weights, gradients and Adam's two moments."""
+def layer_bytes(config: SaesConfig, d_model: int, dtype: torch.dtype, precision: Precision = "float32") -> int:
+    """Memory per layer in training: its buffer of residuals, and weights, gradients and Adam's two moments.
+
+    With products in bfloat16, a copy of the weights as well.
+    """
     residuals = config.buffer_positions * d_model * dtype.itemsize
-    return residuals + 4 * 2 * d_model * config.d_sae * torch.float32.itemsize
+    operand = torch.bfloat16.itemsize if precision == "bfloat16" else 0
+    return residuals + 2 * d_model * config.d_sae * (4 * torch.float32.itemsize + operand)
 
 
 @contextmanager

@@ -13,8 +13,9 @@ import torch
 
 from tegakari.indexer.corpus import read_documents, read_manifest
 from tegakari.indexer.training.checkpoint import Training
-from tegakari.indexer.training.saes.layer_group import train_group
+from tegakari.indexer.training.saes.layer_group import Throughput, train_group
 from tegakari.indexer.training.saes.memory_groups import layer_groups, translate_out_of_memory
+from tegakari.indexer.training.saes.precision import resolve_precision
 from tegakari.indexer.training.saes.schedule import FEW_STEPS
 from tegakari.models.classifier import Classifier
 from tegakari.models.explained_variance import LayerQuality, doubts, explained_variance
@@ -76,7 +77,15 @@ def train_saes(config: Config, *, device: str = "auto", progress: Progress = NoP
             log.warning("doubtful SAE", layer=layer.layer, reason=reason)
     for reason in report.doubts:
         log.warning("doubtful SAEs", reason=reason, fix="raise saes.epochs, or lower saes.batch_size")
-    log.info("trained SAEs", saes=target.name, layers=len(report.layers), steps=report.steps, seconds=report.seconds)
+    log.info(
+        "trained SAEs",
+        saes=target.name,
+        layers=len(report.layers),
+        steps=report.steps,
+        seconds=report.seconds,
+        positions_per_second=report.positions_per_second and round(report.positions_per_second),
+        flop_per_second=report.flop_per_second and f"{report.flop_per_second:.3g}",
+    )
     return report
 
 
@@ -124,6 +133,7 @@ def _recipe(config: Config, classifier: Classifier, corpus_sha256: str) -> SaesR
         learning_rate_decay=settings.learning_rate_decay,
         buffer_positions=settings.buffer_positions,
         seed=settings.seed,
+        precision=resolve_precision(settings, classifier.device),
     )
 
 
@@ -165,15 +175,23 @@ def _train_and_measure(
     progress: Progress,
 ) -> SaesReport:
     """Train one group of layers after the other, write its SAEs to `staged`, and measure them."""
-    groups = _groups(training.work, recipe.layers, config, classifier)
+    groups = _groups(training.work, recipe, config, classifier)
     if len(groups) > 1:
         log.info("layers do not fit into memory at the same time", groups=groups)
     reports: list[LayerReport] = []
+    throughputs: list[list[Throughput]] = []
     eval_positions, steps, seconds = 0, 0, 0.0
     for number, layers in enumerate(groups):
         checkpoints = training.work / f"group-{number:02d}"
         group = train_group(
-            config, classifier, recipe.classifier_sha256, documents.train, layers, checkpoints, progress
+            config,
+            classifier,
+            recipe.classifier_sha256,
+            documents.train,
+            layers,
+            recipe.precision,
+            checkpoints,
+            progress,
         )
         start = time.perf_counter()
         trained = {
@@ -182,6 +200,7 @@ def _train_and_measure(
         }
         saes = {layer: sae.sae for layer, sae in trained.items()}
         steps, seconds = group.steps, seconds + group.seconds
+        throughputs.append(group.fills)
         del group  # frees the memory of the training
         for layer, sae in saes.items():
             save_sae(staged / f"layer_{layer:02d}", sae, model_name=Path(config.classifier.path).name)
@@ -197,17 +216,32 @@ def _train_and_measure(
         steps=steps,
         doubts=_doubts(steps),
         seconds=round(seconds, 2),
+        **_rates(throughputs),
         peak_memory_bytes=peak_bytes(classifier.device),
         device=str(classifier.device),
         versions=recorded_versions(),
     )
 
 
-def _groups(work: Path, layers: list[int], config: Config, classifier: Classifier) -> list[list[int]]:
+def _rates(throughputs: list[list[Throughput]]) -> dict[str, float | None]:
+    """The rates of a report from the throughput of each fill, group by group; groups repeat the same positions."""
+    fills = [fill for group in throughputs for fill in group]
+    if not fills:
+        return {"positions_per_second": None, "flop_per_second": None}
+    positions = max(sum(fill.positions for fill in group) for group in throughputs)
+    return {
+        "positions_per_second": positions / sum(fill.seconds for fill in fills),
+        "flop_per_second": sum(fill.flop for fill in fills) / sum(fill.step_seconds for fill in fills),
+    }
+
+
+def _groups(work: Path, recipe: SaesRecipe, config: Config, classifier: Classifier) -> list[list[int]]:
     """Groups of layers as divided at the start of the training; free memory may differ when it is resumed."""
     file = work / _GROUPS_FILE
     if not file.exists():
-        write_atomically(file, msgspec.json.encode(layer_groups(layers, config.saes, classifier)))
+        write_atomically(
+            file, msgspec.json.encode(layer_groups(recipe.layers, config.saes, classifier, recipe.precision))
+        )
     return msgspec.json.decode(file.read_bytes(), type=list[list[int]])
 
 

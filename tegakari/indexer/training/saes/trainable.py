@@ -9,10 +9,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from tegakari.indexer.training.saes.adam import make_adam
+from tegakari.indexer.training.saes.gradients import gradients
+from tegakari.indexer.training.saes.precision import operand_dtype
 from tegakari.models.outliers import norm_limit, norms_of, ordinary_positions
 from tegakari.models.sae import Sae
 from tegakari.models.sae_start import start_directions
-from tegakari.schemas.saes import ResidualNorms
+from tegakari.schemas.saes import Precision, ResidualNorms
 
 REVIVAL_GRADIENT = 0.1
 """Gradient on the encoder bias of a silent feature. Adam turns any constant into about one learning rate per step."""
@@ -22,8 +25,6 @@ THRESHOLD_DECAY = 0.99
 
 ADAPTATION = 5.0
 """Largest change of the L1 coefficient's logarithm per step, in units of the learning rate."""
-
-_BETAS = (0.9, 0.999)
 
 
 class TrainableSae(nn.Module):
@@ -37,8 +38,6 @@ class TrainableSae(nn.Module):
 
     Without rows of norm 1, long rows with small activations would evade the penalty. After each step the rows are
     normalised again, and their gradient has no component along them (Bricken et al. 2023).
-
-    Gradients are computed by hand: five matrix products, where autograd runs six and stores more between them.
     """
 
     def __init__(
@@ -53,6 +52,8 @@ class TrainableSae(nn.Module):
         silent_steps: int,
         seed: int,
         device: torch.device,
+        precision: Precision = "float32",
+        compiled: bool = False,
     ) -> None:
         """Initialise with random directions, the encoder as the transpose of the decoder.
 
@@ -66,6 +67,8 @@ class TrainableSae(nn.Module):
             silent_steps: steps without an activation after which a feature is revived.
             seed: seed of the directions, from `start_seed`.
             device: device of all tensors.
+            precision: of matrix products; see `saes.precision`.
+            compiled: compute gradients with torch.compile.
         """
         super().__init__()
         directions = torch.from_numpy(start_directions(seed, d_sae, d_model)).to(device)
@@ -91,7 +94,14 @@ class TrainableSae(nn.Module):
         self._k = k
         self._target_l0 = target_l0
         self._silent_steps = silent_steps
-        self.optimizer = torch.optim.Adam(self.parameters(), betas=_BETAS, fused=True)
+        self._gradients = torch.compile(gradients) if compiled else gradients
+        dtype = operand_dtype(precision)
+        self._operands = {
+            name: parameter.detach().to(dtype)
+            for name, parameter in self.named_parameters()
+            if parameter.ndim == 2 and dtype != parameter.dtype
+        }
+        self._adam = make_adam(dict(self.named_parameters()), self._operands)
 
     @torch.no_grad()
     def start_from(self, residual: Tensor) -> None:
@@ -113,7 +123,7 @@ class TrainableSae(nn.Module):
 
     @torch.no_grad()
     def step(self, residual: Tensor, *, learning_rate: float, penalty: float = 1.0) -> None:
-        """One step of Adam on a batch of residuals, [B, d_model]; does not synchronise with a GPU.
+        """One step of Adam on a batch of residuals, [B, d_model]; does not wait for a GPU.
 
         Args:
             residual: not scaled.
@@ -124,10 +134,9 @@ class TrainableSae(nn.Module):
         if self._target_l0 and penalty == 1:
             excess = (active / self._target_l0).log_().clamp_(-1, 1)
             self.l1.mul_(excess.mul_(ADAPTATION * learning_rate).exp_())
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.optimizer.step()
-        self.W_dec.div_(self.W_dec.norm(dim=1, keepdim=True))
+        self._adam.step(learning_rate)
+        for parameter in self.parameters():
+            parameter.grad = None  # the gradients of all layers then use the same memory
 
     def _set_gradients(self, x: Tensor, penalty: float) -> Tensor:
         """Set the gradients of the mean loss of scaled inputs [B, d_model], and those that revive silent features.
@@ -135,34 +144,23 @@ class TrainableSae(nn.Module):
         Returns:
             mean number of active features per position, float32 [].
         """
-        a = self._activations(x)
-        d_x_hat = torch.addmm(self.b_dec, a, self.W_dec).sub_(x).mul_(2 / len(x))
-        d_a = d_x_hat @ self.W_dec.T
-        if self._architecture == "relu":
-            d_a.add_(self.l1 * (penalty / len(x)))
-        active = a.sign()  # sign, here and below: a comparison takes ten times as long on a CPU
-        d_pre = d_a.mul_(active)
-        d_b_enc = d_pre.sum(0)
-        d_W_dec = a.T @ d_x_hat
-        d_W_dec -= (d_W_dec * self.W_dec).sum(1, keepdim=True) * self.W_dec
-        self.W_dec.grad = d_W_dec
-        # The encoder's input is x - b_dec: the sums are over x, and the part of b_dec is subtracted afterwards.
-        self.W_enc.grad = (x.T @ d_pre).sub_(torch.outer(self.b_dec, d_b_enc))
-        self.b_dec.grad = d_x_hat.sum(0) - self.W_enc @ d_b_enc
-        self.silent.add_(1).mul_(a.amax(0) == 0)
-        self.b_enc.grad = d_b_enc - REVIVAL_GRADIENT * (self.silent > self._silent_steps)
-        return active.sum() / len(x)
-
-    def _activations(self, x: Tensor) -> Tensor:
-        a = torch.addmm(self.b_enc - self.b_dec @ self.W_enc, x, self.W_enc).relu_()
-        if self._architecture == "relu":
-            return a
-        nonzero = min(self._k * len(x), a.numel() - 1)
-        cut = a.flatten().kthvalue(a.numel() - nonzero).values  # the largest activation that becomes 0
-        # Inference has no batch to rank within: it uses the mean cut of the last steps (Bussmann et al. 2024).
-        self.cut.mul_(THRESHOLD_DECAY).add_((1 - THRESHOLD_DECAY) * cut)
-        self.cut_weight.mul_(THRESHOLD_DECAY).add_(1 - THRESHOLD_DECAY)
-        return a.mul_((a - cut).sign_().clamp_min_(0))
+        batch = self._gradients(
+            x,
+            self._operands.get("W_enc", self.W_enc),
+            self._operands.get("W_dec", self.W_dec),
+            self.b_enc,
+            self.b_dec,
+            penalty=self.l1 * penalty if self._architecture == "relu" else None,
+            k=self._k,
+        )
+        if batch.cut is not None:
+            # Inference has no batch to rank within: it uses the mean cut of the last steps (Bussmann et al. 2024).
+            self.cut.mul_(THRESHOLD_DECAY).add_((1 - THRESHOLD_DECAY) * batch.cut)
+            self.cut_weight.mul_(THRESHOLD_DECAY).add_(1 - THRESHOLD_DECAY)
+        self.silent.add_(1).mul_(batch.strongest == 0)
+        self.W_enc.grad, self.W_dec.grad, self.b_dec.grad = batch.W_enc, batch.W_dec, batch.b_dec
+        self.b_enc.grad = batch.b_enc - REVIVAL_GRADIENT * (self.silent > self._silent_steps)
+        return batch.active
 
     @property
     def l1_coefficient(self) -> float | None:
@@ -181,21 +179,20 @@ class TrainableSae(nn.Module):
     def checkpoint_tensors(self) -> dict[str, Tensor]:
         """All tensors that the next step depends on, by name: parameters, buffers, and `adam.<parameter>.<moment>`."""
         tensors: dict[str, Tensor] = dict(self.state_dict())
-        for name, parameter in self.named_parameters():
-            for moment, value in self.optimizer.state[parameter].items():
-                tensors[f"adam.{name}.{moment}"] = value
-        return tensors
+        return tensors | {f"adam.{name}": value for name, value in self._adam.tensors().items()}
 
     def load_checkpoint_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore the tensors of `checkpoint_tensors`, from any device."""
         self.load_state_dict({name: value for name, value in tensors.items() if not name.startswith("adam.")})
-        for name, parameter in self.named_parameters():
-            prefix = f"adam.{name}."
-            self.optimizer.state[parameter] = {
-                key.removeprefix(prefix): value.to(parameter.device)
-                for key, value in tensors.items()
-                if key.startswith(prefix)
-            }
+        self._adam.load(
+            {name.removeprefix("adam."): value for name, value in tensors.items() if name.startswith("adam.")}
+        )
+        self._write_operands()
+
+    @torch.no_grad()
+    def _write_operands(self) -> None:
+        for name, operand in self._operands.items():
+            operand.copy_(getattr(self, name))
 
     @torch.no_grad()
     def finished(self, layer: int) -> Sae:

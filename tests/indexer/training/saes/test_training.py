@@ -89,6 +89,11 @@ def test_the_report_agrees_with_the_formula(trained):
         assert 0 < layer.norms.median <= layer.norms.max
         assert layer.norms.mean * layer.input_scale == pytest.approx(classifier.d_model**0.5)
     assert report.eval_positions == len(torch.cat(residuals[0]))
+    assert report.recipe.precision == "float32"
+    assert report.positions_per_second is not None
+    assert 3 * report.train_positions / report.positions_per_second < report.seconds  # three epochs
+    assert report.flop_per_second is not None
+    assert report.flop_per_second > report.positions_per_second * 5 * 2 * 32 * 64 * 3  # steps alone are faster
     assert report.doubts == [f"The SAEs had {report.steps} optimizer steps; with fewer than 2000 they are unfinished."]
 
 
@@ -126,6 +131,8 @@ def test_groups_of_layers_do_not_change_the_saes(trained, tmp_path: Path, monkey
     config = sae_config(case, tmp_path / "saes")
     needed = memory_groups.layer_bytes(config.saes, 32, torch.float32)
     assert needed == 120 * 32 * 4 + 4 * 2 * 32 * 64 * 4
+    copies = memory_groups.layer_bytes(config.saes, 32, torch.float32, "bfloat16") - needed
+    assert copies == 2 * 32 * 64 * 2
     monkeypatch.setattr(memory_groups, "free_bytes", lambda device: int(2 * needed / memory_groups.MEMORY_SHARE))
     grouped = train_saes(config)
     assert_same_saes(path, tmp_path / "saes", [0, 1, 2])
@@ -238,7 +245,7 @@ def test_a_training_stopped_at_every_fill_gives_the_same_saes(
         if finished:
             raise KeyboardInterrupt
         finished.append(fill.number)
-        train_fill(fill, *arguments)
+        return train_fill(fill, *arguments)
 
     monkeypatch.setattr(layer_group, "_train_fill", one_fill)
     attempts = 0

@@ -1,0 +1,24 @@
+"""The benchmarks of a GPU run at their smallest size on a CPU, and every figure is a number."""
+
+from __future__ import annotations
+
+import math
+
+from benchmarks.gpu import rerun, train
+
+
+def test_training():
+    figures = train.measure(smoke=True)
+    assert all(math.isfinite(value) for value in figures.values())
+    assert {"sae_train_mfu", "sae_train_flop_per_s", "finetune_tokens_per_s", "finetune_tokens_per_s_packed"} <= set(
+        figures
+    )
+    assert min(value for name, value in figures.items() if "waits" not in name) > 0
+
+
+def test_knockouts_and_patching():
+    figures = rerun.measure(smoke=True)
+    assert all(math.isfinite(value) for value in figures.values())
+    assert min(figures[name] for name in ("naive_over_warm", "naive_over_ours", "naive_over_ours_many")) > 0
+    assert figures["knockout_max_logit_difference"] < 1e-3 < figures["knockout_max_logit_change"]
+    assert figures["patching_max_change_difference"] < 1e-3
