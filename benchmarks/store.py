@@ -241,7 +241,7 @@ def write_rate(run: Run, layers: int = 4) -> dict[int, float]:
             with tempfile.TemporaryDirectory(dir=WORK) as scratch, RunWriter(Path(scratch)) as writer:
 
                 def write(layer: int, writer: RunWriter = writer) -> None:
-                    writer.write_activations(layer, ordered(parts[layer]))
+                    writer.write_activations(layer, [ordered(parts[layer])])
                     with layer_file(writer.directory, layer).open("rb") as file:
                         os.fsync(file.fileno())
 

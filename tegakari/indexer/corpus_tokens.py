@@ -16,6 +16,8 @@ class CorpusTokens(NamedTuple):
 
     offsets: np.ndarray
     """int64 [documents + 1]: row of each document's first token; the last entry is T."""
+    document: np.ndarray
+    """int32 [T]: number of the document."""
     texts: pa.StringArray
     """distinct token texts."""
     token_id: np.ndarray
@@ -57,8 +59,10 @@ def corpus_tokens(documents: Sequence[IndexedDocument], special_tokens: Mapping[
         token_id.append(np.array(tokens.input_ids, np.int32))
         spans.append(np.array(tokens.spans, np.int32).reshape(-1, 2))
     all_spans = np.concatenate(spans)
+    lengths = [len(indices) for indices in text]
     return CorpusTokens(
-        offsets=np.cumsum([0, *(len(indices) for indices in text)]),
+        offsets=np.cumsum([0, *lengths]),
+        document=np.repeat(np.arange(len(documents), dtype=np.int32), lengths),
         texts=pa.array(list(text_indices), pa.string()),
         token_id=np.concatenate(token_id),
         char_start=np.ascontiguousarray(all_spans[:, 0]),

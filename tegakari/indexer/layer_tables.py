@@ -7,15 +7,15 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from tegakari.indexer.cohens_d import LabelStatistics, best_labels, label_variety
 from tegakari.indexer.corpus_tokens import CorpusTokens
+from tegakari.indexer.layer_statistics import MergeSettings
+from tegakari.indexer.merge_loops import fill_first_distinct
 from tegakari.indexer.merged_layer import MergedLayer
-from tegakari.indexer.top_tokens import ranks
 from tegakari.models.explained_variance import LayerQuality
 from tegakari.models.outliers import finite_limit
 from tegakari.schemas import tables
-from tegakari.schemas.config import POOLINGS, Pooling
-from tegakari.store.queries.runs import HIGH_D_CUTOFFS
+from tegakari.schemas.config import POOLINGS
+from tegakari.store.blocks.files import SHOWN_TOKENS
 
 
 class LayerFacts(NamedTuple):
@@ -60,15 +60,17 @@ def layer_rows(merged: MergedLayer, facts: LayerFacts, positions: int) -> pa.Tab
 
 def top_token_rows(merged: MergedLayer, tokens: CorpusTokens) -> pa.Table:
     """Rows of the table top_tokens."""
-    top, rows = merged.top, merged.top_rows
+    feature, rank = np.nonzero(merged.top_rows >= 0)
+    rows = merged.top_rows[feature, rank]
+    document = tokens.document[rows]
     return pa.table(
         {
             "layer": np.full(len(rows), merged.layer, np.int32),
-            "feature": top.feature,
-            "rank": (ranks(top.feature) + 1).astype(np.int32),
-            "activation": top.activation,
-            "document": top.document,
-            "position": top.position,
+            "feature": feature.astype(np.int32),
+            "rank": (rank + 1).astype(np.int32),
+            "activation": merged.top_activation[feature, rank],
+            "document": document,
+            "position": (rows - tokens.offsets[document]).astype(np.int32),
             "token_id": tokens.token_id[rows],
             "token": tokens.texts.take(pa.array(tokens.text[rows])),
             "char_start": tokens.char_start[rows],
@@ -77,30 +79,33 @@ def top_token_rows(merged: MergedLayer, tokens: CorpusTokens) -> pa.Table:
     )
 
 
+def shown_tokens(merged: MergedLayer, tokens: CorpusTokens) -> np.ndarray:
+    """The first distinct token texts of each feature's strongest positions; int32 [d_sae, SHOWN_TOKENS], -1 = none."""
+    texts = np.where(merged.top_rows >= 0, tokens.text[merged.top_rows], -1)
+    distinct = np.full((len(texts), SHOWN_TOKENS), -1, np.int32)
+    fill_first_distinct(texts, distinct)
+    return distinct
+
+
 def feature_rows(
-    merged: MergedLayer, tokens: CorpusTokens, *, positions: int, pooling: Pooling, variety_threshold: float
+    merged: MergedLayer, tokens: CorpusTokens, shown: np.ndarray, positions: int, settings: MergeSettings
 ) -> pa.Table:
     """Rows of the table features.
 
     Args:
         merged: the layer.
         tokens: of all documents.
+        shown: from `shown_tokens`.
         positions: positions of all documents, outliers included.
-        pooling: the run's pooling, which decides the best label.
-        variety_threshold: Cohen's d above which a feature counts for a label.
+        settings: of the run.
     """
     d_sae = len(merged.active)
-    place = POOLINGS.index(pooling)
-    d, documents_active = merged.statistics.d[:, place], merged.documents_active[:, place]
-    best_label = best_labels(d, documents_active, merged.statistics.mean[:, place])
-    best_d = d[best_label, np.arange(d_sae)]
-    undefined = np.isnan(best_d) | (merged.active == 0)  # never active: d is 0 for every label, and none is the best
-    n = merged.documents.n
-    document_sd = np.sqrt(merged.documents.m2 / max(n - 1, 1))
-    variety = label_variety(merged.statistics, variety_threshold)
-    token_numbers = merged.shown_tokens
-    offsets = np.cumsum([0, *(token_numbers >= 0).sum(1)], dtype=np.int32)
-    texts = tokens.texts.take(pa.array(token_numbers[token_numbers >= 0]))
+    documents, best = merged.statistics.documents, merged.statistics
+    undefined = best.best_label < 0
+    document_sd = np.sqrt(documents.m2 / max(documents.n - 1, 1))
+    variety = merged.statistics.variety[:, settings.cutoffs.index(settings.variety_threshold)]
+    offsets = np.cumsum([0, *(shown >= 0).sum(1)], dtype=np.int32)
+    texts = tokens.texts.take(pa.array(shown[shown >= 0]))
     return pa.table(
         {
             "layer": np.full(d_sae, merged.layer, np.int32),
@@ -108,33 +113,33 @@ def feature_rows(
             "density": merged.active / max(1, positions - merged.outliers),
             "active_positions": merged.active,
             "mean_activation": merged.total / np.maximum(merged.active, 1),
-            "max_activation": merged.top_positions.activation[:, 0],
+            "max_activation": merged.top_activation[:, 0],
             **{f"variety_{name}": variety[index] for index, name in enumerate(POOLINGS)},
             **{
                 f"{name}_{kind}": values[index]
                 for index, kind in enumerate(POOLINGS)
-                for name, values in (("mean", merged.documents.mean), ("sd", document_sd))
+                for name, values in (("mean", documents.mean), ("sd", document_sd))
             },
-            "best_label_id": pa.array(best_label.astype(np.int32), mask=undefined),
-            "best_d": pa.array(best_d.astype(np.float32), mask=undefined),
-            "best_documents_active": pa.array(documents_active[best_label, np.arange(d_sae)], mask=undefined),
+            "best_label_id": pa.array(best.best_label, mask=undefined),
+            "best_d": pa.array(best.best_d.astype(np.float32), mask=undefined),
+            "best_documents_active": pa.array(best.best_documents_active, mask=undefined),
             "top_tokens": pa.ListArray.from_arrays(offsets, texts),
         }
     )
 
 
-def specificity_rows(layer: int, statistics: LabelStatistics, variety_threshold: float) -> pa.Table:
+def specificity_rows(merged: MergedLayer, settings: MergeSettings) -> pa.Table:
     """Rows of the table specificity: features by label variety, for each pooling and cut-off of Cohen's d."""
     rows = []
+    threshold = settings.cutoffs.index(settings.variety_threshold)
     # In the order of the table's key: pooling by name, then cut-off, then variety.
-    is_specific = label_variety(statistics, variety_threshold) == 1
     for pooling in sorted(POOLINGS):
-        for cutoff in sorted({*HIGH_D_CUTOFFS, variety_threshold}):
-            place = POOLINGS.index(pooling)
-            variety = label_variety(statistics, cutoff)[place]
-            counts, specific = np.bincount(variety), np.bincount(variety, is_specific[place])
+        varieties = merged.statistics.variety[POOLINGS.index(pooling)]
+        is_specific = varieties[threshold] == 1
+        for cutoff, variety in zip(settings.cutoffs, varieties, strict=True):
+            counts, specific = np.bincount(variety), np.bincount(variety, is_specific)
             rows += [
-                (layer, pooling, cutoff, int(number), int(counts[number]), int(specific[number]))
+                (merged.layer, pooling, cutoff, int(number), int(counts[number]), int(specific[number]))
                 for number in np.flatnonzero(counts)
             ]
     names = [column.name for column in tables.SPECIFICITY.columns]

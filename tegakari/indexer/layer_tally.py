@@ -12,7 +12,7 @@ from tegakari.indexer.arrivals import Arrivals
 from tegakari.indexer.moments import label_moments
 from tegakari.indexer.partial import LayerPartial
 from tegakari.indexer.shard import Shard
-from tegakari.indexer.strongest import strongest
+from tegakari.indexer.strongest_survivors import strongest_survivors
 from tegakari.indexer.top_tokens import Candidates
 from tegakari.kernels import Encoder, Pooled, Survivors, add_to_tally, finish_tally, new_tally
 from tegakari.kernels.types import TallyBatch
@@ -66,7 +66,7 @@ class LayerTally:
         if candidates.size() - self._kept <= max(most, self._kept):
             return
         order = arrivals.order.to(self.floor.device)
-        best = strongest(candidates.survivors(), self._top_tokens, self.d_sae, order)
+        best = strongest_survivors(candidates.survivors(), self._top_tokens, self.d_sae, order)
         candidates.replace(best.survivors)
         self._kept = len(best.rank)
         last = best.rank == self._top_tokens - 1
@@ -99,7 +99,7 @@ class LayerTally:
         active = torch.stack(
             [(part > 0).sum(0, dtype=torch.int32) for part in pooled.split(list(shard.labels.values()))]
         )
-        best = strongest(survivors, self._top_tokens, self.d_sae, order)
+        best = strongest_survivors(survivors, self._top_tokens, self.d_sae, order)
         union = torch.cat([union, best.table(self.d_sae, self._top_tokens)], dim=1)
         union = union.sort(dim=1, descending=True).values[:, : self._top_tokens].contiguous()
         partial = LayerPartial(

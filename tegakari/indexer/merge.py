@@ -1,37 +1,39 @@
-"""Merge of the partials into the tables of a run: a reduction in a fixed order, with one layer in memory at a time."""
+"""Merge of the partials into the tables of a run: layers on threads, rows in a fixed order."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import torch
 
-from tegakari.indexer.cohens_d import LabelStatistics, label_variety
 from tegakari.indexer.corpus_tokens import corpus_tokens
 from tegakari.indexer.document_tables import confusion_matrix, confusion_rows, document_rows, label_ids, label_rows
-from tegakari.indexer.layer_tables import LayerFacts, feature_rows, layer_rows, specificity_rows, top_token_rows
-from tegakari.indexer.merged_layer import MergedLayer, merge_layer
-from tegakari.indexer.partial import LayerPartial, Partial, in_document_order
+from tegakari.indexer.layer_statistics import MergeSettings
+from tegakari.indexer.layer_tables import (
+    LayerFacts,
+    feature_rows,
+    layer_rows,
+    shown_tokens,
+    specificity_rows,
+    top_token_rows,
+)
+from tegakari.indexer.merged_layer import LayerMerge, MergedLayer, layer_bytes
+from tegakari.indexer.partial import Partial, in_document_order
 from tegakari.indexer.shard import IndexedDocument
+from tegakari.models.memory import free_bytes
 from tegakari.schemas import tables
-from tegakari.schemas.config import POOLINGS, Pooling
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.schemas.run import Scores
-from tegakari.store.blocks.activations import Activations, ordered, strongest_documents, strongest_features
-from tegakari.store.blocks.files import TOP_DOCUMENTS, TOP_FEATURES, Places
+from tegakari.store.blocks.files import Places
 from tegakari.store.blocks.writer import BlocksWriter
+from tegakari.store.column_types import arrow_schema
 from tegakari.store.sql.writer import RunWriter
-
-
-class MergeSettings(NamedTuple):
-    """Settings of the run that determine the content of its tables."""
-
-    pooling: Pooling
-    variety_threshold: float
-    top_tokens: int
 
 
 class Merger:
@@ -45,6 +47,7 @@ class Merger:
         partials: Sequence[Partial],
         settings: MergeSettings,
         special_tokens: Mapping[int, str],
+        threads: int | None = None,
     ) -> None:
         """Read the predictions of the partials.
 
@@ -55,12 +58,14 @@ class Merger:
             partials: in the order of shards.
             settings: of the run.
             special_tokens: text of each special token, by id.
+            threads: number of layers that are merged at a time; default: as many as cores and memory allow.
         """
         self._writer = writer
         self._documents = documents
         self._labels = labels
         self._partials = partials
         self._settings = settings
+        self._threads = threads
         self._specific = np.zeros(len(labels), np.int64)
         self._shared = np.zeros(len(labels), np.int64)
         self._tokens = corpus_tokens(documents, special_tokens)
@@ -69,6 +74,9 @@ class Merger:
 
     def merge_layers(self, layers: dict[int, LayerFacts], progress: Progress = NoProgress()) -> None:
         """Write layers, features, top_tokens, specificity, feature_labels, the activation files and the blocks.
+
+        Layers are merged on threads, and their rows are appended in ascending order: the tables do not depend on the
+        number of threads.
 
         Args:
             layers: facts by layer.
@@ -79,21 +87,25 @@ class Merger:
         blocks = BlocksWriter(
             self._writer.directory, places, len(self._labels), len(self._documents), self._settings.top_tokens
         )
+        merge = LayerMerge(
+            self._partials,
+            len(self._labels),
+            len(self._documents),
+            self._tokens,
+            self._settings,
+            blocks,
+            self._writer,
+        )
         alive: list[np.ndarray] = []
-        with ThreadPoolExecutor(1, thread_name_prefix="write-activations") as pool:
-            pending: Future[None] | None = None
-            for layer, facts in sorted(layers.items()):
-                partials = [partial.layer(layer) for partial in self._partials]
-                if pending is not None:
-                    pending.result()  # at most one layer is written while the next is merged
-                activations = [partial.activations for partial in partials]
-                pending = pool.submit(self._write_activations, blocks, layer, facts.d_sae, activations)
-                active = self._write_layer(blocks, layer, facts, partials)
-                alive.append(np.flatnonzero(active) + places.slice_of(layer).start)
+        threads = self._threads or _threads(len(self._labels), max(places.widths))
+        with ThreadPoolExecutor(min(threads, len(layers)), thread_name_prefix="merge-layer") as pool:
+            for merged in _in_order(pool, merge.merge, zip(places.layers, places.widths, strict=True), threads):
+                self._append_layer(blocks, merged, layers[merged.layer])
+                alive.append(np.flatnonzero(merged.active) + places.slice_of(merged.layer).start)
                 progress.advance()
-            if pending is not None:
-                pending.result()
-        self._append_feature_labels(blocks, places, np.concatenate(alive))
+            orders = pool.map(partial(blocks.write_order, self._settings.pooling), range(len(self._labels)))
+            self._append_feature_labels(blocks, places, np.concatenate(alive))
+            list(orders)
         self._finish_blocks(blocks)
 
     def merge_documents(self) -> tuple[np.ndarray, Scores]:
@@ -114,77 +126,31 @@ class Merger:
         accuracy = confusion.trace() / confusion.sum()
         return self._predictions.embedding, Scores(accuracy=float(accuracy), macro_f1=float(f1.mean()))
 
-    def _write_layer(
-        self, blocks: BlocksWriter, layer: int, facts: LayerFacts, partials: Sequence[LayerPartial]
-    ) -> np.ndarray:
-        """Write a layer except its activations; return the active positions of each feature, int64 [d_sae]."""
-        settings = self._settings
-        merged = merge_layer(
-            layer,
-            partials,
-            [partial.summary for partial in self._partials],
-            labels=len(self._labels),
-            tokens=self._tokens,
-            top_tokens=settings.top_tokens,
-        )
-        features = feature_rows(
-            merged,
-            self._tokens,
-            positions=self._positions,
-            pooling=settings.pooling,
-            variety_threshold=settings.variety_threshold,
-        )
+    def _append_layer(self, blocks: BlocksWriter, merged: MergedLayer, facts: LayerFacts) -> None:
+        shown = shown_tokens(merged, self._tokens)
+        features = feature_rows(merged, self._tokens, shown, self._positions, self._settings)
         self._writer.append(tables.LAYERS, layer_rows(merged, facts, self._positions))
         self._writer.append(tables.TOP_TOKENS, top_token_rows(merged, self._tokens))
         self._writer.append(tables.FEATURES, features)
-        self._writer.append(tables.SPECIFICITY, specificity_rows(layer, merged.statistics, settings.variety_threshold))
-        self._count_features_of_labels(merged.statistics)
-        self._write_blocks(blocks, merged, features)
-        return merged.active
-
-    def _write_blocks(self, blocks: BlocksWriter, merged: MergedLayer, features: pa.Table) -> None:
-        for values in merged.statistics:
-            values[:, :, merged.active == 0] = np.nan  # a feature that is never active has no statistics
-        blocks.write_layer(
-            merged.layer,
-            merged.statistics._asdict(),
-            merged.documents_active,
-            features,
-            merged.top_positions,
-            merged.shown_tokens,
-        )
-
-    def _write_activations(
-        self, blocks: BlocksWriter, layer: int, d_sae: int, shard_activations: Sequence[Activations]
-    ) -> None:
-        activations = ordered(shard_activations)
-        self._writer.write_activations(layer, activations)
-        blocks.write_activations(
-            layer,
-            strongest_documents(activations, d_sae, TOP_DOCUMENTS),
-            strongest_features(activations, len(self._documents), TOP_FEATURES),
-        )
-
-    def _count_features_of_labels(self, statistics: LabelStatistics) -> None:
-        """Count a layer's features for each label whose d exceeds the threshold: specific to it, or shared."""
-        pooling = POOLINGS.index(self._settings.pooling)
-        variety = label_variety(statistics, self._settings.variety_threshold)[pooling]
-        above = np.nan_to_num(statistics.d[:, pooling], nan=-np.inf) > self._settings.variety_threshold
-        self._specific += (above & (variety == 1)).sum(1)
-        self._shared += (above & (variety > 1)).sum(1)
+        self._writer.append(tables.SPECIFICITY, specificity_rows(merged, self._settings))
+        blocks.append_features(merged.layer, features, shown)
+        self._specific += merged.statistics.specific
+        self._shared += merged.statistics.shared
 
     def _append_feature_labels(self, blocks: BlocksWriter, places: Places, alive: np.ndarray) -> None:
         """Write feature_labels from the blocks, label by label, for features that are ever active."""
         layer = np.repeat(np.array(places.layers, np.int32), places.widths)[alive]
         feature = np.concatenate([np.arange(width, dtype=np.int32) for width in places.widths])[alive]
-        for label_id in range(len(self._labels)):
-            columns = {"label_id": np.full(len(alive), label_id, np.int32), "layer": layer, "feature": feature}
-            for name, values in blocks.label_rows(label_id).items():
-                columns[name] = pa.array(values[alive], from_pandas=True)  # NaN becomes null
-            self._writer.append(
-                tables.FEATURE_LABELS,
-                pa.table({column.name: columns[column.name] for column in tables.FEATURE_LABELS.columns}),
-            )
+        schema = arrow_schema(tables.FEATURE_LABELS)
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for label_id in range(len(self._labels)):
+                columns = {"label_id": np.full(len(alive), label_id, np.int32), "layer": layer, "feature": feature}
+                for name, values in blocks.label_rows(label_id).items():
+                    columns[name] = pa.array(values[alive], from_pandas=True)  # NaN becomes null
+                yield pa.RecordBatch.from_arrays([pa.array(columns[name]) for name in schema.names], schema=schema)
+
+        self._writer.append_batches(tables.FEATURE_LABELS, batches())
 
     def _finish_blocks(self, blocks: BlocksWriter) -> None:
         documents = self._document_rows().select(
@@ -192,7 +158,32 @@ class Merger:
         )
         index = documents.schema.get_field_index("text")
         documents = documents.set_column(index, "text", documents["text"].cast(pa.large_string()))  # may exceed 2 GiB
-        blocks.finish(self._settings.pooling, documents, self._tokens.texts)
+        blocks.finish(documents, self._tokens.texts)
 
     def _document_rows(self) -> pa.Table:
         return document_rows(self._documents, self._predictions, self._tokens)
+
+
+def _threads(labels: int, d_sae: int) -> int:
+    """Layers to merge at a time: one per core, in at most half of the free memory."""
+    return max(1, min(os.cpu_count() or 1, free_bytes(torch.device("cpu")) // 2 // layer_bytes(labels, d_sae)))
+
+
+def _in_order(
+    pool: ThreadPoolExecutor,
+    function: Callable[[int, int], MergedLayer],
+    arguments: Iterable[tuple[int, int]],
+    ahead: int,
+) -> Iterator[MergedLayer]:
+    """Results in the order of the arguments, of which at most `ahead` are computed before they are taken."""
+    pending: deque[Future[MergedLayer]] = deque()
+    try:
+        for pair in arguments:
+            pending.append(pool.submit(function, *pair))
+            if len(pending) > ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()

@@ -1,99 +1,87 @@
-"""Statistics and strongest positions of one layer over the whole corpus, reduced from its partials in shard order."""
+"""One layer over the whole corpus, reduced from the partials of all shards; its blocks and its activation file.
+
+Layers are merged on threads: the loops run without the GIL, and a layer writes to places of its own. Sums and
+candidates are added one shard after the other, and activations are ordered a range of features at a time, so that the
+memory of a layer does not grow with the corpus.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
 
-from tegakari.indexer.cohens_d import LabelStatistics, label_statistics
 from tegakari.indexer.corpus_tokens import CorpusTokens
-from tegakari.indexer.moments import Moments, merge
-from tegakari.indexer.partial import LayerPartial, ShardSummary
-from tegakari.indexer.top_tokens import Candidates, concatenate, first_distinct, strongest, top_positions
+from tegakari.indexer.layer_statistics import LayerStatistics, MergeSettings, write_statistics
+from tegakari.indexer.layer_sums import layer_sums
+from tegakari.indexer.merge_loops import add_candidates
+from tegakari.indexer.ordered_activations import AT_ONCE, ordered_activations
+from tegakari.indexer.partial import Partial
+from tegakari.indexer.strongest import bits_of, empty_heaps, strongest_entries, strongest_members
 from tegakari.schemas.config import POOLINGS
-from tegakari.store.blocks.files import SHOWN_TOKENS, TopPositions
+from tegakari.store.blocks.files import TOP_DOCUMENTS, TopPositions
+from tegakari.store.blocks.writer import BlocksWriter
+from tegakari.store.sql.writer import RunWriter
+
+
+def layer_bytes(labels: int, d_sae: int) -> int:
+    """Memory that the merge of a layer takes at most: its sums, and the activations that are ordered at once."""
+    return labels * len(POOLINGS) * d_sae * 24 + AT_ONCE * 32
 
 
 class MergedLayer(NamedTuple):
-    """One layer over the whole corpus."""
+    """Figures of one layer over the whole corpus."""
 
     layer: int
-    statistics: LabelStatistics
-    """of each label and pooling, float64 [labels, poolings, d_sae]."""
-    documents_active: np.ndarray
-    """int32 [labels, poolings, d_sae]: documents of each label in which each feature is active."""
-    documents: Moments[np.ndarray]
-    """over all documents, float64 [poolings, d_sae]."""
+    statistics: LayerStatistics
     active: np.ndarray
     """int64 [d_sae]: positions at which each feature is active."""
     total: np.ndarray
     """float64 [d_sae]: sum of the activations of each feature."""
     outliers: int
     """positions that are norm outliers, which no other figure includes."""
-    top: Candidates
-    """the strongest positions of each feature, by (feature, rank)."""
     top_rows: np.ndarray
-    """int64, parallel to `top`: rows of the tokens in `CorpusTokens`."""
-    top_positions: TopPositions
-    """`top` as matrices [d_sae, top_tokens]."""
-    shown_tokens: np.ndarray
-    """int32 [d_sae, SHOWN_TOKENS]: the first distinct token texts of each feature's strongest positions, -1 = none."""
+    """int64 [d_sae, top_tokens]: rows in `CorpusTokens` of the strongest positions of each feature, -1 = none."""
+    top_activation: np.ndarray
+    """float32 [d_sae, top_tokens]; 0 where there is none."""
 
 
-def merge_layer(
-    layer: int,
-    partials: Sequence[LayerPartial],
-    summaries: Sequence[ShardSummary],
-    *,
-    labels: int,
-    tokens: CorpusTokens,
-    top_tokens: int,
-) -> MergedLayer:
-    """Reduce the partials of a layer.
+class LayerMerge(NamedTuple):
+    """Inputs and outputs that all layers share."""
 
-    Args:
-        layer: the layer.
-        partials: of all shards.
-        summaries: parallel to `partials`.
-        labels: number of labels.
-        tokens: of all documents.
-        top_tokens: positions per feature.
-    """
-    d_sae = len(partials[0].active)
-    top = strongest(concatenate([partial.candidates for partial in partials]), top_tokens)
-    moments = _label_moments(partials, summaries, labels)
-    top_rows = tokens.rows(top.document, top.position)
-    return MergedLayer(
-        layer=layer,
-        statistics=label_statistics(moments),
-        documents_active=_documents_active(partials, summaries, labels),
-        documents=reduce(merge, moments),
-        active=np.sum([partial.active for partial in partials], axis=0),
-        total=np.sum([partial.total for partial in partials], axis=0),
-        outliers=sum(partial.outliers for partial in partials),
-        top=top,
-        top_rows=top_rows,
-        top_positions=top_positions(top, d_sae, top_tokens),
-        shown_tokens=first_distinct(top.feature, tokens.text[top_rows], d_sae, SHOWN_TOKENS),
-    )
+    partials: Sequence[Partial]
+    """in the order of shards."""
+    labels: int
+    documents: int
+    tokens: CorpusTokens
+    settings: MergeSettings
+    blocks: BlocksWriter
+    writer: RunWriter
 
+    def merge(self, layer: int, d_sae: int) -> MergedLayer:
+        """Reduce a layer; write its activation file, and its blocks except for features and shown tokens."""
+        sums = layer_sums(layer, d_sae, self.partials, self.labels)
+        statistics = write_statistics(self.blocks, layer, sums, self.settings)
+        top_rows, top_activation = self._write_top_positions(layer, d_sae)
+        self._write_activations(layer, d_sae)
+        return MergedLayer(layer, statistics, sums.active, sums.total, sums.outliers, top_rows, top_activation)
 
-def _label_moments(
-    partials: Sequence[LayerPartial], summaries: Sequence[ShardSummary], labels: int
-) -> list[Moments[np.ndarray]]:
-    zeros = np.zeros((len(POOLINGS), len(partials[0].active)))
-    moments = [Moments(0, zeros, zeros) for _ in range(labels)]
-    for summary, partial in zip(summaries, partials, strict=True):
-        for (label_id, n), mean, m2 in zip(summary.labels.items(), partial.mean, partial.m2, strict=True):
-            moments[label_id] = merge(moments[label_id], Moments(n, mean, m2))
-    return moments
+    def _write_top_positions(self, layer: int, d_sae: int) -> tuple[np.ndarray, np.ndarray]:
+        heaps = empty_heaps(d_sae, self.settings.top_tokens)
+        for partial in self.partials:
+            candidates = partial.candidates(layer)
+            rows = self.tokens.rows(candidates.document, candidates.position)
+            add_candidates(candidates.offsets, bits_of(candidates.activation), rows, heaps)
+        rows, activation = strongest_entries(heaps)
+        document = np.where(rows >= 0, self.tokens.document[rows], -1)
+        position = np.where(rows >= 0, rows - self.tokens.offsets[document], -1)
+        self.blocks.write_top_positions(layer, TopPositions(activation, document, position))
+        return rows, activation
 
-
-def _documents_active(partials: Sequence[LayerPartial], summaries: Sequence[ShardSummary], labels: int) -> np.ndarray:
-    active = np.zeros((labels, *partials[0].documents_active.shape[1:]), np.int32)
-    for summary, partial in zip(summaries, partials, strict=True):
-        active[list(summary.labels)] += partial.documents_active
-    return active
+    def _write_activations(self, layer: int, d_sae: int) -> None:
+        heaps = empty_heaps(d_sae, TOP_DOCUMENTS)
+        self.writer.write_activations(layer, ordered_activations(layer, self.partials, self.documents, heaps))
+        self.blocks.write_top_documents(layer, strongest_members(heaps))
+        for partial in self.partials:
+            self.blocks.write_top_features(layer, partial.document_numbers(), partial.top_features(layer))

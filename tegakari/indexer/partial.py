@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
+from tegakari.indexer.array_file import StoredArray, read_rows, write_arrays
+from tegakari.indexer.merge_loops import add_features
 from tegakari.indexer.shard import Shard
+from tegakari.indexer.strongest import bits_of, empty_heaps, strongest_members
 from tegakari.indexer.top_tokens import Candidates
-from tegakari.store.blocks.activations import Activations, read_row_group, write_activations
+from tegakari.store.blocks.activations import Activations, Strongest
+from tegakari.store.blocks.files import TOP_FEATURES
 from tegakari.store.disk.durable import random_suffix, staged_directory
 
-_STATISTICS = "statistics.safetensors"
-_CANDIDATES = "candidates.parquet"
-_ACTIVATIONS = "activations.parquet"
-_DOCUMENTS = "documents.parquet"
+_ARRAYS = "arrays.bin"
 _SUMMARY = "shard.json"
-_STATISTIC_NAMES = ("mean", "m2", "documents_active", "active", "total")
-_OUTLIERS = "outliers"
 
 
 class LayerPartial(NamedTuple):
@@ -67,9 +62,40 @@ class DocumentPartial(NamedTuple):
 
 def in_document_order(parts: Sequence[DocumentPartial]) -> DocumentPartial:
     """Join predictions and sort them by document number."""
-    joined = DocumentPartial(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-    order = np.argsort(joined.document)
-    return DocumentPartial(*(array[order] for array in joined))
+    numbers = np.concatenate([part.document for part in parts])
+    places = np.empty(len(numbers), np.int64)
+    places[np.argsort(numbers)] = np.arange(len(numbers))
+    joined = [np.empty((len(numbers), *array.shape[1:]), array.dtype) for array in parts[0]]
+    start = 0
+    for part in parts:  # one part after the other: the embeddings of a corpus are in memory once
+        rows = places[start : start + len(part.document)]
+        for target, array in zip(joined, part, strict=True):
+            target[rows] = array
+        start += len(part.document)
+    return DocumentPartial(*joined)
+
+
+class ShardSums(NamedTuple):
+    """Sums of a shard over one layer; fields of `LayerPartial`."""
+
+    mean: np.ndarray
+    m2: np.ndarray
+    documents_active: np.ndarray
+    active: np.ndarray
+    total: np.ndarray
+
+
+class StoredCandidates(NamedTuple):
+    """Candidates of a layer, strongest first for each feature."""
+
+    offsets: np.ndarray
+    """int64 [d_sae + 1]: first candidate of each feature."""
+    activation: np.ndarray
+    """float32 [N]"""
+    document: np.ndarray
+    """int32 [N]"""
+    position: np.ndarray
+    """int32 [N]"""
 
 
 class ShardSummary(msgspec.Struct, frozen=True):
@@ -80,34 +106,55 @@ class ShardSummary(msgspec.Struct, frozen=True):
     """as of `Shard.labels`."""
     positions: int
     layers: list[int]
+    outliers: list[int]
+    """positions that are norm outliers, by layer, parallel to `layers`."""
+    arrays: dict[str, StoredArray]
 
 
 class Partial:
     """The partial of a shard on disk."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self._file = directory / _ARRAYS
         self.summary = msgspec.json.decode((directory / _SUMMARY).read_bytes(), type=ShardSummary)
 
-    def layer(self, layer: int) -> LayerPartial:
-        """Read one layer. Of other layers only file footers are read."""
-        with safe_open(self._directory / _STATISTICS, framework="numpy") as tensors:
-            mean, m2, documents_active, active, total = (
-                tensors.get_tensor(f"{layer}.{name}") for name in _STATISTIC_NAMES
-            )
-            (outliers,) = tensors.get_tensor(f"{layer}.{_OUTLIERS}").tolist()
-        row_group = self.summary.layers.index(layer)
-        columns = pq.ParquetFile(self._directory / _CANDIDATES).read_row_group(row_group)
-        candidates = Candidates(*(columns[name].to_numpy() for name in Candidates._fields))
-        activations = read_row_group(self._directory / _ACTIVATIONS, row_group)
-        return LayerPartial(mean, m2, documents_active, active, total, candidates, activations, outliers)
+    def _rows(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        return read_rows(self._file, self.summary.arrays[name], start, stop)
+
+    def outliers(self, layer: int) -> int:
+        """Positions of a layer that are norm outliers."""
+        return self.summary.outliers[self.summary.layers.index(layer)]
+
+    def sums(self, layer: int) -> ShardSums:
+        """Read the sums of a layer."""
+        return ShardSums(*(self._rows(f"{layer}.{name}") for name in ShardSums._fields))
+
+    def candidates(self, layer: int) -> StoredCandidates:
+        """Read the candidates of a layer."""
+        return StoredCandidates(*(self._rows(f"{layer}.candidates.{name}") for name in StoredCandidates._fields))
+
+    def activation_offsets(self, layer: int) -> np.ndarray:
+        """Read the first activation of each feature of a layer, int64 [d_sae + 1]."""
+        return self._rows(f"{layer}.activations.offsets")
+
+    def activations(self, layer: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Read the documents and activations of a layer from one to another offset."""
+        document, activation = (
+            self._rows(f"{layer}.activations.{name}", start, stop) for name in Activations._fields[1:]
+        )
+        return document, activation
+
+    def top_features(self, layer: int) -> Strongest:
+        """Read the strongest features of a layer in each document, by the rows of `documents`."""
+        return Strongest(*(self._rows(f"{layer}.top_features.{name}") for name in Strongest._fields))
+
+    def document_numbers(self) -> np.ndarray:
+        """Read the numbers of the documents, int32 [D]."""
+        return self._rows("document")
 
     def documents(self) -> DocumentPartial:
         """Read the predictions for the documents."""
-        table = pq.read_table(self._directory / _DOCUMENTS)
-        embedding = table["embedding"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
-        columns = {name: table[name].to_numpy() for name in DocumentPartial._fields[:-1]}
-        return DocumentPartial(**columns, embedding=embedding)
+        return DocumentPartial(*map(self._rows, DocumentPartial._fields))
 
 
 def write_partial(
@@ -125,38 +172,46 @@ def write_partial(
     target = directory / shard.key
     # A worker that was given up may finish the same shard at the same time; its partial is equal to this one.
     with suppress(FileExistsError), staged_directory(target, directory / f".{shard.key}.{random_suffix()}") as staged:
-        _write_layers(staged, [partial for _, partial in sorted(layers.items())], sorted(layers))
-        _write_documents(staged / _DOCUMENTS, documents)
-        summary = ShardSummary(shard.key, shard.labels, positions, sorted(layers))
+        outliers = [layers[layer].outliers for layer in sorted(layers)]
+        arrays = write_arrays(staged / _ARRAYS, _arrays(layers, documents))
+        summary = ShardSummary(shard.key, shard.labels, positions, sorted(layers), outliers, arrays)
         (staged / _SUMMARY).write_bytes(msgspec.json.encode(summary))
 
 
-def _write_layers(staged: Path, partials: Sequence[LayerPartial], layers: Sequence[int]) -> None:
-    tensors = {
-        f"{layer}.{name}": np.ascontiguousarray(getattr(partial, name))
-        for layer, partial in zip(layers, partials, strict=True)
-        for name in _STATISTIC_NAMES
-    }
-    for layer, partial in zip(layers, partials, strict=True):
-        tensors[f"{layer}.{_OUTLIERS}"] = np.array([partial.outliers], np.int64)
-    save_file(tensors, staged / _STATISTICS)
-    candidates = [pa.table(dict(zip(Candidates._fields, partial.candidates, strict=True))) for partial in partials]
-    _write_row_groups(staged / _CANDIDATES, candidates)
-    write_activations(staged / _ACTIVATIONS, (partial.activations for partial in partials))
+def _arrays(layers: dict[int, LayerPartial], documents: DocumentPartial) -> Iterator[tuple[str, np.ndarray]]:
+    for name, array in documents._asdict().items():
+        yield name, array
+    for layer, partial in sorted(layers.items()):
+        for name in ShardSums._fields:
+            yield f"{layer}.{name}", getattr(partial, name)
+        d_sae = len(partial.active)
+        for kind, rows in (("candidates", partial.candidates), ("activations", partial.activations)):
+            yield f"{layer}.{kind}.offsets", _offsets(rows.feature, d_sae)
+            for name in rows._fields[1:]:
+                yield f"{layer}.{kind}.{name}", getattr(rows, name)
+        for name, array in _top_features(partial.activations, d_sae, documents.document)._asdict().items():
+            yield f"{layer}.top_features.{name}", array
 
 
-def _write_documents(file: Path, documents: DocumentPartial) -> None:
-    width = documents.embedding.shape[1]
-    embedding = pa.FixedSizeListArray.from_arrays(pa.array(documents.embedding.reshape(-1)), width)
-    columns = {name: pa.array(getattr(documents, name)) for name in DocumentPartial._fields[:-1]}
-    pq.write_table(pa.table({**columns, "embedding": embedding}), file)
+def _offsets(feature: np.ndarray, d_sae: int) -> np.ndarray:
+    """First entry of each feature, int64 [d_sae + 1]; `feature` is ascending."""
+    return np.searchsorted(feature, np.arange(d_sae + 1, dtype=feature.dtype))
 
 
-def _write_row_groups(file: Path, tables: Sequence[pa.Table]) -> None:
-    """Write one row group per table, so that one layer of a shard can be read without the others."""
-    with pq.ParquetWriter(file, tables[0].schema, compression="zstd", compression_level=1) as writer:
-        for table in tables:
-            writer.write_table(table, row_group_size=max(1, table.num_rows))
+def _top_features(activations: Activations, d_sae: int, numbers: np.ndarray) -> Strongest:
+    """The strongest features of each document; a document's activations are all in its shard.
+
+    Args:
+        activations: of the layer, by (feature, document).
+        d_sae: features of the layer.
+        numbers: int32 [D], numbers of the documents.
+    """
+    rows = np.zeros(numbers.max() + 1, np.int32)
+    rows[numbers] = np.arange(len(numbers), dtype=np.int32)
+    heaps = empty_heaps(len(numbers), TOP_FEATURES)
+    offsets = _offsets(activations.feature, d_sae)
+    add_features(offsets, rows[activations.document], bits_of(activations.activation), heaps)
+    return strongest_members(heaps)
 
 
 def partial_exists(directory: Path, key: str) -> bool:

@@ -1,53 +1,39 @@
-"""The n strongest positions of every feature among survivors, on the device that holds them."""
+"""The strongest entries of each group, from heaps of keys; see `merge_loops`."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import numpy as np
 
-import torch
-from torch import Tensor
-
-from tegakari.kernels import Survivors
+from tegakari.indexer.merge_loops import ENTRY_BITS
+from tegakari.store.blocks.activations import Strongest
 
 
-class Strongest(NamedTuple):
-    """Survivors by (feature, activation descending, order), at most n per feature."""
-
-    survivors: Survivors
-    rank: Tensor
-    """[k] int64, from 0: place of each among those of its feature."""
-
-    def table(self, d_sae: int, n: int) -> Tensor:
-        """Activations as float32 [d_sae, n], strongest first, 0 beyond the last."""
-        table = self.survivors.activation.new_zeros(d_sae, n)
-        table[self.survivors.feature.long(), self.rank] = self.survivors.activation
-        return table
+def empty_heaps(groups: int, n: int) -> np.ndarray:
+    """Heaps of n keys without an entry, uint64 [groups, n]."""
+    return np.zeros((groups, n), np.uint64)
 
 
-def strongest(survivors: Survivors, n: int, d_sae: int, order: Tensor) -> Strongest:
-    """The n strongest survivors of each feature.
+def bits_of(activation: np.ndarray) -> np.ndarray:
+    """Bits of float32 activations above 0, uint32: they have the order of the activations."""
+    return activation.view(np.uint32)
+
+
+def strongest_entries(heaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The entries of heaps, strongest first: entries, int64 [groups, n], and activations, float32 [groups, n].
+
+    Beyond a group's last entry they are -1 and 0.
 
     Args:
-        survivors: in any order.
-        n: survivors per feature.
-        d_sae: number of features.
-        order: [T] int32, the order of the positions that `survivors.position` counts; of equal activations the first in
-            this order is the stronger.
+        heaps: uint64 [groups, n]; sorted in place.
     """
-    feature, position, activation = survivors
-    # The bits of positive floats have the order of the floats: feature and activation sort as one integer.
-    keys = feature.long() << 31 | (0x7FFF_FFFF - activation.view(torch.int32)).long()
-    keys, places = torch.sort(keys)
-    same = keys[1:] == keys[:-1]
-    tied = (torch.nn.functional.pad(same, (1, 0)) | torch.nn.functional.pad(same, (0, 1))).nonzero()[:, 0]
-    if len(tied):
-        members = places[tied]
-        members = members[torch.sort(order[position[members].long()], stable=True).indices]
-        member_keys = feature[members].long() << 31 | (0x7FFF_FFFF - activation[members].view(torch.int32)).long()
-        places[tied] = members[torch.sort(member_keys, stable=True).indices]
-    feature = feature[places]
-    sizes = torch.bincount(feature, minlength=d_sae)
-    rank = torch.arange(len(feature), device=feature.device) - (sizes.cumsum(0) - sizes)[feature.long()]
-    keep = rank < n
-    places = places[keep]
-    return Strongest(Survivors(feature[keep], position[places], activation[places]), rank[keep])
+    heaps.sort(axis=1)
+    keys = heaps[:, ::-1]
+    last = np.uint64(2**ENTRY_BITS - 1)
+    entry = np.where(keys > 0, (last - (keys & last)).astype(np.int64), -1)
+    return entry, (keys >> np.uint64(ENTRY_BITS)).astype(np.uint32).view(np.float32)
+
+
+def strongest_members(heaps: np.ndarray) -> Strongest:
+    """The entries of heaps whose entries are members of a group: documents or features."""
+    entry, activation = strongest_entries(heaps)
+    return Strongest(entry.astype(np.int32), activation)

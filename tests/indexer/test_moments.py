@@ -10,17 +10,21 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from tegakari.indexer.cohens_d import label_statistics
-from tegakari.indexer.moments import Moments, merge, moments_of, zero_moments
+from tegakari.indexer.cohens_d import LabelStatistics, label_statistics
+from tegakari.indexer.moments import merge, moments_of, zero_moments
 
 
-def statistics(groups: list[np.ndarray]):
+def statistics(groups: list[np.ndarray]) -> LabelStatistics:
     """Label statistics of groups of documents, each [documents, features]."""
-    moments = []
-    for group in groups:
-        part = moments_of(torch.from_numpy(group)) if len(group) else zero_moments(group.shape[1:])
-        moments.append(Moments(part.n, part.mean.numpy(), part.m2.numpy()))
-    return label_statistics(moments)
+    moments = [moments_of(torch.from_numpy(group)) if len(group) else zero_moments(group.shape[1:]) for group in groups]
+    mean, m2 = (np.stack([getattr(part, name).numpy() for part in moments]) for name in ("mean", "m2"))
+    result = LabelStatistics(*(np.empty(mean.shape) for _ in range(3)))
+    n = np.array([part.n for part in moments])
+    whole, _ = label_statistics(n, mean, m2, alive=np.ones(mean.shape[1], bool), cutoffs=[], statistics=result)
+    everything = np.concatenate(groups).astype(np.float64)
+    np.testing.assert_allclose(whole.mean, everything.mean(0), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(whole.m2, ((everything - everything.mean(0)) ** 2).sum(0), rtol=1e-9, atol=1e-6)
+    return result
 
 
 def textbook_d(label: np.ndarray, rest: np.ndarray) -> float:

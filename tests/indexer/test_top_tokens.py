@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tegakari.indexer.strongest import strongest
+from tegakari.indexer.strongest_survivors import strongest_survivors
 from tegakari.indexer.top_tokens import Candidates, concatenate, no_candidates, ranks
 from tegakari.indexer.top_tokens import strongest as strongest_of_candidates
 from tegakari.kernels import Survivors
@@ -58,7 +58,7 @@ def test_the_strongest_are_exact_with_ties_for_any_shards(seed: int, n: int, sha
         rows = (shard[:, None] * 3 + np.arange(3)).reshape(-1)
         order = np.argsort(np.lexsort((positions[rows], documents[rows]))).astype(np.int32)
         survivors = survivors_of(activations[rows], union[:, -1].numpy(), rng.permutation(T * d_sae))
-        best = strongest(survivors, n, d_sae, torch.from_numpy(order))
+        best = strongest_survivors(survivors, n, d_sae, torch.from_numpy(order))
         union = torch.cat([union, best.table(d_sae, n)], 1).sort(1, descending=True).values[:, :n]
         feature, position, activation = (column.numpy() for column in best.survivors)
         parts.append(Candidates(feature, activation, documents[rows][position], positions[rows][position]))
@@ -68,7 +68,7 @@ def test_the_strongest_are_exact_with_ties_for_any_shards(seed: int, n: int, sha
 
 def test_without_activations_there_are_no_candidates():
     empty = Survivors(torch.empty(0, dtype=torch.int32), torch.empty(0, dtype=torch.int32), torch.empty(0))
-    best = strongest(empty, 2, 3, torch.empty(0, dtype=torch.int32))
+    best = strongest_survivors(empty, 2, 3, torch.empty(0, dtype=torch.int32))
     assert best.table(3, 2).tolist() == [[0, 0]] * 3
     assert as_rows(strongest_of_candidates(no_candidates(), 3)) == []
     assert ranks(np.array([], np.int32)).tolist() == []

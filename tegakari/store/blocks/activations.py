@@ -90,14 +90,15 @@ def strongest_features(activations: Activations, documents: int, n: int) -> Stro
     return _strongest((document, _DOCUMENT_BITS), (feature, _FEATURE_BITS), activation, documents, n)
 
 
-def write_activations(file: Path, parts: Iterable[Activations], *, row_group: int | None = None) -> None:
-    """Write sorted activations as Parquet.
+def write_activations(file: Path, parts: Iterable[Activations], *, row_group: int | None = None) -> int:
+    """Write sorted activations as Parquet, and return their number.
 
     Args:
         file: path of the file.
         parts: every part, even an empty one, starts a new row group.
         row_group: rows per row group, which readers can skip; default: all rows of the part.
     """
+    rows = 0
     with pq.ParquetWriter(
         file,
         arrow_schema(ACTIVATIONS),
@@ -116,6 +117,8 @@ def write_activations(file: Path, parts: Iterable[Activations], *, row_group: in
         for part in parts:
             table = pa.table([pa.array(column) for column in part], schema=arrow_schema(ACTIVATIONS))
             writer.write_table(table, row_group_size=row_group or max(1, len(table)))
+            rows += len(table)
+    return rows
 
 
 def check_file(file: Path, features: int, documents: int) -> None:

@@ -91,11 +91,16 @@ def descending_order(d: np.ndarray, documents_active: np.ndarray, mean: np.ndarr
         documents_active: int [n].
         mean: float32 [n].
     """
-    key = np.where(np.isnan(d), np.inf, -d)
-    order = np.argsort(key, kind="stable")
+    key = np.where(np.isnan(d), np.float32(np.inf), np.float32(0) - d)
+    # Bits of floats in the order of integers, above the index: integers are sorted in a tenth of the time.
+    bits = key.view(np.int32)
+    ascending = (bits ^ ((bits >> 31) & 0x7FFF_FFFF)).astype(np.int64)
+    packed = (ascending << 32) | np.arange(len(d), dtype=np.int64)
+    packed.sort()
+    order = packed.astype(np.int32)  # the lower half
     ordered = key[order]
     equal = (ordered[1:] == ordered[:-1]) & np.isfinite(ordered[1:])
     (ties,) = np.nonzero(np.append(equal, False) | np.append(False, equal))
     tied = order[ties]  # sorted alone: few are tied, and a sort by several keys takes three times as long
     order[ties] = tied[np.lexsort((tied, -mean[tied], -documents_active[tied].astype(np.int64), key[tied]))]
-    return order.astype(np.int32)
+    return order

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -33,8 +33,21 @@ from tegakari.store.blocks.files import (
 from tegakari.store.disk.layout import BLOCKS
 
 
+class StatisticBlocks(NamedTuple):
+    """The places of the statistics of one layer and pooling; [labels, d_sae], NaN for undefined statistics."""
+
+    mean: np.ndarray
+    """float32"""
+    sd: np.ndarray
+    """float32"""
+    d: np.ndarray
+    """float32"""
+    documents_active: np.ndarray
+    """an unsigned integer type"""
+
+
 class BlocksWriter:
-    """Writes the blocks of one run: layer after layer, then `finish`."""
+    """Writes the blocks of one run: its layers, on any thread, then the orders, then `finish`."""
 
     def __init__(self, run: Path, places: Places, labels: int, documents: int, top_tokens: int) -> None:
         """Create all files and allocate their space.
@@ -70,6 +83,10 @@ class BlocksWriter:
         self._top_documents = self._strongest("document", n_places, TOP_DOCUMENTS)
         self._top_features = self._strongest("feature", len(places.layers), documents, TOP_FEATURES)
         self._shown_tokens = self._matrix(SHOWN_TOKENS_FILE, np.int32, n_places, SHOWN_TOKENS)
+        self._order = self._matrix(ORDER_FILE, np.int32, labels, n_places)
+        self._layer_order = self._matrix(LAYER_ORDER_FILE, np.int32, labels, n_places)
+        layers = np.arange(len(places.layers), dtype=np.min_scalar_type(len(places.layers)))
+        self._layer_number = np.repeat(layers, places.widths)
         self._features = _BatchFile(self._directory / FEATURES_FILE)
 
     def _strongest(self, subject: str, *shape: int) -> Strongest:
@@ -90,47 +107,43 @@ class BlocksWriter:
             os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
         return matrix
 
-    def write_layer(
-        self,
-        layer: int,
-        statistics: dict[str, np.ndarray],
-        documents_active: np.ndarray,
-        features: pa.Table,
-        top_positions: TopPositions,
-        shown_tokens: np.ndarray,
-    ) -> None:
-        """Write one layer; layers come in ascending order.
+    def label_statistics(self, layer: int, pooling: Pooling) -> StatisticBlocks:
+        """The places of the statistics of a layer, to be written to."""
+        places = self._places.slice_of(layer)
+        mean, sd, d = (np.asarray(self._matrices[statistic, pooling])[:, places] for statistic in STATISTICS)
+        return StatisticBlocks(mean, sd, d, np.asarray(self._documents_active[pooling])[:, places])
 
-        Args:
-            layer: the layer.
-            statistics: `mean`, `sd` and `d`, each float64 [labels, poolings, d_sae]; NaN for features never active.
-            documents_active: int32 [labels, poolings, d_sae].
-            features: its rows of the features table.
-            top_positions: strongest positions of its features.
-            shown_tokens: int32 [d_sae, SHOWN_TOKENS]: numbers of token texts, -1 = none.
-        """
-        layer_places = self._places.slice_of(layer)
-        for (statistic, pooling), matrix in self._matrices.items():
-            matrix[:, layer_places] = statistics[statistic][:, POOLINGS.index(pooling)]
-        for pooling, matrix in self._documents_active.items():
-            matrix[:, layer_places] = documents_active[:, POOLINGS.index(pooling)]
-        for matrix, values in zip(self._top_positions, top_positions, strict=True):
-            matrix[layer_places] = values
-        self._shown_tokens[layer_places] = shown_tokens
-        self._features.write(_one_batch(features.drop_columns(["top_tokens"])))
+    def write_top_positions(self, layer: int, positions: TopPositions) -> None:
+        """Write the strongest positions of the features of a layer."""
+        for matrix, values in zip(self._top_positions, positions, strict=True):
+            matrix[self._places.slice_of(layer)] = values
 
-    def write_activations(self, layer: int, documents: Strongest, features: Strongest) -> None:
-        """Write the strongest documents and features of a layer; layers come in any order.
-
-        Args:
-            layer: the layer.
-            documents: the TOP_DOCUMENTS strongest documents of each feature.
-            features: the TOP_FEATURES strongest features of each document.
-        """
+    def write_top_documents(self, layer: int, documents: Strongest) -> None:
+        """Write the TOP_DOCUMENTS strongest documents of each feature of a layer."""
         for matrix, values in zip(self._top_documents, documents, strict=True):
             matrix[self._places.slice_of(layer)] = values
+
+    def write_top_features(self, layer: int, documents: np.ndarray, features: Strongest) -> None:
+        """Write the TOP_FEATURES strongest features of some documents in a layer.
+
+        Args:
+            layer: the layer.
+            documents: int32 [D], numbers of the documents.
+            features: [D, TOP_FEATURES].
+        """
         for matrix, values in zip(self._top_features, features, strict=True):
-            matrix[self._places.layers.index(layer)] = values
+            matrix[self._places.layers.index(layer), documents] = values
+
+    def append_features(self, layer: int, features: pa.Table, shown_tokens: np.ndarray) -> None:
+        """Append the features of a layer; layers come in ascending order.
+
+        Args:
+            layer: the layer.
+            features: its rows of the features table.
+            shown_tokens: int32 [d_sae, SHOWN_TOKENS]: numbers of token texts, -1 = none.
+        """
+        self._shown_tokens[self._places.slice_of(layer)] = shown_tokens
+        self._features.write(_one_batch(features.drop_columns(["top_tokens"])))
 
     def label_rows(self, label_id: int) -> dict[str, np.ndarray]:
         """Statistics of one label, as written so far: `mean_head`, `documents_active_head`, ... -> [places]."""
@@ -142,22 +155,25 @@ class BlocksWriter:
             },
         }
 
-    def finish(self, pooling: Pooling, documents: pa.Table, token_texts: pa.Array) -> None:
-        """Write documents, token texts, and the orders by d of the run's pooling.
+    def write_order(self, pooling: Pooling, label_id: int) -> None:
+        """Write the places in the order of a label's d, over all layers and within each; after all layers.
 
         Args:
             pooling: the run's pooling.
+            label_id: the label.
+        """
+        ranked = self._matrices["d", pooling], self._documents_active[pooling], self._matrices["mean", pooling]
+        order = descending_order(*(np.asarray(matrix[label_id]) for matrix in ranked))
+        self._order[label_id] = order
+        self._layer_order[label_id] = order[np.argsort(self._layer_number[order], kind="stable")]
+
+    def finish(self, documents: pa.Table, token_texts: pa.Array) -> None:
+        """Write documents and token texts; the last call.
+
+        Args:
             documents: id, label_id, predicted_id, text, token_ids, token_starts, token_ends, in document order.
             token_texts: texts by the numbers of shown tokens.
         """
-        n_places = self._places.starts[-1]
-        order = self._matrix(ORDER_FILE, np.int32, self._labels, n_places)
-        layer_order = self._matrix(LAYER_ORDER_FILE, np.int32, self._labels, n_places)
-        ranked = (self._matrices["d", pooling], self._documents_active[pooling], self._matrices["mean", pooling])
-        for label_id, columns in enumerate(zip(*ranked, strict=True)):
-            order[label_id] = descending_order(*columns)
-            for start, end in itertools.pairwise(self._places.starts):
-                layer_order[label_id, start:end] = start + descending_order(*(column[start:end] for column in columns))
         self._features.close()
         for name, table in ((DOCUMENTS_FILE, documents), (TOKEN_TEXTS_FILE, pa.table({"text": token_texts}))):
             file = _BatchFile(self._directory / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import duckdb
@@ -32,26 +33,44 @@ class RunWriter:
         )
         # Tables must not depend on the number of threads that insert rows.
         self._connection.execute("SET preserve_insertion_order = true")
+        self._connection.execute("BEGIN")  # one transaction: nothing is written twice, to a log and to the tables
         for table in TABLES:
             self._connection.execute(table_definition(table))
-        self.activations = 0
+        self._activations: dict[int, int] = {}
+
+    @property
+    def activations(self) -> int:
         """Activations written so far."""
+        return sum(self._activations.values())
 
     def __enter__(self) -> RunWriter:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._connection.execute("COMMIT")
         self._connection.close()
 
     def append(self, table: Table, rows: pa.Table) -> None:
         """Append rows, sorted in the table's order."""
-        self._connection.register("incoming", rows.cast(arrow_schema(table)))
+        self._append(table, rows.cast(arrow_schema(table)))
+
+    def append_batches(self, table: Table, batches: Iterator[pa.RecordBatch]) -> None:
+        """Append batches of rows in the table's order and columns; they are compressed on several threads."""
+        self._append(table, pa.RecordBatchReader.from_batches(arrow_schema(table), batches))
+
+    def _append(self, table: Table, rows: pa.Table | pa.RecordBatchReader) -> None:
+        self._connection.register("incoming", rows)
         self._connection.execute(f"INSERT INTO {table.name} SELECT * FROM incoming")
         self._connection.unregister("incoming")
 
-    def write_activations(self, layer: int, activations: Activations) -> None:
-        """Write one layer's activations, as returned by `activations.ordered`."""
+    def write_activations(self, layer: int, parts: Iterable[Activations]) -> None:
+        """Write one layer's activations, on any thread.
+
+        Args:
+            layer: the layer.
+            parts: by (feature, document), rounded; every part starts a new row group.
+        """
         file = layer_file(self.directory, layer)
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_activations(file, [activations], row_group=ROW_GROUP)
-        self.activations += len(activations.feature)
+        self._activations[layer] = write_activations(file, parts, row_group=ROW_GROUP)

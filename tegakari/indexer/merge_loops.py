@@ -1,0 +1,136 @@
+"""Loops over activations and candidates, compiled by numba without the GIL, so that layers are merged on threads.
+
+The strongest entries of a group (positions of a feature, features of a document) are a row of a matrix of keys: a heap
+with its smallest key first. A key is an activation above an inverted entry: a larger key is a larger activation,
+or an equal one with a smaller entry. No entry is 0, so that an empty heap is a row of zeros.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tegakari.kernels.cpu.loops import compiled
+
+ENTRY_BITS = 33
+"""Bits of an entry; the 31 above hold an activation, whose bits have the order of positive floats."""
+
+_SHIFT = np.uint64(ENTRY_BITS)
+_LAST_ENTRY = np.uint64(2**ENTRY_BITS - 1)
+
+
+@compiled
+def key_of(activation, entry):
+    """Key of the bits of an activation (uint32) and an entry."""
+    return (np.uint64(activation) << _SHIFT) | (_LAST_ENTRY - np.uint64(entry))
+
+
+@compiled
+def replace_smallest(heap, key):
+    """Put a key, larger than the smallest, in its place."""
+    place, size = 0, len(heap)
+    while True:
+        child = 2 * place + 1
+        if child >= size:
+            break
+        if child + 1 < size and heap[child + 1] < heap[child]:
+            child += 1
+        if heap[child] >= key:
+            break
+        heap[place] = heap[child]
+        place = child
+    heap[place] = key
+
+
+@compiled
+def add_candidates(offsets, activation, row, heaps):
+    """Add the candidates of one shard, strongest first for each feature, to the heaps of the features.
+
+    Args:
+        offsets: int64 [d_sae + 1], first candidate of each feature.
+        activation: uint32 [N], bits.
+        row: int64 [N], row of the token among all tokens: the order of (document, position).
+        heaps: uint64 [d_sae, n].
+    """
+    for feature in range(len(heaps)):
+        heap = heaps[feature]
+        for i in range(offsets[feature], offsets[feature + 1]):
+            key = key_of(activation[i], row[i])
+            if key < heap[0]:
+                break  # those after it are weaker still
+            replace_smallest(heap, key)
+
+
+@compiled
+def add_features(offsets, row, activation, heaps):
+    """Add the active features of documents to the heaps of the documents.
+
+    Args:
+        offsets: int64 [d_sae + 1], first activation of each feature.
+        row: int32 [N], row of the document in `heaps`.
+        activation: uint32 [N], bits.
+        heaps: uint64 [documents, n].
+    """
+    for feature in range(len(offsets) - 1):
+        for i in range(offsets[feature], offsets[feature + 1]):
+            key = key_of(activation[i], feature)
+            if key > heaps[row[i], 0]:
+                replace_smallest(heaps[row[i]], key)
+
+
+@compiled
+def merge_activations(starts, document, activation, documents, merged, heaps):
+    """Order the activations of all shards by (feature, document), and add them to the heaps of the features.
+
+    Args:
+        starts: int64 [shards, features + 1], first activation of each shard and feature.
+        document: int32 [N], of all shards, shard after shard; a document is in one shard.
+        activation: uint32 [N], bits, parallel to `document`.
+        documents: number of documents.
+        merged: feature (from 0) int32 [N], document int32 [N] and activation uint32 [N], to be filled.
+        heaps: uint64 [features, n].
+    """
+    merged_feature, merged_document, merged_activation = merged
+    words = (documents + 7) // 8
+    flags = np.zeros(8 * words, np.uint8)
+    flag_words = flags.view(np.uint64)  # eight documents are looked at together: in most, a feature is not active
+    values = np.empty(documents, np.uint32)
+    at = 0
+    for feature in range(len(heaps)):
+        for shard in range(len(starts)):
+            for i in range(starts[shard, feature], starts[shard, feature + 1]):
+                values[document[i]] = activation[i]
+                flags[document[i]] = 1
+        heap = heaps[feature]
+        for word in range(words):
+            if flag_words[word] != 0:
+                for j in range(8 * word, 8 * word + 8):
+                    if flags[j] != 0:
+                        merged_feature[at] = feature
+                        merged_document[at] = j
+                        merged_activation[at] = values[j]
+                        at += 1
+                        key = key_of(values[j], j)
+                        if key > heap[0]:
+                            replace_smallest(heap, key)
+                flag_words[word] = 0
+
+
+@compiled
+def fill_first_distinct(code, distinct):
+    """Fill each row of `distinct` with the first distinct codes >= 0 of the row of `code`.
+
+    Args:
+        code: int32 [rows, m].
+        distinct: int32 [rows, n], filled with -1.
+    """
+    for row in range(len(code)):
+        size = 0
+        for value in code[row]:
+            is_new = value >= 0
+            for i in range(size):
+                is_new = is_new and distinct[row, i] != value
+            if is_new:
+                distinct[row, size] = value
+                size += 1
+                if size == distinct.shape[1]:
+                    break
