@@ -33,9 +33,10 @@ from tegakari.kernels.types import (
 
 CHUNK = 8192
 """Rows per GEMM: 302 MB of products at d_sae = 9216. Documents are not cut, so a longer one is a chunk of its own."""
-TALLY = {"ROWS": 8, "num_warps": 1}
+TALLY = {"ROWS": 8, "PLACED": 2, "num_warps": 1}
+"""Rows of a tile of the two passes of a program."""
 PLACE = {"ROWS": 4, "num_warps": 4}
-SELECT = {"ROWS": 4, "num_warps": 1}
+SELECT = {"ROWS": 1, "num_warps": 1}
 """Rows of products per program of TopK, where a row has at most MIN_CLASSES classes of features."""
 MIN_CLASSES = 256
 

@@ -14,7 +14,6 @@ BLOCK = 128
 """Features of one program of `tally_kernel` and `place_kernel`."""
 INTERPRETED = knobs.runtime.interpret
 """Whether Triton interprets its kernels on the CPU."""
-LARGEST = tl.constexpr(3.4028234663852886e38)
 
 
 @triton.jit
@@ -27,6 +26,10 @@ def gate_of(scale, bias, shift, threshold, feature, inside, GATED: tl.constexpr)
     return scale, bias, shift, threshold
 
 
+MASKED = tl.constexpr(-1e30)
+"""Product of a place that does not count: finite, and no gate is open there."""
+
+
 @triton.jit
 def tile_of(
     product,  # [n, d_sae] float32
@@ -36,19 +39,19 @@ def tile_of(
     threshold,
     cut_value,  # [n] float32, if TOP_K
     cut_feature,  # [n] int32, if TOP_K
-    row,  # [ROWS]
+    row,  # [ROWS], ascending by one
     row_mask,
     feature,  # [BLOCK]
     d_sae,
     GATED: tl.constexpr,
     TOP_K: tl.constexpr,
 ):
-    """Activations [ROWS, BLOCK] of some rows and features, and where the pre-activation is NaN or infinite."""
+    """Values of some rows and features before the gate, and where they are active, [ROWS, BLOCK]."""
     mask = row_mask[:, None] & (feature < d_sae)[None, :]
     # One 64-bit address and 32-bit distances from it: addresses of every entry would take twice the registers.
     start = tl.min(row, axis=0)
     place = (row - start)[:, None] * d_sae + feature[None, :]
-    product = tl.load(product + start.to(tl.int64) * d_sae + place, mask=mask, other=0.0)
+    product = tl.load(product + start.to(tl.int64) * d_sae + place, mask=mask, other=MASKED)
     if GATED:
         value = tl.fma(product, scale[None, :], shift[None, :])  # rounded once in every kernel that asks
         active = (product + bias[None, :] > 0) & (value > 0)
@@ -59,4 +62,4 @@ def tile_of(
         least = tl.load(cut_value + row, mask=row_mask, other=0.0)[:, None]
         last_tie = tl.load(cut_feature + row, mask=row_mask, other=0)[:, None]
         active = active & ((value > least) | ((value == least) & (feature[None, :] <= last_tie)))
-    return tl.where(active & mask, value, 0.0), mask & ~(tl.abs(value) <= LARGEST)
+    return value, active

@@ -39,12 +39,11 @@ def place_kernel(
     row_mask = row < n
     feature = block * BLOCK + tl.arange(0, BLOCK)
     scale, bias, shift, threshold = gate_of(scale, bias, shift, threshold, feature, feature < d_sae, GATED)
-    activation, _ = tile_of(
+    value, active = tile_of(
         product, scale, bias, shift, threshold, cut_value, cut_feature, row, row_mask, feature, d_sae, GATED, TOP_K
     )
-    active = activation > 0
     rank = tl.cumsum(active.to(tl.int32), axis=1) - 1
     place = tl.load(starts + row.to(tl.int64) * blocks + block, mask=row_mask, other=0)[:, None] + rank
     fits = active & (place < capacity)
     tl.store(pair_feature + place, feature[None, :] + tl.zeros([ROWS, 1], tl.int32), mask=fits)
-    tl.store(pair_activation + place, activation, mask=fits)
+    tl.store(pair_activation + place, value, mask=fits)

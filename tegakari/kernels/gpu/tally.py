@@ -49,6 +49,7 @@ def tally_kernel(
     PAIRS: tl.constexpr,
     SURVIVORS: tl.constexpr,
     ROWS: tl.constexpr,
+    PLACED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """One document and one block of features, in one warp: each lane owns a few features and meets no other lane.
@@ -64,79 +65,83 @@ def tally_kernel(
     finish = tl.load(offsets + document + 1)
     start = (tl.maximum(begin, first) - first).to(tl.int32)
     stop = (tl.minimum(finish, first + n) - first).to(tl.int32)
-    at_row = (document_row + document).to(tl.int64)
-    # The hint forbids vectors of features: the scattered stores take single values, and moving a tile of vectors to the
-    # lanes of single values costs a hundred registers. Loads of a row still fill whole cache lines.
-    feature = tl.max_contiguous(block * BLOCK + tl.arange(0, BLOCK), 1)
+    feature = block * BLOCK + tl.arange(0, BLOCK)
     inside = feature < d_sae
     scale, bias, shift, threshold = gate_of(scale, bias, shift, threshold, feature, inside, GATED)
-    bad = (~(tl.abs(bias) < float("inf")) | ~(threshold >= 0)).to(tl.int32)
-    wrong_offsets = (finish - begin != stop - start) | (stop <= start)
-    wrong_offsets = wrong_offsets | ((tl.program_id(0) < blocks) & (begin != first))
-    wrong_offsets = wrong_offsets | ((tl.program_id(0) >= tl.num_programs(0) - blocks) & (finish != first + n))
-    bad = bad | wrong_offsets.to(tl.int32)
+    least = tl.zeros([BLOCK], tl.float32)
     if SURVIVORS:
-        least = tl.load(floor + feature, mask=inside, other=0.0)[None, :]
+        least = tl.load(floor + feature, mask=inside, other=0.0)
+    # Numbers are summed as float32, of masks too: LLVM packs a mask that is summed as integers into bytes on the stack.
     peak = tl.zeros([BLOCK], tl.float32)
     sums = tl.zeros([BLOCK], tl.float32)
-    active_rows = tl.zeros([BLOCK], tl.int32)
-    surviving_rows = tl.zeros([BLOCK], tl.int32)
+    active_rows = tl.zeros([BLOCK], tl.float32)
+    surviving_rows = tl.zeros([BLOCK], tl.float32)
+    poison = tl.zeros([BLOCK], tl.float32)
     regular = tl.zeros([ROWS], tl.int32)
     for tile in range(start, stop, ROWS):
         row = tile + tl.arange(0, ROWS)
         row_mask = row < stop
         if OUTLIERS:
             row_mask = row_mask & (tl.load(ordinary + first + row, mask=row_mask, other=0) != 0)
-        activation, wrong = tile_of(
+        value, active = tile_of(
             product, scale, bias, shift, threshold, cut_value, cut_feature, row, row_mask, feature, d_sae, GATED, TOP_K
         )
-        active = activation > 0
+        activation = tl.where(active, value, 0.0)
         peak = tl.maximum(peak, tl.max(activation, axis=0))
         sums += tl.sum(activation, axis=0)
-        active_rows += tl.sum(active.to(tl.int32), axis=0)
+        active_rows += tl.sum(tl.where(active, 1.0, 0.0), axis=0)
+        poison += tl.sum(value * 0.0, axis=0)  # NaN if one is NaN or infinite
         regular += row_mask.to(tl.int32)
-        bad = bad | tl.max(wrong.to(tl.int32), axis=0)
         if PAIRS:
-            tl.store(pairs + row.to(tl.int64) * blocks + block, tl.sum(active.to(tl.int32), axis=1), mask=row < stop)
+            pairs_of_rows = tl.sum(tl.where(active, 1.0, 0.0), axis=1).to(tl.int32)
+            tl.store(pairs + row.to(tl.int64) * blocks + block, pairs_of_rows, mask=row < stop)
         if SURVIVORS:
-            surviving_rows += tl.sum((active & (activation >= least)).to(tl.int32), axis=0)
+            surviving_rows += tl.sum(tl.where(active & (value >= least[None, :]), 1.0, 0.0), axis=0)
     if SURVIVORS:
-        in_all = tl.sum(surviving_rows, axis=0)
+        survivors = surviving_rows.to(tl.int32)
+        in_all = tl.sum(survivors, axis=0)
         if in_all > 0:
             begin_of_all = tl.atomic_add(number, in_all.to(tl.int64), sem="relaxed")
             room = tl.minimum(tl.maximum(capacity - begin_of_all, 0), 0x7FFFFFFF).to(tl.int32)
-            place = tl.cumsum(surviving_rows, axis=0) - surviving_rows
-            for tile in range(start, stop, ROWS):
-                row = tile + tl.arange(0, ROWS)
+            place = tl.cumsum(survivors, axis=0) - survivors
+            for tile in range(start, stop, PLACED):
+                row = tile + tl.arange(0, PLACED)
                 row_mask = row < stop
                 if OUTLIERS:
                     row_mask = row_mask & (tl.load(ordinary + first + row, mask=row_mask, other=0) != 0)
-                activation, _ = tile_of(
+                value, active = tile_of(
                     product, scale, bias, shift, threshold, cut_value, cut_feature, row, row_mask, feature, d_sae,
                     GATED, TOP_K,
                 )  # fmt: skip
-                surviving = (activation > 0) & (activation >= least)
-                to = place[None, :] + (tl.cumsum(surviving.to(tl.int32), axis=0) - 1)
-                fits = surviving & (to < room)
-                position = (position_row + first + row)[:, None] + tl.zeros([1, BLOCK], tl.int32)
-                features = feature[None, :] + tl.zeros([ROWS, 1], tl.int32)
-                tl.store(survivor_feature + begin_of_all + to, features, mask=fits)
-                tl.store(survivor_position + begin_of_all + to, position, mask=fits)
-                tl.store(survivor_activation + begin_of_all + to, activation, mask=fits)
-                place += tl.sum(surviving.to(tl.int32), axis=0)
+                survives = tl.where(active & (value >= least[None, :]), 1, 0)
+                in_tile = tl.sum(survives, axis=0)
+                if tl.max(in_tile, axis=0) > 0:
+                    to = place[None, :] + tl.cumsum(survives, axis=0) - 1
+                    fits = (survives > 0) & (to < room)
+                    position = (position_row + first + row)[:, None] + tl.zeros([1, BLOCK], tl.int32)
+                    features = feature[None, :] + tl.zeros([PLACED, 1], tl.int32)
+                    tl.store(survivor_feature + begin_of_all + to, features, mask=fits)
+                    tl.store(survivor_position + begin_of_all + to, position, mask=fits)
+                    tl.store(survivor_activation + begin_of_all + to, value, mask=fits)
+                    place += in_tile
+    at_row = (document_row + document).to(tl.int64)
     at = at_row * d_sae + feature
     tl.store(maximum + at, peak, mask=inside)
     tl.store(total + at, sums, mask=inside)
-    tl.atomic_add(count + feature, active_rows, mask=inside & (active_rows > 0), sem="relaxed")
+    tl.atomic_add(count + feature, active_rows.to(tl.int32), mask=inside & (active_rows > 0), sem="relaxed")
     head = stop - 1 + tl.arange(0, 1)
     head_mask = head >= start
     if OUTLIERS:
         head_mask = head_mask & (tl.load(ordinary + first + head, mask=head_mask, other=0) != 0)
-    final, _ = tile_of(
+    value, active = tile_of(
         product, scale, bias, shift, threshold, cut_value, cut_feature, head, head_mask, feature, d_sae, GATED, TOP_K
     )
-    tl.store(last + at, tl.reshape(final, [BLOCK]), mask=inside)
+    tl.store(last + at, tl.reshape(tl.where(active, value, 0.0), [BLOCK]), mask=inside)
     if block == 0:
         tl.store(positions + at_row, tl.sum(regular, axis=0))
-    if tl.max(bad, axis=0) > 0:
+    wrong = (finish - begin != stop - start) | (stop <= start)
+    wrong = wrong | ((tl.program_id(0) < blocks) & (begin != first))
+    wrong = wrong | ((tl.program_id(0) >= tl.num_programs(0) - blocks) & (finish != first + n))
+    bad = (poison != 0.0) | ~(tl.abs(bias) < float("inf")) | ~(threshold >= 0)
+    if wrong | (tl.max(bad.to(tl.int32), axis=0) > 0):
         tl.atomic_max(fault, (at_row + 1).to(tl.int32), sem="relaxed")
