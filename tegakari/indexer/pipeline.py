@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -39,6 +40,9 @@ from tegakari.store.disk.publish import read_manifest as read_run_manifest
 from tegakari.store.sql.writer import RunWriter
 
 log = structlog.get_logger()
+
+UNWRITTEN = 2
+"""Shards in memory beside the one that is computed: one is finished while another is written."""
 
 
 @dataclass(frozen=True)
@@ -204,23 +208,23 @@ def _index_shards(
 def _index_in_this_process(
     config: Config, models: IndexModels, shards: Sequence[Shard], partials: Path
 ) -> Iterator[Shard]:
-    """Index shards; a thread finishes and writes one while the next is computed."""
+    """Index shards; threads finish and write two of them while the next is computed."""
     worker = make_worker(config, models.classifier, models.saes)
 
     def write(work: ShardWork) -> None:
         result = worker.finish(work)
         write_partial(partials, work.shard, result.positions, result.layers, result.documents)
 
-    with ThreadPoolExecutor(1, thread_name_prefix="write-partial") as pool:
-        pending: Future[None] | None = None
+    with ThreadPoolExecutor(UNWRITTEN, thread_name_prefix="write-partial") as pool:
+        pending: deque[Future[None]] = deque()
         for shard in shards:
             work = worker.start(shard)
-            if pending is not None:
-                pending.result()
-            pending = pool.submit(write, work)
+            if len(pending) == UNWRITTEN:
+                pending.popleft().result()
+            pending.append(pool.submit(write, work))
             yield shard
-        if pending is not None:
-            pending.result()
+        for future in pending:
+            future.result()
 
 
 def _quality(config: Config, models: IndexModels, cache: Path, progress: Progress) -> dict[int, LayerQuality]:

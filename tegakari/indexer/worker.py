@@ -79,6 +79,7 @@ class Worker:
         self._capacity_factor = 1
         self._cold = True
         self._model = threading.Lock()
+        self._sums = threading.Lock()
         self._stream = torch.cuda.Stream(classifier.device) if classifier.device.type == "cuda" else None
 
     def index(self, shard: Shard) -> ShardResult:
@@ -128,7 +129,8 @@ class Worker:
             KernelError: on a GPU, a residual was not finite.
         """
         try:
-            return self._finish(work)
+            with self._sums:
+                return self._finish(work)
         except CandidateOverflow:
             self._capacity_factor *= 2
             self._cold = True
