@@ -176,7 +176,7 @@ def test_steps_with_the_kernel_are_those_without_and_resume(precision: str, monk
             resumed.step(residuals(), learning_rate=1e-3)
     for name, parameter in expected.named_parameters():
         # Adam takes a step of the learning rate wherever the rounding decides the sign of a gradient near 0.
-        assert float((sae.get_parameter(name) - parameter).abs().mean().detach()) < 1e-5, name
+        assert float((sae.get_parameter(name) - parameter).abs().mean().detach()) < 1e-4, name
         if precision == "float32":  # to bfloat16, Triton's interpreter truncates, and a GPU and torch round
             assert torch.equal(sae.get_parameter(name), resumed.get_parameter(name))
 
