@@ -28,6 +28,7 @@ from torch import Tensor
 
 from benchmarks.case import Shape
 from benchmarks.gpu.clock import seconds, waits
+from benchmarks.gpu.parts import figures_of
 from benchmarks.gpu.random_model import LABELS, SMOKE, device_of, random_documents, random_model
 from tegakari.indexer.training.classifier.examples import Example
 from tegakari.indexer.training.classifier.trainer import train
@@ -51,10 +52,14 @@ LAYERS = 3
 def measure(smoke: bool) -> dict[str, float]:
     """Figures of SAE training and fine-tuning. `smoke`: tiny shapes on a CPU."""
     shape, device = SMOKE if smoke else Shape(), device_of(smoke)
-    figures = {**_agreement(device), **_sae_training(shape, device, smoke)}
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    return {**figures, **_fine_tuning(shape, device, smoke)}
+    return figures_of(
+        {
+            "sae_agreement": lambda: _agreement(device),
+            "sae_training": lambda: _sae_training(shape, device, smoke),
+            "fine_tuning": lambda: _fine_tuning(shape, device, smoke),
+        },
+        strict=smoke,
+    )
 
 
 def _sae_training(shape: Shape, device: torch.device, smoke: bool) -> dict[str, float]:
