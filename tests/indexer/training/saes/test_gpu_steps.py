@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from tegakari.indexer.training.saes import trainable
-from tegakari.indexer.training.saes.adam import TorchAdam
 from tegakari.indexer.training.saes.gradients import gradients
 from tegakari.indexer.training.saes.precision import product, resolve_precision
+from tegakari.indexer.training.saes.torch_adam import TorchAdam
 from tegakari.indexer.training.saes.trainable import TrainableSae
 from tegakari.models.precision import float32_products
 from tegakari.schemas.config import SaesConfig
