@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from benchmarks.case import Shape
 from benchmarks.gpu.clock import seconds, waits
+from benchmarks.gpu.parts import figures_of
 from benchmarks.gpu.random_model import SMOKE, device_of, random_classifier, random_documents, random_sae
 from tegakari.models.architecture import block_output
 from tegakari.models.classifier import Classifier
@@ -48,7 +49,14 @@ def measure(smoke: bool, classifier: Classifier | None = None) -> dict[str, floa
     device = device_of(smoke)
     if classifier is None:
         classifier = random_classifier(shape, device, torch.float32 if smoke else torch.bfloat16)
-    return {**_knockouts(classifier, shape, smoke), **_patching(classifier, shape, smoke)}
+    return figures_of(
+        {
+            "knockouts": lambda: _knockouts(classifier, shape, smoke),
+            "patching": lambda: _patching(classifier, shape, smoke),
+            "patching_float32": lambda: _patching_float32(classifier, shape, smoke),
+        },
+        strict=smoke,
+    )
 
 
 def _knockouts(classifier: Classifier, shape: Shape, smoke: bool) -> dict[str, float]:
@@ -103,20 +111,23 @@ def _hooked(classifier: Classifier, sae: Sae, batch: Batch, edit: Edit) -> Tenso
         handle.remove()
 
 
-def _patching(classifier: Classifier, shape: Shape, smoke: bool) -> dict[str, float]:
-    tokens, pairs, repeats = (24, 2, 1) if smoke else (512, PAIRS, 3)
+def _pairs(shape: Shape, smoke: bool) -> tuple[list[Tokenized], list[Tokenized]]:
+    """Clean and corrupted documents."""
+    tokens, pairs = (24, 2) if smoke else (512, PAIRS)
     documents = random_documents(2 * pairs, range(tokens, tokens + 1), shape.vocabulary, seed=1)
-    one = documents[:1], documents[pairs : pairs + 1]
-    many = documents[:pairs], documents[pairs:]
+    return documents[:pairs], documents[pairs:]
+
+
+def _patching(classifier: Classifier, shape: Shape, smoke: bool) -> dict[str, float]:
+    repeats = 1 if smoke else 3
+    many = _pairs(shape, smoke)
+    one = many[0][:1], many[1][:1]
+    pairs = len(many[0])
     naive = seconds(lambda: _naive_effects(classifier, *one), classifier.device, repeats)
     ours = seconds(lambda: _effects(classifier, *one), classifier.device, repeats)
     ours_many = seconds(lambda: _effects(classifier, *many), classifier.device, repeats)
     batch = classifier.batch([*one[0], *one[1]])
     base = seconds(lambda: run_components(classifier, batch, keys=True), classifier.device, repeats)
-    exact = float32_copy(classifier)
-    with float32_products(tf32=False):
-        exact_difference = _largest_difference(exact, *one)
-        exact_ours = seconds(lambda: _effects(exact, *many), exact.device, repeats)
     return {
         "naive_over_ours": naive / ours,
         "naive_over_ours_many": pairs * naive / ours_many,
@@ -124,9 +135,19 @@ def _patching(classifier: Classifier, shape: Shape, smoke: bool) -> dict[str, fl
         "patching_pair_ms": 1e3 * ours,
         "patching_pair_base_ms": 1e3 * base,
         "patching_pair_of_many_ms": 1e3 * ours_many / pairs,
-        "patching_pair_of_many_float32_ms": 1e3 * exact_ours / pairs,
         "patching_max_change_difference": _largest_difference(classifier, *one),
-        "patching_max_change_difference_float32": exact_difference,
+    }
+
+
+@float32_products(tf32=False)
+def _patching_float32(classifier: Classifier, shape: Shape, smoke: bool) -> dict[str, float]:
+    """As circuits are computed."""
+    exact = float32_copy(classifier)
+    many = _pairs(shape, smoke)
+    ours = seconds(lambda: _effects(exact, *many), exact.device, 1 if smoke else 3)
+    return {
+        "patching_pair_of_many_float32_ms": 1e3 * ours / len(many[0]),
+        "patching_max_change_difference_float32": _largest_difference(exact, many[0][:1], many[1][:1]),
     }
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from tegakari.indexer.training.saes.adam import make_adam
+from tegakari.indexer.training.saes.adam import Adam
 from tegakari.indexer.training.saes.gradients import gradients
 from tegakari.indexer.training.saes.precision import operand_dtype
+from tegakari.indexer.training.saes.torch_adam import TorchAdam
 from tegakari.models.outliers import norm_limit, norms_of, ordinary_positions
 from tegakari.models.sae import Sae
 from tegakari.models.sae_start import start_directions
@@ -212,3 +214,17 @@ class TrainableSae(nn.Module):
             layer=layer,
             max_norm=float(self.max_norm),
         )
+
+
+def make_adam(parameters: Mapping[str, nn.Parameter], operands: Mapping[str, Tensor]) -> Adam:
+    """The implementation for the parameters' device.
+
+    Args:
+        parameters: float32.
+        operands: copies of some parameters in another dtype, which follow them.
+    """
+    if next(iter(parameters.values())).is_cuda and find_spec("triton"):
+        from tegakari.indexer.training.saes.gpu_adam import GpuAdam  # Triton is absent on most machines
+
+        return GpuAdam(parameters, operands)
+    return TorchAdam(parameters, operands)

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from tegakari.indexer.training.saes.adam import TorchAdam
+from tegakari.indexer.training.saes import trainable
 from tegakari.indexer.training.saes.gradients import gradients
 from tegakari.indexer.training.saes.precision import product, resolve_precision
+from tegakari.indexer.training.saes.torch_adam import TorchAdam
 from tegakari.indexer.training.saes.trainable import TrainableSae
 from tegakari.models.precision import float32_products
 from tegakari.schemas.config import SaesConfig
@@ -102,6 +103,20 @@ def test_bfloat16_trains_as_well_as_float32():
     assert losses["bfloat16"] < 1.02 * losses["float32"]
 
 
+@pytest.mark.parametrize("architecture", ["relu", "batch_topk"])
+def test_gradients_compile_as_one_graph(architecture: str):
+    """Traced as by `saes.compile`, without generating code, which takes minutes on a CPU."""
+    sae = sae_of(architecture)
+    traced = torch.compile(gradients, backend="eager", fullgraph=True)
+    options = {"penalty": sae.l1 if architecture == "relu" else None, "k": 4}
+    with torch.no_grad():
+        for positions in (128, 127):
+            arguments = residuals(positions), sae.W_enc, sae.W_dec, sae.b_enc, sae.b_dec
+            for one, other in zip(traced(*arguments, **options), gradients(*arguments, **options), strict=True):
+                if other is not None:
+                    torch.testing.assert_close(one, other)
+
+
 def test_products_are_summed_in_float32():
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(8, 4096, generator=generator).bfloat16() for _ in range(2))
@@ -142,6 +157,28 @@ def test_the_kernel_of_adam_is_adam():
     assert set(gpu_adam.tensors()) == set(torch_adam.tensors())
     for name, value in torch_adam.tensors().items():
         torch.testing.assert_close(gpu_adam.tensors()[name], value, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_steps_with_the_kernel_are_those_without_and_resume(precision: str, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("triton")
+    from tegakari.indexer.training.saes.gpu_adam import GpuAdam
+
+    expected = sae_of("relu", precision=precision)
+    monkeypatch.setattr(trainable, "make_adam", GpuAdam)
+    sae, resumed = sae_of("relu", precision=precision), sae_of("relu", precision=precision)
+    for step in range(4):
+        for trained in (expected, sae):
+            trained.step(residuals(), learning_rate=1e-3)
+        if step == 1:
+            resumed.load_checkpoint_tensors({name: value.clone() for name, value in sae.checkpoint_tensors().items()})
+        if step > 1:
+            resumed.step(residuals(), learning_rate=1e-3)
+    for name, parameter in expected.named_parameters():
+        # Adam takes a step of the learning rate wherever the rounding decides the sign of a gradient near 0.
+        assert float((sae.get_parameter(name) - parameter).abs().mean().detach()) < 1e-4, name
+        if precision == "float32":  # to bfloat16, Triton's interpreter truncates, and a GPU and torch round
+            assert torch.equal(sae.get_parameter(name), resumed.get_parameter(name))
 
 
 def test_precision_follows_the_device():
