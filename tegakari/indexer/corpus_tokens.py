@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -46,25 +47,24 @@ def corpus_tokens(documents: Sequence[IndexedDocument], special_tokens: Mapping[
         special_tokens: text of each special token, by id. Such a token covers no characters; where the head reads it,
             it is among the top tokens.
     """
-    text_indices: dict[str, int] = {}
-    text, token_id, spans = [], [], []
-    for document in documents:
-        tokens, content = document.tokens, document.text
-        texts = [
-            content[start:end] or special_tokens.get(token, "")
-            for token, (start, end) in zip(tokens.input_ids, tokens.spans, strict=True)
-        ]
-        indices = [text_indices.setdefault(token_text, len(text_indices)) for token_text in texts]
-        text.append(np.array(indices, np.int32))
-        token_id.append(np.array(tokens.input_ids, np.int32))
-        spans.append(np.array(tokens.spans, np.int32).reshape(-1, 2))
-    all_spans = np.concatenate(spans)
-    lengths = [len(indices) for indices in text]
+    text_numbers: defaultdict[str, int] = defaultdict()
+    text_numbers.default_factory = text_numbers.__len__  # a new text gets the next number
+    arrays = [document.tokens.arrays for document in documents]
+    text = []
+    for document, (token_ids, spans) in zip(documents, arrays, strict=True):
+        content = document.text
+        texts = [content[start:end] for start, end in spans.tolist()]
+        if special_tokens:
+            for index in np.flatnonzero(spans[:, 0] == spans[:, 1]):
+                texts[index] = special_tokens.get(int(token_ids[index]), "")
+        text.append(np.array([text_numbers[token_text] for token_text in texts], np.int32))
+    all_spans = np.concatenate([spans for _, spans in arrays])
+    lengths = [len(token_ids) for token_ids, _ in arrays]
     return CorpusTokens(
         offsets=np.cumsum([0, *lengths]),
         document=np.repeat(np.arange(len(documents), dtype=np.int32), lengths),
-        texts=pa.array(list(text_indices), pa.string()),
-        token_id=np.concatenate(token_id),
+        texts=pa.array(list(text_numbers), pa.string()),
+        token_id=np.concatenate([token_ids for token_ids, _ in arrays]),
         char_start=np.ascontiguousarray(all_spans[:, 0]),
         char_end=np.ascontiguousarray(all_spans[:, 1]),
         text=np.concatenate(text),

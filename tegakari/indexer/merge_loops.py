@@ -1,8 +1,8 @@
 """Loops over activations and candidates, compiled by numba without the GIL, so that layers are merged on threads.
 
-The strongest entries of a group (positions of a feature, features of a document) are a row of a matrix of keys: a heap
-with its smallest key first. A key is an activation above an inverted entry: a larger key is a larger activation,
-or an equal one with a smaller entry. No entry is 0, so that an empty heap is a row of zeros.
+The strongest entries of a group (positions of a feature, features of a document) are a row of a matrix of keys. A key
+is an activation above an inverted entry: a larger key is a larger activation, or an equal one with a smaller entry. No
+entry is 0. A row to which entries are added is a heap with its smallest key first; a row of zeros is an empty heap.
 """
 
 from __future__ import annotations
@@ -42,22 +42,30 @@ def replace_smallest(heap, key):
 
 
 @compiled
-def add_candidates(offsets, activation, row, heaps):
-    """Add the candidates of one shard, strongest first for each feature, to the heaps of the features.
+def select_candidates(starts, activation, row, keys):
+    """Select the strongest candidates of each feature, in any order.
 
     Args:
-        offsets: int64 [d_sae + 1], first candidate of each feature.
+        starts: int64 [shards, features + 1], first candidate of each shard and feature.
         activation: uint32 [N], bits.
         row: int64 [N], row of the token among all tokens: the order of (document, position).
-        heaps: uint64 [d_sae, n].
+        keys: uint64 [features, n], zeros; receives the n largest keys of each feature.
     """
-    for feature in range(len(heaps)):
-        heap = heaps[feature]
-        for i in range(offsets[feature], offsets[feature + 1]):
-            key = key_of(activation[i], row[i])
-            if key < heap[0]:
-                break  # those after it are weaker still
-            replace_smallest(heap, key)
+    n = keys.shape[1]
+    most = 0
+    for feature in range(len(keys)):
+        most = max(most, (starts[:, feature + 1] - starts[:, feature]).sum())
+    buffer = np.empty(most, np.uint64)
+    for feature in range(len(keys)):
+        size = 0
+        for shard in range(len(starts)):
+            for i in range(starts[shard, feature], starts[shard, feature + 1]):
+                buffer[size] = key_of(activation[i], row[i])
+                size += 1
+        if size <= n:
+            keys[feature, :size] = buffer[:size]
+        else:
+            keys[feature] = np.partition(buffer[:size], size - n)[size - n :]
 
 
 @compiled
@@ -94,25 +102,29 @@ def merge_activations(starts, document, activation, documents, merged, heaps):
     flags = np.zeros(8 * words, np.uint8)
     flag_words = flags.view(np.uint64)  # eight documents are looked at together: in most, a feature is not active
     values = np.empty(documents, np.uint32)
-    at = 0
+    active = np.empty(8 * words + 1, np.int32)
+    first = 0
     for feature in range(len(heaps)):
+        heap = heaps[feature]
         for shard in range(len(starts)):
             for i in range(starts[shard, feature], starts[shard, feature + 1]):
                 values[document[i]] = activation[i]
                 flags[document[i]] = 1
-        heap = heaps[feature]
+                key = key_of(activation[i], document[i])
+                if key > heap[0]:
+                    replace_smallest(heap, key)
+        size = 0
         for word in range(words):
             if flag_words[word] != 0:
                 for j in range(8 * word, 8 * word + 8):
-                    if flags[j] != 0:
-                        merged_feature[at] = feature
-                        merged_document[at] = j
-                        merged_activation[at] = values[j]
-                        at += 1
-                        key = key_of(values[j], j)
-                        if key > heap[0]:
-                            replace_smallest(heap, key)
+                    active[size] = j
+                    size += np.int64(flags[j])  # without a branch, which would be mispredicted
                 flag_words[word] = 0
+        for i in range(size):
+            merged_feature[first + i] = feature
+            merged_document[first + i] = active[i]
+            merged_activation[first + i] = values[active[i]]
+        first += size
 
 
 @compiled

@@ -7,19 +7,20 @@ memory of a layer does not grow with the corpus.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from tegakari.indexer.corpus_tokens import CorpusTokens
+from tegakari.indexer.feature_ranges import AT_ONCE, feature_ranges
 from tegakari.indexer.layer_statistics import LayerStatistics, MergeSettings, write_statistics
 from tegakari.indexer.layer_sums import layer_sums
-from tegakari.indexer.merge_loops import add_candidates
-from tegakari.indexer.ordered_activations import AT_ONCE, ordered_activations
-from tegakari.indexer.partial import Partial
-from tegakari.indexer.strongest import bits_of, empty_heaps, strongest_entries, strongest_members
+from tegakari.indexer.merge_loops import merge_activations, select_candidates
+from tegakari.indexer.partial import ACTIVATIONS, CANDIDATES, Partial
+from tegakari.indexer.strongest import bits_of, no_entries, strongest_entries, strongest_members
 from tegakari.schemas.config import POOLINGS
+from tegakari.store.blocks.activations import Activations
 from tegakari.store.blocks.files import TOP_DOCUMENTS, TopPositions
 from tegakari.store.blocks.writer import BlocksWriter
 from tegakari.store.sql.writer import RunWriter
@@ -68,20 +69,31 @@ class LayerMerge(NamedTuple):
         return MergedLayer(layer, statistics, sums.active, sums.total, sums.outliers, top_rows, top_activation)
 
     def _write_top_positions(self, layer: int, d_sae: int) -> tuple[np.ndarray, np.ndarray]:
-        heaps = empty_heaps(d_sae, self.settings.top_tokens)
-        for partial in self.partials:
-            candidates = partial.candidates(layer)
-            rows = self.tokens.rows(candidates.document, candidates.position)
-            add_candidates(candidates.offsets, bits_of(candidates.activation), rows, heaps)
-        rows, activation = strongest_entries(heaps)
+        keys = no_entries(d_sae, self.settings.top_tokens)
+        for features in feature_ranges(self.partials, layer, CANDIDATES):
+            activation, document, position = features.columns
+            rows = self.tokens.rows(document, position)
+            select_candidates(features.starts, bits_of(activation), rows, keys[features.start : features.stop])
+        rows, activation = strongest_entries(keys)
         document = np.where(rows >= 0, self.tokens.document[rows], -1)
         position = np.where(rows >= 0, rows - self.tokens.offsets[document], -1)
         self.blocks.write_top_positions(layer, TopPositions(activation, document, position))
         return rows, activation
 
     def _write_activations(self, layer: int, d_sae: int) -> None:
-        heaps = empty_heaps(d_sae, TOP_DOCUMENTS)
-        self.writer.write_activations(layer, ordered_activations(layer, self.partials, self.documents, heaps))
+        heaps = no_entries(d_sae, TOP_DOCUMENTS)
+        self.writer.write_activations(layer, self._ordered_activations(layer, heaps))
         self.blocks.write_top_documents(layer, strongest_members(heaps))
         for partial in self.partials:
             self.blocks.write_top_features(layer, partial.document_numbers(), partial.top_features(layer))
+
+    def _ordered_activations(self, layer: int, heaps: np.ndarray) -> Iterator[Activations]:
+        """Activations by (feature, document); `heaps` receives the strongest documents of each feature."""
+        for features in feature_ranges(self.partials, layer, ACTIVATIONS):
+            document, activation = features.columns
+            merged = tuple(np.empty(len(document), kind) for kind in (np.int32, np.int32, np.uint32))
+            heaps_of_range = heaps[features.start : features.stop]
+            merge_activations(features.starts, document, bits_of(activation), self.documents, merged, heaps_of_range)
+            feature, document, bits = merged
+            feature += features.start
+            yield Activations(feature, document, bits.view(np.float32))

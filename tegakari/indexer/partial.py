@@ -13,7 +13,7 @@ import numpy as np
 from tegakari.indexer.array_file import StoredArray, read_rows, write_arrays
 from tegakari.indexer.merge_loops import add_features
 from tegakari.indexer.shard import Shard
-from tegakari.indexer.strongest import bits_of, empty_heaps, strongest_members
+from tegakari.indexer.strongest import bits_of, no_entries, strongest_members
 from tegakari.indexer.top_tokens import Candidates
 from tegakari.store.blocks.activations import Activations, Strongest
 from tegakari.store.blocks.files import TOP_FEATURES
@@ -43,6 +43,19 @@ class LayerPartial(NamedTuple):
     """of the run's pooling, by (feature, document), rounded."""
     outliers: int
     """positions that are norm outliers, which no other figure includes."""
+
+
+class EntryKind(NamedTuple):
+    """Entries of a layer that are stored feature after feature."""
+
+    name: str
+    """field of `LayerPartial`."""
+    columns: tuple[str, ...]
+    """its columns but `feature`."""
+
+
+CANDIDATES = EntryKind("candidates", Candidates._fields[1:])
+ACTIVATIONS = EntryKind("activations", Activations._fields[1:])
 
 
 class DocumentPartial(NamedTuple):
@@ -115,11 +128,11 @@ class Partial:
     """The partial of a shard on disk."""
 
     def __init__(self, directory: Path) -> None:
-        self._file = directory / _ARRAYS
+        self.directory = directory
         self.summary = msgspec.json.decode((directory / _SUMMARY).read_bytes(), type=ShardSummary)
 
     def _rows(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        return read_rows(self._file, self.summary.arrays[name], start, stop)
+        return read_rows(self.directory / _ARRAYS, self.summary.arrays[name], start, stop)
 
     def outliers(self, layer: int) -> int:
         """Positions of a layer that are norm outliers."""
@@ -129,20 +142,13 @@ class Partial:
         """Read the sums of a layer."""
         return ShardSums(*(self._rows(f"{layer}.{name}") for name in ShardSums._fields))
 
-    def candidates(self, layer: int) -> StoredCandidates:
-        """Read the candidates of a layer."""
-        return StoredCandidates(*(self._rows(f"{layer}.candidates.{name}") for name in StoredCandidates._fields))
+    def offsets(self, layer: int, kind: EntryKind) -> np.ndarray:
+        """Read the first entry of each feature of a layer, int64 [d_sae + 1]."""
+        return self._rows(f"{layer}.{kind.name}.offsets")
 
-    def activation_offsets(self, layer: int) -> np.ndarray:
-        """Read the first activation of each feature of a layer, int64 [d_sae + 1]."""
-        return self._rows(f"{layer}.activations.offsets")
-
-    def activations(self, layer: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Read the documents and activations of a layer from one to another offset."""
-        document, activation = (
-            self._rows(f"{layer}.activations.{name}", start, stop) for name in Activations._fields[1:]
-        )
-        return document, activation
+    def column(self, layer: int, kind: EntryKind, name: str, start: int, stop: int) -> np.ndarray:
+        """Read a column of the entries of a layer from one entry to another."""
+        return self._rows(f"{layer}.{kind.name}.{name}", start, stop)
 
     def top_features(self, layer: int) -> Strongest:
         """Read the strongest features of a layer in each document, by the rows of `documents`."""
@@ -185,10 +191,11 @@ def _arrays(layers: dict[int, LayerPartial], documents: DocumentPartial) -> Iter
         for name in ShardSums._fields:
             yield f"{layer}.{name}", getattr(partial, name)
         d_sae = len(partial.active)
-        for kind, rows in (("candidates", partial.candidates), ("activations", partial.activations)):
-            yield f"{layer}.{kind}.offsets", _offsets(rows.feature, d_sae)
-            for name in rows._fields[1:]:
-                yield f"{layer}.{kind}.{name}", getattr(rows, name)
+        for kind in (CANDIDATES, ACTIVATIONS):
+            entries = getattr(partial, kind.name)
+            yield f"{layer}.{kind.name}.offsets", _offsets(entries.feature, d_sae)
+            for name in kind.columns:
+                yield f"{layer}.{kind.name}.{name}", getattr(entries, name)
         for name, array in _top_features(partial.activations, d_sae, documents.document)._asdict().items():
             yield f"{layer}.top_features.{name}", array
 
@@ -208,7 +215,7 @@ def _top_features(activations: Activations, d_sae: int, numbers: np.ndarray) -> 
     """
     rows = np.zeros(numbers.max() + 1, np.int32)
     rows[numbers] = np.arange(len(numbers), dtype=np.int32)
-    heaps = empty_heaps(len(numbers), TOP_FEATURES)
+    heaps = no_entries(len(numbers), TOP_FEATURES)
     offsets = _offsets(activations.feature, d_sae)
     add_features(offsets, rows[activations.document], bits_of(activations.activation), heaps)
     return strongest_members(heaps)

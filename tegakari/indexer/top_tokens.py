@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tegakari.store.blocks.files import TopPositions
-
 
 class Candidates(NamedTuple):
     """Positions that can be among the strongest of their feature; parallel arrays."""
@@ -52,39 +50,6 @@ def ranks(feature: np.ndarray) -> np.ndarray:
         return np.empty(0, np.int64)
     starts = np.flatnonzero(np.r_[True, feature[1:] != feature[:-1]])
     return np.arange(len(feature)) - np.repeat(starts, np.diff(np.r_[starts, len(feature)]))
-
-
-def top_positions(top: Candidates, d_sae: int, n: int) -> TopPositions:
-    """The result of `strongest` as matrices [d_sae, n], one row per feature."""
-    cells = top.feature, ranks(top.feature)
-    matrices = TopPositions(
-        np.zeros((d_sae, n), np.float32), np.full((d_sae, n), -1, np.int32), np.full((d_sae, n), -1, np.int32)
-    )
-    for matrix, column in zip(matrices, (top.activation, top.document, top.position), strict=True):
-        matrix[cells] = column
-    return matrices
-
-
-def first_distinct(group: np.ndarray, code: np.ndarray, groups: int, n: int) -> np.ndarray:
-    """The first n distinct codes of each group, in order of occurrence; int32 [groups, n], -1 = no further code.
-
-    Args:
-        group: int32, ascending.
-        code: int32, non-negative, parallel to `group`.
-        groups: number of groups.
-        n: maximum of codes per group.
-    """
-    distinct = np.full((groups, n), -1, np.int32)
-    if len(group):
-        pairs = group.astype(np.int64) * (int(code.max()) + 1) + code
-        _, first = np.unique(pairs, return_index=True)
-        first.sort()
-        first_group, first_code = group[first], code[first]
-        starts = np.searchsorted(first_group, np.arange(groups))
-        rank = np.arange(len(first)) - starts[first_group]
-        fits = rank < n
-        distinct[first_group[fits], rank[fits]] = first_code[fits]
-    return distinct
 
 
 def concatenate(parts: list[Candidates]) -> Candidates:

@@ -58,6 +58,11 @@ class Tokenized:
         return len(self._ids)
 
     @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Ids, int32 [T], and spans, int32 [T, 2]."""
+        return self._ids, self._spans
+
+    @property
     def input_ids(self) -> list[int]:
         return self._ids.tolist()
 

@@ -1,4 +1,4 @@
-"""Activations of one layer: sorting, rounding, the strongest of each group, and their Parquet files.
+"""Activations of one layer: sorting, rounding, and their Parquet files.
 
 Feature, document and rounded activation are packed into one 64-bit integer per activation, because sorting integers is
 ten times as fast as sorting rows by two keys.
@@ -78,18 +78,6 @@ def ordered(parts: Sequence[Activations]) -> Activations:
     return Activations(feature, document, _value(bits))
 
 
-def strongest_documents(activations: Activations, features: int, n: int) -> Strongest:
-    """The n documents with the largest activation of each of `features` features; ties by document."""
-    feature, document, activation = activations
-    return _strongest((feature, _FEATURE_BITS), (document, _DOCUMENT_BITS), activation, features, n)
-
-
-def strongest_features(activations: Activations, documents: int, n: int) -> Strongest:
-    """The n features with the largest activation in each of `documents` documents; ties by feature."""
-    feature, document, activation = activations
-    return _strongest((document, _DOCUMENT_BITS), (feature, _FEATURE_BITS), activation, documents, n)
-
-
 def write_activations(file: Path, parts: Iterable[Activations], *, row_group: int | None = None) -> int:
     """Write sorted activations as Parquet, and return their number.
 
@@ -145,16 +133,6 @@ def check_file(file: Path, features: int, documents: int) -> None:
                     raise ValueError(f"{file.name} does not state the bounds of its columns, or has no value in one")
                 if not 0 <= bounds.min <= bounds.max < size:
                     raise ValueError(f"{file.name} has numbers beyond {size}")
-
-
-def read_row_group(file: Path, number: int) -> Activations:
-    """Read one row group.
-
-    Raises:
-        OSError: the file is damaged.
-    """
-    table = pq.ParquetFile(file, page_checksum_verification=True).read_row_group(number)
-    return Activations(*(table[name].to_numpy() for name in Activations._fields))
 
 
 def read_feature(file: Path, feature: int) -> Activations:
@@ -223,24 +201,6 @@ def _check_fits(part: Activations) -> None:
             field="index.run",
             fix="index the corpus in several runs",
         )
-
-
-def _strongest(
-    group: tuple[np.ndarray, int], member: tuple[np.ndarray, int], activation: np.ndarray, groups: int, n: int
-) -> Strongest:
-    # Inverted, so that an ascending sort puts the largest value first, and equal values by ascending member.
-    inverted = 2**_VALUE_BITS - 1 - _bits(activation)
-    keys = _packed(group, (inverted, _VALUE_BITS), member)
-    keys.sort()
-    sizes = np.bincount(group[0], minlength=groups)
-    rank = np.arange(n)
-    filled = rank < sizes[:, None]
-    first_keys = keys[((np.cumsum(sizes) - sizes)[:, None] + rank)[filled]]
-    _, inverted, members = _unpacked(first_keys, group[1], _VALUE_BITS, member[1])
-    strongest = Strongest(np.full((groups, n), -1, np.int32), np.zeros((groups, n), np.float32))
-    strongest.member[filled] = members
-    strongest.activation[filled] = _value(2**_VALUE_BITS - 1 - inverted)
-    return strongest
 
 
 def _bits(activation: np.ndarray) -> np.ndarray:

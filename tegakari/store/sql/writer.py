@@ -22,6 +22,10 @@ ROW_GROUP = 2**17
 """Rows per row group of the activation files: the least that a query for one feature reads."""
 
 
+TABLE_ROW_GROUP = 122_880
+"""Rows that DuckDB compresses as one unit."""
+
+
 class RunWriter:
     """Writes the tables of one run into a staging directory; a context manager, to be left before publication."""
 
@@ -53,14 +57,12 @@ class RunWriter:
 
     def append(self, table: Table, rows: pa.Table) -> None:
         """Append rows, sorted in the table's order."""
-        self._append(table, rows.cast(arrow_schema(table)))
+        schema = arrow_schema(table)
+        self.append_batches(table, iter(rows.cast(schema).to_batches(max_chunksize=TABLE_ROW_GROUP)))
 
     def append_batches(self, table: Table, batches: Iterator[pa.RecordBatch]) -> None:
-        """Append batches of rows in the table's order and columns; they are compressed on several threads."""
-        self._append(table, pa.RecordBatchReader.from_batches(arrow_schema(table), batches))
-
-    def _append(self, table: Table, rows: pa.Table | pa.RecordBatchReader) -> None:
-        self._connection.register("incoming", rows)
+        """Append batches of rows in the table's order and columns; a thread compresses one batch at a time."""
+        self._connection.register("incoming", pa.RecordBatchReader.from_batches(arrow_schema(table), batches))
         self._connection.execute(f"INSERT INTO {table.name} SELECT * FROM incoming")
         self._connection.unregister("incoming")
 

@@ -1,4 +1,4 @@
-"""Sorting, rounding and the strongest of each group, compared with plain sorts; files read by other tools."""
+"""Sorting and rounding, compared with plain sorts; files read by other tools."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ from tegakari.store.blocks.activations import (
     Activations,
     ordered,
     read_feature,
-    read_row_group,
+    read_layer,
     rounded,
-    strongest_documents,
-    strongest_features,
     write_activations,
 )
 
@@ -75,28 +73,6 @@ def test_no_activations_are_valid():
     assert len(ordered([]).feature) == 0
     empty = drawn(0, n=0)
     assert len(ordered([empty, empty]).document) == 0
-    assert strongest_documents(empty, 5, 3).member.tolist() == [[-1] * 3] * 5
-
-
-@pytest.mark.parametrize("n", [1, 7, 1000])
-@pytest.mark.parametrize("seed", range(5))
-def test_the_strongest_are_those_of_a_sort(seed: int, n: int):
-    rows = ordered([drawn(seed)])
-    as_tuples = list(zip(*(column.tolist() for column in rows), strict=True))
-    for groups, strongest, key, member in (
-        (30, strongest_documents(rows, 30, n), 0, 1),
-        (200, strongest_features(rows, 200, n), 1, 0),
-    ):
-        expected = []
-        for group in range(groups):
-            largest = sorted((-row[2], row[member]) for row in as_tuples if row[key] == group)[:n]
-            expected.append([(number, -value) for value, number in largest])
-        for largest, members, activations in zip(
-            expected, strongest.member.tolist(), strongest.activation.tolist(), strict=True
-        ):
-            padding = n - len(largest)
-            assert members == [number for number, _ in largest] + [-1] * padding
-            assert activations == [value for _, value in largest] + [0] * padding
 
 
 def test_the_largest_numbers_fit_and_larger_ones_are_refused():
@@ -104,7 +80,6 @@ def test_the_largest_numbers_fit_and_larger_ones_are_refused():
     value = np.array([HUGE], np.float32)
     rows = ordered([Activations(feature, document, value)])
     assert (rows.feature, rows.document) == (feature, document)
-    assert strongest_documents(rows, 2**20, 1).member[-1].tolist() == document.tolist()
     for too_large in (Activations(feature + 1, document, value), Activations(feature, document + 1, value)):
         with pytest.raises(StoreError, match="more than a layer can hold"):
             ordered([too_large])
@@ -117,8 +92,9 @@ def test_other_tools_read_the_file(tmp_path: Path):
     expected = list(zip(*(column.tolist() for column in rows), strict=True))
     assert duckdb.sql(f"SELECT feature, document, activation FROM '{file}'").fetchall() == expected
     assert [tuple(row.values()) for row in pq.read_table(file).to_pylist()] == expected
-    np.testing.assert_array_equal(read_row_group(file, 0).activation, rows.activation)
-    assert len(read_row_group(file, 1).activation) == 0
+    first, second = read_layer(file)
+    np.testing.assert_array_equal(first.activation, rows.activation)
+    assert len(second.activation) == 0
 
 
 def test_a_feature_is_read_from_all_its_row_groups(tmp_path: Path):
