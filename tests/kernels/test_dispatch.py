@@ -14,8 +14,6 @@ import torch
 
 from tegakari.kernels import Encoded, backend, dispatch, encode
 from tegakari.kernels.cpu.encode import cpu_encode
-from tegakari.kernels.gpu import autotune
-from tegakari.kernels.types import EncodeInputs
 from tegakari.schemas.errors import KernelError
 from tests.support.kernel_cases import Case, exact_case, needs_triton
 
@@ -41,14 +39,13 @@ FUNCTIONS = (
     ("tegakari.kernels.torch_only.torch_encode", "torch"),
     ("tegakari.kernels.cpu.encode.cpu_encode", "numba"),
     ("tegakari.kernels.gpu.encode.gpu_encode", "triton"),
-    ("tegakari.kernels.gpu.autotune.gpu_encode", "triton"),
 )
-"""Functions that the dispatcher and the choice of the faster Triton path call, and the paths they belong to."""
+"""Functions that the dispatcher calls, and the paths they belong to."""
 
 
-@pytest.mark.parametrize("setting", ["torch", "numba", "triton", "triton-gemm", "triton-fused"])
+@pytest.mark.parametrize("setting", ["torch", "numba", "triton"])
 def test_the_setting_selects_the_path(setting: str, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    if setting.startswith("triton"):
+    if setting == "triton":
         needs_triton()
     monkeypatch.setenv("TEGAKARI_KERNELS", setting)
     calls = []
@@ -58,7 +55,7 @@ def test_the_setting_selects_the_path(setting: str, case: Case, monkeypatch: pyt
         original = getattr(import_module(module), attribute)
 
         def recorded(*args, **kwargs) -> Encoded:
-            calls.append(f"{name}-{'fused' if kwargs['fused'] else 'gemm'}" if name == "triton" else name)
+            calls.append(name)
             return original(*args, **kwargs)
 
         monkeypatch.setattr(function, recorded)
@@ -69,7 +66,7 @@ def test_the_setting_selects_the_path(setting: str, case: Case, monkeypatch: pyt
     assert result.rows is not None
     assert len(result.rows.trimmed().indptr) == 3
     assert calls == [backend("cpu")]
-    assert backend("cpu") == ("triton-gemm" if setting == "triton" else setting)
+    assert backend("cpu") == setting
 
 
 def test_without_numba_plain_torch_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +75,7 @@ def test_without_numba_plain_torch_runs(monkeypatch: pytest.MonkeyPatch) -> None
     assert backend("cuda") == "torch"
 
 
-@pytest.mark.parametrize("setting", ["numba", "triton", "triton-gemm"])
+@pytest.mark.parametrize("setting", ["numba", "triton"])
 def test_a_setting_of_a_missing_package_is_an_error(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEGAKARI_KERNELS", setting)
     monkeypatch.setattr(dispatch, "find_spec", lambda name: None)
@@ -89,7 +86,7 @@ def test_a_setting_of_a_missing_package_is_an_error(setting: str, monkeypatch: p
 
 def test_triton_on_a_cpu_needs_its_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEGAKARI_KERNELS", "triton")
-    monkeypatch.setattr("tegakari.kernels.gpu.packing.INTERPRETED", False)
+    monkeypatch.setattr("tegakari.kernels.gpu.gate.INTERPRETED", False)
     with pytest.raises(KernelError, match="on cpu"):
         backend("cpu")
 
@@ -105,21 +102,6 @@ def test_the_choice_is_logged_once(case: Case, caplog: pytest.LogCaptureFixture)
         for _ in range(3):
             encode(case.residual, case.encoder, case.offsets)
     assert [record.getMessage() for record in caplog.records] == ["sparse encode on cpu: numba"]
-
-
-def test_the_two_triton_paths_are_timed_once_per_shape(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Timing needs a GPU; that it runs once per shape and decides the path does not."""
-    timed = []
-    monkeypatch.setattr(autotune, "_fused_is_faster", lambda encoder: timed.append(encoder) or True)
-    calls = []
-    monkeypatch.setattr(autotune, "gpu_encode", lambda inputs, fused: calls.append(fused))
-    path = autotune.FastestTritonPath()
-    assert path.names() == ""
-    other = case.encoder._replace(weight=case.encoder.weight.bfloat16())
-    for encoder in (case.encoder, case.encoder, other):
-        path(EncodeInputs(case.residual, encoder, case.offsets))
-    assert (len(timed), calls) == (2, [True] * 3)
-    assert path.names() == "triton-fused"
 
 
 def test_parameters_and_inference_mode(case: Case) -> None:

@@ -1,0 +1,77 @@
+"""All measurements of a GPU, in one command.
+
+    python -m benchmarks.gpu [--part encode --part index ...] [--documents 2560] [--smoke]
+
+Parts: `encode` (sparse encode as the indexer calls it), `index` (all stages against the best forward pass of the same
+documents), `rerun` (knockouts and patching), `train` (SAE training and fine-tuning). Shapes of gemma-2-2b and of the
+study's SAEs with random weights, bfloat16. --smoke runs all of it at tiny shapes on a CPU. Writes
+benchmarks/gpu/CARD-DATE.json; the last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import torch
+import transformers
+import triton
+
+from benchmarks.case import SMALL, Shape, make_case
+from benchmarks.gpu import encode, index, rerun, train
+from benchmarks.gpu.parts import figures_of
+from benchmarks.machine import machine, rounded
+
+LABELS = 12
+
+
+def index_figures(documents: int, *, smoke: bool) -> dict[str, float]:
+    """Figures of `index` on a case in a temporary directory."""
+    with tempfile.TemporaryDirectory() as directory:
+        shape = SMALL if smoke else Shape()
+        return index.measure(make_case(Path(directory), shape, documents, labels=LABELS), smoke)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parts: dict[str, Callable[[bool, int], dict[str, float]]] = {
+        "encode": lambda smoke, _documents: encode.measure(smoke),
+        "index": lambda smoke, documents: index_figures(documents, smoke=smoke),
+        "rerun": lambda smoke, _documents: rerun.measure(smoke),
+        "train": lambda smoke, _documents: train.measure(smoke),
+    }
+    parser = argparse.ArgumentParser(description="All measurements of a GPU.")
+    parser.add_argument("--part", action="append", choices=list(parts), help="only this one; repeatable")
+    parser.add_argument("--documents", type=int, help="of the index; default 2560, with --smoke 24")
+    parser.add_argument("--smoke", action="store_true", help="tiny shapes on a CPU")
+    parser.add_argument("--output", type=Path, help="file of the figures; default benchmarks/gpu/CARD-DATE.json")
+    options = parser.parse_args(arguments)
+    if not options.smoke and not torch.cuda.is_available():
+        parser.error("there is no GPU; --smoke runs everything at tiny shapes on a CPU")
+    documents = options.documents or (24 if options.smoke else 2560)
+    card = "smoke" if options.smoke else torch.cuda.get_device_name()
+    facts = {
+        "card": card,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "torch": torch.__version__,
+        "triton": triton.__version__,
+        "transformers": transformers.__version__,
+        "documents": documents,
+    } | machine()
+    output = options.output or Path(__file__).parent / f"{card.replace(' ', '-').lower()}-{facts['date']}.json"
+    figures: dict[str, float] = {}
+    for name in options.part or list(parts):
+        work = partial(parts[name], options.smoke, documents)
+        figures |= figures_of({name: work}, strict=options.smoke)
+        if not options.smoke or options.output:  # part by part: a run that is stopped keeps what it has
+            output.write_text(json.dumps(facts | rounded(figures), indent=1) + "\n", encoding="utf-8")
+    sys.stdout.write(json.dumps(facts | rounded(figures)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
