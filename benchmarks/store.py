@@ -45,6 +45,7 @@ from tegakari.store.sql.writer import RunWriter
 
 WORK = Path(__file__).parent / "work"
 CODE = ("benchmarks/study_scale.py", "tegakari/indexer/merge.py", "tegakari/indexer/merged_layer.py",
+        "tegakari/indexer/layer_sums.py", "tegakari/indexer/layer_statistics.py", "tegakari/indexer/cohens_d.py",
         "tegakari/indexer/layer_tables.py", "tegakari/indexer/document_tables.py", "tegakari/store/sql/writer.py",
         "tegakari/store/blocks/activations.py", "tegakari/schemas/run.py", "tegakari/schemas/tables.py")  # fmt: skip
 """Files that decide the content of the runs."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from tegakari.models.digest_cache import cached_digests
 
 _COMPUTED_FROM = {".safetensors", ".json", ".npz", ".pt", ".model"}
 """Suffixes of the files that decide what a model or SAE computes: weights, configurations, tokenizers."""
@@ -13,11 +17,27 @@ _REPORTS = {"report.json", "training.json"}
 
 
 def fingerprint(directory: Path) -> str:
-    """SHA-256 of the names and contents of the files that decide what a model or SAE computes, as hexadecimal."""
+    """SHA-256 of the names and contents of the files that decide what a model or SAE computes, as hexadecimal.
+
+    Files are read in parallel; the digest of a large file that has not changed since it was read is not computed again.
+    """
+    files = [
+        file
+        for file in sorted(directory.rglob("*"))
+        if file.is_file() and file.suffix in _COMPUTED_FROM and file.name not in _REPORTS
+    ]
     digest = hashlib.sha256()
-    for file in sorted(directory.rglob("*")):
-        if file.is_file() and file.suffix in _COMPUTED_FROM and file.name not in _REPORTS:
-            digest.update(file.relative_to(directory).as_posix().encode() + b"\0")
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    for file, file_digest in zip(files, _digests(files), strict=True):
+        digest.update(file.relative_to(directory).as_posix().encode() + b"\0")
+        digest.update(file_digest)
     return digest.hexdigest()
+
+
+def _digests(files: list[Path]) -> list[bytes]:
+    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="sha256") as pool:
+        return cached_digests(files, lambda missing: pool.map(_digest, missing))
+
+
+def _digest(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import encode, environments, full_size, growth, index, knockout, patching, peers
+from benchmarks import encode, environments, full_size, growth, index, knockout, merge, patching, peers
 
 
 def figures(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
@@ -40,6 +40,14 @@ def test_full_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     # 500 of 9,216 features, scaled; the documents' last positions are not those on which the SAEs were set.
     assert 0.3 < result["active_features"] / (500 * 72 / 2304) < 3
     assert not list(tmp_path.iterdir())
+
+
+def test_merge(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    size = ["--layers", "2", "--documents", "321", "--d-sae", "64", "--active", "6", "--repeats", "1"]
+    merge.main([*size, "--no-before", "--work", str(tmp_path)])
+    result = figures(capsys)
+    assert result["merge_seconds"] > 0
+    assert result["merge_over_before"] is None
 
 
 def test_knockout(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

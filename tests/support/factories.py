@@ -122,8 +122,9 @@ def make_run(
     labels: Sequence[str] = LABELS,
     documents_per_label: int | Sequence[int] = 6,
     pooling: Pooling = "head",
+    threads: int | None = None,
 ) -> RunManifest:
-    """Draw a case, merge it and publish it; arguments of `random_case`, and the pooling of the run's rankings."""
+    """Draw a case, merge and publish it; arguments of `random_case`, the pooling of rankings, threads of the merge."""
     case = random_case(seed=seed, layers=layers, d_sae=d_sae, labels=labels, documents_per_label=documents_per_label)
     recipe = hashlib.sha256(repr((seed, layers, d_sae, tuple(labels), documents_per_label, pooling)).encode())
     work = work_directory(store, name)
@@ -134,7 +135,9 @@ def make_run(
         write_partial(work / "shards", shard, positions, parts, _document_partial(shard, case))
     partials = [open_partial(work / "shards", shard.key) for shard in shards]
     with RunWriter(work / "staged") as writer:
-        merger = Merger(writer, case.documents, case.labels, partials, MergeSettings(pooling, 1.0, TOP_TOKENS), {})
+        merger = Merger(
+            writer, case.documents, case.labels, partials, MergeSettings(pooling, 1.0, TOP_TOKENS), {}, threads
+        )
         facts = LayerFacts(D_MODEL, d_sae, "relu", None, LayerQuality(100, 0.9, 8.0, 0, 0.9, 0, 0.0))
         merger.merge_layers(dict.fromkeys(range(layers), facts))
         _, scores = merger.merge_documents()
