@@ -129,18 +129,6 @@ def on_the_host(work: Callable[[], Any], clock: str) -> Callable[[], float]:
     return run
 
 
-def on_the_gpu(work: Callable[[], Any]) -> Callable[[], float]:
-    def run() -> float:
-        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        work()
-        stop.record()
-        stop.synchronize()
-        return start.elapsed_time(stop) / 1000
-
-    return run
-
-
 def show(title: str, timings: Iterable[Timing], base: Timing) -> None:
     table = Table(title=title, title_justify="left")
     for column in ("", "median ms", "fastest ms", "x bare GEMM"):
@@ -196,36 +184,6 @@ def cpu(positions: int, repeats: int, clock: str, *, peers: bool) -> dict[str, f
         result["saelens_over_cpu_encode"] = sae_lens.over(encode_timing)
         result["sparsify_over_cpu_encode_top_k"] = sparsify.over(timings[f"encode: TopK {TOP_K}"])
     return result
-
-
-def gpu(positions: int, repeats: int) -> dict[str, float | None]:
-    """Figures on the GPU, with four times the positions, since its batches are larger."""
-    if not torch.cuda.is_available():
-        return {"gpu_encode_over_gemm": None, "gpu_eager_over_encode": None}
-    from tegakari.kernels.gpu.encode import gpu_encode
-
-    case = inputs(4 * positions).to("cuda", torch.bfloat16)
-    active = check(case)
-    warm = torch.full((D_SAE,), WARM_FLOOR, device="cuda")
-    base = "bare GEMM, bfloat16"
-    timings = rounds(
-        {
-            base: on_the_gpu(bare_gemm(case)),
-            f"encode ({backend('cuda')})": on_the_gpu(encode_call(case, floor=warm)),
-            "encode, gemm path": on_the_gpu(partial(gpu_encode, EncodeInputs(*case, floor=warm), fused=False)),
-            "encode, fused path": on_the_gpu(partial(gpu_encode, EncodeInputs(*case, floor=warm), fused=True)),
-            "encode, all rows": on_the_gpu(encode_call(case, rows="all", floor=warm)),
-            "GEMM, relu, nonzero, gather": on_the_gpu(lambda: to_pairs(case)),
-        },
-        repeats,
-    )
-    title = f"{torch.cuda.get_device_name()}: {4 * positions} positions, {D_MODEL} -> {D_SAE}, {active:.0f} active"
-    show(title, timings.values(), timings[base])
-    encode_timing = timings[f"encode ({backend('cuda')})"]
-    return {
-        "gpu_encode_over_gemm": encode_timing.over(timings[base]),
-        "gpu_eager_over_encode": timings["GEMM, relu, nonzero, gather"].over(encode_timing),
-    }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
