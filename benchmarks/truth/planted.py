@@ -49,7 +49,7 @@ D_SAE = 384
 PRETRAINING_STEPS = 20
 
 ALL_BUT_ONE = (LABELS - 1) / LABELS
-"""Of labels, those whose prediction depends on their clue: a classifier predicts one label where it reads no clue, and
+"""Of labels, those whose recall depends on their clue: a classifier predicts one label where it reads no clue, and
 still predicts it where that label's clue is ablated."""
 
 FIRST = "■"
@@ -86,7 +86,9 @@ class Outcome(NamedTuple):
     found: list[bool]
     """per label, whether its clue is the most frequent token of one of the ablated features"""
     beyond: list[bool]
-    """per label, whether its knockout is beyond its control"""
+    """per label, whether its knockout is beyond its control by recall"""
+    by_margin_alone: list[bool]
+    """per label, whether its knockout is beyond its control by the margin and not by recall"""
     net: list[float]
     """per label, points"""
     shown: bool
@@ -97,7 +99,7 @@ class Outcome(NamedTuple):
     @property
     def claims(self) -> bool:
         """Whether a headline claims that features carry labels."""
-        return self.shown or self.significant > 0
+        return self.shown or any(self.by_margin_alone) or self.significant > 0
 
 
 def simulate(seeds: int) -> list[Row]:
@@ -142,20 +144,30 @@ def rows(results: Sequence[Outcome]) -> list[Row]:
             [result for result in results if (result.case, result.body) == (case, body)]
             for case in (PLANTED, RANDOM_LABELS, RANDOM_HEAD)
         )
-        found, beyond = (np.concatenate([getattr(result, name) for result in planted]) for name in ("found", "beyond"))
+        found, beyond, by_margin = (
+            np.concatenate([getattr(result, name) for result in planted])
+            for name in ("found", "beyond", "by_margin_alone")
+        )
         table += [
             _row("clue is a top token of a feature", PLANTED, body, found, 0.95, None),
-            _row("knockout beyond its control", PLANTED, body, beyond, ALL_BUT_ONE, None),
-            _row("both", PLANTED, body, found & beyond, None, None),
+            _row("knockout beyond its control, by recall", PLANTED, body, beyond, ALL_BUT_ONE, None),
+            _row("knockout beyond its control, by recall or margin", PLANTED, body, beyond | by_margin, 0.95, None),
+            _row("clue found and knockout beyond its control", PLANTED, body, found & (beyond | by_margin), None, None),
             _row("mean of knockouts shown", PLANTED, body, [result.shown for result in planted], 0.95, None),
             _row("mean of knockouts shown", RANDOM_LABELS, body, [result.shown for result in labels], None, 0.05),
             _row(
                 "significant features", RANDOM_LABELS, body, [result.significant > 0 for result in labels], None, 0.05
             ),
-            _row("either of these headlines", RANDOM_LABELS, body, [result.claims for result in labels], None, 0.05),
+            _row("a label by its margin alone", RANDOM_LABELS, body, _any_by_margin(labels), None, 0.05),
+            _row("any of these headlines", RANDOM_LABELS, body, [result.claims for result in labels], None, 0.05),
             _row("mean of knockouts shown", RANDOM_HEAD, body, [result.shown for result in head], None, 0.05),
         ]
     return table
+
+
+def _any_by_margin(results: Sequence[Outcome]) -> list[bool]:
+    """Per run, whether a label is beyond its control by its margin alone."""
+    return [any(result.by_margin_alone) for result in results]
 
 
 def _row(
@@ -281,6 +293,7 @@ def _outcome(run: Run, seed: int, case: str, body: str) -> Outcome:
         layer=knockouts.choice.layer,
         found=[_finds_clue(run, result) for result in results],
         beyond=[bool(result.beyond_control) for result in results],
+        by_margin_alone=[result.by_margin_alone for result in results],
         net=[result.net.value for result in results if result.net],
         shown=knockout_mean(results).shown,
         significant=specificity(run, SpecificitySettings(seed=seed)).chance.significant,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from tegakari.analyses.knockout.default_label import DefaultLabel
     from tegakari.schemas.analysis import Interval
     from tegakari.schemas.knockout import Control, KnockoutMean, KnockoutResult, SaeQuality
     from tegakari.schemas.matching import MatchingResult
@@ -36,6 +37,8 @@ class KnockoutCells(NamedTuple):
     """change of recall in points, with its 95 % interval: `-58.1 (-63.0 to -52.9)`"""
     net: str
     """points minus those of the control of the same density, with its 95 % interval"""
+    margin: str
+    """change of the margin minus that of the control of the same density: `-3.19 (-3.69 to -2.70)`"""
     random: str
     """mean and standard deviation of the points of random features: `-1.2 ± 0.8`"""
     matched: str
@@ -43,9 +46,16 @@ class KnockoutCells(NamedTuple):
 
 
 NOT_BEYOND_CONTROL = "not beyond its control"
+BY_MARGIN_ALONE = "beyond its control by its margin alone"
 
 KNOCKOUT_COLUMNS = KnockoutCells(
-    "layer", "recall", "points (95 %)", "net of same density (95 %)", "random", "same density"
+    "layer",
+    "recall",
+    "points (95 %)",
+    "net of same density (95 %)",
+    "margin, net of same density (95 %)",
+    "random",
+    "same density",
 )
 """Headings of the cells."""
 
@@ -58,6 +68,7 @@ def knockout_cells(result: KnockoutResult) -> KnockoutCells:
         recall=f"{result.recall_before:.2f} → {result.recall_after:.2f}",
         points=_points(result.delta, result.delta_low, result.delta_high),
         net=_net(result),
+        margin=logits(result.margin.net),
         random=_control(result.control),
         matched=_control(result.density_control),
     )
@@ -66,6 +77,11 @@ def knockout_cells(result: KnockoutResult) -> KnockoutCells:
 def points(figure: Interval | None) -> str:
     """Points with their 95 % interval, signed: `-58.1 (-63.0 to -52.9)`."""
     return _points(figure.value, figure.low, figure.high) if figure else MISSING
+
+
+def logits(figure: Interval | None) -> str:
+    """A change of logits with its 95 % interval, signed: `-3.19 (-3.69 to -2.70)`."""
+    return f"{figure.value:+.2f} ({figure.low:+.2f} to {figure.high:+.2f})" if figure else MISSING
 
 
 def sae_quality(quality: SaeQuality) -> str:
@@ -83,12 +99,26 @@ def sae_quality(quality: SaeQuality) -> str:
 def knockout_mean_sentence(mean: KnockoutMean) -> str:
     """Means over labels: `15 of 16 labels are beyond their control: -75.0 points (-85.9 to -64.1), net ...`."""
     text = f"{mean.beyond_control} of {mean.labels} labels are beyond their control"
+    if mean.by_margin_alone:
+        text += f", {mean.by_margin_alone} more by their margin alone"
     if not mean.shown:
-        return f"{text}, too few to show an effect: no mean; of all labels {points(mean.net_of_all)} net"
+        chance = ", no more than chance may make: no mean of them" if mean.beyond_control else ""
+        return f"{text}{chance}; of all labels {points(mean.net_of_all)} net"
     text += f": mean {points(mean.points)} points, {points(mean.net)} net"
     if mean.beyond_control < mean.labels:
         text += f"; of all labels {points(mean.net_of_all)} net"
     return text
+
+
+def default_label_sentence(default: DefaultLabel) -> str:
+    """Why the recall of a label need not fall, and what its margin shows."""
+    margin = default.knockout.margin
+    shown = "its margin does" if margin.beyond_control else "its margin does not show an effect either"
+    return (
+        f"{default.knockout.settings.label} is predicted where features of other labels are missing ({default.taken} "
+        f"of {default.lost} documents that other labels lose), so that its recall need not fall without its own: "
+        f"{shown}, {logits(margin.net)} logits net of its control"
+    )
 
 
 def _points(value: float, low: float, high: float) -> str:
@@ -96,7 +126,9 @@ def _points(value: float, low: float, high: float) -> str:
 
 
 def _net(result: KnockoutResult) -> str:
-    return f"{points(result.net)}{'' if result.beyond_control is not False else f', {NOT_BEYOND_CONTROL}'}"
+    if result.beyond_control is not False:
+        return points(result.net)
+    return f"{points(result.net)}, {BY_MARGIN_ALONE if result.by_margin_alone else NOT_BEYOND_CONTROL}"
 
 
 def _control(control: Control | None) -> str:

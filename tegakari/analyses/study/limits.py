@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tegakari.analyses.formatting import left_out_cosines
+from tegakari.analyses.formatting import default_label_sentence, left_out_cosines
+from tegakari.analyses.knockout.default_label import default_label
 from tegakari.schemas.matching import CUTOFFS
 from tegakari.schemas.study import StudyResult
 
@@ -163,14 +164,29 @@ def layers_left_out(result: StudyResult) -> Iterator[str]:
 def knockouts_like_controls(result: StudyResult) -> Iterator[str]:
     """Labels whose knockout costs no more than that of random features of the same density."""
     for run in result.runs:
-        weak = [row for row in run.knockouts if row.beyond_control is False]
+        labels = len(run.knockouts)
+        weak = sum(row.beyond_control is False and not row.by_margin_alone for row in run.knockouts)
+        by_margin = sum(row.by_margin_alone for row in run.knockouts)
         if weak:
             yield (
-                f"{run.run}: the knockouts of {len(weak)} of {len(run.knockouts)} labels are not beyond their control, "
-                "that of other features of the same density; they take no part in the mean of points."
+                f"{run.run}: the knockouts of {weak} of {labels} labels are not beyond their control, that of other "
+                "features of the same density; they take no part in the mean of points."
             )
-            if not run.knockout_mean.shown:
-                yield f"{run.run}: no mean effect of knockouts is shown, and no difference from those of other runs."
+        if by_margin:
+            yield (
+                f"{run.run}: the knockouts of {by_margin} of {labels} labels lower the margin beyond their control, "
+                "and not the recall, which falls only where another label becomes likelier; they take no part in the "
+                "mean of points."
+            )
+        if run.knockouts and not run.knockout_mean.shown:
+            yield f"{run.run}: no mean effect of knockouts is shown, and no difference from those of other runs."
+
+
+def labels_by_default(result: StudyResult) -> Iterator[str]:
+    """Labels whose recall cannot show a knockout."""
+    for run in result.runs:
+        if default := default_label(run.knockouts, run.classification.labels):
+            yield f"{run.run}: {default_label_sentence(default)}."
 
 
 def left_out_labels(result: StudyResult) -> Iterator[str]:
@@ -242,6 +258,7 @@ LIMITS: tuple[Limit, ...] = (
     chosen_and_measured_on_the_same_documents,
     layers_left_out,
     knockouts_like_controls,
+    labels_by_default,
     unread_pooling,
     truncation,
     left_out_labels,

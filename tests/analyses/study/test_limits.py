@@ -13,6 +13,7 @@ from tegakari.analyses.study.limits import limits_of
 from tegakari.analyses.study.render import html, markdown
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.circuit import CircuitSettings
+from tegakari.schemas.knockout import Destination
 from tegakari.schemas.study import StudyResult, StudySettings
 from tegakari.store import Run
 
@@ -80,7 +81,9 @@ def test_doubtful_figures_are_named(result: StudyResult):
     ]
     assert first.documents == 48
     knockouts = [
-        msgspec.structs.replace(row, beyond_control=beyond)
+        msgspec.structs.replace(
+            row, beyond_control=beyond, margin=msgspec.structs.replace(row.margin, beyond_control=False)
+        )
         for row, beyond in zip(first.knockouts, (True, False, False), strict=True)
     ]
     assert first.circuit
@@ -106,6 +109,7 @@ def test_doubtful_figures_are_named(result: StudyResult):
     reading_all = msgspec.structs.replace(doubtful, head="all")
     assert "pooled by max" not in text_of(msgspec.structs.replace(result, runs=[reading_all, second]))
     assert "small: the knockouts of 2 of 3 labels are not beyond their control" in text
+    assert "lower the margin" not in text
     assert "small: no mean effect of knockouts is shown" in text
     assert "chosen on the documents that they are measured on" not in text
     same = msgspec.structs.replace(result.settings, holdout=False)
@@ -119,6 +123,23 @@ def test_doubtful_figures_are_named(result: StudyResult):
     assert "small: layer 0 could not be chosen for knockouts: few features." in text_of(
         msgspec.structs.replace(result, runs=[few, second])
     )
+
+
+def test_labels_by_their_margin_alone_and_by_default_are_named(result: StudyResult):
+    first, second = result.runs
+    default = first.knockouts[2].settings.label
+    assert default
+    lost = [[Destination(label=default, documents=8)]] * 2 + [[]]
+    knockouts = [
+        msgspec.structs.replace(
+            row, beyond_control=beyond, lost=places, margin=msgspec.structs.replace(row.margin, beyond_control=True)
+        )
+        for row, beyond, places in zip(first.knockouts, (True, True, False), lost, strict=True)
+    ]
+    text = text_of(msgspec.structs.replace(result, runs=[msgspec.structs.replace(first, knockouts=knockouts), second]))
+    assert "small: the knockouts of 1 of 3 labels lower the margin beyond their control, and not the recall" in text
+    assert f"small: {default} is predicted where features of other labels are missing (16 of 16 documents" in text
+    assert "small: the knockouts of" not in text.replace("small: the knockouts of 1 of 3 labels lower", "")
 
 
 @pytest.mark.parametrize(("chance", "named"), [(2, False), (6, True)])
