@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from tegakari.analyses.knockout.default_label import DefaultLabel
     from tegakari.schemas.analysis import Interval
     from tegakari.schemas.knockout import Control, KnockoutMean, KnockoutResult, SaeQuality
     from tegakari.schemas.matching import MatchingResult
+    from tegakari.schemas.study import LabelToken
+
+LABEL_TOKENS = 3
+"""Tokens of a label that a table shows."""
 
 MISSING = "-"
 """Stands for a figure that could not be computed."""
@@ -45,6 +51,7 @@ class KnockoutCells(NamedTuple):
     """the same of random features of about the same density"""
 
 
+BEYOND_CONTROL = "beyond its control"
 NOT_BEYOND_CONTROL = "not beyond its control"
 BY_MARGIN_ALONE = "beyond its control by its margin alone"
 
@@ -119,6 +126,22 @@ def default_label_sentence(default: DefaultLabel) -> str:
         f"of {default.lost} documents that other labels lose), so that its recall need not fall without its own: "
         f"{shown}, {logits(margin.net)} logits net of its control"
     )
+
+
+def visible_tokens(tokens: Iterable[str]) -> str:
+    """Tokens separated by spaces, with line breaks and tabs written as escapes, spaces as `␣`."""
+    return " ".join(map(_visible, tokens))
+
+
+def label_tokens(tokens: Sequence[LabelToken]) -> str:
+    """The first tokens of a label with their numbers of features: `graph (9) node (3)`."""
+    return " ".join(f"{_visible(token.token)} ({token.features})" for token in tokens[:LABEL_TOKENS]) or MISSING
+
+
+def _visible(token: str) -> str:
+    for character, escape in (("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
+        token = token.replace(character, escape)
+    return token if token.strip() else "␣" * len(token)
 
 
 def _points(value: float, low: float, high: float) -> str:

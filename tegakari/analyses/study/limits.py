@@ -20,6 +20,9 @@ HIGH_DEAD_SHARE = 0.5
 MANY_TRUNCATED = 0.2
 """Share of the documents cut at max_length that is worth a sentence."""
 
+MANY_ELSEWHERE = 0.5
+"""Share of the features with a top token of all labels that is worth a sentence."""
+
 CHANCE_SHARE = 0.25
 """Share of the pairs by correlation that permuted documents give too, from which the count is doubtful."""
 
@@ -189,6 +192,19 @@ def labels_by_default(result: StudyResult) -> Iterator[str]:
             yield f"{run.run}: {default_label_sentence(default)}."
 
 
+def cues_on_tokens_of_all_labels(result: StudyResult) -> Iterator[str]:
+    """Features that read what attention brought to a token of all labels."""
+    for run in result.runs:
+        features = sum(len(cues.features) for cues in run.cues)
+        elsewhere = features - sum(cues.on_label_tokens for cues in run.cues)
+        if elsewhere > MANY_ELSEWHERE * features:
+            yield (
+                f"{run.run}: {elsewhere} of the {features} features of knockouts are most active on a token that is in "
+                "no more documents of their label than chance gives: they read what attention brought there, and the "
+                "share of their top token (Figure 2) measures no clue."
+            )
+
+
 def left_out_labels(result: StudyResult) -> Iterator[str]:
     """Labels and tokens that the runs do not share."""
     if result.left_out:
@@ -259,6 +275,7 @@ LIMITS: tuple[Limit, ...] = (
     layers_left_out,
     knockouts_like_controls,
     labels_by_default,
+    cues_on_tokens_of_all_labels,
     unread_pooling,
     truncation,
     left_out_labels,
