@@ -47,7 +47,7 @@ class TokenDocuments:
             label_id: number of the label.
         """
         bound = np.log(MAX_PROBABILITY / len(self._token))
-        return [self._log_probability(token, label_id) <= bound for token in tokens]
+        return [bool(self._log_probability(token, label_id) <= bound) for token in tokens]
 
     def _log_probability(self, token: int, label_id: int) -> float:
         """Logarithm of the probability that so many documents of a label, or more, have a token by chance."""

@@ -23,6 +23,12 @@ MANY_TRUNCATED = 0.2
 MANY_ELSEWHERE = 0.5
 """Share of the features with a top token of all labels that is worth a sentence."""
 
+NEAR_TIE = 0.9
+"""Share of the largest effect of a layer from which another one is nearly tied with it."""
+
+FEW_PAIRS = 0.5
+"""Share of the requested pairs of a circuit below which a sentence says so."""
+
 CHANCE_SHARE = 0.25
 """Share of the pairs by correlation that permuted documents give too, from which the count is doubtful."""
 
@@ -62,6 +68,17 @@ def missing_circuits(result: StudyResult) -> Iterator[str]:
         for run in result.runs:
             if run.no_circuit:
                 yield f"{run.run} has no circuit: {run.no_circuit}."
+
+
+def circuits_of_few_pairs(result: StudyResult) -> Iterator[str]:
+    """Circuits of fewer pairs than requested, which are those of documents that are much alike."""
+    for run in result.runs:
+        if run.circuit and run.circuit.pairs < FEW_PAIRS * run.circuit.settings.pairs:
+            yield (
+                f"{run.run}, circuit: {run.circuit.pairs} of {run.circuit.settings.pairs} requested pairs, of "
+                f"{run.circuit.pair_documents} documents, have a cosine of at least {run.circuit.settings.min_cosine}: "
+                "it is the circuit of these documents, and not comparable to that of other pairs."
+            )
 
 
 def unstable_circuits(result: StudyResult) -> Iterator[str]:
@@ -164,6 +181,22 @@ def layers_left_out(result: StudyResult) -> Iterator[str]:
                 yield f"{run.run}: layer {effect.layer} could not be chosen for knockouts: {effect.left_out}."
 
 
+def nearly_tied_layers(result: StudyResult) -> Iterator[str]:
+    """Layers that other documents may choose as well."""
+    for run in result.runs:
+        if run.layer_choice is None:
+            continue
+        net = {effect.layer: effect.net for effect in run.layer_choice.effects if effect.net is not None}
+        largest = net.pop(run.layer_choice.layer)
+        near = [layer for layer, effect in net.items() if effect < 0 and effect <= NEAR_TIE * largest]
+        if near:
+            others = ", ".join(f"{layer} ({net[layer]:+.1f})" for layer in near)
+            yield (
+                f"{run.run}: the layer of knockouts, {run.layer_choice.layer} ({largest:+.1f} points net), is nearly "
+                f"tied with layer {others}: other documents may choose it."
+            )
+
+
 def knockouts_like_controls(result: StudyResult) -> Iterator[str]:
     """Labels whose knockout costs no more than that of random features of the same density."""
     for run in result.runs:
@@ -263,6 +296,7 @@ LIMITS: tuple[Limit, ...] = (
     one_run_per_model,
     skipped_parts,
     missing_circuits,
+    circuits_of_few_pairs,
     unstable_circuits,
     missing_variants,
     sae_quality,
@@ -273,6 +307,7 @@ LIMITS: tuple[Limit, ...] = (
     predictions_by_chance,
     chosen_and_measured_on_the_same_documents,
     layers_left_out,
+    nearly_tied_layers,
     knockouts_like_controls,
     labels_by_default,
     cues_on_tokens_of_all_labels,

@@ -117,12 +117,46 @@ def test_doubtful_figures_are_named(result: StudyResult):
         msgspec.structs.replace(result, settings=same)
     )
     assert first.layer_choice
-    effects = [msgspec.structs.replace(first.layer_choice.effects[0], net=None, left_out="few features")]
-    choice = msgspec.structs.replace(first.layer_choice, effects=effects)
+    zero, *others = first.layer_choice.effects
+    left_out = msgspec.structs.replace(zero, net=None, left_out="few features")
+    choice = msgspec.structs.replace(first.layer_choice, layer=1, effects=[left_out, *others])
     few = msgspec.structs.replace(first, layer_choice=choice)
     assert "small: layer 0 could not be chosen for knockouts: few features." in text_of(
         msgspec.structs.replace(result, runs=[few, second])
     )
+
+
+@pytest.mark.parametrize(("other", "named"), [(-19.0, True), (-17.0, False), (3.0, False)])
+def test_layers_that_are_nearly_tied_are_named(result: StudyResult, other: float, named: bool):
+    first, second = result.runs
+    assert first.layer_choice
+    effects = [
+        msgspec.structs.replace(effect, net=net)
+        for effect, net in zip(first.layer_choice.effects, (other, -20.0, -1.0), strict=True)
+    ]
+    choice = msgspec.structs.replace(first.layer_choice, layer=1, effects=effects)
+    text = text_of(msgspec.structs.replace(result, runs=[msgspec.structs.replace(first, layer_choice=choice), second]))
+    sentence = "small: the layer of knockouts, 1 (-20.0 points net), is nearly tied with layer 0 (-19.0)"
+    assert (sentence in text) == named
+
+
+def test_circuits_of_few_pairs_are_named(result: StudyResult):
+    first, second = result.runs
+    assert first.circuit
+    for pairs, named in ((first.circuit.settings.pairs // 2 - 1, True), (first.circuit.settings.pairs, False)):
+        run = msgspec.structs.replace(first, circuit=msgspec.structs.replace(first.circuit, pairs=pairs))
+        text = text_of(msgspec.structs.replace(result, runs=[run, second]))
+        assert (f"small, circuit: {pairs} of {first.circuit.settings.pairs} requested pairs" in text) == named
+
+
+def test_features_on_tokens_of_all_labels_are_named(result: StudyResult):
+    first, second = result.runs
+    features = sum(len(cues.features) for cues in first.cues)
+    for on_label_tokens, named in ((0, True), (4, False)):
+        cues = [msgspec.structs.replace(of_label, on_label_tokens=on_label_tokens) for of_label in first.cues]
+        text = text_of(msgspec.structs.replace(result, runs=[msgspec.structs.replace(first, cues=cues), second]))
+        sentence = f"small: {features} of the {features} features of knockouts are most active on a token that is in"
+        assert (sentence in text) == named
 
 
 def test_labels_by_their_margin_alone_and_by_default_are_named(result: StudyResult):
