@@ -1,7 +1,7 @@
 """Tokens of a label: those in more of its documents than chance gives.
 
-A feature that is most active on a token of all labels, such as a full stop, does not read that token: attention brought
-what it reads there. So only a token of the label can be its clue.
+A feature of a label that is most active on a token of all labels, such as a full stop, depends on what surrounds the
+token. So only a token of the label can be its clue.
 """
 
 from __future__ import annotations

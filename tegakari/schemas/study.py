@@ -131,8 +131,8 @@ class LabelCues(msgspec.Struct, frozen=True, kw_only=True):
     label_tokens: list[LabelToken]
     """by the number of features; at most one token per feature"""
     on_label_tokens: int
-    """features whose most frequent token is a token of the label. Others read, on tokens that all labels have, what
-    attention brought there: their top token is no clue."""
+    """features whose most frequent token is a token of the label. The top token of the others does not
+    distinguish the label: it is no clue."""
     features: list[FeatureCues]
     """by d; features that are never active are left out"""
 

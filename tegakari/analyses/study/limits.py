@@ -226,15 +226,15 @@ def labels_by_default(result: StudyResult) -> Iterator[str]:
 
 
 def cues_on_tokens_of_all_labels(result: StudyResult) -> Iterator[str]:
-    """Features that read what attention brought to a token of all labels."""
+    """Features whose top token does not distinguish their label."""
     for run in result.runs:
         features = sum(len(cues.features) for cues in run.cues)
         elsewhere = features - sum(cues.on_label_tokens for cues in run.cues)
         if elsewhere > MANY_ELSEWHERE * features:
             yield (
                 f"{run.run}: {elsewhere} of the {features} features of knockouts are most active on a token that is in "
-                "no more documents of their label than chance gives: they read what attention brought there, and the "
-                "share of their top token (Figure 2) measures no clue."
+                "no more documents of their label than chance gives: it does not distinguish the label, and the share "
+                "of their top token (Figure 2) measures no clue."
             )
 
 

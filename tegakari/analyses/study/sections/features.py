@@ -163,8 +163,8 @@ def cues_section(result: StudyResult) -> Section:
         "forms (NFKC, lower case, no leading space), and on token ids. A token of the label is in more of its "
         "documents than chance gives (hypergeometric distribution, Bonferroni's bound over all tokens); features are "
         "counted by the one that is most frequent among their strong positions. A feature whose most frequent token is "
-        "none of these reads what attention brought to tokens that all labels have: its share measures no clue. The "
-        "last column says whether the knockout of the features is beyond its control.",
+        "none of these depends on what surrounds the token, and its share measures no clue. The last column says "
+        "whether the knockout of the features is beyond its control.",
         "Counted on the strongest positions that a run stores per feature; for "
         f"{cut} features all stored positions count, so there may be more.",
         [
