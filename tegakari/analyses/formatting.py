@@ -120,11 +120,11 @@ def knockout_mean_sentence(mean: KnockoutMean) -> str:
 def default_label_sentence(default: DefaultLabel) -> str:
     """Why the recall of a label need not fall, and what its margin shows."""
     margin = default.knockout.margin
-    shown = "its margin does" if margin.beyond_control else "its margin does not show an effect either"
+    shown = "its margin does" if margin.beyond_control else "its margin shows no effect either"
     return (
-        f"{default.knockout.settings.label} is predicted where features of other labels are missing ({default.taken} "
-        f"of {default.lost} documents that other labels lose), so that its recall need not fall without its own: "
-        f"{shown}, {logits(margin.net)} logits net of its control"
+        f"other labels lose more documents to {default.knockout.settings.label} ({default.taken} of {default.lost}) "
+        "than to any other: the classifier tends to predict it where features are missing, so that its recall need not "
+        f"fall without its own; {shown}, {logits(margin.net)} logits net of its control"
     )
 
 

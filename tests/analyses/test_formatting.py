@@ -130,12 +130,12 @@ def test_the_default_label_is_named_with_its_margin():
     result = knockout((1,), None, Interval(value=0.0, low=-9.0, high=9.0), Interval(value=-3.189, low=-3.69, high=-2.7))
     result = msgspec.structs.replace(result, settings=KnockoutSettings(label="料理", layer=1))
     assert default_label_sentence(DefaultLabel(result, 38, 79)) == (
-        "料理 is predicted where features of other labels are missing (38 of 79 documents that other labels lose), "
-        "so that its recall need not fall without its own: its margin does, -3.19 (-3.69 to -2.70) logits net of "
-        "its control"
+        "other labels lose more documents to 料理 (38 of 79) than to any other: the classifier tends to predict it "
+        "where features are missing, so that its recall need not fall without its own; its margin does, "
+        "-3.19 (-3.69 to -2.70) logits net of its control"
     )
     weak = msgspec.structs.replace(result, margin=msgspec.structs.replace(result.margin, beyond_control=False))
-    assert "its margin does not show an effect either" in default_label_sentence(DefaultLabel(weak, 38, 79))
+    assert "its margin shows no effect either" in default_label_sentence(DefaultLabel(weak, 38, 79))
 
 
 def test_sae_quality():

@@ -172,7 +172,7 @@ def test_labels_by_their_margin_alone_and_by_default_are_named(result: StudyResu
     ]
     text = text_of(msgspec.structs.replace(result, runs=[msgspec.structs.replace(first, knockouts=knockouts), second]))
     assert "small: the knockouts of 1 of 3 labels lower the margin beyond their control, and not the recall" in text
-    assert f"small: {default} is predicted where features of other labels are missing (16 of 16 documents" in text
+    assert f"small: other labels lose more documents to {default} (16 of 16) than to any other" in text
     assert "small: the knockouts of" not in text.replace("small: the knockouts of 1 of 3 labels lower", "")
 
 
