@@ -106,12 +106,11 @@ def sae_quality(quality: SaeQuality) -> str:
 def knockout_mean_sentence(mean: KnockoutMean) -> str:
     """Means over labels: `15 of 16 labels are beyond their control: -75.0 points (-85.9 to -64.1), net ...`."""
     text = f"{mean.beyond_control} of {mean.labels} labels are beyond their control"
-    if mean.by_margin_alone:
-        text += f", {mean.by_margin_alone} more by their margin alone"
+    by_margin = f"; {mean.by_margin_alone} more by their margin alone" if mean.by_margin_alone else ""
     if not mean.shown:
         chance = ", no more than chance may make: no mean of them" if mean.beyond_control else ""
-        return f"{text}{chance}; of all labels {points(mean.net_of_all)} net"
-    text += f": mean {points(mean.points)} points, {points(mean.net)} net"
+        return f"{text}{chance}{by_margin}; of all labels {points(mean.net_of_all)} net"
+    text += f": mean {points(mean.points)} points, {points(mean.net)} net{by_margin}"
     if mean.beyond_control < mean.labels:
         text += f"; of all labels {points(mean.net_of_all)} net"
     return text

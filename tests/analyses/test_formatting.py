@@ -119,8 +119,8 @@ def test_means_say_how_many_labels_take_part():
         labels=16, beyond_control=1, by_margin_alone=2, shown=False, points=None, net=None, net_of_all=effect
     )
     assert knockout_mean_sentence(chance) == (
-        "1 of 16 labels are beyond their control, 2 more by their margin alone, no more than chance may make: "
-        f"no mean of them; of all labels {text} net"
+        "1 of 16 labels are beyond their control, no more than chance may make: no mean of them; 2 more by their "
+        f"margin alone; of all labels {text} net"
     )
     none = msgspec.structs.replace(chance, beyond_control=0, by_margin_alone=0)
     assert knockout_mean_sentence(none) == f"0 of 16 labels are beyond their control; of all labels {text} net"
