@@ -45,22 +45,21 @@ class KnockoutCells(NamedTuple):
     """points minus those of the control of the same density, with its 95 % interval"""
     margin: str
     """change of the margin minus that of the control of the same density: `-3.19 (-3.69 to -2.70)`"""
+    beyond_control: str
+    """whether recall is beyond the control, or the margin alone: `yes`, `margin alone`, `no`"""
     random: str
     """mean and standard deviation of the points of random features: `-1.2 ± 0.8`"""
     matched: str
     """the same of random features of about the same density"""
 
 
-BEYOND_CONTROL = "beyond its control"
-NOT_BEYOND_CONTROL = "not beyond its control"
-BY_MARGIN_ALONE = "beyond its control by its margin alone"
-
 KNOCKOUT_COLUMNS = KnockoutCells(
     "layer",
     "recall",
     "points (95 %)",
-    "net of same density (95 %)",
-    "margin, net of same density (95 %)",
+    "net (95 %)",
+    "margin, net (95 %)",
+    "beyond control",
     "random",
     "same density",
 )
@@ -74,11 +73,21 @@ def knockout_cells(result: KnockoutResult) -> KnockoutCells:
         layer=", ".join(map(str, layers)) or str(result.settings.layer),
         recall=f"{result.recall_before:.2f} → {result.recall_after:.2f}",
         points=_points(result.delta, result.delta_low, result.delta_high),
-        net=_net(result),
+        net=points(result.net),
         margin=logits(result.margin.net),
+        beyond_control=beyond_control(result),
         random=_control(result.control),
         matched=_control(result.density_control),
     )
+
+
+def beyond_control(result: KnockoutResult) -> str:
+    """Whether a knockout is beyond its control: `yes` by recall, `margin alone`, `no`; MISSING without draws."""
+    if result.beyond_control is None:
+        return MISSING
+    if result.beyond_control:
+        return "yes"
+    return "margin alone" if result.by_margin_alone else "no"
 
 
 def points(figure: Interval | None) -> str:
@@ -145,12 +154,6 @@ def _visible(token: str) -> str:
 
 def _points(value: float, low: float, high: float) -> str:
     return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
-
-
-def _net(result: KnockoutResult) -> str:
-    if result.beyond_control is not False:
-        return points(result.net)
-    return f"{points(result.net)}, {BY_MARGIN_ALONE if result.by_margin_alone else NOT_BEYOND_CONTROL}"
 
 
 def _control(control: Control | None) -> str:

@@ -8,9 +8,7 @@ import sys
 import msgspec
 
 from tegakari.analyses.formatting import (
-    BY_MARGIN_ALONE,
     MISSING,
-    NOT_BEYOND_CONTROL,
     default_label_sentence,
     difference,
     interval,
@@ -96,12 +94,14 @@ def test_cells_of_a_knockout():
         density_mean=0.1,
     )
     cells = knockout_cells(knockout((2, 1, 2), control))
-    assert cells == ("1, 2", "0.93 → 0.35", "-58.1 (-63.0 to -52.9)", MISSING, MISSING, "-1.2 ± 0.8", MISSING)
+    assert cells == ("1, 2", "0.93 → 0.35", "-58.1 (-63.0 to -52.9)", *[MISSING] * 3, "-1.2 ± 0.8", MISSING)
     effect, noise = Interval(value=-57.0, low=-63.0, high=-50.0), Interval(value=-3.0, low=-8.04, high=2.0)
     assert knockout_cells(knockout((1,), control, effect)).net == "-57.0 (-63.0 to -50.0)"
-    assert knockout_cells(knockout((1,), control, noise)).net == f"-3.0 (-8.0 to +2.0), {NOT_BEYOND_CONTROL}"
+    assert knockout_cells(knockout((1,), control, effect)).beyond_control == "yes"
+    weak = knockout_cells(knockout((1,), control, noise))
+    assert (weak.net, weak.beyond_control) == ("-3.0 (-8.0 to +2.0)", "no")
     lower = knockout_cells(knockout((1,), control, noise, Interval(value=-3.189, low=-3.69, high=-2.7)))
-    assert lower.net == f"-3.0 (-8.0 to +2.0), {BY_MARGIN_ALONE}"
+    assert lower.beyond_control == "margin alone"
     assert lower.margin == "-3.19 (-3.69 to -2.70)"
     assert knockout_cells(knockout((), None)).layer == "5"
 

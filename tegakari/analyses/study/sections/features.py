@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tegakari.analyses.formatting import (
-    BEYOND_CONTROL,
-    BY_MARGIN_ALONE,
     MISSING,
-    NOT_BEYOND_CONTROL,
+    beyond_control,
     interval,
     label_tokens,
     visible_tokens,
@@ -17,7 +15,6 @@ from tegakari.analyses.study.plots import cue_scatter
 from tegakari.analyses.study.sections.layout import Grid, Picture, Section, per_run
 from tegakari.analyses.svg import to_svg
 from tegakari.schemas.api import LayerSpecificity
-from tegakari.schemas.knockout import KnockoutResult
 from tegakari.schemas.specificity import SpecificityResult
 from tegakari.schemas.study import LabelCues, StudyResult
 
@@ -152,9 +149,9 @@ def cues_section(result: StudyResult) -> Section:
         "tokens of the label (features)",
         "features on such a token",
         "tokens of the first feature",
-        "knockout",
+        "knockout beyond control",
     )
-    beyond_by_run = [{row.settings.label: _verdict(row) for row in run.knockouts} for run in result.runs]
+    beyond_by_run = [{row.settings.label: beyond_control(row) for row in run.knockouts} for run in result.runs]
     cut = sum(cues.cut for run in result.runs for cues in run.cues)
     return Section(
         "Cue diversity (Figure 2)",
@@ -185,14 +182,6 @@ def cues_section(result: StudyResult) -> Section:
         ],
         [Picture("A point per label and run.", to_svg(cue_scatter(result.runs)))],
     )
-
-
-def _verdict(knockout: KnockoutResult) -> str:
-    if knockout.beyond_control is None:
-        return MISSING
-    if knockout.beyond_control:
-        return BEYOND_CONTROL
-    return BY_MARGIN_ALONE if knockout.by_margin_alone else NOT_BEYOND_CONTROL
 
 
 def _cue_cells(cues: LabelCues | None) -> tuple[str, ...]:

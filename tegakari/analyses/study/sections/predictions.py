@@ -155,7 +155,7 @@ def knockouts_section(result: StudyResult) -> Section:
         "classifier is run again on evaluation documents of the label. Points are the change of recall times 100. The "
         "controls ablate as many other active features, drawn at random, or drawn with about the same density: mean "
         "and standard deviation of their points. The net effect is the points minus the mean of the control of the "
-        "same density; where its interval reaches 0, the knockout is not beyond its control and takes no part in "
+        "same density; where its interval reaches 0, recall is not beyond its control and the label takes no part in "
         "means. The margin is the logit of the label minus the largest other one; it falls also where recall cannot, "
         "as of a label that is predicted where nothing is read. It counts for labels that the classifier tells apart: "
         "predicted more often in their documents than in others.",
