@@ -243,6 +243,7 @@ def _result(
         delta_high=high,
         net=net,
         beyond_control=net.high < 0 if net else None,
+        margin=outcome.margin(after, matched),
         macro_f1_before=outcome.macro_f1(logits.before),
         macro_f1_partial_ablation=outcome.macro_f1(after),
         control=outcome.control(plan.controls.random, random),
