@@ -17,9 +17,7 @@ from tegakari.store import Run, Store
 
 log = structlog.get_logger()
 
-_LOAD_MODELS = BatchWork[None, None](
-    key=None, compute=lambda _models, payloads, _progress: list(payloads), size=lambda _payload: 1, max_size=1
-)
+_LOAD_MODELS = BatchWork[None, None](lambda _models, payloads, _progress: list(payloads))
 
 
 class WarmUp:

@@ -31,7 +31,7 @@ def queue_of_names(**settings: Any) -> ModelQueue:
 
 def alone(work: Callable[[Any, Progress], Any]) -> BatchWork[None, Any]:
     """Work that shares its call with no other request."""
-    return BatchWork(None, lambda models, _, progress: [work(models, progress)], lambda _: 1, 1)
+    return BatchWork(lambda models, _, progress: [work(models, progress)])
 
 
 class Blocker:
@@ -186,7 +186,7 @@ def summing(batches: list[int]) -> BatchWork[int, int]:
             raise ValueError("negative")
         return [payload * 10 for payload in payloads]
 
-    return BatchWork("tens", compute, lambda _: 1, 8)
+    return BatchWork(compute, key=lambda _: "tens")
 
 
 def test_waiting_requests_share_calls(run: Run):
@@ -195,7 +195,7 @@ def test_waiting_requests_share_calls(run: Run):
         work = summing(batches)
         first = asyncio.create_task(queue.submit(run, alone(blocker), None))
         await until(blocker.started.is_set)
-        waiting = [asyncio.create_task(queue.submit(run, work, number)) for number in range(20)]
+        waiting = [asyncio.create_task(queue.submit(run, work, number, tokens=512)) for number in range(20)]
         await asyncio.sleep(0)
         blocker.released.set()
         await first
@@ -234,7 +234,7 @@ def test_batches_never_mix_runs_and_few_models_stay_in_memory(store: Path):
     async def scenario() -> None:
         queue = ModelQueue(load=load, max_models=1)
         opened = Store(store)
-        work = BatchWork("name", lambda models, payloads, _: [models for _ in payloads], lambda _: 1, 8)
+        work = BatchWork(lambda models, payloads, _: [models for _ in payloads], key=lambda _: "name")
         for name in (RUN, RUN, UNEVEN, RUN):
             assert await queue.submit(opened.run(name), work, None) == name
         queue.close()

@@ -263,7 +263,7 @@ def test_a_read_only_store_still_returns_results(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("tegakari.analyses.knockout.compute.publish_analysis", refused)
-    monkeypatch.setattr("tegakari.service.engine.jobs.write_atomically", refused)
+    monkeypatch.setattr("tegakari.store.disk.job_files.write_atomically", refused)
     with client_of(store) as client:
         label = Store(store).run("small").labels[0]
         response = client.post(PATH, json={"label": label, "layer": 1, "k": 2})
@@ -285,10 +285,10 @@ def test_interruptible_work_lets_short_requests_pass(live_case: LiveCase):
         order.append("end")
         return ["long" for _ in payloads]
 
-    interruptible = BatchWork(key="long", compute=long, size=lambda _: 1, max_size=1, interruptible=True)
+    interruptible = BatchWork(long, long=True)
 
     def short(name: str) -> BatchWork[None, None]:
-        return BatchWork(None, lambda *_: [order.append(name)], lambda _: 1, 1)
+        return BatchWork(lambda *_: [order.append(name)])
 
     async def scenario() -> None:
         queue = ModelQueue(load=lambda run: None)  # type: ignore[arg-type, return-value]
