@@ -19,25 +19,27 @@ STEP_SECONDS = 0.1
 MIN_BATCH_TOKENS = 64
 
 _PROBE_TOKENS = 256
+_PROBE_PASSES = 4
 
 
 def with_short_steps(models: RunModels) -> RunModels:
     """The models with the largest power of two of batch tokens whose steps take `STEP_SECONDS`, by measurement.
 
-    Two passes are made: the first compiles kernels, the second is measured. A batch has `BATCH_TOKENS` at most and
-    `MIN_BATCH_TOKENS` at least, and always a whole document.
+    Each step is measured several times, and its shortest time counts: the first pass compiles kernels, and another
+    process may interrupt any. A batch has `BATCH_TOKENS` at most and `MIN_BATCH_TOKENS` at least, and always a whole
+    document.
     """
     tokens = min(_PROBE_TOKENS, models.classifier.max_length)
-    _slowest_step(models, tokens)
-    fitting = STEP_SECONDS * tokens / _slowest_step(models, tokens)
+    passes = [_seconds_of_steps(models, tokens) for _ in range(_PROBE_PASSES)]
+    fitting = STEP_SECONDS * tokens / max(map(min, zip(*passes, strict=True)))
     batch_tokens = MIN_BATCH_TOKENS
     while batch_tokens < BATCH_TOKENS and 2 * batch_tokens <= fitting:
         batch_tokens *= 2
     return replace(models, batch_tokens=batch_tokens)
 
 
-def _slowest_step(models: RunModels, tokens: int) -> float:
-    """Seconds of the slowest block or SAE on one document of ordinary tokens."""
+def _seconds_of_steps(models: RunModels, tokens: int) -> list[float]:
+    """Seconds of each block and each SAE on one document of ordinary tokens."""
     classifier = models.classifier
     special = classifier.special_tokens
     vocabulary = text_config(classifier.model).vocab_size
@@ -63,4 +65,4 @@ def _slowest_step(models: RunModels, tokens: int) -> float:
 
     started = time.perf_counter()
     classifier.run(batch, on_residual, list(models.saes), on_step)
-    return max(seconds)
+    return seconds
