@@ -242,17 +242,18 @@ def bucketed(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
     """
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     start_cost = BATCH_COST * sum(lengths) / max(1, len(lengths))
-    minimum, begin = [0.0], [0]  # of the first `stop` documents: cost of the best cut, start of its last batch
+    sorted_lengths = np.array(lengths, np.int64)[order]
+    minimum = np.zeros(len(order) + 1)  # of the first `stop` documents: cost of the best cut
+    begin = [0]  # and the start of its last batch
+    lowest = 0  # start of the largest batch that ends at `stop` and keeps to the budget
     for stop in range(1, len(order) + 1):
-        costs = []
-        for first in range(stop - 1, -1, -1):
-            padded = lengths[order[first]] * (stop - first)
-            if costs and padded > batch_tokens:
-                break
-            costs.append((minimum[first] + padded + start_cost, first))
-        cost, first = min(costs)
-        minimum.append(cost)
-        begin.append(first)
+        while lowest < stop - 1 and sorted_lengths[lowest] * (stop - lowest) > batch_tokens:
+            lowest += 1
+        padded = sorted_lengths[lowest:stop] * np.arange(stop - lowest, 0, -1)
+        costs = minimum[lowest:stop] + padded + start_cost
+        best = int(costs.argmin())
+        minimum[stop] = costs[best]
+        begin.append(lowest + best)
     cuts = [len(order)]
     while cuts[-1]:
         cuts.append(begin[cuts[-1]])
