@@ -23,7 +23,8 @@ from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.problem import Problem
 from tegakari.schemas.progress import Progress
 from tegakari.service.engine.cost_limits import CostLimits
-from tegakari.service.engine.queue import BatchWork, ModelQueue, Request
+from tegakari.service.engine.model_requests import BatchWork, Request
+from tegakari.service.engine.queue import ModelQueue
 from tegakari.service.engine.work_progress import WorkProgress
 from tegakari.service.http.problems import problem_of
 from tegakari.store import Run
@@ -31,7 +32,7 @@ from tegakari.store.disk.job_files import JobFiles, Retention
 from tegakari.store.results import analysis_by_key
 
 if TYPE_CHECKING:
-    from tegakari.analyses.engine.run_models import RunModels
+    from tegakari.analyses.engine.run_models import ModelLoader
 
 MAX_ACTIVE_BYTES = 2**25
 """Settings of the jobs of one client that wait or run; further jobs are refused."""
@@ -61,13 +62,11 @@ class Knockout(NamedTuple):
     """bytes of the settings"""
 
 
-def _compute(models: RunModels, knockouts: Sequence[Knockout], progress: Progress) -> list[KnockoutResult]:
+def _compute(load_models: ModelLoader, knockouts: Sequence[Knockout], progress: Progress) -> list[KnockoutResult]:
     from tegakari.analyses.knockout import compute_knockouts
 
     store, run = knockouts[0].store, knockouts[0].run
-    return compute_knockouts(
-        store, run, lambda: models, [knockout.settings for knockout in knockouts], progress=progress
-    )
+    return compute_knockouts(store, run, load_models, [knockout.settings for knockout in knockouts], progress=progress)
 
 
 _KNOCKOUT_WORK = BatchWork(_compute, key=lambda knockout: knockout.documents, long=True)

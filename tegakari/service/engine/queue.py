@@ -2,6 +2,7 @@
 
 The work of a request runs in a thread of its own, and calls `Progress` between short steps. There it hands the models
 to the work whose turn it is and waits for its next turn, so that a short request overtakes a long one at any step.
+What long work does before it asks for the models, such as planning, needs no turn.
 """
 
 from __future__ import annotations
@@ -11,16 +12,17 @@ import itertools
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
 from tegakari.schemas.errors import BusyError, DeadlineError
-from tegakari.schemas.progress import CancelledWorkError, Progress
+from tegakari.schemas.progress import CancelledWorkError
 from tegakari.service.engine.fair_shares import FairShares
+from tegakari.service.engine.model_requests import BatchWork, Call, Request, models_key
 from tegakari.service.engine.work_progress import BatchProgress, WorkProgress
 from tegakari.store import Run
 
@@ -46,57 +48,6 @@ MAX_SHARED_JOBS = 32
 
 TURN_SECONDS = 0.02
 """Time for which work keeps the models, up to its next step."""
-
-
-class BatchWork(NamedTuple, Generic[P, T]):
-    """Work that computes the results of several requests in one call."""
-
-    compute: Callable[[RunModels, Sequence[P], Progress], Sequence[T]]
-    """from the payloads of the requests to one result per payload, in a thread of the queue"""
-    key: Callable[[P], Hashable] | None = None
-    """requests of the same run with the same key share a call, long ones if they are of one client; None: none share"""
-    long: bool = False
-    """whether it is computed beside the other requests of its client, as a job"""
-
-
-class Request(Generic[P, T]):
-    """A request that the queue has accepted."""
-
-    def __init__(
-        self, number: int, run: Run, work: BatchWork[P, T], payload: P, client: str, tokens: int, progress: WorkProgress
-    ) -> None:
-        self.number = number
-        """in order of arrival"""
-        self.run = run
-        self.work = work
-        self.payload = payload
-        self.client = client
-        self.tokens = tokens
-        self.progress = progress
-        self.result: Future[T] = Future()
-        self.key = work.key(payload) if work.key else None
-
-    def shares_call_with(self, other: Request[Any, Any]) -> bool:
-        """Whether both are computed in one call, if it is not too large."""
-        same_work = self.work == other.work and self.key is not None and self.key == other.key
-        same_client = not self.work.long or self.client == other.client
-        return same_work and same_client and _models_key(self.run) == _models_key(other.run)
-
-
-class _Call:
-    """Requests that are computed together, in one thread."""
-
-    def __init__(self, requests: list[Request[Any, Any]], lock: threading.Lock) -> None:
-        self.requests = requests
-        self.has_turn = threading.Condition(lock)
-
-    @property
-    def first(self) -> Request[Any, Any]:
-        return self.requests[0]
-
-    @property
-    def cancelled(self) -> bool:
-        return all(request.progress.cancelled for request in self.requests)
 
 
 class ModelQueue:
@@ -128,8 +79,8 @@ class ModelQueue:
         self._models: OrderedDict[str, RunModels] = OrderedDict()
         self._numbers = itertools.count()
         self._waiting: list[Request[Any, Any]] = []
-        self._calls: list[_Call] = []
-        self._turn: _Call | None = None
+        self._calls: list[Call] = []
+        self._turn: Call | None = None
         self._turn_began = 0.0
         self._shares = FairShares()
         self._last_turn_long: dict[str, bool] = {}
@@ -197,6 +148,8 @@ class ModelQueue:
             self._waiting.append(request)
             if self._turn is None:
                 self._pass_turn()
+            else:
+                self._start_long()
         return request
 
     async def result_of(self, request: Request[P, T], *, deadline: float | None = None) -> T:
@@ -265,19 +218,30 @@ class ModelQueue:
         self._turn_began = time.perf_counter()
         call.has_turn.notify()
 
-    def _next_call(self) -> _Call | None:
+    def _next_call(self) -> Call | None:
         """The call whose turn it is. Cancelled ones come first: they end, and release their memory."""
         self._drop_cancelled()
-        candidates = [*self._calls, *filter(self._can_start, self._waiting)]
+        self._start_long()
+        calls = [call for call in self._calls if call.wants_turn]
+        candidates = [
+            *calls,
+            *(request for request in self._waiting if not request.work.long and self._can_start(request)),
+        ]
         if not candidates:
             return None
         chosen = min(candidates, key=self._order)
-        return chosen if isinstance(chosen, _Call) else self._start(chosen)
+        return chosen if isinstance(chosen, Call) else self._start(chosen)
 
-    def _order(self, candidate: _Call | Request[Any, Any]) -> tuple[Any, ...]:
+    def _start_long(self) -> None:
+        """Start long requests as far as they may: they plan first."""
+        for request in [request for request in self._waiting if request.work.long]:
+            if request in self._waiting and self._can_start(request):
+                self._start(request)
+
+    def _order(self, candidate: Call | Request[Any, Any]) -> tuple[Any, ...]:
         """Least time of the client; then the other kind of work than in the client's last turn; then arrival."""
-        call_cancelled = isinstance(candidate, _Call) and candidate.cancelled
-        request = candidate.first if isinstance(candidate, _Call) else candidate
+        call_cancelled = isinstance(candidate, Call) and candidate.cancelled
+        request = candidate.first if isinstance(candidate, Call) else candidate
         same_kind = self._last_turn_long.get(request.client) == request.work.long
         return not call_cancelled, self._shares.seconds(request.client), same_kind, request.number
 
@@ -297,16 +261,16 @@ class ModelQueue:
 
         While a request waits for such room, only short requests of models that a long call keeps in memory start.
         """
-        in_use = {_models_key(call.first.run) for call in self._calls}
+        in_use = {models_key(call.first.run) for call in self._calls}
         if len(in_use) < self._max_models:
             return True
-        blocked = any(_models_key(other.run) not in in_use and self._has_slot(other) for other in self._waiting)
+        blocked = any(models_key(other.run) not in in_use and self._has_slot(other) for other in self._waiting)
         if not blocked:
-            return _models_key(request.run) in in_use
-        kept = {_models_key(call.first.run) for call in self._calls if call.first.work.long}
-        return not request.work.long and _models_key(request.run) in kept
+            return models_key(request.run) in in_use
+        kept = {models_key(call.first.run) for call in self._calls if call.first.work.long}
+        return not request.work.long and models_key(request.run) in kept
 
-    def _start(self, request: Request[Any, Any]) -> _Call:
+    def _start(self, request: Request[Any, Any]) -> Call:
         """Begin a call for a waiting request and those that share it; all of them leave the queue."""
         requests, tokens = [request], request.tokens
         for other in self._waiting:
@@ -316,7 +280,7 @@ class ModelQueue:
                 requests.append(other)
                 tokens += other.tokens
         self._waiting = [other for other in self._waiting if other not in requests]
-        call = _Call(requests, self._lock)
+        call = Call(requests, self._lock)
         self._calls.append(call)
         self._threads.submit(self._run, call)
         return call
@@ -327,47 +291,63 @@ class ModelQueue:
                 self._shares.leave(request.client)
         self._waiting = [request for request in self._waiting if not request.progress.cancelled]
 
-    def _charge(self, call: _Call) -> None:
+    def _charge(self, call: Call) -> None:
         seconds, tokens = time.perf_counter() - self._turn_began, sum(request.tokens for request in call.requests)
         for request in call.requests:
             self._shares.charge(request.client, seconds * request.tokens / tokens)
 
     # Called in the threads of calls, without the lock.
 
-    def _run(self, call: _Call) -> None:
-        with self._lock:
-            call.has_turn.wait_for(lambda: self._turn is call)
+    def _run(self, call: Call) -> None:
+        if call.wants_turn:
+            self._wait_for_turn(call)
         try:
             self._compute(call, call.requests)
         finally:
             with self._lock:
-                self._charge(call)
                 self._calls.remove(call)
+                if self._turn is call:
+                    self._charge(call)
+                    self._turn = None
                 for request in call.requests:
                     self._shares.leave(request.client)
-                self._pass_turn()
+                if self._turn is None:
+                    self._pass_turn()
+                else:
+                    self._start_long()
                 self._ended.notify_all()
 
-    def _step(self, call: _Call) -> None:
+    def _wait_for_turn(self, call: Call) -> None:
+        with self._lock:
+            call.wants_turn = True
+            if self._turn is None:
+                self._pass_turn()
+            call.has_turn.wait_for(lambda: self._turn is call)
+
+    def _step(self, call: Call) -> None:
         """Between two steps: let others have their turn."""
-        if time.perf_counter() - self._turn_began < TURN_SECONDS:
+        if self._turn is not call or time.perf_counter() - self._turn_began < TURN_SECONDS:
             return
         with self._lock:
             self._charge(call)
             self._pass_turn()
             call.has_turn.wait_for(lambda: self._turn is call)
 
-    def _compute(self, call: _Call, requests: Sequence[Request[Any, Any]]) -> None:
+    def _compute(self, call: Call, requests: Sequence[Request[Any, Any]]) -> None:
         work = requests[0].work
         progress = requests[0].progress
         if len(requests) > 1:
             progress = BatchProgress([request.progress for request in requests])
         progress.between_steps = partial(self._step, call)
+
+        def load_models() -> RunModels:
+            self._wait_for_turn(call)
+            progress.check()
+            return self._models_of(requests[0].run)
+
         try:
             progress.check()
-            results = work.compute(
-                self._models_of(requests[0].run), [request.payload for request in requests], progress
-            )
+            results = work.compute(load_models, [request.payload for request in requests], progress)
         except Exception as error:  # noqa: BLE001 - raised where the result is awaited
             if len(requests) > 1 and not isinstance(error, CancelledWorkError):
                 for request in requests:  # a single request may have caused it
@@ -381,10 +361,10 @@ class ModelQueue:
 
     def _models_of(self, run: Run) -> RunModels:
         """Models of a run; those of another run leave the memory first, because both may not fit."""
-        key = _models_key(run)
+        key = models_key(run)
         if key not in self._models:
             with self._lock:
-                in_use = {_models_key(call.first.run) for call in self._calls}
+                in_use = {models_key(call.first.run) for call in self._calls}
             for other in [other for other in self._models if other not in in_use]:
                 if len(self._models) >= self._max_models:
                     del self._models[other]
@@ -392,10 +372,6 @@ class ModelQueue:
             log.info("models loaded", run=run.name)
         self._models.move_to_end(key)
         return self._models[key]
-
-
-def _models_key(run: Run) -> str:
-    return run.manifest.checksum or run.manifest.fingerprint
 
 
 def _shutting_down() -> BusyError:

@@ -14,13 +14,14 @@ from tegakari.schemas.inference import Classification, ClassifyRequest
 from tegakari.schemas.progress import Progress
 from tegakari.service.engine.cost_limits import CostLimits
 from tegakari.service.engine.forward_to_models import client_of
-from tegakari.service.engine.queue import BatchWork, ModelQueue
+from tegakari.service.engine.model_requests import BatchWork
+from tegakari.service.engine.queue import ModelQueue
 from tegakari.service.http.disconnect import while_connected
 from tegakari.service.http.operations import run_models
 from tegakari.service.http.parameters import OpenRun
 
 if TYPE_CHECKING:
-    from tegakari.analyses.engine.run_models import RunModels
+    from tegakari.analyses.engine.run_models import ModelLoader
 
 
 @run_models("/classify", "classifyTexts", "Classify texts")
@@ -38,12 +39,12 @@ async def classify_texts(
 
 
 def _classify(
-    models: RunModels, requests: Sequence[ClassifyRequest], progress: Progress
+    load_models: ModelLoader, requests: Sequence[ClassifyRequest], progress: Progress
 ) -> Sequence[list[Classification]]:
     from tegakari.analyses import inference
 
     texts = [text for request in requests for text in request.texts]
-    classifications = iter(inference.classify_texts(models, texts, progress))
+    classifications = iter(inference.classify_texts(load_models(), texts, progress))
     return [[next(classifications) for _ in request.texts] for request in requests]
 
 

@@ -15,13 +15,14 @@ from tegakari.schemas.inference import EncodedText, EncodeRequest
 from tegakari.schemas.progress import Progress
 from tegakari.service.engine.cost_limits import CostLimits
 from tegakari.service.engine.forward_to_models import client_of
-from tegakari.service.engine.queue import BatchWork, ModelQueue
+from tegakari.service.engine.model_requests import BatchWork
+from tegakari.service.engine.queue import ModelQueue
 from tegakari.service.http.disconnect import while_connected
 from tegakari.service.http.operations import run_models
 from tegakari.service.http.parameters import OpenRun
 
 if TYPE_CHECKING:
-    from tegakari.analyses.engine.run_models import RunModels
+    from tegakari.analyses.engine.run_models import ModelLoader
 
 
 @run_models("/encode", "encodeTexts", "Active features of texts")
@@ -39,10 +40,12 @@ async def encode_texts(
     return Page(await while_connected(request, work))
 
 
-def _encode(models: RunModels, queries: Sequence[EncodeQuery], progress: Progress) -> Sequence[list[EncodedText]]:
+def _encode(
+    load_models: ModelLoader, queries: Sequence[EncodeQuery], progress: Progress
+) -> Sequence[list[EncodedText]]:
     from tegakari.analyses.inference import encode_texts
 
-    return encode_texts(models, queries, progress)
+    return encode_texts(load_models(), queries, progress)
 
 
 _ENCODE = BatchWork(_encode, key=lambda _: "encode")

@@ -192,7 +192,8 @@ def test_knockouts_that_share_passes_give_the_same_results_as_single_ones(store:
     for knockout, result in zip(knockouts, results, strict=True):
         assert without_timings(result) == without_timings(knock_out(store, run, models, knockout))
     assert results[0].timings.together == 8
-    assert progress.steps == sorted(progress.steps)
+    steps = [step for step in progress.steps if step[1] is not None]  # the stage before them draws the controls
+    assert steps == sorted(steps)
     documents = results[0].documents + results[-2].documents
     assert progress.steps[-1] == (documents, documents)
 

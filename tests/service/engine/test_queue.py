@@ -13,7 +13,8 @@ import pytest
 
 from tegakari.schemas.errors import BusyError, DeadlineError, ModelNotHereError
 from tegakari.schemas.progress import Progress
-from tegakari.service.engine.queue import BatchWork, ModelQueue
+from tegakari.service.engine.model_requests import BatchWork
+from tegakari.service.engine.queue import ModelQueue
 from tegakari.service.engine.work_progress import WorkProgress
 from tegakari.store import Run, Store
 from tests.support.service import RUN, UNEVEN
@@ -31,7 +32,7 @@ def queue_of_names(**settings: Any) -> ModelQueue:
 
 def alone(work: Callable[[Any, Progress], Any], *, long: bool = False) -> BatchWork[None, Any]:
     """Work that shares its call with no other request."""
-    return BatchWork(lambda models, _, progress: [work(models, progress)], long=long)
+    return BatchWork(lambda load_models, _, progress: [work(load_models(), progress)], long=long)
 
 
 def stepping(steps: int, seconds: float = 0.025) -> Callable[[Any, Progress], float]:
@@ -246,7 +247,7 @@ def test_batches_never_mix_runs_and_few_models_stay_in_memory(store: Path):
     async def scenario() -> None:
         queue = ModelQueue(load=load, max_models=1)
         opened = Store(store)
-        work = BatchWork(lambda models, payloads, _: [models for _ in payloads], key=lambda _: "name")
+        work = BatchWork(lambda load_models, payloads, _: [load_models() for _ in payloads], key=lambda _: "name")
         for name in (RUN, RUN, UNEVEN, RUN):
             assert await queue.submit(opened.run(name), work, None) == name
         queue.close()
@@ -288,10 +289,12 @@ def test_closing_refuses_all_requests(run: Run):
 
 def test_short_requests_and_the_steps_of_a_long_one_take_turns(run: Run):
     order: list[str] = []
+    submitted = threading.Event()
 
     def long(_models: Any, progress: Progress) -> None:
         for step in range(6):
             order.append(f"step {step}")
+            submitted.wait(10)
             time.sleep(0.025)
             progress.advance()
 
@@ -303,6 +306,8 @@ def test_short_requests_and_the_steps_of_a_long_one_take_turns(run: Run):
             asyncio.create_task(queue.submit(run, alone(lambda *_, n=n: order.append(f"short {n}")), None))
             for n in range(3)
         ]
+        await until(lambda: queue.waiting == 3)
+        submitted.set()
         await asyncio.gather(job, *shorts)
         queue.close()
 
@@ -410,3 +415,34 @@ def test_models_of_a_third_run_wait_for_room_and_are_not_forgotten(store: Path):
 
     asyncio.run(scenario())
     assert loaded[:2] == [RUN, UNEVEN]
+
+
+def test_what_long_work_does_before_it_asks_for_the_models_holds_up_nobody(run: Run):
+    planning, planned = threading.Event(), threading.Event()
+
+    def plan_and_compute(load_models: Callable[[], Any], _payloads: Any, progress: Progress) -> list[Any]:
+        planning.set()
+        while not planned.wait(0.005):
+            progress.advance(0)
+        return [load_models()]
+
+    async def scenario() -> None:
+        queue = queue_of_names()
+        for end in (planned.set, None):
+            job = asyncio.create_task(queue.submit(run, BatchWork(plan_and_compute, long=True), None))
+            await until(planning.is_set)
+            for number in range(3):
+                assert await queue.submit(run, alone(lambda *_, number=number: number), None) == number
+            assert not job.done()
+            if end:
+                end()
+                assert await job == RUN
+                planning.clear()
+                planned.clear()
+        job.cancel()  # also while it plans
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        await until(lambda: not queue._calls)
+        queue.close()
+
+    asyncio.run(scenario())
