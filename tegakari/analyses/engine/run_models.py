@@ -13,11 +13,11 @@ from torch import Tensor
 from tegakari.analyses.engine.batches import BATCH_TOKENS
 from tegakari.analyses.engine.prefix_cache import PrefixCache
 from tegakari.kernels import Encoded, Encoder
+from tegakari.kernels.ordinary import encode_ordinary
 from tegakari.kernels.types import RowSelection
 from tegakari.models.classifier import Classifier
 from tegakari.models.fingerprint import fingerprint
 from tegakari.models.loading import load_classifier
-from tegakari.kernels.ordinary import encode_ordinary
 from tegakari.models.outliers import ordinary_positions
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import check_fits, load_saes

@@ -1,4 +1,4 @@
-"""Batches so small that no step of the models takes long on this machine."""
+"""Passes with so few positions that no step of the models takes long on this machine."""
 
 from __future__ import annotations
 
@@ -11,42 +11,44 @@ from torch import Tensor
 from tegakari.analyses.engine.batches import BATCH_TOKENS
 from tegakari.analyses.engine.run_models import RunModels
 from tegakari.models.architecture import text_config
+from tegakari.models.rerun.ablate_features import GPU_POSITIONS_PER_PASS
 from tegakari.models.tokens import Batch
 
 STEP_SECONDS = 0.1
-"""Aim for a block or an SAE on one batch. Other requests wait for it, and cancellation acts after it."""
+"""Aim for a block or an SAE in one pass. Other requests wait for it, and cancellation acts after it."""
 
-MIN_BATCH_TOKENS = 64
+MIN_POSITIONS = 64
 
 _PROBE_TOKENS = 256
 _PROBE_PASSES = 4
 
 
 def with_short_steps(models: RunModels) -> RunModels:
-    """The models with the largest power of two of batch tokens whose steps take `STEP_SECONDS`, by measurement.
+    """The models with the largest power of two of positions per pass whose steps take `STEP_SECONDS`, by measurement.
 
     Each step is measured several times, and its shortest time counts: the first pass compiles kernels, and another
-    process may interrupt any. A batch has `BATCH_TOKENS` at most and `MIN_BATCH_TOKENS` at least, and always a whole
-    document.
+    process may interrupt any. A pass has `MIN_POSITIONS` at least, and always a whole document.
     """
-    tokens = min(_PROBE_TOKENS, models.classifier.max_length)
-    passes = [_seconds_of_steps(models, tokens) for _ in range(_PROBE_PASSES)]
-    fitting = STEP_SECONDS * tokens / max(map(min, zip(*passes, strict=True)))
-    batch_tokens = MIN_BATCH_TOKENS
-    while batch_tokens < BATCH_TOKENS and 2 * batch_tokens <= fitting:
-        batch_tokens *= 2
-    return replace(models, batch_tokens=batch_tokens)
+    length = min(_PROBE_TOKENS, models.classifier.max_length)
+    tokens = _PROBE_TOKENS if models.classifier.device.type == "cpu" else BATCH_TOKENS  # less leaves a GPU idle
+    documents = max(1, tokens // length)
+    passes = [_seconds_of_steps(models, documents, length) for _ in range(_PROBE_PASSES)]
+    fitting = STEP_SECONDS * documents * length / max(map(min, zip(*passes, strict=True)))
+    positions = MIN_POSITIONS
+    while positions < GPU_POSITIONS_PER_PASS and 2 * positions <= fitting:
+        positions *= 2
+    return replace(models, max_positions=positions)
 
 
-def _seconds_of_steps(models: RunModels, tokens: int) -> list[float]:
-    """Seconds of each block and each SAE on one document of ordinary tokens."""
+def _seconds_of_steps(models: RunModels, documents: int, length: int) -> list[float]:
+    """Seconds of each block and each SAE on documents of ordinary tokens."""
     classifier = models.classifier
-    special = classifier.special_tokens
-    vocabulary = text_config(classifier.model).vocab_size
-    ordinary = [token for token in range(min(vocabulary, tokens + len(special))) if token not in special]
-    ids = torch.tensor([(ordinary * tokens)[:tokens]])
-    positions = torch.arange(tokens)
-    batch = Batch(ids, torch.ones_like(ids), positions, torch.tensor([0, tokens])).to(classifier.device)
+    vocabulary, special = text_config(classifier.model).vocab_size, classifier.special_tokens
+    ordinary = [token for token in range(min(vocabulary, length + len(special))) if token not in special]
+    ids = torch.tensor([(ordinary * length)[:length]]).repeat(documents, 1)
+    positions = torch.arange(documents * length)
+    batch = Batch(ids, torch.ones_like(ids), positions, torch.arange(0, documents * length + 1, length))
+    batch = batch.to(classifier.device)
     seconds: list[float] = []
     started = 0.0
 

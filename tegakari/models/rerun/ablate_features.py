@@ -108,7 +108,9 @@ def rerun(
         numbers = list(group)
         size = len(numbers) if last_only else _sets_per_pass(classifier, prefix, len(numbers))
         if max_positions is not None:
-            size = min(size, max(1, max_positions // (len(prefix.last) if last_only else prefix.batch.input_ids.numel())))
+            size = min(
+                size, max(1, max_positions // (len(prefix.last) if last_only else prefix.batch.input_ids.numel()))
+            )
         run = _at_last_positions if last_only else _at_all_positions
         for start in range(0, len(numbers), size):
             members = numbers[start : start + size]
