@@ -199,7 +199,8 @@ def test_knockouts_that_share_passes_give_the_same_results_as_single_ones(store:
         assert without_logits(result) == without_logits(alone)
         assert result.margin.after == pytest.approx(alone.margin.after, abs=1e-4)
     assert results[0].timings.together == 8
-    assert progress.steps == sorted(progress.steps)
+    steps = [step for step in progress.steps if step[1] is not None]  # the stage before them draws the controls
+    assert steps == sorted(steps)
     documents = results[0].documents + results[-2].documents
     assert progress.steps[-1] == (documents, documents)
 
