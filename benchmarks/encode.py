@@ -29,7 +29,7 @@ from benchmarks.environments import ENCODERS
 from benchmarks.machine import add_clock_option, clock_of, machine, rounded
 from benchmarks.peer import Peer
 from benchmarks.peer_encoders import make_weights
-from tegakari.kernels import Encoded, Encoder, backend, encode
+from tegakari.kernels import Encoded, Encoder, encode
 from tegakari.kernels.reference import reference_encode
 from tegakari.kernels.types import EncodeInputs
 
@@ -193,9 +193,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-peers", action="store_true", help="without SAELens and sparsify")
     add_clock_option(parser)
     arguments = parser.parse_args(argv)
-    result = cpu(arguments.positions, arguments.repeats, clock_of(arguments), peers=not arguments.no_peers) | gpu(
-        arguments.positions, arguments.repeats
-    )
+    result = cpu(arguments.positions, arguments.repeats, clock_of(arguments), peers=not arguments.no_peers)
     sys.stdout.write(json.dumps(rounded(result) | machine()) + "\n")
 
 
