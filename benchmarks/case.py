@@ -194,7 +194,9 @@ def _write_classifier(config: Config, shape: Shape) -> None:
     )
     gpu = torch.cuda.is_available()
     with torch.device("cuda" if gpu else "cpu"):  # 2.6 billion random numbers take minutes on a CPU
-        model = Gemma2ForSequenceClassification(configuration).to(torch.bfloat16 if gpu else torch.float32)
+        model = Gemma2ForSequenceClassification(configuration)
+    if gpu:
+        model.bfloat16()
     model.save_pretrained(config.classifier.path)
     tokenizer.save_pretrained(config.classifier.path)
 

@@ -207,7 +207,7 @@ def test_bfloat16_is_rounding_of_the_operands_alone(path: str) -> None:
 
 
 def test_survivors_are_sorted_from_any_order() -> None:
-    """Programs of a GPU append in an order of their own, which the interpreter, one program after another, cannot show."""
+    """Programs of a GPU append in an order of their own; the interpreter runs one after another and cannot show it."""
     case = exact_case("relu", torch.float32, [30, 20], 6, 40, seed=4)  # with many equal activations
     survivors = PATHS["reference"](case.residual, case.encoder, case.offsets, floor=case.floor).survivors
     assert survivors is not None
