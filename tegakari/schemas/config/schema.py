@@ -130,6 +130,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     requests_per_second: Annotated[NonNegative, _about("limit per key, or per address without keys; 0 = none")] = 0
     max_requests: Annotated[Natural, _about("requests in progress per worker; more get status 503")] = 256
     max_body_bytes: Annotated[Natural, _about("largest body of a request")] = 10_000_000
+    max_result_bytes: Annotated[Natural, _about("largest result of a SQL query, in its format")] = 32_000_000
     body_seconds: Annotated[Positive, _about("time limit for receiving a request")] = 20
     cors_origins: Annotated[list[str], _about("origins of web pages that may send requests; empty = none")] = []
     trusted_proxies: Annotated[list[str], _about("addresses whose X-Forwarded-For is trusted; empty = none")] = []

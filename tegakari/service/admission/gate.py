@@ -18,12 +18,13 @@ from tegakari.schemas.keys import ApiKey
 from tegakari.service.admission.keys import KeyRing, require_scope
 from tegakari.service.admission.limits import Rates, limited_body, too_large
 from tegakari.service.admission.origins import Headers, Origins
-from tegakari.service.http.compression import MIN_COMPRESSED_BYTES, coding_of, compress, is_textual
+from tegakari.service.http.compression import coding_of, is_textual
 from tegakari.service.http.headers import header
 from tegakari.service.http.negotiation import JSON
 from tegakari.service.http.problems import error_response
 from tegakari.service.observe import metrics
 from tegakari.service.observe.logs import log
+from tegakari.store.export.codings import MIN_COMPRESSED_BYTES, compress
 
 _SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),

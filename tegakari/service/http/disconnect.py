@@ -8,9 +8,12 @@ from typing import Any, TypeVar
 
 from litestar import Request
 from litestar.exceptions import HTTPException
-from litestar.types import Receive
+from litestar.types import Receive, Scope
 
 T = TypeVar("T")
+
+ABORT = "tegakari.abort"
+"""Extension of ASGI by the server: its `abort` closes the connection at once, without what has not been sent."""
 
 CLIENT_GONE = 499
 """Status for the log, as in nginx: nobody reads the response."""
@@ -28,6 +31,15 @@ async def while_connected(request: Request[Any, Any, Any], work: Coroutine[Any, 
     finally:
         disconnected.cancel()
         working.cancel()
+
+
+async def break_connection(scope: Scope, receive: Receive) -> None:
+    """Close the connection in the middle of a response, so that the client does not take it for a whole one."""
+    abort = (scope.get("extensions") or {}).get(ABORT)
+    if abort is None:  # another server than `tegakari serve`
+        raise ConnectionAbortedError("the response is incomplete")
+    abort["abort"]()
+    await wait_for_disconnect(receive)
 
 
 async def wait_for_disconnect(receive: Receive) -> None:

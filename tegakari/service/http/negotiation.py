@@ -100,8 +100,7 @@ class _EncodedResponse:
     def __init__(self, status: int, media_type: str, body: bytes, headers: dict[str, Any]) -> None:
         self._status = status
         self._body = body
-        content_type = f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type
-        self._headers = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body))]
+        self._headers = [(b"content-type", content_type(media_type).encode()), (b"content-length", b"%d" % len(body))]
         self._headers += [(name.lower().encode(), str(value).encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -141,6 +140,16 @@ def check_format(name: str) -> str:
     if name not in ("json", *FORMATS):
         raise QueryError(f"{name!r} is not a format", field="format", fix=f"use one of: json, {', '.join(FORMATS)}")
     return name
+
+
+def media_type_of(name: str) -> str:
+    """Media type of a format that `check_format` accepts."""
+    return FORMATS[name].media_type if name in FORMATS else JSON
+
+
+def content_type(media_type: str) -> str:
+    """Value of Content-Type for a media type."""
+    return f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type
 
 
 def accepted_format(scope: Scope) -> str:
