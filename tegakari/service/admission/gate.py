@@ -7,8 +7,12 @@ import math
 import re
 import secrets
 import time
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
 
 from litestar import Request
+from litestar.concurrency import sync_to_thread
 from litestar.handlers.base import BaseRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,6 +22,7 @@ from tegakari.schemas.keys import ApiKey
 from tegakari.service.admission.keys import KeyRing, require_scope
 from tegakari.service.admission.limits import Rates, limited_body, too_large
 from tegakari.service.admission.origins import Headers, Origins
+from tegakari.service.admission.unsent import PART_BYTES, UnsentBodies
 from tegakari.service.http.compression import coding_of, is_textual
 from tegakari.service.http.headers import header
 from tegakari.service.http.negotiation import JSON
@@ -56,6 +61,7 @@ class Gate:
         self._keys = keys
         self._rates = rates
         self._origins = Origins(config)
+        self._unsent = UnsentBodies()
         self._in_progress = 0
         self._ids = map("{}-{:x}".format, itertools.repeat(secrets.token_hex(4)), itertools.count())
 
@@ -80,6 +86,7 @@ class Gate:
             coding_of(header(scope, b"accept-encoding")),
             page_headers=self._origins.page_headers(scope),
             vary_by_origin=self._origins.configured,
+            parts=partial(self._unsent.parts, scope=scope),
         )
         scope.setdefault("state", {})
         self._in_progress += 1
@@ -177,7 +184,14 @@ class ResponseFinisher:
     """Sends a response with the headers of all responses, compressed if the client accepts that and it saves bytes."""
 
     def __init__(
-        self, send: Send, request_id: str, coding: str | None, *, page_headers: Headers, vary_by_origin: bool
+        self,
+        send: Send,
+        request_id: str,
+        coding: str | None,
+        *,
+        page_headers: Headers,
+        vary_by_origin: bool,
+        parts: Callable[[bytes], AsyncIterator[tuple[bytes, bool]]],
     ) -> None:
         """Start with nothing sent.
 
@@ -187,11 +201,13 @@ class ResponseFinisher:
             coding: that the client accepts; None: no compression.
             page_headers: that let a page of another origin read the response.
             vary_by_origin: whether the responses to other pages have other headers.
+            parts: of a body, each with whether more follow.
         """
         self._send = send
         self._coding = coding
         self._headers = [*_SECURITY_HEADERS, (b"x-request-id", request_id.encode()), *page_headers]
         self._vary_by_origin = vary_by_origin
+        self._parts = parts
         self._held_start: Message | None = None
         self.status = 0
         self.size = 0
@@ -212,8 +228,15 @@ class ResponseFinisher:
         elif message["type"] == "http.response.body":
             if self._held_start is not None:
                 message = await self._send_start(message)
-            self.size += len(message.get("body", b""))
+            await self._send_body(message)
+            return
         await self._send(message)
+
+    async def _send_body(self, message: Any) -> None:
+        body, more_body = message.get("body", b""), message.get("more_body", False)
+        self.size += len(body)
+        async for part, more_parts in self._parts(body):
+            await self._send({"type": "http.response.body", "body": part, "more_body": more_parts or more_body})
 
     async def _send_start(self, message: Message) -> Message:
         """Send the held start of the response; returns the first message of the body, compressed if it is the only."""
@@ -221,7 +244,8 @@ class ResponseFinisher:
         body = message.get("body", b"")
         if start is not None:
             if self._coding and not message.get("more_body", False) and len(body) >= MIN_COMPRESSED_BYTES:
-                body = compress(body, self._coding)
+                in_thread = len(body) > PART_BYTES
+                body = await sync_to_thread(compress, body, self._coding) if in_thread else compress(body, self._coding)
                 start["headers"] = [  # pyright: ignore
                     *(pair for pair in start["headers"] if pair[0] != b"content-length"),  # pyright: ignore
                     (b"content-length", b"%d" % len(body)),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import os
 import resource
+import select
 import signal
 import socket
 import sys
@@ -45,12 +46,15 @@ def main() -> None:
     os.closerange(3, 4096)  # inherited from the service
     control = socket.socket(fileno=0)
     _limit_resources()
-    os.chdir("/")
+    pa.set_cpu_count(THREADS)
+    pa.set_io_thread_count(THREADS)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel removes processes that have ended
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the service
-    _warm_up()
+    steps = [_import_datasets, _open_database]
     own = os.getpid()
     while True:
+        while steps and not select.select([control], [], [], 0)[0]:  # queries that wait go first
+            steps.pop()()
         message, descriptors, _, _ = socket.recv_fds(control, 1, 1)
         if not message:
             return
@@ -69,15 +73,18 @@ def _limit_resources() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (DATA, DATA))
 
 
-def _warm_up() -> None:
-    """Do what every query needs, without leaving a thread behind, which a fork would not have."""
-    import pyarrow.dataset  # noqa: F401 - imports pandas where it is installed: 0.3 s
+# What every query needs is done once, without leaving a thread behind, which a fork would not have.
 
-    pa.set_cpu_count(THREADS)
-    pa.set_io_thread_count(THREADS)
+
+def _open_database() -> None:
     table_definitions()
     with connect(Path("/"), [], ()) as connection:
         check(connection, "SELECT 1")
+
+
+def _import_datasets() -> None:
+    """Import what reads activations, and pandas with it where it is installed: 0.3 s."""
+    import pyarrow.dataset  # noqa: F401
 
 
 def _serve_query(connection: socket.socket, fork_server: int) -> None:

@@ -24,4 +24,4 @@ def test_a_query_ends_with_its_connection(store: Path, workers: str):
             connection.sendall(head.encode() + body)
             wait_for_queries(process.pid, 1)
         wait_for_queries(process.pid, 0, seconds=5)
-        assert httpx.post(f"{url}/v1/sql", json={"sql": "SELECT 1"}).status_code == 200
+        assert httpx.post(f"{url}/v1/sql", json={"sql": "SELECT 1"}, timeout=60).status_code == 200
