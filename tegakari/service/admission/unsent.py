@@ -9,10 +9,10 @@ from litestar.types import Scope
 
 from tegakari.service.http.disconnect import ABORT
 
-PART_BYTES = 2**16
+PART_BYTES = 2**15
 """Size of the parts. The server holds about one per connection beside the body."""
 
-MAX_UNSENT_BYTES = 64 * 2**20
+MAX_UNSENT_BYTES = 32 * 2**20
 """of all bodies of more than one part"""
 
 

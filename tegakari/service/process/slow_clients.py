@@ -21,8 +21,11 @@ of chunks, and trailers. Chunks may have as many bytes again as the body: those 
 MAX_LATE_BYTES = 2**20
 """Bytes of a body that are still read once the response has been sent."""
 
+WRITE_BUFFER = 2**14
+"""Bytes that may wait in a connection before the next part of a response must wait."""
+
 WRITE_SECONDS = 10.0
-"""Time for a client to take what the server holds for its connection, about 64 KiB."""
+"""Time for a client to take what waits in its connection: WRITE_BUFFER and a part of a response."""
 
 
 class SlowClientProtocol(HttpToolsProtocol):
@@ -44,6 +47,7 @@ class SlowClientProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=WRITE_BUFFER)
         self._start_timeout()
 
     def connection_lost(self, exc: Exception | None) -> None:
