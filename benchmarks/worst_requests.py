@@ -59,23 +59,28 @@ class Meanwhile(NamedTuple):
     """the same with all its children"""
 
 
-def _resident(pid: int) -> tuple[int, int]:
-    """Resident bytes of a process, and of it and all its descendants; shared pages count once per process."""
-    sizes = []
+def _resident(pid: int) -> int:
+    """Resident bytes of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _resident_with_children(pid: int) -> int:
+    """Resident bytes of a process and all its descendants; pages that they share count once."""
+    size = 0
     pids = [pid]
     for process in pids:
-        with suppress(OSError, IndexError):
-            pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
-            sizes.append(pages * os.sysconf("SC_PAGE_SIZE"))
+        with suppress(OSError):
+            rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+            size += int(rollup.partition("\nPss:")[2].split()[0]) * 1024
             for task in Path(f"/proc/{process}/task").glob("*/children"):
                 pids += map(int, task.read_text().split())
-    return (sizes[0], sum(sizes)) if sizes else (0, 0)
+    return size
 
 
 def _watch(address: tuple[str, int], pid: int, started: Event, stopped: Event, sink: Connection) -> None:
     """Sample memory and /healthz until told to stop; runs in a process of its own."""
-    idle = _resident(pid)
-    peak, seconds = [0, 0], []
+    idle, idle_family = _resident(pid), _resident_with_children(pid)
+    server, family, seconds = 0, 0, []
     connection = HTTPConnection(*address, timeout=120)
     started.set()
     due = time.perf_counter()
@@ -86,10 +91,12 @@ def _watch(address: tuple[str, int], pid: int, started: Event, stopped: Event, s
         if response.status != 200:
             raise RuntimeError(f"/healthz: {response.status}")
         seconds.append(time.perf_counter() - due)
-        peak = [max(old, now - before) for old, now, before in zip(peak, _resident(pid), idle, strict=True)]
+        server = max(server, _resident(pid) - idle)
+        if len(seconds) % 10 == 0:
+            family = max(family, _resident_with_children(pid) - idle_family)
         due += 1 / PROBES_PER_SECOND
         time.sleep(max(0.0, due - time.perf_counter()))
-    sink.send(Meanwhile([second * 1000 for second in seconds], *peak))
+    sink.send(Meanwhile([second * 1000 for second in seconds], server, family))
 
 
 def measured(attack: Callable[[str], str], base: str, pid: int) -> tuple[str, float, Meanwhile]:
@@ -120,7 +127,7 @@ def measured(attack: Callable[[str], str], base: str, pid: int) -> tuple[str, fl
 
 def post_sql(base: str, sql: str, *, format_: str = "json", **options: object) -> str:
     """Send a query and read its whole response: its status and its size."""
-    body = json.dumps({"sql": sql, "limit": 100_000, "seconds": 5, **options}).encode()
+    body = json.dumps({"sql": sql, "limit": 100_000, "seconds": 20, **options}).encode()
     request = urllib.request.Request(
         f"{base}/v1/sql?format={format_}", data=body, headers={"Content-Type": "application/json"}
     )
@@ -242,7 +249,7 @@ ATTACKS: dict[str, Callable[[str], str]] = {
     "4 answers of 30 MB at once": partial(
         in_parallel, partial(post_sql, sql="SELECT range, 'x' || range FROM range(1000000)"), times=4
     ),
-    "a query without end": partial(post_sql, sql="SELECT count(*) FROM range(1000000000000)"),
+    "a query without end": partial(post_sql, sql="SELECT count(*) FROM range(1000000000000)", seconds=5),
     "200 slow readers of a page": partial(read_slowly, request=_get(PAGE), connections=200),
     "800 slow readers of a page": partial(read_slowly, request=_get(PAGE), connections=800),
     "8 slow readers of SQL": partial(
@@ -254,9 +261,7 @@ ATTACKS: dict[str, Callable[[str], str]] = {
         piece=b"".join(b"x-%d: %s\r\n" % (n, b"v" * 80) for n in range(500)),
         megabytes=300,
     ),
-    "one trailer": partial(
-        send_endlessly, first=CHUNKED + b"1\r\n{\r\n0\r\nx: ", piece=b"v" * 65536, megabytes=100
-    ),
+    "one trailer": partial(send_endlessly, first=CHUNKED + b"1\r\n{\r\n0\r\nx: ", piece=b"v" * 65536, megabytes=100),
     "chunk extensions": partial(
         send_endlessly, first=CHUNKED, piece=b"1;" + b"x" * 8000 + b"=1\r\n \r\n", megabytes=300
     ),
@@ -310,7 +315,9 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--scale", type=float, default=0.1)
-    parser.add_argument("--store", type=Path, help="a store with a run study-0; default: one of a part of the study's size")
+    parser.add_argument(
+        "--store", type=Path, help="a store with a run study-0; default: one of a part of the study's size"
+    )
     parser.add_argument("--only", nargs="*", default=[], help="attacks whose name contains one of these")
     parser.add_argument("--analyses", type=int, default=500)
     options = parser.parse_args()

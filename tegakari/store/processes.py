@@ -8,7 +8,6 @@ import threading
 import time
 from pathlib import Path
 
-
 _PR_SET_PDEATHSIG = 1
 """Of Linux' prctl(2)."""
 

@@ -156,7 +156,9 @@ def test_a_large_value_is_imported_in_bounded_memory(tmp_path: Path, name: str):
     assert size < 600
 
 
-@pytest.mark.parametrize(("file", "fill"), [("bomb.jsonl.gz", b"\n"), ("bomb.csv.gz", b"a,b\n"), ("bomb.jsonl.gz", b" ")])
+@pytest.mark.parametrize(
+    ("file", "fill"), [("bomb.jsonl.gz", b"\n"), ("bomb.csv.gz", b"a,b\n"), ("bomb.jsonl.gz", b" ")]
+)
 def test_a_compressed_text_without_end_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, fill: bytes
 ):

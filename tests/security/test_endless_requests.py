@@ -84,7 +84,10 @@ ENDLESS = {
     "a header behind a request": (ENDLESS_QUERY + b"GET / HTTP/1.1\r\nx: ", b"v" * 65536),
     "a target behind a request": (ENDLESS_QUERY + b"GET /", b"v" * 65536),
     "trailers of a GET": (CHUNKED.replace(b"POST /v1/sql", b"GET /v1/runs") + b"0\r\n", FIELDS),
-    "a body behind its response": (CHUNKED.replace(b"POST /v1/sql", b"GET /v1/runs"), b"10000\r\n" + b" " * 65536 + b"\r\n"),
+    "a body behind its response": (
+        CHUNKED.replace(b"POST /v1/sql", b"GET /v1/runs"),
+        b"10000\r\n" + b" " * 65536 + b"\r\n",
+    ),
 }
 
 

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from tegakari.analyses.engine.prefix_cache import PrefixCache
 from tegakari.kernels import Encoded, Encoder
+from tegakari.kernels.ordinary import encode_ordinary
 from tegakari.kernels.types import RowSelection
 from tegakari.models.classifier import Classifier
 from tegakari.models.file_sizes import has_holes
 from tegakari.models.fingerprint import fingerprint, model_files, model_size
 from tegakari.models.loading import load_classifier
-from tegakari.kernels.ordinary import encode_ordinary
 from tegakari.models.outliers import ordinary_positions
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import check_fits, load_saes
@@ -108,7 +108,7 @@ def load_run_models(run: Run, device: str = "auto", layers: Sequence[int] | None
 
 
 def _check_unchanged(run: Run, model: str, directory: Path, expected: ClassifierInfo | SaeInfo) -> None:
-    """Compare sizes first: run.json can name any directory, and hashing gigabytes would keep all live requests waiting."""
+    """Compare sizes first: run.json can name any directory, and live requests wait while gigabytes are hashed."""
     if not directory.is_dir():
         reason = f"the {model} of run {run.name!r} is not on this machine"
     elif expected.size is not None and (size := model_size(directory)) != expected.size:

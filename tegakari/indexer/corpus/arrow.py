@@ -47,7 +47,7 @@ def read_parquet(path: Path, columns: Columns) -> Iterator[Row | Reject]:
 
 
 def _check_metadata(metadata: pq.FileMetaData, names: set[str], decoded: DecodedSize) -> int:
-    """Compare the sizes that a file states of its columns with the limit; returns the number of rows to read at once."""
+    """Compare the stated sizes of the columns with the limit; returns the number of rows to read at once."""
     rows = _SLICE_ROWS
     total = 0
     for number in range(metadata.num_row_groups):
@@ -141,7 +141,8 @@ def _slices(lengths: np.ndarray) -> Iterator[tuple[int, int]]:
 
 def _is_text(kind: pa.DataType) -> bool:
     return any(
-        check(kind) for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+        check(kind)
+        for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
     )
 
 

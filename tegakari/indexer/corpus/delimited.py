@@ -24,7 +24,8 @@ def read_delimited(path: Path, columns: Columns, delimiter: str) -> Iterator[Row
     """Read the rows of a file. Empty lines are not rows.
 
     Raises:
-        CorpusError: the file is empty, its header lacks a configured column, or it decodes to far more bytes than it has.
+        CorpusError: the file is empty, its header lacks a configured column, or it decodes to far more bytes than it
+            has.
     """
     with open_text(path, newline="") as stream:
         records = _records(stream, delimiter, DecodedSize(path))

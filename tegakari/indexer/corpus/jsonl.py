@@ -17,7 +17,7 @@ from tegakari.indexer.corpus.rows import Columns, Reject, Row
 _MAX_KEYS = 1000
 
 _LONG_LINE = 2**20
-"""Characters of a line above which only the configured keys are decoded: `[],[],...` takes 20 times its size as lists."""
+"""Characters of a line above which only the configured keys are decoded: `[],[],...` takes 20 times as much."""
 
 
 def read_jsonl(path: Path, columns: Columns, keys: dict[str, None]) -> Iterator[Row | Reject]:

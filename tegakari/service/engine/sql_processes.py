@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -72,12 +73,15 @@ class SqlProcess:
             DeadlineError, SqlError: as `SqlProcesses.run`.
         """
         self._writer.write(msgspec.json.encode(request) + b"\n")
+        end = time.monotonic() + request.seconds
         try:
             async with asyncio.timeout(request.seconds + GRACE_SECONDS):
                 reply = msgspec.json.decode(await self._reader.readline(), type=SandboxReply)
         except TimeoutError:
             raise _deadline_error(request) from None
         except (OSError, ValueError, msgspec.DecodeError):
+            if time.monotonic() > end:  # the kernel has ended it
+                raise _deadline_error(request) from None
             log.warning("SQL process died")
             raise SqlError(
                 "the query's process died: most likely the query needs more memory than it may have",
@@ -243,11 +247,12 @@ class _ForkServer:
             own.setblocking(False)
             await _readable(own)
             _, descriptors, _, _ = socket.recv_fds(own, 1, 1)
-            if not descriptors:
-                raise ConnectionError("no process")
         except BaseException:
             own.close()
             raise
+        if not descriptors:
+            own.close()
+            raise ConnectionError("no process")
         try:
             return SqlProcess(descriptors[0], *await asyncio.open_connection(sock=own, limit=PART_BYTES))
         except BaseException:

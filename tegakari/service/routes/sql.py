@@ -28,6 +28,7 @@ from tegakari.store.sql.sandbox import SandboxRequest
 
 log = structlog.get_logger()
 
+
 @post(
     "/sql",
     operation_id="querySql",

@@ -63,9 +63,7 @@ class _Json:
 class _File:
     """CSV, and a stream of Arrow."""
 
-    def __init__(
-        self, sink: pa.BufferOutputStream, writer: AbstractContextManager[formats.BatchWriter]
-    ) -> None:
+    def __init__(self, sink: pa.BufferOutputStream, writer: AbstractContextManager[formats.BatchWriter]) -> None:
         self._sink = sink
         self._context = writer
         self._writer = writer.__enter__()

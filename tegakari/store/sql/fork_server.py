@@ -32,6 +32,9 @@ ADDRESS_SPACE = 6 * 2**30
 DATA = 3 * 2**30
 """Private memory of a process in bytes, of which Arrow reserves one GiB."""
 
+NICE = 10
+"""Requests that need no SQL come first where processors are short."""
+
 GRACE_SECONDS = 0.6
 """From the end of a query's time, when it is interrupted, until the kernel ends its process."""
 
@@ -65,6 +68,7 @@ def main() -> None:
 
 
 def _limit_resources() -> None:
+    os.nice(NICE)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))

@@ -185,7 +185,7 @@ def _nodes(tree: object) -> Iterator[dict[str, Any]]:
             stack.extend(node)
 
 
-class _Expired(Exception):
+class _ExpiredError(Exception):
     """The query's time is over."""
 
 
@@ -200,7 +200,7 @@ def execute(request: SandboxRequest) -> tuple[SandboxReply, bytes | pa.Buffer]:
 
     def check_time() -> None:
         if expired.is_set():
-            raise _Expired
+            raise _ExpiredError
 
     timer = threading.Timer(request.seconds, interrupt)
     timer.daemon = True
@@ -227,7 +227,7 @@ def execute(request: SandboxRequest) -> tuple[SandboxReply, bytes | pa.Buffer]:
             return _timed_out(request), b""
         fix = "the tables are described in docs/tables.md"
         return SandboxReply(error=_first_line(error), field="sql", fix=fix), b""
-    except _Expired:
+    except _ExpiredError:
         return _timed_out(request), b""
     except MemoryError:  # Arrow's error as well
         fix = "select fewer rows or columns"

@@ -265,7 +265,7 @@ WIDE = f"SELECT {','.join(['NULL'] * 1000)} FROM range(100000)"
     [
         WIDE,
         WIDE.replace("NULL", "true"),
-        f'SELECT 1 AS "{"n" * 5000}", range AS r, repeat(\'x\', 100) AS x FROM range(100000)',
+        f"SELECT 1 AS \"{'n' * 5000}\", range AS r, repeat('x', 100) AS x FROM range(100000)",
         "SELECT repeat(chr(1), 3_000_000)",
         "SELECT repeat('x', 1000) FROM range(100000)",
         "SELECT range(10000) FROM range(1000)",
