@@ -42,6 +42,7 @@ from tegakari.store.results import publish_analysis, stored_analyses
 
 RUN = "study-0"
 PROBES_PER_SECOND = 50
+IDLE_PROBES = 100
 SLOW_SECONDS = 20
 """Seconds for which slow readers read."""
 
@@ -52,7 +53,9 @@ class Meanwhile(NamedTuple):
     """What the server did during an attack."""
 
     healthz_ms: list[float]
-    """from the time at which each request was due until its response"""
+    """of each request"""
+    idle_ms: list[float]
+    """the same before the attack, on a machine that others may use"""
     server: int
     """largest resident memory of the server's process above that before the attack, bytes"""
     family: int
@@ -80,23 +83,25 @@ def _resident_with_children(pid: int) -> int:
 def _watch(address: tuple[str, int], pid: int, started: Event, stopped: Event, sink: Connection) -> None:
     """Sample memory and /healthz until told to stop; runs in a process of its own."""
     idle, idle_family = _resident(pid), _resident_with_children(pid)
-    server, family, seconds = 0, 0, []
+    server, family = 0, 0
+    seconds: list[float] = []
+    idle_seconds: list[float] = []
     connection = HTTPConnection(*address, timeout=120)
-    started.set()
-    due = time.perf_counter()
     while not stopped.is_set():
+        start = time.perf_counter()
         connection.request("GET", "/healthz")
         response = connection.getresponse()
         response.read()
         if response.status != 200:
             raise RuntimeError(f"/healthz: {response.status}")
-        seconds.append(time.perf_counter() - due)
+        (seconds if started.is_set() else idle_seconds).append(time.perf_counter() - start)
+        if len(idle_seconds) == IDLE_PROBES:
+            started.set()
         server = max(server, _resident(pid) - idle)
         if len(seconds) % 10 == 0:
             family = max(family, _resident_with_children(pid) - idle_family)
-        due += 1 / PROBES_PER_SECOND
-        time.sleep(max(0.0, due - time.perf_counter()))
-    sink.send(Meanwhile([second * 1000 for second in seconds], server, family))
+        time.sleep(max(0.0, start + 1 / PROBES_PER_SECOND - time.perf_counter()))
+    sink.send(Meanwhile(*([second * 1000 for second in part] for part in (seconds, idle_seconds)), server, family))
 
 
 def measured(attack: Callable[[str], str], base: str, pid: int) -> tuple[str, float, Meanwhile]:
@@ -108,7 +113,6 @@ def measured(attack: Callable[[str], str], base: str, pid: int) -> tuple[str, fl
     watcher = context.Process(target=_watch, args=((parts.hostname, parts.port), pid, started, stopped, sink))
     watcher.start()
     started.wait()
-    time.sleep(0.5)
     start = time.perf_counter()
     try:
         outcome = attack(base)
@@ -127,7 +131,7 @@ def measured(attack: Callable[[str], str], base: str, pid: int) -> tuple[str, fl
 
 def post_sql(base: str, sql: str, *, format_: str = "json", **options: object) -> str:
     """Send a query and read its whole response: its status and its size."""
-    body = json.dumps({"sql": sql, "limit": 100_000, "seconds": 20, **options}).encode()
+    body = json.dumps({"sql": sql, "limit": 100_000, "seconds": 10, **options}).encode()
     request = urllib.request.Request(
         f"{base}/v1/sql?format={format_}", data=body, headers={"Content-Type": "application/json"}
     )
@@ -324,7 +328,7 @@ def main() -> None:
     store = options.store or study_store(options.scale)
     store_analyses(store, options.analyses)
     figures: dict[str, dict[str, object]] = {}
-    table = Table("attack", "outcome", "s", "server, MB", "with children, MB", "/healthz p50, p99, max in ms")
+    table = Table("attack", "outcome", "s", "server, MB", "with children, MB", "/healthz p50, p99, max, ms (idle p99)")
     for name, attack in ATTACKS.items():
         if options.only and not any(part in name for part in options.only):
             continue
@@ -334,16 +338,19 @@ def main() -> None:
             time.sleep(1)  # until the next SQL process has started
             outcome, seconds, meanwhile = measured(attack, base, pid)
         p50, p99, worst = np.percentile(meanwhile.healthz_ms, [50, 99, 100])
+        idle_p99 = float(np.percentile(meanwhile.idle_ms, 99))
         figures[name] = {
             "outcome": outcome,
             "seconds": round(seconds, 2),
             "server_mb": round(meanwhile.server / 1e6, 1),
             "family_mb": round(meanwhile.family / 1e6, 1),
+            "healthz_p50_ms": round(p50, 1),
             "healthz_p99_ms": round(p99, 1),
+            "idle_p99_ms": round(idle_p99, 1),
         }
         row = [name, outcome, f"{seconds:.1f}", f"{meanwhile.server / 1e6:.0f}", f"{meanwhile.family / 1e6:.0f}"]
-        table.add_row(*row, f"{p50:.1f}, {p99:.1f}, {worst:.1f}")
-        console.print(*row, f"{p50:.1f}, {p99:.1f}, {worst:.1f}", sep=" | ")
+        table.add_row(*row, f"{p50:.1f}, {p99:.1f}, {worst:.1f} ({idle_p99:.1f})")
+        console.print(*row, f"{p50:.1f}, {p99:.1f}, {worst:.1f} ({idle_p99:.1f})", sep=" | ", soft_wrap=True)
     if not options.only:
         with tegakari_server(store, 1) as (base, _, _):
             post_sql(base, "SELECT 1")
