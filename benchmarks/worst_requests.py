@@ -351,7 +351,7 @@ def main() -> None:
         row = [name, outcome, f"{seconds:.1f}", f"{meanwhile.server / 1e6:.0f}", f"{meanwhile.family / 1e6:.0f}"]
         table.add_row(*row, f"{p50:.1f}, {p99:.1f}, {worst:.1f} ({idle_p99:.1f})")
         console.print(*row, f"{p50:.1f}, {p99:.1f}, {worst:.1f} ({idle_p99:.1f})", sep=" | ", soft_wrap=True)
-    if not options.only:
+    if not options.only or "SELECT 1" in options.only:
         with tegakari_server(store, 1) as (base, _, _):
             post_sql(base, "SELECT 1")
             seconds = sorted(select_1(base))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, cast
 
 import msgspec
 import pyarrow as pa
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from tegakari.indexer.corpus.arrow import read_parquet
 from tegakari.indexer.corpus.rows import Columns, Reject
-from tegakari.schemas.corpus import DOCUMENTS_FILE, MANIFEST_FILE, CorpusManifest, Document
+from tegakari.schemas.corpus import DOCUMENTS_FILE, MANIFEST_FILE, CorpusManifest, Document, Split
 from tegakari.schemas.errors import CorpusError
 from tegakari.store.disk.durable import exclusive_lock, rename_into_place, translate_disk_full
 
@@ -199,5 +199,8 @@ def _stored_documents(file: Path) -> Iterator[Document]:
     for row in read_parquet(file, _COLUMNS):  # someone else may have made the corpus
         if isinstance(row, Reject):
             raise pa.ArrowInvalid(f"{row.location}: {row.reason}")
-        values = (row.id, row.label, row.split, row.body)
-        yield Document(*(value.decode() if isinstance(value, bytes) else str(value) for value in values))
+        id_, label, split, text = (
+            value.decode() if isinstance(value, bytes) else str(value)
+            for value in (row.id, row.label, row.split, row.body)
+        )
+        yield Document(id_, label, cast(Split, split), text)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 from litestar.types import Scope
 
-from tegakari.service.http.disconnect import ABORT
+from tegakari.service.http.disconnect import abort_of
 
 PART_BYTES = 2**15
 """Size of the parts. The server holds about one per connection beside the body."""
@@ -17,7 +16,7 @@ MAX_UNSENT_BYTES = 32 * 2**20
 
 
 class _Body:
-    def __init__(self, size: int, abort: Callable[[], Any]) -> None:
+    def __init__(self, size: int, abort: Callable[[], None] | None) -> None:
         self.unsent = size
         self.abort = abort
 
@@ -45,8 +44,7 @@ class UnsentBodies:
         if len(body) <= PART_BYTES:
             yield body, False
             return
-        abort = (scope.get("extensions") or {}).get(ABORT, {}).get("abort", _no_abort)
-        entry = _Body(len(body), abort)
+        entry = _Body(len(body), abort_of(scope))
         self._add(entry)
         try:
             for start in range(0, len(body), PART_BYTES):
@@ -64,13 +62,10 @@ class UnsentBodies:
             oldest = next(iter(self._bodies))
             del self._bodies[oldest]
             self._sent(oldest, oldest.unsent)
-            oldest.abort()
+            if oldest.abort is not None:
+                oldest.abort()
 
     def _sent(self, entry: _Body, size: int) -> None:
         size = min(size, entry.unsent)
         entry.unsent -= size
         self._total -= size
-
-
-def _no_abort() -> None:
-    """Another server than `tegakari serve`, which has limits of its own."""

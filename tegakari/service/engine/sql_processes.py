@@ -224,7 +224,7 @@ class _ForkServer:
                     str(Path(tegakari.__file__).parents[1]),
                     str(os.getpid()),
                 ],
-                stdin=child,
+                stdin=child.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env=_environment(),
@@ -254,7 +254,8 @@ class _ForkServer:
             own.close()
             raise ConnectionError("no process")
         try:
-            return SqlProcess(descriptors[0], *await asyncio.open_connection(sock=own, limit=PART_BYTES))
+            reader, writer = await asyncio.open_connection(sock=own, limit=PART_BYTES)
+            return SqlProcess(descriptors[0], reader, writer)
         except BaseException:
             os.close(descriptors[0])
             own.close()

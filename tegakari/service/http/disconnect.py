@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from litestar import Request
@@ -35,11 +35,17 @@ async def while_connected(request: Request[Any, Any, Any], work: Coroutine[Any, 
 
 async def break_connection(scope: Scope, receive: Receive) -> None:
     """Close the connection in the middle of a response, so that the client does not take it for a whole one."""
-    abort = (scope.get("extensions") or {}).get(ABORT)
-    if abort is None:  # another server than `tegakari serve`
+    abort = abort_of(scope)
+    if abort is None:
         raise ConnectionAbortedError("the response is incomplete")
-    abort["abort"]()
+    abort()
     await wait_for_disconnect(receive)
+
+
+def abort_of(scope: Scope) -> Callable[[], None] | None:
+    """Closes the connection of a request at once; None: the server is another than `tegakari serve`."""
+    extension: Any = (scope.get("extensions") or {}).get(ABORT)
+    return extension["abort"] if extension else None
 
 
 async def wait_for_disconnect(receive: Receive) -> None:

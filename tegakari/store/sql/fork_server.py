@@ -32,7 +32,7 @@ ADDRESS_SPACE = 6 * 2**30
 DATA = 3 * 2**30
 """Private memory of a process in bytes, of which Arrow reserves one GiB."""
 
-NICE = 10
+NICE = 5
 """Requests that need no SQL come first where processors are short."""
 
 GRACE_SECONDS = 0.6
