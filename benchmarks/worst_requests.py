@@ -82,7 +82,7 @@ def _resident_with_children(pid: int) -> int:
 
 def _watch(address: tuple[str, int], pid: int, started: Event, stopped: Event, sink: Connection) -> None:
     """Sample memory and /healthz until told to stop; runs in a process of its own."""
-    idle, idle_family = _resident(pid), _resident_with_children(pid)
+    before, before_family = _resident(pid), _resident_with_children(pid)
     server, family = 0, 0
     seconds: list[float] = []
     idle_seconds: list[float] = []
@@ -97,11 +97,12 @@ def _watch(address: tuple[str, int], pid: int, started: Event, stopped: Event, s
         (seconds if started.is_set() else idle_seconds).append(time.perf_counter() - start)
         if len(idle_seconds) == IDLE_PROBES:
             started.set()
-        server = max(server, _resident(pid) - idle)
+        server = max(server, _resident(pid) - before)
         if len(seconds) % 10 == 0:
-            family = max(family, _resident_with_children(pid) - idle_family)
+            family = max(family, _resident_with_children(pid) - before_family)
         time.sleep(max(0.0, start + 1 / PROBES_PER_SECOND - time.perf_counter()))
-    sink.send(Meanwhile(*([second * 1000 for second in part] for part in (seconds, idle_seconds)), server, family))
+    healthz, idle = ([second * 1000 for second in part] for part in (seconds, idle_seconds))
+    sink.send(Meanwhile(healthz, idle, server, family))
 
 
 def measured(attack: Callable[[str], str], base: str, pid: int) -> tuple[str, float, Meanwhile]:
@@ -296,14 +297,20 @@ class Settings(msgspec.Struct, frozen=True):
     label: str
 
 
+class Result(msgspec.Struct, frozen=True):
+    """Their result."""
+
+    draws: list[int]
+
+
 def store_analyses(store: Path, number: int) -> None:
     """Store so many analyses of the run, of 20 KB each, unless the store has them."""
     if sum(1 for _ in stored_analyses(store)) >= number:
         return
-    kind = AnalysisKind("knockout", Settings, dict)
+    kind = AnalysisKind("knockout", Settings, Result)
     manifest = Store(store).run(RUN).manifest
     for label in range(number):
-        result = {"draws": list(range(4000))}
+        result = Result(list(range(4000)))
         publish_analysis(store, kind, [manifest], Settings(str(label)), result, {}, seconds=1.0, versions={})
 
 
@@ -317,7 +324,7 @@ def select_1(base: str, requests: int = 30) -> Iterator[float]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Measure the worst requests.")
     parser.add_argument("--scale", type=float, default=0.1)
     parser.add_argument(
         "--store", type=Path, help="a store with a run study-0; default: one of a part of the study's size"

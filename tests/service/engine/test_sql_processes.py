@@ -334,6 +334,7 @@ def test_the_process_has_no_environment_and_can_write_nothing(store: Path, monke
         query = asyncio.create_task(processes.run(request(store, ENDLESS, seconds=20)))
         await asyncio.sleep(0)
         (proc,) = await forks(processes)
+        limits: dict[str, str] = {}
         for _ in range(200):
             limits = {line[:26].strip(): line[26:].split()[0] for line in (proc / "limits").read_text().splitlines()}
             if limits["Max cpu time"] != "unlimited":
