@@ -7,7 +7,6 @@ import ipaddress
 import os
 import signal
 import socket
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -42,9 +41,6 @@ SEND_BUFFER = 2**17
 
 UNREAD_SECONDS = 30
 """Time for which the kernel keeps what a client does not take, also after the server has closed the connection."""
-
-SWITCH_SECONDS = 0.0005
-"""After which a thread that computes lets the event loop run. With Python's 0.005, 16 of them hold it up for 80 ms."""
 
 
 def serve(config: ServiceConfig, store: Path, *, insecure: int = 0) -> None:
@@ -119,7 +115,6 @@ def _application(store: Path, config: ServiceConfig, keys: Path, shared: Path | 
         from tegakari.service.observe.traces import traced
 
         app = traced(app)
-    sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
     gc.freeze()  # what is imported stays: collecting it again and again holds up requests for 100 ms
     return app
