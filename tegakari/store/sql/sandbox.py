@@ -48,7 +48,7 @@ class SandboxRequest(msgspec.Struct, frozen=True, kw_only=True):
     """maximum size of the body"""
     seconds: float
     """time limit"""
-    format: str = "json"
+    format: str = "arrow"
     """json, csv, parquet or arrow"""
     coding: str | None = None
     """content coding of the body, if it is large enough; None: none"""
