@@ -35,14 +35,15 @@ def server(store: Path) -> Iterator[str]:
         tempfile.TemporaryDirectory() as directory,
         subprocess.Popen([*command, "--port", "0"], stderr=subprocess.PIPE, text=True, cwd=directory) as process,
     ):
+        assert process.stderr is not None
+        drain: asyncio.Future[str] | None = None
         try:
-            assert process.stderr is not None
             url = next(line for line in process.stderr if "http://" in line).partition("url=")[2].split()[0]
             drain = asyncio.get_running_loop().run_in_executor(None, process.stderr.read)
             yield url
         finally:
             process.terminate()
-            with suppress(asyncio.CancelledError):
+            if drain is not None:
                 drain.cancel()
 
 

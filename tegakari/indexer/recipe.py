@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 
 from tegakari.indexer.index_models import IndexModels
 from tegakari.indexer.shard import shard_documents
 from tegakari.kernels import backend
+from tegakari.models.fingerprint import model_size
 from tegakari.models.outliers import finite_limit
 from tegakari.schemas.config import Config
 from tegakari.schemas.corpus import CorpusManifest, Drop
@@ -65,6 +67,7 @@ def manifest_of(
         fingerprint=recipe,
         classifier=ClassifierInfo(
             sha256=models.classifier_sha256,
+            size=model_size(Path(config.classifier.path)),
             architecture=type(models.classifier.model).__name__,
             d_model=models.classifier.d_model,
             layers=models.classifier.layers,
@@ -74,6 +77,7 @@ def manifest_of(
         ),
         saes=SaeInfo(
             sha256=models.saes_sha256,
+            size=model_size(Path(config.saes.path)),
             layers=sorted(models.saes),
             architecture=any_sae.activation,
             widths=[sae.d_sae for _, sae in sorted(models.saes.items())],

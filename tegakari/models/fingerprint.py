@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tegakari.models.digest_cache import cached_digests
+from tegakari.models.file_sizes import entries_below
 
 _COMPUTED_FROM = {".safetensors", ".json", ".npz", ".pt", ".model"}
 """Suffixes of the files that decide what a model or SAE computes: weights, configurations, tokenizers."""
@@ -16,16 +17,30 @@ _REPORTS = {"report.json", "training.json"}
 """Files that tegakari writes beside a model about its training; they decide nothing."""
 
 
+def model_files(directory: Path) -> list[Path]:
+    """The files that decide what a model or SAE computes, sorted.
+
+    Raises:
+        ModelError: it has more entries than a directory of a model.
+    """
+    return [
+        file
+        for file in entries_below(directory)
+        if file.suffix in _COMPUTED_FROM and file.name not in _REPORTS and file.is_file()
+    ]
+
+
+def model_size(directory: Path) -> int:
+    """Bytes of those files together."""
+    return sum(file.stat().st_size for file in model_files(directory))
+
+
 def fingerprint(directory: Path) -> str:
-    """SHA-256 of the names and contents of the files that decide what a model or SAE computes, as hexadecimal.
+    """SHA-256 of the names and contents of those files, as hexadecimal.
 
     Files are read in parallel; the digest of a large file that has not changed since it was read is not computed again.
     """
-    files = [
-        file
-        for file in sorted(directory.rglob("*"))
-        if file.is_file() and file.suffix in _COMPUTED_FROM and file.name not in _REPORTS
-    ]
+    files = model_files(directory)
     digest = hashlib.sha256()
     for file, file_digest in zip(files, _digests(files), strict=True):
         digest.update(file.relative_to(directory).as_posix().encode() + b"\0")

@@ -12,6 +12,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from tegakari.models.architecture import find_blocks, text_config
 from tegakari.models.classifier import Classifier
+from tegakari.models.file_sizes import has_holes
 from tegakari.models.head import PROBES, detect_head
 from tegakari.models.tokens import tokenize
 from tegakari.schemas.errors import ModelError
@@ -75,7 +76,7 @@ def check_model_directory(
         missing: fix for a directory without a model.
 
     Raises:
-        ModelError: no config.json, no safetensors or no tokenizer.
+        ModelError: no config.json, no safetensors, or files with holes, or no tokenizer.
     """
     if not (directory / "config.json").is_file():
         raise ModelError(f"no model in {directory}", field=field, fix=missing)
@@ -85,6 +86,9 @@ def check_model_directory(
             field=field,
             fix="save the model with save_pretrained(..., safe_serialization=True); pickled weights are not loaded",
         )
+    for file in directory.glob("*.safetensors"):
+        if has_holes(file):
+            raise ModelError(f"most of {file} is not on the disk", field=field, fix="copy the model again")
     if not any((directory / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.txt")):
         # transformers would make an empty tokenizer, which reads every text as nothing.
         raise ModelError(f"{directory} has no tokenizer", field=field, fix="save a tokenizer.json beside the model")

@@ -49,6 +49,8 @@ class ClassifierInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The classifier of a run."""
 
     sha256: str
+    size: Count | None = None
+    """bytes of the files that are hashed; null: the run was indexed before this was recorded"""
     architecture: str
     d_model: int
     layers: int
@@ -62,6 +64,8 @@ class SaeInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The SAE set of a run."""
 
     sha256: str
+    size: Count | None = None
+    """bytes of the files that are hashed, as of the classifier"""
     layers: list[Annotated[int, Meta(ge=0, lt=10_000)]]
     """indexed layers, ascending."""
     architecture: str

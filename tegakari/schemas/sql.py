@@ -13,6 +13,8 @@ MAX_ROWS = 100_000
 MAX_SECONDS = 60
 MAX_RUNS = 16
 MAX_SQL = 100_000
+MAX_BODY_BYTES = 2**20
+"""of a request"""
 
 SqlValue = str | int | float | bool | None
 """Value of a `$name` parameter of a query."""
@@ -49,4 +51,4 @@ class SqlResult(msgspec.Struct, frozen=True, kw_only=True):
     next: None = None
     """always null: page through a query with ORDER BY and LIMIT."""
     truncated: bool
-    """whether rows were left out because of `limit` or the size of the result."""
+    """whether rows were left out because of `limit`."""

@@ -163,6 +163,7 @@ def create_app(
         "jobs": jobs,
         "sql_processes": sql_processes,
         "models_client": models_client(shared) if shared else None,
+        "limits": config,
     }
     app = Api(
         [operation_router, page_router, v1_router],
@@ -173,6 +174,7 @@ def create_app(
             "cost_limits": Provide(_cost_limits, sync_to_thread=False),
             "jobs": Provide(_jobs, sync_to_thread=False),
             "sql_processes": Provide(_sql_processes, sync_to_thread=False),
+            "limits": Provide(_limits, sync_to_thread=False),
         },
         # With several workers, the model process marks the jobs.
         on_startup=[warm_up.start] if shared else [jobs.mark_interrupted, warm_up.start],
@@ -210,3 +212,7 @@ def _jobs(state: State) -> Jobs:
 
 def _sql_processes(state: State) -> SqlProcesses:
     return state.sql_processes
+
+
+def _limits(state: State) -> ServiceConfig:
+    return state.limits

@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 from tegakari.cli.app import app as cli
 from tegakari.schemas.config import ServiceConfig
 from tegakari.schemas.keys import KEY_SCOPES
-from tegakari.service.process import slow_clients
+from tegakari.service.admission import unsent
+from tegakari.service.engine import sql_processes
+from tegakari.service.process import server, slow_clients
 from tests.support.service import RUN, get
 
 PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
@@ -40,6 +42,12 @@ def test_limits_are_those_of_the_page():
     assert f"| `max_requests` | {defaults.max_requests} " in PAGE
     assert f"| `max_body_bytes` | {defaults.max_body_bytes:,} |" in PAGE
     assert f"| `body_seconds` | {defaults.body_seconds:g} |" in PAGE
+    assert f"| `max_result_bytes` | {defaults.max_result_bytes:,} " in PAGE
+    waiting = (slow_clients.WRITE_BUFFER + unsent.PART_BYTES) // 1024
+    assert f"| {slow_clients.WRITE_SECONDS:g} seconds per {waiting} KB that wait for it, " in PAGE
+    assert f"{sql_processes.SEND_SECONDS:g} seconds for a SQL result" in PAGE
+    assert f"the kernel keeps {2 * server.SEND_BUFFER // 1024} KB for {server.UNREAD_SECONDS} seconds |" in PAGE
+    assert f"| bodies that clients have not read yet | {unsent.MAX_UNSENT_BYTES // 2**20} MB per worker |" in PAGE
     assert (
         f"| headers | {slow_clients.MAX_HEADER_BYTES // 1000 - 1} KB, {slow_clients.HEADER_SECONDS:g} seconds |" in PAGE
     )

@@ -16,12 +16,14 @@ from tegakari.kernels import Encoded, Encoder
 from tegakari.kernels.ordinary import encode_ordinary
 from tegakari.kernels.types import RowSelection
 from tegakari.models.classifier import Classifier
-from tegakari.models.fingerprint import fingerprint
+from tegakari.models.file_sizes import has_holes
+from tegakari.models.fingerprint import fingerprint, model_files, model_size
 from tegakari.models.loading import load_classifier
 from tegakari.models.outliers import ordinary_positions
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import check_fits, load_saes
 from tegakari.schemas.errors import ModelNotHereError
+from tegakari.schemas.run import ClassifierInfo, SaeInfo
 from tegakari.store import Run
 
 
@@ -95,8 +97,8 @@ def load_run_models(run: Run, device: str = "auto", layers: Sequence[int] | None
     """
     manifest = run.manifest
     classifier_directory, saes_directory = Path(manifest.locations.classifier), Path(manifest.locations.saes)
-    _check_unchanged(run, "classifier", classifier_directory, manifest.classifier.sha256)
-    _check_unchanged(run, "SAE set", saes_directory, manifest.saes.sha256)
+    _check_unchanged(run, "classifier", classifier_directory, manifest.classifier)
+    _check_unchanged(run, "SAE set", saes_directory, manifest.saes)
     classifier = load_classifier(
         classifier_directory,
         max_length=manifest.classifier.max_length,
@@ -113,10 +115,15 @@ def load_run_models(run: Run, device: str = "auto", layers: Sequence[int] | None
     )
 
 
-def _check_unchanged(run: Run, model: str, directory: Path, sha256: str) -> None:
+def _check_unchanged(run: Run, model: str, directory: Path, expected: ClassifierInfo | SaeInfo) -> None:
+    """Compare sizes first: run.json can name any directory, and live requests wait while gigabytes are hashed."""
     if not directory.is_dir():
         reason = f"the {model} of run {run.name!r} is not on this machine"
-    elif fingerprint(directory) != sha256:
+    elif expected.size is not None and (size := model_size(directory)) != expected.size:
+        reason = f"the {model} of run {run.name!r} has changed: its files have {size:,} bytes, not {expected.size:,}"
+    elif sparse := [file.name for file in model_files(directory) if has_holes(file)]:
+        reason = f"the {model} of run {run.name!r} is incomplete: most of {sparse[0]} is not on the disk"
+    elif fingerprint(directory) != expected.sha256:
         reason = f"the {model} of run {run.name!r} has changed since the run was made"
     else:
         return

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from tegakari.indexer.corpus.decoded_size import DecodedSize
 from tegakari.indexer.corpus.lines import MAX_ROW_CHARACTERS, Line, numbered_lines, open_text
 from tegakari.indexer.corpus.reasons import Reason
 from tegakari.indexer.corpus.rows import Columns, Reject, Row, column_indices
@@ -23,10 +24,11 @@ def read_delimited(path: Path, columns: Columns, delimiter: str) -> Iterator[Row
     """Read the rows of a file. Empty lines are not rows.
 
     Raises:
-        CorpusError: the file is empty or its header lacks a configured column.
+        CorpusError: the file is empty, its header lacks a configured column, or it decodes to far more bytes than it
+            has.
     """
     with open_text(path, newline="") as stream:
-        records = _records(stream, delimiter)
+        records = _records(stream, delimiter, DecodedSize(path))
         header = next(records, None)
         if not isinstance(header, _Record):
             raise CorpusError(
@@ -44,7 +46,7 @@ def read_delimited(path: Path, columns: Columns, delimiter: str) -> Iterator[Row
                 yield Row(record.location, *(None if index is None else record.fields[index] for index in indices))
 
 
-def _records(stream: TextIO, delimiter: str) -> Iterator[_Record | Reject]:
+def _records(stream: TextIO, delimiter: str, decoded: DecodedSize) -> Iterator[_Record | Reject]:
     """Split a stream into records.
 
     A quote without an end would include all following lines in its record. So a record whose quotes do not match, or
@@ -52,7 +54,7 @@ def _records(stream: TextIO, delimiter: str) -> Iterator[_Record | Reject]:
     """
     # The csv module has one limit per process, and its default is shorter than a long post.
     csv.field_size_limit(max(csv.field_size_limit(), 2 * MAX_ROW_CHARACTERS))
-    lines = _Lines(stream)
+    lines = _Lines(stream, decoded)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         lines.start_record()
@@ -73,8 +75,8 @@ def _records(stream: TextIO, delimiter: str) -> Iterator[_Record | Reject]:
 class _Lines(Iterator[str]):
     """Lines for the csv module, which can be returned and are then read again."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._unread = numbered_lines(stream)
+    def __init__(self, stream: TextIO, decoded: DecodedSize) -> None:
+        self._unread = numbered_lines(stream, decoded)
         self._returned: deque[Line] = deque()
         self._characters = 0
         self.record: list[Line] = []

@@ -8,13 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, cast
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tegakari.schemas.corpus import DOCUMENTS_FILE, MANIFEST_FILE, CorpusManifest, Document
+from tegakari.indexer.corpus.arrow import read_parquet
+from tegakari.indexer.corpus.rows import Columns, Reject
+from tegakari.schemas.corpus import DOCUMENTS_FILE, MANIFEST_FILE, CorpusManifest, Document, Split
 from tegakari.schemas.errors import CorpusError
 from tegakari.store.disk.durable import exclusive_lock, rename_into_place, translate_disk_full
 
@@ -23,6 +25,7 @@ NEW_MANIFEST_FILE = f".{MANIFEST_FILE}.new"
 _FIELD = "corpus.path"
 _IMPORT_AGAIN = "import it again with `tegakari corpus import`"
 _GROUP_DOCUMENTS = 1024
+_COLUMNS = Columns(id="id", label="label", title="", body="text", split="split")
 _SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -193,6 +196,11 @@ def _stored_documents(file: Path) -> Iterator[Document]:
     with pq.ParquetFile(file) as parquet:
         if not parquet.schema_arrow.equals(_SCHEMA):
             raise pa.ArrowInvalid(f"its columns are {', '.join(parquet.schema_arrow.names)}")
-        for batch in parquet.iter_batches(_GROUP_DOCUMENTS):
-            for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                yield Document(*values)
+    for row in read_parquet(file, _COLUMNS):  # someone else may have made the corpus
+        if isinstance(row, Reject):
+            raise pa.ArrowInvalid(f"{row.location}: {row.reason}")
+        id_, label, split, text = (
+            value.decode() if isinstance(value, bytes) else str(value)
+            for value in (row.id, row.label, row.split, row.body)
+        )
+        yield Document(id_, label, cast(Split, split), text)

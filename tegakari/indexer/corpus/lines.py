@@ -9,6 +9,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from tegakari.indexer.corpus.decoded_size import DecodedSize
+
 MAX_ROW_CHARACTERS = 64 * 2**20
 """Maximum length of a row. A longer row is a file without line ends or an open quote, not a post."""
 
@@ -38,13 +40,23 @@ def open_text(path: Path, *, newline: str) -> Iterator[TextIO]:
             yield stream
 
 
-def numbered_lines(stream: TextIO) -> Iterator[Line]:
-    """All lines of a stream, empty lines included."""
+def numbered_lines(stream: TextIO, decoded: DecodedSize) -> Iterator[Line]:
+    """All lines of a stream, empty lines included.
+
+    Args:
+        stream: of a file.
+        decoded: of the same file.
+
+    Raises:
+        CorpusError: the file decodes to far more bytes than it has.
+    """
     number = 0
     while text := stream.readline(MAX_ROW_CHARACTERS):
         number += 1
+        decoded.add(len(text))
         whole = len(text) < MAX_ROW_CHARACTERS or text.endswith(("\n", "\r"))
         yield Line(number, text if whole else None)
         while not whole:
             rest = stream.readline(MAX_ROW_CHARACTERS)
+            decoded.add(len(rest))
             whole = len(rest) < MAX_ROW_CHARACTERS or rest.endswith(("\n", "\r"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from tegakari.models.file_sizes import check_weights_file
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import dictionary_learning, gemma_scope, saelens, sparsify
 from tegakari.models.sae_formats.format import SaeFormat
@@ -55,6 +56,8 @@ def load_sae(directory: Path) -> Sae:
             fix=f"name a directory with the files of {', '.join(names)} or {last}",
         )
     try:
+        for file in sae_format.files:
+            check_weights_file(directory / file)
         return sae_format.load(directory)
     except SaeError as error:
         raise SaeError(f"{directory}: {error.message}", field=error.field, fix=error.fix) from None

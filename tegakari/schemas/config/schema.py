@@ -139,6 +139,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     job_seconds: Annotated[Positive, _about("time limit of a knockout, waiting included")] = 3600
     job_days: Annotated[Natural, _about("time for which the states of knockouts without a result are stored")] = 30
     job_bytes: Annotated[Natural, _about("size of all stored states of knockouts, the newest first")] = 67_108_864
+    max_result_bytes: Annotated[Natural, _about("largest result of a SQL query, in its format")] = 32_000_000
     body_seconds: Annotated[Positive, _about("time limit for receiving a request")] = 20
     cors_origins: Annotated[list[str], _about("origins of web pages that may send requests; empty = none")] = []
     trusted_proxies: Annotated[list[str], _about("addresses whose X-Forwarded-For is trusted; empty = none")] = []

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import math
 import re
 import secrets
 import time
 from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
 
 from litestar import Request
+from litestar.concurrency import sync_to_thread
 from litestar.handlers.base import BaseRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,12 +23,14 @@ from tegakari.schemas.keys import ApiKey
 from tegakari.service.admission.keys import KeyRing, require_scope
 from tegakari.service.admission.limits import Rates, limited_body, too_large
 from tegakari.service.admission.origins import Headers, Origins
-from tegakari.service.http.compression import MIN_COMPRESSED_BYTES, coding_of, compress, is_textual
+from tegakari.service.admission.unsent import PART_BYTES, UnsentBodies
+from tegakari.service.http.compression import coding_of, is_textual
 from tegakari.service.http.headers import header
 from tegakari.service.http.negotiation import JSON
 from tegakari.service.http.problems import error_response
 from tegakari.service.observe import metrics
 from tegakari.service.observe.logs import log
+from tegakari.store.export.codings import MIN_COMPRESSED_BYTES, compress
 
 _SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -38,8 +43,6 @@ _DATA_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestor
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-_LARGE_BYTES = 2**17
-"""Larger bodies are compressed in a thread: on the event loop, 10 MB would hold up all requests for half a second."""
 
 _BODY_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 _JSON_METHODS = ("POST", "PUT", "PATCH")
@@ -60,6 +63,7 @@ class Gate:
         self._keys = keys
         self._rates = rates
         self._origins = Origins(config)
+        self._unsent = UnsentBodies()
         self._in_progress = 0
         self._in_progress_of: Counter[str] = Counter()
         self._ids = map("{}-{:x}".format, itertools.repeat(secrets.token_hex(4)), itertools.count())
@@ -85,6 +89,7 @@ class Gate:
             coding_of(header(scope, b"accept-encoding")),
             page_headers=self._origins.page_headers(scope),
             vary_by_origin=self._origins.configured,
+            parts=partial(self._unsent.parts, scope=scope),
         )
         scope.setdefault("state", {})
         self._in_progress += 1
@@ -199,7 +204,14 @@ class ResponseFinisher:
     """Sends a response with the headers of all responses, compressed if the client accepts that and it saves bytes."""
 
     def __init__(
-        self, send: Send, request_id: str, coding: str | None, *, page_headers: Headers, vary_by_origin: bool
+        self,
+        send: Send,
+        request_id: str,
+        coding: str | None,
+        *,
+        page_headers: Headers,
+        vary_by_origin: bool,
+        parts: Callable[[bytes], AsyncIterator[tuple[bytes, bool]]],
     ) -> None:
         """Start with nothing sent.
 
@@ -209,11 +221,13 @@ class ResponseFinisher:
             coding: that the client accepts; None: no compression.
             page_headers: that let a page of another origin read the response.
             vary_by_origin: whether the responses to other pages have other headers.
+            parts: of a body, each with whether more follow.
         """
         self._send = send
         self._coding = coding
         self._headers = [*_SECURITY_HEADERS, (b"x-request-id", request_id.encode()), *page_headers]
         self._vary_by_origin = vary_by_origin
+        self._parts = parts
         self._held_start: Message | None = None
         self.status = 0
         self.size = 0
@@ -234,8 +248,15 @@ class ResponseFinisher:
         elif message["type"] == "http.response.body":
             if self._held_start is not None:
                 message = await self._send_start(message)
-            self.size += len(message.get("body", b""))
+            await self._send_body(message)
+            return
         await self._send(message)
+
+    async def _send_body(self, message: Any) -> None:
+        body, more_body = message.get("body", b""), message.get("more_body", False)
+        self.size += len(body)
+        async for part, more_parts in self._parts(body):
+            await self._send({"type": "http.response.body", "body": part, "more_body": more_parts or more_body})
 
     async def _send_start(self, message: Message) -> Message:
         """Send the held start of the response; returns the first message of the body, compressed if it is the only."""
@@ -243,10 +264,8 @@ class ResponseFinisher:
         body = message.get("body", b"")
         if start is not None:
             if self._coding and not message.get("more_body", False) and len(body) >= MIN_COMPRESSED_BYTES:
-                if len(body) > _LARGE_BYTES:
-                    body = await asyncio.to_thread(compress, body, self._coding)
-                else:
-                    body = compress(body, self._coding)
+                in_thread = len(body) > PART_BYTES
+                body = await sync_to_thread(compress, body, self._coding) if in_thread else compress(body, self._coding)
                 start["headers"] = [  # pyright: ignore
                     *(pair for pair in start["headers"] if pair[0] != b"content-length"),  # pyright: ignore
                     (b"content-length", b"%d" % len(body)),

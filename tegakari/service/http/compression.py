@@ -1,22 +1,11 @@
-"""Compression of responses, with the codecs that Arrow brings."""
+"""Compression of responses."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-import pyarrow as pa
-
 from tegakari.service.http.headers import preferences
-
-_CODECS = {
-    "zstd": pa.Codec("zstd", compression_level=3),
-    "br": pa.Codec("brotli", compression_level=4),
-    "gzip": pa.Codec("gzip", compression_level=5),
-}
-"""By content coding, in order of preference among codings that the client weighs equally."""
-
-MIN_COMPRESSED_BYTES = 1024
-"""Smaller bodies are not compressed."""
+from tegakari.store.export.codings import CODINGS
 
 _TEXTUAL = (b"application/json", b"application/problem+json", b"application/vnd.oai", b"text/", b"image/svg")
 
@@ -25,14 +14,9 @@ _TEXTUAL = (b"application/json", b"application/problem+json", b"application/vnd.
 def coding_of(accept_encoding: str) -> str | None:
     """The content coding for a value of Accept-Encoding; None: no compression."""
     accepted = preferences(accept_encoding)
-    return next((coding for coding in _CODECS if coding in accepted), None)
+    return next((coding for coding in CODINGS if coding in accepted), None)
 
 
 def is_textual(content_type: bytes) -> bool:
     """Whether bodies of a content type shrink; Parquet is compressed already."""
     return content_type.startswith(_TEXTUAL)
-
-
-def compress(body: bytes, coding: str) -> bytes:
-    """Compress a body with a coding that `coding_of` returned."""
-    return _CODECS[coding].compress(body, asbytes=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 from urllib.parse import parse_qs, quote, urlencode
 
 import msgspec
 import pyarrow as pa
 from litestar import Request, Response
+from litestar.concurrency import sync_to_thread
 from litestar.handlers.base import BaseRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
@@ -77,10 +78,8 @@ class NegotiatedResponse(Response[T]):
             fields = _fields(query["fields"][0], rows) if "fields" in query else None
             name = check_format(query["format"][0]) if "format" in query else accepted_format(request.scope)
             if name in FORMATS:
-                body, media_type = (
-                    FORMATS[name].write(rows_table(content.items, rows, fields)),
-                    FORMATS[name].media_type,
-                )
+                media_type = FORMATS[name].media_type
+                body = partial(_write_page, name, content, rows, fields)
                 if content.next:
                     headers = {**headers, "Link": f'<{_next_url(request.scope, query, content.next)}>; rel="next"'}
             else:
@@ -92,21 +91,31 @@ class NegotiatedResponse(Response[T]):
         return _EncodedResponse(self.status_code or 200, media_type, body, headers)
 
 
+def _write_page(name: str, page: Page[Any], rows: type[msgspec.Struct], fields: tuple[str, ...] | None) -> bytes:
+    return FORMATS[name].write(rows_table(page.items, rows, fields))
+
+
 class _EncodedResponse:
-    """Sends a response of bytes; Litestar's own does the same with options that no route uses."""
+    """Sends a response of bytes, or of what a function returns that is called in a thread.
+
+    Litestar's own does the same with options that no route uses.
+    """
 
     __slots__ = ("_body", "_headers", "_status")
 
-    def __init__(self, status: int, media_type: str, body: bytes, headers: dict[str, Any]) -> None:
+    def __init__(
+        self, status: int, media_type: str, body: bytes | Callable[[], bytes], headers: dict[str, Any]
+    ) -> None:
         self._status = status
         self._body = body
-        content_type = f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type
-        self._headers = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body))]
+        self._headers = [(b"content-type", content_type(media_type).encode())]
         self._headers += [(name.lower().encode(), str(value).encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = self._body if isinstance(self._body, bytes) else await sync_to_thread(self._body)
+        self._headers.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
-        await send({"type": "http.response.body", "body": self._body, "more_body": False})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 @lru_cache
@@ -141,6 +150,16 @@ def check_format(name: str) -> str:
     if name not in ("json", *FORMATS):
         raise QueryError(f"{name!r} is not a format", field="format", fix=f"use one of: json, {', '.join(FORMATS)}")
     return name
+
+
+def media_type_of(name: str) -> str:
+    """Media type of a format that `check_format` accepts."""
+    return FORMATS[name].media_type if name in FORMATS else JSON
+
+
+def content_type(media_type: str) -> str:
+    """Value of Content-Type for a media type."""
+    return f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type
 
 
 def accepted_format(scope: Scope) -> str:

@@ -36,6 +36,12 @@ SHUTDOWN_SECONDS = 10
 BACKLOG = 2048
 """Connections that wait to be accepted while the workers are busy."""
 
+SEND_BUFFER = 2**17
+"""Bytes that the kernel may hold per connection for a slow reader; it doubles the number for its own use."""
+
+UNREAD_SECONDS = 30
+"""Time for which the kernel keeps what a client does not take, also after the server has closed the connection."""
+
 
 def serve(config: ServiceConfig, store: Path, *, insecure: int = 0) -> None:
     """Serve a store until SIGINT or SIGTERM, then finish the requests in progress and return.
@@ -169,6 +175,8 @@ def _listen(config: ServiceConfig, *, has_keys: bool, insecure: int) -> socket.s
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # connections inherit these
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000)
         listener.bind(address)
         listener.listen(BACKLOG)  # from here on clients wait instead of failing
         return listener

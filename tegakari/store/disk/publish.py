@@ -220,6 +220,8 @@ def _damage(directory: Path) -> list[str]:
     problems = [f"{path}: missing" for path in sorted(expected.keys() - present)]
     problems += [f"{path}: not part of the run" for path in sorted(present - expected.keys())]
     for path in sorted(expected.keys() & present):
-        if sha256_of(directory / path) != expected[path].sha256:
+        if (size := (directory / path).stat().st_size) != expected[path].size:
+            problems.append(f"{path}: has {size:,} bytes, not {expected[path].size:,}")
+        elif sha256_of(directory / path) != expected[path].sha256:
             problems.append(f"{path}: content differs from its checksum")
     return problems

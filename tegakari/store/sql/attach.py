@@ -37,10 +37,10 @@ def attach_run(connection: duckdb.DuckDBPyConnection, run: Path, name: str) -> N
     """
     path = str(run / DATABASE).replace("'", "''")
     connection.execute(f"ATTACH '{path}' AS {name} (READ_ONLY)")
-    tables = _table_definitions(connection, name)
-    if tables != _definitions():
-        names = sorted(set(tables) ^ set(_definitions())) or sorted(
-            table for table, definition in tables.items() if definition != _definitions()[table]
+    tables = _definitions_in(connection, name)
+    if tables != table_definitions():
+        names = sorted(set(tables) ^ set(table_definitions())) or sorted(
+            table for table, definition in tables.items() if definition != table_definitions()[table]
         )
         raise _refusal(run, f"table {names[0]!r} is not that of a run")
     if views := _entries(connection, "view_name", "duckdb_views()", name):
@@ -55,15 +55,15 @@ def _entries(connection: duckdb.DuckDBPyConnection, columns: str, catalog: str, 
 
 
 @cache
-def _definitions() -> dict[str, str]:
+def table_definitions() -> dict[str, str]:
     """Name -> definition of the tables of a run, as this version of DuckDB spells it."""
     with duckdb.connect() as connection:
         for table in TABLES:
             connection.execute(table_definition(table))
-        return _table_definitions(connection, "memory")
+        return _definitions_in(connection, "memory")
 
 
-def _table_definitions(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, str]:
+def _definitions_in(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, str]:
     rows = _entries(connection, "table_name, sql", "duckdb_tables()", name)
     return {row[0]: row[1] for row in rows}
 

@@ -1,9 +1,9 @@
-"""Sandbox for untrusted SQL over the tables of runs: a process that runs one query and ends.
+"""Sandbox for untrusted SQL over the tables of runs: what a process does that runs one query.
 
 Three independent layers confine the query, so that a hole in one is not enough to escape:
 
-- the process: it can write no files (their size is limited to 0), its memory is bounded, its environment is nearly
-  empty, it is the first that the system ends when memory is short, and its parent kills it when it takes too long;
+- the process (`fork_server.py`): it can write no files, memory and processor time are bounded, its environment is
+  nearly empty, it is the first that the system ends when memory is short, and it ends with its parent and its deadline;
 - DuckDB: runs are attached read-only, without file system, extensions or variables of the program, and the
   configuration is locked;
 - the query: one SELECT that reads the tables of runs and calls only functions known to be harmless. DuckDB's own list
@@ -14,12 +14,8 @@ Activations are read from Parquet files through Arrow, so DuckDB needs no file s
 
 from __future__ import annotations
 
-import os
-import resource
-import sys
 import threading
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +24,13 @@ import msgspec
 import pyarrow as pa
 
 from tegakari.schemas.errors import SqlError, TegakariError
+from tegakari.store.export.codings import MIN_COMPRESSED_BYTES, compress
+from tegakari.store.sql.body import encode_rows
 from tegakari.store.sql.functions import FUNCTIONS, TABLE_FUNCTIONS
 from tegakari.store.sql.views import VIEWS, add_views, named_views
 
 MEMORY = "512MB"
 """Memory limit of DuckDB."""
-ADDRESS_SPACE = 6 * 2**30
-"""Address space of the process in bytes; reserved but unused memory counts."""
 THREADS = 2
 BATCH_ROWS = 1000
 
@@ -49,18 +45,27 @@ class SandboxRequest(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     """maximum number of rows"""
     bytes: int
-    """maximum size of the rows, as Arrow"""
+    """maximum size of the body"""
     seconds: float
     """time limit"""
+    format: str = "arrow"
+    """json, csv, parquet or arrow"""
+    coding: str | None = None
+    """content coding of the body, if it is large enough; None: none"""
 
 
 class SandboxReply(msgspec.Struct, frozen=True, kw_only=True):
-    """First line of the process's standard output; without an error, an Arrow stream of the rows follows."""
+    """First line that the process sends; without an error, the body follows."""
 
     error: str | None = None
+    field: str | None = None
     fix: str | None = None
     timed_out: bool = False
     truncated: bool = False
+    size: int = 0
+    """bytes of the body"""
+    coding: str | None = None
+    """content coding of the body"""
 
 
 def connect(store: Path, runs: list[str], views: Collection[str] = VIEWS) -> duckdb.DuckDBPyConnection:
@@ -180,14 +185,22 @@ def _nodes(tree: object) -> Iterator[dict[str, Any]]:
             stack.extend(node)
 
 
-def execute(request: SandboxRequest) -> tuple[SandboxReply, bytes]:
-    """Run one query; return the reply and its rows as an Arrow stream, within the limits of the request."""
+class _ExpiredError(Exception):
+    """The query's time is over."""
+
+
+def execute(request: SandboxRequest) -> tuple[SandboxReply, bytes | pa.Buffer]:
+    """Run one query; return the reply and the body of the response, within the limits of the request."""
     connection = connect(Path(request.store), request.runs, named_views(request.sql))
     expired = threading.Event()
 
     def interrupt() -> None:
         expired.set()
         connection.interrupt()
+
+    def check_time() -> None:
+        if expired.is_set():
+            raise _ExpiredError
 
     timer = threading.Timer(request.seconds, interrupt)
     timer.daemon = True
@@ -197,71 +210,37 @@ def execute(request: SandboxRequest) -> tuple[SandboxReply, bytes]:
         relation = connection.sql(query, params=dict(request.parameters) or None)
         if relation is None:
             raise SqlError("the query gives no rows", field="sql", fix="send one SELECT")
-        return _collect(relation.to_arrow_reader(BATCH_ROWS), request)
+        body, truncated = encode_rows(
+            relation.to_arrow_reader(BATCH_ROWS),
+            request.format,
+            max_rows=request.rows,
+            max_bytes=request.bytes,
+            check_time=check_time,
+        )
+        coding = request.coding if len(body) >= MIN_COMPRESSED_BYTES else None
+        if coding:
+            body = compress(body, coding)
+            check_time()
+        return SandboxReply(truncated=truncated, size=len(body), coding=coding), body
     except (duckdb.Error, RuntimeError) as error:
         if expired.is_set():
-            return SandboxReply(error=f"no result within {request.seconds:g} s", timed_out=True), b""
-        return SandboxReply(error=_first_line(error), fix="the tables are described in docs/tables.md"), b""
-    except MemoryError:
-        return SandboxReply(error="the query exceeds its memory limit", fix="select fewer rows or columns"), b""
+            return _timed_out(request), b""
+        fix = "the tables are described in docs/tables.md"
+        return SandboxReply(error=_first_line(error), field="sql", fix=fix), b""
+    except _ExpiredError:
+        return _timed_out(request), b""
+    except MemoryError:  # Arrow's error as well
+        fix = "select fewer rows or columns"
+        return SandboxReply(error="the query exceeds its memory limit", field="sql", fix=fix), b""
     except TegakariError as error:
-        return SandboxReply(error=error.message, fix=error.fix), b""
+        return SandboxReply(error=error.message, field=error.field, fix=error.fix), b""
     finally:
         timer.cancel()
 
 
+def _timed_out(request: SandboxRequest) -> SandboxReply:
+    return SandboxReply(error=f"no result within {request.seconds:g} s", timed_out=True)
+
+
 def _first_line(error: Exception) -> str:
     return str(error).split("\n", maxsplit=1)[0][:2000]
-
-
-def _collect(reader: pa.RecordBatchReader, request: SandboxRequest) -> tuple[SandboxReply, bytes]:
-    schema = _distinct(reader.schema)
-    sink = pa.BufferOutputStream()
-    rows = size = 0
-    truncated = False
-    with pa.ipc.new_stream(sink, schema) as writer:
-        for batch in reader:
-            part = batch.slice(0, request.rows - rows)
-            size += part.nbytes
-            truncated = part.num_rows < batch.num_rows or size > request.bytes
-            if size > request.bytes:
-                break
-            writer.write_batch(pa.RecordBatch.from_arrays(part.columns, schema=schema))
-            rows += part.num_rows
-            if truncated:
-                break
-    return SandboxReply(truncated=truncated), sink.getvalue().to_pybytes()
-
-
-def _distinct(schema: pa.Schema) -> pa.Schema:
-    """Number columns that share a name, since an object of JSON cannot hold both."""
-    counts: dict[str, int] = {}
-    fields = []
-    for field in schema:
-        count = counts[field.name] = counts.get(field.name, 0) + 1
-        fields.append(field if count == 1 else field.with_name(f"{field.name}_{count}"))
-    return pa.schema(fields)
-
-
-def main() -> None:
-    """Read one request from standard input, write reply and rows to standard output, and end."""
-    os.closerange(3, 4096)  # sockets inherited from the service
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
-    pa.set_cpu_count(THREADS)
-    pa.set_io_thread_count(THREADS)
-    os.chdir("/")
-    line = sys.stdin.buffer.readline()
-    if not line:
-        return  # a spare process that is no longer needed
-    reply, body = execute(msgspec.json.decode(line, type=SandboxRequest))
-    sys.stdout.buffer.write(msgspec.json.encode(reply) + b"\n" + body)
-    sys.stdout.buffer.flush()
-    os._exit(0)  # without waiting for the threads of an interrupted query
-
-
-if __name__ == "__main__":
-    main()

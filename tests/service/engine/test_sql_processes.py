@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from pathlib import Path
 
@@ -12,12 +13,32 @@ from litestar.testing import TestClient
 
 from tegakari.schemas.errors import BusyError, DeadlineError, SqlError
 from tegakari.service.engine.sql_processes import SqlProcesses
-from tegakari.store.sql.sandbox import SandboxRequest, check, connect, execute
+from tegakari.store.sql.sandbox import SandboxReply, SandboxRequest, check, connect, execute
 from tests.support.service import RUN
 
 
-def request(store: Path, sql: str, *, seconds: float = 5, rows: int = 100, size: int = 2**20) -> SandboxRequest:
-    return SandboxRequest(store=str(store), runs=[RUN], sql=sql, parameters={}, rows=rows, bytes=size, seconds=seconds)
+def request(
+    store: Path, sql: str, *, seconds: float = 5, rows: int = 100, size: int = 2**20, file_format: str = "json"
+) -> SandboxRequest:
+    return SandboxRequest(
+        store=str(store),
+        runs=[RUN],
+        sql=sql,
+        parameters={},
+        rows=rows,
+        bytes=size,
+        seconds=seconds,
+        format=file_format,
+    )
+
+
+async def run(processes: SqlProcesses, query: SandboxRequest) -> tuple[SandboxReply, bytes]:
+    """The reply to a query, and its whole body."""
+    body = await processes.run(query)
+    try:
+        return body.reply, b"".join([part async for part in body.parts()])
+    finally:
+        body.close()
 
 
 OUTSIDE = "/etc/passwd"
@@ -204,7 +225,7 @@ def test_bombs_end_in_time_and_harm_no_other_query(store: Path):
             async with slots:
                 start = time.perf_counter()
                 try:
-                    outcome: object = await processes.run(request(store, sql, seconds=0.7))
+                    outcome: object = await run(processes, request(store, sql, seconds=0.7))
                 except (SqlError, DeadlineError) as error:
                     outcome = error
                 return sql, time.perf_counter() - start, outcome
@@ -212,9 +233,9 @@ def test_bombs_end_in_time_and_harm_no_other_query(store: Path):
         for sql, seconds, outcome in await asyncio.gather(*map(run_bomb, BOMBS)):
             assert isinstance(outcome, (SqlError, DeadlineError)), sql
             assert seconds < 15, sql
-        reply, _ = await processes.run(request(store, "SELECT 1"))
-        assert reply.error is None
-        await processes.close()
+        _, body = await run(processes, request(store, "SELECT 1 AS one"))
+        assert b'"items":[{"one":1}]' in body
+        processes.close()
 
     asyncio.run(scenario())
 
@@ -235,10 +256,44 @@ def test_deep_queries_run_or_are_refused(client: TestClient, sql: str):
     assert client.post("/v1/sql", json={"sql": "SELECT 1 AS one"}).json()["items"] == [{"one": 1}]
 
 
-def test_large_results_are_truncated(store: Path):
-    reply, rows = execute(request(store, "SELECT repeat('x', 1000) FROM range(1000000)", rows=100_000, size=2**20))
-    assert reply.truncated
-    assert len(rows) < 2**21
+WIDE = f"SELECT {','.join(['NULL'] * 1000)} FROM range(100000)"
+
+
+@pytest.mark.parametrize("file_format", ["json", "csv", "arrow", "parquet"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        WIDE,
+        WIDE.replace("NULL", "true"),
+        f"SELECT 1 AS \"{'n' * 5000}\", range AS r, repeat('x', 100) AS x FROM range(100000)",
+        "SELECT repeat(chr(1), 3_000_000)",
+        "SELECT repeat('x', 1000) FROM range(100000)",
+        "SELECT range(10000) FROM range(1000)",
+    ],
+    ids=["NULL", "boolean", "long name", "escapes", "text", "lists"],
+)
+def test_a_result_is_refused_once_it_is_larger_than_its_limit(store: Path, sql: str, file_format: str):
+    """Whatever few bytes the rows have in DuckDB and in Arrow."""
+    maximum = 500_000
+    reply, body = execute(request(store, sql, rows=100_000, size=maximum, seconds=30, file_format=file_format))
+    if reply.error is None:  # Arrow writes columns of NULL, and Parquet writes equal values, in few bytes
+        assert file_format in ("arrow", "parquet")
+        assert reply.size == len(body) <= maximum
+        return
+    assert reply.field == "limit"
+    assert f"{maximum:,} bytes" in reply.error
+    assert file_format in reply.error
+    size = re.search(r"([\d,]+) bytes of", reply.error)
+    assert size
+    assert maximum < int(size[1].replace(",", "")) < 200_000_000
+    assert body == b""
+    assert reply.fix
+    if fitting := re.search(r"set limit to ([\d,]+)", reply.fix):
+        rows = int(fitting[1].replace(",", ""))
+        reply, body = execute(request(store, sql, rows=rows, size=maximum, seconds=30, file_format=file_format))
+        assert reply.error is None
+        assert reply.truncated
+        assert maximum / 3 < len(body) <= maximum or file_format == "parquet"
 
 
 def test_harmless_queries_run(locked: duckdb.DuckDBPyConnection):
@@ -256,27 +311,101 @@ def test_harmless_queries_run(locked: duckdb.DuckDBPyConnection):
         locked.sql(sql).fetchall()
 
 
+ENDLESS = "SELECT count(*) FROM range(1000000000000)"
+
+
+async def forks(processes: SqlProcesses) -> list[Path]:
+    """Directories in /proc of the running forks, once there is one."""
+    assert processes._fork_server is not None
+    pid = processes._fork_server.process.pid
+    for _ in range(300):
+        if children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            return [Path(f"/proc/{child}") for child in children]
+        await asyncio.sleep(0.05)
+    raise AssertionError("no query runs")
+
+
 def test_the_process_has_no_environment_and_can_write_nothing(store: Path, monkeypatch: pytest.MonkeyPatch):
     """As /proc shows it."""
     monkeypatch.setenv("TEGAKARI_SECRET", "hidden")
 
     async def scenario() -> None:
         processes = SqlProcesses()
-        await processes.run(request(store, "SELECT 1"))
-        assert processes._spare is not None
-        spare = await processes._spare
-        proc = Path(f"/proc/{spare.pid}")
+        query = asyncio.create_task(processes.run(request(store, ENDLESS, seconds=20)))
+        await asyncio.sleep(0)
+        (proc,) = await forks(processes)
+        limits: dict[str, str] = {}
         for _ in range(200):
-            limits = (proc / "limits").read_text()
-            if "Max file size             0" in limits:
+            limits = {line[:26].strip(): line[26:].split()[0] for line in (proc / "limits").read_text().splitlines()}
+            if limits["Max cpu time"] != "unlimited":
                 break
             await asyncio.sleep(0.05)
-        assert "Max file size             0" in limits
-        assert "Max core file size        0" in limits
+        assert 40 < int(limits["Max cpu time"]) < 80
+        assert limits["Max file size"] == limits["Max core file size"] == "0"
+        assert int(limits["Max address space"]) <= 6 * 2**30
+        assert int(limits["Max data size"]) <= 3 * 2**30
         assert b"hidden" not in (proc / "environ").read_bytes()
         assert (proc / "oom_score_adj").read_text().strip() == "1000"
-        await processes.close()
-        assert spare.returncode is not None
+        # Standard input to error, and the connection to the service: no descriptor of another query.
+        sockets = [link for link in (proc / "fd").iterdir() if "socket" in str(link.readlink())]
+        assert len(sockets) == 1
+        query.cancel()
+        await asyncio.gather(query, return_exceptions=True)
+        processes.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_fork_inherits_no_thread(store: Path):
+    """A thread of the fork server could hold a lock at the time of the fork, for ever."""
+
+    async def scenario() -> None:
+        processes = SqlProcesses()
+        await run(processes, request(store, "SELECT 1"))
+        assert processes._fork_server is not None
+        tasks = Path(f"/proc/{processes._fork_server.process.pid}/task")
+        end = time.monotonic() + 60
+        while True:  # it opens a database once, which has threads until it is closed
+            names = [(task / "comm").read_text().strip() for task in tasks.iterdir()]
+            # jemalloc's own thread: it is stopped and started around each fork.
+            if len([name for name in names if name != "jemalloc_bg_thd"]) == 1:
+                break
+            assert time.monotonic() < end, names
+            await asyncio.sleep(0.1)
+        processes.close()
+
+    asyncio.run(scenario())
+
+
+def test_the_kernel_ends_a_query_after_its_time_without_the_service(store: Path):
+    """The service is stopped, as a debugger or an overloaded machine does."""
+
+    async def scenario() -> None:
+        processes = SqlProcesses()
+        await run(processes, request(store, "SELECT 1"))
+        query = asyncio.create_task(processes.run(request(store, ENDLESS, seconds=1)))
+        await asyncio.sleep(0)
+        (proc,) = await forks(processes)
+        end = time.monotonic() + 1 + 1 + 5
+        while proc.exists() and time.monotonic() < end:
+            time.sleep(0.05)  # not the event loop, which would end the process
+        assert not proc.exists()
+        with pytest.raises((DeadlineError, SqlError)):
+            await query
+        processes.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_fork_server_that_died_is_started_again(store: Path):
+    async def scenario() -> None:
+        processes = SqlProcesses()
+        await run(processes, request(store, "SELECT 1"))
+        assert processes._fork_server is not None
+        processes._fork_server.process.kill()
+        _, body = await run(processes, request(store, "SELECT 1 AS one"))
+        assert b'"items":[{"one":1}]' in body
+        processes.close()
 
     asyncio.run(scenario())
 
@@ -295,8 +424,8 @@ def test_queries_beyond_the_maximum_are_refused_at_once(store: Path):
             task.cancel()
         results = await asyncio.gather(*slow, return_exceptions=True)
         assert all(isinstance(result, asyncio.CancelledError) for result in results)
-        reply, _ = await processes.run(request(store, "SELECT 1"))
-        assert reply.error is None
-        await processes.close()
+        _, body = await run(processes, request(store, "SELECT 1 AS one"))
+        assert b'"items":[{"one":1}]' in body
+        processes.close()
 
     asyncio.run(scenario())

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from tests.support.descendants import wait_for_queries
 from tests.support.serving import serving
-
-
-def sql_processes(pid: int) -> int:
-    """Number of SQL processes of a worker, the spare one included."""
-    children = [text for file in Path(f"/proc/{pid}/task").glob("*/children") for text in file.read_text().split()]
-    return sum("tegakari.store.sql.sandbox" in Path(f"/proc/{child}/cmdline").read_text() for child in children)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -27,23 +21,8 @@ def test_a_query_ends_with_its_connection(store: Path, workers: str):
     head += f"Content-Length: {len(body)}\r\n\r\n"
     with serving("--store", store, "--workers", workers) as (url, process):
         parts = urlsplit(url)
-        pids = [process.pid]
-        if workers != "1":
-            time.sleep(3)
-            tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
-            pids = [int(text) for file in tasks for text in file.read_text().split()]
         with socket.create_connection((parts.hostname, parts.port)) as connection:
             connection.sendall(head.encode() + body)
-            for _ in range(100):
-                if sum(map(sql_processes, pids)) == 2:
-                    break
-                time.sleep(0.1)
-            else:
-                raise AssertionError("the query never started")
-        for _ in range(100):
-            if sum(map(sql_processes, pids)) == 1:
-                break
-            time.sleep(0.1)
-        else:
-            raise AssertionError("the query still runs without its client")
-        assert httpx.post(f"{url}/v1/sql", json={"sql": "SELECT 1"}).status_code == 200
+            wait_for_queries(process.pid, 1)
+        wait_for_queries(process.pid, 0, seconds=5)
+        assert httpx.post(f"{url}/v1/sql", json={"sql": "SELECT 1"}, timeout=60).status_code == 200
