@@ -9,6 +9,7 @@ import numpy as np
 
 from tegakari.analyses.statistics import interval_of_macro_f1, interval_of_share
 from tegakari.schemas.classifier import REPORT_FILE, ClassifierReport
+from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.study import ClassificationResult
 from tegakari.store import Run
 from tegakari.store.queries.runs import evaluation_documents
@@ -43,8 +44,8 @@ def _baseline(run: Run, documents: int) -> float | None:
     """Macro-F1 of the baseline in the report beside the classifier; None if the report is of other documents."""
     try:
         content = (Path(run.manifest.locations.classifier) / REPORT_FILE).read_bytes()
-        report = msgspec.json.decode(content, type=ClassifierReport)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        report = decode_json(content, ClassifierReport)
+    except (OSError, msgspec.DecodeError):
         return None
     same_scores = abs(report.classifier.macro_f1 - run.manifest.scores.macro_f1) < ROUNDING
     return report.baseline.macro_f1 if same_scores and report.eval_documents == documents else None

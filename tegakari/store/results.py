@@ -21,6 +21,7 @@ import structlog
 
 from tegakari.schemas.analysis import ANALYSIS_FORMAT, AnalysisManifest, RunReference
 from tegakari.schemas.analysis_kinds import AnalysisKind
+from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import NotFoundError, StoreError
 from tegakari.schemas.run import RunManifest
 from tegakari.schemas.tables import Table
@@ -69,8 +70,8 @@ class Analysis:
             StoreError: the file is missing or damaged.
         """
         try:
-            return msgspec.json.decode(self.result_json(), type=kind.result)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return decode_json(self.result_json(), kind.result)
+        except msgspec.DecodeError as error:
             raise _damaged(self.directory, error) from None
 
     def result_json(self) -> str:
@@ -237,8 +238,8 @@ def delete_analysis(store: Path, analysis: Analysis) -> None:
 
 def _read_manifest(directory: Path) -> AnalysisManifest:
     try:
-        manifest = msgspec.json.decode((directory / MANIFEST).read_bytes(), type=AnalysisManifest)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        manifest = decode_json((directory / MANIFEST).read_bytes(), AnalysisManifest)
+    except (OSError, msgspec.DecodeError) as error:
         raise _damaged(directory, error) from None
     if manifest.format > ANALYSIS_FORMAT:
         raise StoreError(

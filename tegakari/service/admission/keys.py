@@ -18,6 +18,7 @@ import msgspec
 import structlog
 from litestar.handlers.base import BaseRouteHandler
 
+from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import ConfigError, KeyScopeError, NoKeyError, NotFoundError
 from tegakari.schemas.keys import KEY_SCOPES, ApiKey, KeyFile, KeyScope
 from tegakari.store.disk.durable import is_temporary, write_atomically
@@ -92,12 +93,12 @@ def read_keys(file: Path) -> list[ApiKey]:
         ConfigError: the file cannot be read, or is damaged.
     """
     try:
-        return msgspec.json.decode(file.read_bytes(), type=KeyFile).keys
+        return decode_json(file.read_bytes(), KeyFile).keys
     except FileNotFoundError:
         return []
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}", field="service.keys") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except msgspec.DecodeError as error:
         raise ConfigError(
             f"{file} is not a file of keys: {error}",
             field="service.keys",

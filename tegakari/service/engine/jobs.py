@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from tegakari.schemas.analysis_kinds import KNOCKOUT_ANALYSIS
+from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import BusyError, NotFoundError, TegakariError
 from tegakari.schemas.jobs import FINAL, JobState, KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
@@ -291,6 +292,6 @@ class Jobs:
 
 def _read(file: Path) -> KnockoutJob | None:
     try:
-        return msgspec.json.decode(file.read_bytes(), type=KnockoutJob)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return decode_json(file.read_bytes(), KnockoutJob)
+    except (OSError, msgspec.DecodeError):
         return None

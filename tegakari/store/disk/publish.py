@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import NotFoundError, RunExistsError, StoreError
 from tegakari.schemas.run import FORMAT, RunManifest
 from tegakari.store.disk.contents import check_contents
@@ -66,8 +67,8 @@ def _read(directory: Path) -> bytes:
 
 def _decode(directory: Path, raw: bytes) -> RunManifest:
     try:
-        version = msgspec.json.decode(raw, type=_FormatOnly).format
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        version = decode_json(raw, _FormatOnly).format
+    except msgspec.DecodeError as error:
         raise _damaged(directory, error) from None
     if version != FORMAT:
         raise StoreError(
@@ -78,8 +79,8 @@ def _decode(directory: Path, raw: bytes) -> RunManifest:
             else "delete the run and index again: classifier and SAEs are kept and need no training",
         )
     try:
-        return msgspec.json.decode(raw, type=RunManifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return decode_json(raw, RunManifest)
+    except msgspec.DecodeError as error:
         raise _damaged(directory, error) from None
 
 
