@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from tegakari.service.admission.keys import create_key
 from tegakari.store import Run, Store
 from tegakari.store.vectors import publish_added
-from tests.support.asgi import AsgiClient, asgi_client
+from tests.support.asgi import AsgiClient, KeyedClient, asgi_client
 from tests.support.factories import make_run, random_case
 from tests.support.service import DIRECTIONS, EMBEDDINGS, RUN
 
@@ -35,14 +34,6 @@ def client(store: Path) -> Iterator[AsgiClient]:
     """Of a service without keys."""
     with asgi_client(store) as client:
         yield client
-
-
-class KeyedClient(NamedTuple):
-    """Of a service with keys."""
-
-    client: AsgiClient
-    read_key: str
-    compute_key: str
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,11 @@ class AsgiClient:
     def __init__(self, client: TestClient[Api]) -> None:
         self._client = client
 
+    @property
+    def app(self) -> Api:
+        """The application."""
+        return self._client.app
+
     def request(
         self,
         method: str,
@@ -71,9 +76,17 @@ class AsgiClient:
         async def send(message: Any) -> None:
             received.append(message)
 
-        self._client.blocking_portal.call(self._client.app, scope, receive, send)
+        self._client.blocking_portal.call(self.app, scope, receive, send)
         start, *bodies = received
         return AsgiResponse(start["status"], list(start["headers"]), b"".join(part.get("body", b"") for part in bodies))
+
+
+class KeyedClient(NamedTuple):
+    """A client of a service with keys, and two of them."""
+
+    client: AsgiClient
+    read_key: str
+    compute_key: str
 
 
 @contextmanager
