@@ -16,8 +16,10 @@ def decode_json(content: bytes | str, kind: type[T]) -> T:
         msgspec.DecodeError: it is not JSON in UTF-8, is nested too deeply, or has another shape.
     """
     try:
-        return msgspec.json.decode(content, type=kind)
+        # The decoder alone skips what it does not decode, `msgspec.Raw` included, without a look at its characters.
+        text = content if isinstance(content, str) else content.decode("utf-8")
+        return msgspec.json.decode(text, type=kind)
     except RecursionError:
         raise msgspec.DecodeError("JSON is nested too deeply") from None
-    except UnicodeDecodeError as error:
+    except (UnicodeDecodeError, UnicodeEncodeError) as error:
         raise msgspec.DecodeError(f"JSON is not UTF-8: {error.reason}") from None

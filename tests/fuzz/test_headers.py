@@ -20,7 +20,14 @@ CANARY = "Canary"
 """Part of every drawn value that is not a known one."""
 
 KNOWN = {
-    "accept": ["application/json", "text/csv", "*/*", "application/vnd.apache.arrow.stream", "text/html", "text/markdown"],
+    "accept": [
+        "application/json",
+        "text/csv",
+        "*/*",
+        "application/vnd.apache.arrow.stream",
+        "text/html",
+        "text/markdown",
+    ],
     "accept-encoding": ["gzip", "br", "zstd", "identity", "*", "gzip;q=0, br;q=0.5", "gzip;q=nan", "br;q=1e999"],
     "authorization": ["Bearer", "Bearer ", "Basic YTpi", "Bearer tgk_00000000_" + "a" * 43, "bearer  tgk_x_y"],
     "content-length": ["0", "-1", "+5", "1_0", "9" * 30, "5, 5", "٣", "0x10", " 7"],
@@ -91,7 +98,9 @@ def test_a_list_is_the_same_whatever_the_headers(client: AsgiClient, sent: list[
 
 
 @drawn(200)
-@given(sent=headers(), target=st.sampled_from([b"/v1/sql", f"/v1/runs/{RUN}/classify".encode(), b"/v1/runs", b"/metrics"]))
+@given(
+    sent=headers(), target=st.sampled_from([b"/v1/sql", f"/v1/runs/{RUN}/classify".encode(), b"/v1/runs", b"/metrics"])
+)
 def test_posts_with_drawn_headers_never_fail(client: AsgiClient, sent: list[tuple[bytes, bytes]], target: bytes):
     response = client.request("POST", target, sent, b'{"texts": ["a"]}')
     check_response_headers(response.headers)
@@ -107,7 +116,9 @@ def test_no_header_replaces_a_key(keyed: KeyedClient, sent: list[tuple[bytes, by
 
 
 @drawn(200)
-@given(host=st.one_of(RAW, st.sampled_from(["127.0.0.1.evil.example", "localhost@evil", "[::1", "127.1", "2130706433"])))
+@given(
+    host=st.one_of(RAW, st.sampled_from(["127.0.0.1.evil.example", "localhost@evil", "[::1", "127.1", "2130706433"]))
+)
 def test_no_drawn_host_is_a_name_of_the_service(client: AsgiClient, host: str):
     sent = [(b"host", host.encode())]
     assert client.request("GET", LIST, sent).status == 400

@@ -57,8 +57,12 @@ def spelled(draw: st.DrawFn, segments: list[str]) -> bytes:
         parts.append(draw(st.sampled_from([letters, letters, letters, letters.upper(), letters + ";a=b"])))
     separator = st.sampled_from(["/", "/", "/", "//", "/./", "/x/../", "%2f", "%2F", "\\", "/%2e/", "/..;/"])
     path = "".join(draw(separator) + part for part in parts)
-    front = draw(st.sampled_from(["", "", "", "/", "/.", "/healthz/..", "/schema/static/..", "/docs/errors/../..", "/%2e"]))
-    end = draw(st.sampled_from(["", "", "", "/", "//", "/.", "%00", "%20", "%0d%0a", "?", "?format=csv", "/..", ";", "%ff"]))
+    front = draw(
+        st.sampled_from(["", "", "", "/", "/.", "/healthz/..", "/schema/static/..", "/docs/errors/../..", "/%2e"])
+    )
+    end = draw(
+        st.sampled_from(["", "", "", "/", "//", "/.", "%00", "%20", "%0d%0a", "?", "?format=csv", "/..", ";", "%ff"])
+    )
     return (front + path + end).encode()
 
 
@@ -66,7 +70,9 @@ def test_no_spelling_answers_without_a_key(keyed: KeyedClient):
     client = keyed.client
 
     @drawn(400)
-    @given(data=st.data(), route=st.sampled_from(routes(client)), method=st.sampled_from(["GET", "HEAD", "POST", "DELETE"]))
+    @given(
+        data=st.data(), route=st.sampled_from(routes(client)), method=st.sampled_from(["GET", "HEAD", "POST", "DELETE"])
+    )
     def check(data: st.DataObject, route: HTTPRoute, method: str) -> None:
         target = data.draw(spelled(segments_of(route.path)))
         response = client.request(method, target, JSON, BODY)
@@ -86,7 +92,11 @@ def test_a_key_that_reads_changes_and_computes_nothing(keyed: KeyedClient):
     headers = (*JSON, (b"authorization", f"Bearer {keyed.read_key}".encode()))
 
     @drawn(200)
-    @given(data=st.data(), route=st.sampled_from(routes(client)), method=st.sampled_from(["POST", "PUT", "PATCH", "DELETE"]))
+    @given(
+        data=st.data(),
+        route=st.sampled_from(routes(client)),
+        method=st.sampled_from(["POST", "PUT", "PATCH", "DELETE"]),
+    )
     def check(data: st.DataObject, route: HTTPRoute, method: str) -> None:
         response = client.request(method, data.draw(spelled(segments_of(route.path))), headers, BODY)
         assert response.status in (400, 403, 404, 405, 414)
@@ -101,7 +111,9 @@ def test_drawn_values_of_a_path_never_fail(client: AsgiClient):
     @given(data=st.data(), route=st.sampled_from(readable))
     def check(data: st.DataObject, route: HTTPRoute) -> None:
         parts = [
-            data.draw(st.one_of(st.just(value), TEXTS.map(lambda text: text or "x"))) if template.startswith("{") else value
+            data.draw(st.one_of(st.just(value), TEXTS.map(lambda text: text or "x")))
+            if template.startswith("{")
+            else value
             for template, value in zip(route.path.split("/"), segments_of(route.path), strict=True)
         ]
         target = "/".join(quote(part, safe="") for part in parts).encode()

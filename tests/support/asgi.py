@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,7 +72,9 @@ class AsgiClient:
         messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 
         async def receive() -> Any:
-            return next(messages, {"type": "http.disconnect"})
+            if message := next(messages, None):
+                return message
+            return await asyncio.Event().wait()  # the client stays connected
 
         async def send(message: Any) -> None:
             received.append(message)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tegakari.schemas.corpus import DOCUMENTS_FILE, MANIFEST_FILE, CorpusManifest, Document
+from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import CorpusError
 from tegakari.store.disk.durable import exclusive_lock, rename_into_place, translate_disk_full
 
@@ -148,7 +149,7 @@ def read_manifest(path: Path) -> CorpusManifest:
         CorpusError: no corpus is at `path`, or its manifest is damaged.
     """
     try:
-        return msgspec.json.decode(_manifest_file(path).read_bytes(), type=CorpusManifest)
+        return decode_json(_manifest_file(path).read_bytes(), CorpusManifest)
     except (FileNotFoundError, NotADirectoryError):
         raise CorpusError(
             f"no corpus at {path}", field=_FIELD, fix="import one with `tegakari corpus import`"

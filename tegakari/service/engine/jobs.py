@@ -292,6 +292,7 @@ class Jobs:
 
 def _read(file: Path) -> KnockoutJob | None:
     try:
-        return decode_json(file.read_bytes(), KnockoutJob)
+        job = decode_json(file.read_bytes(), KnockoutJob)
     except (OSError, msgspec.DecodeError):
         return None
+    return job if job.id == file.stem else None  # it is written back to the file of its id
