@@ -12,10 +12,14 @@ from tegakari.schemas.classifier import REPORT_FILE, ClassifierReport
 from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.study import ClassificationResult
 from tegakari.store import Run
+from tegakari.store.disk.contents import read_bounded
 from tegakari.store.queries.runs import evaluation_documents
 
 ROUNDING = 0.01
 """Macro-F1 of the run and of the classifier's report differ by less: batches of other sizes round differently."""
+
+MAX_REPORT = 64 * 2**20
+"""Maximum size of a report in bytes."""
 
 
 def classification(run: Run) -> ClassificationResult:
@@ -43,7 +47,7 @@ def classification(run: Run) -> ClassificationResult:
 def _baseline(run: Run, documents: int) -> float | None:
     """Macro-F1 of the baseline in the report beside the classifier; None if the report is of other documents."""
     try:
-        content = (Path(run.manifest.locations.classifier) / REPORT_FILE).read_bytes()
+        content = read_bounded(Path(run.manifest.locations.classifier) / REPORT_FILE, MAX_REPORT)
         report = decode_json(content, ClassifierReport)
     except (OSError, msgspec.DecodeError):
         return None

@@ -11,7 +11,7 @@ import msgspec
 from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import NotFoundError, RunExistsError, StoreError
 from tegakari.schemas.run import FORMAT, RunManifest
-from tegakari.store.disk.contents import check_contents
+from tegakari.store.disk.contents import check_contents, read_bounded
 from tegakari.store.disk.durable import (
     bury,
     checksums,
@@ -31,6 +31,9 @@ from tegakari.store.disk.layout import (
     work_directory,
     work_root,
 )
+
+MAX_MANIFEST = 16 * 2**20
+"""Maximum size of run.json in bytes; that of 26 layers has 30,000."""
 
 
 def published_names(store: Path) -> list[str]:
@@ -60,7 +63,7 @@ def read_manifest(directory: Path) -> RunManifest:
 
 def _read(directory: Path) -> bytes:
     try:
-        return (directory / MANIFEST).read_bytes()
+        return read_bounded(directory / MANIFEST, MAX_MANIFEST)
     except OSError as error:
         raise _damaged(directory, error) from None
 
