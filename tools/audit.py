@@ -1,11 +1,10 @@
 """Known vulnerabilities of the packages that `constraints.txt` and the image pin: `python -m tools.audit`.
 
-pip-audit asks the configured vulnerability service. Without a network, `--advisories` names advisories that were
-downloaded before: files of the OSV format (https://ossf.github.io/osv-schema), in a directory or a ZIP file, as OSV
-exports them per ecosystem.
+pip-audit asks its vulnerability service. Without a network, `--advisories` names advisories that were downloaded
+before: files of the OSV format, in a directory or a ZIP file, as OSV exports them per ecosystem.
 
-Status 0: every package was compared and none is vulnerable. 1: some are. 2: some could not be compared, which is not the
-same as safe.
+Status 0: every package was compared and none is vulnerable. 1: some are. 2: some could not be compared, which is not
+the same as safe.
 """
 
 from __future__ import annotations
@@ -204,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{finding.package} {finding.version}: {finding.advisory}, fixed in: {finding.fixed or 'no version'}")
     if unknown:
         print(
-            f"NOT AUDITED: {len(unknown)} of {len(pins)} packages; the vulnerability service gave no answer about them.\n"
+            f"NOT AUDITED: {len(unknown)} of {len(pins)} packages, about which the vulnerability service says nothing.\n"
             "Repeat it with a network, or download OSV's advisories and pass `--advisories FILE`.",
             file=sys.stderr,
         )

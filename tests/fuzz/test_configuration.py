@@ -62,11 +62,14 @@ def documents(draw: st.DrawFn) -> bytes:
 
 def check_file(file: Path, content: bytes) -> None:
     file.write_bytes(content)
+    failure = None
     try:
         config = load_config(file)
     except ConfigError as error:
-        assert error.message
-        assert error.field or str(file) in error.message, error
+        failure = error
+    if failure:
+        assert failure.message
+        assert failure.field or str(file) in failure.message, failure
         return
     again = file.with_name("again.toml")
     again.write_text(render_config(config), encoding="utf-8")

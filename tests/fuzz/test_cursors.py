@@ -65,10 +65,13 @@ def test_a_forged_key_is_refused_or_a_position_of_the_list(run: Run, name: str):
     list_, real_key = decoded(real)
 
     def check(cursor: str) -> None:
+        failure = None
         try:
             page = query(limit=7, cursor=cursor)
         except CursorError as error:
-            assert error.field == "cursor"
+            failure = error
+        if failure:
+            assert failure.field == "cursor"
             return
         rows = msgspec.to_builtins(page.items)
         start = everything.index(rows[0]) if rows else len(everything)
@@ -132,10 +135,10 @@ def test_pages_of_any_size_are_the_list(run: Run, limit: int, name: str):
 def test_a_cursor_is_refused_by_every_other_list(run: Run):
     cursors = {name: LISTS[name](run)(limit=2).next for name in LISTS}
     for name, cursor in cursors.items():
-        for other in LISTS:
+        for other, query_of in LISTS.items():
             if other != name:
                 with pytest.raises(CursorError):
-                    LISTS[other](run)(cursor=cursor)
+                    query_of(run)(cursor=cursor)
 
 
 @pytest.mark.parametrize("opening", ["[", '{"a":', '["x",['])

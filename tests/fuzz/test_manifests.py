@@ -1,10 +1,11 @@
-"""Drawn run.json, analysis.json, result.json and other JSON files: one of tegakari's own errors, or a reader that works."""
+"""Drawn run.json, analysis.json, result.json and others: one of tegakari's own errors, or a reader that works."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +78,8 @@ def read_everything(store: Path, client: AsgiClient) -> None:
         lambda: find_garbage(store),
         lambda: list(stored_analyses(store)),
     ):
-        try:
+        with suppress(TegakariError):
             read()
-        except TegakariError:
-            pass
 
 
 def test_a_drawn_run_json_is_an_error_or_a_run(service: tuple[Path, AsgiClient]):

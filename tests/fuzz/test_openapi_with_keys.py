@@ -1,4 +1,4 @@
-"""Requests that schemathesis draws from the OpenAPI document, to a service with keys: without one, and with each scope."""
+"""Requests drawn from the OpenAPI document, to a service with keys: without a key, and with each scope."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drawn spellings of the paths of all routes: without a key nothing but the public routes answers, and nothing fails."""
+"""Drawn spellings of the paths of all routes: without a key only public routes answer, and nothing fails."""
 
 from __future__ import annotations
 

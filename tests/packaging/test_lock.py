@@ -1,4 +1,4 @@
-"""The image's requirements and bill of materials: those of pyproject.toml and constraints.txt, complete, with hashes."""
+"""Requirements and bill of materials of the image: those of pyproject.toml and constraints.txt, with hashes."""
 
 from __future__ import annotations
 
@@ -125,4 +125,4 @@ def test_no_file_names_an_index(file: str):
 def test_the_documented_version_of_torch_is_the_pinned_one():
     page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
     assert f'TORCH_ARGUMENTS="torch=={pins(ROOT / "constraints.txt")["torch"]} ' in page
-    assert f"torch.txt" in (ROOT / "deploy" / "Containerfile").read_text(encoding="utf-8")
+    assert "torch.txt" in (ROOT / "deploy" / "Containerfile").read_text(encoding="utf-8")
