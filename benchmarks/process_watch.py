@@ -31,8 +31,6 @@ class Sample(NamedTuple):
     processes: int
     sql_processes: int
     threads: int
-    health: float | None = None
-    """seconds of the slowest request for /healthz since the last sample"""
 
 
 def descendants(pid: int) -> Iterator[int]:
@@ -53,7 +51,7 @@ def sample(pid: int, seconds: float) -> Sample:
             values = {name: unit * int(match[1]) for name, unit in _FIELDS.items() if (match := _field(name, status))}
             command = Path(f"/proc/{process}/cmdline").read_bytes()
             descriptors = sum(1 for _ in Path(f"/proc/{process}/fd").iterdir())
-            if b"tegakari.store.sql.sandbox" in command:
+            if b"tegakari.store.sql" in command:
                 sums["sql"] += values.get("VmRSS", 0)
                 sums["sql_processes"] += 1
                 continue
@@ -99,9 +97,7 @@ class Watch(threading.Thread):
     def run(self) -> None:
         while not self._stopping.is_set():
             seconds = time.monotonic() - self.start_time
-            before = self.samples[-1].seconds if self.samples else 0.0
-            health = max((duration for at, duration in self.health[-200:] if at >= before), default=None)
-            self.samples.append(sample(self._pid, seconds)._replace(health=health))
+            self.samples.append(sample(self._pid, seconds))
             self._stopping.wait(self._period)
 
     def stop(self) -> None:
@@ -115,11 +111,14 @@ def median_between(samples: Sequence[Sample], name: str, start: float, end: floa
     return statistics.median(getattr(sample, name) for sample in samples if start <= sample.seconds <= end)
 
 
-def draw(samples: Sequence[Sample], file: Path, *, load_end: float, title: str) -> None:
+def draw(
+    samples: Sequence[Sample], health: Sequence[tuple[float, float]], file: Path, *, load_end: float, title: str
+) -> None:
     """Write the curves as PNG.
 
     Args:
         samples: in the order of time.
+        health: (seconds since the start, duration) of requests for /healthz.
         file: to write.
         load_end: seconds at which the load ended, drawn as a line.
         title: above the curves.
@@ -131,8 +130,8 @@ def draw(samples: Sequence[Sample], file: Path, *, load_end: float, title: str) 
     figure.suptitle(title, fontsize=10)
     axes = figure.subplots(5, 1, sharex=True)
 
-    def curve(axis: int, label: str, values: Sequence[float | None]) -> None:
-        axes[axis].plot(minutes, [float("nan") if value is None else value for value in values], label=label, lw=0.9)
+    def curve(axis: int, label: str, values: Sequence[float]) -> None:
+        axes[axis].plot(minutes, values, label=label, lw=0.9)
 
     curve(0, "service, resident", [sample.resident / 1e6 for sample in samples])
     curve(0, "service, without mapped files", [sample.anonymous / 1e6 for sample in samples])
@@ -141,7 +140,9 @@ def draw(samples: Sequence[Sample], file: Path, *, load_end: float, title: str) 
     curve(2, "threads", [sample.threads for sample in samples])
     curve(3, "service", [sample.processes for sample in samples])
     curve(3, "SQL queries", [sample.sql_processes for sample in samples])
-    curve(4, "slowest /healthz", [sample.health and sample.health * 1000 for sample in samples])
+    axes[4].plot(
+        [at / 60 for at, _ in health], [duration * 1000 for _, duration in health], ".", ms=2, label="/healthz"
+    )
     for axis, unit in zip(axes, ("MB", "descriptors", "threads", "processes", "ms"), strict=True):
         axis.set_ylabel(unit)
         axis.set_ylim(bottom=0)

@@ -68,7 +68,10 @@ class Service(NamedTuple):
 
     client: httpx.AsyncClient
     address: tuple[str, int]
+    run: str
+    """whose models are on this machine"""
     labels: list[str]
+    layers: int
     random: random.Random
 
     @property
@@ -81,14 +84,14 @@ Turn = Callable[[Service], Awaitable[int]]
 
 
 async def read(service: Service) -> int:
-    base, layer = f"/v1/runs/{RUN}", service.random.randrange(3)
+    base, layer = f"/v1/runs/{service.run}", service.random.randrange(service.layers)
     path = service.random.choice(
         [
             f"/labels/{service.label}/features?limit=200",
             f"/labels/{service.label}/features?variety=specific&format=csv",
             f"/features?layer={layer}&order=density",
-            f"/layers/{layer}/features/{service.random.randrange(64)}",
-            f"/layers/{layer}/features/{service.random.randrange(64)}/histogram",
+            f"/layers/{layer}/features/{service.random.randrange(16)}",
+            f"/layers/{layer}/features/{service.random.randrange(16)}/histogram",
             f"/documents?label={service.label}",
             "/search?q=車",
             "/specificity",
@@ -100,7 +103,7 @@ async def read(service: Service) -> int:
 
 
 async def query(service: Service) -> int:
-    body = {"sql": service.random.choice(LARGE_SQL), "limit": 100_000, "seconds": 5}
+    body = {"sql": service.random.choice(LARGE_SQL), "limit": 100_000, "seconds": 15}
     parameters = {"format": service.random.choice(["json", "json", "csv", "arrow", "parquet"])}
     async with service.client.stream("POST", "/v1/sql", json=body, params=parameters) as response:
         async for _ in response.aiter_raw():
@@ -131,7 +134,7 @@ async def infer(service: Service) -> int:
     )
     kind = service.random.choice(["classify", "encode"])
     body = {"texts": [text] * service.random.choice([1, 8, 64])}
-    return (await service.client.post(f"/v1/runs/{RUN}/{kind}", json=body)).status_code
+    return (await service.client.post(f"/v1/runs/{service.run}/{kind}", json=body)).status_code
 
 
 async def follow(service: Service) -> int:
@@ -142,7 +145,7 @@ async def follow(service: Service) -> int:
         "draws": 5,
         "seed": service.random.randrange(50),
     }
-    started = await service.client.post(f"/v1/runs/{RUN}/knockouts?wait=0", json=body)
+    started = await service.client.post(f"/v1/runs/{service.run}/knockouts?wait=0", json=body)
     if started.status_code != 202:
         return started.status_code
     path = started.headers["location"]
@@ -160,13 +163,13 @@ async def ask_too_much(service: Service) -> int:
     """Knockouts that are refused for their label, their size or the load; those that are not are cancelled."""
     body = service.random.choice(
         [
-            {"label": "no such label", "layer": 1},
+            {"label": "no such label", "layer": 0},
             {"label": service.labels[0], "layer": 99},
-            {"features": [{"layer": 1, "feature": 3}], "texts": ["車会議" * 5000] * 64, "draws": 100},
-            {"features": [{"layer": 1, "feature": n} for n in range(60)], "texts": ["会議"] * 256, "draws": 100},
+            {"features": [{"layer": 0, "feature": 3}], "texts": ["車会議" * 5000] * 64, "draws": 100},
+            {"features": [{"layer": 0, "feature": n} for n in range(16)], "texts": ["会議"] * 256, "draws": 100},
         ]
     )
-    response = await service.client.post(f"/v1/runs/{RUN}/knockouts?wait=0", json=body)
+    response = await service.client.post(f"/v1/runs/{service.run}/knockouts?wait=0", json=body)
     if response.status_code == 202:
         await service.client.delete(response.headers["location"])
     return response.status_code
@@ -248,33 +251,54 @@ async def apply_loads(service: Service, watch: Watch, seconds: float) -> dict[st
     return statuses
 
 
-def make_stores(demo: Path) -> tuple[Path, list[Path]]:
-    """A copy of the demo's store, and two runs of the same name to put into it, made where missing."""
+def demo_store(demo: Path) -> Path:
+    """A copy of the demo's store with one run; the demo is made where it is missing."""
     if not (demo / "store" / "runs" / RUN / "run.json").is_file():
         command = [sys.executable, "-m", "tegakari.cli", "demo", str(demo), "--no-serve"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    work = WORK / "soak"
-    shutil.rmtree(work / "store", ignore_errors=True)
-    shutil.copytree(demo / "store" / "runs" / RUN, work / "store" / "runs" / RUN)
+    store = WORK / "soak-store"
+    shutil.rmtree(store, ignore_errors=True)
+    shutil.copytree(demo / "store" / "runs" / RUN, store / "runs" / RUN)
+    return store
+
+
+def churn_sources(directory: Path) -> list[Path]:
+    """Two runs of the name CHURN, made where they are missing."""
     for seed in (0, 1):
-        make_study_run(work / f"source-{seed}", CHURN, seed, CHURN_SIZE, with_vectors=True)
-    return work / "store", [work / f"source-{seed}" / "runs" / CHURN for seed in (0, 1)]
+        make_study_run(directory / f"churn-{seed}", CHURN, seed, CHURN_SIZE, with_vectors=True)
+    return [directory / f"churn-{seed}" / "runs" / CHURN for seed in (0, 1)]
 
 
-def soak(store: Path, sources: Sequence[Path], seconds: float, workers: int, curves: Path) -> dict[str, object]:
-    """Run the service under all loads; its figures. The curves are written to a file."""
+def soak(
+    store: Path, run: str, sources: Sequence[Path], *, seconds: float, workers: int, curves: Path
+) -> dict[str, object]:
+    """Run the service under all loads.
+
+    Args:
+        store: a store that nobody else uses.
+        run: of the store, with models on this machine.
+        sources: runs that are published and deleted in turn.
+        seconds: duration of the load.
+        workers: of the service.
+        curves: PNG file to write.
+
+    Returns:
+        the figures.
+    """
     stopping = threading.Event()
-    labels = list(Store(store).run(RUN).labels)
+    opened = Store(store).run(run)
+    labels, layers = list(opened.labels), len(opened.manifest.saes.layers)
     with tegakari_server(store, workers) as (base, pid, _):
         address = urlsplit(base)
         assert address.hostname is not None
         assert address.port is not None
+        server = address.hostname, address.port
         watch = Watch(pid, max(0.25, seconds / 1200))
         churn = threading.Thread(target=replace_runs, args=(store, sources, stopping))
 
         async def apply() -> dict[str, Counter[int]]:
             async with httpx.AsyncClient(base_url=base, timeout=120, limits=httpx.Limits(max_connections=64)) as client:
-                service = Service(client, (str(address.hostname), int(address.port or 0)), labels, random.Random(0))
+                service = Service(client, server, run, labels, layers, random.Random(0))
                 return await apply_loads(service, watch, seconds)
 
         watch.start()
@@ -286,9 +310,8 @@ def soak(store: Path, sources: Sequence[Path], seconds: float, workers: int, cur
         time.sleep(min(SETTLING_SECONDS, seconds))
         alive = len(list(descendants(pid))) >= workers
         watch.stop()
-    draw(
-        watch.samples, curves, load_end=load_end, title=f"{seconds:g} s, {workers} workers, {time.strftime('%Y-%m-%d')}"
-    )
+    title = f"{seconds:g} s, {workers} workers, {time.strftime('%Y-%m-%d')}"
+    draw(watch.samples, watch.health, curves, load_end=load_end, title=title)
     first = min(60.0, seconds / 2)
     early, late = (first * 0.8, first * 1.4), (load_end - first * 0.6, load_end)
     figures: dict[str, object] = {"seconds": seconds, "workers": workers, "alive": alive}
@@ -317,8 +340,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--curves", type=Path, default=WORK / "soak.png")
     options = parser.parse_args(arguments)
     WORK.mkdir(exist_ok=True)
-    store, sources = make_stores(options.demo)
-    figures = soak(store, sources, options.seconds, options.workers, options.curves)
+    store, sources = demo_store(options.demo), churn_sources(WORK)
+    settings = {"seconds": options.seconds, "workers": options.workers, "curves": options.curves}
+    figures = soak(store, RUN, sources, **settings)
     table = Table("figure", "value")
     for name, value in figures.items():
         table.add_row(name, str(value))

@@ -203,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{finding.package} {finding.version}: {finding.advisory}, fixed in: {finding.fixed or 'no version'}")
     if unknown:
         print(
-            f"NOT AUDITED: {len(unknown)} of {len(pins)} packages, about which the vulnerability service says nothing.\n"
+            f"NOT AUDITED: {len(unknown)} of {len(pins)} packages, which the vulnerability service does not know.\n"
             "Repeat it with a network, or download OSV's advisories and pass `--advisories FILE`.",
             file=sys.stderr,
         )

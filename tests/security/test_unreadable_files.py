@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tegakari.analyses.engine import run_models
+from tegakari.analyses.engine.run_models import load_run_models
 from tegakari.schemas.errors import ConfigError, ModelNotHereError, NotFoundError, StoreError
 from tegakari.service.admission.keys import read_keys
 from tegakari.store import Store
@@ -144,26 +144,16 @@ def test_a_sparse_file_of_keys_is_refused(tmp_path: Path):
     assert read_keys(tmp_path / "link.json") == []
 
 
-@pytest.mark.parametrize("location", ["a\0b", "x" * 5000, "/".join(["x" * 300] * 3), "/", "/proc", "/dev", "/etc"])
-def test_a_run_can_name_any_directory_for_its_models(store: Path, location: str, monkeypatch: pytest.MonkeyPatch):
-    """The directory is hashed, to be compared with the hash in run.json: never a whole disk, never a device."""
+@pytest.mark.parametrize("location", ["a\0b", "x" * 5000, "/".join(["x" * 300] * 3), "/dev", "/etc/passwd", "\ud800"])
+def test_a_run_can_name_any_path_for_its_models(store: Path, location: str):
+    """They are not on this machine, whatever the file system says about the name."""
     file = store / "runs" / HOSTILE / "run.json"
     manifest = json.loads(file.read_text())
     file.write_text(json.dumps({**manifest, "locations": {"classifier": location, "saes": location}}))
-    hashed: list[Path] = []
-
-    def count(directory: Path) -> str:
-        hashed.append(directory)
-        return ""
-
-    monkeypatch.setattr(run_models, "fingerprint", count)
-    monkeypatch.setattr(run_models, "MAX_FILES", 1000)
     with asgi_client(store) as client:
         check_no_failure(client)
     with pytest.raises((ModelNotHereError, StoreError)):
-        run_models.load_run_models(Store(store).run(HOSTILE))
-    assert Path("/") not in hashed
-    assert Path("/proc") not in hashed
+        load_run_models(Store(store).run(HOSTILE))
 
 
 def check_no_failure(client: AsgiClient) -> None:
