@@ -161,27 +161,35 @@ def asked(pins: Mapping[str, set[str]]) -> tuple[list[Finding], list[str]]:
 
     It counts a package that the service does not answer about as not vulnerable; here it is one not compared.
     """
-    requirements = "".join(f"{name}=={version}\n" for name in sorted(pins) for version in sorted(pins[name]))
     findings: list[Finding] = []
-    unknown: list[str] = []
+    unknown: set[str] = set()
+    # A list of requirements names a package once; two files may pin two versions of one.
+    for turn in range(max(map(len, pins.values()))):
+        requirements = [f"{name}=={sorted(pins[name])[turn]}" for name in sorted(pins) if len(pins[name]) > turn]
+        dependencies = _ask(requirements)
+        if dependencies is None:
+            return [], sorted(pins)
+        for dependency in dependencies:
+            if dependency.skip_reason is not None:
+                unknown.add(dependency.name)
+            for entry in dependency.vulns:
+                fixed = msgspec.json.decode(entry["fix_versions"], type=list[str])
+                advisory = msgspec.json.decode(entry["id"], type=str)
+                findings.append(Finding(dependency.name, dependency.version, advisory, ", ".join(fixed)))
+    return findings, sorted(unknown)
+
+
+def _ask(requirements: Sequence[str]) -> list[_Dependency] | None:
+    """What pip-audit reports about each requirement; None: it failed, and has said why on stderr."""
     command = [sys.executable, "-m", "pip_audit", "--requirement", "/dev/stdin", "--no-deps", "--disable-pip"]
     done = subprocess.run(
         [*command, "--format", "json", "--progress-spinner", "off"],
-        input=requirements,
+        input="".join(f"{requirement}\n" for requirement in requirements),
         text=True,
         stdout=subprocess.PIPE,
         check=False,
     )
-    if not done.stdout:  # it has said why on stderr
-        return [], sorted(pins)
-    for dependency in msgspec.json.decode(done.stdout, type=_Report).dependencies:
-        if dependency.skip_reason is not None:
-            unknown.append(dependency.name)
-        for entry in dependency.vulns:
-            fixed = msgspec.json.decode(entry["fix_versions"], type=list[str])
-            advisory = msgspec.json.decode(entry["id"], type=str)
-            findings.append(Finding(dependency.name, dependency.version, advisory, ", ".join(fixed)))
-    return findings, unknown
+    return msgspec.json.decode(done.stdout, type=_Report).dependencies if done.stdout else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
