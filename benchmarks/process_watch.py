@@ -150,4 +150,4 @@ def draw(
         axis.legend(loc="upper left", fontsize=7)
         axis.grid(alpha=0.3)
     axes[-1].set_xlabel("minutes; the dashed line is the end of the load")
-    figure.savefig(file, dpi=110)
+    figure.savefig(file, dpi=80)

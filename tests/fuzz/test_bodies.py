@@ -29,7 +29,7 @@ BODIES: dict[str, tuple[str, type[msgspec.Struct], list[Any]]] = {
         [{"texts": ["a"], "layers": [1], "features": [2, 3], "pooling": "none", "top": 5}],
     ),
     "knockouts": (
-        f"/v1/runs/{RUN}/knockouts?wait=0",
+        f"/v1/runs/{RUN}/knockouts?wait=30",
         KnockoutSettings,
         [
             {"label": LABELS[0], "layer": 1, "k": 3, "pooling": "max", "draws": 1, "seed": 3, "holdout": True},
