@@ -8,12 +8,8 @@ import pyarrow as pa
 
 from tegakari.service.http.headers import MAX_PREFERENCES, preferences
 
-_CODECS = {
-    "zstd": pa.Codec("zstd", compression_level=3),
-    "br": pa.Codec("brotli", compression_level=4),
-    "gzip": pa.Codec("gzip", compression_level=5),
-}
-"""By content coding, in order of preference among codings that the client weighs equally."""
+_CODECS = {"zstd": ("zstd", 3), "br": ("brotli", 4), "gzip": ("gzip", 5)}
+"""Name of Arrow's codec and level by content coding, in order of preference among codings of equal weight."""
 
 MIN_COMPRESSED_BYTES = 1024
 """Smaller bodies are not compressed."""
@@ -39,4 +35,6 @@ def is_textual(content_type: bytes) -> bool:
 
 def compress(body: bytes, coding: str) -> bytes:
     """Compress a body with a coding that `coding_of` returned."""
-    return _CODECS[coding].compress(body, asbytes=True)
+    name, level = _CODECS[coding]
+    # A codec per body: two threads that compress with one crash the process, or spoil it for all later bodies.
+    return pa.Codec(name, compression_level=level).compress(body, asbytes=True)
