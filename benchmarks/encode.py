@@ -29,7 +29,7 @@ from benchmarks.environments import ENCODERS
 from benchmarks.machine import add_clock_option, clock_of, machine, rounded
 from benchmarks.peer import Peer
 from benchmarks.peer_encoders import make_weights
-from tegakari.kernels import Encoded, Encoder, backend, encode
+from tegakari.kernels import Encoded, Encoder, encode
 from tegakari.kernels.reference import reference_encode
 from tegakari.kernels.types import EncodeInputs
 
@@ -129,18 +129,6 @@ def on_the_host(work: Callable[[], Any], clock: str) -> Callable[[], float]:
     return run
 
 
-def on_the_gpu(work: Callable[[], Any]) -> Callable[[], float]:
-    def run() -> float:
-        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        work()
-        stop.record()
-        stop.synchronize()
-        return start.elapsed_time(stop) / 1000
-
-    return run
-
-
 def show(title: str, timings: Iterable[Timing], base: Timing) -> None:
     table = Table(title=title, title_justify="left")
     for column in ("", "median ms", "fastest ms", "x bare GEMM"):
@@ -198,36 +186,6 @@ def cpu(positions: int, repeats: int, clock: str, *, peers: bool) -> dict[str, f
     return result
 
 
-def gpu(positions: int, repeats: int) -> dict[str, float | None]:
-    """Figures on the GPU, with four times the positions, since its batches are larger."""
-    if not torch.cuda.is_available():
-        return {"gpu_encode_over_gemm": None, "gpu_eager_over_encode": None}
-    from tegakari.kernels.gpu.encode import gpu_encode
-
-    case = inputs(4 * positions).to("cuda", torch.bfloat16)
-    active = check(case)
-    warm = torch.full((D_SAE,), WARM_FLOOR, device="cuda")
-    base = "bare GEMM, bfloat16"
-    timings = rounds(
-        {
-            base: on_the_gpu(bare_gemm(case)),
-            f"encode ({backend('cuda')})": on_the_gpu(encode_call(case, floor=warm)),
-            "encode, gemm path": on_the_gpu(partial(gpu_encode, EncodeInputs(*case, floor=warm), fused=False)),
-            "encode, fused path": on_the_gpu(partial(gpu_encode, EncodeInputs(*case, floor=warm), fused=True)),
-            "encode, all rows": on_the_gpu(encode_call(case, rows="all", floor=warm)),
-            "GEMM, relu, nonzero, gather": on_the_gpu(lambda: to_pairs(case)),
-        },
-        repeats,
-    )
-    title = f"{torch.cuda.get_device_name()}: {4 * positions} positions, {D_MODEL} -> {D_SAE}, {active:.0f} active"
-    show(title, timings.values(), timings[base])
-    encode_timing = timings[f"encode ({backend('cuda')})"]
-    return {
-        "gpu_encode_over_gemm": encode_timing.over(timings[base]),
-        "gpu_eager_over_encode": timings["GEMM, relu, nonzero, gather"].over(encode_timing),
-    }
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Sparse encode against the bare GEMM and against others.")
     parser.add_argument("--positions", type=int, default=1024, help="rows of the residual")
@@ -235,9 +193,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-peers", action="store_true", help="without SAELens and sparsify")
     add_clock_option(parser)
     arguments = parser.parse_args(argv)
-    result = cpu(arguments.positions, arguments.repeats, clock_of(arguments), peers=not arguments.no_peers) | gpu(
-        arguments.positions, arguments.repeats
-    )
+    result = cpu(arguments.positions, arguments.repeats, clock_of(arguments), peers=not arguments.no_peers)
     sys.stdout.write(json.dumps(rounded(result) | machine()) + "\n")
 
 

@@ -19,7 +19,7 @@ CHECKED_POSITIONS = 256
 
 
 class IndexerCall:
-    """The indexer's call: pools, counts, and survivors of a warm floor, into a tally; the same batch again and again."""
+    """The indexer's call: pools, counts, and survivors of a warm floor, into a tally; the same batch at each call."""
 
     def __init__(self, case: Inputs, *, outliers: bool = False) -> None:
         device = case.residual.device
@@ -40,17 +40,22 @@ class IndexerCall:
 
 def check(case: Inputs) -> None:
     """Compare the indexer's call with the reference."""
-    part = case._replace(residual=case.residual[:CHECKED_POSITIONS], offsets=case.offsets[: 1 + CHECKED_POSITIONS // 128])
+    part = case._replace(
+        residual=case.residual[:CHECKED_POSITIONS], offsets=case.offsets[: 1 + CHECKED_POSITIONS // 128]
+    )
     if int(part.offsets[-1]) != len(part.residual):
         return  # a smoke test's batch is one short document; tests/kernels compare those
     call = IndexerCall(part)
     call()
-    expected = activations(part.residual.cpu(), part.encoder._replace(
-        **{name: value.cpu() for name, value in part.encoder._asdict().items() if isinstance(value, torch.Tensor)}
-    ))
+    expected = activations(
+        part.residual.cpu(),
+        part.encoder._replace(
+            **{name: value.cpu() for name, value in part.encoder._asdict().items() if isinstance(value, torch.Tensor)}
+        ),
+    )
     maxima = torch.stack([rows.amax(0) for rows in expected.split(128)])
     torch.testing.assert_close(call.tally.pooled.max.cpu(), maxima, rtol=1e-3, atol=1e-3)
-    counted, reference = int(call.tally.count.sum()), int((expected > 0).sum())
+    counted, reference = int(call.tally.active.sum()), int((expected > 0).sum())
     assert abs(counted - reference) <= max(8, reference // 1000), (counted, reference)
 
 

@@ -37,7 +37,9 @@ def forward(classifier: Classifier, documents: list[Tokenized], budget: int) -> 
 
 def content(store: Path) -> dict[str, str]:
     """SHA-256 of the files of activations and blocks of a store's only run, which do not name the time."""
-    files = (path for path in sorted(store.rglob("*")) if path.is_file() and path.suffix in (".parquet", ".npy", ".arrow"))
+    files = (
+        path for path in sorted(store.rglob("*")) if path.is_file() and path.suffix in (".parquet", ".npy", ".arrow")
+    )
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
@@ -50,12 +52,13 @@ def measure(config: Config, smoke: bool = False) -> dict[str, float]:
     forward(classifier, documents[:64], BUDGETS[0])
     passes = {budget: once(lambda budget=budget: forward(classifier, documents, budget), device) for budget in BUDGETS}
     best = min(passes.values())
-    del classifier
     table = Table(title=f"index of {len(documents):,} documents, {tokens:,} tokens", title_justify="left")
     for column in ("", "s", "tokens/s", "x best forward"):
         table.add_column(column, justify="right" if column else "left")
     for budget, time in passes.items():
-        table.add_row(f"forward, {budget:,} tokens a batch", f"{time:.2f}", f"{tokens / time:,.0f}", f"{time / best:.2f}")
+        table.add_row(
+            f"forward, {budget:,} tokens a batch", f"{time:.2f}", f"{tokens / time:,.0f}", f"{time / best:.2f}"
+        )
     figures: dict[str, float] = {"forward_tokens_per_second": tokens / best}
     contents = []
     for number in range(1 if smoke else 2):

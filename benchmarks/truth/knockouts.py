@@ -12,6 +12,7 @@ from tegakari.analyses.knockout.mean import is_shown
 from tegakari.analyses.statistics import (
     mean_interval,
     net_change_interval,
+    net_mean_interval,
     share_change_interval,
     small_sample_interval,
 )
@@ -28,6 +29,10 @@ SPREADS = (0.0, 5.0)
 """Standard deviation of the effect of a set of features that carries no label, points."""
 MEAN_CONTROL = -2.0
 """Its mean, points."""
+MARGIN_LOSSES = (0.0, 1.0, 4.0)
+"""true losses of margin, logits"""
+MARGIN_SPREADS = (0.0, 0.2)
+"""Standard deviation of the effect of a set that carries no label on the margin, logits."""
 
 
 def simulate(seeds: int) -> list[Row]:
@@ -39,6 +44,7 @@ def simulate(seeds: int) -> list[Row]:
     return [
         *points_lost(seeds),
         *net_effects(max(seeds // 4, 10)),
+        *net_margins(seeds),
         *means(seeds),
         *no_effect(max(seeds // 10, 10)),
     ]
@@ -77,6 +83,24 @@ def net_effects(seeds: int) -> list[Row]:
                     covered += net.low <= truth <= net.high
                 case = f"{n} documents, -{loss} points, sets ± {spread:g}"
                 rows.append(Row("net effect", case, covered / seeds, 0.9, None, seeds))
+    return rows
+
+
+def net_margins(seeds: int) -> list[Row]:
+    """Coverage of the interval of the net margin; documents lose a skewed (exponential) part, sets a normal one."""
+    rows = []
+    for n in DOCUMENTS:
+        for spread in MARGIN_SPREADS:
+            for loss in MARGIN_LOSSES:
+                generator = np.random.default_rng((n, round(10 * spread), round(loss)))
+                covered = 0
+                for _ in range(seeds):
+                    before = generator.normal(2, 2, n)
+                    sets = generator.normal(0, 1, (DRAWS + 1, 1)) * spread + generator.normal(0, 0.3, (DRAWS + 1, n))
+                    net = net_mean_interval(before + sets[0] - loss * generator.exponential(1, n), before + sets[1:])
+                    covered += net.low <= -loss <= net.high
+                case = f"{n} documents, -{loss:g} logits, sets ± {spread:g}"
+                rows.append(Row("net margin", case, covered / seeds, 0.9, None, seeds))
     return rows
 
 

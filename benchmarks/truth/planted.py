@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from benchmarks.truth.row import Row
-from tegakari.analyses.cues import feature_cues, normalised
+from tegakari.analyses.cues import feature_cues, mean_cues, normalised
 from tegakari.analyses.engine.run_models import model_loader
 from tegakari.analyses.knockout.mean import knockout_mean
 from tegakari.analyses.knockout.sweeps import over_labels
@@ -37,6 +37,7 @@ from tegakari.models.quiet import silent_transformers
 from tegakari.schemas.config import ClassifierConfig, Config, CorpusConfig, IndexConfig, SaesConfig
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.specificity import SpecificitySettings
+from tegakari.schemas.study import LabelCues
 from tegakari.store import Run, Store
 
 MOST_SEEDS = 50
@@ -49,7 +50,7 @@ D_SAE = 384
 PRETRAINING_STEPS = 20
 
 ALL_BUT_ONE = (LABELS - 1) / LABELS
-"""Of labels, those whose prediction depends on their clue: a classifier predicts one label where it reads no clue, and
+"""Of labels, those whose recall depends on their clue: a classifier predicts one label where it reads no clue, and
 still predicts it where that label's clue is ablated."""
 
 FIRST = "■"
@@ -84,9 +85,15 @@ class Outcome(NamedTuple):
     layer: int
     """of the knockouts"""
     found: list[bool]
+    """per label, whether its clue is among the tokens of the label that the ablated features are strong on"""
+    top_token: list[bool]
     """per label, whether its clue is the most frequent token of one of the ablated features"""
+    label_tokens: int
+    """tokens of labels that ablated features are strong on, over all labels"""
     beyond: list[bool]
-    """per label, whether its knockout is beyond its control"""
+    """per label, whether its knockout is beyond its control by recall"""
+    by_margin_alone: list[bool]
+    """per label, whether its knockout is beyond its control by the margin and not by recall"""
     net: list[float]
     """per label, points"""
     shown: bool
@@ -97,7 +104,7 @@ class Outcome(NamedTuple):
     @property
     def claims(self) -> bool:
         """Whether a headline claims that features carry labels."""
-        return self.shown or self.significant > 0
+        return self.shown or any(self.by_margin_alone) or self.significant > 0 or self.label_tokens > 0
 
 
 def simulate(seeds: int) -> list[Row]:
@@ -142,20 +149,32 @@ def rows(results: Sequence[Outcome]) -> list[Row]:
             [result for result in results if (result.case, result.body) == (case, body)]
             for case in (PLANTED, RANDOM_LABELS, RANDOM_HEAD)
         )
-        found, beyond = (np.concatenate([getattr(result, name) for result in planted]) for name in ("found", "beyond"))
+        found, top_token, beyond, by_margin = (
+            np.concatenate([getattr(result, name) for result in planted])
+            for name in ("found", "top_token", "beyond", "by_margin_alone")
+        )
         table += [
-            _row("clue is a top token of a feature", PLANTED, body, found, 0.95, None),
-            _row("knockout beyond its control", PLANTED, body, beyond, ALL_BUT_ONE, None),
-            _row("both", PLANTED, body, found & beyond, None, None),
+            _row("clue is a token of its label", PLANTED, body, found, 0.95, None),
+            _row("clue is the top token of a feature", PLANTED, body, top_token, None, None),
+            _row("knockout beyond its control, by recall", PLANTED, body, beyond, ALL_BUT_ONE, None),
+            _row("knockout beyond its control, by recall or margin", PLANTED, body, beyond | by_margin, 0.95, None),
+            _row("clue found and knockout beyond its control", PLANTED, body, found & (beyond | by_margin), 0.95, None),
             _row("mean of knockouts shown", PLANTED, body, [result.shown for result in planted], 0.95, None),
             _row("mean of knockouts shown", RANDOM_LABELS, body, [result.shown for result in labels], None, 0.05),
             _row(
                 "significant features", RANDOM_LABELS, body, [result.significant > 0 for result in labels], None, 0.05
             ),
-            _row("either of these headlines", RANDOM_LABELS, body, [result.claims for result in labels], None, 0.05),
+            _row("a label by its margin alone", RANDOM_LABELS, body, _any_by_margin(labels), None, 0.05),
+            _row("a token of a label", RANDOM_LABELS, body, [result.label_tokens > 0 for result in labels], None, 0.05),
+            _row("any of these headlines", RANDOM_LABELS, body, [result.claims for result in labels], None, 0.05),
             _row("mean of knockouts shown", RANDOM_HEAD, body, [result.shown for result in head], None, 0.05),
         ]
     return table
+
+
+def _any_by_margin(results: Sequence[Outcome]) -> list[bool]:
+    """Per run, whether a label is beyond its control by its margin alone."""
+    return [any(result.by_margin_alone) for result in results]
 
 
 def _row(
@@ -272,6 +291,7 @@ def _outcome(run: Run, seed: int, case: str, body: str) -> Outcome:
     knockouts = over_labels(run.store, run, model_loader(run, "cpu"), run.labels, settings)
     results = knockouts.results
     assert knockouts.choice
+    labels = [(result, _cues(run, result)) for result in results]
     assert all(result.net for result in results)
     return Outcome(
         seed,
@@ -279,21 +299,28 @@ def _outcome(run: Run, seed: int, case: str, body: str) -> Outcome:
         body,
         macro_f1=results[0].macro_f1_before or 0.0,
         layer=knockouts.choice.layer,
-        found=[_finds_clue(run, result) for result in results],
+        found=[_has_clue(result, [token.token for token in of_label.label_tokens]) for result, of_label in labels],
+        top_token=[
+            _has_clue(result, [feature.tokens[0].token for feature in of_label.features]) for result, of_label in labels
+        ],
+        label_tokens=sum(len(of_label.label_tokens) for _, of_label in labels),
         beyond=[bool(result.beyond_control) for result in results],
+        by_margin_alone=[result.by_margin_alone for result in results],
         net=[result.net.value for result in results if result.net],
         shown=knockout_mean(results).shown,
         significant=specificity(run, SpecificitySettings(seed=seed)).chance.significant,
     )
 
 
-def _finds_clue(run: Run, knockout: KnockoutResult) -> bool:
-    """Whether the clue of a label, or a token of it, is the most frequent token of one of the knockout's features."""
+def _cues(run: Run, knockout: KnockoutResult) -> LabelCues:
+    """Cues of a knockout's features, as a study has them."""
+    features = [cues for row in knockout.features if (cues := feature_cues(run, row.layer, row.feature, d=row.d))]
+    assert knockout.settings.label
+    return mean_cues(run, knockout.settings.label, knockout.settings.layer, features)
+
+
+def _has_clue(knockout: KnockoutResult, tokens: Sequence[str]) -> bool:
+    """Whether one of the tokens is the clue of a knockout's label, or a part of it of more than one character."""
     (community,) = (one for one in COMMUNITIES_WITH_ONE_CLUE if one.label == knockout.settings.label)
     clue = normalised(community.unique[0].forms[0])
-    for feature in knockout.features:
-        cues = feature_cues(run, feature.layer, feature.feature)
-        token = normalised(cues.tokens[0].token) if cues else ""
-        if token in clue and (len(token) > 1 or token == clue):
-            return True
-    return False
+    return any(token in clue and (len(token) > 1 or token == clue) for token in map(normalised, tokens))

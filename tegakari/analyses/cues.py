@@ -5,13 +5,15 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from tegakari.analyses.label_tokens import token_documents
 from tegakari.analyses.statistics import interval_of_mean
 from tegakari.schemas.config import Pooling
 from tegakari.schemas.errors import NotFoundError
-from tegakari.schemas.study import CueCounts, CueToken, FeatureCues, LabelCues
+from tegakari.schemas.study import CueCounts, CueToken, FeatureCues, LabelCues, LabelToken
 from tegakari.store import Run, queries
 
 STRONG = 0.5
@@ -61,6 +63,7 @@ def mean_cues(run: Run, label: str, layer: int | None, features: Sequence[Featur
     """
     top_token_shares = np.array([cues.by_form.top_token_share for cues in features], np.float64)
     unique_tokens = np.array([cues.by_form.unique_tokens for cues in features], np.float64)
+    label_tokens, on_label_tokens = _label_tokens(run, label, features)
     return LabelCues(
         run=run.name,
         label=label,
@@ -70,6 +73,8 @@ def mean_cues(run: Run, label: str, layer: int | None, features: Sequence[Featur
         top_token_share_by_id=float(np.mean([cues.by_token.top_token_share for cues in features])),
         unique_tokens_by_id=float(np.mean([cues.by_token.unique_tokens for cues in features])),
         cut=sum(cues.cut for cues in features),
+        label_tokens=label_tokens,
+        on_label_tokens=on_label_tokens,
         features=list(features),
     )
 
@@ -89,27 +94,18 @@ def feature_cues(
     Raises:
         NotFoundError: no such layer or feature.
     """
-    top, documents = run.blocks.top_positions, run.blocks.documents
-    place = queries.feature_place(run, layer, feature)
-    activation = top.activation[place]
-    strong = np.flatnonzero((activation > 0) & (activation >= strong_share * activation[0]))
-    if not len(strong):
+    strong = _strong_tokens(run, layer, feature, strong_share)
+    if not len(strong.token):
         return None
-    document = top.document[place, strong]
-    token = documents.first_token[document] + top.position[place, strong]
-    starts, ends = documents.token_starts[token], documents.token_ends[token]
-    written = [
-        documents.text[number].as_py()[start:end]
-        for number, start, end in zip(document.tolist(), starts.tolist(), ends.tolist(), strict=True)
-    ]
+    written = _written(run, strong)
     forms = [normalised(token) for token in written]
     return FeatureCues(
         layer=layer,
         feature=feature,
         d=d,
-        positions=len(strong),
-        cut=len(strong) == run.manifest.top_tokens,
-        by_token=_counts(documents.token_ids[token].tolist()),
+        positions=len(strong.token),
+        cut=len(strong.token) == run.manifest.top_tokens,
+        by_token=_counts(run.blocks.documents.token_ids[strong.token].tolist()),
         by_form=_counts(forms),
         tokens=_tokens(written, forms),
     )
@@ -119,6 +115,61 @@ def normalised(token: str) -> str:
     """Form of a token without differences in width (NFKC), case, and leading space."""
     bare = token.lstrip(_SPACE_MARKS)
     return unicodedata.normalize("NFKC", bare).casefold().lstrip(_SPACE_MARKS) or token
+
+
+class _Strong(NamedTuple):
+    """Strong positions of a feature."""
+
+    document: np.ndarray
+    """int [n]"""
+    token: np.ndarray
+    """int [n], numbers of their tokens in the run"""
+
+
+def _strong_tokens(run: Run, layer: int, feature: int, strong_share: float) -> _Strong:
+    top, documents = run.blocks.top_positions, run.blocks.documents
+    place = queries.feature_place(run, layer, feature)
+    activation = top.activation[place]
+    strong = np.flatnonzero((activation > 0) & (activation >= strong_share * activation[0]))
+    document = top.document[place, strong]
+    return _Strong(document, documents.first_token[document] + top.position[place, strong])
+
+
+def _written(run: Run, strong: _Strong) -> list[str]:
+    documents = run.blocks.documents
+    starts, ends = documents.token_starts[strong.token], documents.token_ends[strong.token]
+    return [
+        documents.text[number].as_py()[start:end]
+        for number, start, end in zip(strong.document.tolist(), starts.tolist(), ends.tolist(), strict=True)
+    ]
+
+
+def _label_tokens(run: Run, label: str, features: Sequence[FeatureCues]) -> tuple[list[LabelToken], int]:
+    """Tokens of the label on which its features are strong; and features whose most frequent token is one of them."""
+    label_id, occurrences = run.label_id(label), token_documents(run)
+    feature_counts: Counter[int] = Counter()
+    spellings: dict[int, str] = {}
+    on_label_tokens = 0
+    for cues in features:
+        strong = _strong_tokens(run, cues.layer, cues.feature, STRONG)
+        ids = run.blocks.documents.token_ids[strong.token].tolist()
+        by_frequency = [token for token, _ in Counter(ids).most_common()]
+        of_label = occurrences.are_of_label(by_frequency, label_id)
+        on_label_tokens += of_label[0]
+        if any(of_label):
+            token = by_frequency[of_label.index(True)]
+            feature_counts[token] += 1
+            if token not in spellings:
+                first = ids.index(token)
+                (spelling,) = _written(run, _Strong(strong.document[[first]], strong.token[[first]]))
+                spellings[token] = spelling.strip() or spelling
+    tokens = []
+    for token, number in feature_counts.most_common():
+        shares = occurrences.shares(token, label_id)
+        tokens.append(
+            LabelToken(token=spellings[token], features=number, label_share=shares.label, other_share=shares.others)
+        )
+    return tokens, on_label_tokens
 
 
 def _counts(tokens: Sequence[object]) -> CueCounts:

@@ -5,9 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from tegakari.analyses.knockout.default_label import DefaultLabel
     from tegakari.schemas.analysis import Interval
     from tegakari.schemas.knockout import Control, KnockoutMean, KnockoutResult, SaeQuality
     from tegakari.schemas.matching import MatchingResult
+    from tegakari.schemas.study import LabelToken
+
+LABEL_TOKENS = 3
+"""Tokens of a label that a table shows."""
 
 MISSING = "-"
 """Stands for a figure that could not be computed."""
@@ -36,16 +43,25 @@ class KnockoutCells(NamedTuple):
     """change of recall in points, with its 95 % interval: `-58.1 (-63.0 to -52.9)`"""
     net: str
     """points minus those of the control of the same density, with its 95 % interval"""
+    margin: str
+    """change of the margin minus that of the control of the same density: `-3.19 (-3.69 to -2.70)`"""
+    beyond_control: str
+    """whether recall is beyond the control, or the margin alone: `yes`, `margin alone`, `no`"""
     random: str
     """mean and standard deviation of the points of random features: `-1.2 ± 0.8`"""
     matched: str
     """the same of random features of about the same density"""
 
 
-NOT_BEYOND_CONTROL = "not beyond its control"
-
 KNOCKOUT_COLUMNS = KnockoutCells(
-    "layer", "recall", "points (95 %)", "net of same density (95 %)", "random", "same density"
+    "layer",
+    "recall",
+    "points (95 %)",
+    "net (95 %)",
+    "margin, net (95 %)",
+    "beyond control",
+    "random",
+    "same density",
 )
 """Headings of the cells."""
 
@@ -57,15 +73,31 @@ def knockout_cells(result: KnockoutResult) -> KnockoutCells:
         layer=", ".join(map(str, layers)) or str(result.settings.layer),
         recall=f"{result.recall_before:.2f} → {result.recall_after:.2f}",
         points=_points(result.delta, result.delta_low, result.delta_high),
-        net=_net(result),
+        net=points(result.net),
+        margin=logits(result.margin.net),
+        beyond_control=beyond_control(result),
         random=_control(result.control),
         matched=_control(result.density_control),
     )
 
 
+def beyond_control(result: KnockoutResult) -> str:
+    """Whether a knockout is beyond its control: `yes` by recall, `margin alone`, `no`; MISSING without draws."""
+    if result.beyond_control is None:
+        return MISSING
+    if result.beyond_control:
+        return "yes"
+    return "margin alone" if result.by_margin_alone else "no"
+
+
 def points(figure: Interval | None) -> str:
     """Points with their 95 % interval, signed: `-58.1 (-63.0 to -52.9)`."""
     return _points(figure.value, figure.low, figure.high) if figure else MISSING
+
+
+def logits(figure: Interval | None) -> str:
+    """A change of logits with its 95 % interval, signed: `-3.19 (-3.69 to -2.70)`."""
+    return f"{figure.value:+.2f} ({figure.low:+.2f} to {figure.high:+.2f})" if figure else MISSING
 
 
 def sae_quality(quality: SaeQuality) -> str:
@@ -83,20 +115,45 @@ def sae_quality(quality: SaeQuality) -> str:
 def knockout_mean_sentence(mean: KnockoutMean) -> str:
     """Means over labels: `15 of 16 labels are beyond their control: -75.0 points (-85.9 to -64.1), net ...`."""
     text = f"{mean.beyond_control} of {mean.labels} labels are beyond their control"
+    by_margin = f"; {mean.by_margin_alone} more by their margin alone" if mean.by_margin_alone else ""
     if not mean.shown:
-        return f"{text}, too few to show an effect: no mean; of all labels {points(mean.net_of_all)} net"
-    text += f": mean {points(mean.points)} points, {points(mean.net)} net"
+        chance = ", no more than chance may make: no mean of them" if mean.beyond_control else ""
+        return f"{text}{chance}{by_margin}; of all labels {points(mean.net_of_all)} net"
+    text += f": mean {points(mean.points)} points, {points(mean.net)} net{by_margin}"
     if mean.beyond_control < mean.labels:
         text += f"; of all labels {points(mean.net_of_all)} net"
     return text
 
 
+def default_label_sentence(default: DefaultLabel) -> str:
+    """Why the recall of a label need not fall, and what its margin shows."""
+    margin = default.knockout.margin
+    shown = "its margin does" if margin.beyond_control else "its margin shows no effect either"
+    return (
+        f"other labels lose more documents to {default.knockout.settings.label} ({default.taken} of {default.lost}) "
+        "than to any other: the classifier tends to predict it where features are missing, so that its recall need not "
+        f"fall without its own; {shown}, {logits(margin.net)} logits net of its control"
+    )
+
+
+def visible_tokens(tokens: Iterable[str]) -> str:
+    """Tokens separated by spaces, with line breaks and tabs written as escapes, spaces as `␣`."""
+    return " ".join(map(_visible, tokens))
+
+
+def label_tokens(tokens: Sequence[LabelToken]) -> str:
+    """The first tokens of a label with their numbers of features: `graph (9) node (3)`."""
+    return " ".join(f"{_visible(token.token)} ({token.features})" for token in tokens[:LABEL_TOKENS]) or MISSING
+
+
+def _visible(token: str) -> str:
+    for character, escape in (("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
+        token = token.replace(character, escape)
+    return token if token.strip() else "␣" * len(token)
+
+
 def _points(value: float, low: float, high: float) -> str:
     return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
-
-
-def _net(result: KnockoutResult) -> str:
-    return f"{points(result.net)}{'' if result.beyond_control is not False else f', {NOT_BEYOND_CONTROL}'}"
 
 
 def _control(control: Control | None) -> str:

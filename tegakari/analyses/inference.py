@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from tegakari.schemas.inference import (
     EncodeRequest,
     LabelScore,
 )
-from tegakari.schemas.progress import NoProgress, Progress
+from tegakari.schemas.progress import NoProgress, OnStep, Progress
 from tegakari.store import Run
 
 
@@ -43,11 +44,12 @@ def classify_texts(models: RunModels, texts: Sequence[str], progress: Progress =
         QueryError: a text has no token.
     """
     labels = models.classifier.labels
-    tokens = tokenized(models.classifier, texts)
-    logits = torch.empty(len(texts), len(labels))
     progress.stage("classifying texts", len(texts))
-    for members, batch in batches(models.classifier, tokens):
-        logits[members] = models.classifier.run(batch).logits.cpu()
+    on_step = partial(progress.advance, 0)
+    tokens = tokenized(models.classifier, texts, on_step)
+    logits = torch.empty(len(texts), len(labels))
+    for members, batch in batches(models.classifier, tokens, models.batch_tokens):
+        logits[members] = models.classifier.run(batch, on_step=on_step).logits.cpu()
         progress.advance(len(members))
     classifications = []
     for text_tokens, text_logits, probabilities in zip(tokens, logits, logits.softmax(1), strict=True):
@@ -85,7 +87,9 @@ def encode_texts(
         QueryError: a text has no token, or the result could exceed MAX_ACTIVATIONS.
         KernelError: a residual is not finite.
     """
-    tokens_by_query = [tokenized(models.classifier, query.texts) for query in queries]
+    progress.stage("encoding texts", sum(len(query.texts) for query in queries))
+    on_step = partial(progress.advance, 0)
+    tokens_by_query = [tokenized(models.classifier, query.texts, on_step) for query in queries]
     for query, tokens in zip(queries, tokens_by_query, strict=True):
         _check_size(query, tokens)
     texts = [
@@ -95,9 +99,8 @@ def encode_texts(
     ]
     layers = sorted({layer for query in queries for layer in query.layers})
     by_position = any(query.pooling == "none" for query in queries)
-    progress.stage("encoding texts", len(texts))
-    for members, batch in batches(models.classifier, [text.tokens for text in texts]):
-        _run_batch(models, layers, by_position, [texts[member] for member in members], batch)
+    for members, batch in batches(models.classifier, [text.tokens for text in texts], models.batch_tokens):
+        _run_batch(models, layers, by_position, [texts[member] for member in members], batch, on_step)
         progress.advance(len(members))
     encoded = iter([text.encoded() for text in texts])
     return [[next(encoded) for _ in query.texts] for query in queries]
@@ -186,7 +189,12 @@ class _TextFeatures:
 
 
 def _run_batch(
-    models: RunModels, layers: Sequence[int], by_position: bool, texts: Sequence[_TextFeatures], batch: Batch
+    models: RunModels,
+    layers: Sequence[int],
+    by_position: bool,
+    texts: Sequence[_TextFeatures],
+    batch: Batch,
+    on_step: OnStep,
 ) -> None:
     offsets = batch.offsets.tolist()
 
@@ -194,10 +202,11 @@ def _run_batch(
         rows = "all" if by_position else "none"
         encoded = models.encode(layer, residual, batch.offsets, rows=rows)
         for document, text in enumerate(texts):
+            on_step()
             if layer in text.query.layers:
                 text.add_layer(layer, encoded, document, offsets[document])
 
-    output = models.classifier.run(batch, on_residual, layers=layers)
+    output = models.classifier.run(batch, on_residual, layers=layers, on_step=on_step)
     for text, best in zip(texts, output.logits.argmax(1).tolist(), strict=True):
         text.predicted = models.classifier.labels[best]
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tegakari.analyses.formatting import visible_tokens
 from tegakari.models.sae_start import start_directions
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.matching import (
@@ -255,7 +256,7 @@ def _example(run: Run, place: int) -> str:
     """Layer, feature and strongest tokens: `2:17 車 自動車`."""
     columns = run.blocks.features
     (tokens,) = run.blocks.shown_texts(np.array([place]))
-    return f"{int(columns['layer'][place])}:{int(columns['feature'][place])} {' '.join(tokens)}"
+    return f"{int(columns['layer'][place])}:{int(columns['feature'][place])} {visible_tokens(tokens)}"
 
 
 def _shared_documents(a: Run, b: Run) -> tuple[np.ndarray, np.ndarray]:

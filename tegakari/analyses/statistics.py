@@ -202,6 +202,23 @@ def net_change_interval(after: np.ndarray, controls: np.ndarray) -> Interval:
     return Interval(value=value, low=max(low, -1.0), high=min(high, 1.0))
 
 
+def net_mean_interval(after: np.ndarray, controls: np.ndarray) -> Interval:
+    """A mean minus its mean over control sets, mean(after) - mean(controls), of values of the same items.
+
+    The part of the draws is that of `net_change_interval`. The part of the items is Student's, of each item's distance
+    to its mean over the control sets; both are added in quadrature.
+
+    Args:
+        after: float64 [n], n at least 2.
+        controls: float64 [J, n], J at least 2.
+    """
+    draws = len(controls)
+    items = small_sample_interval(after - controls.mean(0))
+    of_draws = _student_quantile(draws - 1) * float(controls.mean(1).std(ddof=1)) * math.sqrt(1 + 1 / draws)
+    half = math.hypot(items.high - items.value, of_draws)
+    return Interval(value=items.value, low=items.value - half, high=items.value + half)
+
+
 def small_sample_interval(values: np.ndarray) -> Interval:
     """Mean of values [n], n at least 2, with Student's interval, which covers where n is too small for a bootstrap."""
     n, mean = len(values), float(values.mean())

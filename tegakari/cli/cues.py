@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tegakari.analyses.formatting import interval
+from tegakari.analyses.formatting import interval, label_tokens, visible_tokens
 from tegakari.cli.options import JsonOption, RunsOption, StoreOption, open_source, split_names
 from tegakari.cli.output import print_list
 from tegakari.schemas.study import LabelCues
@@ -36,7 +36,8 @@ def cues(
             "label": "label",
             "top token share (95 %)": lambda row: interval(row.top_token_share),
             "unique tokens (95 %)": lambda row: interval(row.unique_tokens),
-            "strongest feature fires on": lambda row: " ".join(token.token for token in row.features[0].tokens[:5]),
+            "tokens of the label (features)": lambda row: label_tokens(row.label_tokens),
+            "strongest feature fires on": lambda row: visible_tokens(cue.token for cue in row.features[0].tokens[:5]),
         },
         title="Cues",
         json=json,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tegakari.cli.options import (
+    DEFAULT_CONFIG,
     DeviceOption,
     JsonOption,
     SpreadsheetOption,
@@ -182,14 +183,17 @@ def gc(
     store: StoreDirectoryOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Collect garbage: list or remove abandoned work and files, and vectors and analyses of deleted runs.
+    """Collect garbage: list or remove abandoned work and files, old jobs, vectors and analyses of deleted runs.
 
     Example: [bold]tegakari runs gc --delete[/]
     """
+    from tegakari.schemas.config import ServiceConfig, load_config
     from tegakari.store.disk.garbage import collect, find_garbage
+    from tegakari.store.disk.job_files import Retention
 
     directory = store_directory(store)
-    garbage = find_garbage(directory)
+    service = load_config(DEFAULT_CONFIG).service if DEFAULT_CONFIG.is_file() else ServiceConfig()
+    garbage = find_garbage(directory, jobs=Retention(service.job_days, service.job_bytes))
     if delete:
         collect(directory, garbage)
     if json:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,7 +12,7 @@ from tegakari.indexer.partial import LayerPartial
 from tegakari.indexer.shard import Shard
 from tegakari.indexer.strongest_survivors import strongest_survivors
 from tegakari.indexer.top_tokens import Candidates
-from tegakari.kernels import Encoder, Pooled, Survivors, add_to_tally, finish_tally, new_tally
+from tegakari.kernels import Encoder, Survivors, add_to_tally, finish_tally, new_tally
 from tegakari.kernels.types import TallyBatch
 from tegakari.models.head import pooled_by
 from tegakari.models.outliers import ordinary_positions
@@ -88,7 +86,7 @@ class LayerTally:
             head: positions that the classification head reads.
 
         Raises:
-            CandidateOverflow: there were more candidates than the buffer has room for.
+            CandidateOverflowError: there were more candidates than the buffer has room for.
         """
         survivors = self.tally.candidates.survivors()
         tally = finish_tally(self.tally)
@@ -106,7 +104,7 @@ class LayerTally:
             mean=torch.stack([part.mean for part in moments]).cpu().numpy(),
             m2=torch.stack([part.m2 for part in moments]).cpu().numpy(),
             documents_active=active.cpu().numpy(),
-            active=tally.count.cpu().numpy().astype(np.int64),
+            active=tally.active.cpu().numpy().astype(np.int64),
             total=tally.total.cpu().numpy(),
             candidates=_candidates(best.survivors, union[:, -1], arrivals),
             activations=_activations(pooled_by(tally.pooled, pooling, head), arrivals),
@@ -129,9 +127,7 @@ def _activations(pooled: Tensor, arrivals: Arrivals) -> Activations:
     dense = pooled[torch.from_numpy(by_number).to(pooled.device)].T
     feature, place = dense.nonzero(as_tuple=True)
     activation = dense[feature, place].cpu().numpy()
-    return Activations(
-        feature.int().cpu().numpy(), numbers[by_number][place.int().cpu().numpy()], rounded(activation)
-    )
+    return Activations(feature.int().cpu().numpy(), numbers[by_number][place.int().cpu().numpy()], rounded(activation))
 
 
 def capacity_of(batch_positions: int, d_sae: int, top_tokens: int) -> int:

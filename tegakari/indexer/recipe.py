@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import msgspec
 
 from tegakari.indexer.index_models import IndexModels
+from tegakari.indexer.shard import shard_documents
 from tegakari.kernels import backend
 from tegakari.models.outliers import finite_limit
-from tegakari.indexer.shard import shard_documents
 from tegakari.schemas.config import Config
 from tegakari.schemas.corpus import CorpusManifest, Drop
 from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, Locations, RunManifest, SaeInfo, Scores

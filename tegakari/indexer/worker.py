@@ -7,7 +7,7 @@ A GPU never waits for the host: forward passes of a shard are queued one after a
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from tegakari.indexer.layer_tally import LayerTally, capacity_of
 from tegakari.indexer.partial import DocumentPartial, LayerPartial, in_document_order
 from tegakari.indexer.shard import Shard
 from tegakari.kernels.dispatch import tallies_on_gpu
-from tegakari.kernels.types import CandidateOverflow
+from tegakari.kernels.types import CandidateOverflowError
 from tegakari.models.classifier import Classifier, Output
 from tegakari.models.sae import Sae
 from tegakari.models.tokens import bucketed
@@ -92,6 +92,18 @@ class Worker:
         Raises:
             KernelError: on a CPU, a residual is not finite.
         """
+        while True:
+            try:
+                return self._start(shard)
+            except CandidateOverflowError:
+                self._double_capacity()
+
+    def _double_capacity(self) -> None:
+        """Make room for twice as many candidates in the shards to come."""
+        self._capacity_factor *= 2
+        self._cold = True
+
+    def _start(self, shard: Shard) -> ShardWork:
         with self._model:
             cold = self._cold or not tallies_on_gpu(self._classifier.device)
             self._cold = False
@@ -131,9 +143,8 @@ class Worker:
         try:
             with self._sums:
                 return self._finish(work)
-        except CandidateOverflow:
-            self._capacity_factor *= 2
-            self._cold = True
+        except CandidateOverflowError:
+            self._double_capacity()
             return self.index(work.shard)
 
     def _finish(self, work: ShardWork) -> ShardResult:
@@ -205,7 +216,7 @@ def _refuse_faults(work: ShardWork) -> None:
             raise _not_finite(layer, work.arrivals.documents[fault - 1].id)
 
 
-def _located(error: KernelError, layer: int, residual: Tensor, ids: list[str], ends: list[int]) -> KernelError:
+def _located(error: KernelError, layer: int, residual: Tensor, ids: list[str], ends: Sequence[int]) -> KernelError:
     """An error of encode with the layer and the document that it is about, if the residual is at fault."""
     rows = (~residual.isfinite().all(1)).nonzero()[:, 0]
     if not len(rows):

@@ -52,8 +52,9 @@ def survivors_of(activation: Tensor, floor: Tensor) -> Survivors:
 
 
 def sorted_survivors(feature: Tensor, position: Tensor, activation: Tensor) -> Survivors:
-    """Sort survivors in the order of positions by (feature, activation descending, position)."""
-    order = torch.sort(activation, descending=True, stable=True).indices
+    """Sort survivors by (feature, activation descending, position)."""
+    order = torch.sort(position).indices
+    order = order[torch.sort(activation[order], descending=True, stable=True).indices]
     order = order[torch.sort(feature[order], stable=True).indices]
     return Survivors(feature[order], position[order], activation[order])
 

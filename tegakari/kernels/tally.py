@@ -75,15 +75,17 @@ def add_to_tally(
         table[rows] = values
     ends = batch.offsets if ordinary is None else torch.nn.functional.pad(ordinary.cumsum(0), (1, 0))[batch.offsets]
     tally.positions[rows] = ends.diff().int()
-    tally.count.add_(encoded.columns.count)
+    tally.active.add_(encoded.columns.count)
     tally.total.add_(encoded.columns.total)
     feature, position, activation = encoded.survivors.trimmed()
-    tally.candidates.append(encoded.survivors._replace(feature=feature, position=position + batch.position, activation=activation))
+    tally.candidates.append(
+        encoded.survivors._replace(feature=feature, position=position + batch.position, activation=activation)
+    )
 
 
 def finish_tally(tally: Tally) -> Tally:
     """The tally after its last batch, with all tables in their final form."""
-    if tallies_on_gpu(tally.count.device):
+    if tallies_on_gpu(tally.active.device):
         from tegakari.kernels.gpu.encode import gpu_finish
 
         return gpu_finish(tally)

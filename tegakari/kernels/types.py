@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 import torch
@@ -122,7 +122,7 @@ class CandidateList:
         """All survivors, in no particular order.
 
         Raises:
-            CandidateOverflow: never; see `CandidateBuffer`.
+            CandidateOverflowError: never; see `CandidateBuffer`.
         """
         return Survivors(*(torch.cat(columns) for columns in zip(*self._parts, strict=True)))
 
@@ -131,7 +131,7 @@ class CandidateList:
         self._parts = [survivors]
 
 
-class CandidateOverflow(Exception):
+class CandidateOverflowError(Exception):
     """More survivors than a `CandidateBuffer` has room for: those beyond it are lost."""
 
 
@@ -166,11 +166,11 @@ class CandidateBuffer:
         """All survivors, in no particular order; the host waits for the device.
 
         Raises:
-            CandidateOverflow: some did not fit.
+            CandidateOverflowError: some did not fit.
         """
         size = self.size()
         if size > self.capacity:
-            raise CandidateOverflow
+            raise CandidateOverflowError
         return Survivors(*(buffer[:size] for buffer in self.entries))
 
     def replace(self, survivors: Survivors) -> None:
@@ -187,7 +187,7 @@ class Tally(NamedTuple):
     """[D, d_sae] each, D documents of the shard."""
     positions: Tensor
     """[D] int32: ordinary positions of each document, over which `pooled` is."""
-    count: Tensor
+    active: Tensor
     """[d_sae] int32: ordinary positions at which each feature was active."""
     total: Tensor
     """[d_sae] float64: sum of the activations of each feature."""
@@ -197,17 +197,24 @@ class Tally(NamedTuple):
     """[] int32: 1 + the row of a document with a pre-activation that is NaN or infinite; 0: none."""
 
 
-class TallyBatch(NamedTuple):
-    """The documents of one batch, and their place in a tally."""
+class TallyBatch:
+    """The documents of one batch, and their place in a tally; the same for all layers."""
 
-    ends: Sequence[int]
-    """[D + 1], from 0: document i owns the rows ends[i]:ends[i + 1] of the residual."""
-    offsets: Tensor
-    """`ends` on the residual's device, int64."""
-    document: int
-    """row of the tally for the first document."""
-    position: int
-    """positions of all batches before."""
+    def __init__(self, ends: Sequence[int], offsets: Tensor, document: int, position: int) -> None:
+        """Place a batch.
+
+        Args:
+            ends: [D + 1], from 0: document i owns the rows ends[i]:ends[i + 1] of the residual.
+            offsets: `ends` on the residual's device, int64.
+            document: row of the tally for the first document.
+            position: positions of all batches before.
+        """
+        self.ends = ends
+        self.offsets = offsets
+        self.document = document
+        self.position = position
+        self.chunks: Any = None
+        """what a path plans once for all layers"""
 
 
 class DeferredChecks(Protocol):

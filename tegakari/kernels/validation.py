@@ -103,7 +103,7 @@ def check_values(inputs: EncodeInputs) -> None:
         KernelError: names the field, its value and the fix.
     """
     encoder, floor = inputs.encoder, inputs.floor
-    _check_offsets(inputs.offsets.cpu(), len(inputs.residual))
+    check_offsets(inputs.offsets.cpu(), len(inputs.residual))
     for name in ("bias", "gate_scale", "gate_bias"):
         vector = getattr(encoder, name)
         if vector is not None:
@@ -126,7 +126,12 @@ def _check_vector(vector: Tensor, field: str, d_sae: int, device: torch.device) 
         raise KernelError(f"{field} is on {vector.device}", field=field, fix=f"move it to {device}")
 
 
-def _check_offsets(offsets: Tensor, positions: int) -> None:
+def check_offsets(offsets: Tensor, positions: int) -> None:
+    """Refuse offsets that do not cut all positions into documents of at least one.
+
+    Raises:
+        KernelError: names the offsets and the fix.
+    """
     first, end = int(offsets[0]), int(offsets[-1])
     if first != 0 or end != positions:
         raise KernelError(

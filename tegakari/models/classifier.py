@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tegakari.models.architecture import block_output, text_config
 from tegakari.models.hooks import forward_hooks
 from tegakari.models.tokens import Batch, Head, Tokenized, bucketed, make_batch, tokenize
+from tegakari.schemas.progress import OnStep, no_step
 
 ResidualSink = Callable[[int, Tensor], None]
 """Receives (layer, residual [T, d_model]) for the countable positions of a batch, layer after layer."""
@@ -58,9 +59,14 @@ class Classifier:
         tokenizer = self.tokenizer
         return dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
 
-    def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
-        """Tokenize texts as the classifier reads them, cut to `max_length` tokens."""
-        return tokenize(self.tokenizer, texts, self.max_length, self.head, self.model.config.pad_token_id)
+    def tokenize(self, texts: Sequence[str], on_step: OnStep = no_step) -> list[Tokenized]:
+        """Tokenize texts as the classifier reads them, cut to `max_length` tokens.
+
+        Args:
+            texts: of the documents.
+            on_step: called after each call of the tokenizer; it may raise, to end the work.
+        """
+        return tokenize(self.tokenizer, texts, self.max_length, self.head, self.model.config.pad_token_id, on_step)
 
     def batch(self, documents: Sequence[Tokenized]) -> Batch:
         """Pad documents into one batch on the classifier's device."""
@@ -81,7 +87,13 @@ class Classifier:
             yield indices, self.batch([documents[index] for index in indices])
 
     @torch.inference_mode()
-    def run(self, batch: Batch, on_residual: ResidualSink | None = None, layers: Sequence[int] | None = None) -> Output:
+    def run(
+        self,
+        batch: Batch,
+        on_residual: ResidualSink | None = None,
+        layers: Sequence[int] | None = None,
+        on_step: OnStep = no_step,
+    ) -> Output:
         """Run one forward pass.
 
         Args:
@@ -89,6 +101,7 @@ class Classifier:
             on_residual: called with the raw output of each block, countable positions only, in layer order; the
                 tensor may be kept. No other copy of a layer's residual outlives its block.
             layers: the blocks to report; all by default.
+            on_step: called after each block; it may raise, to end the pass.
         """
         hidden: list[Tensor] = []
 
@@ -104,6 +117,8 @@ class Classifier:
                         on_residual(layer, select(block_output(output), batch))
 
                     hooks.after(self.blocks[layer], report)
+            if on_step is not no_step:
+                hooks.after_each(self.blocks, on_step)
             logits = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
         return Output(logits.float(), document_means(select(hidden[0], batch).float(), batch.offsets))
 

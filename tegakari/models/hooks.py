@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
 from torch.utils.hooks import RemovableHandle
+
+from tegakari.schemas.progress import OnStep
 
 ForwardHook = Callable[[nn.Module, Any, Any], Any]
 """Called with (module, positional inputs, output) after a module; what it returns, unless None, is the output."""
@@ -17,18 +20,40 @@ PreForwardHook = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], tuple[tu
 
 
 class Hooks:
-    """Registers forward hooks. Made by `forward_hooks`, which removes them."""
+    """Registers forward hooks for the passes of one thread. Made by `forward_hooks`, which removes them.
+
+    A pass of another thread through the same modules calls none of them: between two blocks of a long pass, the service
+    runs passes of other requests.
+    """
 
     def __init__(self) -> None:
+        self._thread = threading.get_ident()
         self._handles: list[RemovableHandle] = []
 
     def before(self, module: nn.Module, hook: PreForwardHook) -> None:
         """Call a hook before each forward pass of a module."""
-        self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+
+        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            return hook(module, args, kwargs) if threading.get_ident() == self._thread else None
+
+        self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
 
     def after(self, module: nn.Module, hook: ForwardHook) -> None:
         """Call a hook after each forward pass of a module."""
-        self._handles.append(module.register_forward_hook(hook))
+
+        def after(module: nn.Module, inputs: Any, output: Any) -> Any:
+            return hook(module, inputs, output) if threading.get_ident() == self._thread else None
+
+        self._handles.append(module.register_forward_hook(after))
+
+    def after_each(self, modules: Iterable[nn.Module], on_step: OnStep) -> None:
+        """Call a function after each forward pass of each module; it may raise, to end the pass of the model."""
+
+        def call(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+            on_step()
+
+        for module in modules:
+            self.after(module, call)
 
     def remove(self) -> None:
         """Remove all registered hooks."""

@@ -241,6 +241,14 @@ class LongAddressError(TegakariError):
     title = "The address is too long"
 
 
+class TooCostlyError(TegakariError):
+    """The estimated cost of the request exceeds what the server computes for one request."""
+
+    slug = "too-costly"
+    status = 413
+    title = "The request computes too much"
+
+
 class TooSlowError(TegakariError):
     """The body of the request did not arrive in time."""
 
@@ -310,6 +318,15 @@ class NotReadyError(TegakariError):
     slug = "not-ready"
     status = 503
     title = "The server is not ready"
+
+
+class InterruptedJobError(TegakariError):
+    """The server ended the job: it stopped, or the job took longer than jobs may."""
+
+    slug = "job-interrupted"
+    status = 503
+    title = "The server ended the job"
+    retry_after = 5
 
 
 class CancelledJobError(TegakariError):

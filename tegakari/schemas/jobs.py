@@ -12,7 +12,8 @@ from tegakari.schemas.problem import Problem
 JobState = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
 
 FINAL: tuple[JobState, ...] = ("done", "failed", "cancelled", "interrupted")
-"""States in which a job stays. A job is interrupted by the end of the server; the same request starts it again."""
+"""States in which a job stays. The server interrupts jobs when it stops, and those that take longer than
+`service.job_seconds`; the same request starts the job again."""
 
 
 class JobProgress(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,4 +38,4 @@ class KnockoutJob(JobProgress, frozen=True, kw_only=True):
     result: KnockoutResult | None = None
     """if the job is done"""
     problem: Problem | None = None
-    """if the job failed: the response to requests that waited for it."""
+    """if the job failed or was interrupted, why: the response to requests that waited for it."""

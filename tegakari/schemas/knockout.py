@@ -164,6 +164,25 @@ class SaeQuality(msgspec.Struct, frozen=True, kw_only=True):
     """the same over all positions, norm outliers included"""
 
 
+class Margin(msgspec.Struct, frozen=True, kw_only=True):
+    """Logit of the expected label minus the largest other one, mean over the documents.
+
+    A label that is predicted where the classifier reads nothing keeps its recall without its features, and its margin
+    falls.
+    """
+
+    before: float
+    after: float
+    net: Interval | None
+    """change minus that of the density-matched control, with an interval over documents and draws; null with fewer than
+    2 draws or documents"""
+    told_apart: bool | None
+    """whether the classifier predicts the label more often in its documents than in those of other labels (95 %
+    intervals of both shares, over all documents of the run); null unless the documents are of one label of the run"""
+    beyond_control: bool | None
+    """whether the label is told apart and the upper end of `net` is below 0; null where one of them is"""
+
+
 class KnockoutResult(msgspec.Struct, frozen=True, kw_only=True):
     """Outcome of a knockout.
 
@@ -190,6 +209,8 @@ class KnockoutResult(msgspec.Struct, frozen=True, kw_only=True):
     ablated set counts as one more draw; null with fewer than 2 draws."""
     beyond_control: bool | None
     """whether the upper end of `net` is below 0; null where `net` is."""
+    margin: Margin
+    """for labels whose recall does not show the effect"""
     macro_f1_before: float | None
     """over all documents of the run, the others with their stored predictions; null for texts."""
     macro_f1_partial_ablation: float | None
@@ -213,6 +234,11 @@ class KnockoutResult(msgspec.Struct, frozen=True, kw_only=True):
     """of each document, in their order; null if `details` is none."""
     provenance: Provenance
     timings: Timings
+
+    @property
+    def by_margin_alone(self) -> bool:
+        """Whether the margin is beyond its control and recall is not."""
+        return self.beyond_control is False and self.margin.beyond_control is True
 
 
 class LayerEffect(msgspec.Struct, frozen=True, kw_only=True):
@@ -247,6 +273,9 @@ class KnockoutMean(msgspec.Struct, frozen=True, kw_only=True):
     """labels with a knockout"""
     beyond_control: int
     """labels whose knockout is beyond its control"""
+    by_margin_alone: int
+    """further labels, of which the margin is beyond its control and recall is not; they take no part in the means of
+    labels beyond their control"""
     shown: bool
     """whether more labels are beyond their control than chance makes (binomial distribution, 6 % per label), and the
     upper end of `net_of_all` is below 0"""

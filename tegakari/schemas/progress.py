@@ -6,7 +6,15 @@ job, or not at all. The same object tells the work to stop.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
+
+OnStep = Callable[[], object]
+"""Called by long work between two short steps: a place to end it with an exception, or to let other work run."""
+
+
+def no_step() -> None:
+    """The work goes on."""
 
 
 class CancelledWorkError(Exception):

@@ -100,6 +100,19 @@ class FeatureCues(msgspec.Struct, frozen=True, kw_only=True):
     """by form, most frequent first, up to 10"""
 
 
+class LabelToken(msgspec.Struct, frozen=True, kw_only=True):
+    """A token in more documents of a label than chance gives, on which features of the label are strong."""
+
+    token: str
+    """a part of a character is shown as the whole character"""
+    features: int
+    """features of which it is the most frequent token of the label"""
+    label_share: float
+    """share of the label's documents that contain it"""
+    other_share: float
+    """share of the documents of other labels that contain it"""
+
+
 class LabelCues(msgspec.Struct, frozen=True, kw_only=True):
     """Cue diversity of a label: means over its features with the largest d (the study, Figure 2)."""
 
@@ -115,6 +128,11 @@ class LabelCues(msgspec.Struct, frozen=True, kw_only=True):
     unique_tokens_by_id: float
     cut: int
     """features that may have more strong positions than the run stores"""
+    label_tokens: list[LabelToken]
+    """by the number of features; at most one token per feature"""
+    on_label_tokens: int
+    """features whose most frequent token is a token of the label. The top token of the others does not
+    distinguish the label: it is no clue."""
     features: list[FeatureCues]
     """by d; features that are never active are left out"""
 

@@ -18,8 +18,9 @@ from tegakari.schemas.config import ServiceConfig
 from tegakari.service.admission.gate import Gate, is_long
 from tegakari.service.admission.keys import KeyRing
 from tegakari.service.admission.limits import Rates
+from tegakari.service.engine.cost_limits import CostLimits
 from tegakari.service.engine.forward_to_models import ForwardToModelProcess, models_client
-from tegakari.service.engine.jobs import Jobs
+from tegakari.service.engine.jobs import JobLimits, Jobs
 from tegakari.service.engine.queue import ModelQueue
 from tegakari.service.engine.sql_processes import SqlProcesses
 from tegakari.service.engine.warm_up import WarmUp
@@ -52,6 +53,7 @@ from tegakari.service.routes import (
 )
 from tegakari.service.routes.openapi import openapi_config
 from tegakari.store import Store
+from tegakari.store.disk.job_files import Retention
 
 RUN_HANDLERS = (
     *runs.RUN_HANDLERS,
@@ -145,7 +147,9 @@ def create_app(
     )
     page_router = Router("/", route_handlers=error_pages.HANDLERS, before_request=_check_parameters)
     model_queue, sql_processes = ModelQueue(), SqlProcesses()
-    jobs = Jobs(store, model_queue)
+    cost_limits = CostLimits(config.max_text_tokens, config.max_job_tokens)
+    retention = Retention(config.job_days, config.job_bytes)
+    jobs = Jobs(store, model_queue, cost_limits, JobLimits(config.job_seconds, retention))
     opened_store = Store(store)
     warm_up = WarmUp(
         opened_store,
@@ -156,6 +160,7 @@ def create_app(
     state = {
         "store": opened_store,
         "model_queue": model_queue,
+        "cost_limits": cost_limits,
         "jobs": jobs,
         "sql_processes": sql_processes,
         "models_client": models_client(shared) if shared else None,
@@ -166,6 +171,7 @@ def create_app(
         dependencies={
             "store": Provide(_store, sync_to_thread=False),
             "model_queue": Provide(_model_queue, sync_to_thread=False),
+            "cost_limits": Provide(_cost_limits, sync_to_thread=False),
             "jobs": Provide(_jobs, sync_to_thread=False),
             "sql_processes": Provide(_sql_processes, sync_to_thread=False),
         },
@@ -193,6 +199,10 @@ def _store(state: State) -> Store:
 
 def _model_queue(state: State) -> ModelQueue:
     return state.model_queue
+
+
+def _cost_limits(state: State) -> CostLimits:
+    return state.cost_limits
 
 
 def _jobs(state: State) -> Jobs:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import msgspec
+
 from tegakari.analyses.formatting import (
     MISSING,
-    NOT_BEYOND_CONTROL,
+    default_label_sentence,
     difference,
     interval,
     knockout_cells,
     knockout_mean_sentence,
     sae_quality,
 )
+from tegakari.analyses.knockout.default_label import DefaultLabel
 from tegakari.schemas.analysis import Interval, Provenance
 from tegakari.schemas.knockout import (
     Control,
     KnockoutMean,
     KnockoutResult,
     KnockoutSettings,
+    Margin,
     RemovedFeature,
     SaeQuality,
     Timings,
@@ -34,7 +38,9 @@ def test_intervals():
     assert difference(Interval(value=0.012, low=-0.003, high=0.027)) == "+0.012 (-0.003 to +0.027)"
 
 
-def knockout(layers: tuple[int, ...], control: Control | None, net: Interval | None = None) -> KnockoutResult:
+def knockout(
+    layers: tuple[int, ...], control: Control | None, net: Interval | None = None, margin: Interval | None = None
+) -> KnockoutResult:
     provenance = Provenance(
         run="a",
         fingerprint="",
@@ -61,6 +67,9 @@ def knockout(layers: tuple[int, ...], control: Control | None, net: Interval | N
         macro_f1_before=None,
         net=net,
         beyond_control=net.high < 0 if net else None,
+        margin=Margin(
+            before=4.0, after=1.0, net=margin, told_apart=True, beyond_control=margin.high < 0 if margin else None
+        ),
         macro_f1_partial_ablation=None,
         saes=[],
         control=control,
@@ -85,24 +94,48 @@ def test_cells_of_a_knockout():
         density_mean=0.1,
     )
     cells = knockout_cells(knockout((2, 1, 2), control))
-    assert cells == ("1, 2", "0.93 → 0.35", "-58.1 (-63.0 to -52.9)", MISSING, "-1.2 ± 0.8", MISSING)
+    assert cells == ("1, 2", "0.93 → 0.35", "-58.1 (-63.0 to -52.9)", *[MISSING] * 3, "-1.2 ± 0.8", MISSING)
     effect, noise = Interval(value=-57.0, low=-63.0, high=-50.0), Interval(value=-3.0, low=-8.04, high=2.0)
     assert knockout_cells(knockout((1,), control, effect)).net == "-57.0 (-63.0 to -50.0)"
-    assert knockout_cells(knockout((1,), control, noise)).net == f"-3.0 (-8.0 to +2.0), {NOT_BEYOND_CONTROL}"
+    assert knockout_cells(knockout((1,), control, effect)).beyond_control == "yes"
+    weak = knockout_cells(knockout((1,), control, noise))
+    assert (weak.net, weak.beyond_control) == ("-3.0 (-8.0 to +2.0)", "no")
+    lower = knockout_cells(knockout((1,), control, noise, Interval(value=-3.189, low=-3.69, high=-2.7)))
+    assert lower.beyond_control == "margin alone"
+    assert lower.margin == "-3.19 (-3.69 to -2.70)"
     assert knockout_cells(knockout((), None)).layer == "5"
 
 
 def test_means_say_how_many_labels_take_part():
     effect = Interval(value=-57.0, low=-63.0, high=-50.0)
-    some = KnockoutMean(labels=16, beyond_control=9, shown=True, points=effect, net=effect, net_of_all=effect)
+    some = KnockoutMean(
+        labels=16, beyond_control=9, by_margin_alone=0, shown=True, points=effect, net=effect, net_of_all=effect
+    )
     text = "-57.0 (-63.0 to -50.0)"
     assert knockout_mean_sentence(some) == (
         f"9 of 16 labels are beyond their control: mean {text} points, {text} net; of all labels {text} net"
     )
-    chance = KnockoutMean(labels=16, beyond_control=1, shown=False, points=None, net=None, net_of_all=effect)
-    assert knockout_mean_sentence(chance) == (
-        f"1 of 16 labels are beyond their control, too few to show an effect: no mean; of all labels {text} net"
+    chance = KnockoutMean(
+        labels=16, beyond_control=1, by_margin_alone=2, shown=False, points=None, net=None, net_of_all=effect
     )
+    assert knockout_mean_sentence(chance) == (
+        "1 of 16 labels are beyond their control, no more than chance may make: no mean of them; 2 more by their "
+        f"margin alone; of all labels {text} net"
+    )
+    none = msgspec.structs.replace(chance, beyond_control=0, by_margin_alone=0)
+    assert knockout_mean_sentence(none) == f"0 of 16 labels are beyond their control; of all labels {text} net"
+
+
+def test_the_default_label_is_named_with_its_margin():
+    result = knockout((1,), None, Interval(value=0.0, low=-9.0, high=9.0), Interval(value=-3.189, low=-3.69, high=-2.7))
+    result = msgspec.structs.replace(result, settings=KnockoutSettings(label="料理", layer=1))
+    assert default_label_sentence(DefaultLabel(result, 38, 79)) == (
+        "other labels lose more documents to 料理 (38 of 79) than to any other: the classifier tends to predict it "
+        "where features are missing, so that its recall need not fall without its own; its margin does, "
+        "-3.19 (-3.69 to -2.70) logits net of its control"
+    )
+    weak = msgspec.structs.replace(result, margin=msgspec.structs.replace(result.margin, beyond_control=False))
+    assert "its margin shows no effect either" in default_label_sentence(DefaultLabel(weak, 38, 79))
 
 
 def test_sae_quality():

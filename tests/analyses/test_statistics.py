@@ -15,6 +15,7 @@ from tegakari.analyses.statistics import (
     macro_f1_difference,
     mean_interval,
     net_change_interval,
+    net_mean_interval,
     share_change_interval,
     share_ratio_interval,
     small_sample_interval,
@@ -198,6 +199,20 @@ def test_net_effects_add_the_variance_of_documents_and_of_draws():
     assert interval.high == pytest.approx(interval.value + np.sqrt(above**2 + spread**2))
     same = net_change_interval(after, np.stack([controls[0]] * 3))  # without spread of the draws, Tango's interval
     assert (same.low, same.high) == pytest.approx(share_change_interval(controls[0], after))
+
+
+def test_net_means_add_the_variance_of_items_and_of_draws():
+    generator = np.random.default_rng(5)
+    after, controls = generator.normal(1, 1, 30), generator.normal(2, 1, (4, 30))
+    interval = net_mean_interval(after, controls)
+    paired = stats.ttest_rel(after, controls.mean(0)).confidence_interval(0.95)
+    of_items = (paired.high - paired.low) / 2
+    of_draws = stats.t.ppf(0.975, 3) * stats.tstd(controls.mean(1)) * np.sqrt(1 + 1 / 4)
+    assert interval.value == pytest.approx(after.mean() - controls.mean())
+    assert interval.value - interval.low == pytest.approx(np.hypot(of_items, of_draws))
+    assert interval.high - interval.value == pytest.approx(np.hypot(of_items, of_draws))
+    same = net_mean_interval(after, np.stack([controls[0]] * 3))
+    assert (same.low, same.high) == pytest.approx(stats.ttest_rel(after, controls[0]).confidence_interval(0.95))
 
 
 def test_a_net_effect_stays_within_its_range():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from benchmarks.gpu import rerun, train
+from benchmarks.gpu import encode, rerun, train
+from benchmarks.gpu.__main__ import index_figures
 
 
 def test_training():
@@ -24,3 +25,15 @@ def test_knockouts_and_patching():
     assert min(figures[name] for name in ("naive_over_warm", "naive_over_ours", "naive_over_ours_many")) > 0
     assert figures["knockout_max_logit_difference"] < 1e-3 < figures["knockout_max_logit_change"]
     assert figures["patching_max_change_difference"] < 1e-3
+
+
+def test_encode():
+    figures = encode.measure(smoke=True)
+    assert {"gpu_encode_over_gemm", "gpu_eager_over_encode", "gpu_topk_over_gemm", "gpu_encode_host_ms"} <= set(figures)
+    assert min(figures.values()) > 0
+
+
+def test_index():
+    figures = index_figures(24, smoke=True)
+    assert figures["index_over_forward"] > 0
+    assert figures["index_files_that_differ"] == 0

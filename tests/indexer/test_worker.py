@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tegakari.indexer.pipeline import _documents
-from tegakari.indexer.index_models import load_models
 from tegakari.indexer.corpus import read_manifest
+from tegakari.indexer.index_models import load_models
+from tegakari.indexer.pipeline import _documents
 from tegakari.indexer.shard import Shard, plan_shards
 from tegakari.indexer.worker import ShardResult, Worker
 from tegakari.kernels import dispatch
 from tests.support.kernel_cases import needs_triton
 from tests.support.small_case import SmallCase
-from pathlib import Path
 
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "item", "is_nonzero", "equal")
 """Operators that return a value or a size to the host, for which it waits for a GPU."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tegakari.kernels import Encoded
 from tegakari.kernels.gpu.encode import Capacity
+from tegakari.kernels.reference import sorted_survivors
 from tests.support.kernel_cases import KINDS, PATHS, Case, dense_of, exact_case
 from tests.support.kernel_oracle import expected
 
@@ -203,3 +204,14 @@ def test_bfloat16_is_rounding_of_the_operands_alone(path: str) -> None:
     np.testing.assert_allclose(result.pooled.max, oracle.max, rtol=1e-4, atol=1e-3)
     flips = ((result.pooled.last > 0).numpy() != (oracle.last > 0)).mean()
     assert flips < 0.02
+
+
+def test_survivors_are_sorted_from_any_order() -> None:
+    """Programs of a GPU append in an order of their own, which the interpreter, one program after another, cannot show."""
+    case = exact_case("relu", torch.float32, [30, 20], 6, 40, seed=4)  # with many equal activations
+    survivors = PATHS["reference"](case.residual, case.encoder, case.offsets, floor=case.floor).survivors
+    assert survivors is not None
+    shuffle = torch.randperm(len(survivors.feature), generator=torch.Generator().manual_seed(0))
+    restored = sorted_survivors(*(column[shuffle] for column in survivors))
+    assert all(map(torch.equal, restored, survivors))
+    assert restored.feature.unique().numel() < len(restored.feature)

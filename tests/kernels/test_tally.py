@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 import pytest
 import torch
 
 from tegakari.kernels import add_to_tally, dispatch, finish_tally, new_tally
-from tegakari.kernels.types import CandidateBuffer, CandidateOverflow, Tally, TallyBatch
+from tegakari.kernels.types import CandidateBuffer, CandidateOverflowError, Tally, TallyBatch
 from tests.support.kernel_cases import DEVICE, KINDS, Case, exact_case, needs_triton
 from tests.support.kernel_oracle import expected
 
@@ -53,7 +54,7 @@ def tally_of(cases: list[Case], device: torch.device, ordinary: list[torch.Tenso
 def test_a_tally_is_exact(kind: str, outliers: bool, device: torch.device) -> None:
     cases = batches(kind)
     residual = torch.cat([case.residual for case in cases])
-    offsets = torch.tensor([0, *sum(LENGTHS, [])]).cumsum(0)
+    offsets = torch.tensor([0, *chain.from_iterable(LENGTHS)]).cumsum(0)
     ordinary = torch.ones(len(residual), dtype=torch.bool)
     if outliers:  # the last position of a document, all of another, and some at random
         ordinary &= torch.rand(len(residual), generator=torch.Generator().manual_seed(1)) > 0.3
@@ -71,7 +72,7 @@ def test_a_tally_is_exact(kind: str, outliers: bool, device: torch.device) -> No
     means = np.stack([rows.sum(0) / max(1, mask.sum()) for rows, mask in documents])
     np.testing.assert_allclose(tally.pooled.mean.cpu(), means, rtol=1e-6)
     assert tally.positions.tolist() == [mask.sum() for _, mask in documents]
-    np.testing.assert_array_equal(tally.count.cpu(), (dense > 0).sum(0))
+    np.testing.assert_array_equal(tally.active.cpu(), (dense > 0).sum(0))
     np.testing.assert_array_equal(tally.total.cpu(), dense.sum(0))
     assert int(tally.fault) == 0
     survivors = tally.candidates.survivors()
@@ -85,7 +86,7 @@ def test_candidates_beyond_the_buffer_are_noticed(device: torch.device) -> None:
     tally = tally_of(batches("relu"), device, None, 20)
     assert isinstance(tally.candidates, CandidateBuffer)
     assert tally.candidates.size() > 20
-    with pytest.raises(CandidateOverflow):
+    with pytest.raises(CandidateOverflowError):
         tally.candidates.survivors()
 
 

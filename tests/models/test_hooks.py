@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -16,6 +19,7 @@ from tegakari.models.rerun.edits import Edit
 from tegakari.models.rerun.patching import Ablation, run_ablations, run_patches
 from tegakari.models.rerun.prefix import run_prefix
 from tegakari.schemas.errors import ModelError, SaeError
+from tegakari.schemas.progress import CancelledWorkError
 from tests.support.classifier_families import make_sae
 
 TEXTS = ["今日は会議です", "質問があります"]
@@ -119,3 +123,61 @@ def test_errors_within_a_pass_leave_no_hook(classifier: Classifier):
     with pytest.raises(SaeError, match="no SAE"):
         rerun(classifier, {}, run_prefix(classifier, batch, [1]), [[Edit(1, (0,))]])
     assert hooked_modules(classifier.model) == []
+
+
+def test_a_pass_between_two_blocks_of_another_changes_neither(classifier: Classifier):
+    """As the service interleaves requests: another thread runs whole passes between two blocks of a recorded one."""
+    batch = classifier.batch(classifier.tokenize(TEXTS))
+    other = classifier.batch(classifier.tokenize(TEXTS[:1]))
+    layers = list(range(classifier.layers))
+    expected = run_prefix(classifier, batch, layers)
+    edits = [[Edit(0, (1, 2))], [Edit(0, (3,))]]
+    saes = {0: make_sae("relu", 0)}
+    expected_after = rerun(classifier, saes, expected, edits)
+    residuals: list[tuple[int, int]] = []
+    passes: list[torch.Tensor] = []
+
+    def interleave() -> None:
+        def run_other() -> None:
+            passes.append(classifier.run(other).logits)
+            passes.append(rerun(classifier, saes, run_prefix(classifier, other, [0]), edits[:1])[0])
+
+        thread = threading.Thread(target=run_other)
+        thread.start()
+        thread.join()
+
+    prefix = run_prefix(classifier, batch, layers, on_step=interleave)
+    after = rerun(classifier, saes, prefix, edits, on_step=interleave)
+    output = classifier.run(batch, lambda layer, h: residuals.append((layer, len(h))), on_step=interleave)
+    assert torch.equal(prefix.logits, expected.logits)
+    assert all(torch.equal(prefix.residuals[layer], expected.residuals[layer]) for layer in layers)
+    assert torch.equal(after, expected_after)
+    assert torch.equal(output.logits, expected.logits)
+    assert residuals == [(layer, len(batch.positions)) for layer in layers]  # none of the other passes
+    assert len(passes) > 2 * classifier.layers
+    assert all(torch.equal(logits, passes[number % 2]) for number, logits in enumerate(passes))
+    assert hooked_modules(classifier.model) == []
+
+
+def test_a_step_can_end_a_pass(classifier: Classifier):
+    batch = classifier.batch(classifier.tokenize(TEXTS))
+    prefix = run_prefix(classifier, batch, [0])
+    saes = {0: make_sae("relu", 0)}
+
+    def end_at(number: int) -> Callable[[], None]:
+        steps = iter(range(number))
+
+        def on_step() -> None:
+            if next(steps, None) is None:
+                raise CancelledWorkError
+
+        return on_step
+
+    for stop in range(2):
+        with pytest.raises(CancelledWorkError):
+            classifier.run(batch, on_step=end_at(stop))
+        with pytest.raises(CancelledWorkError):
+            run_prefix(classifier, batch, [0], on_step=end_at(stop))
+        with pytest.raises(CancelledWorkError):
+            rerun(classifier, saes, prefix, [[Edit(0, (1,))]], on_step=end_at(stop))
+        assert hooked_modules(classifier.model) == []

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tegakari.kernels import Encoder
-from tegakari.kernels.types import RowSelection
 from tegakari.kernels.ordinary import encode_ordinary
+from tegakari.kernels.types import RowSelection
 from tegakari.models.outliers import norm_limit, ordinary_positions
 from tegakari.schemas.errors import KernelError
 

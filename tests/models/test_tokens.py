@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tegakari.models.tokens import BATCH_COST, bucketed
+from tegakari.models.classifier import Classifier
+from tegakari.models.tokens import BATCH_COST, CHARACTERS_PER_TOKEN, bucketed
 
 
 def padded(lengths: list[int], groups: list[list[int]]) -> int:
@@ -55,3 +56,27 @@ def test_batches_keep_to_the_budget_and_hold_every_document_once():
     for group in groups:
         assert len(group) == 1 or max(lengths[index] for index in group) * len(group) <= 130
     assert groups[0] == [4]
+
+
+def test_a_long_text_is_cut_before_it_is_tokenized(classifier: Classifier):
+    """The tokens are those of the whole text; only a text that begins with nothing but spaces has fewer."""
+    limit = CHARACTERS_PER_TOKEN * classifier.max_length
+    text = ("今日は会議です。" * (limit // 4))[: 2 * limit]
+    (document,) = classifier.tokenize([text])
+    whole = classifier.tokenizer(text, truncation=True, max_length=classifier.max_length, split_special_tokens=True)
+    assert document.input_ids == whole["input_ids"]
+    assert document.truncated
+    (spaces,) = classifier.tokenize([" " * limit + text])
+    assert spaces.truncated
+    assert max(end for _, end in spaces.spans) <= limit
+    assert not classifier.tokenize(["今日は"])[0].truncated
+
+
+def test_the_tokenizer_is_called_for_a_bounded_number_of_characters(classifier: Classifier):
+    length = CHARACTERS_PER_TOKEN * classifier.max_length
+    texts = ["今" * length] * 40 + ["今日は"] * 300
+    steps: list[int] = []
+    documents = classifier.tokenize(texts, lambda: steps.append(1))
+    assert len(documents) == len(texts)
+    assert len(steps) >= 40 * length // 32_768 + 300 // 128
+    assert [document.input_ids for document in documents[40:]] == [classifier.tokenize(["今日は"])[0].input_ids] * 300

@@ -84,8 +84,8 @@ def compiled(kernel: Any, call: str, arguments: tuple[Any, ...], constants: dict
         registers=registers,
         spilled=spilled,
         shared=program.metadata.shared,
-        atomics=len(re.findall(r"\b(?:ATOM|ATOMG|RED|ATOMS)\b", code)),
-        float_atomics=len(re.findall(r"\b(?:ATOM|ATOMG|RED|ATOMS)\b[^;]*\.F(?:16|32|64)", code)),
+        atomics=len(re.findall(r"\b(?:ATOM|ATOMG|ATOMS|RED|REDG)\b", code)),
+        float_atomics=len(re.findall(r"\b(?:ATOM|ATOMG|ATOMS|RED|REDG)\b[^;]*\.F(?:16|32|64)", code)),
     )
 
 
@@ -126,12 +126,12 @@ def launches(names: list[str]) -> Iterator[Usage]:
         d_model, d_sae = sae.weight.shape
         residual = torch.empty(positions, d_model, device="meta", dtype=sae.weight.dtype)
         documents = max(1, positions // 128)
-        offsets = torch.empty(documents + 1, dtype=torch.int64, device="meta")
+        ends = [positions * document // documents for document in range(documents + 1)]
+        offsets = torch.tensor(ends)
         floor = torch.empty(d_sae, device="meta")
         encode.gpu_encode(EncodeInputs(residual, sae, offsets, rows, floor))
         # As an index does: with a mask of ordinary positions, into a tally that outlives the call.
         tally = encode.gpu_new_tally(documents, d_sae, 2**20, torch.device("meta"))
-        ends = [positions * document // documents for document in range(documents + 1)]
         ordinary = torch.empty(positions, dtype=torch.bool, device="meta")
         encode.gpu_tally(residual, sae, TallyBatch(ends, offsets, 1, 2), floor, ordinary, tally)
         yield from usages

@@ -7,9 +7,10 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tegakari.analyses.engine.batches import batches, tokenized
+from tegakari.analyses.engine.batches import BATCH_TOKENS, batches, tokenized
 from tegakari.models.classifier import Classifier
 from tegakari.models.rerun.prefix import Prefix, run_prefix
+from tegakari.schemas.progress import OnStep, no_step
 
 PREFIX_BYTES = 2**30
 """Default size of the cache of one run's models: residuals, keys and values."""
@@ -63,8 +64,21 @@ class PrefixCache:
     def __contains__(self, request: PrefixRequest) -> bool:
         return request.key in self._entries
 
-    def run(self, classifier: Classifier, request: PrefixRequest) -> Iterator[PrefixBatch]:
+    def run(
+        self,
+        classifier: Classifier,
+        request: PrefixRequest,
+        *,
+        batch_tokens: int = BATCH_TOKENS,
+        on_step: OnStep = no_step,
+    ) -> Iterator[PrefixBatch]:
         """Forward passes over batches of texts of similar length, from the cache or computed.
+
+        Args:
+            classifier: of the run.
+            request: texts and layers.
+            batch_tokens: tokens of a computed batch, padding included.
+            on_step: called after each call of the tokenizer and after each block.
 
         Raises:
             QueryError: a text has no token.
@@ -74,11 +88,11 @@ class PrefixCache:
             self._entries.move_to_end(key)
             yield from self._entries[key].batches
             return
-        tokens = tokenized(classifier, request.texts)
+        tokens = tokenized(classifier, request.texts, on_step)
         computed: list[PrefixBatch] = []
         nbytes = 0
-        for members, batch in batches(classifier, tokens):
-            prefix = run_prefix(classifier, batch, request.layers, keys_above=request.keys_above)
+        for members, batch in batches(classifier, tokens, batch_tokens):
+            prefix = run_prefix(classifier, batch, request.layers, keys_above=request.keys_above, on_step=on_step)
             nbytes += prefix.nbytes
             prefix_batch = PrefixBatch(members, prefix, sum(tokens[member].truncated for member in members))
             if nbytes <= self.max_bytes:
@@ -87,6 +101,7 @@ class PrefixCache:
                 computed.clear()
             yield prefix_batch
         if nbytes <= self.max_bytes:
+            self._entries.pop(key, None)  # another call may have computed the same meanwhile
             while self._entries and self.nbytes + nbytes > self.max_bytes:
                 self._entries.popitem(last=False)
             self._entries[key] = _Entry(computed, nbytes)

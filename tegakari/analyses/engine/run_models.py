@@ -11,13 +11,14 @@ from typing import Literal, cast
 
 from torch import Tensor
 
+from tegakari.analyses.engine.batches import BATCH_TOKENS
 from tegakari.analyses.engine.prefix_cache import PrefixCache
 from tegakari.kernels import Encoded, Encoder
+from tegakari.kernels.ordinary import encode_ordinary
 from tegakari.kernels.types import RowSelection
 from tegakari.models.classifier import Classifier
 from tegakari.models.fingerprint import fingerprint
 from tegakari.models.loading import load_classifier
-from tegakari.kernels.ordinary import encode_ordinary
 from tegakari.models.outliers import ordinary_positions
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import check_fits, load_saes
@@ -34,7 +35,14 @@ class RunModels:
     """by layer, on the classifier's device"""
     prefix_cache: PrefixCache = field(default_factory=PrefixCache)
     """unmodified forward passes, cached for knockouts"""
+    max_positions: int | None = None
+    """that pass a block at a time, in batches and in re-runs; None: as many as are fast on the device"""
     _encoders: dict[int, Encoder] = field(default_factory=dict)
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of a batch, padding included."""
+        return BATCH_TOKENS if self.max_positions is None else min(BATCH_TOKENS, self.max_positions)
 
     def encode(self, layer: int, residual: Tensor, offsets: Tensor, *, rows: RowSelection) -> Encoded:
         """Sparse encode of a layer's residual, without its norm outliers, as the run was indexed.

@@ -10,6 +10,14 @@ from tegakari.analyses.knockout.compute import (
     knockout_key,
     stored_knockout,
 )
-from tegakari.analyses.knockout.settings import resolve
+from tegakari.analyses.knockout.settings import cost_of_knockout, resolve
 
-__all__ = ["compute_knockouts", "knock_out", "knock_out_all", "knockout_key", "resolve", "stored_knockout"]
+__all__ = [
+    "compute_knockouts",
+    "cost_of_knockout",
+    "knock_out",
+    "knock_out_all",
+    "knockout_key",
+    "resolve",
+    "stored_knockout",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ from tegakari.schemas.knockout import (
     SaeQuality,
     Timings,
 )
-from tegakari.schemas.progress import NoProgress, Progress
+from tegakari.schemas.progress import NoProgress, OnStep, Progress
 from tegakari.store import Run
 from tegakari.store.results import analysis_key, publish_analysis
 
@@ -129,7 +130,8 @@ def compute_knockouts(
         NotFoundError: no such document, or too few features.
         MemoryShortError, ModelNotHereError, DiskFullError: as of `knock_out_all`.
     """
-    plans = [_plan(run, knockout) for knockout in settings]
+    progress.stage(f"{run.name}: controls of knockouts")
+    plans = [_plan(run, knockout, partial(progress.advance, 0)) for knockout in settings]
     groups = _groups(run, plans)
     models = load_models()
     layers = sorted({layer for plan in plans for layer in plan.layers})
@@ -172,10 +174,14 @@ class _Plan(NamedTuple):
         ]
 
 
-def _plan(run: Run, settings: KnockoutSettings) -> _Plan:
+def _plan(run: Run, settings: KnockoutSettings, on_step: OnStep) -> _Plan:
     features = ablated_features(run, settings)
     controls = draw_controls(
-        run, [LayerFeature(feature.layer, feature.feature) for feature in features], settings.draws, settings.seed
+        run,
+        [LayerFeature(feature.layer, feature.feature) for feature in features],
+        settings.draws,
+        settings.seed,
+        on_step,
     )
     return _Plan(settings, targets_of(run, settings), features, controls)
 
@@ -215,6 +221,7 @@ def _compute_group(
         )
         result = _result(run, models, plan, logits._replace(after=logits.after[start:stop]), saes, timings)
         _publish(store, run, result)
+        progress.advance(0)
         results.append(result)
         start = stop
     return results
@@ -243,6 +250,7 @@ def _result(
         delta_high=high,
         net=net,
         beyond_control=net.high < 0 if net else None,
+        margin=outcome.margin(after, matched),
         macro_f1_before=outcome.macro_f1(logits.before),
         macro_f1_partial_ablation=outcome.macro_f1(after),
         control=outcome.control(plan.controls.random, random),

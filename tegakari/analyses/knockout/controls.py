@@ -9,6 +9,7 @@ import numpy as np
 
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.knockout import LayerFeature
+from tegakari.schemas.progress import OnStep, no_step
 from tegakari.store import Run
 
 FeatureSet = tuple[LayerFeature, ...]
@@ -25,7 +26,9 @@ class Controls(NamedTuple):
     """per ablated feature one of about the same density"""
 
 
-def draw_controls(run: Run, features: Iterable[LayerFeature], draws: int, seed: int) -> Controls:
+def draw_controls(
+    run: Run, features: Iterable[LayerFeature], draws: int, seed: int, on_step: OnStep = no_step
+) -> Controls:
     """Draw features that are active in the corpus and are not ablated.
 
     Args:
@@ -33,6 +36,7 @@ def draw_controls(run: Run, features: Iterable[LayerFeature], draws: int, seed: 
         features: that the knockout ablates.
         draws: number of sets in each control.
         seed: of the draws.
+        on_step: called after each feature of the matched control.
 
     Raises:
         NotFoundError: a layer has too few other active features.
@@ -54,7 +58,7 @@ def draw_controls(run: Run, features: Iterable[LayerFeature], draws: int, seed: 
         )
         matched.append(
             _set(
-                (layer, _same_density(matching, ablated, others, active))
+                (layer, _same_density(matching, ablated, others, active, on_step))
                 for layer, (ablated, others, active) in layers.items()
             )
         )
@@ -88,16 +92,24 @@ def _others(run: Run, layer: int, ablated: Sequence[int]) -> tuple[np.ndarray, n
 
 
 def _same_density(
-    generator: np.random.Generator, ablated: Sequence[int], others: np.ndarray, active: np.ndarray
+    generator: np.random.Generator, ablated: Sequence[int], others: np.ndarray, active: np.ndarray, on_step: OnStep
 ) -> list[int]:
     """Per ablated feature one of those nearest in the logarithm of active positions, without replacement."""
     level = np.log(np.maximum(active, 1))
     remaining, drawn = others, []
     for feature in sorted(ablated, key=lambda number: (-active[number], number)):
-        nearest = remaining[np.argsort(np.abs(level[remaining] - level[feature]), kind="stable")[:NEAREST]]
-        drawn.append(int(generator.choice(nearest)))
+        drawn.append(int(generator.choice(_nearest(remaining, np.abs(level[remaining] - level[feature])))))
         remaining = remaining[remaining != drawn[-1]]
+        on_step()
     return drawn
+
+
+def _nearest(features: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """The NEAREST features by distance, ties by their order; a partition takes a tenth of the time of a sort."""
+    if len(features) > NEAREST:
+        within = np.flatnonzero(distance <= np.partition(distance, NEAREST - 1)[NEAREST - 1])
+        features, distance = features[within], distance[within]
+    return features[np.argsort(distance, kind="stable")[:NEAREST]]
 
 
 def _set(layers: Iterable[tuple[int, list[int]]]) -> FeatureSet:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from tegakari.analyses.engine.batches import BATCH_TOKENS
 from tegakari.analyses.engine.memory import refuse_beyond_memory
 from tegakari.analyses.engine.prefix_cache import PrefixRequest
 from tegakari.analyses.engine.run_models import RunModels
@@ -74,7 +74,7 @@ def run_feature_ablations(
         models: of the run.
         texts: of the documents.
         ablations: sets of features, each ablated alone.
-        progress: advanced by the documents of each batch; the caller begins the stage.
+        progress: advanced by the documents of each batch, and by 0 after each block; the caller begins the stage.
 
     Raises:
         MemoryShortError: it would take more memory than is free.
@@ -90,7 +90,8 @@ def run_feature_ablations(
     unreached = {of_set[0] for of_set in edits if len(of_set) == 1}
     truncated = 0
     before_seconds = after_seconds = 0.0
-    batches = models.prefix_cache.run(models.classifier, request)
+    on_step = partial(progress.advance, 0)
+    batches = models.prefix_cache.run(models.classifier, request, batch_tokens=models.batch_tokens, on_step=on_step)
     while True:
         started = time.perf_counter()
         batch = next(batches, None)
@@ -104,7 +105,15 @@ def run_feature_ablations(
             if not reaches_head(models.classifier, models.saes[edit.layer], batch.prefix, edit)
         }
         before[batch.members] = batch.prefix.logits.cpu().numpy()
-        after[:, batch.members] = rerun(models.classifier, models.saes, batch.prefix, edits).cpu().numpy()
+        logits = rerun(
+            models.classifier,
+            models.saes,
+            batch.prefix,
+            edits,
+            max_positions=models.max_positions,
+            on_step=on_step,
+        )
+        after[:, batch.members] = logits.cpu().numpy()
         after_seconds += time.perf_counter() - started
         truncated += batch.truncated
         progress.advance(len(batch.members))
@@ -132,8 +141,11 @@ def _check_memory(
     classifier = models.classifier
     config = text_config(classifier.model)
     longest = min(classifier.max_length, max(map(len, request.texts)) + 2)
-    tokens = max(longest, min(BATCH_TOKENS, longest * len(request.texts)))
-    rerun_tokens = max(tokens, min(positions_per_pass(classifier, longest), tokens * len(ablations)))
+    tokens = max(longest, min(models.batch_tokens, longest * len(request.texts)))
+    positions = positions_per_pass(classifier, longest)
+    if models.max_positions is not None:
+        positions = min(positions, models.max_positions)
+    rerun_tokens = max(tokens, min(positions, tokens * len(ablations)))
     width = config.hidden_size
     per_position = len(request.layers) * width
     if request.keys_above is not None:

@@ -30,6 +30,7 @@ def knockout_mean(results: Sequence[KnockoutResult]) -> KnockoutMean:
     return KnockoutMean(
         labels=len(results),
         beyond_control=len(effects),
+        by_margin_alone=sum(result.by_margin_alone for result in results),
         shown=shown,
         points=_mean([Interval(value=row.delta, low=row.delta_low, high=row.delta_high) for row in effects])
         if shown

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from tegakari.analyses.knockout.controls import FeatureSet
+from tegakari.analyses.knockout.margin import margin_of, tells_apart
 from tegakari.analyses.knockout.settings import Targets
 from tegakari.analyses.statistics import macro_f1, net_change_interval, share_change_interval
 from tegakari.schemas.analysis import Interval
-from tegakari.schemas.knockout import Control, Destination, DocumentOutcome, KnockoutSettings
+from tegakari.schemas.knockout import Control, Destination, DocumentOutcome, KnockoutSettings, Margin
 from tegakari.store import Run
 
 
@@ -67,6 +68,13 @@ class Outcome:
             return None
         net = net_change_interval(after.argmax(1) == self.expected, controls.argmax(2) == self.expected)
         return Interval(value=100 * net.value, low=100 * net.low, high=100 * net.high)
+
+    def margin(self, after: np.ndarray, controls: np.ndarray) -> Margin:
+        """Margins before and after; arguments as of `net`."""
+        labels = np.unique(self.expected)
+        of_one_label = self._targets.numbers is not None and len(labels) == 1
+        told_apart = tells_apart(self._run, int(labels[0])) if of_one_label else None
+        return margin_of(self.before, after, controls, self.expected, told_apart)
 
     def control(self, draws: Sequence[FeatureSet], after: np.ndarray) -> Control | None:
         """Outcome of control sets; None without any.

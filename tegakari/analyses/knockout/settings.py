@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from tegakari.analyses.engine.cost import Cost, cost_of_documents, cost_of_texts
 from tegakari.analyses.knockout.holdout import holdout_of
 from tegakari.schemas.config import Pooling
 from tegakari.schemas.errors import NotFoundError, QueryError
@@ -86,21 +87,41 @@ def targets_of(run: Run, settings: KnockoutSettings) -> Targets:
     if settings.texts is not None:
         expected = None if settings.label is None else np.full(len(settings.texts), run.label_id(settings.label))
         return Targets([str(number) for number in range(len(settings.texts))], list(settings.texts), None, expected)
-    documents = run.blocks.documents
-    if settings.documents is not None:
-        numbers = np.array([queries.document_number(run, id_) for id_ in settings.documents])
-    else:
-        assert settings.documents_of is not None
-        numbers = _evaluation_documents_of(run, settings.documents_of, settings)
-        if not len(numbers):
-            raise NotFoundError(
-                f"run {run.name!r} has no evaluation documents of label {settings.documents_of!r}",
-                field="documents_of" if settings.label is None else "label",
-                fix="choose another label, or name documents",
-            )
+    documents, numbers = run.blocks.documents, _document_numbers(run, settings)
     texts = [documents.text[number].as_py() for number in numbers.tolist()]
     ids = [documents.id[number].as_py() for number in numbers.tolist()]
     return Targets(ids, texts, numbers, documents.label_id[numbers].astype(np.int64))
+
+
+def cost_of_knockout(run: Run, settings: KnockoutSettings) -> Cost:
+    """Passes with all features, with those of the knockout ablated, with each control, and of the reconstruction.
+
+    Args:
+        run: published.
+        settings: from `resolve`.
+
+    Raises:
+        NotFoundError: no such document, or the label has no evaluation documents.
+    """
+    passes = 2 + 2 * settings.draws + (settings.mode == "reconstruction")
+    if settings.texts is not None:
+        return cost_of_texts(run, settings.texts, passes)
+    return cost_of_documents(run, _document_numbers(run, settings), passes)
+
+
+def _document_numbers(run: Run, settings: KnockoutSettings) -> np.ndarray:
+    """Numbers of the documents of a run that resolved settings select, int64 [D]."""
+    if settings.documents is not None:
+        return np.array([queries.document_number(run, id_) for id_ in settings.documents])
+    assert settings.documents_of is not None
+    numbers = _evaluation_documents_of(run, settings.documents_of, settings)
+    if not len(numbers):
+        raise NotFoundError(
+            f"run {run.name!r} has no evaluation documents of label {settings.documents_of!r}",
+            field="documents_of" if settings.label is None else "label",
+            fix="choose another label, or name documents",
+        )
+    return numbers
 
 
 def _evaluation_documents_of(run: Run, label: str, settings: KnockoutSettings) -> np.ndarray:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tegakari.analyses.formatting import left_out_cosines
+from tegakari.analyses.formatting import default_label_sentence, left_out_cosines
+from tegakari.analyses.knockout.default_label import default_label
 from tegakari.schemas.matching import CUTOFFS
 from tegakari.schemas.study import StudyResult
 
@@ -18,6 +19,15 @@ LOW_EXPLAINED_VARIANCE = 0.6
 HIGH_DEAD_SHARE = 0.5
 MANY_TRUNCATED = 0.2
 """Share of the documents cut at max_length that is worth a sentence."""
+
+MANY_ELSEWHERE = 0.5
+"""Share of the features with a top token of all labels that is worth a sentence."""
+
+NEAR_TIE = 0.9
+"""Share of the largest effect of a layer from which another one is nearly tied with it."""
+
+FEW_PAIRS = 0.5
+"""Share of the requested pairs of a circuit below which a sentence says so."""
 
 CHANCE_SHARE = 0.25
 """Share of the pairs by correlation that permuted documents give too, from which the count is doubtful."""
@@ -58,6 +68,17 @@ def missing_circuits(result: StudyResult) -> Iterator[str]:
         for run in result.runs:
             if run.no_circuit:
                 yield f"{run.run} has no circuit: {run.no_circuit}."
+
+
+def circuits_of_few_pairs(result: StudyResult) -> Iterator[str]:
+    """Circuits of fewer pairs than requested, which are those of documents that are much alike."""
+    for run in result.runs:
+        if run.circuit and run.circuit.pairs < FEW_PAIRS * run.circuit.settings.pairs:
+            yield (
+                f"{run.run}, circuit: {run.circuit.pairs} of {run.circuit.settings.pairs} requested pairs, of "
+                f"{run.circuit.pair_documents} documents, have a cosine of at least {run.circuit.settings.min_cosine}: "
+                "it is the circuit of these documents, and not comparable to that of other pairs."
+            )
 
 
 def unstable_circuits(result: StudyResult) -> Iterator[str]:
@@ -160,17 +181,61 @@ def layers_left_out(result: StudyResult) -> Iterator[str]:
                 yield f"{run.run}: layer {effect.layer} could not be chosen for knockouts: {effect.left_out}."
 
 
+def nearly_tied_layers(result: StudyResult) -> Iterator[str]:
+    """Layers that other documents may choose as well."""
+    for run in result.runs:
+        if run.layer_choice is None:
+            continue
+        net = {effect.layer: effect.net for effect in run.layer_choice.effects if effect.net is not None}
+        largest = net.pop(run.layer_choice.layer)
+        near = [layer for layer, effect in net.items() if effect < 0 and effect <= NEAR_TIE * largest]
+        if near:
+            others = ", ".join(f"{layer} ({net[layer]:+.1f})" for layer in near)
+            yield (
+                f"{run.run}: the layer of knockouts, {run.layer_choice.layer} ({largest:+.1f} points net), is nearly "
+                f"tied with layer {others}: other documents may choose it."
+            )
+
+
 def knockouts_like_controls(result: StudyResult) -> Iterator[str]:
     """Labels whose knockout costs no more than that of random features of the same density."""
     for run in result.runs:
-        weak = [row for row in run.knockouts if row.beyond_control is False]
+        labels = len(run.knockouts)
+        weak = sum(row.beyond_control is False and not row.by_margin_alone for row in run.knockouts)
+        by_margin = sum(row.by_margin_alone for row in run.knockouts)
         if weak:
             yield (
-                f"{run.run}: the knockouts of {len(weak)} of {len(run.knockouts)} labels are not beyond their control, "
-                "that of other features of the same density; they take no part in the mean of points."
+                f"{run.run}: the knockouts of {weak} of {labels} labels are not beyond their control, that of other "
+                "features of the same density; they take no part in the mean of points."
             )
-            if not run.knockout_mean.shown:
-                yield f"{run.run}: no mean effect of knockouts is shown, and no difference from those of other runs."
+        if by_margin:
+            yield (
+                f"{run.run}: the knockouts of {by_margin} of {labels} labels lower the margin beyond their control, "
+                "and not the recall, which falls only where another label becomes likelier; they take no part in the "
+                "mean of points."
+            )
+        if run.knockouts and not run.knockout_mean.shown:
+            yield f"{run.run}: no mean effect of knockouts is shown, and no difference from those of other runs."
+
+
+def labels_by_default(result: StudyResult) -> Iterator[str]:
+    """Labels whose recall cannot show a knockout."""
+    for run in result.runs:
+        if default := default_label(run.knockouts, run.classification.labels):
+            yield f"{run.run}: {default_label_sentence(default)}."
+
+
+def cues_on_tokens_of_all_labels(result: StudyResult) -> Iterator[str]:
+    """Features whose top token does not distinguish their label."""
+    for run in result.runs:
+        features = sum(len(cues.features) for cues in run.cues)
+        elsewhere = features - sum(cues.on_label_tokens for cues in run.cues)
+        if elsewhere > MANY_ELSEWHERE * features:
+            yield (
+                f"{run.run}: {elsewhere} of the {features} features of knockouts are most active on a token that is in "
+                "no more documents of their label than chance gives: it does not distinguish the label, and the share "
+                "of their top token (Figure 2) measures no clue."
+            )
 
 
 def left_out_labels(result: StudyResult) -> Iterator[str]:
@@ -231,6 +296,7 @@ LIMITS: tuple[Limit, ...] = (
     one_run_per_model,
     skipped_parts,
     missing_circuits,
+    circuits_of_few_pairs,
     unstable_circuits,
     missing_variants,
     sae_quality,
@@ -241,7 +307,10 @@ LIMITS: tuple[Limit, ...] = (
     predictions_by_chance,
     chosen_and_measured_on_the_same_documents,
     layers_left_out,
+    nearly_tied_layers,
     knockouts_like_controls,
+    labels_by_default,
+    cues_on_tokens_of_all_labels,
     unread_pooling,
     truncation,
     left_out_labels,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from tegakari.analyses.formatting import knockout_mean_sentence
+from tegakari.analyses.formatting import default_label_sentence, knockout_mean_sentence
 from tegakari.cli.knockout.display import print_choice, print_knockouts, print_side_by_side, write_csv, write_figure
 from tegakari.cli.knockout.shared_options import CsvOption, PlotOption, knockout_options, knockout_settings
 from tegakari.cli.layer_selection import LayerSelectionOption, read_layer_selection
@@ -46,6 +46,7 @@ def table(
     Example: [bold]tegakari knockout table --runs demo-jpn,demo-base --labels 旅行,園芸 --holdout[/]
     """
     from tegakari.analyses.engine.run_models import model_loader
+    from tegakari.analyses.knockout.default_label import default_label
     from tegakari.analyses.knockout.layer_choice import check_selection, selected_layer
     from tegakari.analyses.knockout.mean import knockout_mean
     from tegakari.analyses.knockout.plots import label_bars
@@ -77,7 +78,9 @@ def table(
         print_side_by_side(results)
     else:
         print_knockouts(f"Recall without a label's features, {runs}", rows)
-    for name, of_run in knockouts.items():
+    for run, (name, of_run) in zip(opened, knockouts.items(), strict=True):
         if of_run.choice:
             print_choice(of_run.choice)
         out.print(f"{name}: {knockout_mean_sentence(knockout_mean(of_run.results))}", soft_wrap=True)
+        if default := default_label(of_run.results, len(run.labels)):
+            out.print(f"{name}: {default_label_sentence(default)}", soft_wrap=True)

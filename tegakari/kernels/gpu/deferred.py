@@ -61,7 +61,7 @@ class CapacityRows(Rows):
 
 
 class CapacitySurvivors(Survivors):
-    """Survivors in the order of positions, in buffers that may be longer or shorter than their number."""
+    """Survivors in any order, in buffers that may be longer or shorter than their number."""
 
     flags: Flags
     number: Tensor

@@ -1,11 +1,10 @@
 """Sparse encode on a GPU: the library's GEMM writes a chunk of products, and one kernel reads it once.
 
-The host waits for nothing but, in calls of more than a chunk whose offsets are on the GPU, the offsets.
+The host waits for nothing but the offsets of `encode`, where they are on the GPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +14,8 @@ from torch import Tensor
 from tegakari.kernels.gpu.deferred import CapacityRows, CapacitySurvivors, Flags
 from tegakari.kernels.gpu.gate import BLOCK
 from tegakari.kernels.gpu.place import place_kernel
-from tegakari.kernels.gpu.tally import tally_kernel
+from tegakari.kernels.gpu.pool import join_kernel, tile_kernel
+from tegakari.kernels.gpu.tiles import Chunk, plan
 from tegakari.kernels.gpu.top_k import select_kernel
 from tegakari.kernels.reference import compressed
 from tegakari.kernels.types import (
@@ -30,11 +30,13 @@ from tegakari.kernels.types import (
     Tally,
     TallyBatch,
 )
+from tegakari.kernels.validation import check_offsets
 
 CHUNK = 8192
 """Rows per GEMM: 302 MB of products at d_sae = 9216. Documents are not cut, so a longer one is a chunk of its own."""
-TALLY = {"ROWS": 8, "PLACED": 2, "num_warps": 1}
-"""Rows of a tile of the two passes of a program."""
+TILE = {"ROWS": 8, "PLACED": 2, "num_warps": 1}
+"""Rows that the two passes over a tile read at a time."""
+JOIN = {"num_warps": 1}
 PLACE = {"ROWS": 4, "num_warps": 4}
 SELECT = {"ROWS": 1, "num_warps": 1}
 """Rows of products per program of TopK, where a row has at most MIN_CLASSES classes of features."""
@@ -74,33 +76,18 @@ def capacity_of(positions: int, d_sae: int) -> Capacity:
     return Capacity(min(entries, max(2**16, entries // 8)), min(entries, max(2**16, entries // 16)))
 
 
-class _Chunk(NamedTuple):
-    """Whole documents whose products are computed at once."""
-
-    first_document: int
-    documents: int
-    first: int
-    rows: int
-
-
-def _chunks(ends: Sequence[int]) -> Iterator[_Chunk]:
-    """Cut documents that end at `ends` (first 0) into chunks of at most CHUNK rows, or of one longer document."""
-    begin = 0
-    for document in range(1, len(ends)):
-        if document + 1 == len(ends) or ends[document + 1] - ends[begin] > CHUNK:
-            yield _Chunk(begin, document - begin, ends[begin], ends[document] - ends[begin])
-            begin = document
-
-
 def gpu_tally(
     residual: Tensor, encoder: Encoder, batch: TallyBatch, floor: Tensor, ordinary: Tensor | None, tally: Tally
 ) -> None:
     """Add a batch to a tally. See `tegakari.kernels.add_to_tally`."""
     gates = _gates(encoder)
     residual = residual.to(encoder.weight.dtype).contiguous()
-    for chunk in _chunks(batch.ends):
+    if batch.chunks is None:
+        batch.chunks = plan(batch.ends, CHUNK, residual.device)
+    for chunk in batch.chunks:
         product = _products(residual, encoder, chunk)
-        _tally_chunk(product, encoder, gates, chunk, batch, floor, ordinary, tally, None)
+        place = batch.document + chunk.document, batch.position + chunk.first
+        _tally_chunk(product, encoder, gates, chunk, place, floor, ordinary, tally, None)
 
 
 def gpu_encode(inputs: EncodeInputs, *, capacity: Capacity | None = None) -> Encoded:
@@ -116,20 +103,19 @@ def gpu_encode(inputs: EncodeInputs, *, capacity: Capacity | None = None) -> Enc
     capacity = capacity or capacity_of(positions, d_sae)
     gates, blocks = _gates(encoder), triton.cdiv(d_sae, BLOCK)
     operand = residual.to(encoder.weight.dtype).contiguous()
-    offsets = offsets.to(device, non_blocking=True).contiguous()
-    ends = [0, positions] if positions <= CHUNK else offsets.tolist()
+    offsets = offsets.cpu()
+    check_offsets(offsets, positions)
     tally = gpu_new_tally(documents, d_sae, capacity.survivors if floor is not None else 0, device)
-    batch = TallyBatch(ends, offsets, 0, 0)
     pair_room = capacity.pairs if rows == "all" else 0
     pair_feature = torch.empty(pair_room, dtype=torch.int32, device=device)
     pair_activation = torch.empty(pair_room, device=device)
     indptr: list[Tensor] = []
     n_pairs = torch.zeros((), dtype=torch.int64, device=device)
-    for chunk in _chunks(ends):
-        whole = chunk if positions > CHUNK else chunk._replace(documents=documents)
-        product = _products(operand, encoder, whole)
-        pairs = torch.empty(whole.rows, blocks, dtype=torch.int32, device=device) if rows == "all" else None
-        cuts = _tally_chunk(product, encoder, gates, whole, batch, floor, None, tally, pairs)
+    for chunk in plan(offsets.tolist(), CHUNK, device):
+        product = _products(operand, encoder, chunk)
+        pairs = torch.empty(chunk.rows, blocks, dtype=torch.int32, device=device) if rows == "all" else None
+        place = chunk.document, chunk.first
+        cuts = _tally_chunk(product, encoder, gates, chunk, place, floor, None, tally, pairs)
         if pairs is None:
             continue
         row_ends = pairs.flatten().cumsum(0, dtype=torch.int64) + n_pairs
@@ -137,8 +123,8 @@ def gpu_encode(inputs: EncodeInputs, *, capacity: Capacity | None = None) -> Enc
         n_pairs = row_ends[-1]
         indptr.append(starts[:, 0])
         _launch(
-            place_kernel, blocks * triton.cdiv(whole.rows, PLACE["ROWS"]),
-            product, *gates, *cuts, starts, pair_feature, pair_activation, pair_room, whole.rows, d_sae, blocks,
+            place_kernel, blocks * triton.cdiv(chunk.rows, PLACE["ROWS"]),
+            product, *gates, *cuts, starts, pair_feature, pair_activation, pair_room, chunk.rows, d_sae, blocks,
             GATED=encoder.gate_scale is not None, TOP_K=encoder.k is not None, BLOCK=BLOCK, **PLACE,
         )  # fmt: skip
     return _encoded(inputs, tally, capacity, Rows(torch.cat([*indptr, n_pairs[None]]), pair_feature, pair_activation))
@@ -170,7 +156,7 @@ def _gates(encoder: Encoder) -> tuple[Tensor, ...]:
     return tuple((encoder.bias if vector is None else vector).contiguous() for vector in gates)
 
 
-def _products(residual: Tensor, encoder: Encoder, chunk: _Chunk) -> Tensor:
+def _products(residual: Tensor, encoder: Encoder, chunk: Chunk) -> Tensor:
     product = torch.empty(chunk.rows, encoder.weight.shape[1], device=residual.device)
     _multiply(residual[chunk.first : chunk.first + chunk.rows], encoder.weight, product)
     return product
@@ -180,14 +166,17 @@ def _tally_chunk(
     product: Tensor,
     encoder: Encoder,
     gates: tuple[Tensor, ...],
-    chunk: _Chunk,
-    batch: TallyBatch,
+    chunk: Chunk,
+    place: tuple[int, int],
     floor: Tensor | None,
     ordinary: Tensor | None,
     tally: Tally,
     pairs: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Add a chunk of products to a tally; returns where TopK cuts its rows."""
+    """Add a chunk of products to a tally; returns where TopK cuts its rows.
+
+    `place`: row of the tally for the chunk's first document, and number of positions before its first row.
+    """
     d_sae = product.shape[1]
     blocks = triton.cdiv(d_sae, BLOCK)
     candidates = tally.candidates
@@ -195,17 +184,27 @@ def _tally_chunk(
     cuts = gates[1], tally.positions  # never read but with TopK
     if encoder.k is not None:
         cuts = _cuts(product, gates, encoder.k)
+    document, position = place
+    tiles = len(chunk.tiles)
+    documents = slice(document, document + chunk.documents)
+    partial = torch.empty(3, tiles, d_sae, device=product.device)
+    regular = torch.empty(tiles, dtype=torch.int32, device=product.device)
     _launch(
-        tally_kernel, chunk.documents * blocks,
+        tile_kernel, tiles * blocks,
         product, *gates, *cuts,
         gates[1] if floor is None else floor,
-        tally.positions if ordinary is None else ordinary,
-        batch.offsets, *tally.pooled, tally.positions, tally.count,
-        tally.positions if pairs is None else pairs,
+        regular if ordinary is None else ordinary[chunk.first :],
+        chunk.tiles, partial, regular, tally.pooled.last[documents],
+        regular if pairs is None else pairs,
         tally.fault, candidates.number, *candidates.entries, candidates.capacity,
-        chunk.first_document, chunk.first, chunk.rows, batch.document, batch.position, d_sae, blocks,
+        document, position, tiles * d_sae, d_sae, blocks,
         GATED=encoder.gate_scale is not None, TOP_K=encoder.k is not None, OUTLIERS=ordinary is not None,
-        PAIRS=pairs is not None, SURVIVORS=floor is not None, BLOCK=BLOCK, **TALLY,
+        PAIRS=pairs is not None, SURVIVORS=floor is not None, BLOCK=BLOCK, **TILE,
+    )  # fmt: skip
+    _launch(
+        join_kernel, chunk.documents * blocks,
+        partial, regular, chunk.first_tile, tally.pooled.max[documents], tally.pooled.mean[documents],
+        tally.positions[documents], tally.active, tiles * d_sae, d_sae, blocks, BLOCK=BLOCK, **JOIN,
     )  # fmt: skip
     return cuts
 
@@ -232,7 +231,7 @@ def _encoded(inputs: EncodeInputs, tally: Tally, capacity: Capacity, pairs: Rows
     last, maximum, _ = tally.pooled
     candidates = tally.candidates
     assert isinstance(candidates, CandidateBuffer)
-    columns = Columns(tally.count.long(), tally.total, maximum.amax(0))
+    columns = Columns(tally.active.long(), tally.total, maximum.amax(0))
     flags = Flags((tally.fault,), inputs)
 
     def exact_rows(nnz: int) -> Rows:

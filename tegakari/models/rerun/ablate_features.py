@@ -26,6 +26,7 @@ from tegakari.models.rerun.prefix import Prefix
 from tegakari.models.rerun.suffix import Alternatives, read_all, read_rows, run_block, run_last_block
 from tegakari.models.sae import Sae
 from tegakari.schemas.errors import KernelError
+from tegakari.schemas.progress import OnStep, no_step
 
 POSITIONS_PER_PASS = 4096
 """Positions of a pass through a block on a CPU; sets of edits share passes up to it."""
@@ -58,7 +59,15 @@ def positions_per_pass(classifier: Classifier, tokens: int) -> int:
 
 
 @torch.inference_mode()
-def rerun(classifier: Classifier, saes: Mapping[int, Sae], prefix: Prefix, sets: Sequence[Sequence[Edit]]) -> Tensor:
+def rerun(
+    classifier: Classifier,
+    saes: Mapping[int, Sae],
+    prefix: Prefix,
+    sets: Sequence[Sequence[Edit]],
+    *,
+    max_positions: int | None = None,
+    on_step: OnStep = no_step,
+) -> Tensor:
     """Logits of a batch with features ablated, for several sets of edits.
 
     Sets with the same lowest layer share passes.
@@ -70,6 +79,8 @@ def rerun(classifier: Classifier, saes: Mapping[int, Sae], prefix: Prefix, sets:
             shorten the passes of sets of edits at last positions alone.
         sets: at most one edit per layer in each; the edit of a layer applies to the residual that the edits below it
             have changed.
+        max_positions: of a pass through a block, unless a document has more; None: as many as are fast on the device.
+        on_step: called after each block and each edit; it may raise, to end the work.
 
     Returns:
         float32 [sets, B, labels]. Documents that no edit changes have the logits of the prefix, bit for bit.
@@ -96,10 +107,15 @@ def rerun(classifier: Classifier, saes: Mapping[int, Sae], prefix: Prefix, sets:
     for (first, last_only), group in groupby(sorted(ordered, key=first_layer_and_scope), key=first_layer_and_scope):
         numbers = list(group)
         size = len(numbers) if last_only else _sets_per_pass(classifier, prefix, len(numbers))
+        if max_positions is not None:
+            size = min(
+                size, max(1, max_positions // (len(prefix.last) if last_only else prefix.batch.input_ids.numel()))
+            )
         run = _at_last_positions if last_only else _at_all_positions
         for start in range(0, len(numbers), size):
             members = numbers[start : start + size]
-            edited, changed = run(classifier, saes, prefix, first, [ordered[number] for number in members], finite)
+            edits_of_sets = [ordered[number] for number in members]
+            edited, changed = run(classifier, saes, prefix, first, edits_of_sets, finite, on_step)
             selected = torch.where(changed[..., None], edited, prefix.logits)
             for number, set_logits in zip(members, selected, strict=True):
                 logits[number] = set_logits
@@ -144,6 +160,7 @@ def _at_all_positions(
     first: int,
     sets: Sequence[Sequence[Edit]],
     finite: list[Tensor],
+    on_step: OnStep,
 ) -> tuple[Tensor, Tensor]:
     """Logits [sets, B, labels] from passes of all positions, and the documents that edits changed, bool [sets, B].
 
@@ -163,8 +180,9 @@ def _at_all_positions(
         by_set = residual.view(len(sets), -1, residual.shape[-1])
         for positions, numbers, edits in _edits_of(sets, layer):
             rows = _rows_of(prefix, positions, whole=residual.shape[1] == prefix.batch.input_ids.shape[1])
-            of_sets = _edit_rows(by_set, numbers, rows.places, saes[layer], edits, classifier.dtype, finite)
+            of_sets = _edit_rows(by_set, numbers, rows.places, saes[layer], edits, classifier.dtype, finite, on_step)
             changed[numbers] |= _changed_documents(prefix, rows, of_sets)
+        on_step()
     if prefix.follows_last:
         logits = read_rows(classifier, prefix, residual)[:, 0]
     else:
@@ -179,6 +197,7 @@ def _at_last_positions(
     first: int,
     sets: Sequence[Sequence[Edit]],
     finite: list[Tensor],
+    on_step: OnStep,
 ) -> tuple[Tensor, Tensor]:
     """Logits [sets, B, labels] from passes of last positions, and the documents that edits changed, bool [sets, B].
 
@@ -192,8 +211,9 @@ def _at_last_positions(
             rows = alternatives.run_block(layer, rows)
         by_set = rows.transpose(0, 1)
         for _, numbers, edits in _edits_of(sets, layer):
-            of_sets = _edit_rows(by_set, numbers, None, saes[layer], edits, classifier.dtype, finite)
+            of_sets = _edit_rows(by_set, numbers, None, saes[layer], edits, classifier.dtype, finite, on_step)
             changed[numbers] |= of_sets & prefix.has_positions
+        on_step()
     return read_rows(classifier, prefix, rows).transpose(0, 1), changed
 
 
@@ -242,6 +262,7 @@ def _edit_rows(
     edits: Sequence[Edit],
     dtype: torch.dtype,
     finite: list[Tensor],
+    on_step: OnStep,
 ) -> Tensor:
     """Edit rows of the residuals of several sets, [sets, R, d_model], in place.
 
@@ -253,9 +274,13 @@ def _edit_rows(
     if all(is_separable(sae, edit.mode) for edit in edits):
         edited = remove_features(rows, sae, [edit.features for edit in edits], dtype)
     else:
-        parts = [edited_rows(set_rows, sae, edit, dtype) for set_rows, edit in zip(rows, edits, strict=True)]
+        parts: list[EditedRows] = []
+        for set_rows, edit in zip(rows, edits, strict=True):
+            parts.append(edited_rows(set_rows, sae, edit, dtype))
+            on_step()
         edited = EditedRows(*(torch.stack(values) for values in zip(*parts, strict=True)))
     finite.append(edited.finite.all())
+    on_step()
     if places is not None:
         selected.index_copy_(1, places, edited.rows)
     if places is None or not isinstance(numbers, slice):  # a slice of the residual is the residual itself

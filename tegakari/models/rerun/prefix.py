@@ -15,6 +15,7 @@ from tegakari.models.architecture import block_output
 from tegakari.models.classifier import Classifier
 from tegakari.models.hooks import forward_hooks
 from tegakari.models.tokens import Batch
+from tegakari.schemas.progress import OnStep, no_step
 
 
 class BlockCall(NamedTuple):
@@ -66,7 +67,14 @@ class Prefix:
 
 
 @torch.inference_mode()
-def run_prefix(classifier: Classifier, batch: Batch, layers: Sequence[int], *, keys_above: int | None = None) -> Prefix:
+def run_prefix(
+    classifier: Classifier,
+    batch: Batch,
+    layers: Sequence[int],
+    *,
+    keys_above: int | None = None,
+    on_step: OnStep = no_step,
+) -> Prefix:
     """Run the classifier once and record the pass.
 
     Args:
@@ -74,11 +82,12 @@ def run_prefix(classifier: Classifier, batch: Batch, layers: Sequence[int], *, k
         batch: documents.
         layers: layers whose residuals are kept, special positions and padding included.
         keys_above: keep the keys and values of all layers above this one (-1: of all), for passes of single positions.
+        on_step: called after each block; it may raise, to end the pass.
     """
     last = last_positions(batch)
     single = follows_last(classifier, batch, last)
     with_keys = range(keys_above + 1, classifier.layers) if keys_above is not None and single else range(0)
-    with _recording(classifier, layers, with_keys) as record:
+    with _recording(classifier, layers, with_keys, on_step) as record:
         logits = run_model(classifier, batch.input_ids, batch.attention_mask)
     return Prefix(batch, logits, record.residuals, record.calls, record.keys, last, single, record.tuples)
 
@@ -139,7 +148,7 @@ class _Record:
 
 
 @contextmanager
-def _recording(classifier: Classifier, layers: Sequence[int], with_keys: range) -> Iterator[_Record]:
+def _recording(classifier: Classifier, layers: Sequence[int], with_keys: range, on_step: OnStep) -> Iterator[_Record]:
     """Record the blocks' arguments, the residuals of `layers`, and the keys and values of the layers `with_keys`."""
     record = _Record()
     with forward_hooks() as hooks:
@@ -161,6 +170,8 @@ def _recording(classifier: Classifier, layers: Sequence[int], with_keys: range) 
 
             hooks.before(block, record_call)
             hooks.after(block, record_output)
+        if on_step is not no_step:
+            hooks.after_each(classifier.blocks, on_step)
         yield record
 
 

@@ -102,7 +102,8 @@ class IndexConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         int,
         Meta(
             ge=0,
-            description="documents per shard; a killed `index` loses at most two shards; 0 = 512 on a GPU, 128 on a CPU",
+            description="documents per shard; a killed `index` loses at most three shards; "
+            "0 = 512 on a GPU, 128 on a CPU",
         ),
     ] = 0
     batch_tokens: Annotated[Natural, _about("tokens per forward pass, padding included")] = 8192
@@ -130,6 +131,14 @@ class ServiceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     requests_per_second: Annotated[NonNegative, _about("limit per key, or per address without keys; 0 = none")] = 0
     max_requests: Annotated[Natural, _about("requests in progress per worker; more get status 503")] = 256
     max_body_bytes: Annotated[Natural, _about("largest body of a request")] = 10_000_000
+    max_requests_per_client: Annotated[
+        Natural, _about("requests in progress per key or address, and per worker; more get status 429")
+    ] = 64
+    max_text_tokens: Annotated[Natural, _about("tokens of the texts of a request to classify or encode")] = 65_536
+    max_job_tokens: Annotated[Natural, _about("tokens of the documents of a knockout, times its passes")] = 20_000_000
+    job_seconds: Annotated[Positive, _about("time limit of a knockout, waiting included")] = 3600
+    job_days: Annotated[Natural, _about("time for which the states of knockouts without a result are stored")] = 30
+    job_bytes: Annotated[Natural, _about("size of all stored states of knockouts, the newest first")] = 67_108_864
     body_seconds: Annotated[Positive, _about("time limit for receiving a request")] = 20
     cors_origins: Annotated[list[str], _about("origins of web pages that may send requests; empty = none")] = []
     trusted_proxies: Annotated[list[str], _about("addresses whose X-Forwarded-For is trusted; empty = none")] = []

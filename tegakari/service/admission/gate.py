@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 import re
 import secrets
 import time
+from collections import Counter
 
 from litestar import Request
 from litestar.handlers.base import BaseRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from tegakari.schemas.config import ServiceConfig
-from tegakari.schemas.errors import LongAddressError, MediaTypeError, OverloadedError, TegakariError
+from tegakari.schemas.errors import LongAddressError, MediaTypeError, OverloadedError, RateError, TegakariError
 from tegakari.schemas.keys import ApiKey
 from tegakari.service.admission.keys import KeyRing, require_scope
 from tegakari.service.admission.limits import Rates, limited_body, too_large
@@ -38,6 +40,8 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 MAX_ADDRESS = 8192
 """Maximum length of path and query in bytes. The router keeps a thousand of each in memory, before it knows the key."""
+_LARGE_BYTES = 2**17
+"""Larger bodies are compressed in a thread: on the event loop, 10 MB would hold up all requests for half a second."""
 
 _BODY_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 _JSON_METHODS = ("POST", "PUT", "PATCH")
@@ -59,6 +63,7 @@ class Gate:
         self._rates = rates
         self._origins = Origins(config)
         self._in_progress = 0
+        self._in_progress_of: Counter[str] = Counter()
         self._ids = map("{}-{:x}".format, itertools.repeat(secrets.token_hex(4)), itertools.count())
 
     async def __call__(
@@ -104,6 +109,7 @@ class Gate:
             await app(scope, receive, finisher)
         finally:
             self._in_progress -= 1
+            self._end_of(scope["state"].get("client"))
             metrics.IN_PROGRESS.dec()
             self._record(scope, finisher, request_id, time.perf_counter() - start)
 
@@ -116,7 +122,7 @@ class Gate:
             OverloadedError: the maximum number of requests is in progress.
             NoKeyError: the request needs a valid key.
             KeyScopeError: the scope of its key does not include the route.
-            RateError: the client exceeds its requests per second.
+            RateError: the client exceeds its requests per second, or those in progress.
             ForeignPageError: a page of another origin sent the request.
             TooLargeError: Content-Length exceeds the maximum.
             MediaTypeError: the body is not JSON.
@@ -134,7 +140,11 @@ class Gate:
         if self._keys.required:
             key = self._keys.check(header(scope, b"authorization"), header(scope, b"x-api-key"))
             scope["state"]["key"] = key
-        self._limit_rate(scope, key)
+        address = scope.get("client")
+        client = f"key {key.id}" if key else f"address {address[0] if address else ''}"
+        self._begin_of(client)
+        scope["state"]["client"] = client
+        self._limit_rate(client, key)
         length = header(scope, b"content-length")
         if length.isdecimal() and (len(length) > 18 or int(length) > self._config.max_body_bytes):
             raise too_large(self._config.max_body_bytes)
@@ -145,11 +155,23 @@ class Gate:
             if method in _JSON_METHODS:
                 _require_json(scope)
 
-    def _limit_rate(self, scope: Scope, key: ApiKey | None) -> None:
+    def _begin_of(self, client: str) -> None:
+        if self._in_progress_of[client] >= self._config.max_requests_per_client:
+            raise RateError(
+                f"{self._config.max_requests_per_client} requests of this client are in progress", retry_after=1
+            )
+        self._in_progress_of[client] += 1
+
+    def _end_of(self, client: str | None) -> None:
+        if client is not None:
+            self._in_progress_of[client] -= 1
+            if not self._in_progress_of[client]:
+                del self._in_progress_of[client]
+
+    def _limit_rate(self, client: str, key: ApiKey | None) -> None:
         rate = (key.requests_per_second if key else None) or self._config.requests_per_second
         if rate and math.isfinite(rate):
-            client = scope.get("client")
-            self._rates.admit(f"key {key.id}" if key else f"address {client[0] if client else ''}", rate)
+            self._rates.admit(client, rate)
 
     def _record(self, scope: Scope, finisher: ResponseFinisher, request_id: str, seconds: float) -> None:
         method = "HEAD" if scope["state"].get("head") else scope.get("method", "")
@@ -233,7 +255,10 @@ class ResponseFinisher:
         body = message.get("body", b"")
         if start is not None:
             if self._coding and not message.get("more_body", False) and len(body) >= MIN_COMPRESSED_BYTES:
-                body = compress(body, self._coding)
+                if len(body) > _LARGE_BYTES:
+                    body = await asyncio.to_thread(compress, body, self._coding)
+                else:
+                    body = compress(body, self._coding)
                 start["headers"] = [  # pyright: ignore
                     *(pair for pair in start["headers"] if pair[0] != b"content-length"),  # pyright: ignore
                     (b"content-length", b"%d" % len(body)),

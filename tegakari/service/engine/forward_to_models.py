@@ -18,6 +18,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from tegakari.schemas.errors import BusyError
 from tegakari.service.http.disconnect import wait_for_disconnect
+from tegakari.service.http.headers import header
 from tegakari.service.http.operations import RUNS_MODELS
 
 SOCKET = "models.sock"
@@ -29,6 +30,9 @@ _CONNECTION_HEADERS = (b"host", b"connection", b"keep-alive", b"transfer-encodin
 _GATE_HEADERS = (b"accept-encoding", b"authorization", b"x-api-key")
 """The gate of the worker has handled them."""
 
+CLIENT = b"x-tegakari-client"
+"""Header with which a worker tells the model process whose request it forwards."""
+
 
 def models_client(shared: Path) -> httpx.AsyncClient:
     """A client of the model process; it connects with the first request.
@@ -38,6 +42,11 @@ def models_client(shared: Path) -> httpx.AsyncClient:
     """
     transport = httpx.AsyncHTTPTransport(uds=str(shared / SOCKET))
     return httpx.AsyncClient(transport=transport, timeout=None, trust_env=False)
+
+
+def client_of(scope: Scope) -> str:
+    """Whose request it is: a key, or without keys an address. The gate admitted it, here or in a worker."""
+    return scope["state"].get("client") or header(scope, CLIENT)
 
 
 class ForwardToModelProcess(ASGIMiddleware):
@@ -54,7 +63,7 @@ class ForwardToModelProcess(ASGIMiddleware):
         request = client.build_request(
             scope.get("method", "POST"),
             _url(scope),
-            headers=_forwarded_headers(scope["headers"]),
+            headers=[*_forwarded_headers(scope["headers"]), (CLIENT, client_of(scope).encode())],
             content=_body(receive, body_read),
         )
         response = asyncio.create_task(_forward(client, request, send))
@@ -92,7 +101,7 @@ def _url(scope: Scope) -> httpx.URL:
 
 
 def _forwarded_headers(headers: Any) -> list[tuple[bytes, bytes]]:
-    return [(name, value) for name, value in headers if name not in (*_CONNECTION_HEADERS, *_GATE_HEADERS)]
+    return [(name, value) for name, value in headers if name not in (*_CONNECTION_HEADERS, *_GATE_HEADERS, CLIENT)]
 
 
 async def _body(receive: Receive, body_read: asyncio.Event) -> AsyncIterator[bytes]:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,63 +15,78 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import structlog
 
+from tegakari.analyses.engine.cost import Cost
 from tegakari.schemas.analysis_kinds import KNOCKOUT_ANALYSIS
-from tegakari.schemas.decoding import decode_json
-from tegakari.schemas.errors import BusyError, NotFoundError, TegakariError
+from tegakari.schemas.errors import BusyError, DeadlineError, InterruptedJobError, NotFoundError, TegakariError
 from tegakari.schemas.jobs import FINAL, JobState, KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.problem import Problem
 from tegakari.schemas.progress import Progress
-from tegakari.service.engine.queue import BatchWork, ModelQueue
+from tegakari.service.engine.cost_limits import CostLimits
+from tegakari.service.engine.model_requests import BatchWork, Request
+from tegakari.service.engine.queue import ModelQueue
 from tegakari.service.engine.work_progress import WorkProgress
 from tegakari.service.http.problems import problem_of
 from tegakari.store import Run
-from tegakari.store.disk.durable import write_atomically
-from tegakari.store.disk.layout import jobs_directory
+from tegakari.store.disk.job_files import JobFiles, Retention
 from tegakari.store.results import analysis_by_key
 
 if TYPE_CHECKING:
-    from tegakari.analyses.engine.run_models import RunModels
+    from tegakari.analyses.engine.run_models import ModelLoader
 
-BATCH_JOBS = 32
-"""Jobs of a run that share a call of the models."""
+MAX_ACTIVE_BYTES = 2**25
+"""Settings of the jobs of one client that wait or run; further jobs are refused."""
 
-RETENTION_DAYS = 30
-"""Days for which the state of a job that did not succeed is kept; results stay."""
+UNRECORDED_JOBS = 32
+"""Ended jobs in memory: those whose state is being written, or cannot be."""
 
-RETENTION_BYTES = 2**26
-"""Size of all states that are kept from one start of a server to the next, newest first."""
-
-REMEMBERED_JOBS = 32
-"""Ended jobs in memory where the store cannot be written."""
+COLLECTION_SECONDS = 60.0
+"""Time between two removals of old states."""
 
 log = structlog.get_logger()
 
 
-class _Knockout(NamedTuple):
+class Knockout(NamedTuple):
+    """A requested knockout."""
+
+    id: str
+    """key of the stored result"""
     store: Path
     run: Run
     settings: KnockoutSettings
     """resolved"""
+    cost: Cost
+    documents: str
+    """hash of what selects the documents: knockouts on the same ones share passes"""
+    size: int
+    """bytes of the settings"""
 
 
-def _compute(models: RunModels, knockouts: Sequence[_Knockout], progress: Progress) -> list[KnockoutResult]:
+def _compute(load_models: ModelLoader, knockouts: Sequence[Knockout], progress: Progress) -> list[KnockoutResult]:
     from tegakari.analyses.knockout import compute_knockouts
 
-    store, run, _ = knockouts[0]
-    return compute_knockouts(
-        store, run, lambda: models, [knockout.settings for knockout in knockouts], progress=progress
-    )
+    store, run = knockouts[0].store, knockouts[0].run
+    return compute_knockouts(store, run, load_models, [knockout.settings for knockout in knockouts], progress=progress)
 
 
-_KNOCKOUT_WORK = BatchWork(key="knockout", compute=_compute, size=lambda _: 1, max_size=BATCH_JOBS, interruptible=True)
+_KNOCKOUT_WORK = BatchWork(_compute, key=lambda knockout: knockout.documents, long=True)
+
+
+class JobLimits(NamedTuple):
+    """Limits of jobs; keys of `[service]`."""
+
+    seconds: float
+    """from acceptance to the result"""
+    retention: Retention
 
 
 class ActiveJob:
     """A job of this process that is queued or running."""
 
-    def __init__(self, job: KnockoutJob) -> None:
+    def __init__(self, job: KnockoutJob, client: str, size: int) -> None:
         self._job = job
+        self.client = client
+        self.size = size
         self.progress = WorkProgress()
         self.waiting = 0
         """requests that wait for its result"""
@@ -98,50 +114,63 @@ class ActiveJob:
 
 
 class Jobs:
-    """The jobs of one store. Used from one event loop."""
+    """The jobs of one store. Used from one event loop; files are written by one thread, in order."""
 
-    def __init__(self, store: Path, model_queue: ModelQueue) -> None:
+    def __init__(self, store: Path, model_queue: ModelQueue, cost_limits: CostLimits, limits: JobLimits) -> None:
         """Start without jobs; no file is read.
 
         Args:
             store: the store's directory.
             model_queue: runs the work.
+            cost_limits: of a job.
+            limits: of its time, and of what is kept of it.
         """
         self._store = store
+        self._files = JobFiles(store)
         self._model_queue = model_queue
+        self._cost_limits = cost_limits
+        self._limits = limits
         self._active: dict[str, ActiveJob] = {}
-        self._ended: OrderedDict[str, KnockoutJob] = OrderedDict()
+        self._unrecorded: OrderedDict[str, KnockoutJob] = OrderedDict()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="jobs")
+        self._collected = 0.0
         self._closing = False
 
     def mark_interrupted(self) -> None:
-        """At the start of a server: mark jobs of an earlier one as interrupted, and forget old or large failures."""
-        oldest, size = time.time() - RETENTION_DAYS * 86_400, 0
-        files = [(file.stat(), file) for file in jobs_directory(self._store).glob("*.json")]
-        for status, file in sorted(files, key=lambda entry: -entry[0].st_mtime):
-            job = _read(file)
-            size += status.st_size
-            if job and job.state not in FINAL:
-                self._write(msgspec.structs.replace(job, state="interrupted"))
-            elif status.st_mtime < oldest or size > RETENTION_BYTES:
-                file.unlink(missing_ok=True)
+        """At the start of a server: mark jobs of an earlier one as interrupted, and remove old states."""
+        problem = problem_of(_interrupted("the server was killed"))
+        for job in self._files.unfinished():
+            self._write(msgspec.structs.replace(job, state="interrupted", problem=problem))
+        self._collect()
 
-    def start(self, id_: str, run: Run, settings: KnockoutSettings) -> ActiveJob:
+    def start(self, knockout: Knockout, client: str) -> ActiveJob:
         """The active job of a knockout; a new one if there is none.
 
-        Args:
-            id_: key of the knockout.
-            run: published.
-            settings: resolved.
+        Raises:
+            BusyError: the client has too many jobs with too large settings.
         """
+        id_ = knockout.id
         if id_ in self._active:
             return self._active[id_]
+        size = knockout.size + sum(active.size for active in self._active.values() if active.client == client)
+        if size > MAX_ACTIVE_BYTES:
+            raise BusyError(
+                f"the settings of the jobs that this client waits for have more than {MAX_ACTIVE_BYTES:,} bytes",
+                fix="send the next knockout when one has ended, or knock out in documents of the run instead of texts",
+            )
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        active = ActiveJob(
-            KnockoutJob(id=id_, state="queued", done=0, total=None, run=run.name, settings=settings, created=created)
+        job = KnockoutJob(
+            id=id_,
+            state="queued",
+            done=0,
+            total=None,
+            run=knockout.run.name,
+            settings=knockout.settings,
+            created=created,
         )
-        self._active[id_] = active
-        self._ended.pop(id_, None)
-        active.task = asyncio.create_task(self._work(active, _Knockout(self._store, run, settings)))
+        active = self._active[id_] = ActiveJob(job, client, knockout.size)
+        self._unrecorded.pop(id_, None)
+        active.task = asyncio.create_task(self._work(active, knockout))
         return active
 
     async def wait(self, active: ActiveJob, seconds: float) -> bool:
@@ -173,6 +202,8 @@ class Jobs:
         active = self._active.get(id_)
         if active:
             return active.job
+        if unrecorded := self._unrecorded.get(id_):
+            return unrecorded
         stored = analysis_by_key(self._store, KNOCKOUT_ANALYSIS, id_)
         if stored:
             result = stored.result(KNOCKOUT_ANALYSIS)
@@ -186,7 +217,7 @@ class Jobs:
                 created=stored.manifest.created,
                 result=result,
             )
-        job = self._ended.get(id_) or (_read(self._file(id_)) if id_.isalnum() else None)
+        job = self._files.read(id_)
         if job is None:
             raise NotFoundError(f"no knockout {id_!r}", field="id", fix="use the `id` of a response with status 202")
         return job
@@ -207,46 +238,64 @@ class Jobs:
         return active.job
 
     async def close(self) -> None:
-        """Interrupt queued and running jobs."""
+        """Interrupt queued and running jobs, and record all states."""
         self._closing = True
         tasks = [active.task for active in self._active.values() if active.task]
         for active in list(self._active.values()):
             self._cancel(active)
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(self._writer.shutdown)
 
     def _cancel(self, active: ActiveJob) -> None:
-        self._end(active, "interrupted" if self._closing else "cancelled")
+        if self._closing:
+            self._end(active, "interrupted", error=_interrupted("the server was stopped"))
+        else:
+            self._end(active, "cancelled")
         active.progress.cancel()
         if active.task:
             active.task.cancel()
 
-    async def _work(self, active: ActiveJob, knockout: _Knockout) -> None:
+    async def _work(self, active: ActiveJob, knockout: Knockout) -> None:
         """Read the result from the store or compute it.
 
         The job is active before the look-up: later requests join it, so that a result is never computed twice.
         """
-        id_ = active.job.id
         try:
-            stored = await asyncio.to_thread(self._stored_result, id_)
+            stored = await asyncio.to_thread(self._stored_result, knockout.id)
             if stored is not None:
                 self._end(active, "done", result=stored, recorded=False)
                 return
-            self._write(active.job)
-            active.looked_up.set()
-            result = await self._model_queue.submit(
-                knockout.run, _KNOCKOUT_WORK, knockout, deadline=float("inf"), progress=active.progress
-            )
-            self._end(active, "done", result=result)
-        except BusyError as error:  # refused: the client has its reason, and the store no trace of the question
-            if not active.ended.is_set():
-                with suppress(OSError):
-                    self._file(id_).unlink()
-            self._end(active, "failed", error=error, recorded=False)
+            try:
+                request = self._model_queue.accept(
+                    knockout.run,
+                    _KNOCKOUT_WORK,
+                    knockout,
+                    client=active.client,
+                    tokens=self._cost_limits.tokens_of_job(knockout.cost),
+                    progress=active.progress,
+                )
+            except TegakariError as error:  # refused: the client has its reason, and the store no trace of the request
+                self._end(active, "failed", error=error, recorded=False)
+                return
+            await self._compute(active, request)
         except TegakariError as error:
             self._end(active, "failed", error=error)
         except Exception as error:
-            log.exception("unhandled", job=id_)
+            log.exception("unhandled", job=knockout.id)
             self._end(active, "failed", error=error)
+
+    async def _compute(self, active: ActiveJob, request: Request[Knockout, KnockoutResult]) -> None:
+        """Record the job, so that a client that is told its id finds it, and wait for the result."""
+        try:
+            await asyncio.wrap_future(self._writer.submit(self._write, active.job))
+            active.looked_up.set()
+            result = await self._model_queue.result_of(request, deadline=self._limits.seconds)
+            self._end(active, "done", result=result)
+        except DeadlineError:
+            reason = f"it had no result within {self._limits.seconds:g} s, the time in the queue included"
+            self._end(active, "interrupted", error=_interrupted(reason))
+        finally:
+            request.progress.cancel()  # no effect on finished work
 
     def _stored_result(self, id_: str) -> KnockoutResult | None:
         stored = analysis_by_key(self._store, KNOCKOUT_ANALYSIS, id_)
@@ -261,38 +310,48 @@ class Jobs:
         error: Exception | None = None,
         recorded: bool = True,
     ) -> None:
-        """End a job; later ends are ignored. A state that is recorded is written before it leaves this process."""
+        """End a job; later ends are ignored. It is found in this process until its state is written."""
         if active.ended.is_set():
             return
         active.error = error
         active.end(state, result, problem_of(error) if error else None)
         job = active.job
-        if recorded and not self._write(job):
-            self._ended[job.id] = job
-            while len(self._ended) > REMEMBERED_JOBS:
-                self._ended.popitem(last=False)
         del self._active[job.id]
+        if not recorded:
+            return
+        self._unrecorded[job.id] = job
+        while len(self._unrecorded) > UNRECORDED_JOBS:
+            self._unrecorded.popitem(last=False)
+        written = asyncio.wrap_future(self._writer.submit(self._write, job))
+        written.add_done_callback(lambda future: self._forget(job) if future.result() else None)
+
+    def _forget(self, job: KnockoutJob) -> None:
+        """A state that was written need not stay in memory; the job may have been started again meanwhile."""
+        if self._unrecorded.get(job.id) is job:
+            del self._unrecorded[job.id]
+
+    # Called in the thread that writes, one call after the other, and at the start.
 
     def _write(self, job: KnockoutJob) -> bool:
         """Write the state of a job; whether a reader of the store finds it. Results lie with the analyses."""
         try:
             if job.state == "done":
-                self._file(job.id).unlink(missing_ok=True)
+                self._files.remove(job.id)
                 return analysis_by_key(self._store, KNOCKOUT_ANALYSIS, job.id) is not None
-            self._file(job.id).parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._file(job.id), msgspec.json.encode(job))
+            self._files.write(job)
         except OSError as error:
             log.warning("job not stored", id=job.id, reason=error.strerror)
             return False
+        if job.state in FINAL and time.monotonic() - self._collected > COLLECTION_SECONDS:
+            self._collect()
         return True
 
-    def _file(self, id_: str) -> Path:
-        return jobs_directory(self._store) / f"{id_}.json"
+    def _collect(self) -> None:
+        self._collected = time.monotonic()
+        for path in self._files.expired(self._limits.retention):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
-def _read(file: Path) -> KnockoutJob | None:
-    try:
-        job = decode_json(file.read_bytes(), KnockoutJob)
-    except (OSError, msgspec.DecodeError):
-        return None
-    return job if job.id == file.stem else None  # it is written back to the file of its id
+def _interrupted(reason: str) -> InterruptedJobError:
+    return InterruptedJobError(f"the job was interrupted: {reason}", fix="repeat the request: it starts the job again")

@@ -6,20 +6,29 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from tegakari.schemas.config import Warm
 from tegakari.schemas.errors import TegakariError
-from tegakari.service.engine.queue import BatchWork, ModelQueue
+from tegakari.schemas.progress import Progress
+from tegakari.service.engine.model_requests import BatchWork
+from tegakari.service.engine.queue import ModelQueue
 from tegakari.store import Run, Store
+
+if TYPE_CHECKING:
+    from tegakari.analyses.engine.run_models import ModelLoader
 
 log = structlog.get_logger()
 
-_LOAD_MODELS = BatchWork[None, None](
-    key=None, compute=lambda _models, payloads, _progress: list(payloads), size=lambda _payload: 1, max_size=1
-)
+
+def _load_models(load_models: ModelLoader, payloads: Sequence[None], _progress: Progress) -> Sequence[None]:
+    load_models()
+    return payloads
+
+
+_LOAD_MODELS = BatchWork[None, None](_load_models)
 
 
 class WarmUp:

@@ -37,7 +37,7 @@ class WorkProgress:
         """Drop the text: a request has no place for it."""
 
     def check(self) -> None:
-        """Stop the work if it is cancelled; otherwise let shorter work run.
+        """Stop the work if it is cancelled; otherwise let other work have its turn.
 
         Raises:
             CancelledWorkError: the work is cancelled.
@@ -46,6 +46,8 @@ class WorkProgress:
             raise CancelledWorkError
         if self.between_steps:
             self.between_steps()
+            if self.cancelled:
+                raise CancelledWorkError
 
     def cancel(self) -> None:
         """End the work at its next step."""

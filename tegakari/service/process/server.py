@@ -89,11 +89,24 @@ def _run(config: ServiceConfig, application: partial[ASGIApp], listener: socket.
     listener.set_inheritable(True)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        Multiprocess(settings, sockets=[listener]).run()
+        _Workers(settings, sockets=[listener]).run()
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         del os.environ[METRICS_DIRECTORY]
+
+
+class _Workers(Multiprocess):
+    """Worker processes. The requests that were in progress in a worker that died are no longer in progress."""
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace workers that died, and remove their gauges; what their counters have counted stays."""
+        from prometheus_client.multiprocess import mark_process_dead
+
+        workers = {process.pid for process in self.processes}
+        super().keep_subprocess_alive()
+        for pid in workers - {process.pid for process in self.processes}:
+            mark_process_dead(pid)
 
 
 def _application(store: Path, config: ServiceConfig, keys: Path, shared: Path | None) -> ASGIApp:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -17,12 +19,13 @@ from litestar.response import Stream
 from tegakari.schemas.errors import CancelledJobError
 from tegakari.schemas.jobs import FINAL, JobProgress, KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
-from tegakari.service.engine.jobs import ActiveJob, Jobs
+from tegakari.service.engine.forward_to_models import client_of
+from tegakari.service.engine.jobs import ActiveJob, Jobs, Knockout
 from tegakari.service.http.disconnect import while_connected
 from tegakari.service.http.operations import MODEL_PROBLEMS, NO_STORE, READ_PROBLEMS, RUNS_MODELS, run_models
 from tegakari.service.http.parameters import OpenRun
 from tegakari.service.http.problems import documented
-from tegakari.store import Run
+from tegakari.store import Run, Store
 
 WAIT_SECONDS = 10.0
 POLL_SECONDS = 0.1
@@ -51,6 +54,7 @@ Wait = Annotated[
 async def knock_out(
     run: OpenRun,
     jobs: NamedDependency[Jobs],
+    store: NamedDependency[Store],
     data: JSONBody[KnockoutSettings],
     request: Request[Any, Any, Any],
     wait: Wait = WAIT_SECONDS,
@@ -61,19 +65,28 @@ async def knock_out(
     result that takes longer than `wait` comes as a job (202), which goes on; `Location` is its path. If the client
     disconnects before that, the job is cancelled.
     """
-    id_, settings = await asyncio.to_thread(_resolve, run, data)
-    active = jobs.start(id_, run, settings)
+    knockout = await asyncio.to_thread(_resolve, run, store.directory, data)
+    active = jobs.start(knockout, client_of(request.scope))
     if not await while_connected(request, jobs.wait(active, wait)):
-        return Response(active.job, status_code=202, headers={"Location": f"/v1/knockouts/{id_}"})
-    return Response(_result(active), headers={"Content-Location": f"/v1/knockouts/{id_}"})
+        return Response(active.job, status_code=202, headers={"Location": f"/v1/knockouts/{knockout.id}"})
+    return Response(_result(active), headers={"Content-Location": f"/v1/knockouts/{knockout.id}"})
 
 
-def _resolve(run: Run, settings: KnockoutSettings) -> tuple[str, KnockoutSettings]:
-    """Key of the knockout, and its settings with defaults filled in."""
-    from tegakari.analyses.knockout import knockout_key, resolve
+def _resolve(run: Run, store: Path, settings: KnockoutSettings) -> Knockout:
+    """A knockout with its settings' defaults filled in, and what it costs."""
+    from tegakari.analyses.knockout import cost_of_knockout, knockout_key, resolve
 
     resolved = resolve(run, settings)
-    return knockout_key(run, resolved), resolved
+    selection = resolved.documents_of, resolved.documents, resolved.texts, resolved.holdout and resolved.seed
+    return Knockout(
+        knockout_key(run, resolved),
+        store,
+        run,
+        resolved,
+        cost_of_knockout(run, resolved),
+        documents=hashlib.sha256(msgspec.json.encode(selection)).hexdigest(),
+        size=len(msgspec.json.encode(resolved)),
+    )
 
 
 def _result(active: ActiveJob) -> KnockoutResult:

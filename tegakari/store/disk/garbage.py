@@ -1,4 +1,4 @@
-"""Garbage collection of a store: abandoned work and files, graves, vectors and analyses of deleted runs."""
+"""Garbage collection of a store: abandoned work and files, graves, old jobs, vectors and analyses of deleted runs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from tegakari.schemas.errors import StoreError
 from tegakari.store.disk.durable import bury, exclusive_lock, is_grave, is_locked, is_temporary
+from tegakari.store.disk.job_files import DEFAULT_RETENTION, JobFiles, Retention
 from tegakari.store.disk.layout import added_vectors_directory, entries, jobs_directory, vectors_directory, work_root
 from tegakari.store.reader import Run, Store
 from tegakari.store.results import stored_analyses
@@ -33,11 +34,12 @@ class Garbage(NamedTuple):
     """bytes"""
 
 
-def find_garbage(store: Path, *, now: float | None = None) -> list[Garbage]:
+def find_garbage(store: Path, *, jobs: Retention = DEFAULT_RETENTION, now: float | None = None) -> list[Garbage]:
     """What `collect` would remove; never a part of a published run, or anything that a damaged run may need.
 
     Args:
         store: the store's directory.
+        jobs: states of the service's jobs that are kept.
         now: seconds since the epoch; default: the current time.
     """
     now = time.time() if now is None else now
@@ -48,6 +50,7 @@ def find_garbage(store: Path, *, now: float | None = None) -> list[Garbage]:
         *_unfinished_work(store, now),
         *_orphaned_vectors(store, runs, damaged),
         *_orphaned_analyses(store, runs, damaged),
+        *((path, "state of a job that ended long ago") for path in JobFiles(store).expired(jobs, now)),
         *_unfinished_files(store, now),
     )
     return [Garbage(path, reason, _size(path)) for path, reason in garbage]

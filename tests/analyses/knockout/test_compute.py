@@ -78,6 +78,11 @@ def without_timings(result: KnockoutResult) -> KnockoutResult:
     return msgspec.structs.replace(result, timings=None)  # type: ignore[arg-type]
 
 
+def without_logits(result: KnockoutResult) -> KnockoutResult:
+    """Without what the rounding of logits changes, which depends on the passes of a batch."""
+    return msgspec.structs.replace(without_timings(result), margin=None)  # type: ignore[arg-type]
+
+
 def test_controls_depend_on_the_seed_and_are_other_active_features(store: Path, run: Run, models: RunModels):
     one = knock_out(store, run, models, settings(run, seed=1))
     again = knock_out(store, run, models, settings(run, seed=1))
@@ -190,9 +195,12 @@ def test_knockouts_that_share_passes_give_the_same_results_as_single_ones(store:
     progress = RecordedProgress()
     results = knock_out_all(store, run, lambda: models, knockouts, progress=progress)
     for knockout, result in zip(knockouts, results, strict=True):
-        assert without_timings(result) == without_timings(knock_out(store, run, models, knockout))
+        alone = knock_out(store, run, models, knockout)
+        assert without_logits(result) == without_logits(alone)
+        assert result.margin.after == pytest.approx(alone.margin.after, abs=1e-4)
     assert results[0].timings.together == 8
-    assert progress.steps == sorted(progress.steps)
+    steps = [step for step in progress.steps if step[1] is not None]  # the stage before them draws the controls
+    assert steps == sorted(steps)
     documents = results[0].documents + results[-2].documents
     assert progress.steps[-1] == (documents, documents)
 

@@ -13,6 +13,7 @@ from tegakari.analyses.study.limits import limits_of
 from tegakari.analyses.study.render import html, markdown
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.circuit import CircuitSettings
+from tegakari.schemas.knockout import Destination
 from tegakari.schemas.study import StudyResult, StudySettings
 from tegakari.store import Run
 
@@ -80,7 +81,9 @@ def test_doubtful_figures_are_named(result: StudyResult):
     ]
     assert first.documents == 48
     knockouts = [
-        msgspec.structs.replace(row, beyond_control=beyond)
+        msgspec.structs.replace(
+            row, beyond_control=beyond, margin=msgspec.structs.replace(row.margin, beyond_control=False)
+        )
         for row, beyond in zip(first.knockouts, (True, False, False), strict=True)
     ]
     assert first.circuit
@@ -106,6 +109,7 @@ def test_doubtful_figures_are_named(result: StudyResult):
     reading_all = msgspec.structs.replace(doubtful, head="all")
     assert "pooled by max" not in text_of(msgspec.structs.replace(result, runs=[reading_all, second]))
     assert "small: the knockouts of 2 of 3 labels are not beyond their control" in text
+    assert "lower the margin" not in text
     assert "small: no mean effect of knockouts is shown" in text
     assert "chosen on the documents that they are measured on" not in text
     same = msgspec.structs.replace(result.settings, holdout=False)
@@ -113,12 +117,63 @@ def test_doubtful_figures_are_named(result: StudyResult):
         msgspec.structs.replace(result, settings=same)
     )
     assert first.layer_choice
-    effects = [msgspec.structs.replace(first.layer_choice.effects[0], net=None, left_out="few features")]
-    choice = msgspec.structs.replace(first.layer_choice, effects=effects)
+    zero, *others = first.layer_choice.effects
+    left_out = msgspec.structs.replace(zero, net=None, left_out="few features")
+    choice = msgspec.structs.replace(first.layer_choice, layer=1, effects=[left_out, *others])
     few = msgspec.structs.replace(first, layer_choice=choice)
     assert "small: layer 0 could not be chosen for knockouts: few features." in text_of(
         msgspec.structs.replace(result, runs=[few, second])
     )
+
+
+@pytest.mark.parametrize(("other", "named"), [(-19.0, True), (-17.0, False), (3.0, False)])
+def test_layers_that_are_nearly_tied_are_named(result: StudyResult, other: float, named: bool):
+    first, second = result.runs
+    assert first.layer_choice
+    effects = [
+        msgspec.structs.replace(effect, net=net)
+        for effect, net in zip(first.layer_choice.effects, (other, -20.0, -1.0), strict=True)
+    ]
+    choice = msgspec.structs.replace(first.layer_choice, layer=1, effects=effects)
+    text = text_of(msgspec.structs.replace(result, runs=[msgspec.structs.replace(first, layer_choice=choice), second]))
+    sentence = "small: the layer of knockouts, 1 (-20.0 points net), is nearly tied with layer 0 (-19.0)"
+    assert (sentence in text) == named
+
+
+def test_circuits_of_few_pairs_are_named(result: StudyResult):
+    first, second = result.runs
+    assert first.circuit
+    for pairs, named in ((first.circuit.settings.pairs // 2 - 1, True), (first.circuit.settings.pairs, False)):
+        run = msgspec.structs.replace(first, circuit=msgspec.structs.replace(first.circuit, pairs=pairs))
+        text = text_of(msgspec.structs.replace(result, runs=[run, second]))
+        assert (f"small, circuit: {pairs} of {first.circuit.settings.pairs} requested pairs" in text) == named
+
+
+def test_features_on_tokens_of_all_labels_are_named(result: StudyResult):
+    first, second = result.runs
+    features = sum(len(cues.features) for cues in first.cues)
+    for on_label_tokens, named in ((0, True), (4, False)):
+        cues = [msgspec.structs.replace(of_label, on_label_tokens=on_label_tokens) for of_label in first.cues]
+        text = text_of(msgspec.structs.replace(result, runs=[msgspec.structs.replace(first, cues=cues), second]))
+        sentence = f"small: {features} of the {features} features of knockouts are most active on a token that is in"
+        assert (sentence in text) == named
+
+
+def test_labels_by_their_margin_alone_and_by_default_are_named(result: StudyResult):
+    first, second = result.runs
+    default = first.knockouts[2].settings.label
+    assert default
+    lost = [[Destination(label=default, documents=8)]] * 2 + [[]]
+    knockouts = [
+        msgspec.structs.replace(
+            row, beyond_control=beyond, lost=places, margin=msgspec.structs.replace(row.margin, beyond_control=True)
+        )
+        for row, beyond, places in zip(first.knockouts, (True, True, False), lost, strict=True)
+    ]
+    text = text_of(msgspec.structs.replace(result, runs=[msgspec.structs.replace(first, knockouts=knockouts), second]))
+    assert "small: the knockouts of 1 of 3 labels lower the margin beyond their control, and not the recall" in text
+    assert f"small: other labels lose more documents to {default} (16 of 16) than to any other" in text
+    assert "small: the knockouts of" not in text.replace("small: the knockouts of 1 of 3 labels lower", "")
 
 
 @pytest.mark.parametrize(("chance", "named"), [(2, False), (6, True)])

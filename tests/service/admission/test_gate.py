@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from litestar.testing import TestClient
 
 from tegakari.schemas.config import ServiceConfig
 from tegakari.schemas.errors import RateError
+from tegakari.service.admission import gate as gate_module
 from tegakari.service.admission.limits import Rates
 from tegakari.service.app import create_app
 from tegakari.store import queries
@@ -187,6 +189,50 @@ def test_metrics_have_bounded_labels(client: TestClient):
     labels = re.findall(r'^tegakari_http_requests_total\{method="(\w+)",route="([^"]*)",status="(\d+)"\}', text, re.M)
     assert len(labels) < 200
     assert "tegakari_http_request_seconds_bucket" in text
+
+
+def test_a_client_has_a_limited_number_of_requests_in_progress(store: Path):
+    """Two addresses and two keys: what is in progress counts per client, and no longer once it has ended."""
+    gate = client_with(store, max_requests_per_client=2).app.gate  # type: ignore[attr-defined]
+    gate._begin_of("address 10.0.0.1")
+    gate._begin_of("address 10.0.0.1")
+    with pytest.raises(RateError, match="2 requests of this client are in progress") as refused:
+        gate._begin_of("address 10.0.0.1")
+    assert (refused.value.status, refused.value.retry_after) == (429, 1)
+    gate._begin_of("address 10.0.0.2")
+    gate._end_of("address 10.0.0.1")
+    gate._begin_of("address 10.0.0.1")
+    for client in ("address 10.0.0.1", "address 10.0.0.1", "address 10.0.0.2"):
+        gate._end_of(client)
+    assert not gate._in_progress_of
+
+
+def test_refused_requests_are_not_in_progress(store: Path):
+    with client_with(store, max_requests_per_client=1, requests_per_second=1) as client:
+        statuses = [client.get(PATH).status_code for _ in range(5)]
+        assert statuses[0] == 200
+        assert set(statuses[1:]) == {429}
+        assert not client.app.gate._in_progress_of  # type: ignore[attr-defined]
+
+
+def test_a_large_body_is_compressed_off_the_event_loop(store: Path, monkeypatch: pytest.MonkeyPatch):
+    threads: list[str] = []
+    compress = gate_module.compress
+
+    def recorded(body: bytes, coding: str) -> bytes:
+        threads.append(threading.current_thread().name)
+        return compress(body, coding)
+
+    monkeypatch.setattr(gate_module, "compress", recorded)
+    monkeypatch.setattr(gate_module, "_LARGE_BYTES", 2000)
+    with client_with(store) as client:
+        for limit, threaded in ((1000, True), (6, False)):
+            threads.clear()
+            path = f"/v1/runs/{RUN}/features?limit={limit}"
+            response = client.get(path, headers={"accept-encoding": "gzip"})
+            assert response.headers["content-encoding"] == "gzip"
+            assert len(response.json()["items"]) >= 6
+            assert [name.startswith("asyncio_") for name in threads] == [threaded], threads
 
 
 def test_metrics_count_requests(client: TestClient):

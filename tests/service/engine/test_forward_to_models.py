@@ -10,10 +10,12 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from tegakari.service.engine.forward_to_models import CLIENT, _forwarded_headers, client_of
 from tests.support.live_case import LiveCase
 from tests.support.serving import serving
 
@@ -67,6 +69,13 @@ def test_one_process_runs_the_models_of_all_workers(live_case: LiveCase):
         assert process.wait(30) == 0
     assert "Traceback" not in log
     assert len(re.findall("models loaded", log)) == 2
+
+
+def test_a_client_cannot_name_another():
+    headers = [(b"content-type", b"application/json"), (CLIENT, b"key of another"), (b"x-api-key", b"k")]
+    assert _forwarded_headers(headers) == [(b"content-type", b"application/json")]
+    scope: Any = {"headers": headers, "state": {"client": "key 1"}}
+    assert client_of(scope) == "key 1"
 
 
 def test_a_key_for_reading_does_not_reach_the_models(live_case: LiveCase, tmp_path: Path):

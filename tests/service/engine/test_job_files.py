@@ -1,53 +1,192 @@
-"""Files of jobs: none of a refused one, and a bounded size of those that ended."""
+"""Files of jobs: none of a refused one, written off the event loop, and removed by age and size."""
 
 from __future__ import annotations
 
 import asyncio
-import os
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from tegakari.schemas.errors import BusyError
-from tegakari.schemas.jobs import JobState, KnockoutJob
+from tegakari.analyses.engine.cost import Cost
+from tegakari.schemas.errors import BusyError, InterruptedJobError, TooCostlyError
+from tegakari.schemas.jobs import KnockoutJob
 from tegakari.schemas.knockout import KnockoutSettings
 from tegakari.service.engine import jobs as jobs_module
-from tegakari.service.engine.jobs import Jobs
+from tegakari.service.engine.cost_limits import CostLimits
+from tegakari.service.engine.jobs import ActiveJob, JobLimits, Jobs, Knockout
 from tegakari.service.engine.queue import ModelQueue
 from tegakari.store import Store
+from tegakari.store.disk import job_files
+from tegakari.store.disk.job_files import Retention
 from tegakari.store.disk.layout import jobs_directory
 from tests.support.factories import LABELS, make_run
 
 SETTINGS = KnockoutSettings(label=LABELS[0], layer=0, texts=["a text"] * 100)
+LIMITS = JobLimits(seconds=60, retention=Retention(30, 2**20))
 
 
-def test_a_refused_job_leaves_no_file(tmp_path: Path):
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
     make_run(tmp_path, "drawn")
+    return tmp_path
 
-    async def refusal() -> Exception | None:
-        queue = ModelQueue(max_waiting=0)
-        active = Jobs(tmp_path, queue).start("0" * 32, Store(tmp_path).run("drawn"), SETTINGS)
-        await active.ended.wait()
+
+def knockout(store: Path, number: int = 0, *, tokens: int = 10, size: int = 100) -> Knockout:
+    run = Store(store).run("drawn")
+    return Knockout(f"{number:032x}", store, run, SETTINGS, Cost(100, tokens), documents=str(number), size=size)
+
+
+def jobs_of(store: Path, queue: ModelQueue, limits: JobLimits = LIMITS, max_job_tokens: int = 1000) -> Jobs:
+    return Jobs(store, queue, CostLimits(1000, max_job_tokens), limits)
+
+
+def stored(store: Path) -> list[KnockoutJob]:
+    files = sorted(jobs_directory(store).glob("*"))
+    return [msgspec.json.decode(file.read_bytes(), type=KnockoutJob) for file in files]
+
+
+@pytest.mark.parametrize(
+    ("max_waiting", "tokens", "error"), [(0, 10, BusyError), (10, 1001, TooCostlyError)], ids=["full", "costly"]
+)
+def test_a_refused_job_leaves_no_file(store: Path, max_waiting: int, tokens: int, error: type[Exception]):
+    async def refusals() -> list[ActiveJob]:
+        queue = ModelQueue(max_waiting=max_waiting, load=lambda _: None)  # type: ignore
+        jobs = jobs_of(store, queue)
+        active = [jobs.start(knockout(store, number, tokens=tokens), "a") for number in range(5)]
+        await asyncio.gather(*(job.ended.wait() for job in active))
+        await jobs.close()
         queue.close()
-        return active.error
+        return active
 
-    assert isinstance(asyncio.run(refusal()), BusyError)
-    assert list(jobs_directory(tmp_path).glob("*")) == []
+    assert {type(active.error) for active in asyncio.run(refusals())} == {error}
+    assert not jobs_directory(store).exists()
 
 
-def test_states_beyond_the_size_are_forgotten_oldest_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    directory = jobs_directory(tmp_path)
-    directory.mkdir(parents=True)
-    states: list[JobState] = ["failed", "failed", "failed", "running"]
-    for number, state in enumerate(states):
-        job = KnockoutJob(
-            id=str(number), state=state, done=0, total=None, run="drawn", settings=SETTINGS, created="2026-01-01"
-        )
-        (directory / f"{number}.json").write_bytes(msgspec.json.encode(job))
-        os.utime(directory / f"{number}.json", (2e9 + number, 2e9 + number))
-    size = (directory / "0.json").stat().st_size
-    monkeypatch.setattr(jobs_module, "RETENTION_BYTES", int(2.5 * size))
-    Jobs(tmp_path, ModelQueue()).mark_interrupted()
-    assert sorted(path.stem for path in directory.iterdir()) == ["2", "3"]
-    assert msgspec.json.decode((directory / "3.json").read_bytes(), type=KnockoutJob).state == "interrupted"
+def test_jobs_with_large_settings_are_refused_beyond_a_size(store: Path):
+    async def scenario() -> None:
+        queue = ModelQueue(load=lambda _: threading.Event().wait(0.2))  # type: ignore
+        jobs = jobs_of(store, queue)
+        size = jobs_module.MAX_ACTIVE_BYTES // 3
+        for number in range(3):
+            jobs.start(knockout(store, number, size=size), "a")
+        with pytest.raises(BusyError, match="of the jobs that this client waits for"):
+            jobs.start(knockout(store, 3, size=size), "a")
+        jobs.start(knockout(store, 4, size=size), "b")
+        await jobs.close()
+        queue.close()
+
+    asyncio.run(scenario())
+
+
+def running(monkeypatch: pytest.MonkeyPatch, seconds: float = 30.0) -> threading.Event:
+    """Make knockouts run for a time, unless they are cancelled; the event is set when one has begun."""
+    begun = threading.Event()
+
+    def compute(_models: object, knockouts: list[Knockout], progress: object) -> list[None]:
+        progress.stage("work", 10)  # type: ignore[attr-defined]
+        begun.set()
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(0.005)
+            progress.advance(0)  # type: ignore[attr-defined]
+        return [None for _ in knockouts]
+
+    monkeypatch.setattr(jobs_module, "_KNOCKOUT_WORK", jobs_module._KNOCKOUT_WORK._replace(compute=compute))
+    return begun
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("the condition did not become true")
+
+
+def test_a_job_past_its_deadline_is_interrupted_and_says_why(store: Path, monkeypatch: pytest.MonkeyPatch):
+    running(monkeypatch)
+
+    async def scenario() -> ActiveJob:
+        queue = ModelQueue(load=lambda _: None)  # type: ignore
+        jobs = jobs_of(store, queue, JobLimits(0.1, LIMITS.retention))
+        active = jobs.start(knockout(store), "a")
+        await active.ended.wait()
+        await until(lambda: not queue.busy)  # the work has ended as well
+        await jobs.close()
+        queue.close()
+        return active
+
+    active = asyncio.run(scenario())
+    assert isinstance(active.error, InterruptedJobError)
+    (job,) = stored(store)
+    assert job.state == "interrupted"
+    assert job.problem is not None
+    assert "no result within 0.1 s" in job.problem.detail
+
+
+def test_a_job_that_a_stopping_server_ends_says_why(store: Path, monkeypatch: pytest.MonkeyPatch):
+    begun = running(monkeypatch)
+
+    async def scenario() -> None:
+        queue = ModelQueue(load=lambda _: None)  # type: ignore
+        jobs = jobs_of(store, queue)
+        jobs.start(knockout(store), "a")
+        await until(begun.is_set)
+        await jobs.close()
+        queue.close()
+
+    asyncio.run(scenario())
+    (job,) = stored(store)
+    assert (job.state, "stopped" in (job.problem.detail if job.problem else "")) == ("interrupted", True)
+
+
+def test_a_slow_disk_holds_up_no_other_request(store: Path, monkeypatch: pytest.MonkeyPatch):
+    """Writes of states are slow and stay in order; the event loop goes on, and the job is found meanwhile."""
+    running(monkeypatch)
+    write, order = job_files.write_atomically, []
+
+    def slow_write(path: Path, content: bytes) -> None:
+        time.sleep(0.3)
+        order.append(msgspec.json.decode(content, type=KnockoutJob).state)
+        write(path, content)
+
+    monkeypatch.setattr(job_files, "write_atomically", slow_write)
+
+    async def scenario() -> float:
+        queue = ModelQueue(load=lambda _: None)  # type: ignore
+        jobs = jobs_of(store, queue)
+        longest, last = 0.0, time.perf_counter()
+
+        async def watch() -> None:
+            nonlocal longest, last
+            while True:
+                await asyncio.sleep(0.001)
+                longest, last = max(longest, time.perf_counter() - last), time.perf_counter()
+
+        watching = asyncio.create_task(watch())
+        active = jobs.start(knockout(store), "a")
+        await active.looked_up.wait()
+        assert (await jobs.cancel(active.job.id)).state == "cancelled"
+        assert (await asyncio.to_thread(jobs.find, active.job.id)).state == "cancelled"  # not written yet
+        await jobs.close()
+        watching.cancel()
+        queue.close()
+        return longest
+
+    assert asyncio.run(scenario()) < 0.25
+    assert order[-1] == "cancelled"
+    assert stored(store)[0].state == "cancelled"
+
+
+def test_states_of_a_killed_server_say_why(store: Path):
+    files = job_files.JobFiles(store)
+    files.write(KnockoutJob(id="1", state="running", done=0, total=9, run="drawn", settings=SETTINGS, created="2026"))
+    jobs_of(store, ModelQueue()).mark_interrupted()
+    (job,) = stored(store)
+    assert job.state == "interrupted"
+    assert job.problem is not None
+    assert "killed" in job.problem.detail

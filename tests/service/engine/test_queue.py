@@ -13,7 +13,8 @@ import pytest
 
 from tegakari.schemas.errors import BusyError, DeadlineError, ModelNotHereError
 from tegakari.schemas.progress import Progress
-from tegakari.service.engine.queue import BatchWork, ModelQueue
+from tegakari.service.engine.model_requests import BatchWork
+from tegakari.service.engine.queue import ModelQueue
 from tegakari.service.engine.work_progress import WorkProgress
 from tegakari.store import Run, Store
 from tests.support.service import RUN, UNEVEN
@@ -29,9 +30,21 @@ def queue_of_names(**settings: Any) -> ModelQueue:
     return ModelQueue(load=lambda run: run.name, **settings)  # type: ignore[arg-type, return-value]
 
 
-def alone(work: Callable[[Any, Progress], Any]) -> BatchWork[None, Any]:
+def alone(work: Callable[[Any, Progress], Any], *, long: bool = False) -> BatchWork[None, Any]:
     """Work that shares its call with no other request."""
-    return BatchWork(None, lambda models, _, progress: [work(models, progress)], lambda _: 1, 1)
+    return BatchWork(lambda load_models, _, progress: [work(load_models(), progress)], long=long)
+
+
+def stepping(steps: int, seconds: float = 0.025) -> Callable[[Any, Progress], float]:
+    """Work of some steps, each longer than a turn; its result is the time at its end."""
+
+    def work(_models: Any, progress: Progress) -> float:
+        for _ in range(steps):
+            time.sleep(seconds)
+            progress.advance()
+        return time.perf_counter()
+
+    return work
 
 
 class Blocker:
@@ -186,7 +199,7 @@ def summing(batches: list[int]) -> BatchWork[int, int]:
             raise ValueError("negative")
         return [payload * 10 for payload in payloads]
 
-    return BatchWork("tens", compute, lambda _: 1, 8)
+    return BatchWork(compute, key=lambda _: "tens")
 
 
 def test_waiting_requests_share_calls(run: Run):
@@ -195,7 +208,7 @@ def test_waiting_requests_share_calls(run: Run):
         work = summing(batches)
         first = asyncio.create_task(queue.submit(run, alone(blocker), None))
         await until(blocker.started.is_set)
-        waiting = [asyncio.create_task(queue.submit(run, work, number)) for number in range(20)]
+        waiting = [asyncio.create_task(queue.submit(run, work, number, tokens=512)) for number in range(20)]
         await asyncio.sleep(0)
         blocker.released.set()
         await first
@@ -234,7 +247,7 @@ def test_batches_never_mix_runs_and_few_models_stay_in_memory(store: Path):
     async def scenario() -> None:
         queue = ModelQueue(load=load, max_models=1)
         opened = Store(store)
-        work = BatchWork("name", lambda models, payloads, _: [models for _ in payloads], lambda _: 1, 8)
+        work = BatchWork(lambda load_models, payloads, _: [load_models() for _ in payloads], key=lambda _: "name")
         for name in (RUN, RUN, UNEVEN, RUN):
             assert await queue.submit(opened.run(name), work, None) == name
         queue.close()
@@ -270,5 +283,166 @@ def test_closing_refuses_all_requests(run: Run):
         with pytest.raises(BusyError):
             await queue.submit(run, alone(lambda *_: 1), None)
         assert blocker.cancelled
+
+    asyncio.run(scenario())
+
+
+def test_short_requests_and_the_steps_of_a_long_one_take_turns(run: Run):
+    order: list[str] = []
+    submitted = threading.Event()
+
+    def long(_models: Any, progress: Progress) -> None:
+        for step in range(6):
+            order.append(f"step {step}")
+            submitted.wait(10)
+            time.sleep(0.025)
+            progress.advance()
+
+    async def scenario() -> None:
+        queue = queue_of_names()
+        job = asyncio.create_task(queue.submit(run, alone(long, long=True), None))
+        await until(lambda: bool(order))
+        shorts = [
+            asyncio.create_task(queue.submit(run, alone(lambda *_, n=n: order.append(f"short {n}")), None))
+            for n in range(3)
+        ]
+        await until(lambda: queue.waiting == 3)
+        submitted.set()
+        await asyncio.gather(job, *shorts)
+        queue.close()
+
+    asyncio.run(scenario())
+    assert order == ["step 0", "short 0", "step 1", "short 1", "step 2", "short 2", "step 3", "step 4", "step 5"]
+
+
+def test_long_requests_of_two_clients_share_the_time(run: Run):
+    async def scenario() -> None:
+        queue = queue_of_names()
+        greedy = [
+            asyncio.create_task(queue.submit(run, alone(stepping(12), long=True), None, client="greedy"))
+            for _ in range(3)
+        ]
+        await asyncio.sleep(0.05)
+        modest = asyncio.create_task(queue.submit(run, alone(stepping(8), long=True), None, client="modest"))
+        modest_end, *greedy_ends = await asyncio.gather(modest, *greedy)
+        assert modest_end < greedy_ends[1], "the second job of one client ran before the first of another"
+        assert modest_end < greedy_ends[0] + 0.2
+        queue.close()
+
+    asyncio.run(scenario())
+
+
+def test_many_requests_of_one_client_delay_another_by_one_turn(run: Run):
+    order: list[str] = []
+
+    def work(name: str) -> Callable[[Any, Progress], None]:
+        def step(_models: Any, _progress: Progress) -> None:
+            time.sleep(0.025)
+            order.append(name)
+
+        return step
+
+    async def scenario() -> None:
+        queue = queue_of_names()
+        flood = [asyncio.create_task(queue.submit(run, alone(work("flood")), None, client="a")) for _ in range(20)]
+        await until(lambda: len(order) >= 3)
+        before = len(order)
+        await queue.submit(run, alone(work("single")), None, client="b")
+        assert order.index("single") <= before + 1
+        await asyncio.gather(*flood)
+        queue.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_client_cannot_fill_the_queue(run: Run):
+    async def scenario() -> None:
+        queue, blocker = queue_of_names(max_waiting_per_client=3), Blocker()
+        first = asyncio.create_task(queue.submit(run, alone(blocker), None, client="a"))
+        await until(blocker.started.is_set)
+        others = [asyncio.create_task(queue.submit(run, alone(lambda *_: 1), None, client="a")) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError, match="of this client"):
+            await queue.submit(run, alone(lambda *_: 1), None, client="a")
+        other = asyncio.create_task(queue.submit(run, alone(lambda *_: 2), None, client="b"))
+        await asyncio.sleep(0)
+        blocker.released.set()
+        assert await other == 2
+        await asyncio.gather(first, *others)
+        assert await queue.submit(run, alone(lambda *_: 3), None, client="a") == 3
+        queue.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_cancelled_request_ends_while_it_waits_for_its_turn(run: Run):
+    async def scenario() -> None:
+        queue, first, second = queue_of_names(), Blocker(), Blocker()
+        tasks = [
+            asyncio.create_task(queue.submit(run, alone(blocker, long=True), None, client=name))
+            for name, blocker in (("a", first), ("b", second))
+        ]
+        await until(lambda: first.started.is_set() and second.started.is_set())
+        for task, blocker in zip(tasks, (first, second), strict=True):
+            task.cancel()
+            await until(lambda blocker=blocker: blocker.cancelled)
+        assert await queue.submit(run, alone(lambda *_: "free"), None) == "free"
+        queue.close()
+
+    asyncio.run(scenario())
+
+
+def test_models_of_a_third_run_wait_for_room_and_are_not_forgotten(store: Path):
+    """Two runs in memory at most: requests for both keep coming, and one for a third gets its turn all the same."""
+    opened = Store(store)
+    runs = [opened.run(RUN), opened.run(UNEVEN)]
+    loaded: list[str] = []
+
+    async def scenario() -> None:
+        queue = ModelQueue(load=lambda run: loaded.append(run.name) or run.name, max_models=1)  # type: ignore
+        stop = asyncio.Event()
+
+        async def keep_busy(client: str) -> None:
+            while not stop.is_set():
+                await queue.submit(runs[0], alone(stepping(2, 0.02)), None, client=client)
+
+        busy = [asyncio.create_task(keep_busy(client)) for client in "abc"]
+        await until(lambda: bool(loaded))
+        assert await queue.submit(runs[1], alone(lambda models, _: models), None, client="d", deadline=5) == UNEVEN
+        stop.set()
+        await asyncio.gather(*busy)
+        queue.close()
+
+    asyncio.run(scenario())
+    assert loaded[:2] == [RUN, UNEVEN]
+
+
+def test_what_long_work_does_before_it_asks_for_the_models_holds_up_nobody(run: Run):
+    planning, planned = threading.Event(), threading.Event()
+
+    def plan_and_compute(load_models: Callable[[], Any], _payloads: Any, progress: Progress) -> list[Any]:
+        planning.set()
+        while not planned.wait(0.005):
+            progress.advance(0)
+        return [load_models()]
+
+    async def scenario() -> None:
+        queue = queue_of_names()
+        for end in (planned.set, None):
+            job = asyncio.create_task(queue.submit(run, BatchWork(plan_and_compute, long=True), None))
+            await until(planning.is_set)
+            for number in range(3):
+                assert await queue.submit(run, alone(lambda *_, number=number: number), None) == number
+            assert not job.done()
+            if end:
+                end()
+                assert await job == RUN
+                planning.clear()
+                planned.clear()
+        job.cancel()  # also while it plans
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        await until(lambda: not queue._calls)
+        queue.close()
 
     asyncio.run(scenario())

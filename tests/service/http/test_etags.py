@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
+from tegakari.schemas.analysis_kinds import ANALYSIS_KINDS
+from tegakari.schemas.classifier import REPORT_FILE, ClassifierReport, FinetuneRecipe, ModelScores
+from tegakari.service.app import create_app
 from tegakari.service.http import etags
-from tegakari.store import queries
+from tegakari.store import Run, Store, queries
 from tegakari.store.disk.publish import delete_run
-from tests.support.factories import LABELS, make_run
-from tests.support.service import RUN, client_of, segment
+from tegakari.store.results import publish_analysis
+from tegakari.store.vectors import publish_added
+from tests.support.factories import LABELS, make_run, random_case
+from tests.support.service import DIRECTIONS, EMBEDDINGS, RUN, client_of, segment
 
 PATHS = [
     f"/v1/runs/{RUN}",
@@ -79,3 +86,83 @@ def test_another_version_of_the_program_has_another_tag(client, monkeypatch):
     first = client.get(PATHS[0]).headers["etag"]
     monkeypatch.setattr(etags, "__version__", "99")
     assert client.get(PATHS[0]).headers["etag"] != first
+
+
+class Anything(msgspec.Struct, frozen=True):
+    """Settings and result of an analysis that no reader expects."""
+
+    value: int = 0
+
+
+def write_report(directory: Path, run: Run, baseline: float) -> None:
+    """The report of the run's classifier, in the directory that its manifest names."""
+    scores = ModelScores(
+        macro_f1=run.manifest.scores.macro_f1, accuracy=1, labels=[], confusion=[], macro_f1_by_prefix={}
+    )
+    recipe = FinetuneRecipe(
+        base_sha256="", corpus_sha256="", max_length=1, learning_rate=1, weight_decay=0, epochs=1, batch_size=1, seed=0,
+        precision="float32",
+    )  # fmt: skip
+    report = ClassifierReport(
+        classifier=scores,
+        baseline=msgspec.structs.replace(scores, macro_f1=baseline),
+        base="base",
+        recipe=recipe,
+        gradient_checkpointing=False,
+        train_documents=1,
+        eval_documents=run.manifest.corpus.documents,
+        skipped=[],
+        steps=1,
+        seconds=1,
+        peak_memory_bytes=1,
+        device="cpu",
+        versions={},
+    )
+    path = directory / run.manifest.locations.classifier / REPORT_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.encode(report))
+
+
+def test_the_classification_changes_with_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)  # the manifest of a drawn run names a relative path
+    make_run(tmp_path / "store", RUN)
+    run = Store(tmp_path / "store").run(RUN)
+    with client_of(tmp_path / "store") as client:
+        for baseline in (None, 0.25, 0.75):
+            if baseline is not None:
+                write_report(tmp_path, run, baseline)
+            response = client.get(f"/v1/runs/{RUN}/classification", headers={"If-None-Match": "*"})
+            assert response.json()["baseline_macro_f1"] == baseline
+            assert "etag" not in response.headers
+
+
+def test_what_has_an_etag_depends_on_the_run_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Every GET route of a run is read before and after all that lies beside the run changes."""
+    monkeypatch.chdir(tmp_path)
+    store = tmp_path / "store"
+    manifest = make_run(store, RUN)
+    document = Store(store).run(RUN).blocks.documents.id[0].as_py()
+    values = {"run": RUN, "label": LABELS[0], "document": document, "layer": "0", "feature": "1"}
+    app = create_app(store)
+    paths = sorted({route.path for route in app.routes if "GET" in getattr(route, "methods", ())})
+    paths = [
+        re.sub(r"\{(\w+):\w+\}", lambda match: segment(values[match[1]]), path)
+        for path in paths
+        if path.startswith("/v1/runs/{run:str}")
+    ]
+    paths = [f"{path}?label={segment(LABELS[0])}" if path.endswith(f"{RUN}/cues") else path for path in paths]
+    assert len(paths) > 20
+
+    def tagged() -> dict[str, bytes]:
+        with client_of(store) as client:  # a new process would remember nothing either
+            responses = {path: client.get(path) for path in paths}
+        return {path: response.content for path, response in responses.items() if "etag" in response.headers}
+
+    before = tagged()
+    assert len(before) > 12
+    write_report(tmp_path, Store(store).run(RUN), 0.5)
+    for kind in ANALYSIS_KINDS:
+        replaced = kind._replace(settings=Anything, result=Anything)
+        publish_analysis(store, replaced, [manifest], Anything(), Anything(), {}, seconds=1, versions={})
+    publish_added(store, manifest, DIRECTIONS, EMBEDDINGS, [document.text for document in random_case().documents])
+    assert tagged() == before

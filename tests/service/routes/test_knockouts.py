@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,15 +13,13 @@ import pytest
 from litestar.testing import TestClient
 
 from tegakari.analyses import knockout
-from tegakari.analyses.engine.run_models import RunModels, load_run_models
+from tegakari.analyses.engine.run_models import load_run_models
 from tegakari.indexer.pipeline import index
 from tegakari.schemas.errors import ModelNotHereError
 from tegakari.schemas.jobs import KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
-from tegakari.schemas.progress import Progress
 from tegakari.service.app import create_app
 from tegakari.service.engine.jobs import Jobs
-from tegakari.service.engine.queue import BatchWork, ModelQueue
 from tegakari.store import Store
 from tests.support.live_case import LiveCase
 from tests.support.service import RUN, client_of
@@ -263,7 +259,7 @@ def test_a_read_only_store_still_returns_results(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("tegakari.analyses.knockout.compute.publish_analysis", refused)
-    monkeypatch.setattr("tegakari.service.engine.jobs.write_atomically", refused)
+    monkeypatch.setattr("tegakari.store.disk.job_files.write_atomically", refused)
     with client_of(store) as client:
         label = Store(store).run("small").labels[0]
         response = client.post(PATH, json={"label": label, "layer": 1, "k": 2})
@@ -271,36 +267,3 @@ def test_a_read_only_store_still_returns_results(
         settings = knockout.resolve(Store(store).run("small"), KnockoutSettings(label=label, layer=1, k=2))
         id_ = knockout.knockout_key(Store(store).run("small"), settings)
         assert client.get(f"/v1/knockouts/{id_}").json()["result"] == response.json()
-
-
-def test_interruptible_work_lets_short_requests_pass(live_case: LiveCase):
-    """The queue alone: short requests run between the steps, in order of arrival."""
-    order: list[str] = []
-    released = threading.Event()
-
-    def long(_models: RunModels, payloads: Any, progress: Progress) -> list[str]:
-        order.append("begin")
-        released.wait(10)
-        progress.advance()
-        order.append("end")
-        return ["long" for _ in payloads]
-
-    interruptible = BatchWork(key="long", compute=long, size=lambda _: 1, max_size=1, interruptible=True)
-
-    def short(name: str) -> BatchWork[None, None]:
-        return BatchWork(None, lambda *_: [order.append(name)], lambda _: 1, 1)
-
-    async def scenario() -> None:
-        queue = ModelQueue(load=lambda run: None)  # type: ignore[arg-type, return-value]
-        one = asyncio.create_task(queue.submit(live_case.run, interruptible, 1))
-        while not order:
-            await asyncio.sleep(0.005)
-        two = asyncio.create_task(queue.submit(live_case.run, interruptible, 2))
-        tasks = [asyncio.create_task(queue.submit(live_case.run, short(name), None)) for name in ("first", "second")]
-        await asyncio.sleep(0.05)
-        released.set()
-        await asyncio.gather(one, two, *tasks)
-        queue.close()
-
-    asyncio.run(scenario())
-    assert order == ["begin", "first", "second", "end", "begin", "end"]

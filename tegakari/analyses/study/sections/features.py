@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tegakari.analyses.formatting import MISSING, interval
+from tegakari.analyses.formatting import (
+    MISSING,
+    beyond_control,
+    interval,
+    label_tokens,
+    visible_tokens,
+)
 from tegakari.analyses.study.plots import cue_scatter
 from tegakari.analyses.study.sections.layout import Grid, Picture, Section, per_run
 from tegakari.analyses.svg import to_svg
@@ -136,20 +142,40 @@ def _layer_cells(layers: Sequence[LayerSpecificity], number: int) -> tuple[str, 
 
 def cues_section(result: StudyResult) -> Section:
     cues_by_run = [{cues.label: cues for cues in run.cues} for run in result.runs]
-    names = ("top token share", "unique tokens", "the same by token id", "tokens of the first feature")
+    names = (
+        "top token share",
+        "unique tokens",
+        "the same by token id",
+        "tokens of the label (features)",
+        "features on such a token",
+        "tokens of the first feature",
+        "knockout beyond control",
+    )
+    beyond_by_run = [{row.settings.label: beyond_control(row) for row in run.knockouts} for run in result.runs]
     cut = sum(cues.cut for run in result.runs for cues in run.cues)
     return Section(
         "Cue diversity (Figure 2)",
         "Tokens on which a label's features have at least half their maximum activation: the share of the most "
         "frequent token and the number of different tokens, mean over the features of the knockout. Counted on written "
-        "forms (NFKC, lower case, no leading space), and on token ids.",
+        "forms (NFKC, lower case, no leading space), and on token ids. A token of the label is in more of its "
+        "documents than chance gives (hypergeometric distribution, Bonferroni's bound over all tokens); features are "
+        "counted by the one that is most frequent among their strong positions. A feature whose most frequent token is "
+        "none of these depends on what surrounds the token, and its share measures no clue. The last column says "
+        "whether the knockout of the features is beyond its control.",
         "Counted on the strongest positions that a run stores per feature; for "
         f"{cut} features all stored positions count, so there may be more.",
         [
             Grid(
                 ("label", *(f"{run.run}: {name}" for run in result.runs for name in names)),
                 [
-                    (label, *(cell for cues in cues_by_run for cell in _cue_cells(cues.get(label))))
+                    (
+                        label,
+                        *(
+                            cell
+                            for cues, beyond in zip(cues_by_run, beyond_by_run, strict=True)
+                            for cell in (*_cue_cells(cues.get(label)), beyond.get(label, MISSING))
+                        ),
+                    )
                     for label in result.labels
                 ],
             )
@@ -158,14 +184,16 @@ def cues_section(result: StudyResult) -> Section:
     )
 
 
-def _cue_cells(cues: LabelCues | None) -> tuple[str, str, str, str]:
+def _cue_cells(cues: LabelCues | None) -> tuple[str, ...]:
     if cues is None:
-        return MISSING, MISSING, MISSING, MISSING
+        return (MISSING,) * 6
     return (
         interval(cues.top_token_share),
         interval(cues.unique_tokens, 1),
         f"{cues.top_token_share_by_id:.2f}, {cues.unique_tokens_by_id:.1f}",
-        " ".join(token.token for token in cues.features[0].tokens[:5]),
+        label_tokens(cues.label_tokens),
+        f"{cues.on_label_tokens} of {len(cues.features)}",
+        visible_tokens(token.token for token in cues.features[0].tokens[:5]),
     )
 
 

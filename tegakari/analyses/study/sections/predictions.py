@@ -155,8 +155,10 @@ def knockouts_section(result: StudyResult) -> Section:
         "classifier is run again on evaluation documents of the label. Points are the change of recall times 100. The "
         "controls ablate as many other active features, drawn at random, or drawn with about the same density: mean "
         "and standard deviation of their points. The net effect is the points minus the mean of the control of the "
-        "same density; where its interval reaches 0, the knockout is not beyond its control and takes no part in "
-        "means.",
+        "same density; where its interval reaches 0, recall is not beyond its control and the label takes no part in "
+        "means. The margin is the logit of the label minus the largest other one; it falls also where recall cannot, "
+        "as of a label that is predicted where nothing is read. It counts for labels that the classifier tells apart: "
+        "predicted more often in their documents than in others.",
         f"{_layers(result)} {_documents(result)} {result.settings.draws} draws of each control. "
         + per_run([f"{run.run}: {knockout_mean_sentence(run.knockout_mean)}" for run in result.runs]),
         [
@@ -171,8 +173,8 @@ def knockouts_section(result: StudyResult) -> Section:
         ],
         [
             Picture(
-                "Points with 95 % intervals, pale where not beyond the control; crosses: random features; circles: "
-                "random features of the same density.",
+                "Points with 95 % intervals, pale where recall is not beyond the control; crosses: random features; "
+                "circles: random features of the same density.",
                 to_svg(label_bars({run.run: run.knockouts for run in result.runs})),
             )
         ],
