@@ -6,10 +6,12 @@ DEMO ?= demo-work
 TEGAKARI_PORT ?= 8765
 # One thread per core: more threads than cores slow each other down.
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
+# An hour is the measure of the memory's growth.
+SOAK_SECONDS ?= 3600
 TEST_JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-index serve test soak check format bench generate docs clean
+.PHONY: help demo demo-index serve test soak check audit lock format bench generate docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -39,8 +41,9 @@ serve: $(VENV)/ready ## serve the demo's store
 test: $(VENV)/ready ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
 
-soak: $(VENV)/ready ## the long survival tests: 100 kills, a minute of readers beside writers, 4 workers
-	OMP_NUM_THREADS=1 TEGAKARI_SOAK=1 $(BIN)/python -m pytest tests/soak tests/indexer/test_processes.py tests/indexer/test_disk_full.py tests/store/disk/test_publish.py tests/store/test_reader.py
+soak: $(VENV)/ready ## the long survival tests, then all loads at once for SOAK_SECONDS, with curves
+	OMP_NUM_THREADS=1 TEGAKARI_SOAK=1 $(BIN)/python -m pytest tests/soak tests/indexer/test_processes.py tests/indexer/test_disk_full.py tests/store/disk/test_publish.py tests/store/test_reader.py tests/fuzz
+	$(BIN)/python -m benchmarks.soak --seconds $(SOAK_SECONDS)
 
 check: $(VENV)/lint-ready ## linter, formatter, type checker; generated and vendored files
 	$(BIN)/ruff check .
@@ -49,6 +52,16 @@ check: $(VENV)/lint-ready ## linter, formatter, type checker; generated and vend
 	$(BIN)/python -m tools.generate_client --check
 	$(BIN)/python -m tools.generate_docs --check
 	$(BIN)/python -m tools.vendor --check
+
+$(VENV)/supply-ready: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[supply]'
+	touch $@
+
+audit: $(VENV)/supply-ready ## known vulnerabilities of the pinned packages; ADVISORIES=FILE compares offline with OSV's
+	$(BIN)/python -m tools.audit $(if $(ADVISORIES),--advisories $(ADVISORIES))
+
+lock: $(VENV)/supply-ready ## requirements of the image with hashes, and its bill of materials, from constraints.txt
+	$(BIN)/python -m tools.lock
 
 format: $(VENV)/lint-ready ## apply the automatic fixes of the linter and the formatter
 	$(BIN)/ruff check --fix .

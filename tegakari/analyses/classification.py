@@ -9,12 +9,17 @@ import numpy as np
 
 from tegakari.analyses.statistics import interval_of_macro_f1, interval_of_share
 from tegakari.schemas.classifier import REPORT_FILE, ClassifierReport
+from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.study import ClassificationResult
 from tegakari.store import Run
+from tegakari.store.disk.contents import read_bounded
 from tegakari.store.queries.runs import evaluation_documents
 
 ROUNDING = 0.01
 """Macro-F1 of the run and of the classifier's report differ by less: batches of other sizes round differently."""
+
+MAX_REPORT = 64 * 2**20
+"""Maximum size of a report in bytes."""
 
 
 def classification(run: Run) -> ClassificationResult:
@@ -60,9 +65,9 @@ def classification_without_baseline(run: Run) -> ClassificationResult:
 def _baseline(run: Run, documents: int) -> float | None:
     """Macro-F1 of the baseline in the report beside the classifier; None if the report is of other documents."""
     try:
-        content = (Path(run.manifest.locations.classifier) / REPORT_FILE).read_bytes()
-        report = msgspec.json.decode(content, type=ClassifierReport)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        content = read_bounded(Path(run.manifest.locations.classifier) / REPORT_FILE, MAX_REPORT)
+        report = decode_json(content, ClassifierReport)
+    except (OSError, msgspec.DecodeError):
         return None
     same_scores = abs(report.classifier.macro_f1 - run.manifest.scores.macro_f1) < ROUNDING
     return report.baseline.macro_f1 if same_scores and report.eval_documents == documents else None

@@ -12,6 +12,7 @@ import httpx
 import msgspec
 
 from tegakari.client.errors import ApiError
+from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.jobs import KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult
 from tegakari.version import __version__
@@ -88,7 +89,7 @@ def decoded(response: httpx.Response, response_type: type[T]) -> T:
     """
     check(response)
     try:
-        return msgspec.json.decode(response.content, type=response_type)
+        return decode_json(response.content, response_type)
     except msgspec.DecodeError as error:
         raise ApiError(
             response.status_code, "The response cannot be read", str(error), fix="is this a tegakari service?"
@@ -123,7 +124,7 @@ def check(response: httpx.Response) -> None:
     if response.is_success:
         return
     try:
-        problem = msgspec.json.decode(response.content, type=_Problem)
+        problem = decode_json(response.content, _Problem)
     except msgspec.DecodeError:
         raise ApiError(response.status_code, response.reason_phrase, response.text[:500]) from None
     raise ApiError(

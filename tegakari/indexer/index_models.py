@@ -15,6 +15,7 @@ from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import check_fits, load_saes
 from tegakari.models.sae_start import start_seed
 from tegakari.schemas.config import Config
+from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.saes import REPORT_FILE, SaesReport
 
 
@@ -46,7 +47,7 @@ def load_index_models(config: Config) -> IndexModels:
 def _start_seeds(directory: Path, saes: Mapping[int, Sae]) -> list[int] | None:
     """Seeds of the initial directions, from the report of the training; None unless it is of every layer."""
     try:
-        recipe = msgspec.json.decode((directory / REPORT_FILE).read_bytes(), type=SaesReport).recipe
+        recipe = decode_json((directory / REPORT_FILE).read_bytes(), SaesReport).recipe
     except (OSError, msgspec.DecodeError):
         return None
     if not saes.keys() <= set(recipe.layers):

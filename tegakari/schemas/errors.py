@@ -233,6 +233,14 @@ class TooLargeError(TegakariError):
     title = "The request is too large"
 
 
+class LongAddressError(TegakariError):
+    """Path and query of the request exceed the permitted length."""
+
+    slug = "long-address"
+    status = 414
+    title = "The address is too long"
+
+
 class TooCostlyError(TegakariError):
     """The estimated cost of the request exceeds what the server computes for one request."""
 

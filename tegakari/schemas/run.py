@@ -84,11 +84,15 @@ class SaeInfo(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"the layers {self.layers} do not ascend")
 
 
+Location = Annotated[str, Meta(max_length=4096, pattern="^[^\\x00]*$")]
+"""Path of a directory."""
+
+
 class Locations(msgspec.Struct, frozen=True, kw_only=True):
     """Directories of the models when the run was indexed; live inference loads them from there. Hidden from clients."""
 
-    classifier: str
-    saes: str
+    classifier: Location
+    saes: Location
 
 
 class CorpusInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from litestar.types import Receive, Scope, Send
 from litestar.utils import normalize_path
 
 from tegakari.schemas.config import ServiceConfig
-from tegakari.service.admission.gate import Gate
+from tegakari.service.admission.gate import Gate, is_long
 from tegakari.service.admission.keys import KeyRing
 from tegakari.service.admission.limits import Rates
 from tegakari.service.engine.cost_limits import CostLimits
@@ -102,7 +102,8 @@ class Api(Litestar):
         if self.gate is None:
             await super().__call__(scope, receive, send)  # pyright: ignore
             return
-        await self.gate(scope, receive, send, super().__call__, self._route(path, method))  # pyright: ignore
+        route = None if is_long(scope) else self._route(path, method)
+        await self.gate(scope, receive, send, super().__call__, route)  # pyright: ignore
 
     def _route(self, path: str, method: str) -> BaseRouteHandler | None:
         """The handler that the router chooses; None: it answers 404 or 405. The router keeps the result for itself."""

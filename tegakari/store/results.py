@@ -21,11 +21,12 @@ import structlog
 
 from tegakari.schemas.analysis import ANALYSIS_FORMAT, AnalysisManifest, RunReference
 from tegakari.schemas.analysis_kinds import AnalysisKind
+from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import NotFoundError, StoreError
 from tegakari.schemas.run import RunManifest
 from tegakari.schemas.tables import Table
 from tegakari.store.column_types import arrow_schema
-from tegakari.store.disk.contents import check_contents
+from tegakari.store.disk.contents import check_contents, read_bounded
 from tegakari.store.disk.durable import (
     bury,
     checksums,
@@ -37,6 +38,11 @@ from tegakari.store.disk.layout import analyses_directory, analysis_directory, e
 
 MANIFEST = "analysis.json"
 RESULT = "result.json"
+
+MAX_MANIFEST = 256 * 2**20
+"""Maximum size of analysis.json in bytes; its settings can contain texts."""
+MAX_RESULT = 2**30
+"""Maximum size of result.json in bytes."""
 
 S = TypeVar("S", bound=msgspec.Struct)
 R = TypeVar("R", bound=msgspec.Struct)
@@ -69,8 +75,8 @@ class Analysis:
             StoreError: the file is missing or damaged.
         """
         try:
-            return msgspec.json.decode(self.result_json(), type=kind.result)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return decode_json(self.result_json(), kind.result)
+        except msgspec.DecodeError as error:
             raise _damaged(self.directory, error) from None
 
     def result_json(self) -> str:
@@ -80,7 +86,7 @@ class Analysis:
             StoreError: the file is missing or damaged.
         """
         try:
-            return (self.directory / RESULT).read_text(encoding="utf-8")
+            return read_bounded(self.directory / RESULT, MAX_RESULT).decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise _damaged(self.directory, error) from None
 
@@ -237,8 +243,8 @@ def delete_analysis(store: Path, analysis: Analysis) -> None:
 
 def _read_manifest(directory: Path) -> AnalysisManifest:
     try:
-        manifest = msgspec.json.decode((directory / MANIFEST).read_bytes(), type=AnalysisManifest)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        manifest = decode_json(read_bounded(directory / MANIFEST, MAX_MANIFEST), AnalysisManifest)
+    except (OSError, msgspec.DecodeError) as error:
         raise _damaged(directory, error) from None
     if manifest.format > ANALYSIS_FORMAT:
         raise StoreError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -117,7 +118,7 @@ def load_run_models(run: Run, device: str = "auto", layers: Sequence[int] | None
 
 def _check_unchanged(run: Run, model: str, directory: Path, expected: ClassifierInfo | SaeInfo) -> None:
     """Compare sizes first: run.json can name any directory, and live requests wait while gigabytes are hashed."""
-    if not directory.is_dir():
+    if not os.path.isdir(directory):  # noqa: PTH112 - False for names that no file system permits, where Path raises
         reason = f"the {model} of run {run.name!r} is not on this machine"
     elif expected.size is not None and (size := model_size(directory)) != expected.size:
         reason = f"the {model} of run {run.name!r} has changed: its files have {size:,} bytes, not {expected.size:,}"

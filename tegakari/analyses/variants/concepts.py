@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from tegakari.models.classifier import Classifier
+from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.variants import SLOT, Concept, ConceptFile
 
@@ -35,10 +36,10 @@ def read_concepts(path: Path | None = None) -> list[Concept]:
     file = path or files("tegakari.analyses.variants").joinpath("concepts.json")
     name = path or "the package's own file"
     try:
-        concepts = msgspec.json.decode(file.read_bytes(), type=ConceptFile).concepts
+        concepts = decode_json(file.read_bytes(), ConceptFile).concepts
     except OSError as error:
         raise ConfigError(f"cannot read {name}: {error.strerror}", field=FIELD, fix="give a JSON file") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except msgspec.DecodeError as error:
         raise ConfigError(f"{name}: {error}", field=FIELD, fix=_EXAMPLE) from None
     if not concepts:
         raise ConfigError(f"{name} has no concepts", field=FIELD, fix=_EXAMPLE)

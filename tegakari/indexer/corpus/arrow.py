@@ -18,6 +18,7 @@ from tegakari.indexer.corpus.decoded_size import DecodedSize, limited_memory
 from tegakari.indexer.corpus.lines import MAX_ROW_CHARACTERS
 from tegakari.indexer.corpus.reasons import Reason
 from tegakari.indexer.corpus.rows import Columns, Reject, Row, column_indices
+from tegakari.schemas.decoding import decode_json
 
 _SLICE_ROWS = 1024
 _SLICE_BYTES = 32 * 2**20
@@ -202,8 +203,8 @@ class _HuggingFace(msgspec.Struct):
 def _class_names(schema: pa.Schema, label: str) -> list[str] | None:
     """Class names of a `ClassLabel` column: `datasets` stores numbers, and the names in the schema's metadata."""
     try:
-        metadata = msgspec.json.decode((schema.metadata or {})[b"huggingface"], type=_HuggingFace)
-        feature = msgspec.json.decode(metadata.info.features[label], type=_Feature)
+        metadata = decode_json((schema.metadata or {})[b"huggingface"], _HuggingFace)
+        feature = decode_json(bytes(metadata.info.features[label]), _Feature)
     except (KeyError, msgspec.DecodeError):
         return None
     return feature.names if feature.type == "ClassLabel" else None

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from tegakari.indexer.corpus.arrow import read_parquet
 from tegakari.indexer.corpus.rows import Columns, Reject
 from tegakari.schemas.corpus import DOCUMENTS_FILE, MANIFEST_FILE, CorpusManifest, Document, Split
+from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import CorpusError
 from tegakari.store.disk.durable import exclusive_lock, rename_into_place, translate_disk_full
 
@@ -151,7 +152,7 @@ def read_manifest(path: Path) -> CorpusManifest:
         CorpusError: no corpus is at `path`, or its manifest is damaged.
     """
     try:
-        return msgspec.json.decode(_manifest_file(path).read_bytes(), type=CorpusManifest)
+        return decode_json(_manifest_file(path).read_bytes(), CorpusManifest)
     except (FileNotFoundError, NotADirectoryError):
         raise CorpusError(
             f"no corpus at {path}", field=_FIELD, fix="import one with `tegakari corpus import`"

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, TypeVar
 import msgspec
 
 from tegakari.indexer.corpus.splits import split_in_path
+from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import CorpusError
 
 FIELD = "corpus.source"
@@ -107,7 +108,7 @@ def _data_files(directory: Path, root: Path, split: str | None) -> list[Part]:
 
 def _decode(file: Path, kind: type[_Layout]) -> _Layout:
     try:
-        return msgspec.json.decode(file.read_bytes(), type=kind)
+        return decode_json(file.read_bytes(), kind)
     except msgspec.DecodeError as error:
         raise CorpusError(f"{file} is damaged: {error}", field=FIELD, fix="copy the data set again") from None
 

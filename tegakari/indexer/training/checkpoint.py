@@ -20,6 +20,7 @@ from typing import Generic, NamedTuple, TypeVar
 import msgspec
 
 from tegakari.schemas.classifier import ClassifierReport, FinetuneRecipe
+from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import TegakariError
 from tegakari.schemas.saes import SaesRecipe, SaesReport
 from tegakari.store.disk.durable import exclusive_lock, fsync_tree, staged_directory, write_atomically
@@ -61,7 +62,7 @@ class Training(Generic[Report]):
         if not self.target.exists() or (self.target.is_dir() and not any(self.target.iterdir())):
             return None
         try:
-            report = msgspec.json.decode((self.target / self.report_file).read_bytes(), type=self.report_type)
+            report = decode_json((self.target / self.report_file).read_bytes(), self.report_type)
         except (OSError, msgspec.DecodeError):
             raise self.error(
                 f"{self.target} exists and has no {self.report_file} that this version can read",
@@ -125,7 +126,7 @@ class Training(Generic[Report]):
 
     def _check_recipe(self, file: Path) -> None:
         try:
-            recipe = msgspec.json.decode(file.read_bytes(), type=type(self.recipe))
+            recipe = decode_json(file.read_bytes(), type(self.recipe))
         except (OSError, msgspec.DecodeError):
             raise self.error(
                 f"{self.work} holds an unfinished training whose {_RECIPE_FILE} this version cannot read",
@@ -176,7 +177,7 @@ def newest_checkpoint(directory: Path) -> Checkpoint | None:
     complete: list[Checkpoint] = []
     for path in directory.glob("checkpoint-*"):
         try:
-            state = msgspec.json.decode((path / _COMPLETE_FILE).read_bytes(), type=_Complete)
+            state = decode_json((path / _COMPLETE_FILE).read_bytes(), _Complete)
         except (FileNotFoundError, msgspec.DecodeError):
             shutil.rmtree(path)
         else:

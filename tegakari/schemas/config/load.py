@@ -40,7 +40,9 @@ def load_config(path: Path) -> Config:
         config = msgspec.toml.decode(text, type=Config)
     except msgspec.ValidationError as error:
         raise _explain(error, text, path) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+    except RecursionError:
+        raise ConfigError(f"{path} is not valid TOML: it is nested too deeply", fix="write flat sections") from None
+    except (msgspec.DecodeError, ValueError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}", fix="correct that line") from None
     return _anchor(config, path.resolve().parent)
 
@@ -52,9 +54,9 @@ def _explain(error: msgspec.ValidationError, text: bytes, path: Path) -> ConfigE
     key = match["key"] if match else ""
     reason = message[: match.start()] if match else message
     raw = msgspec.toml.decode(text)
-    unknown = re.search(r"unknown field `(?P<name>[^`]+)`", reason)
+    unknown = re.search(r"unknown field `(?P<name>.*)`$", reason, re.DOTALL)
     if unknown:
-        key = f"{key}.{unknown['name']}" if key else unknown["name"]
+        key = f"{key}.{unknown['name']}" if key else unknown["name"] or '""'
         section = {f.name: f.type for f in msgspec.structs.fields(Config)}.get(key.split(".")[0])
         names = [f.name for f in msgspec.structs.fields(section if section and "." in key else Config)]
         return ConfigError(f"unknown key in {path}", field=key, fix=f"use one of: {', '.join(names)}")

@@ -18,7 +18,7 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from tegakari.schemas.config import ServiceConfig
-from tegakari.schemas.errors import MediaTypeError, OverloadedError, RateError, TegakariError
+from tegakari.schemas.errors import LongAddressError, MediaTypeError, OverloadedError, RateError, TegakariError
 from tegakari.schemas.keys import ApiKey
 from tegakari.service.admission.keys import KeyRing, require_scope
 from tegakari.service.admission.limits import Rates, limited_body, too_large
@@ -43,6 +43,8 @@ _DATA_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestor
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+MAX_ADDRESS = 8192
+"""Maximum length of path and query in bytes. The router keeps a thousand of each in memory, before it knows the key."""
 
 _BODY_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 _JSON_METHODS = ("POST", "PUT", "PATCH")
@@ -121,6 +123,7 @@ class Gate:
 
         Raises:
             UnknownHostError: the request names another host.
+            LongAddressError: path and query are longer than MAX_ADDRESS.
             OverloadedError: the maximum number of requests is in progress.
             NoKeyError: the request needs a valid key.
             KeyScopeError: the scope of its key does not include the route.
@@ -130,6 +133,10 @@ class Gate:
             MediaTypeError: the body is not JSON.
         """
         self._origins.check_host(scope)
+        if is_long(scope):
+            raise LongAddressError(
+                f"path and query are longer than {MAX_ADDRESS:,} bytes", fix="send long texts in a body"
+            )
         if route is not None and "public" in route.opt:
             return
         if self._in_progress > self._config.max_requests:
@@ -184,6 +191,11 @@ class Gate:
             log.info(
                 "request", id=request_id, method=method, path=path, status=finisher.status, ms=milliseconds, **key_id
             )
+
+
+def is_long(scope: Scope) -> bool:
+    """Whether path and query of a request are too long to be routed."""
+    return len(scope["path"]) + len(scope.get("query_string", b"")) > MAX_ADDRESS
 
 
 def _require_json(scope: Scope) -> None:

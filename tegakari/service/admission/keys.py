@@ -18,14 +18,19 @@ import msgspec
 import structlog
 from litestar.handlers.base import BaseRouteHandler
 
+from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import ConfigError, KeyScopeError, NoKeyError, NotFoundError
 from tegakari.schemas.keys import KEY_SCOPES, ApiKey, KeyFile, KeyScope
+from tegakari.store.disk.contents import read_bounded
 from tegakari.store.disk.durable import is_temporary, write_atomically
 from tegakari.store.disk.layout import entries
 
 _KEY = re.compile(r"tgk_([0-9a-f]{8})_[A-Za-z0-9_-]{43}")
 
 _RELOAD_SECONDS = 1.0
+
+MAX_FILE = 16 * 2**20
+"""Maximum size of the file of keys in bytes."""
 
 log = structlog.get_logger()
 
@@ -92,12 +97,12 @@ def read_keys(file: Path) -> list[ApiKey]:
         ConfigError: the file cannot be read, or is damaged.
     """
     try:
-        return msgspec.json.decode(file.read_bytes(), type=KeyFile).keys
+        return decode_json(read_bounded(file.resolve(), MAX_FILE), KeyFile).keys
     except FileNotFoundError:
         return []
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}", field="service.keys") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except msgspec.DecodeError as error:
         raise ConfigError(
             f"{file} is not a file of keys: {error}",
             field="service.keys",

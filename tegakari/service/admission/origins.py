@@ -23,6 +23,9 @@ ANY = "*"
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/@?#]+)(?::[0-9]{1,5})?", re.IGNORECASE)
 
+_MAX_HOST = 262
+"""Characters of the longest name of a host (253), brackets and port."""
+
 _READING_METHODS = ("GET", "HEAD", "OPTIONS")
 
 _METHODS = b"GET, POST, DELETE"
@@ -57,7 +60,8 @@ class Origins:
             UnknownHostError: it is not a name of this service.
         """
         host = header(scope, b"host")
-        if self._any_host or self._is_known(host) or (not host and scope.get("http_version") == "1.0"):
+        known = len(host) <= _MAX_HOST and self._is_known(host)  # the cache holds no long texts
+        if self._any_host or known or (not host and scope.get("http_version") == "1.0"):
             return
         raise UnknownHostError(
             f"{host!r} is not a name of this server",

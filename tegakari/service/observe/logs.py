@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from typing import Any
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 from tegakari.schemas.config import LogFormat
 
 log = structlog.get_logger("tegakari.requests")
+
+_LINE_BREAKS_AND_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Characters of texts of others that would forge a line, or control the terminal that shows it."""
 
 
 def set_up_logs(form: LogFormat) -> None:
@@ -21,7 +26,8 @@ def set_up_logs(form: LogFormat) -> None:
         processors = [
             *shared,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
+            # Without the values of variables, which hold texts, bodies and keys.
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
             structlog.processors.JSONRenderer(),
         ]
     else:
@@ -30,6 +36,7 @@ def set_up_logs(form: LogFormat) -> None:
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
             structlog.processors.format_exc_info,
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
+            _escape_controls,
         ]
     structlog.configure(
         processors=processors,
@@ -37,3 +44,8 @@ def set_up_logs(form: LogFormat) -> None:
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+def _escape_controls(_: object, __: str, line: str) -> str:
+    """A line of text without control characters; the renderer has escaped line feeds only."""
+    return _LINE_BREAKS_AND_CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", line)

@@ -1,7 +1,8 @@
-"""Check of the directory of a run or an analysis, which someone else may have made: files, and no way out of it."""
+"""Directories and files of a run or an analysis, which someone else may have made: no way out, bounded reading."""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Collection
@@ -36,6 +37,28 @@ def check_contents(directory: Path, names: Collection[str] | None = None) -> Non
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 path = os.path.relpath(os.path.join(root, name), directory)  # noqa: PTH118
                 raise _refusal(directory, f"{path!r} is a {'link' if stat.S_ISLNK(mode) else 'special file'}")
+
+
+def read_bounded(file: Path, max_bytes: int) -> bytes:
+    """The content of a regular file of bounded size.
+
+    Plain reading would wait for the writer of a pipe, and take as much memory as a sparse file or a device claims.
+
+    Args:
+        file: not a link.
+        max_bytes: size of its content.
+
+    Raises:
+        OSError: it cannot be read, is a link or no regular file, or is larger.
+    """
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(file))
+        if status.st_size > max_bytes:
+            raise OSError(errno.EFBIG, f"larger than {max_bytes:,} bytes", str(file))
+        return stream.read(max_bytes)
 
 
 def _refusal(directory: Path, reason: str) -> StoreError:

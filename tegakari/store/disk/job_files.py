@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from tegakari.schemas.config import ServiceConfig
+from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.jobs import FINAL, KnockoutJob
 from tegakari.store.disk.durable import write_atomically
 from tegakari.store.disk.layout import entries, jobs_directory
@@ -100,6 +101,7 @@ class JobFiles:
 
 def _read(file: Path) -> KnockoutJob | None:
     try:
-        return msgspec.json.decode(file.read_bytes(), type=KnockoutJob)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        job = decode_json(file.read_bytes(), KnockoutJob)
+    except (OSError, msgspec.DecodeError):
         return None
+    return job if job.id == file.stem else None  # it is written back to the file of its id

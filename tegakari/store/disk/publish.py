@@ -8,9 +8,10 @@ from pathlib import Path
 
 import msgspec
 
+from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import NotFoundError, RunExistsError, StoreError
 from tegakari.schemas.run import FORMAT, RunManifest
-from tegakari.store.disk.contents import check_contents
+from tegakari.store.disk.contents import check_contents, read_bounded
 from tegakari.store.disk.durable import (
     bury,
     checksums,
@@ -30,6 +31,9 @@ from tegakari.store.disk.layout import (
     work_directory,
     work_root,
 )
+
+MAX_MANIFEST = 16 * 2**20
+"""Maximum size of run.json in bytes; that of 26 layers has 30,000."""
 
 
 def published_names(store: Path) -> list[str]:
@@ -59,15 +63,15 @@ def read_manifest(directory: Path) -> RunManifest:
 
 def _read(directory: Path) -> bytes:
     try:
-        return (directory / MANIFEST).read_bytes()
+        return read_bounded(directory / MANIFEST, MAX_MANIFEST)
     except OSError as error:
         raise _damaged(directory, error) from None
 
 
 def _decode(directory: Path, raw: bytes) -> RunManifest:
     try:
-        version = msgspec.json.decode(raw, type=_FormatOnly).format
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        version = decode_json(raw, _FormatOnly).format
+    except msgspec.DecodeError as error:
         raise _damaged(directory, error) from None
     if version != FORMAT:
         raise StoreError(
@@ -78,8 +82,8 @@ def _decode(directory: Path, raw: bytes) -> RunManifest:
             else "delete the run and index again: classifier and SAEs are kept and need no training",
         )
     try:
-        return msgspec.json.decode(raw, type=RunManifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return decode_json(raw, RunManifest)
+    except msgspec.DecodeError as error:
         raise _damaged(directory, error) from None
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from tegakari.schemas.api import Page
+from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import CursorError
 from tegakari.store.queries.parameters import check_limit
 from tegakari.store.reader import Run
@@ -45,10 +46,10 @@ def read_cursor(cursor: str, list_: str, key_type: type[T]) -> T:
     """
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        cursor_list, key = msgspec.json.decode(raw, type=tuple[str, msgspec.Raw])
+        cursor_list, key = decode_json(raw, tuple[str, msgspec.Raw])
         if cursor_list != list_:
             raise cursor_error()
-        return msgspec.json.decode(key, type=key_type)
+        return decode_json(bytes(key), key_type)
     except (binascii.Error, msgspec.DecodeError, ValueError):
         raise cursor_error() from None
 

@@ -193,9 +193,13 @@ def _translate_values(file_format: str) -> Iterator[None]:
 
 def _distinct(schema: pa.Schema) -> pa.Schema:
     """Number columns that share a name, since an object of JSON cannot hold both."""
+    taken, fields = set(schema.names), []
     counts: dict[str, int] = {}
-    fields = []
     for field in schema:
-        count = counts[field.name] = counts.get(field.name, 0) + 1
-        fields.append(field if count == 1 else field.with_name(f"{field.name}_{count}"))
+        name, count = field.name, counts.get(field.name, 0) + 1
+        while count > 1 and (name := f"{field.name}_{count}") in taken:  # the query may have named a column a_2
+            count += 1
+        counts[field.name] = count
+        taken.add(name)
+        fields.append(field.with_name(name))
     return pa.schema(fields)

@@ -1,0 +1,94 @@
+"""Pinned requirements of the image, with hashes, and its bill of materials: `python -m tools.lock`.
+
+uv resolves the extras of the image within `constraints.txt` and lists the hashes of all files of each version;
+CycloneDX's generator makes the bill of materials (SBOM) from that. Needs the extra `supply` and a package index.
+`tests/packaging/test_lock.py` compares the files with `pyproject.toml`, `constraints.txt` and the installed packages,
+offline.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+from tools.generated import ROOT, main
+
+EXTRAS = ("serve", "study")
+"""Extras of the image."""
+
+PYTHON = "3.12"
+"""Python of the image."""
+
+REQUIREMENTS = ROOT / "deploy" / "requirements.txt"
+TORCH_REQUIREMENTS = ROOT / "deploy" / "torch.txt"
+BILL = ROOT / "deploy" / "sbom.cdx.json"
+
+OF_TORCH = re.compile(r"torch|triton|nvidia-.*|cuda-.*")
+"""Packages that a build for a CPU replaces or does without."""
+
+_HEADER = """\
+# {subject}: exact versions and the hashes of their files. Written by `python -m tools.lock`.
+"""
+
+
+def contents() -> dict[Path, str]:
+    """Path -> content of the three files."""
+    entries = _entries(_resolved())
+    of_torch = {name: entry for name, entry in entries.items() if OF_TORCH.fullmatch(name)}
+    others = {name: entry for name, entry in entries.items() if name not in of_torch}
+    requirements = _HEADER.format(subject="What the image installs beside torch") + "".join(others.values())
+    torch = _HEADER.format(subject="torch with CUDA, and what it needs on a GPU") + "".join(of_torch.values())
+    return {REQUIREMENTS: requirements, TORCH_REQUIREMENTS: torch, BILL: _bill("".join(entries.values()))}
+
+
+def _resolved() -> str:
+    """Requirements of the extras and of the build, as uv writes them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    # torch with CUDA needs one version of triton; constraints.txt has that of the tests beside torch without CUDA.
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    constraints = [line for line in lines if not line.startswith("triton==")]
+    with tempfile.TemporaryDirectory() as directory:
+        build, limits = Path(directory) / "build.in", Path(directory) / "constraints.txt"
+        build.write_text("\n".join(project["build-system"]["requires"]), encoding="utf-8")
+        limits.write_text("\n".join(constraints), encoding="utf-8")
+        options = ["--generate-hashes", "--universal", "--no-annotate", "--no-header", "--quiet"]
+        extras = [option for extra in EXTRAS for option in ("--extra", extra)]
+        command = ["uv", "pip", "compile", "pyproject.toml", str(build), *extras, *options]
+        return _output(*command, "--python-version", PYTHON, "--constraints", str(limits))
+
+
+def _entries(text: str) -> dict[str, str]:
+    """Requirement with its hashes, by name."""
+    entries = re.findall(r"^\S.*(?:\n[ ]+.*)*\n?", text, re.MULTILINE)
+    return {entry.partition("==")[0]: entry.rstrip("\n") + "\n" for entry in entries}
+
+
+def _bill(requirements: str) -> str:
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "requirements.txt"
+        file.write_text(requirements, encoding="utf-8")
+        options = ["--pyproject", "pyproject.toml", "--output-reproducible", "--of", "JSON"]
+        bill = json.loads(_output("cyclonedx-py", "requirements", str(file), *options))
+    references = {}
+    for component in bill["components"]:
+        references[component["bom-ref"]] = component["purl"]  # instead of a number of a line
+        component.pop("description", None)
+    for part in (*bill["components"], *bill["metadata"]["tools"]["components"]):
+        # The hashes are in the requirements; where the files are is a matter of the index that is configured.
+        part.pop("externalReferences", None)
+    text = json.dumps(bill, indent=1, ensure_ascii=False)
+    return re.sub(r'"(requirements-L\d+)"', lambda match: json.dumps(references[match[1]]), text) + "\n"
+
+
+def _output(program: str, *arguments: str) -> str:
+    command = [str(Path(sys.executable).parent / program), *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
+
+
+if __name__ == "__main__":
+    main(contents, "python -m tools.lock")
