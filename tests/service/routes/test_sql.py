@@ -133,3 +133,18 @@ def test_tables_can_be_joined(live_case: LiveCase):
     assert [(row["layer"], row["feature"]) for row in result["items"]] == [
         (row["layer"], row["feature"]) for row in expected
     ]
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("SELECT 1 AS a, 2 AS a, 3 AS a_2", [1, 2, 3]),
+        ("SELECT 1 AS a_2, 2 AS a, 3 AS a, 4 AS a_3, 5 AS a", [1, 2, 3, 4, 5]),
+        ("SELECT 1 AS a, 2 AS a, 3 AS a_2, 4 AS a_2, 5 AS a_2_2", [1, 2, 3, 4, 5]),
+    ],
+)
+def test_no_column_is_lost_to_another_of_its_name(client: TestClient, sql: str, expected: list[int]):
+    result = client.post("/v1/sql", json={"sql": sql}).json()
+    names = [column["name"] for column in result["columns"]]
+    assert len(set(names)) == len(expected)
+    assert [result["items"][0][name] for name in names] == expected
