@@ -57,7 +57,8 @@ def test_a_killed_table_resumes(store: Path, run: Run, models: RunModels):
         knock_out_all(store, run, lambda: models, knockouts, progress=Killed())
     progress = RecordedProgress()
     results = knock_out_all(store, run, lambda: models, knockouts, progress=progress)
-    assert {total for _, total in progress.steps} == {sum(result.documents for result in results[1:])}
+    # Before it knows the documents, a knockout reports steps without a total.
+    assert {total for _, total in progress.steps if total} == {sum(result.documents for result in results[1:])}
 
 
 def test_curves_over_k_and_layers(store: Path, run: Run, models: RunModels, single_knockout):
