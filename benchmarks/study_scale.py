@@ -24,12 +24,12 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from tegakari.indexer.candidates import Candidates
 from tegakari.indexer.layer_tables import LayerFacts
 from tegakari.indexer.merge import Merger, MergeSettings
 from tegakari.indexer.moments import label_moments
 from tegakari.indexer.partial import DocumentPartial, LayerPartial, open_partial, partial_exists, write_partial
 from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards
-from tegakari.indexer.top_tokens import Candidates, strongest
 from tegakari.models.tokens import Tokenized
 from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, Locations, RunManifest, SaeInfo
 from tegakari.store import vectors
@@ -199,7 +199,7 @@ def _layer(shard: Shard, layer: int, seed: int, size: Size) -> LayerPartial:
         np.bincount(feature, minlength=size.d_sae) * 10,
         np.bincount(feature, activation.astype(np.float64), minlength=size.d_sae) * 10,
         # A real worker's floor lets through about its share of the corpus' strongest positions.
-        strongest(candidates, max(4, 4 * TOP_TOKENS // size.labels)),
+        _strongest(candidates, max(4, 4 * TOP_TOKENS // size.labels)),
         ordered([Activations(feature.astype(np.int32), numbers[document], activation)]),
         outliers=0,
     )
@@ -216,6 +216,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for number in range(options.runs):
         manifest = make_study_run(options.store, f"study-{number}", number, size)
         Console().print(f"{manifest.run}: {manifest.activations:,} activations, {manifest.timings}")
+
+
+def _strongest(candidates: Candidates, n: int) -> Candidates:
+    order = np.lexsort((candidates.position, candidates.document, -candidates.activation, candidates.feature))
+    feature = candidates.feature[order]
+    order = order[np.arange(len(order)) - np.searchsorted(feature, feature) < n]
+    return Candidates(*(array[order] for array in candidates))
 
 
 if __name__ == "__main__":

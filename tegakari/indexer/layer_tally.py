@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from tegakari.indexer.arrivals import Arrivals
+from tegakari.indexer.candidates import Candidates
 from tegakari.indexer.moments import label_moments
 from tegakari.indexer.partial import LayerPartial
 from tegakari.indexer.shard import Shard
 from tegakari.indexer.strongest_survivors import strongest_survivors
-from tegakari.indexer.top_tokens import Candidates
 from tegakari.kernels import Encoder, Survivors, add_to_tally, finish_tally, new_tally
 from tegakari.kernels.types import TallyBatch
 from tegakari.models.head import pooled_by

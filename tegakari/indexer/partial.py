@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 
 from tegakari.indexer.array_file import StoredArray, read_rows, write_arrays
+from tegakari.indexer.candidates import Candidates
 from tegakari.indexer.merge_loops import add_features
 from tegakari.indexer.shard import Shard
 from tegakari.indexer.strongest import bits_of, no_entries, strongest_members
-from tegakari.indexer.top_tokens import Candidates
 from tegakari.store.blocks.activations import Activations, Strongest
 from tegakari.store.blocks.files import TOP_FEATURES
 from tegakari.store.disk.durable import random_suffix, staged_directory

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tegakari.indexer.candidates import Candidates
 from tegakari.indexer.feature_ranges import feature_ranges
 from tegakari.indexer.merge_loops import ENTRY_BITS, fill_first_distinct, merge_activations, select_candidates
 from tegakari.indexer.partial import (
@@ -20,10 +21,10 @@ from tegakari.indexer.partial import (
 )
 from tegakari.indexer.shard import IndexedDocument, plan_shards
 from tegakari.indexer.strongest import bits_of, no_entries, strongest_entries, strongest_members
-from tegakari.indexer.top_tokens import Candidates, strongest
 from tegakari.models.tokens import Tokenized
 from tegakari.store.blocks.activations import Activations, ordered
 from tegakari.store.blocks.files import TOP_FEATURES
+from tests.support.plain_candidates import strongest_candidates
 
 FEATURES, DOCUMENTS, POSITIONS = 30, 60, 4
 
@@ -62,7 +63,7 @@ def partials(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             labels.astype(np.int32),
             (of_shard > 0).sum((0, 1)),
             of_shard.sum((0, 1), dtype=np.float64),
-            strongest(candidates, 50),
+            strongest_candidates(candidates, 50),
             ordered([pairs]),
             outliers=0,
         )

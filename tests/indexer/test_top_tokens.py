@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tegakari.indexer.candidates import Candidates
 from tegakari.indexer.strongest_survivors import strongest_survivors
-from tegakari.indexer.top_tokens import Candidates, concatenate, no_candidates, ranks
-from tegakari.indexer.top_tokens import strongest as strongest_of_candidates
 from tegakari.kernels import Survivors
+from tests.support.plain_candidates import strongest_candidates
 
 
 def survivors_of(activations: np.ndarray, floor: np.ndarray, order: np.ndarray) -> Survivors:
@@ -62,13 +62,12 @@ def test_the_strongest_are_exact_with_ties_for_any_shards(seed: int, n: int, sha
         union = torch.cat([union, best.table(d_sae, n)], 1).sort(1, descending=True).values[:, :n]
         feature, position, activation = (column.numpy() for column in best.survivors)
         parts.append(Candidates(feature, activation, documents[rows][position], positions[rows][position]))
-        assert as_rows(strongest_of_candidates(parts[-1], n)) == as_rows(parts[-1])
-    assert as_rows(strongest_of_candidates(concatenate(parts), n)) == brute_force(activations, documents, positions, n)
+        assert as_rows(strongest_candidates(parts[-1], n)) == as_rows(parts[-1])
+    joined = Candidates(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    assert as_rows(strongest_candidates(joined, n)) == brute_force(activations, documents, positions, n)
 
 
 def test_without_activations_there_are_no_candidates():
     empty = Survivors(torch.empty(0, dtype=torch.int32), torch.empty(0, dtype=torch.int32), torch.empty(0))
     best = strongest_survivors(empty, 2, 3, torch.empty(0, dtype=torch.int32))
     assert best.table(3, 2).tolist() == [[0, 0]] * 3
-    assert as_rows(strongest_of_candidates(no_candidates(), 3)) == []
-    assert ranks(np.array([], np.int32)).tolist() == []

@@ -15,12 +15,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from tegakari.indexer.candidates import Candidates
 from tegakari.indexer.layer_tables import LayerFacts
 from tegakari.indexer.merge import Merger, MergeSettings
 from tegakari.indexer.moments import label_moments
 from tegakari.indexer.partial import DocumentPartial, LayerPartial, open_partial, write_partial
 from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards
-from tegakari.indexer.top_tokens import Candidates, strongest
 from tegakari.models.explained_variance import LayerQuality
 from tegakari.models.tokens import Tokenized
 from tegakari.schemas.config import POOLINGS, Pooling
@@ -29,6 +29,7 @@ from tegakari.store.blocks.activations import Activations, ordered
 from tegakari.store.disk.layout import work_directory
 from tegakari.store.disk.publish import publish
 from tegakari.store.sql.writer import RunWriter
+from tests.support.plain_candidates import strongest_candidates
 
 LABELS = ("自動車", "車/軽", "a?b#c&d=e+f %2F", "🚗💨", "مجتمع السيارات", "食べ物 と 料理")
 """Plain text, a slash, characters with a meaning in URLs, only emoji, right to left, spaces."""
@@ -200,7 +201,7 @@ def _layer_partial(shard: Shard, activations: Sequence[np.ndarray], pooling: Poo
         np.stack([(part > 0).sum(0, dtype=np.int32) for part in np.split(stacked, ends[:-1])]),
         (values > 0).sum(0),
         values.sum(0, dtype=np.float64),
-        strongest(candidates, TOP_TOKENS),
+        strongest_candidates(candidates, TOP_TOKENS),
         ordered([Activations(active_feature.astype(np.int32), numbers[index], pooled[pooling][index, active_feature])]),
         outliers=0,
     )

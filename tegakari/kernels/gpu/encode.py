@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-import triton
 from torch import Tensor
 
 from tegakari.kernels.gpu.deferred import CapacityRows, CapacitySurvivors, Flags
@@ -41,6 +40,11 @@ PLACE = {"ROWS": 4, "num_warps": 4}
 SELECT = {"ROWS": 1, "num_warps": 1}
 """Rows of products per program of TopK, where a row has at most MIN_CLASSES classes of features."""
 MIN_CLASSES = 256
+
+
+def _parts(length: int, part: int) -> int:
+    """Number of parts that cover a length."""
+    return -(-length // part)
 
 
 def _launch(kernel: Any, programs: int, *arguments: object, **constants: object) -> None:
@@ -101,7 +105,7 @@ def gpu_encode(inputs: EncodeInputs, *, capacity: Capacity | None = None) -> Enc
     positions, d_sae, device = len(residual), encoder.weight.shape[1], residual.device
     documents = len(offsets) - 1
     capacity = capacity or capacity_of(positions, d_sae)
-    gates, blocks = _gates(encoder), triton.cdiv(d_sae, BLOCK)
+    gates, blocks = _gates(encoder), _parts(d_sae, BLOCK)
     operand = residual.to(encoder.weight.dtype).contiguous()
     offsets = offsets.cpu()
     check_offsets(offsets, positions)
@@ -123,7 +127,7 @@ def gpu_encode(inputs: EncodeInputs, *, capacity: Capacity | None = None) -> Enc
         n_pairs = row_ends[-1]
         indptr.append(starts[:, 0])
         _launch(
-            place_kernel, blocks * triton.cdiv(chunk.rows, PLACE["ROWS"]),
+            place_kernel, blocks * _parts(chunk.rows, PLACE["ROWS"]),
             product, *gates, *cuts, starts, pair_feature, pair_activation, pair_room, chunk.rows, d_sae, blocks,
             GATED=encoder.gate_scale is not None, TOP_K=encoder.k is not None, BLOCK=BLOCK, **PLACE,
         )  # fmt: skip
@@ -178,7 +182,7 @@ def _tally_chunk(
     `place`: row of the tally for the chunk's first document, and number of positions before its first row.
     """
     d_sae = product.shape[1]
-    blocks = triton.cdiv(d_sae, BLOCK)
+    blocks = _parts(d_sae, BLOCK)
     candidates = tally.candidates
     assert isinstance(candidates, CandidateBuffer)
     cuts = gates[1], tally.positions  # never read but with TopK
@@ -214,11 +218,11 @@ def _cuts(product: Tensor, gates: tuple[Tensor, ...], k: int) -> tuple[Tensor, T
     n, d_sae = product.shape
     value = torch.empty(n, device=product.device)
     feature = torch.empty(n, dtype=torch.int32, device=product.device)
-    classes = max(MIN_CLASSES, triton.next_power_of_2(4 * k))
+    classes = max(MIN_CLASSES, 1 << (4 * k - 1).bit_length())
     shape = SELECT if classes == MIN_CLASSES else {"ROWS": 1, "num_warps": min(16, classes // 512)}
     scratch = torch.empty(n, classes, dtype=torch.int64, device=product.device)
     _launch(
-        select_kernel, triton.cdiv(n, shape["ROWS"]),
+        select_kernel, _parts(n, shape["ROWS"]),
         product, gates[1], gates[3], scratch, value, feature, n, d_sae, k,
         WIDTH=classes, ROOM=classes, FEATURE_BITS=d_sae.bit_length(), **shape,
     )  # fmt: skip
