@@ -73,6 +73,23 @@ def scaled(layers: int, d_model: int) -> Shape:
     )
 
 
+def configuration_of(shape: Shape, labels: Sequence[str]) -> Gemma2Config:
+    """Configuration of a Gemma 2 classifier."""
+    return Gemma2Config(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.d_model,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        query_pre_attn_scalar=shape.head_dim,
+        pad_token_id=0,
+        id2label=dict(enumerate(labels)),
+        label2id={label: number for number, label in enumerate(labels)},
+    )
+
+
 def make_case(
     root: Path,
     shape: Shape,
@@ -180,18 +197,7 @@ def _write_classifier(config: Config, shape: Shape) -> None:
     labels = sorted({document.label for document in documents})
     tokenizer = train_tokenizer([document.text for document in documents[:2000]], min(4096, shape.vocabulary))
     torch.manual_seed(0)
-    configuration = Gemma2Config(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.d_model,
-        intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
-        query_pre_attn_scalar=shape.head_dim,
-        id2label=dict(enumerate(labels)),
-        label2id={label: number for number, label in enumerate(labels)},
-    )
+    configuration = configuration_of(shape, labels)
     gpu = torch.cuda.is_available()
     with torch.device("cuda" if gpu else "cpu"):  # 2.6 billion random numbers take minutes on a CPU
         model = Gemma2ForSequenceClassification(configuration)

@@ -7,9 +7,9 @@ from typing import cast
 
 import torch
 from torch import Tensor
-from transformers import Gemma2Config, Gemma2ForSequenceClassification, PreTrainedTokenizerBase
+from transformers import Gemma2ForSequenceClassification, PreTrainedTokenizerBase
 
-from benchmarks.case import Shape
+from benchmarks.case import Shape, configuration_of
 from tegakari.models.architecture import find_blocks
 from tegakari.models.classifier import Classifier
 from tegakari.models.sae import Sae
@@ -29,18 +29,7 @@ def device_of(smoke: bool) -> torch.device:
 
 def random_model(shape: Shape, device: torch.device, dtype: torch.dtype) -> Gemma2ForSequenceClassification:
     """The model in evaluation mode; eager attention, as Gemma 2 is loaded for its soft-capped scores."""
-    config = Gemma2Config(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.d_model,
-        intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
-        query_pre_attn_scalar=shape.head_dim,
-        pad_token_id=0,
-        id2label={number: f"label {number}" for number in range(LABELS)},
-    )
+    config = configuration_of(shape, [f"label {number}" for number in range(LABELS)])
     config._attn_implementation = "eager"
     torch.manual_seed(0)
     former = torch.get_default_dtype()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tegakari.kernels.dispatch import tallies_on_gpu
 from tegakari.kernels.ordinary import encode_ordinary
-from tegakari.kernels.types import CandidateList, Encoder, Pooled, Tally, TallyBatch
+from tegakari.kernels.types import CandidateBuffer, CandidateList, Encoder, Tally, TallyBatch, empty_tally
 from tegakari.kernels.validation import check_encoder
 
 
@@ -24,19 +24,8 @@ def new_tally(encoder: Encoder, documents: int, capacity: int) -> Tally:
     """
     check_encoder(encoder)
     device, d_sae = encoder.weight.device, encoder.weight.shape[1]
-    if tallies_on_gpu(device):
-        from tegakari.kernels.gpu.encode import gpu_new_tally
-
-        return gpu_new_tally(documents, d_sae, capacity, device)
-    pooled = torch.empty(3, documents, d_sae, device=device)
-    return Tally(
-        Pooled(pooled[0], pooled[1], pooled[2]),
-        torch.empty(documents, dtype=torch.int32, device=device),
-        torch.zeros(d_sae, dtype=torch.int32, device=device),
-        torch.zeros(d_sae, dtype=torch.float64, device=device),
-        CandidateList(),
-        torch.zeros((), dtype=torch.int32, device=device),
-    )
+    candidates = CandidateBuffer(capacity, device) if tallies_on_gpu(device) else CandidateList()
+    return empty_tally(documents, d_sae, device, candidates)
 
 
 @torch.inference_mode(False)

@@ -197,6 +197,19 @@ class Tally(NamedTuple):
     """[] int32: 1 + the row of a document with a pre-activation that is NaN or infinite; 0: none."""
 
 
+def empty_tally(documents: int, d_sae: int, device: torch.device, candidates: CandidateList | CandidateBuffer) -> Tally:
+    """A tally without documents; rows of `pooled` and `positions` have no values before a document takes them."""
+    pooled = torch.empty(3, documents, d_sae, device=device)
+    return Tally(
+        Pooled(pooled[0], pooled[1], pooled[2]),
+        torch.empty(documents, dtype=torch.int32, device=device),
+        torch.zeros(d_sae, dtype=torch.int32, device=device),
+        torch.zeros(d_sae, dtype=torch.float64, device=device),
+        candidates,
+        torch.zeros((), dtype=torch.int32, device=device),
+    )
+
+
 class TallyBatch:
     """The documents of one batch, and their place in a tally; the same for all layers."""
 

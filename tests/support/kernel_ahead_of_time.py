@@ -25,7 +25,7 @@ from triton.compiler import ASTSource
 
 from tegakari.kernels import Encoder
 from tegakari.kernels.gpu import encode
-from tegakari.kernels.types import EncodeInputs, RowSelection, TallyBatch
+from tegakari.kernels.types import CandidateBuffer, EncodeInputs, RowSelection, TallyBatch, empty_tally
 
 TARGET = GPUTarget("cuda", 90, 32)
 POINTERS = {
@@ -113,6 +113,7 @@ def launches(names: list[str]) -> Iterator[Usage]:
         "odd": (encoder(torch.bfloat16, 77, 1003, gated=True), 1, "last"),
     }
     variants: set[tuple[str, str]] = set()
+    meta = torch.device("meta")
     for call in names or calls:
         sae, positions, rows = calls[call]
 
@@ -131,7 +132,7 @@ def launches(names: list[str]) -> Iterator[Usage]:
         floor = torch.empty(d_sae, device="meta")
         encode.gpu_encode(EncodeInputs(residual, sae, offsets, rows, floor))
         # As an index does: with a mask of ordinary positions, into a tally that outlives the call.
-        tally = encode.gpu_new_tally(documents, d_sae, 2**20, torch.device("meta"))
+        tally = empty_tally(documents, d_sae, meta, CandidateBuffer(2**20, meta))
         ordinary = torch.empty(positions, dtype=torch.bool, device="meta")
         encode.gpu_tally(residual, sae, TallyBatch(ends, offsets, 1, 2), floor, ordinary, tally)
         yield from usages

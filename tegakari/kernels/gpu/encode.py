@@ -23,11 +23,11 @@ from tegakari.kernels.types import (
     Encoded,
     EncodeInputs,
     Encoder,
-    Pooled,
     Rows,
     Survivors,
     Tally,
     TallyBatch,
+    empty_tally,
 )
 from tegakari.kernels.validation import check_offsets
 
@@ -109,7 +109,8 @@ def gpu_encode(inputs: EncodeInputs, *, capacity: Capacity | None = None) -> Enc
     operand = residual.to(encoder.weight.dtype).contiguous()
     offsets = offsets.cpu()
     check_offsets(offsets, positions)
-    tally = gpu_new_tally(documents, d_sae, capacity.survivors if floor is not None else 0, device)
+    candidates = CandidateBuffer(capacity.survivors if floor is not None else 0, device)
+    tally = empty_tally(documents, d_sae, device, candidates)
     pair_room = capacity.pairs if rows == "all" else 0
     pair_feature = torch.empty(pair_room, dtype=torch.int32, device=device)
     pair_activation = torch.empty(pair_room, device=device)
@@ -132,19 +133,6 @@ def gpu_encode(inputs: EncodeInputs, *, capacity: Capacity | None = None) -> Enc
             GATED=encoder.gate_scale is not None, TOP_K=encoder.k is not None, BLOCK=BLOCK, **PLACE,
         )  # fmt: skip
     return _encoded(inputs, tally, capacity, Rows(torch.cat([*indptr, n_pairs[None]]), pair_feature, pair_activation))
-
-
-def gpu_new_tally(documents: int, d_sae: int, capacity: int, device: torch.device) -> Tally:
-    """An empty tally of a GPU. See `tegakari.kernels.new_tally`."""
-    pooled = torch.empty(3, documents, d_sae, device=device)
-    return Tally(
-        Pooled(pooled[0], pooled[1], pooled[2]),
-        torch.empty(documents, dtype=torch.int32, device=device),
-        torch.zeros(d_sae, dtype=torch.int32, device=device),
-        torch.zeros(d_sae, dtype=torch.float64, device=device),
-        CandidateBuffer(capacity, device),
-        torch.zeros((), dtype=torch.int32, device=device),
-    )
 
 
 def gpu_finish(tally: Tally) -> Tally:
