@@ -48,6 +48,15 @@ class ShardWork(NamedTuple):
     """after the last pass; None on a CPU, where nothing is queued."""
 
 
+class Floors(NamedTuple):
+    """A lower bound, for each feature, of what can still be among the strongest positions of the corpus."""
+
+    by_layer: dict[int, Tensor]
+    """[d_sae] float32 each, on the device"""
+    ready: torch.cuda.Event | None
+    """after the work that computes them; None: on the stream of the passes, or on a CPU."""
+
+
 class Worker:
     """Indexes shards with the loaded models; the merged result does not depend on which worker indexes which shard.
 
@@ -74,8 +83,7 @@ class Worker:
             layer: torch.zeros(encoder.weight.shape[1], top_tokens, device=classifier.device)
             for layer, encoder in self._encoders.items()
         }
-        self._floors = {layer: union[:, -1].contiguous() for layer, union in self._unions.items()}
-        self._floors_ready: torch.cuda.Event | None = None
+        self._floors = Floors({layer: union[:, -1].contiguous() for layer, union in self._unions.items()}, None)
         self._capacity_factor = 1
         self._cold = True
         self._model = threading.Lock()
@@ -107,8 +115,9 @@ class Worker:
         with self._model:
             cold = self._cold or not tallies_on_gpu(self._classifier.device)
             self._cold = False
-            if self._floors_ready is not None:
-                torch.cuda.current_stream().wait_event(self._floors_ready)
+            floors = self._floors  # read once: another thread replaces them, with their event
+            if floors.ready is not None:
+                torch.cuda.current_stream().wait_event(floors.ready)
             lengths = [len(document.tokens) for document in shard.documents]
             groups = [sorted(group) for group in bucketed(lengths, self._batch_tokens)]
             positions = max(sum(len(shard.documents[index].tokens.positions) for index in group) for group in groups)
@@ -118,7 +127,7 @@ class Worker:
                     self._max_norms[layer],
                     len(shard.documents),
                     self._top_tokens,
-                    self._floors[layer],
+                    floors.by_layer[layer],
                     self._capacity_factor
                     * capacity_of(positions if cold else 0, encoder.weight.shape[1], self._top_tokens),
                 )
@@ -127,7 +136,7 @@ class Worker:
             arrivals = Arrivals()
             outputs = [self._run_batch(shard, group, arrivals, layers, prune=cold) for group in groups]
             if cold:
-                self._floors = {layer: tally.floor for layer, tally in layers.items()}
+                self._floors = Floors({layer: tally.floor for layer, tally in layers.items()}, None)
             queued = None
             if self._stream is not None:
                 queued = torch.cuda.Event()
@@ -156,18 +165,19 @@ class Worker:
             order = arrivals.order.to(device)
             _refuse_faults(work)
             layers: dict[int, LayerPartial] = {}
+            floors: dict[int, Tensor] = {}
             for layer, tally in work.layers.items():
-                layers[layer], union = tally.finish(
+                layers[layer], self._unions[layer] = tally.finish(
                     shard, arrivals, order, self._unions[layer], self._pooling, self._classifier.head
                 )
-                self._unions[layer], floor = union, union[:, -1].contiguous()
+                floors[layer] = self._unions[layer][:, -1].contiguous()
                 if self._stream is not None:
-                    floor.record_stream(torch.cuda.default_stream(device))
-                self._floors[layer] = floor
+                    floors[layer].record_stream(torch.cuda.default_stream(device))
+            ready = None
             if self._stream is not None:
                 ready = torch.cuda.Event()
                 ready.record()
-                self._floors_ready = ready
+            self._floors = Floors(floors, ready)
             documents = _predictions(work)
         return ShardResult(len(order), layers, documents)
 
