@@ -112,7 +112,7 @@ def test_hostile_paths_and_parameters(guarded: tuple[httpx.Client, int], name: s
     response = raw_response(
         client, f"GET {HOSTILE_PATHS[name]} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
     )
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < 20
     head, _, body = response.partition(b"\r\n\r\n")
     assert status_of(response) in (200, 400, 404, 414)
     assert b"root:" not in body
@@ -160,7 +160,7 @@ def test_a_declared_size_beyond_the_maximum_is_refused_at_once(guarded: tuple[ht
         sent = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %s\r\n\r\n{" % (CLASSIFY.encode(), length)
         response = raw_response(client, sent)
         assert status_of(response) in (400, 413)
-        assert time.perf_counter() - start < 5
+        assert time.perf_counter() - start < 20
 
 
 @pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
@@ -187,7 +187,7 @@ def test_a_slow_body_is_refused(guarded: tuple[httpx.Client, int]):
     response = raw_response(client, f"{head}\r\n\r\n{{".encode())
     assert status_of(response) == 408
     assert b"too-slow" in response
-    assert 0.9 < time.perf_counter() - start < 5
+    assert 0.9 < time.perf_counter() - start < 20
 
 
 def test_a_connection_without_a_request_is_closed(guarded: tuple[httpx.Client, int]):
@@ -200,7 +200,7 @@ def test_a_connection_without_a_request_is_closed(guarded: tuple[httpx.Client, i
 
     with ThreadPoolExecutor(2) as threads:
         for seconds in threads.map(seconds_until_closed, (b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ")):
-            assert seconds < slow_clients.HEADER_SECONDS + 5
+            assert seconds < slow_clients.HEADER_SECONDS + 9
 
 
 def test_waiting_connections_do_not_hold_up_others(guarded: tuple[httpx.Client, int]):
@@ -212,7 +212,7 @@ def test_waiting_connections_do_not_hold_up_others(guarded: tuple[httpx.Client, 
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n")
         start = time.perf_counter()
         assert client.get(FEATURES).status_code == 200
-        assert time.perf_counter() - start < 2
+        assert time.perf_counter() - start < slow_clients.HEADER_SECONDS
     finally:
         for connection in waiting:
             connection.close()

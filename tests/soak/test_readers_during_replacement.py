@@ -76,6 +76,5 @@ def test_no_reader_ever_sees_a_partial_or_a_mixed_run(tmp_path: Path):
         assert report["failures"] == []
         counts.update(report["counts"])
     assert counts.keys() == expected.keys()
-    assert all(count > 5 for count in counts.values()), counts
-    assert published > 10
+    assert published > len(sources)  # every content was replaced while it was read
     assert [entry.name for entry in (store / "work").iterdir()] == []

@@ -150,7 +150,7 @@ def test_a_slow_disk_holds_up_no_other_request(store: Path, monkeypatch: pytest.
     write, order = job_files.write_atomically, []
 
     def slow_write(path: Path, content: bytes) -> None:
-        time.sleep(0.3)
+        time.sleep(1)
         order.append(msgspec.json.decode(content, type=KnockoutJob).state)
         write(path, content)
 
@@ -177,7 +177,7 @@ def test_a_slow_disk_holds_up_no_other_request(store: Path, monkeypatch: pytest.
         queue.close()
         return longest
 
-    assert asyncio.run(scenario()) < 0.25
+    assert asyncio.run(scenario()) < 0.9  # less than one write
     assert order[-1] == "cancelled"
     assert stored(store)[0].state == "cancelled"
 
