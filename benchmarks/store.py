@@ -100,7 +100,8 @@ def postgres_label(connection: Any, label: str) -> list[tuple[Any, ...]]:
 
 def label_rows(features: list[LabelFeature]) -> list[tuple[Any, ...]]:
     return [
-        (r.layer, r.feature, r.d, r.mean, r.sd, r.variety, r.density, r.max_activation, r.top_tokens) for r in features
+        (r.layer, r.feature, r.cohens_d, r.mean, r.sd, r.variety, r.density, r.max_activation, r.top_tokens)
+        for r in features
     ]
 
 
@@ -125,7 +126,7 @@ def page_rows(page: FeaturePage) -> FeaturePage:
     feature = page.feature
     return FeaturePage(
         (feature.density, feature.active_positions, feature.mean_activation, feature.max_activation, feature.variety),
-        [(r.label, r.d, r.mean, r.sd, r.documents) for r in page.labels],
+        [(r.label, r.cohens_d, r.mean, r.sd, r.documents) for r in page.labels],
         [
             (r.rank, r.activation, r.document, r.label, r.position, r.token_id, r.token, r.before, r.after)
             for r in page.tokens

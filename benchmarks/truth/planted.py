@@ -314,7 +314,9 @@ def _outcome(run: Run, seed: int, case: str, body: str) -> Outcome:
 
 def _cues(run: Run, knockout: KnockoutResult) -> LabelCues:
     """Cues of a knockout's features, as a study has them."""
-    features = [cues for row in knockout.features if (cues := feature_cues(run, row.layer, row.feature, d=row.d))]
+    features = [
+        cues for row in knockout.features if (cues := feature_cues(run, row.layer, row.feature, d=row.cohens_d))
+    ]
     assert knockout.settings.label
     return mean_cues(run, knockout.settings.label, knockout.settings.layer, features)
 

@@ -81,14 +81,14 @@ class Feature:
 
     def __repr__(self) -> str:
         detail = self.detail
-        label = f"; largest d {detail.labels[0].d:.2f} for {detail.labels[0].label}" if self._has_d() else ""
+        label = f"; largest d {detail.labels[0].cohens_d:.2f} for {detail.labels[0].label}" if self._has_d() else ""
         return (
             f"<Feature {self.index} of layer {self.layer} in {self._run}: active on {detail.density:.2%} of positions, "
             f"label variety {detail.variety}{label}>"
         )
 
     def _has_d(self) -> bool:
-        return bool(self.detail.labels) and self.detail.labels[0].d is not None
+        return bool(self.detail.labels) and self.detail.labels[0].cohens_d is not None
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(repr(self)[1:-1])}</p>{tokens_in_context(self.detail.tokens)}"

@@ -33,7 +33,7 @@ class Label:
         """Features by Cohen's d for the label, largest first.
 
         Args:
-            filters: `layer`, `pooling`, `min_d` and `variety`, as `tegakari.schemas.filters.LabelFeatureFilters`
+            filters: `layer`, `pooling`, `min_cohens_d` and `variety`, as `tegakari.schemas.filters.LabelFeatureFilters`
                 describes them.
 
         Raises:

@@ -45,7 +45,7 @@ class Run:
         """Features that pass every filter.
 
         Args:
-            filters: `layer`, `token`, `variety`, `min_density`, `max_density`, `min_d` and `order`, as
+            filters: `layer`, `token`, `variety`, `min_density`, `max_density`, `min_cohens_d` and `order`, as
                 `tegakari.schemas.filters.FeatureFilters` describes them.
 
         Raises:

@@ -43,7 +43,7 @@ def label_cues(
         QueryError: k out of range.
     """
     page = queries.label_features(run, label, layer=layer, pooling=pooling, limit=k)
-    cues_of_rows = [feature_cues(run, row.layer, row.feature, d=row.d) for row in page.items]
+    cues_of_rows = [feature_cues(run, row.layer, row.feature, d=row.cohens_d) for row in page.items]
     features = [cues for cues in cues_of_rows if cues is not None]
     if not features:
         raise NotFoundError(
@@ -102,7 +102,7 @@ def feature_cues(
     return FeatureCues(
         layer=layer,
         feature=feature,
-        d=d,
+        cohens_d=d,
         positions=len(strong.token),
         cut=len(strong.token) == run.manifest.top_tokens,
         by_token=_counts(run.blocks.documents.token_ids[strong.token].tolist()),

@@ -43,7 +43,7 @@ def feature(
         "Labels",
         ("label", "d", "unweighted d", "documents active", "documents", "mean", "sd"),
         [
-            (row.label, row.d, row.d_unweighted, row.documents_active, row.documents, row.mean, row.sd)
+            (row.label, row.cohens_d, row.cohens_d_unweighted, row.documents_active, row.documents, row.mean, row.sd)
             for row in detail.labels[:SHOWN_LABELS]
         ],
     )

@@ -16,7 +16,7 @@ def features(
     label: Annotated[str, typer.Option("--label", "-l", help="Label, as `tegakari labels` shows it.")],
     layer: Annotated[int | None, typer.Option(help="Only this layer.")] = None,
     variety: Annotated[str | None, typer.Option(help="specific, shared, or a number of labels.")] = None,
-    min_d: Annotated[float | None, typer.Option(help="Only features with at least this Cohen's d.")] = None,
+    min_cohens_d: Annotated[float | None, typer.Option(help="Only features with at least this Cohen's d.")] = None,
     pooling: PoolingOption = None,
     limit: Annotated[int, typer.Option(help="Rows.")] = 20,
     cursor: Annotated[str | None, typer.Option(help="`next` of the page before.")] = None,
@@ -30,14 +30,14 @@ def features(
     filters = LabelFeatureFilters(
         layer=layer,
         pooling=pooling,
-        min_d=min_d,
+        min_cohens_d=min_cohens_d,
     )
     if variety is not None:
         filters["variety"] = parse_variety(variety)
     page = open_source(store).label_features(run, label, limit=limit, **filters).page(cursor)
     print_list(
         page.items,
-        ("layer", "feature", "d", "documents_active", "variety", "mean", "density", "top_tokens"),
+        ("layer", "feature", "cohens_d", "documents_active", "variety", "mean", "density", "top_tokens"),
         title=f"Features of {label} in {run}",
         json=json,
         document=page,

@@ -69,12 +69,12 @@ class LabelFeature(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     layer: int
     feature: int
-    d: float
+    cohens_d: float
     """Cohen's d of the label's documents against all others."""
     mean: float
     """mean pooled activation over the label's documents."""
     sd: float
-    d_unweighted: float | None
+    cohens_d_unweighted: float | None
     """d with the unweighted mean of the variances of the label's documents and all others; null without variance."""
     documents_active: int
     """documents of the label in which the feature is active"""
@@ -134,13 +134,13 @@ class FeatureLabel(msgspec.Struct, frozen=True, kw_only=True):
     """A label with its statistics for one feature."""
 
     label: str
-    d: float | None
+    cohens_d: float | None
     """null if it is not defined."""
     mean: float | None
     """null for a label without indexed documents."""
     sd: float | None
     """null for a label with fewer than 2."""
-    d_unweighted: float | None
+    cohens_d_unweighted: float | None
     """d with the unweighted mean of both variances; null if it is not defined."""
     documents_active: int
     """documents of the label in which the feature is active"""

@@ -11,7 +11,7 @@ Variety = Literal["specific", "shared"] | int
 """Filter on label variety: exactly 1, at least 2, or exactly the number."""
 
 
-FeatureOrder = Literal["feature", "density", "max_activation", "variety", "d"]
+FeatureOrder = Literal["feature", "density", "max_activation", "variety", "cohens_d"]
 """Order of features: by layer and feature, or by a figure, largest first."""
 
 
@@ -22,7 +22,7 @@ class LabelFeatureFilters(TypedDict, total=False):
     """only this layer"""
     pooling: Pooling | None
     """pooling of the activations that Cohen's d compares; None: the run's"""
-    min_d: float | None
+    min_cohens_d: float | None
     """minimum Cohen's d"""
     variety: Variety | None
     """label variety: "specific" (1 label), "shared" (2 or more), or an exact number of labels"""
@@ -41,7 +41,7 @@ class FeatureFilters(TypedDict, total=False):
     """minimum share of positions on which the feature is active"""
     max_density: float | None
     """maximum share of positions on which the feature is active"""
-    min_d: float | None
+    min_cohens_d: float | None
     """minimum Cohen's d for the label of largest d"""
     order: FeatureOrder | None
     """None: by layer and feature"""

@@ -87,7 +87,7 @@ class RemovedFeature(msgspec.Struct, frozen=True, kw_only=True):
 
     layer: int
     feature: int
-    d: float | None
+    cohens_d: float | None
     """Cohen's d for the label, over the choice half in a holdout; null without a label, or if the feature has none."""
     documents_active: int | None
     """documents of the label in which it is active; null without a label."""
@@ -307,7 +307,7 @@ class SmallestSetStep(msgspec.Struct, frozen=True, kw_only=True):
 
     layer: int
     feature: int
-    d: float
+    cohens_d: float
     recall: float
     """with it and those before it ablated"""
 

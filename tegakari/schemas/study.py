@@ -86,7 +86,7 @@ class FeatureCues(msgspec.Struct, frozen=True, kw_only=True):
 
     layer: int
     feature: int
-    d: float | None
+    cohens_d: float | None
     """Cohen's d for the label; null without a label"""
     positions: int
     """strong positions, among those that the run stores"""

@@ -246,11 +246,13 @@ def _read_manifest(directory: Path) -> AnalysisManifest:
         manifest = decode_json(read_bounded(directory / MANIFEST, MAX_MANIFEST), AnalysisManifest)
     except (OSError, msgspec.DecodeError) as error:
         raise _damaged(directory, error) from None
-    if manifest.format > ANALYSIS_FORMAT:
+    if manifest.format != ANALYSIS_FORMAT:
         raise StoreError(
-            f"analysis {directory.name} has format {manifest.format}, this program reads up to {ANALYSIS_FORMAT}",
+            f"analysis {directory.name} has format {manifest.format}, this program reads {ANALYSIS_FORMAT}",
             field="analysis",
-            fix="upgrade tegakari",
+            fix="upgrade tegakari"
+            if manifest.format > ANALYSIS_FORMAT
+            else f"delete {directory} and run the analysis again",
         )
     return manifest
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.run import RunManifest
 from tegakari.store.disk.contents import check_contents
-from tegakari.store.disk.durable import random_suffix, staged_directory, translate_disk_full
+from tegakari.store.disk.durable import random_suffix, remove_without_files, staged_directory, translate_disk_full
 from tegakari.store.disk.layout import VECTORS, added_vectors_directory, work_directory
 from tegakari.store.reader import Run
 from tegakari.store.weak_cache import weakly_cached
@@ -130,7 +130,10 @@ def _table(run: Run, name: str) -> Any:
     for directory in (run.directory, added_vectors_directory(run.store, run.manifest)):
         if (directory / VECTORS / f"{name}.lance").is_dir():
             check_contents(directory)
-            return _checked(run, name, lancedb.connect(directory / VECTORS).open_table(name))
+            try:
+                return _checked(run, name, lancedb.connect(directory / VECTORS).open_table(name))
+            finally:
+                remove_without_files(directory)  # connect has created it if the run was deleted at that moment
     raise NotFoundError(
         f"run {run.name!r} has no {name}", field="run", fix=f"`tegakari runs add-vectors {run.name}` adds them"
     )

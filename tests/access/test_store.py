@@ -65,15 +65,20 @@ def test_variety_filters_by_number_of_labels(run: tegakari.Run):
 def test_frames_hold_the_rows(run: tegakari.Run):
     rows = run.label(LABELS[0]).features(layer=0)
     pandas, polars, arrow = rows.to_pandas(), rows.to_polars(), rows.to_arrow()
-    assert pandas["d"].tolist() == polars["d"].to_list() == arrow["d"].to_pylist() == [row.d for row in rows]
+    assert (
+        pandas["cohens_d"].tolist()
+        == polars["cohens_d"].to_list()
+        == arrow["cohens_d"].to_pylist()
+        == [row.cohens_d for row in rows]
+    )
     assert arrow["top_tokens"].to_pylist() == [row.top_tokens for row in rows]
     assert [row["layer"] for row in rows.to_dicts()] == [0] * len(rows)
 
 
 def test_empty_frames_keep_their_columns(run: tegakari.Run):
-    empty = run.label(LABELS[0]).features(min_d=1e9).to_pandas()
+    empty = run.label(LABELS[0]).features(min_cohens_d=1e9).to_pandas()
     assert len(empty) == 0
-    assert {"layer", "feature", "d", "top_tokens"} <= set(empty.columns)
+    assert {"layer", "feature", "cohens_d", "top_tokens"} <= set(empty.columns)
 
 
 def test_rows_fetch_no_more_than_they_need(directory: Path, monkeypatch: pytest.MonkeyPatch):

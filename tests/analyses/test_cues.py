@@ -48,7 +48,9 @@ def test_cues_of_a_label_are_means_over_its_features_with_the_largest_d(random_r
     for layer in (None, 1):
         result = label_cues(run, run.labels[1], layer=layer, k=7)
         assert len(result.features) == 7
-        assert [cues.d for cues in result.features] == sorted((cues.d for cues in result.features), reverse=True)
+        assert [cues.cohens_d for cues in result.features] == sorted(
+            (cues.cohens_d for cues in result.features), reverse=True
+        )
         assert layer is None or {cues.layer for cues in result.features} == {layer}
         shares = [cues.by_form.top_token_share for cues in result.features]
         assert result.top_token_share.value == pytest.approx(np.mean(shares))

@@ -55,7 +55,8 @@ def knockout(
         run="a",
         settings=KnockoutSettings(layer=5),
         features=[
-            RemovedFeature(layer=layer, feature=0, d=None, documents_active=None, density=0.1) for layer in layers
+            RemovedFeature(layer=layer, feature=0, cohens_d=None, documents_active=None, density=0.1)
+            for layer in layers
         ],
         documents=10,
         truncated=0,

@@ -26,7 +26,7 @@ def test_counts_are_the_sums_of_the_layers(random_run: tuple[Run, Case]):
     assert result.mean_variety.low < result.mean_variety.value < result.mean_variety.high
     unweighted = [
         sum(
-            label.d_unweighted is not None and label.d_unweighted > 1
+            label.cohens_d_unweighted is not None and label.cohens_d_unweighted > 1
             for label in queries.feature_labels(run, row["layer"], row["feature"]).items
         )
         for row in run.rows("SELECT layer, feature FROM features")

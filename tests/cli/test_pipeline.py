@@ -79,7 +79,7 @@ def test_the_questions_answer_on_the_command_line(demo: Path):
     assert len(labels) == 16
     page = json.loads(run("features", "-r", "demo-jpn", "-l", "自動車", "--store", store, "--limit", "3", "--json"))
     assert len(page["items"]) == 3
-    assert page["items"][0]["d"] >= page["items"][1]["d"] >= page["items"][2]["d"]
+    assert page["items"][0]["cohens_d"] >= page["items"][1]["cohens_d"] >= page["items"][2]["cohens_d"]
     more = run(
         "features",
         "-r",
@@ -94,11 +94,13 @@ def test_the_questions_answer_on_the_command_line(demo: Path):
         "--cursor",
         page["next"],
     )
-    assert json.loads(more)["items"][0]["d"] <= page["items"][2]["d"]
+    assert json.loads(more)["items"][0]["cohens_d"] <= page["items"][2]["cohens_d"]
     best = page["items"][0]
     layer, feature = str(best["layer"]), str(best["feature"])
     detail = json.loads(run("feature", "-r", "demo-jpn", "--layer", layer, "-f", feature, "--store", store, "--json"))
-    assert next(label["d"] for label in detail["labels"] if label["label"] == "自動車") == pytest.approx(best["d"])
+    assert next(label["cohens_d"] for label in detail["labels"] if label["label"] == "自動車") == pytest.approx(
+        best["cohens_d"]
+    )
     layers = json.loads(run("specificity", "-r", "demo-jpn", "--store", store, "--json"))
     assert [row["weak"] + row["specific"] + row["shared"] for row in layers] == [64, 64]
 

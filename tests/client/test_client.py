@@ -41,7 +41,9 @@ OPERATIONS: dict[str, Callable[[Client], object]] = {
     "getRun": lambda c: c.run(RUN),
     "listLabels": lambda c: c.labels(RUN).all(),
     "getLabel": lambda c: c.label(RUN, LABELS[2]),
-    "listLabelFeatures": lambda c: c.label_features(RUN, LABELS[0], layer=0, min_d=0.5, variety="specific").all(),
+    "listLabelFeatures": lambda c: c.label_features(
+        RUN, LABELS[0], layer=0, min_cohens_d=0.5, variety="specific"
+    ).all(),
     "getSpecificity": lambda c: c.specificity(RUN, pooling="max").all(),
     "listFeatures": lambda c: c.features(RUN, layer=1, order="density", limit=5).page().items,
     "getFeature": lambda c: c.feature(RUN, 0, 1, tokens=2),
@@ -126,8 +128,8 @@ def test_tables_hold_what_the_pages_do(client: Client):
     table = pages.to_arrow()
     assert table.column("feature").to_pylist() == [row.feature for row in rows]
     assert table.column("top_tokens").to_pylist() == [row.top_tokens for row in rows]
-    assert pages.to_pandas()["d"].tolist() == [row.d for row in rows]
-    assert pages.to_polars()["d"].to_list() == [row.d for row in rows]
+    assert pages.to_pandas()["cohens_d"].tolist() == [row.cohens_d for row in rows]
+    assert pages.to_polars()["cohens_d"].to_list() == [row.cohens_d for row in rows]
 
 
 def test_sql_comes_as_rows_and_as_a_table(client: Client):

@@ -102,9 +102,16 @@ def test_drawn_bodies_of_sql_are_refused_by_their_type(client: AsgiClient):
 
 
 LISTS = {
-    f"/v1/runs/{RUN}/labels/{segment(LABELS[0])}/features": {"layer", "pooling", "min_d", "variety", "limit", "cursor"},
+    f"/v1/runs/{RUN}/labels/{segment(LABELS[0])}/features": {
+        "layer",
+        "pooling",
+        "min_cohens_d",
+        "variety",
+        "limit",
+        "cursor",
+    },
     f"/v1/runs/{RUN}/features": {
-        *("layer", "token", "variety", "min_density", "max_density", "min_d", "order", "limit", "cursor"),
+        *("layer", "token", "variety", "min_density", "max_density", "min_cohens_d", "order", "limit", "cursor"),
     },
     f"/v1/runs/{RUN}/documents": {"label", "predicted", "correct", "limit", "cursor"},
     f"/v1/runs/{RUN}/layers/0/features/1/tokens": {"limit", "cursor"},

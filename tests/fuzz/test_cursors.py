@@ -32,7 +32,7 @@ LISTS: dict[str, Callable[[Run], Query]] = {
         queries.label_features, run, LABELS[1], pooling="mean", variety="shared"
     ),
     "features": lambda run: partial(queries.features, run),
-    "features by d": lambda run: partial(queries.features, run, order="d"),
+    "features by d": lambda run: partial(queries.features, run, order="cohens_d"),
     "labels of a feature": lambda run: partial(queries.feature_labels, run, 0, 1),
     "tokens of a feature": lambda run: partial(queries.feature_tokens, run, 0, 1),
     "documents": lambda run: partial(queries.documents, run),

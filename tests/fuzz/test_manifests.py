@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tegakari.indexer.corpus.files import read_manifest as read_corpus_manifest
 from tegakari.indexer.index_models import _start_seeds
 from tegakari.models.sae_formats.registry import load_sae
+from tegakari.schemas.analysis import ANALYSIS_FORMAT
 from tegakari.schemas.errors import SaeError, TegakariError
 from tegakari.service.admission.keys import KeyRing, create_key, read_keys
 from tegakari.store import Store
@@ -36,7 +37,7 @@ ROUTES = (
     "",
     "/labels",
     f"/labels/{LABEL}/features?limit=50",
-    "/features?order=d",
+    "/features?order=cohens_d",
     "/layers/1/features/2?tokens=10",
     "/layers/1/features/2/histogram",
     f"/documents/{DOCUMENT}?features=20",
@@ -150,7 +151,7 @@ def test_a_drawn_adopted_run_is_refused_or_whole(service: tuple[Path, AsgiClient
 
 
 ANALYSIS = {
-    "format": 1,
+    "format": ANALYSIS_FORMAT,
     "kind": "circuit",
     "key": "0" * 32,
     "runs": [{"run": RUN, "fingerprint": ""}],

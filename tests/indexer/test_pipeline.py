@@ -106,7 +106,7 @@ def test_cohens_d_of_every_feature_and_label(indexed, oracle: Oracle, pooling: s
     for layer in run.manifest.saes.layers:
         pooled = oracle.pooled(layer, pooling)
         rows = run.rows(
-            f"SELECT feature, label, mean_{pooling} m, sd_{pooling} s, d_{pooling} d "
+            f"SELECT feature, label, mean_{pooling} m, sd_{pooling} s, d_{pooling} cohens_d "
             f"FROM feature_labels JOIN labels USING (label_id) WHERE layer = {layer}"
         )
         alive = {
@@ -122,7 +122,7 @@ def test_cohens_d_of_every_feature_and_label(indexed, oracle: Oracle, pooling: s
             assert row["m"] == pytest.approx(label.mean(), rel=1e-3, abs=1e-5)
             assert row["s"] == pytest.approx(label.std(ddof=1), rel=1e-3, abs=1e-5)
             if spread > 1e-4:
-                assert row["d"] == pytest.approx((label.mean() - rest.mean()) / spread, rel=1e-3, abs=1e-4)
+                assert row["cohens_d"] == pytest.approx((label.mean() - rest.mean()) / spread, rel=1e-3, abs=1e-4)
                 checked += 1
     assert checked > 200
 
@@ -154,8 +154,8 @@ def test_density_l0_variety_and_maximum(indexed, oracle: Oracle):
 def test_the_best_label_has_the_largest_d_and_inactive_features_have_none(indexed):
     _, _, run = indexed
     largest = {
-        (row["layer"], row["feature"]): row["d"]
-        for row in run.rows("SELECT layer, feature, max(d_head) AS d FROM feature_labels GROUP BY ALL")
+        (row["layer"], row["feature"]): row["cohens_d"]
+        for row in run.rows("SELECT layer, feature, max(d_head) AS cohens_d FROM feature_labels GROUP BY ALL")
     }
     rows = run.rows("SELECT layer, feature, active_positions, best_label_id, best_d FROM features")
     assert {row["active_positions"] == 0 for row in rows} == {True, False}, "one kind alone would prove half of it"
@@ -232,11 +232,11 @@ def test_queries_agree_with_the_tables(indexed, oracle: Oracle):
         "SELECT feature, d_head FROM feature_labels JOIN labels USING (label_id) "
         "WHERE label = '車/軽' AND layer = 1 AND d_head IS NOT NULL ORDER BY d_head DESC, feature"
     )
-    assert [(row.feature, row.d) for row in pages] == [(row["feature"], row["d_head"]) for row in rows]
+    assert [(row.feature, row.cohens_d) for row in pages] == [(row["feature"], row["d_head"]) for row in rows]
     layer = next(row for row in queries.specificity(run) if row.layer == 1)
     assert layer.weak + layer.specific + layer.shared == 48
     detail = queries.feature(run, 1, pages[0].feature, tokens=3)
-    assert detail.labels[0].d == max(label.d for label in detail.labels if label.d is not None)
+    assert detail.labels[0].cohens_d == max(label.cohens_d for label in detail.labels if label.cohens_d is not None)
     for token in detail.tokens:
         text = next(document[3] for document in oracle.documents if document[0] == token.document)
         assert token.before + token.token + token.after in text
@@ -285,7 +285,7 @@ def test_planted_clues_have_their_label_and_feature(small_case: SmallCase, tmp_p
         for feature, label in enumerate(labels):
             best = queries.label_features(run, label, layer=layer, variety="specific").items[0]
             assert (best.feature, best.top_tokens) == (feature, [clue_tokens[feature]])
-            assert best.d > 1
+            assert best.cohens_d > 1
 
 
 def test_a_published_run_is_returned_and_other_settings_are_refused(indexed):

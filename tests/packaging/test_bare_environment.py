@@ -99,7 +99,7 @@ def test_the_python_api_works_against_a_server(bare_python: Path, server_url: st
         "run = tegakari.connect(sys.argv[1])['demo-jpn']\n"
         "label = run.labels()[0].label\n"
         "rows = run.label(label).features()\n"
-        "assert rows[0].d >= rows[1].d and len(rows[:3]) == 3\n"
+        "assert rows[0].cohens_d >= rows[1].cohens_d and len(rows[:3]) == 3\n"
         "print(run, run.feature(0, 1), rows, sep='\\n')\n"
         "assert '<table>' in run._repr_html_()\n"
     )

@@ -49,7 +49,7 @@ HOSTILE_PATHS = {
     "an integer of five thousand digits": f"{FEATURES}?limit={'9' * 5000}",
     "a layer beyond 64 bits": f"{FEATURES}?layer={2**70}",
     "a feature beyond 64 bits": f"/v1/runs/{RUN}/layers/0/features/{2**70}",
-    "infinity": f"{FEATURES}?min_d=1e999",
+    "infinity": f"{FEATURES}?min_cohens_d=1e999",
     "not a number": f"/v1/runs/{RUN}/features?min_density=nan",
     "a number in other digits": f"{FEATURES}?limit=%EF%BC%95",
     "forged cursor": f"{FEATURES}?cursor=WyJ4IiwxXQ",

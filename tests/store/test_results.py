@@ -9,6 +9,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
+from tegakari.schemas.analysis import ANALYSIS_FORMAT
 from tegakari.schemas.analysis_kinds import AnalysisKind
 from tegakari.schemas.errors import StoreError
 from tegakari.schemas.run import RunManifest
@@ -135,9 +136,11 @@ def test_damage_is_an_error(store: Path):
         analysis.table(ROWS)
 
 
-def test_a_newer_format_is_refused(store: Path):
-    analysis = publish(store, "one", Settings("newer"))
-    file = analysis.directory / "analysis.json"
-    file.write_bytes(file.read_bytes().replace(b'"format": 1', b'"format": 2'))
-    with pytest.raises(StoreError, match="upgrade"):
-        find_analysis(store, KIND, [manifest(store, "one")], Settings("newer"))
+@pytest.mark.parametrize(("difference", "fix"), [(1, "upgrade"), (-1, "run the analysis again")])
+def test_another_format_is_refused(store: Path, difference: int, fix: str):
+    settings = Settings(f"format {difference}")
+    file = publish(store, "one", settings).directory / "analysis.json"
+    formats = [b'"format": %d' % version for version in (ANALYSIS_FORMAT, ANALYSIS_FORMAT + difference)]
+    file.write_bytes(file.read_bytes().replace(*formats))
+    with pytest.raises(StoreError, match=fix):
+        find_analysis(store, KIND, [manifest(store, "one")], settings)

@@ -47,7 +47,7 @@ ROUTES = (
     f"/labels/{LABEL}/features?pooling=max",
     f"/labels/{LABEL}/features?variety=specific",
     "/features?limit=500",
-    "/features?order=d&limit=500",
+    "/features?order=cohens_d&limit=500",
     "/features?token=car",
     "/layers/0/features/1",
     "/layers/1/features/2?tokens=10",

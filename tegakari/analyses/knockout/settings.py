@@ -171,7 +171,7 @@ def strongest_up_to(run: Run, settings: KnockoutSettings, k: int) -> list[Remove
         strongest = holdout_of(run, settings.seed).strongest(label, layer, k)
     else:
         page = queries.label_features(run, label, layer=layer, pooling=settings.pooling, limit=k)
-        strongest = [(row.feature, row.d) for row in page.items]
+        strongest = [(row.feature, row.cohens_d) for row in page.items]
     places = [queries.feature_place(run, layer, feature) for feature, _ in strongest]
     return _removed(run, label, settings.pooling, places, [d for _, d in strongest])
 
@@ -188,7 +188,7 @@ def _removed(
         RemovedFeature(
             layer=int(columns["layer"][place]),
             feature=int(columns["feature"][place]),
-            d=value,
+            cohens_d=value,
             documents_active=None if active is None else int(active[place]),
             density=float(columns["density"][place]),
         )

@@ -74,7 +74,7 @@ def _search(
 ) -> SmallestSetResult:
     features = strongest_up_to(run, knockout, settings.candidates)
     candidates = [LayerFeature(feature.layer, feature.feature) for feature in features]
-    d = {LayerFeature(feature.layer, feature.feature): feature.d or 0.0 for feature in features}
+    d = {LayerFeature(feature.layer, feature.feature): feature.cohens_d or 0.0 for feature in features}
 
     def recalls(sets: list[list[LayerFeature]]) -> list[tuple[float, float]]:
         """Recall and mean probability of the expected label with each set ablated."""
@@ -103,7 +103,7 @@ def _search(
         best = min(range(len(remaining)), key=lambda number: (*trials[number], number))
         feature, recall = remaining.pop(best), trials[best][0]
         ablated.append(feature)
-        steps.append(SmallestSetStep(layer=feature.layer, feature=feature.feature, d=d[feature], recall=recall))
+        steps.append(SmallestSetStep(layer=feature.layer, feature=feature.feature, cohens_d=d[feature], recall=recall))
         if recall < (steps[last_decrease - 1].recall if last_decrease else before):
             last_decrease = len(steps)
         progress.advance()

@@ -176,6 +176,8 @@ def _cues(run: Run, knockout: KnockoutResult) -> LabelCues | None:
     assert knockout.settings.label is not None
     layer = knockout.settings.layer
     features = [
-        cues for row in knockout.features if (cues := feature_cues(run, row.layer, row.feature, d=row.d)) is not None
+        cues
+        for row in knockout.features
+        if (cues := feature_cues(run, row.layer, row.feature, d=row.cohens_d)) is not None
     ]
     return mean_cues(run, knockout.settings.label, layer, features) if features else None

@@ -47,7 +47,7 @@ def single(
         results,
         {
             "feature": lambda row: str(row.features[0].feature),
-            "d": lambda row: row.features[0].d,
+            "d": lambda row: row.features[0].cohens_d,
             "density": lambda row: row.features[0].density,
             "after": "recall_after",
             "points": lambda row: f"{row.delta:+.1f}",

@@ -52,7 +52,7 @@ def _print(result: SmallestSetResult) -> None:
         f"Features of layer {settings.layer} that {settings.label} depends on in {result.run}: "
         f"recall {result.recall_before:.3f} with all",
         ("ablated", "feature", "d", "recall"),
-        [(number, str(step.feature), step.d, step.recall) for number, step in enumerate(result.steps, 1)],
+        [(number, str(step.feature), step.cohens_d, step.recall) for number, step in enumerate(result.steps, 1)],
     )
     if result.reached:
         by_d = f"{result.by_d} by d" if result.by_d else "by d, all candidates do not suffice"

@@ -57,12 +57,12 @@ def list_features(
     variety: VarietyFilter = None,
     min_density: MinimumDensity = None,
     max_density: MaximumDensity = None,
-    min_d: MinimumD = None,
+    min_cohens_d: MinimumD = None,
     order: FeatureOrder = "feature",
     limit: PageSize = 50,
     cursor: Cursor = None,
 ) -> Page[FeatureRow]:
-    """Features that pass every filter given. `min_d` and order `d` look at each feature's label of largest d."""
+    """Features that pass every filter given. `min_cohens_d` and order `d` look at each feature's label of largest d."""
     return queries.features(
         run,
         layer=layer,
@@ -70,7 +70,7 @@ def list_features(
         variety=parse_variety(variety) if variety is not None else None,
         min_density=min_density,
         max_density=max_density,
-        min_d=min_d,
+        min_cohens_d=min_cohens_d,
         order=order,
         limit=limit,
         cursor=cursor,

@@ -40,18 +40,18 @@ class Ranking:
         else:
             self._order = _order_of(blocks, label_id, pooling, places.start, places.stop)
 
-    def after(self, place: int | None, n: int, *, min_d: float | None, variety: tuple[int, int]) -> np.ndarray:
+    def after(self, place: int | None, n: int, *, min_cohens_d: float | None, variety: tuple[int, int]) -> np.ndarray:
         """The next places of the ranking that pass the filters; int32, up to [n].
 
         Args:
             place: the place before them; None: start at the top.
             n: number of places.
-            min_d: smallest d that passes; None: any.
+            min_cohens_d: smallest d that passes; None: any.
             variety: smallest and largest label variety that pass.
         """
         at = 0 if place is None else self._rank_of(place) + 1
         minimum_variety, maximum_variety = variety
-        minimum_d = np.float64(-np.inf if min_d is None else min_d)
+        minimum_d = np.float64(-np.inf if min_cohens_d is None else min_cohens_d)
         parts: list[np.ndarray] = []
         missing = n
         while missing > 0 and at < len(self._order):

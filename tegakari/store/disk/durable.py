@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tegakari.schemas.errors import DiskFullError, StoreError, TegakariError
@@ -96,7 +96,7 @@ def staged_directory(target: Path, staged: Path | None = None) -> Iterator[Path]
             default: `.<name>.part` beside `target`.
 
     Raises:
-        FileExistsError: `target` is a directory that is not empty.
+        FileExistsError: `target` is a directory that contains a file.
     """
     staged = target.with_name(f".{target.name}.part") if staged is None else staged
     shutil.rmtree(staged, ignore_errors=True)
@@ -114,16 +114,29 @@ def publish_directory(staged: Path, target: Path) -> None:
     """Flush everything below `staged`, then rename it to `target`, whose parents are created.
 
     Raises:
-        FileExistsError: `target` is a directory that is not empty.
+        FileExistsError: `target` is a directory that contains a file.
     """
     fsync_tree(staged)
     target.parent.mkdir(parents=True, exist_ok=True)
+    remove_without_files(target)
     try:
         rename_into_place(staged, target)
     except OSError as error:
         if error.errno == errno.ENOTEMPTY:  # file systems may report either of the two
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
         raise
+
+
+def remove_without_files(directory: Path) -> None:
+    """Remove a directory in which there are only directories; one that contains a file stays, with all that is in it.
+
+    A library that opens a table by its path may create the directories of a run that is deleted at that moment.
+    """
+    with suppress(OSError):  # rmdir refuses what is not empty, also what is filled at this moment
+        if directory.is_symlink() or any(names for _, _, names in os.walk(directory)):
+            return
+        for root, _, _ in os.walk(directory, topdown=False):
+            Path(root).rmdir()
 
 
 def bury(directory: Path, graveyard: Path | None = None) -> None:

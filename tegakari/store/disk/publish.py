@@ -17,6 +17,7 @@ from tegakari.store.disk.durable import (
     checksums,
     publish_directory,
     random_suffix,
+    remove_without_files,
     sha256_of,
     staged_directory,
     translate_disk_full,
@@ -123,6 +124,7 @@ def publish(store: Path, staged: Path, manifest: RunManifest) -> RunManifest:
     """
     target = run_directory(store, manifest.run)
     name_taken = RunExistsError(f"run {manifest.run!r} exists", field="index.run", fix="choose another name")
+    remove_without_files(target)
     if target.exists():
         raise name_taken
     with translate_disk_full(store, field="index.store"):
@@ -199,6 +201,7 @@ def adopt_run(store: Path, source: Path) -> RunManifest:
     manifest = _decode(source, _read(source))
     target = run_directory(store, manifest.run)
     name_taken = RunExistsError(f"run {manifest.run!r} exists in {store}", field="run", fix="delete that run first")
+    remove_without_files(target)
     if target.exists():
         raise name_taken
     try:

@@ -50,7 +50,7 @@ def features(
     variety: Variety | None = None,
     min_density: float | None = None,
     max_density: float | None = None,
-    min_d: float | None = None,
+    min_cohens_d: float | None = None,
     order: FeatureOrder = "feature",
     limit: int = 50,
     cursor: str | None = None,
@@ -64,7 +64,7 @@ def features(
         variety: only features with this label variety, by the run's pooling.
         min_density: smallest share of positions on which the feature is active.
         max_density: largest such share.
-        min_d: smallest Cohen's d for the feature's best label.
+        min_cohens_d: smallest Cohen's d for the feature's best label.
         order: by layer and feature, or by a figure, largest first; ties by layer and feature; equal d first by active
             documents of the best label, then by mean.
         limit: rows per page.
@@ -76,7 +76,7 @@ def features(
         CursorError: the cursor does not come from a page of this list.
     """
     check_limit(limit)
-    for name, value in (("min_density", min_density), ("max_density", max_density), ("min_d", min_d)):
+    for name, value in (("min_density", min_density), ("max_density", max_density), ("min_cohens_d", min_cohens_d)):
         check_finite(name, value)
     columns = run.blocks.features
     passes = np.ones(len(columns["layer"]), bool)
@@ -93,12 +93,12 @@ def features(
         passes &= columns["density"] >= min_density
     if max_density is not None:
         passes &= columns["density"] <= max_density
-    if min_d is not None:
-        passes &= best_labels(run).d >= np.float64(min_d)
+    if min_cohens_d is not None:
+        passes &= best_labels(run).d >= np.float64(min_cohens_d)
     places = np.flatnonzero(passes) if order == "feature" else _ordered(run, order)
     if order != "feature":
         places = places[passes[places]]
-    list_ = list_name(run, "features", layer, token, variety, min_density, max_density, min_d, order)
+    list_ = list_name(run, "features", layer, token, variety, min_density, max_density, min_cohens_d, order)
     start = 0
     last = read_number(cursor, list_, len(passes))
     if last is not None:
@@ -217,7 +217,7 @@ def _has_top_token(blocks: Blocks, token: str) -> np.ndarray:
 @weakly_cached(maxsize=16)
 def _ordered(run: Run, order: FeatureOrder) -> np.ndarray:
     """Places by a figure, largest first; undefined ones last; ties by place, of d as in `descending_order`."""
-    if order == "d":
+    if order == "cohens_d":
         best, pooling = best_labels(run), run.manifest.pooling
         mean = run.blocks.statistics["mean", pooling][best.label, np.arange(len(best.label))]
         return descending_order(best.d, best.documents_active, mean)

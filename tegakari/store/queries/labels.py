@@ -61,7 +61,7 @@ def label_features(
     *,
     layer: int | None = None,
     pooling: str | None = None,
-    min_d: float | None = None,
+    min_cohens_d: float | None = None,
     variety: Variety | None = None,
     limit: int = 50,
     cursor: str | None = None,
@@ -73,14 +73,14 @@ def label_features(
         name: the label.
         layer: only features of this layer.
         pooling: pooling of the statistics; default: the run's.
-        min_d: smallest Cohen's d.
+        min_cohens_d: smallest Cohen's d.
         variety: only features with this label variety.
         limit: rows per page.
         cursor: `next` of the page before.
 
     Raises:
         NotFoundError: no such label or layer.
-        QueryError: limit, pooling or min_d is out of range.
+        QueryError: limit, pooling or min_cohens_d is out of range.
         CursorError: the cursor does not come from a page of this list.
     """
     label_id = run.label_id(name)
@@ -88,11 +88,11 @@ def label_features(
     if layer is not None:
         check_layer(run, layer)
     check_limit(limit)
-    check_finite("min_d", min_d)
-    list_ = list_name(run, "label_features", label_id, layer, pooling, min_d, variety)
+    check_finite("min_cohens_d", min_cohens_d)
+    list_ = list_name(run, "label_features", label_id, layer, pooling, min_cohens_d, variety)
     last = read_number(cursor, list_, sum(run.manifest.saes.widths))
     ranking = Ranking(run.blocks, label_id, pooling, layer, stored_order=pooling == run.manifest.pooling)
-    places = ranking.after(last, limit + 1, min_d=min_d, variety=variety_range(variety))
+    places = ranking.after(last, limit + 1, min_cohens_d=min_cohens_d, variety=variety_range(variety))
     page = places[:limit]
     following = write_cursor(list_, int(page[-1])) if len(places) > limit else None
     return Page(label_feature_rows(run, label_id, pooling, page), following)

@@ -39,10 +39,10 @@ def label_feature_rows(run: Run, label_id: int, pooling: Pooling, places: np.nda
         LabelFeature(
             layer=layer,
             feature=feature,
-            d=d,
+            cohens_d=d,
             mean=mean,
             sd=sd,
-            d_unweighted=_or_none(unweighted_),
+            cohens_d_unweighted=_or_none(unweighted_),
             documents_active=active,
             variety=variety,
             density=density,
@@ -74,10 +74,10 @@ def feature_label_rows(run: Run, place: int, pooling: Pooling) -> list[FeatureLa
     return [
         FeatureLabel(
             label=names[label],
-            d=_or_none(d_),
+            cohens_d=_or_none(d_),
             mean=_or_none(mean_),
             sd=_or_none(sd_),
-            d_unweighted=_or_none(unweighted_),
+            cohens_d_unweighted=_or_none(unweighted_),
             documents_active=active_,
             documents=documents[label],
         )

@@ -143,7 +143,7 @@ def test_features_of_several_layers_in_documents_by_id(store: Path, run: Run, mo
         features=named, documents=[row["id"] for row in rows], details="logits", draws=2, positions="all"
     )
     result = knock_out(store, run, models, knockout)
-    assert [(feature.layer, feature.feature, feature.d) for feature in result.features] == [
+    assert [(feature.layer, feature.feature, feature.cohens_d) for feature in result.features] == [
         (0, 7, None),
         (1, 3, None),
         (1, 20, None),

@@ -92,7 +92,7 @@ def test_a_knockout_is_measured_on_the_other_half(store: Path, run: Run, models:
     assert result.outcomes
     measured = [outcome.document for outcome in result.outcomes]
     assert measured == [ids[number] for number in holdout_of(run, 0).measurement(label)]
-    assert [(row.feature, row.d) for row in result.features] == [
+    assert [(row.feature, row.cohens_d) for row in result.features] == [
         tuple(chosen) for chosen in holdout_of(run, 0).strongest(label, 1, K)
     ]
     named = msgspec.structs.replace(result.settings, holdout=False, documents=measured, documents_of=None, label=None)
@@ -106,7 +106,9 @@ def test_features_one_by_one_are_chosen_and_measured_on_different_halves(store: 
     settings = KnockoutSettings(label=run.labels[1], layer=0, k=3, draws=0, holdout=True)
     results = sweeps.over_features(store, run, lambda: models, settings)
     chosen = holdout_of(run, 0).strongest(run.labels[1], 0, 3)
-    assert [(row.features[0].feature, row.features[0].d) for row in results] == [tuple(feature) for feature in chosen]
+    assert [(row.features[0].feature, row.features[0].cohens_d) for row in results] == [
+        tuple(feature) for feature in chosen
+    ]
     assert {row.documents for row in results} == {len(holdout_of(run, 0).measurement(run.labels[1]))}
 
 

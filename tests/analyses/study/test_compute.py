@@ -45,7 +45,7 @@ def test_every_part_equals_its_analysis_alone(
         assert run_study.knockout_mean == knockout_mean(knockouts.results)
         assert run_study.circuit == circuit(store, run, never, settings.circuit)
         for cues, row in zip(run_study.cues, knockouts.results, strict=True):
-            features = [feature_cues(run, one.layer, one.feature, d=one.d) for one in row.features]
+            features = [feature_cues(run, one.layer, one.feature, d=one.cohens_d) for one in row.features]
             active = [of_feature for of_feature in features if of_feature]
             assert cues == mean_cues(run, row.settings.label or "", row.settings.layer, active)
     analysis = find_analysis(store, STUDY_ANALYSIS, [run.manifest for run in runs], result.settings)

@@ -82,7 +82,7 @@ def test_every_format_has_the_same_rows(client: TestClient, path: str, format_: 
 
 
 def test_an_empty_list_has_its_columns(client: TestClient):
-    response = client.get(f"{BASE}/features", params={"min_d": 1e9, "format": "arrow"})
+    response = client.get(f"{BASE}/features", params={"min_cohens_d": 1e9, "format": "arrow"})
     table = pa.ipc.open_stream(io.BytesIO(response.content)).read_all()
     assert table.num_rows == 0
     full = pa.ipc.open_stream(io.BytesIO(client.get(f"{BASE}/features", params={"format": "arrow"}).content)).read_all()

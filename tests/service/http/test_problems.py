@@ -39,9 +39,9 @@ FEATURE = f"/v1/runs/{RUN}/layers/0/features/0"
         (f"{FEATURES}?layer=-1", 404, "not-found", "layer", "-1"),
         (f"{FEATURES}?layer={'9' * 5000}", 400, "bad-parameter", "layer", "999"),
         (f"{FEATURES}?pooling=median", 400, "bad-parameter", "pooling", "'median'"),
-        (f"{FEATURES}?min_d=large", 400, "bad-parameter", "min_d", "'large'"),
-        (f"{FEATURES}?min_d=nan", 400, "bad-parameter", "min_d", "nan"),
-        (f"{FEATURES}?min_d=-inf", 400, "bad-parameter", "min_d", "-inf"),
+        (f"{FEATURES}?min_cohens_d=large", 400, "bad-parameter", "min_cohens_d", "'large'"),
+        (f"{FEATURES}?min_cohens_d=nan", 400, "bad-parameter", "min_cohens_d", "nan"),
+        (f"{FEATURES}?min_cohens_d=-inf", 400, "bad-parameter", "min_cohens_d", "-inf"),
         (f"{FEATURES}?variety=rare", 400, "bad-parameter", "variety", "'rare'"),
         (f"{FEATURES}?limit=0", 400, "bad-parameter", "limit", "'0'"),
         (f"{FEATURES}?limit=1001", 400, "bad-parameter", "limit", "'1001'"),
@@ -80,7 +80,7 @@ def test_failures_are_problems(client: TestClient, path: str, status: int, slug:
 
 
 def test_the_fix_of_an_unknown_parameter_lists_the_known_ones(client: TestClient):
-    assert "layer, pooling, min_d, variety, limit, cursor" in client.get(f"{FEATURES}?lable=1").json()["fix"]
+    assert "layer, pooling, min_cohens_d, variety, limit, cursor" in client.get(f"{FEATURES}?lable=1").json()["fix"]
     assert "no parameters" in client.get(f"/v1/runs/{RUN}?page=2").json()["fix"]
     assert "known parameters: format, fields" in client.get("/v1/runs?page=2").json()["fix"]
 

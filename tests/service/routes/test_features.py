@@ -50,10 +50,10 @@ def test_features_of_a_run_have_their_statistics(rows: list[dict[str, Any]], cas
             "variety": st.sampled_from(["specific", "shared", "0"]),
             "min_density": st.floats(0, 0.6),
             "max_density": st.floats(0.1, 1),
-            "min_d": st.floats(-1, 3),
+            "min_cohens_d": st.floats(-1, 3),
         },
     ),
-    order=st.sampled_from(["feature", "density", "max_activation", "variety", "d"]),
+    order=st.sampled_from(["feature", "density", "max_activation", "variety", "cohens_d"]),
     size=st.integers(1, 30),
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -68,11 +68,11 @@ def test_features_are_filtered_and_ordered(
         ),
         "min_density": lambda row, value: row["density"] >= value,
         "max_density": lambda row, value: row["density"] <= value,
-        "min_d": lambda row, value: row["best_d"] is not None and row["best_d"] >= value,
+        "min_cohens_d": lambda row, value: row["best_d"] is not None and row["best_d"] >= value,
     }
     expected = [row for row in rows if all(passes[name](row, value) for name, value in filters.items())]
     if order != "feature":
-        key = "best_d" if order == "d" else order
+        key = "best_d" if order == "cohens_d" else order
         expected.sort(key=lambda row: (row[key] is None, -(row[key] or 0)))
     listed, cursor = [], {}
     while True:
@@ -108,7 +108,7 @@ def test_a_feature_has_its_labels_and_strongest_positions(
         label = LABELS.index(row["label"])
         pooled = case.pooled(2, pooling)[label_ids(case) == label, feature].astype(np.float64)
         assert row["documents"] == len(pooled)
-        assert row["d"] == pytest.approx(d[label], rel=1e-3, abs=1e-6)
+        assert row["cohens_d"] == pytest.approx(d[label], rel=1e-3, abs=1e-6)
         assert row["mean"] == pytest.approx(pooled.mean(), rel=1e-5, abs=1e-7)
         assert row["sd"] == pytest.approx(pooled.std(ddof=1), rel=1e-5, abs=1e-6)
     expected = sorted(

@@ -54,13 +54,13 @@ def test_features_of_a_label_are_ranked_by_d(client: TestClient, case: Case, lab
         (layer, int(f)) for layer in range(3) for f in np.flatnonzero(activations_by_position(case, layer).any(0))
     }
     assert listed == active
-    assert [(-row["d"], row["layer"], row["feature"]) for row in rows] == sorted(
-        (-row["d"], row["layer"], row["feature"]) for row in rows
+    assert [(-row["cohens_d"], row["layer"], row["feature"]) for row in rows] == sorted(
+        (-row["cohens_d"], row["layer"], row["feature"]) for row in rows
     )
     for row in rows:
         layer, feature = row["layer"], row["feature"]
         pooled = case.pooled(layer, pooling)[of_label, feature].astype(np.float64)
-        assert row["d"] == pytest.approx(cohens_d(case, layer, pooling)[number, feature], rel=1e-3, abs=1e-6)
+        assert row["cohens_d"] == pytest.approx(cohens_d(case, layer, pooling)[number, feature], rel=1e-3, abs=1e-6)
         assert row["mean"] == pytest.approx(pooled.mean(), rel=1e-5, abs=1e-7)
         assert row["sd"] == pytest.approx(pooled.std(ddof=1), rel=1e-5, abs=1e-6)
         assert row["variety"] == varieties(case, layer, pooling)[feature]
@@ -76,8 +76,10 @@ def test_features_of_a_label_are_ranked_by_d(client: TestClient, case: Case, lab
 def test_features_of_a_label_can_be_filtered(client: TestClient, variety: str, passes):
     path = f"/v1/runs/{RUN}/labels/{segment(LABELS[0])}/features"
     unfiltered = get(client, path, limit=1000)["items"]
-    filtered = get(client, path, limit=1000, layer=2, min_d=0.25, variety=variety)["items"]
-    assert filtered == [row for row in unfiltered if row["layer"] == 2 and row["d"] >= 0.25 and passes(row["variety"])]
+    filtered = get(client, path, limit=1000, layer=2, min_cohens_d=0.25, variety=variety)["items"]
+    assert filtered == [
+        row for row in unfiltered if row["layer"] == 2 and row["cohens_d"] >= 0.25 and passes(row["variety"])
+    ]
     assert 0 < len(filtered) < len(unfiltered)
 
 
@@ -89,9 +91,9 @@ def test_labels_with_too_few_documents_have_nulls(client: TestClient):
         assert get(client, f"/v1/runs/{UNEVEN}/labels/{segment(label)}/features") == {"items": [], "next": None}
     assert get(client, f"/v1/runs/{UNEVEN}/labels/{segment(empty)}")["predictions"] == []
     labels_of_feature = {row["label"]: row for row in get(client, f"/v1/runs/{UNEVEN}/layers/0/features/3")["labels"]}
-    assert labels_of_feature[single]["d"] is labels_of_feature[single]["sd"] is None
+    assert labels_of_feature[single]["cohens_d"] is labels_of_feature[single]["sd"] is None
     assert labels_of_feature[single]["mean"] is not None
-    assert labels_of_feature[empty]["mean"] is labels_of_feature[empty]["d"] is None
+    assert labels_of_feature[empty]["mean"] is labels_of_feature[empty]["cohens_d"] is None
 
 
 def test_the_pooling_of_the_run_is_the_default(client: TestClient):

@@ -101,7 +101,7 @@ def test_everything_is_described(document: dict[str, Any]):
         assert all(parameter["description"] for parameter in operation.get("parameters", []))
     schemas = document["components"]["schemas"]
     assert all(schema["description"] for name, schema in schemas.items() if not name.startswith("Page_"))
-    assert schemas["LabelFeature"]["properties"]["d"]["description"].startswith("Cohen's d")
+    assert schemas["LabelFeature"]["properties"]["cohens_d"]["description"].startswith("Cohen's d")
     assert schemas["LabelDetail"]["properties"]["specific_features"]["description"]  # inherited from LabelRow
     assert schemas["Problem"]["properties"]["field"]["description"]
 

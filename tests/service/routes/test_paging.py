@@ -26,7 +26,7 @@ def features_path(label: str) -> str:
         optional={
             "layer": st.integers(0, 2),
             "pooling": st.sampled_from(POOLINGS),
-            "min_d": st.floats(-3, 3),
+            "min_cohens_d": st.floats(-3, 3),
             "variety": st.sampled_from(["specific", "shared", "0", "1"]),
         },
     ),
@@ -49,14 +49,14 @@ def test_pages_concatenate_to_the_full_list(client: TestClient, label: str, size
 
 def test_ties_are_broken_by_layer_and_feature(client: TestClient):
     rows = get(client, features_path(LABELS[0]), limit=1000)["items"]
-    keys = [(-row["d"], row["layer"], row["feature"]) for row in rows]
+    keys = [(-row["cohens_d"], row["layer"], row["feature"]) for row in rows]
     assert keys == sorted(set(keys))
-    tied = [(a, b) for a, b in itertools.pairwise(rows) if a["d"] == b["d"]]
+    tied = [(a, b) for a, b in itertools.pairwise(rows) if a["cohens_d"] == b["cohens_d"]]
     assert len(tied) > 20
     assert {a["layer"] == b["layer"] for a, b in tied} == {True, False}
 
 
-@pytest.mark.parametrize("other", [{"layer": 1}, {"min_d": 0.5}, {"pooling": "max"}, {"variety": "specific"}])
+@pytest.mark.parametrize("other", [{"layer": 1}, {"min_cohens_d": 0.5}, {"pooling": "max"}, {"variety": "specific"}])
 def test_a_cursor_belongs_to_one_query(client: TestClient, other: dict[str, str | float]):
     cursor = get(client, features_path(LABELS[0]), limit=2)["next"]
     for path, parameters in ((features_path(LABELS[0]), other), (features_path(LABELS[1]), {})):

@@ -15,17 +15,17 @@ from tegakari.store.disk.layout import layer_file
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_labels_of_every_feature_are_those_of_the_tables(uneven_run: Run, pooling):
     sql = (
-        f"SELECT label, d_{pooling} AS d, mean_{pooling} AS mean, sd_{pooling} AS sd, "
+        f"SELECT label, d_{pooling} AS cohens_d, mean_{pooling} AS mean, sd_{pooling} AS sd, "
         f"documents_active_{pooling} AS documents_active, documents FROM feature_labels "
         "JOIN labels USING (label_id) WHERE layer = $layer AND feature = $feature "
-        "ORDER BY d DESC NULLS LAST, CASE WHEN d IS NULL THEN 0 ELSE documents_active END DESC, "
-        "CASE WHEN d IS NULL THEN 0 ELSE mean END DESC, label_id"
+        f"ORDER BY cohens_d DESC NULLS LAST, CASE WHEN d_{pooling} IS NULL THEN 0 ELSE documents_active END DESC, "
+        f"CASE WHEN d_{pooling} IS NULL THEN 0 ELSE mean END DESC, label_id"
     )
     for layer in uneven_run.manifest.saes.layers:
         for feature in range(uneven_run.manifest.saes.widths[layer]):
             detail = queries.feature(uneven_run, layer, feature, pooling=pooling, tokens=10)
             expected = uneven_run.rows(sql, {"layer": layer, "feature": feature})
-            names = [name for name in FeatureLabel.__struct_fields__ if name != "d_unweighted"]
+            names = [name for name in FeatureLabel.__struct_fields__ if name != "cohens_d_unweighted"]
             assert [{name: getattr(row, name) for name in names} for row in detail.labels] == expected
             row = uneven_run.rows(
                 f"SELECT density, active_positions, mean_activation, max_activation, variety_{pooling} AS variety "

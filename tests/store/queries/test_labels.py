@@ -11,11 +11,11 @@ from tegakari.store import Run, queries
 from tests.support.factories import LABELS
 
 LABEL_FEATURES = """
-SELECT fl.layer, fl.feature, d_{p} AS d, fl.mean_{p} AS mean, fl.sd_{p} AS sd,
+SELECT fl.layer, fl.feature, d_{p} AS cohens_d, fl.mean_{p} AS mean, fl.sd_{p} AS sd,
        documents_active_{p} AS documents_active, f.variety_{p} AS variety, density, max_activation, top_tokens
 FROM feature_labels fl JOIN features f USING (layer, feature) JOIN labels USING (label_id)
 WHERE label = $label AND d_{p} IS NOT NULL AND ($layer IS NULL OR layer = $layer)
-  AND ($min_d IS NULL OR d_{p} >= $min_d) AND {filter}
+  AND ($min_cohens_d IS NULL OR d_{p} >= $min_cohens_d) AND {filter}
 ORDER BY d_{p} DESC, documents_active_{p} DESC, fl.mean_{p} DESC, fl.layer, fl.feature
 """
 
@@ -26,11 +26,11 @@ ORDER BY d_{p} DESC, documents_active_{p} DESC, fl.mean_{p} DESC, fl.layer, fl.f
     ("variety", "condition"),
     [(None, "true"), ("specific", "f.variety_{p} = 1"), ("shared", "f.variety_{p} > 1"), (0, "f.variety_{p} = 0")],
 )
-@pytest.mark.parametrize("min_d", [None, 0.2])
-def test_features_of_a_label_are_those_of_the_tables(uneven_run: Run, pooling, layer, variety, condition, min_d):
+@pytest.mark.parametrize("min_cohens_d", [None, 0.2])
+def test_features_of_a_label_are_those_of_the_tables(uneven_run: Run, pooling, layer, variety, condition, min_cohens_d):
     for label in LABELS:
         sql = LABEL_FEATURES.format(p=pooling, filter=condition.format(p=pooling))
-        expected = uneven_run.rows(sql, {"label": label, "layer": layer, "min_d": min_d})
+        expected = uneven_run.rows(sql, {"label": label, "layer": layer, "min_cohens_d": min_cohens_d})
         for size in (1, 7, 1000):
             if size == 1 and len(expected) > 40:
                 continue
@@ -42,7 +42,7 @@ def test_features_of_a_label_are_those_of_the_tables(uneven_run: Run, pooling, l
                     pooling=pooling,
                     layer=layer,
                     variety=variety,
-                    min_d=min_d,
+                    min_cohens_d=min_cohens_d,
                     limit=size,
                     cursor=cursor,
                 )
@@ -61,7 +61,7 @@ def test_features_of_a_label_are_those_of_the_tables(uneven_run: Run, pooling, l
 def test_a_third_of_the_features_are_tied(uneven_run: Run):
     """The factory's layers 0 and 1 are equal, so every d of one is tied with the other's."""
     rows = queries.label_features(uneven_run, LABELS[0], limit=1000).items
-    ties = sum(first.d == second.d for first, second in itertools.pairwise(rows))
+    ties = sum(first.cohens_d == second.cohens_d for first, second in itertools.pairwise(rows))
     assert ties >= len(rows) // 3
 
 

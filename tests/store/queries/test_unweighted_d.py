@@ -21,11 +21,11 @@ def test_unweighted_d_is_that_of_the_definition(uneven_run: Run, pooling: Poolin
             values = case.pooled(row.layer, pooling)[:, row.feature].astype(np.float64)
             own, rest = values[document_label == label_id], values[document_label != label_id]
             sd = np.sqrt((own.var(ddof=1) + rest.var(ddof=1)) / 2)
-            assert row.d_unweighted == pytest.approx((own.mean() - rest.mean()) / sd, rel=1e-4, abs=1e-5)
+            assert row.cohens_d_unweighted == pytest.approx((own.mean() - rest.mean()) / sd, rel=1e-4, abs=1e-5)
             assert row.documents_active == (own > 0).sum()
             detail = queries.feature_labels(uneven_run, row.layer, row.feature, pooling=pooling).items
             (same,) = (other for other in detail if other.label == name)
-            assert (same.d_unweighted, same.documents_active) == (row.d_unweighted, row.documents_active)
+            assert (same.cohens_d_unweighted, same.documents_active) == (row.cohens_d_unweighted, row.documents_active)
             compared += 1
     assert compared > 100
 
