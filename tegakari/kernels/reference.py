@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tegakari.kernels.input_norm import input_factors
 from tegakari.kernels.types import Columns, Encoded, EncodeInputs, Encoder, Pooled, Rows, Survivors
 from tegakari.kernels.validation import refuse_non_finite
 
@@ -19,6 +20,9 @@ def activations(residual: Tensor, encoder: Encoder) -> Tensor:
     """
     dtype = encoder.weight.dtype
     product = residual.to(dtype).float() @ encoder.weight.float()
+    factors = input_factors(residual, encoder)
+    if factors is not None:
+        product = product * factors[:, None]
     if encoder.gate_scale is not None and encoder.gate_bias is not None:
         value = product * encoder.gate_scale + encoder.gate_bias
         active = (product + encoder.bias > 0) & (value > 0)

@@ -9,11 +9,16 @@ import msgspec
 import torch
 from torch import Tensor
 
+InputNorm = Literal["none", "constant_norm", "layer_norm"]
+"""Per-token normalisation of an SAE's input: `x = h`, `x = sqrt(d_model) h / ||h||`, or
+`x = (h - mean(h)) / (std(h) + 1e-5)`, with mean and standard deviation (of d_model - 1) over d_model."""
+
 
 class Encoder(NamedTuple):
     """Weights of one SAE for encode, with the input scale and `b_dec` already folded into `weight` and `bias`.
 
-    The pre-activation of feature f at a position with residual h is `weight[:, f] . h + bias[f]`.
+    The pre-activation of feature f at a position with residual h is `factor(h) * (weight[:, f] . h) + bias[f]`. The
+    factor is 1 without an input norm; with a gate, y below includes it.
     """
 
     weight: Tensor
@@ -31,6 +36,10 @@ class Encoder(NamedTuple):
     and the activation is y * gate_scale + gate_bias. `threshold` and `k` are ignored."""
     gate_bias: Tensor | None = None
     """[d_sae] float32; present if and only if `gate_scale` is."""
+    input_norm: InputNorm = "none"
+    """decides the factor of each position, see `tegakari.kernels.input_norm`"""
+    centred: bool = False
+    """whether the factor is that of the residual without its mean over d_model, which `weight` subtracts already"""
 
 
 RowSelection = Literal["last", "all", "none"]

@@ -137,7 +137,7 @@ class _LayerSums:
         decoded = embedding_bag(
             rows.feature.long(), self._W_dec, rows.indptr[:-1], mode="sum", per_sample_weights=rows.activation
         )
-        h_hat = (decoded + self._sae.b_dec) / self._sae.scale
+        h_hat = self._sae.in_residual_units(decoded + self._sae.b_dec, residual)
         error = (h - h_hat.double()).square().sum(1)
         self._all.add(h, error)
         ordinary = ordinary_positions(residual, self._sae.max_norm)

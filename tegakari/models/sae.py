@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tegakari.kernels import Encoder
+from tegakari.kernels import Encoder, InputNorm, TokenStatistics, token_statistics
 from tegakari.schemas.errors import SaeError
 
 Activation = Literal["relu", "jumprelu", "topk", "batch_topk", "gated"]
@@ -19,7 +19,11 @@ TINY_NORM = 1e-8
 
 @dataclass(frozen=True)
 class Sae:
-    """`a = act(W_enc^T (s*h - [b_dec]) + b_enc)`, `h_hat = (a W_dec + b_dec) / s`; float32 unless moved."""
+    """`a = act(W_enc^T (s*x - [b_dec]) + b_enc)`, `x_hat = (a W_dec + b_dec) / s`; float32 unless moved.
+
+    x is the residual h, or h without its mean over d_model (`centred`), times a factor of its own per position
+    (`input_norm`); `h_hat` undoes both, so decoder rows count in units of the residual of their position.
+    """
 
     W_enc: Tensor
     """[d_model, d_sae]"""
@@ -40,6 +44,11 @@ class Sae:
     """[d_sae]: bias of the magnitude path: gated"""
     scale: float = 1.0
     """s, factor of the input"""
+    input_norm: InputNorm = "none"
+    """factor of each position's input, before s"""
+    centred: bool = False
+    """whether the mean over d_model is subtracted from the residual first, as of a model that was loaded with
+    `center_writing_weights`; input_norm layer_norm always does"""
     apply_b_dec_to_input: bool = False
     """whether b_dec is subtracted from the scaled input"""
     layer: int | None = None
@@ -71,40 +80,82 @@ class Sae:
         return replace(self, **moved)
 
     def encoder(self, dtype: torch.dtype) -> Encoder:
-        """Encoder for `tegakari.kernels.encode`, with input scale and `b_dec` folded into weight and bias.
+        """Encoder for `tegakari.kernels.encode`, with input scale, centring and `b_dec` folded into weight and bias.
 
         Args:
             dtype: float32 or bfloat16, in which encode computes. Biases and thresholds stay float32.
         """
         scaled = self.W_enc if self.scale == 1 else self.scale * self.W_enc  # a weight mapped from disk is not copied
+        if self.subtracts_mean:
+            # (h - mean(h)) W is h times W without the means of its columns.
+            scaled = scaled - scaled.mean(0, dtype=torch.float64).float()
         weight = scaled.to(dtype)
         zero = torch.zeros_like(self.b_enc, dtype=torch.float32)
         shift = zero
         if self.apply_b_dec_to_input:
             # b_dec passes through the rounded weight, as the residual does: most of a residual is its mean, and the
             # rounding error of the mean then cancels, since encode keeps its products in float32.
-            shift = -((self.b_dec.double() / self.scale) @ weight.double()).float()
+            b_dec = self.b_dec.double()
+            constant = zero
+            if self.subtracts_mean:  # the rounded weight knows the differences of b_dec from its mean alone
+                constant = b_dec.mean() * self.W_enc.sum(0, dtype=torch.float64)
+                b_dec = b_dec - b_dec.mean()
+            shift = -((b_dec / self.scale) @ weight.double() + constant).float()
         bias = self.b_enc.float() + shift
+        encoder = Encoder(weight, bias, zero, input_norm=self.input_norm, centred=self.subtracts_mean)
         match self.activation:
             case "relu":
-                return Encoder(weight, bias, zero)
+                return encoder
             case "jumprelu" | "batch_topk":
                 assert self.threshold is not None  # by check_weights
-                return Encoder(weight, bias, self.threshold.float().clamp_min(0))
+                return encoder._replace(threshold=self.threshold.float().clamp_min(0))
             case "topk":
-                return Encoder(weight, bias, zero, k=self.k)
+                return encoder._replace(k=self.k)
             case "gated":
                 assert self.r_mag is not None
                 assert self.b_mag is not None
                 gain = self.r_mag.float().exp()
-                return Encoder(weight, bias, zero, gate_scale=gain, gate_bias=shift * gain + self.b_mag.float())
+                return encoder._replace(gate_scale=gain, gate_bias=shift * gain + self.b_mag.float())
 
-    def decode(self, activations: Tensor) -> Tensor:
-        """Reconstruct residuals from dense activations: [T, d_sae] -> [T, d_model]."""
-        return (activations @ self.W_dec + self.b_dec) / self.scale
+    @property
+    def subtracts_mean(self) -> bool:
+        """Whether the input is the residual without its mean over d_model."""
+        return self.centred or self.input_norm == "layer_norm"
+
+    def decode(self, activations: Tensor, residual: Tensor) -> Tensor:
+        """Reconstruct residuals from dense activations.
+
+        Args:
+            activations: [T, d_sae]
+            residual: [T, d_model], from which the activations are; its mean and norm are those of the reconstruction
+                if the SAE's input has lost them, and nothing else of it is read.
+
+        Returns:
+            [T, d_model]
+        """
+        return self.in_residual_units(activations @ self.W_dec + self.b_dec, residual)
+
+    def in_residual_units(self, decoded: Tensor, residual: Tensor) -> Tensor:
+        """Reconstructions of residuals [T, d_model] from those of the SAE's input, `a W_dec + b_dec`."""
+        decoded = decoded / self.scale
+        if self.input_norm == "none" and not self.centred:
+            return decoded
+        statistics = self._statistics(residual)
+        decoded = decoded * statistics.size[:, None]
+        return decoded + statistics.mean[:, None] if self.subtracts_mean else decoded
+
+    def token_sizes(self, residual: Tensor) -> Tensor | None:
+        """Factor of `decoder_directions` at each position of a residual [T, d_model], [T] float32; None: 1."""
+        return None if self.input_norm == "none" else self._statistics(residual).size
+
+    def _statistics(self, residual: Tensor) -> TokenStatistics:
+        return token_statistics(residual, self.input_norm, centred=self.centred)
 
     def decoder_directions(self) -> Tensor:
-        """Contribution of one unit of activation to the residual, per feature: [d_sae, d_model]."""
+        """Contribution of one unit of activation to the residual, per feature: [d_sae, d_model].
+
+        With an input norm, a contribution is `token_sizes` of its position times as large.
+        """
         return self.W_dec / self.scale
 
     def with_unit_decoder(self) -> Sae:

@@ -25,13 +25,14 @@ def test_the_input_scale_is_folded(name: str, b_dec_to_input: bool, tmp_path: Pa
     plain = replace(load_sae(tmp_path), apply_b_dec_to_input=b_dec_to_input)
     scaled, h = replace(plain, scale=0.37), residuals()
     a = activations_of(plain, 0.37 * h)
-    expected = a.numpy(), plain.decode(a).numpy() / 0.37
+    expected = a.numpy(), plain.decode(a, torch.from_numpy(h)).numpy() / 0.37
     assert_encodes(scaled, h, expected)
     save_sae(tmp_path / "saved", scaled)
     assert_encodes(load_sae(tmp_path / "saved"), h, expected)
     unit = torch.zeros(1, D_SAE)
     unit[0, 4] = 1
-    moved = scaled.decode(unit) - scaled.decode(torch.zeros(1, D_SAE))
+    anything = torch.zeros(1, D_MODEL)
+    moved = scaled.decode(unit, anything) - scaled.decode(torch.zeros(1, D_SAE), anything)
     torch.testing.assert_close(scaled.decoder_directions()[4], moved[0], rtol=1e-5, atol=1e-5)
 
 
@@ -79,7 +80,9 @@ def test_a_decoder_of_norm_1_reconstructs_the_same(name: str, tmp_path: Path):
     a, b = activations_of(sae, h), activations_of(unit, h)
     torch.testing.assert_close(unit.W_dec.norm(dim=1), torch.ones(D_SAE))
     torch.testing.assert_close(b, a * sae.W_dec.norm(dim=1), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(unit.decode(b), sae.decode(a), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(
+        unit.decode(b, torch.from_numpy(h)), sae.decode(a, torch.from_numpy(h)), rtol=1e-4, atol=1e-3
+    )
     empty = replace(sae, W_dec=torch.zeros_like(sae.W_dec)).with_unit_decoder()
     assert torch.isfinite(activations_of(empty, h)).all()
     assert not empty.W_dec.any()

@@ -27,7 +27,7 @@ class Expected:
 def expected(residual, encoder: Encoder, offsets, floor=None) -> Expected:
     """Result that encode has to return. Operands are rounded to the encoder's dtype, then computed with in float64."""
     h = residual.to(encoder.weight.dtype).double().numpy()
-    products = h @ encoder.weight.double().numpy()
+    products = h @ encoder.weight.double().numpy() * _factors(residual.double().numpy(), encoder)
     bias, threshold = encoder.bias.double().numpy(), encoder.threshold.double().numpy()
     dense = np.zeros_like(products)
     for position, row in enumerate(products):
@@ -59,3 +59,14 @@ def expected(residual, encoder: Encoder, offsets, floor=None) -> Expected:
         maximum=dense.max(0),
         survivors=[(feature, position, -negated) for feature, negated, position in sorted(survivors)],
     )
+
+
+def _factors(h: NDArray[np.float64], encoder: Encoder) -> NDArray[np.float64]:
+    """Factors [T, 1] of the input norm, as SAELens' `sae.py` states them."""
+    centred = h - h.mean(1, keepdims=True) * encoder.centred
+    match encoder.input_norm:
+        case "constant_norm":
+            return np.sqrt(h.shape[1]) / np.linalg.norm(centred, axis=1, keepdims=True)
+        case "layer_norm":
+            return 1 / (h.std(1, ddof=1, keepdims=True) + 1e-5)
+    return np.ones((len(h), 1))

@@ -23,5 +23,7 @@ def assert_encodes(sae: Sae, h: np.ndarray, expected: tuple[np.ndarray, np.ndarr
     activations, reconstructions = expected
     a = activations_of(sae, h)
     np.testing.assert_allclose(a.numpy(), activations, rtol=rtol, atol=1e-4)
-    np.testing.assert_allclose(sae.decode(a).numpy(), reconstructions, rtol=rtol, atol=1e-3)
+    np.testing.assert_allclose(
+        sae.decode(a, torch.from_numpy(h).float()).numpy(), reconstructions, rtol=rtol, atol=1e-3
+    )
     assert 0 < np.count_nonzero(activations) < activations.size  # some features are active, some are not

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tegakari.kernels.cpu.ranges import ChunkPass
+from tegakari.kernels.input_norm import input_factors
 from tegakari.kernels.reference import compressed
 from tegakari.kernels.torch_only import joined
 from tegakari.kernels.types import Encoded, EncodeInputs, Rows
@@ -57,7 +58,11 @@ def cpu_encode(inputs: EncodeInputs) -> Encoded:
         chunk_pass = ChunkPass(encoder, offsets, floor, threads, pool.map if threads > 1 else map)
         chunks: list[Rows] = []
         for first in range(0, positions, CHUNK):
-            chunk = residual[first : first + CHUNK].to(rounded).float()
+            rows_of_chunk = residual[first : first + CHUNK]
+            chunk = rows_of_chunk.to(rounded).float()
+            factors = input_factors(rows_of_chunk, encoder)
+            if factors is not None:  # of the rows and not of their products, which are many more
+                chunk = chunk * factors[:, None]
             product = torch.mm(chunk, weight, out=_buffers.product_of(len(chunk), d_sae))
             chunk_rows = chunk_pass.add(product, first, pairs=rows == "all")
             if not chunk_pass.finite:

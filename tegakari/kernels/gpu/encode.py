@@ -16,6 +16,7 @@ from tegakari.kernels.gpu.place import place_kernel
 from tegakari.kernels.gpu.pool import join_kernel, tile_kernel
 from tegakari.kernels.gpu.tiles import Chunk, plan
 from tegakari.kernels.gpu.top_k import select_kernel
+from tegakari.kernels.input_norm import input_factors
 from tegakari.kernels.reference import compressed
 from tegakari.kernels.types import (
     CandidateBuffer,
@@ -85,13 +86,14 @@ def gpu_tally(
 ) -> None:
     """Add a batch to a tally. See `tegakari.kernels.add_to_tally`."""
     gates = _gates(encoder)
+    factors = input_factors(residual, encoder)
     residual = residual.to(encoder.weight.dtype).contiguous()
     if batch.chunks is None:
         batch.chunks = plan(batch.ends, CHUNK, residual.device)
     for chunk in batch.chunks:
         product = _products(residual, encoder, chunk)
         place = batch.document + chunk.document, batch.position + chunk.first
-        _tally_chunk(product, encoder, gates, chunk, place, floor, ordinary, tally, None)
+        _tally_chunk(product, encoder, gates, factors, chunk, place, floor, ordinary, tally, None)
 
 
 def gpu_encode(inputs: EncodeInputs, *, capacity: Capacity | None = None) -> Encoded:
@@ -106,6 +108,7 @@ def gpu_encode(inputs: EncodeInputs, *, capacity: Capacity | None = None) -> Enc
     documents = len(offsets) - 1
     capacity = capacity or capacity_of(positions, d_sae)
     gates, blocks = _gates(encoder), _parts(d_sae, BLOCK)
+    factors = input_factors(residual, encoder)
     operand = residual.to(encoder.weight.dtype).contiguous()
     offsets = offsets.cpu()
     check_offsets(offsets, positions)
@@ -120,7 +123,7 @@ def gpu_encode(inputs: EncodeInputs, *, capacity: Capacity | None = None) -> Enc
         product = _products(operand, encoder, chunk)
         pairs = torch.empty(chunk.rows, blocks, dtype=torch.int32, device=device) if rows == "all" else None
         place = chunk.document, chunk.first
-        cuts = _tally_chunk(product, encoder, gates, chunk, place, floor, None, tally, pairs)
+        cuts = _tally_chunk(product, encoder, gates, factors, chunk, place, floor, None, tally, pairs)
         if pairs is None:
             continue
         row_ends = pairs.flatten().cumsum(0, dtype=torch.int64) + n_pairs
@@ -129,8 +132,10 @@ def gpu_encode(inputs: EncodeInputs, *, capacity: Capacity | None = None) -> Enc
         indptr.append(starts[:, 0])
         _launch(
             place_kernel, blocks * _parts(chunk.rows, PLACE["ROWS"]),
-            product, *gates, *cuts, starts, pair_feature, pair_activation, pair_room, chunk.rows, d_sae, blocks,
-            GATED=encoder.gate_scale is not None, TOP_K=encoder.k is not None, BLOCK=BLOCK, **PLACE,
+            product, *gates, _of_rows(factors, chunk, gates), *cuts,
+            starts, pair_feature, pair_activation, pair_room, chunk.rows, d_sae, blocks,
+            NORMED=factors is not None, GATED=encoder.gate_scale is not None, TOP_K=encoder.k is not None,
+            BLOCK=BLOCK, **PLACE,
         )  # fmt: skip
     return _encoded(inputs, tally, capacity, Rows(torch.cat([*indptr, n_pairs[None]]), pair_feature, pair_activation))
 
@@ -148,6 +153,11 @@ def _gates(encoder: Encoder) -> tuple[Tensor, ...]:
     return tuple((encoder.bias if vector is None else vector).contiguous() for vector in gates)
 
 
+def _of_rows(factors: Tensor | None, chunk: Chunk, gates: tuple[Tensor, ...]) -> Tensor:
+    """Factors of a chunk's rows; without an input norm a vector that no kernel reads."""
+    return gates[1] if factors is None else factors[chunk.first :]
+
+
 def _products(residual: Tensor, encoder: Encoder, chunk: Chunk) -> Tensor:
     product = torch.empty(chunk.rows, encoder.weight.shape[1], device=residual.device)
     _multiply(residual[chunk.first : chunk.first + chunk.rows], encoder.weight, product)
@@ -158,6 +168,7 @@ def _tally_chunk(
     product: Tensor,
     encoder: Encoder,
     gates: tuple[Tensor, ...],
+    factors: Tensor | None,
     chunk: Chunk,
     place: tuple[int, int],
     floor: Tensor | None,
@@ -173,9 +184,10 @@ def _tally_chunk(
     blocks = _parts(d_sae, BLOCK)
     candidates = tally.candidates
     assert isinstance(candidates, CandidateBuffer)
+    of_rows = _of_rows(factors, chunk, gates)
     cuts = gates[1], tally.positions  # never read but with TopK
     if encoder.k is not None:
-        cuts = _cuts(product, gates, encoder.k)
+        cuts = _cuts(product, gates, None if factors is None else of_rows, encoder.k)
     document, position = place
     tiles = len(chunk.tiles)
     documents = slice(document, document + chunk.documents)
@@ -183,15 +195,15 @@ def _tally_chunk(
     regular = torch.empty(tiles, dtype=torch.int32, device=product.device)
     _launch(
         tile_kernel, tiles * blocks,
-        product, *gates, *cuts,
+        product, *gates, of_rows, *cuts,
         gates[1] if floor is None else floor,
         regular if ordinary is None else ordinary[chunk.first :],
         chunk.tiles, partial, regular, tally.pooled.last[documents],
         regular if pairs is None else pairs,
         tally.fault, candidates.number, *candidates.entries, candidates.capacity,
         document, position, tiles * d_sae, d_sae, blocks,
-        GATED=encoder.gate_scale is not None, TOP_K=encoder.k is not None, OUTLIERS=ordinary is not None,
-        PAIRS=pairs is not None, SURVIVORS=floor is not None, BLOCK=BLOCK, **TILE,
+        NORMED=factors is not None, GATED=encoder.gate_scale is not None, TOP_K=encoder.k is not None,
+        OUTLIERS=ordinary is not None, PAIRS=pairs is not None, SURVIVORS=floor is not None, BLOCK=BLOCK, **TILE,
     )  # fmt: skip
     _launch(
         join_kernel, chunk.documents * blocks,
@@ -201,7 +213,7 @@ def _tally_chunk(
     return cuts
 
 
-def _cuts(product: Tensor, gates: tuple[Tensor, ...], k: int) -> tuple[Tensor, Tensor]:
+def _cuts(product: Tensor, gates: tuple[Tensor, ...], factors: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
     """TopK: the k-th largest activation of each row, and the last feature whose tie with it is kept."""
     n, d_sae = product.shape
     value = torch.empty(n, device=product.device)
@@ -211,8 +223,8 @@ def _cuts(product: Tensor, gates: tuple[Tensor, ...], k: int) -> tuple[Tensor, T
     scratch = torch.empty(n, classes, dtype=torch.int64, device=product.device)
     _launch(
         select_kernel, _parts(n, shape["ROWS"]),
-        product, gates[1], gates[3], scratch, value, feature, n, d_sae, k,
-        WIDTH=classes, ROOM=classes, FEATURE_BITS=d_sae.bit_length(), **shape,
+        product, gates[1], gates[3], gates[1] if factors is None else factors, scratch, value, feature, n, d_sae, k,
+        NORMED=factors is not None, WIDTH=classes, ROOM=classes, FEATURE_BITS=d_sae.bit_length(), **shape,
     )  # fmt: skip
     return value, feature
 

@@ -37,12 +37,14 @@ def tile_of(
     bias,
     shift,
     threshold,
+    factor,  # [n] float32, if NORMED: of the products of each row
     cut_value,  # [n] float32, if TOP_K
     cut_feature,  # [n] int32, if TOP_K
     row,  # [ROWS], ascending by one
     row_mask,
     feature,  # [BLOCK]
     d_sae,
+    NORMED: tl.constexpr,
     GATED: tl.constexpr,
     TOP_K: tl.constexpr,
 ):
@@ -52,11 +54,18 @@ def tile_of(
     start = tl.min(row, axis=0)
     place = (row - start)[:, None] * d_sae + feature[None, :]
     product = tl.load(product + start.to(tl.int64) * d_sae + place, mask=mask, other=MASKED)
-    if GATED:
-        value = tl.fma(product, scale[None, :], shift[None, :])  # rounded once in every kernel that asks
-        active = (product + bias[None, :] > 0) & (value > 0)
+    # Every kernel that asks rounds alike: a product is multiplied and added to by one instruction.
+    if NORMED:
+        of_row = tl.load(factor + row, mask=row_mask, other=1.0)[:, None]
+        shifted = tl.fma(product, of_row, bias[None, :])
+        product = product * of_row
     else:
-        value = product + bias[None, :]
+        shifted = product + bias[None, :]
+    if GATED:
+        value = tl.fma(product, scale[None, :], shift[None, :])
+        active = (shifted > 0) & (value > 0)
+    else:
+        value = shifted
         active = value > threshold[None, :]
     if TOP_K:
         least = tl.load(cut_value + row, mask=row_mask, other=0.0)[:, None]

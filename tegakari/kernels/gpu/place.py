@@ -19,6 +19,7 @@ def place_kernel(
     bias,  # [d_sae] float32
     shift,  # [d_sae] float32, if GATED
     threshold,  # [d_sae] float32
+    factor,  # [n] float32, if NORMED
     cut_value,  # [n] float32, if TOP_K
     cut_feature,  # [n] int32, if TOP_K
     starts,  # [n, B] int64: where the pairs of a row and block begin
@@ -28,6 +29,7 @@ def place_kernel(
     n,
     d_sae,
     blocks,
+    NORMED: tl.constexpr,
     GATED: tl.constexpr,
     TOP_K: tl.constexpr,
     ROWS: tl.constexpr,
@@ -40,8 +42,9 @@ def place_kernel(
     feature = block * BLOCK + tl.arange(0, BLOCK)
     scale, bias, shift, threshold = gate_of(scale, bias, shift, threshold, feature, feature < d_sae, GATED)
     value, active = tile_of(
-        product, scale, bias, shift, threshold, cut_value, cut_feature, row, row_mask, feature, d_sae, GATED, TOP_K
-    )
+        product, scale, bias, shift, threshold, factor, cut_value, cut_feature, row, row_mask, feature, d_sae, NORMED,
+        GATED, TOP_K,
+    )  # fmt: skip
     rank = tl.cumsum(active.to(tl.int32), axis=1) - 1
     place = tl.load(starts + row.to(tl.int64) * blocks + block, mask=row_mask, other=0)[:, None] + rank
     fits = active & (place < capacity)

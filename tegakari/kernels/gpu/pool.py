@@ -22,6 +22,7 @@ def tile_kernel(
     bias,  # [d_sae] float32
     shift,  # [d_sae] float32, if GATED
     threshold,  # [d_sae] float32
+    factor,  # [n] float32, if NORMED
     cut_value,  # [n] float32, if TOP_K
     cut_feature,  # [n] int32, if TOP_K
     floor,  # [d_sae] float32, if SURVIVORS
@@ -42,6 +43,7 @@ def tile_kernel(
     size,  # N * d_sae
     d_sae,
     blocks,
+    NORMED: tl.constexpr,
     GATED: tl.constexpr,
     TOP_K: tl.constexpr,
     OUTLIERS: tl.constexpr,
@@ -82,8 +84,9 @@ def tile_kernel(
         if OUTLIERS:
             row_mask = row_mask & (tl.load(ordinary + row, mask=row_mask, other=0) != 0)
         value, active = tile_of(
-            product, scale, bias, shift, threshold, cut_value, cut_feature, row, row_mask, feature, d_sae, GATED, TOP_K
-        )
+            product, scale, bias, shift, threshold, factor, cut_value, cut_feature, row, row_mask, feature, d_sae,
+            NORMED, GATED, TOP_K,
+        )  # fmt: skip
         activation = tl.where(active, value, 0.0)
         peak = tl.maximum(peak, tl.max(activation, axis=0))
         sums += tl.sum(activation, axis=0)
@@ -108,8 +111,8 @@ def tile_kernel(
                 if OUTLIERS:
                     row_mask = row_mask & (tl.load(ordinary + row, mask=row_mask, other=0) != 0)
                 value, active = tile_of(
-                    product, scale, bias, shift, threshold, cut_value, cut_feature, row, row_mask, feature, d_sae,
-                    GATED, TOP_K,
+                    product, scale, bias, shift, threshold, factor, cut_value, cut_feature, row, row_mask, feature,
+                    d_sae, NORMED, GATED, TOP_K,
                 )  # fmt: skip
                 survives = tl.where(active & (value >= least[None, :]), 1, 0)
                 in_rows = tl.sum(survives, axis=0)
@@ -134,8 +137,8 @@ def tile_kernel(
         if OUTLIERS:
             head_mask = head_mask & (tl.load(ordinary + head, mask=head_mask, other=0) != 0)
         value, active = tile_of(
-            product, scale, bias, shift, threshold, cut_value, cut_feature, head, head_mask, feature, d_sae, GATED,
-            TOP_K,
+            product, scale, bias, shift, threshold, factor, cut_value, cut_feature, head, head_mask, feature, d_sae,
+            NORMED, GATED, TOP_K,
         )  # fmt: skip
         final = tl.reshape(tl.where(active, value, 0.0), [BLOCK])
         tl.store(last + document.to(tl.int64) * d_sae + feature, final, mask=inside)

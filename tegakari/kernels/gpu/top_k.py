@@ -17,12 +17,16 @@ COARSE_BITS = tl.constexpr(15)
 
 
 @triton.jit
-def patterns_of(product, bias, threshold, row, row_mask, feature, d_sae):
+def patterns_of(product, bias, threshold, factor, row, row_mask, feature, d_sae, NORMED: tl.constexpr):
     """Bit patterns of the activations of some rows and features, [ROWS, WIDTH] int32; 0 where inactive."""
     inside = feature < d_sae
     mask = row_mask[:, None] & inside[None, :]
     y = tl.load(product + row.to(tl.int64)[:, None] * d_sae + feature[None, :], mask=mask, other=0.0)
-    value = y + tl.load(bias + feature, mask=inside, other=0.0)[None, :]
+    shift = tl.load(bias + feature, mask=inside, other=0.0)[None, :]
+    if NORMED:  # as in `tile_of`
+        value = tl.fma(y, tl.load(factor + row, mask=row_mask, other=1.0)[:, None], shift)
+    else:
+        value = y + shift
     active = mask & (value > tl.load(threshold + feature, mask=inside, other=0.0)[None, :])
     return tl.where(active, value, 0.0).to(tl.int32, bitcast=True)
 
@@ -32,12 +36,14 @@ def count_rows(
     product,  # [n, d_sae] float32
     bias,  # [d_sae] float32
     threshold,  # [d_sae] float32
+    factor,  # [n] float32, if NORMED
     row,  # [ROWS]
     row_mask,
     d_sae,
     least,  # [ROWS] int32, bit pattern of an activation
     end,  # [ROWS] int32
     EQUAL: tl.constexpr,
+    NORMED: tl.constexpr,
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
@@ -45,7 +51,7 @@ def count_rows(
     number = tl.zeros([ROWS], tl.int32)
     for begin in range(0, d_sae, WIDTH):
         feature = begin + tl.arange(0, WIDTH)
-        pattern = patterns_of(product, bias, threshold, row, row_mask, feature, d_sae)
+        pattern = patterns_of(product, bias, threshold, factor, row, row_mask, feature, d_sae, NORMED)
         hit = (pattern == least[:, None]) if EQUAL else (pattern >= least[:, None])
         number += tl.sum((hit & (feature[None, :] < end[:, None])).to(tl.int32), axis=1)
     return number
@@ -56,12 +62,14 @@ def select_kernel(
     product,  # [n, d_sae] float32
     bias,  # [d_sae] float32
     threshold,  # [d_sae] float32
+    factor,  # [n] float32, if NORMED
     candidates,  # [n, ROOM] int64, scratch
     cut_value,  # [n] float32
     cut_feature,  # [n] int32
     n,
     d_sae,
     k,
+    NORMED: tl.constexpr,
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
     ROOM: tl.constexpr,
@@ -78,7 +86,8 @@ def select_kernel(
     maxima = tl.zeros([ROWS, WIDTH], tl.int32)
     for begin in range(0, d_sae, WIDTH):
         feature = begin + tl.arange(0, WIDTH)
-        maxima = tl.maximum(maxima, patterns_of(product, bias, threshold, row, row_mask, feature, d_sae))
+        pattern = patterns_of(product, bias, threshold, factor, row, row_mask, feature, d_sae, NORMED)
+        maxima = tl.maximum(maxima, pattern)
     bound = tl.zeros([ROWS], tl.int32)
     for step in range(COARSE_BITS):
         guess = bound | (1 << (30 - step))
@@ -88,7 +97,7 @@ def select_kernel(
     room = candidates + row.to(tl.int64)[:, None] * ROOM
     for begin in range(0, d_sae, WIDTH):
         feature = begin + tl.arange(0, WIDTH)
-        pattern = patterns_of(product, bias, threshold, row, row_mask, feature, d_sae)
+        pattern = patterns_of(product, bias, threshold, factor, row, row_mask, feature, d_sae, NORMED)
         strong = pattern >= bound[:, None]
         place = number[:, None] + tl.cumsum(strong.to(tl.int32), axis=1) - 1
         # A larger key is a larger activation, or of equal ones a lower feature.
@@ -110,16 +119,18 @@ def select_kernel(
         for step in range(31):
             guess = exact | (1 << (30 - step))
             above = count_rows(
-                product, bias, threshold, row, row_mask, d_sae, guess, everything, False, ROWS, WIDTH
+                product, bias, threshold, factor, row, row_mask, d_sae, guess, everything, False, NORMED, ROWS, WIDTH
             )  # fmt: skip
             exact = tl.where(above >= k, guess, exact)
         above = count_rows(
-            product, bias, threshold, row, row_mask, d_sae, exact + 1, everything, False, ROWS, WIDTH
+            product, bias, threshold, factor, row, row_mask, d_sae, exact + 1, everything, False, NORMED, ROWS, WIDTH
         )  # fmt: skip
         tie = tl.zeros([ROWS], tl.int32)
         for step in range(FEATURE_BITS):
             guess = tie | (1 << (FEATURE_BITS - 1 - step))
-            ties = count_rows(product, bias, threshold, row, row_mask, d_sae, exact, guess, True, ROWS, WIDTH)
+            ties = count_rows(
+                product, bias, threshold, factor, row, row_mask, d_sae, exact, guess, True, NORMED, ROWS, WIDTH
+            )  # fmt: skip
             tie = tl.where((guess < d_sae) & (ties < k - above), guess, tie)
         value = tl.where(full, exact, value)
         last_tie = tl.where(full, tie, last_tie)

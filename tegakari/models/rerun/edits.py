@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tegakari.kernels import Encoder
+from tegakari.kernels.input_norm import input_factors
 from tegakari.kernels.reference import activations
 from tegakari.models.outliers import ordinary_positions
 from tegakari.models.sae import Sae
@@ -25,7 +26,8 @@ class Edit(NamedTuple):
     layer: int
     features: tuple[int, ...]
     mode: Mode = "error_preserving"
-    """error_preserving: `h' = h - sum_f a_f(h) W_dec[f] / s`; reconstruction: `h' = decode(a with these at 0)`."""
+    """error_preserving: `h' = h - n(h) sum_f a_f(h) W_dec[f] / s`, n the SAE's `token_sizes` or 1;
+    reconstruction: `h' = decode(a with these at 0)`."""
     positions: Positions = "all"
     """all countable positions of a document, or the one that the head reads: all, if it reads several."""
 
@@ -62,7 +64,7 @@ def is_separable(sae: Sae, mode: Mode) -> bool:
 
 
 def remove_features(h: Tensor, sae: Sae, sets: Sequence[tuple[int, ...]], dtype: torch.dtype) -> EditedRows:
-    """Remove a set of features from each of several residuals: `h' = h - sum_f a_f(h) W_dec[f] / s`.
+    """Remove a set of features from each of several residuals, see `Edit.mode`.
 
     All sets together are two matrix products, and nothing waits for a GPU.
 
@@ -85,6 +87,9 @@ def remove_features(h: Tensor, sae: Sae, sets: Sequence[tuple[int, ...]], dtype:
 
     weight = encoder.weight.view(-1, len(sets), width).transpose(0, 1)
     product = h.to(dtype).float() @ weight.float()
+    factors = input_factors(h.flatten(0, 1), encoder)
+    if factors is not None:
+        product = product * factors.view(*h.shape[:2], 1)
     if encoder.gate_scale is not None and encoder.gate_bias is not None:
         a = product * per_set(encoder.gate_scale) + per_set(encoder.gate_bias)
         active = (product + per_set(encoder.bias) > 0) & (a > 0)
@@ -98,6 +103,9 @@ def remove_features(h: Tensor, sae: Sae, sets: Sequence[tuple[int, ...]], dtype:
         active &= ordinary.view(*h.shape[:2], 1)
     directions = (sae.W_dec[features].float() / sae.scale).view(len(sets), width, -1)
     removed = torch.where(active, a, 0.0) @ directions
+    sizes = sae.token_sizes(h.flatten(0, 1))
+    if sizes is not None:
+        removed = removed * sizes.view(*h.shape[:2], 1)
     return EditedRows(torch.sub(h, removed).to(h.dtype), active.any(2), finite)
 
 
@@ -127,11 +135,14 @@ def _from_all_features(h: Tensor, sae: Sae, edit: Edit, dtype: torch.dtype) -> E
     finite = torch.ones((), dtype=torch.bool, device=h.device)
     ordinary = ordinary_positions(h, sae.max_norm)
     if edit.mode == "reconstruction":
-        decoded = sae.decode(a.index_fill_(1, features, 0)).to(h.dtype)
+        decoded = sae.decode(a.index_fill_(1, features, 0), h).to(h.dtype)
         if ordinary is None:
             return EditedRows(decoded, torch.ones(len(h), dtype=torch.bool, device=h.device), finite)
         return EditedRows(torch.where(ordinary[:, None], decoded, h), ordinary, finite)
     a = a[:, features]
+    sizes = sae.token_sizes(h)
+    if sizes is not None:
+        a = a * sizes[:, None]
     if ordinary is not None:
         a = a * ordinary[:, None]
     directions = sae.W_dec[features].float() / sae.scale
