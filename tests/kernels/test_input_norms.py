@@ -43,10 +43,18 @@ def assert_close(result: Encoded, oracle: Expected) -> None:
     ]
 
 
-@pytest.mark.parametrize(("norm", "centred"), NORMS)
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("path", PATHS)
-def test_every_path_normalizes_each_position(path: str, kind: str, norm: str, centred: bool) -> None:
+ALL = [(path, kind, norm) for path in PATHS for kind in KINDS for norm in NORMS]
+QUICK = [
+    (path, kind, norm)
+    for path, kind, norm in ALL
+    # The interpreter is slow; the kernels see a factor and not which norm it is of.
+    if path != "triton" or norm == NORMS[KINDS.index(kind) % len(NORMS)]
+]
+
+
+@pytest.mark.parametrize(("path", "kind", "norm_and_mean"), QUICK)
+def test_every_path_normalizes_each_position(path: str, kind: str, norm_and_mean: tuple[str, bool]) -> None:
+    norm, centred = norm_and_mean
     residual, encoder, offsets, floor = normed_case(kind, norm, centred)
     result = PATHS[path](residual, encoder, offsets, rows="all", floor=floor)
     oracle = expected(residual, encoder, offsets, floor)
