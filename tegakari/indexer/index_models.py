@@ -12,6 +12,7 @@ from tegakari.models.classifier import Classifier
 from tegakari.models.fingerprint import fingerprint
 from tegakari.models.loading import load_classifier
 from tegakari.models.sae import Sae
+from tegakari.models.sae_conditions import under_conditions
 from tegakari.models.sae_formats import check_fits, load_saes
 from tegakari.models.sae_start import start_seed
 from tegakari.schemas.config import Config
@@ -71,4 +72,4 @@ def load_models(config: Config) -> tuple[Classifier, dict[int, Sae]]:
     if config.saes.layers:
         saes = {layer: sae for layer, sae in saes.items() if layer in config.saes.layers}
     check_fits(saes, classifier)
-    return classifier, saes
+    return classifier, under_conditions(saes, classifier)

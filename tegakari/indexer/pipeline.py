@@ -27,6 +27,7 @@ from tegakari.indexer.worker import ShardWork, make_worker
 from tegakari.models.classifier import Classifier
 from tegakari.models.explained_variance import LayerQuality, doubts, explained_variance
 from tegakari.models.outliers import finite_limit
+from tegakari.models.sae_conditions import grouped_doubts
 from tegakari.schemas.config import Config
 from tegakari.schemas.corpus import CorpusManifest, Drop
 from tegakari.schemas.errors import CorpusError, ModelError, RunExistsError, StoreError
@@ -89,6 +90,8 @@ def index(config: Config, progress: Progress = NoProgress(), *, workers: int = 1
     with timings.stage("load"):
         corpus = read_manifest(Path(config.corpus.path))
         models = load_index_models(config)
+    for doubt in grouped_doubts(models.saes):
+        log.warning("doubtful SAE", reason=doubt)
     recipe = recipe_of(config, models, corpus)
     published = run_directory(store, config.index.run)
     if published.is_dir():

@@ -13,6 +13,7 @@ from tegakari.indexer.shard import shard_documents
 from tegakari.kernels import backend
 from tegakari.models.fingerprint import model_size
 from tegakari.models.outliers import finite_limit
+from tegakari.models.sae_conditions import grouped_doubts
 from tegakari.schemas.config import Config
 from tegakari.schemas.corpus import CorpusManifest, Drop
 from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, Locations, RunManifest, SaeInfo, Scores
@@ -82,6 +83,7 @@ def manifest_of(
             architecture=any_sae.activation,
             widths=[sae.d_sae for _, sae in sorted(models.saes.items())],
             start_seeds=models.start_seeds,
+            doubts=grouped_doubts(models.saes),
             max_norms=[finite_limit(sae.max_norm) for _, sae in sorted(models.saes.items())],
         ),
         locations=Locations(classifier=config.classifier.path, saes=config.saes.path),

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from tegakari.kernels import Encoder, InputNorm, TokenStatistics, token_statistics
+from tegakari.models.sae_conditions import UNKNOWN, TrainingConditions
+from tegakari.models.sae_site import Site
 from tegakari.schemas.errors import SaeError
 
 Activation = Literal["relu", "jumprelu", "topk", "batch_topk", "gated"]
@@ -53,6 +55,12 @@ class Sae:
     """whether b_dec is subtracted from the scaled input"""
     layer: int | None = None
     """the layer it was trained on; None: its files do not name one"""
+    sites: tuple[Site, ...] = ()
+    """what its configuration says about its layer, see `tegakari.models.sae_site`"""
+    training: TrainingConditions = UNKNOWN
+    """model and tokens that it was trained on, as far as its configuration says"""
+    doubts: tuple[str, ...] = ()
+    """reasons to doubt that it is read as it was trained, as sentences"""
     max_norm: float | None = None
     """norm of a residual above which it is an outlier, see `tegakari.models.outliers`; inf: no residual is; None: its
     files do not say, and no residual is until `index` has determined a limit"""

@@ -75,6 +75,8 @@ class SaeInfo(msgspec.Struct, frozen=True, kw_only=True):
     """seeds of the initial directions of each of those layers; null for SAEs that tegakari did not train"""
     max_norms: list[float | None]
     """norm of the residual above which a position is an outlier, of each of those layers; null: no limit."""
+    doubts: list[str] = []
+    """reasons to doubt that the SAEs fit the classifier, as sentences that name the layers; empty: none."""
 
     def __post_init__(self) -> None:
         for name in ("widths", "max_norms"):

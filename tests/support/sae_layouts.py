@@ -127,7 +127,10 @@ def saelens(architecture: str, *, b_dec_to_input: bool = True, **settings: objec
 
 
 def saelens_5(function: str) -> Layout:
-    """SAELens before 6: one flat configuration; TopK is a standard SAE with another activation function."""
+    """SAELens before 6: one flat configuration; TopK is a standard SAE with another activation function.
+
+    Models were loaded with centred weights then, so x is the residual without its mean over d_model.
+    """
     w = rounded(weights_of(3))
 
     def write(directory: Path) -> None:
@@ -144,11 +147,93 @@ def saelens_5(function: str) -> Layout:
         write_saelens(directory, {**tensors, "scaling_factor": np.ones(D_SAE)}, config)
 
     def formula(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        pre = (x - w["b_dec"]) @ w["W_enc"] + w["b_enc"]
+        mean = x.mean(1, keepdims=True)
+        pre = (x - mean - w["b_dec"]) @ w["W_enc"] + w["b_enc"]
         a = relu(largest(pre, K)) if function == "topk" else relu(pre)
-        return a, a @ w["W_dec"] + w["b_dec"]
+        return a, a @ w["W_dec"] + w["b_dec"] + mean
 
     return Layout(write, formula, function)
+
+
+def saelens_normalized(architecture: str, normalization: str, *, b_dec_to_input: bool = True) -> Layout:
+    """SAELens 6 with a norm of each position (`run_time_activation_norm_fn_in` and `_out`)."""
+    plain = saelens(architecture, b_dec_to_input=b_dec_to_input, normalize_activations=normalization, k=K)
+
+    def formula(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if normalization == "layer_norm":
+            mean, std = x.mean(1, keepdims=True), x.std(1, ddof=1, keepdims=True)
+            a, reconstruction = plain.formula((x - mean) / (std + 1e-5))
+            return a, reconstruction * std + mean
+        factor = np.sqrt(D_MODEL) / np.linalg.norm(x, axis=1, keepdims=True)
+        a, reconstruction = plain.formula(x * factor)
+        return a, reconstruction / factor
+
+    return plain._replace(formula=formula)
+
+
+def saelens_whitened(architecture: str, *, b_dec_to_input: bool) -> Layout:
+    """A checkpoint of SAELens whose input is whitened: `z = (x - mean) M`, `x_hat = z_hat M^-1 + mean`."""
+    plain = saelens(architecture, b_dec_to_input=b_dec_to_input, normalize_activations="covariance_whitening")
+    rng = np.random.default_rng(8)
+    mean, matrix = rng.normal(size=D_MODEL), rng.normal(size=(D_MODEL, D_MODEL)) / 3
+
+    def write(directory: Path) -> None:
+        plain.write(directory)
+        whitening = {"mean": mean, "matrix": matrix, "inverse_matrix": np.linalg.inv(matrix)}
+        tensors = {name: np.ascontiguousarray(value) for name, value in whitening.items()}
+        save_file(tensors, directory / "activation_whitening.safetensors")
+
+    def formula(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        a, reconstruction = plain.formula((x - mean) @ matrix)
+        return a, reconstruction @ np.linalg.inv(matrix) + mean
+
+    return plain._replace(write=write, formula=formula)
+
+
+def saelens_centred() -> Layout:
+    """SAELens 6, trained on a model whose weights were centred: x is the residual without its mean over d_model."""
+    loading = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
+    metadata = {"sae_lens_version": "6.18.0", "hook_name": "blocks.3.hook_resid_post", **loading}
+    plain = saelens("standard", metadata=metadata)
+
+    def formula(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean = x.mean(1, keepdims=True)
+        a, reconstruction = plain.formula(x - mean)
+        return a, reconstruction + mean
+
+    return plain._replace(formula=formula)
+
+
+def saelens_scaled() -> Layout:
+    """A published SAE of SAELens whose input scale stands beside its weights (`norm_scaling_factor`)."""
+    scale = 0.4
+    plain = saelens(
+        "jumprelu", b_dec_to_input=False, normalize_activations="expected_average_only_in", norm_scaling_factor=scale
+    )
+
+    def formula(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        a, reconstruction = plain.formula(x * scale)
+        return a, reconstruction / scale
+
+    return plain._replace(formula=formula)
+
+
+def saelens_finetuned() -> Layout:
+    """SAELens 3 to 5 after a fine-tuning of the factors that decode multiplies activations by."""
+    plain = saelens("standard", finetuning_scaling_factor=True)
+    factors = rounded({"f": np.random.default_rng(9).uniform(0.5, 2, D_SAE)})["f"]
+    w = rounded(weights_of(2))
+
+    def write(directory: Path) -> None:
+        tensors = {name: w[name] for name in ("W_enc", "W_dec", "b_dec", "b_enc")}
+        config = saelens_config("standard", finetuning_scaling_factor=True)
+        write_saelens(directory, {**tensors, "finetuning_scaling_factor": factors}, config)
+
+    def formula(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        a, _ = plain.formula(x)
+        return a, (a * factors) @ w["W_dec"] + w["b_dec"]
+
+    return plain._replace(write=write, formula=formula)
 
 
 def saelens_batch_topk_in_training() -> Layout:
@@ -255,8 +340,9 @@ def dictionary_learning(dict_class: str) -> Layout:
         norms = np.linalg.norm(w["W_dec"], axis=1)
         centred = (x - w["b_dec"]) @ w["W_enc"]
         match dict_class:
-            case "AutoEncoder":
-                a = relu(centred + w["b_enc"])
+            case "AutoEncoder":  # from_pretrained divides the decoder by its norms and multiplies the encoder by them
+                a = relu(centred + w["b_enc"]) * norms
+                return a, (a / norms) @ w["W_dec"] + w["b_dec"]
             case "AutoEncoderNew":
                 a = relu(x @ w["W_enc"] + w["b_enc"])
             case "AutoEncoderTopK":
@@ -266,11 +352,9 @@ def dictionary_learning(dict_class: str) -> Layout:
                 a = a * (a > np.float32(threshold))
             case "JumpReluAutoEncoder":
                 pre = x @ w["W_enc"] + w["b_enc"]
-                a = relu(pre * (pre > w["threshold"])) * norms
-                return a, (a / norms) @ w["W_dec"] + w["b_dec"]
+                a = relu(pre * (pre > w["threshold"]))
             case _:
-                a = (centred + w["b_gate"] > 0) * relu(np.exp(w["r_mag"]) * centred + w["b_mag"]) * norms
-                return a, (a / norms) @ w["W_dec"] + w["b_dec"]
+                a = (centred + w["b_gate"] > 0) * relu(np.exp(w["r_mag"]) * centred + w["b_mag"])
         return a, a @ w["W_dec"] + w["b_dec"]
 
     def write(directory: Path) -> None:
@@ -309,6 +393,17 @@ LAYOUTS: dict[str, Layout] = {
     "saelens topk, rescaled": saelens("topk", k=K, rescale_acts_by_decoder_norm=True),
     "saelens gated": saelens("gated"),
     "saelens batchtopk in training": saelens_batch_topk_in_training(),
+    **{
+        f"saelens {architecture}, {normalization}": saelens_normalized(architecture, normalization)
+        for architecture in ("standard", "jumprelu", "topk", "gated")
+        for normalization in ("layer_norm", "constant_norm_rescale")
+    },
+    "saelens jumprelu, layer_norm, raw input": saelens_normalized("jumprelu", "layer_norm", b_dec_to_input=False),
+    "saelens standard, whitened": saelens_whitened("standard", b_dec_to_input=True),
+    "saelens gated, whitened, raw input": saelens_whitened("gated", b_dec_to_input=False),
+    "saelens standard, centred": saelens_centred(),
+    "saelens jumprelu, scaled": saelens_scaled(),
+    "saelens standard, fine-tuned": saelens_finetuned(),
     "saelens 5 relu": saelens_5("relu"),
     "saelens 5 topk": saelens_5("topk"),
     "sparsify": sparsify(),

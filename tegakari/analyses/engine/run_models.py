@@ -22,6 +22,7 @@ from tegakari.models.fingerprint import fingerprint, model_files, model_size
 from tegakari.models.loading import load_classifier
 from tegakari.models.outliers import ordinary_positions
 from tegakari.models.sae import Sae
+from tegakari.models.sae_conditions import under_conditions
 from tegakari.models.sae_formats import check_fits, load_saes
 from tegakari.schemas.errors import ModelNotHereError
 from tegakari.schemas.run import ClassifierInfo, SaeInfo
@@ -108,6 +109,7 @@ def load_run_models(run: Run, device: str = "auto", layers: Sequence[int] | None
     )
     saes = load_saes(saes_directory)
     check_fits(saes, classifier)
+    saes = under_conditions(saes, classifier)
     loaded_layers = manifest.saes.layers if layers is None else layers
     max_norms = dict(zip(manifest.saes.layers, manifest.saes.max_norms, strict=True))
     return RunModels(

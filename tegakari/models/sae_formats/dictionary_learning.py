@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from tegakari.models.sae import Activation, Sae
+from tegakari.models.sae_conditions import TrainingConditions
 from tegakari.models.sae_formats.format import SaeFormat, read_json
-from tegakari.models.sae_formats.layer_names import layer_of_hook
+from tegakari.models.sae_site import Site, residual_layer, sites_of_config
 from tegakari.schemas.errors import SaeError
 
 CONFIG = "config.json"
@@ -28,15 +29,17 @@ class _DictionaryClass(NamedTuple):
     activation: Activation = "relu"
     apply_b_dec_to_input: bool = True
     unit_decoder: bool = False
-    """whether `encode` multiplies activations by the norms of the decoder rows"""
+    """whether activations are multiplied by the norms of the decoder rows when an SAE is loaded"""
 
 
 _LINEAR = {"W_enc": "encoder.weight", "W_dec": "decoder.weight"}
 """Weights of torch's Linear, [out, in]: transposed."""
 _PARAMETERS = {name: name for name in ("W_enc", "W_dec", "b_enc", "b_dec")}
 
+# As the classes of release 0.1.0 do: `AutoEncoder.from_pretrained` normalizes the decoder unless it is told not to,
+# and no other class does. Encode of the gated class and of JumpReLU multiplied by the norms in 2024.
 _CLASSES: dict[str, _DictionaryClass] = {
-    "AutoEncoder": _DictionaryClass({**_LINEAR, "b_enc": "encoder.bias", "b_dec": "bias"}),
+    "AutoEncoder": _DictionaryClass({**_LINEAR, "b_enc": "encoder.bias", "b_dec": "bias"}, unit_decoder=True),
     "AutoEncoderNew": _DictionaryClass(
         {**_LINEAR, "b_enc": "encoder.bias", "b_dec": "decoder.bias"}, apply_b_dec_to_input=False
     ),
@@ -44,12 +47,11 @@ _CLASSES: dict[str, _DictionaryClass] = {
     "BatchTopKSAE": _DictionaryClass({**_LINEAR, "b_enc": "encoder.bias", "b_dec": "b_dec"}, "batch_topk"),
     "MatryoshkaBatchTopKSAE": _DictionaryClass(_PARAMETERS, "batch_topk"),
     "JumpReluAutoEncoder": _DictionaryClass(
-        {**_PARAMETERS, "threshold": "threshold"}, "jumprelu", apply_b_dec_to_input=False, unit_decoder=True
+        {**_PARAMETERS, "threshold": "threshold"}, "jumprelu", apply_b_dec_to_input=False
     ),
     "GatedAutoEncoder": _DictionaryClass(
         {**_LINEAR, "b_enc": "gate_bias", "b_dec": "decoder_bias", "r_mag": "r_mag", "b_mag": "mag_bias"},
         "gated",
-        unit_decoder=True,
     ),
 }
 
@@ -77,9 +79,13 @@ def load(directory: Path) -> Sae:
     if dictionary.activation == "topk":
         fields["k"] = int(weights["k"]) if "k" in weights else trainer["k"]
     sae = Sae(**fields, activation=dictionary.activation, apply_b_dec_to_input=dictionary.apply_b_dec_to_input)
+    buffer: dict[str, Any] = config.get("buffer") or {}
+    sites = _sites(trainer, buffer)
     return replace(
         sae.with_unit_decoder() if dictionary.unit_decoder else sae,
-        layer=_layer(trainer, config.get("buffer") or {}),
+        layer=residual_layer(sites),
+        sites=sites,
+        training=TrainingConditions(model_name=trainer.get("lm_name"), context_size=buffer.get("ctx_len")),
     )
 
 
@@ -98,13 +104,14 @@ def _threshold_of_all(threshold: Tensor, like: Tensor) -> Tensor:
     return torch.full_like(like, float(threshold))
 
 
-def _layer(trainer: dict[str, Any], buffer: dict[str, Any]) -> int | None:
+def _sites(trainer: dict[str, Any], buffer: dict[str, Any]) -> tuple[Site, ...]:
+    """The trainer's layer says nothing of its part: SAEs of `mlp_out_layer_3` have it too, beside their names."""
     if buffer.get("io", "out") != "out":
         raise SaeError(f"it was trained on {buffer['io']!r} of its module", field="io", fix="use an SAE of its output")
-    if submodule := trainer.get("submodule_name"):
-        return layer_of_hook(submodule)
-    layer = trainer.get("layer")
-    return layer if isinstance(layer, int) else None
+    return (
+        *sites_of_config(trainer, ("submodule_name",), ("layer",)),
+        *sites_of_config(buffer, ("submodule",)),
+    )
 
 
 FORMAT = SaeFormat("dictionary_learning", (CONFIG, WEIGHTS), load)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from tegakari.models.sae import Sae
-from tegakari.models.sae_formats.layer_names import layer_of_directory
 from tegakari.models.sae_formats.registry import format_of, load_sae
+from tegakari.models.sae_site import NO_PART, names_residual, residual_layer, sites_of_path
 from tegakari.schemas.errors import SaeError
 
 
@@ -25,10 +25,10 @@ class ModelShape(Protocol):
 def load_saes(path: Path) -> dict[int, Sae]:
     """Read all SAEs below a directory, by layer.
 
-    The layer comes from the SAE's own configuration, or else from the nearest directory name that holds one.
+    The layer comes from the SAE's own configuration and from the names of its directories, which have to agree.
 
     Raises:
-        SaeError: no SAE, an SAE without a layer, or two for one layer.
+        SaeError: no SAE, an SAE without a layer, one of another site than the residual, or two for one layer.
     """
     if not path.is_dir():
         raise SaeError(f"no directory {path}", field="saes.path", fix="run `tegakari sae train` first")
@@ -38,7 +38,11 @@ def load_saes(path: Path) -> dict[int, Sae]:
         if format_of(directory) is None:
             continue
         sae = load_sae(directory)
-        layer = sae.layer if sae.layer is not None else _layer_of_path(directory, path)
+        sites = (*sae.sites, *sites_of_path(directory.relative_to(path), path))
+        try:
+            layer = residual_layer(sites)
+        except SaeError as error:
+            raise SaeError(f"{directory}: {error.message}", field=error.field, fix=error.fix) from None
         if layer is None:
             raise SaeError(
                 f"{directory} does not say which layer it is of", field="saes.path", fix="name its directory layer_NN"
@@ -48,15 +52,11 @@ def load_saes(path: Path) -> dict[int, Sae]:
                 f"{directories[layer]} and {directory} are both of layer {layer}", field="saes.path", fix="remove one"
             )
         saes[layer], directories[layer] = dataclasses.replace(sae, layer=layer), directory
+        if not names_residual(sites):
+            saes[layer] = dataclasses.replace(saes[layer], doubts=(*sae.doubts, NO_PART))
     if not saes:
         raise SaeError(f"no SAE below {path}", field="saes.path", fix="run `tegakari sae train` first")
     return dict(sorted(saes.items()))
-
-
-def _layer_of_path(directory: Path, root: Path) -> int | None:
-    """Layer in the nearest name of a directory's path, up to the root's; None if no name holds one."""
-    names = reversed([root.resolve().name, *directory.relative_to(root).parts])
-    return next((layer for name in names if (layer := layer_of_directory(name)) is not None), None)
 
 
 def check_fits(saes: Mapping[int, Sae], classifier: ModelShape) -> None:

@@ -47,7 +47,8 @@ def test_a_saved_sae_loads_as_the_same_sae(name: str, tmp_path: Path):
     assert (sae.layer, sae.activation, sae.scale) == (7, layout.activation, 1.0)
     assert_encodes(sae, h, layout.formula(h))
     config = json.loads((tmp_path / "saved" / "cfg.json").read_text())
-    assert config["normalize_activations"] == "none"
+    stored = ("layer_norm", "constant_norm_rescale")
+    assert config["normalize_activations"] == next((norm for norm in stored if norm in name), "none")
 
 
 def test_weights_stored_in_bfloat16_are_read_exactly(tmp_path: Path):
@@ -103,8 +104,9 @@ def test_sparse_coders_of_sparsify_that_are_not_saes_are_refused(field: str, tmp
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"normalize_activations": "layer_norm"}, "normalize_activations"),
-        ({"normalize_activations": "constant_norm_rescale"}, "normalize_activations"),
+        ({"normalize_activations": "covariance_whitening"}, "normalize_activations"),
+        ({"normalize_activations": "batch_norm"}, "normalize_activations"),
+        ({"normalize_activations": "expected_average_only_in", "norm_scaling_factor": 0}, "normalize_activations"),
         ({"normalize_activations": "expected_average_only_in"}, "normalize_activations"),
         ({"reshape_activations": "hook_z"}, "reshape_activations"),
         ({"architecture": "transcoder"}, "architecture"),

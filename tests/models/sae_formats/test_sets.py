@@ -34,15 +34,16 @@ def test_a_set_of_one_sae(tmp_path: Path):
     assert list(load_saes(tmp_path / "layers.5")) == [5]
 
 
-def test_the_layer_of_the_configuration_precedes_that_of_the_directory(tmp_path: Path):
+def test_configuration_and_directory_have_to_agree(tmp_path: Path):
     saelens("standard").write(tmp_path / "layer_08")
-    assert list(load_saes(tmp_path)) == [3]
+    with pytest.raises(SaeError, match=r"hook_name .*block 3.* and directory 'layer_08'|contradict"):
+        load_saes(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["layers.3.mlp", "layers.3.self_attn", "layer_3_transcoder"])
 def test_directories_that_name_a_part_of_a_block_are_refused(name: str, tmp_path: Path):
     sparsify().write(tmp_path / name)
-    with pytest.raises(SaeError, match="not known to be the residual"):
+    with pytest.raises(SaeError, match="and not the residual after a block"):
         load_saes(tmp_path)
 
 
