@@ -8,7 +8,7 @@ residual of layer N is the output of block N, which is the input of block N + 1.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -49,7 +49,7 @@ _MODULE = re.compile(r"(?:^|[./])(?:layers?|blocks?|h)\.\d+(?:\.(?P<end>output|h
 """A whole block as a module or hook: `model.layers.3`, `transformer.h.3`, `blocks.3.hook_out`."""
 _ENDS = {None: AFTER, "output": AFTER, "hook_out": AFTER, "input": BEFORE, "hook_in": BEFORE}
 _RELEASE = re.compile(
-    r"^(?:models|datasets)--|(?:^|[^a-z0-9])(?:saes?|scope|\w*coders?|clts?|lx[amr]|l\d+[amr])(?![a-z0-9])",
+    r"^(?:models|datasets)--|(?:^|[^a-z0-9])(?:saes?|saebench|scope|\w*coders?|clts?|lx[amr]|l\d+[amr])(?![a-z0-9])",
     re.IGNORECASE,
 )
 """Names above the directory of a set that are those of a published release, and not of somebody's project."""
@@ -125,18 +125,28 @@ def sites_of_path(directory: PurePath, root: Path) -> tuple[Site, ...]:
 
     Args:
         directory: of the SAE, relative to that of its set.
-        root: directory of the set. Of the names above it those of releases count, such as
-            `models--google--gemma-scope-2b-pt-mlp` of a hub's cache and `gemma-scope-2b-pt-att` of a download.
+        root: directory of the set. Of the names above it those count that are of a release, as
+            `models--google--gemma-scope-2b-pt-mlp` of a hub's cache and `gemma-scope-2b-pt-att` of a download, those
+            below the nearest release, and those that name a part of a certain block.
     """
     below = [site_of_name(name, "directory") for name in reversed(directory.parts) if name not in (".", "..")]
     absolute, target = root.absolute(), root.resolve()
-    ancestors = [*reversed(absolute.parts[:-1]), *reversed(target.parts)]
-    names = [absolute.name, *filter(_RELEASE.search, ancestors)]
+    names = [absolute.name, *_names_above(absolute.parts[:-1]), *_names_above(target.parts)]
     above = [site_of_name(name, "directory") for name in dict.fromkeys(names)]
     if any(site.block is not None for site in below):
         above = [site._replace(block=None) for site in above]
     nearest = next((site.block for site in above if site.block is not None), None)
     return (*below, *(site._replace(block=nearest if site.block is not None else None) for site in above))
+
+
+def _names_above(ancestors: Sequence[str]) -> Iterator[str]:
+    """Names among those of directories above a set that can be meant for it, the nearest first."""
+    releases = [place for place, name in enumerate(ancestors) if _RELEASE.search(name)]
+    nearest = releases[-1] if releases else len(ancestors)
+    for place in reversed(range(len(ancestors))):
+        site = site_of_name(ancestors[place])
+        if place >= nearest or place in releases or None not in (site.block, site.part):
+            yield ancestors[place]
 
 
 def residual_layer(sites: Iterable[Site]) -> int | None:
