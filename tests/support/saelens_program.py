@@ -16,6 +16,7 @@ import torch
 
 SAE: Any = importlib.import_module("sae_lens").SAE
 saes: Any = importlib.import_module("sae_lens.saes")
+Scaler: Any = importlib.import_module("sae_lens.training.activation_scaler").ActivationScaler
 Metadata: Any = importlib.import_module("sae_lens.saes.sae").SAEMetadata
 
 D_SAE = 40
@@ -48,10 +49,20 @@ def write(root: Path, residuals: torch.Tensor) -> None:
         ),
         "gated": saes.GatedSAE(saes.GatedSAEConfig(**base, metadata=metadata)),
     }
+    for normalization in ("layer_norm", "constant_norm_rescale"):
+        settings = {**base, "metadata": metadata, "normalize_activations": normalization}
+        trained |= {
+            f"standard-{normalization}": saes.StandardSAE(saes.StandardSAEConfig(**settings)),
+            f"jumprelu-{normalization}": saes.JumpReLUSAE(saes.JumpReLUSAEConfig(**settings)),
+            f"topk-{normalization}": saes.TopKSAE(saes.TopKSAEConfig(**settings, k=5)),
+            f"gated-{normalization}": saes.GatedSAE(saes.GatedSAEConfig(**settings)),
+            f"raw-{normalization}": saes.JumpReLUSAE(saes.JumpReLUSAEConfig(**settings, apply_b_dec_to_input=False)),
+        }
     for name, sae in trained.items():
         randomize(sae)
         sae.save_model(root / name)
         write_outputs(sae, root / name, residuals)
+    write_scaled(root, base, metadata, residuals)
     training = saes.BatchTopKTrainingSAE(saes.BatchTopKTrainingSAEConfig(**base, metadata=metadata, k=5))
     randomize(training)
     training.topk_threshold = torch.tensor(0.7, dtype=torch.float64)
@@ -60,6 +71,40 @@ def write(root: Path, residuals: torch.Tensor) -> None:
     inference = SAE.load_from_disk(root / "batchtopk-inference")
     write_outputs(inference, root / "batchtopk-training", residuals)
     write_outputs(inference, root / "batchtopk-inference", residuals)
+    widths = [D_SAE // 4, D_SAE]
+    matryoshka = saes.MatryoshkaBatchTopKTrainingSAE(
+        saes.MatryoshkaBatchTopKTrainingSAEConfig(**base, metadata=metadata, k=5, matryoshka_widths=widths)
+    )
+    randomize(matryoshka)
+    matryoshka.topk_threshold = torch.tensor(0.6, dtype=torch.float64)
+    matryoshka.save_model(root / "matryoshka-training")
+    matryoshka.save_inference_model(root / "matryoshka-inference")
+    inference = SAE.load_from_disk(root / "matryoshka-inference")
+    write_outputs(inference, root / "matryoshka-training", residuals)
+    write_outputs(inference, root / "matryoshka-inference", residuals)
+
+
+def write_scaled(root: Path, base: dict[str, int], metadata: Any, residuals: torch.Tensor) -> None:
+    """Checkpoints whose input scale or whitening is in a file of its own, and what they are once it is folded."""
+    for normalization in ("expected_average_only_in", "covariance_whitening"):
+        for raw in (False, True):
+            directory = root / f"{normalization}-{raw}"
+            settings = {**base, "metadata": metadata, "normalize_activations": normalization}
+            sae = saes.StandardSAE(saes.StandardSAEConfig(**settings, apply_b_dec_to_input=not raw))
+            randomize(sae)
+            scaler = Scaler()
+            if normalization == "covariance_whitening":
+                scaler.estimate_whitening(base["d_in"], iter(lambda: residuals, None), 1)
+            else:
+                scaler.estimate_scaling_factor(base["d_in"], iter(lambda: residuals, None), 1)
+            sae.save_model(directory)
+            scaler.save(str(directory / "activation_scaler.json"))
+            if scaler.whitening is None:
+                sae.fold_activation_norm_scaling_factor(scaler.scaling_factor)
+            else:
+                whitening = scaler.whitening
+                sae.fold_activation_whitening(whitening.mean, whitening.matrix, whitening.inverse_matrix)
+            write_outputs(sae, directory, residuals)
 
 
 def randomize(sae: torch.nn.Module) -> None:
