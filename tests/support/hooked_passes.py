@@ -16,7 +16,9 @@ Change = Callable[[int, int, torch.Tensor], torch.Tensor | None]
 
 def naive_activations(h: torch.Tensor, sae: Sae) -> torch.Tensor:
     """Activations of one position by the definition, in float64: [d_model] -> [d_sae]."""
-    x = sae.scale * h.double() - sae.b_dec.double()
+    mean, size = mean_and_size(h, sae)
+    tiny = 1e-5 if sae.input_norm == "layer_norm" else 0.0
+    x = sae.scale * (h.double() - mean) / (size + tiny) - sae.b_dec.double()
     y = x @ sae.W_enc.double()
     pre = y + sae.b_enc.double()
     if sae.activation == "relu":
@@ -28,6 +30,18 @@ def naive_activations(h: torch.Tensor, sae: Sae) -> torch.Tensor:
         return torch.zeros_like(pre).index_copy(0, largest, pre.relu()[largest])
     magnitude = y * sae.r_mag.double().exp() + sae.b_mag.double()
     return torch.where(pre > 0, magnitude.relu(), 0.0)
+
+
+def mean_and_size(h: torch.Tensor, sae: Sae) -> tuple[torch.Tensor, torch.Tensor]:
+    """What an SAE subtracts from the residual of one position, and what its norm divides it by."""
+    h = h.double()
+    mean = h.mean() if sae.centred or sae.input_norm == "layer_norm" else h.new_zeros(())
+    match sae.input_norm:
+        case "layer_norm":
+            return mean, ((h - mean).square().sum() / (len(h) - 1)).sqrt()
+        case "constant_norm":
+            return mean, ((h - mean).square().sum() / len(h)).sqrt()
+    return mean, h.new_ones(())
 
 
 def positions_of(classifier: Classifier, document: Tokenized, positions: str) -> list[int]:
@@ -55,12 +69,13 @@ def hooked_logits(classifier: Classifier, text: str, saes: dict[int, Sae], edits
                 if sae.max_norm is not None and h.double().norm() > sae.max_norm:
                     continue
                 a = naive_activations(h, sae)
+                mean, size = mean_and_size(h, sae)
                 if edit.mode == "reconstruction":
                     a[list(edit.features)] = 0
-                    replacement = (a @ sae.W_dec.double() + sae.b_dec.double()) / sae.scale
+                    replacement = (a @ sae.W_dec.double() + sae.b_dec.double()) / sae.scale * size + mean
                 else:
                     features = list(edit.features)
-                    replacement = h.double() - a[features] @ sae.W_dec[features].double() / sae.scale
+                    replacement = h.double() - a[features] @ sae.W_dec[features].double() / sae.scale * size
                 hidden[0, position] = replacement.float()
             return hidden if isinstance(output, torch.Tensor) else (hidden, *output[1:])
 

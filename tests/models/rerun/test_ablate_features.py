@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tegakari.kernels import InputNorm
 from tegakari.models.architecture import find_blocks
 from tegakari.models.classifier import Classifier
 from tegakari.models.rerun.ablate_features import rerun
@@ -45,6 +46,26 @@ def test_the_rerun_equals_a_whole_pass_with_a_hook(
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
     second = run_prefix(classifier, batch, [])
     assert torch.equal(second.logits, prefix.logits)  # the rerun did not change the model
+
+
+@pytest.mark.parametrize(
+    ("norm", "centred"), [("none", True), ("constant_norm", False), ("constant_norm", True), ("layer_norm", False)]
+)
+@pytest.mark.parametrize("kind", ["relu", "topk", "gated"])
+@pytest.mark.parametrize("mode", ["error_preserving", "reconstruction"])
+def test_an_edit_has_the_size_of_its_position(
+    classifier: Classifier, kind: str, mode: str, norm: InputNorm, centred: bool
+):
+    """With a norm of each position, an activation counts in units of that position's residual."""
+    saes = {1: replace(make_sae(kind, 3), input_norm=norm, centred=centred)}
+    edits = [Edit(1, (0, 2, 4, 6, 8, 10, 12), mode=mode)]
+    prefix = run_prefix(classifier, classifier.batch(classifier.tokenize(TEXTS)), [1])
+    expected = torch.stack([hooked_logits(classifier, text, saes, edits) for text in TEXTS])
+    torch.testing.assert_close(rerun(classifier, saes, prefix, [edits])[0], expected, atol=1e-4, rtol=1e-4)
+    plain = {1: replace(saes[1], input_norm="none", centred=False)}
+    if classifier.model.config.model_type == "bert":
+        return  # its blocks end with a norm: all residuals have one length, and the mean 0
+    assert (rerun(classifier, plain, prefix, [edits])[0] - expected).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("kind", ["jumprelu", "batch_topk", "gated"])
