@@ -40,3 +40,5 @@ def index(config: ConfigOption = DEFAULT_CONFIG, workers: WorkersOption = 1, jso
     )
     for drop in manifest.skipped:
         out.print(f"  left out: {drop.count:,} documents, {drop.reason} (such as {', '.join(drop.examples)})")
+    for doubt in manifest.saes.doubts:
+        out.print(f"  doubtful SAEs: {doubt}")

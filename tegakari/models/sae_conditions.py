@@ -147,6 +147,6 @@ def grouped_doubts(saes: Mapping[int, Sae]) -> list[str]:
 def _named_layers(layers: list[int]) -> str:
     if len(layers) == 1:
         return f"layer {layers[0]}"
-    if layers == list(range(layers[0], layers[-1] + 1)):
+    if len(layers) > 2 and layers == list(range(layers[0], layers[-1] + 1)):
         return f"layers {layers[0]} to {layers[-1]}"
     return f"layers {', '.join(map(str, layers[:-1]))} and {layers[-1]}"

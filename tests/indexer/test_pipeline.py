@@ -297,6 +297,32 @@ def test_a_published_run_is_returned_and_other_settings_are_refused(indexed):
         index(with_index(case, store, top_tokens=3))
 
 
+def test_doubts_about_the_training_of_the_saes_stand_in_the_run(small_case: SmallCase, tmp_path: Path):
+    """SAEs of short documents without a BOS token, two of them of another model."""
+    shutil.copytree(small_case.config.saes.path, tmp_path / "saes")
+    for layer in range(3):
+        file = tmp_path / "saes" / f"layer_{layer:02d}" / "cfg.json"
+        config = json.loads(file.read_text())
+        config["metadata"] |= {"context_size": 8, "model_name": "gpt2-small" if layer else ""}
+        config["normalize_activations"] = "layer_norm"
+        file.write_text(json.dumps(config))
+    shutil.copytree(small_case.config.classifier.path, tmp_path / "classifier")
+    file = tmp_path / "classifier" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "_name_or_path": "google/gemma-2-2b-it"}))
+    config = with_index(small_case, tmp_path / "store")
+    config = msgspec.structs.replace(
+        config,
+        saes=msgspec.structs.replace(config.saes, path=str(tmp_path / "saes")),
+        classifier=msgspec.structs.replace(config.classifier, path=str(tmp_path / "classifier")),
+    )
+    manifest = index(config).manifest
+    assert manifest.saes.doubts == [
+        "layers 0 to 2: it was trained on documents of up to 8 tokens, the classifier reads up to 24",
+        "layers 1 and 2: it was trained on gpt2-small, the classifier's base is google/gemma-2-2b-it",
+    ]
+    assert index(with_index(small_case, tmp_path / "other")).manifest.saes.doubts == []
+
+
 def test_two_processes_do_not_index_the_same_run(small_case: SmallCase, tmp_path: Path):
     import fcntl
 

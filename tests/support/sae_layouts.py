@@ -236,6 +236,32 @@ def saelens_finetuned() -> Layout:
     return plain._replace(write=write, formula=formula)
 
 
+def saelens_5_topk_of_openai() -> Layout:
+    """OpenAI's SAEs of GPT-2 as SAELens 3 to 5 published them: a standard SAE with TopK and a layer norm."""
+    w = rounded(weights_of(3))
+
+    def write(directory: Path) -> None:
+        config: dict[str, object] = {
+            "architecture": "standard",
+            "activation_fn_str": "topk",
+            "activation_fn_kwargs": {"k": K},
+            "apply_b_dec_to_input": True,
+            "normalize_activations": "layer_norm",
+            "model_from_pretrained_kwargs": {},
+            "hook_name": "blocks.3.hook_resid_post",
+            "hook_layer": 3,
+        }
+        write_saelens(directory, {name: w[name] for name in ("W_enc", "W_dec", "b_enc", "b_dec")}, config)
+
+    def formula(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean, std = x.mean(1, keepdims=True), x.std(1, ddof=1, keepdims=True)
+        pre = ((x - mean) / (std + 1e-5) - w["b_dec"]) @ w["W_enc"] + w["b_enc"]
+        a = relu(largest(pre, K))
+        return a, (a @ w["W_dec"] + w["b_dec"]) * std + mean
+
+    return Layout(write, formula, "topk")
+
+
 def saelens_batch_topk_in_training() -> Layout:
     """A checkpoint of SAELens: one threshold, in units of rescaled activations; the input scale in a file of its own.
 
@@ -406,6 +432,7 @@ LAYOUTS: dict[str, Layout] = {
     "saelens standard, fine-tuned": saelens_finetuned(),
     "saelens 5 relu": saelens_5("relu"),
     "saelens 5 topk": saelens_5("topk"),
+    "saelens 5 topk, layer_norm": saelens_5_topk_of_openai(),
     "sparsify": sparsify(),
     **{
         f"dictionary_learning {name}": dictionary_learning(name)

@@ -6,10 +6,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tegakari.models.sae_conditions import TrainingConditions
 from tegakari.models.sae_formats import load_sae, save_sae
 from tegakari.schemas.errors import SaeError
 from tests.support.sae_activations import assert_encodes
@@ -61,6 +63,64 @@ def test_weights_stored_in_bfloat16_are_read_exactly(tmp_path: Path):
     assert sae.threshold.dtype == sae.W_enc.dtype == torch.float32
     assert torch.equal(sae.threshold, stored["threshold"].float())
     assert torch.equal(sae.W_enc, stored["W_enc"].float())
+
+
+def test_what_saelens_says_about_the_training_is_read(tmp_path: Path):
+    w = weights_of(0)
+    tensors = {name: w[name] for name in ("W_enc", "W_dec", "b_enc", "b_dec")}
+    config = saelens_config("standard")
+    metadata = {
+        "hook_name": "blocks.3.hook_resid_post",
+        "model_name": "gpt2-small",
+        "prepend_bos": True,
+        "context_size": 128,
+        "seqpos_slice": [1, -1],
+        "model_from_pretrained_kwargs": {"center_writing_weights": True},
+    }
+    write_saelens(tmp_path, tensors, {**config, "metadata": metadata})
+    sae = load_sae(tmp_path)
+    assert sae.training == TrainingConditions("gpt2-small", True, 128)
+    assert sae.centred
+    assert sae.doubts == ("it was trained on the positions slice(1, -1) of its documents alone",)
+    save_sae(tmp_path / "saved", sae)
+    assert load_sae(tmp_path / "saved").centred
+    write_saelens(tmp_path, tensors, {**config, "metadata": {**metadata, "seqpos_slice": [None]}})
+    assert load_sae(tmp_path).doubts == ()
+
+
+@pytest.mark.parametrize(
+    ("version", "settings", "centred"),
+    [
+        ("3.19.1", {}, True),
+        ("3.5.0", {}, True),
+        ("3.19.2", {}, False),
+        ("6.0.0-rc.1", {}, False),
+        (None, {}, False),
+        ("3.5.0", {"model_class_name": "HookedMamba"}, False),
+        ("5.0.0", {"model_from_pretrained_kwargs": {}}, False),
+        ("5.0.0", {"model_from_pretrained_kwargs": {"center_writing_weights": True}}, True),
+    ],
+)
+def test_centring_follows_the_version_that_trained(
+    version: str | None, settings: dict[str, object], centred: bool, tmp_path: Path
+):
+    w = weights_of(0)
+    tensors = {name: w[name] for name in ("W_enc", "W_dec", "b_enc", "b_dec")}
+    flat = {"hook_name": "blocks.3.hook_resid_post", "sae_lens_training_version": version, **settings}
+    write_saelens(tmp_path, tensors, flat)
+    sae = load_sae(tmp_path)
+    assert sae.centred == centred
+    assert sae.training.centring_assumed == ("model_from_pretrained_kwargs" not in settings)
+
+
+def test_factors_of_activations_that_nothing_explains_are_refused(tmp_path: Path):
+    w = weights_of(0)
+    tensors = {name: w[name] for name in ("W_enc", "W_dec", "b_enc", "b_dec")}
+    factors = np.linspace(0.5, 2, D_SAE)
+    write_saelens(tmp_path, {**tensors, "scaling_factor": factors}, saelens_config("standard"))
+    with pytest.raises(SaeError) as raised:
+        load_sae(tmp_path)
+    assert raised.value.field == "finetuning_scaling_factor"
 
 
 @pytest.mark.parametrize(
