@@ -17,7 +17,13 @@ from transformers import BertConfig, BloomConfig, GPT2Config, GPTNeoXConfig, Lla
 from tegakari.models.architecture import find_blocks
 from tegakari.models.classifier import Classifier
 from tegakari.models.sae import Sae
-from tegakari.models.sae_conditions import TrainingConditions, base_name, grouped_doubts, under_conditions
+from tegakari.models.sae_conditions import (
+    TrainingConditions,
+    base_name,
+    begins_with_bos,
+    grouped_doubts,
+    under_conditions,
+)
 from tegakari.models.sae_formats.saelens import NO_PROCESSING
 from tegakari.schemas.errors import SaeError
 from tests.support.sae_activations import activations_of
@@ -48,12 +54,12 @@ def random_model(family: str) -> Any:
 class Tokenizer:
     """A tokenizer of numbers, with or without BOS."""
 
-    def __init__(self, *, bos: bool) -> None:
-        self.bos_token_id = 1
+    def __init__(self, *, bos: bool, bos_token_id: int = 1) -> None:
+        self.bos_token_id = bos_token_id
         self._bos = bos
 
     def __call__(self, text: str) -> dict[str, list[int]]:
-        return {"input_ids": [1] * self._bos + [5] * len(text)}
+        return {"input_ids": [self.bos_token_id] * self._bos + [5] * len(text)}
 
 
 def classifier_of(model: Any, *, bos: bool = False, max_length: int = 64) -> Classifier:
@@ -139,6 +145,14 @@ def test_differences_of_the_tokens_are_doubts():
     assert doubt.startswith("it was trained on documents without a BOS token")
     (doubt,) = doubts_of(TrainingConditions(context_size=32), model)
     assert "up to 32 tokens, the classifier reads up to 64" in doubt
+
+
+def test_a_bos_token_of_id_0_is_one():
+    """As GPT-NeoX has it."""
+    classifier = classifier_of(random_model("gpt_neox"))
+    for bos in (True, False):
+        cast(Any, classifier).tokenizer = Tokenizer(bos=bos, bos_token_id=0)
+        assert begins_with_bos(classifier) == bos
 
 
 @pytest.mark.parametrize(
