@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from tegakari.kernels import Encoder, InputNorm, TokenStatistics, token_statistics
-from tegakari.models.sae_conditions import UNKNOWN, TrainingConditions
 from tegakari.models.sae_site import Site
 from tegakari.schemas.errors import SaeError
 
@@ -17,6 +16,23 @@ Activation = Literal["relu", "jumprelu", "topk", "batch_topk", "gated"]
 
 TINY_NORM = 1e-8
 """Minimum divisor of decoder rows when they are normalized; a row of zeros stays zero."""
+
+
+class TrainingConditions(NamedTuple):
+    """What a configuration says about the activations that an SAE was trained on; None: nothing."""
+
+    model_name: str | None = None
+    """name of the model, of a hub or of TransformerLens"""
+    prepend_bos: bool | None = None
+    """whether documents began with a BOS token"""
+    context_size: int | None = None
+    """tokens per document"""
+    centring_assumed: bool = False
+    """whether `Sae.centred` is the default of the version that trained it, and not in its configuration"""
+
+
+UNKNOWN = TrainingConditions()
+"""Conditions of an SAE whose files say nothing."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +74,7 @@ class Sae:
     sites: tuple[Site, ...] = ()
     """what its configuration says about its layer, see `tegakari.models.sae_site`"""
     training: TrainingConditions = UNKNOWN
-    """model and tokens that it was trained on, as far as its configuration says"""
+    """model and tokens that it was trained on, see `tegakari.models.sae_conditions`"""
     doubts: tuple[str, ...] = ()
     """reasons to doubt that it is read as it was trained, as sentences"""
     max_norm: float | None = None

@@ -6,18 +6,15 @@ import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from torch import nn
 
+from tegakari.models.classifier import Classifier
+from tegakari.models.sae import Sae, TrainingConditions
 from tegakari.schemas.classifier import REPORT_FILE, ClassifierReport
 from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import SaeError
-
-if TYPE_CHECKING:
-    from tegakari.models.classifier import Classifier
-    from tegakari.models.sae import Sae
 
 CENTRED_EXACTLY = ("codegen", "gpt2", "gpt_neo", "gpt_neox", "gptj", "olmo", "phi", "stablelm")
 """Families in which `center_writing_weights` of TransformerLens subtracts the mean over d_model from every residual,
@@ -25,23 +22,6 @@ and nothing else: all that is written to the residual is centred, and each block
 
 _ALIASES = {"gpt2small": "gpt2"}
 """Names of TransformerLens that differ from those of a hub."""
-
-
-class TrainingConditions(NamedTuple):
-    """What a configuration says about the activations that an SAE was trained on; None: nothing."""
-
-    model_name: str | None = None
-    """name of the model, of a hub or of TransformerLens"""
-    prepend_bos: bool | None = None
-    """whether documents began with a BOS token"""
-    context_size: int | None = None
-    """tokens per document"""
-    centring_assumed: bool = False
-    """whether `Sae.centred` is the default of the version that trained it, and not in its configuration"""
-
-
-UNKNOWN = TrainingConditions()
-"""Conditions of an SAE whose files say nothing."""
 
 
 def under_conditions(saes: Mapping[int, Sae], classifier: Classifier) -> dict[int, Sae]:

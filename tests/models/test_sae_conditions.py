@@ -16,9 +16,8 @@ from transformers import BertConfig, BloomConfig, GPT2Config, GPTNeoXConfig, Lla
 
 from tegakari.models.architecture import find_blocks
 from tegakari.models.classifier import Classifier
-from tegakari.models.sae import Sae
+from tegakari.models.sae import Sae, TrainingConditions
 from tegakari.models.sae_conditions import (
-    TrainingConditions,
     base_name,
     begins_with_bos,
     grouped_doubts,

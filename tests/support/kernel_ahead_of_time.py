@@ -109,6 +109,7 @@ def launches(names: list[str]) -> Iterator[Usage]:
         "all": (encoder(*wide), 4096, "all"),
         "topk": (encoder(*wide, k=64), 4096, "none"),
         "topk 1000": (encoder(torch.bfloat16, 2304, 65536, k=1000), 512, "none"),
+        "topk layer_norm": (encoder(*wide, k=64)._replace(input_norm="layer_norm", centred=True), 4096, "all"),
         "gated float32": (encoder(torch.float32, 2304, 9216, gated=True), 4096, "all"),
         "odd": (encoder(torch.bfloat16, 77, 1003, gated=True), 1, "last"),
     }

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tegakari.models.sae import Activation, Sae
-from tegakari.models.sae_conditions import TrainingConditions
+from tegakari.models.sae import Activation, Sae, TrainingConditions
 from tegakari.models.sae_formats.format import SaeFormat, read_json
 from tegakari.models.sae_site import Site, residual_layer, sites_of_config
 from tegakari.schemas.errors import SaeError

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from tegakari.kernels import InputNorm
 from tegakari.models.outliers import finite_limit
-from tegakari.models.sae import Activation, Sae
-from tegakari.models.sae_conditions import TrainingConditions
+from tegakari.models.sae import Activation, Sae, TrainingConditions
 from tegakari.models.sae_formats.format import SaeFormat, read_json, read_safetensors
 from tegakari.models.sae_site import Site, residual_layer, sites_of_config
 from tegakari.schemas.errors import SaeError

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tegakari.models.sae_conditions import TrainingConditions
+from tegakari.models.sae import TrainingConditions
 from tegakari.models.sae_formats import load_sae, save_sae
 from tegakari.schemas.errors import SaeError
 from tests.support.sae_activations import assert_encodes
