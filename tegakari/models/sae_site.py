@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from tegakari.schemas.errors import SaeError
 
@@ -70,6 +70,9 @@ class Site(NamedTuple):
     block: int | None = None
     part: str | None = None
     """one of `_RESIDUALS` or a key of `_OTHER_PARTS`; None: the name does not say"""
+    source: Literal["configuration", "directory", "set"] = "configuration"
+    """directory: of the SAE, within its set; set: the directory of the set or one above, which somebody may have named
+    after a project"""
 
 
 def site_of_name(name: str, source: str = "") -> Site:
@@ -129,10 +132,13 @@ def sites_of_path(directory: PurePath, root: Path) -> tuple[Site, ...]:
             `models--google--gemma-scope-2b-pt-mlp` of a hub's cache and `gemma-scope-2b-pt-att` of a download, those
             below the nearest release, and those that name a part of a certain block.
     """
-    below = [site_of_name(name, "directory") for name in reversed(directory.parts) if name not in (".", "..")]
+    names = [name for name in reversed(directory.parts) if name not in (".", "..")]
+    below = [site_of_name(name, "directory")._replace(source="directory") for name in names]
     absolute, target = root.absolute(), root.resolve()
     names = [absolute.name, *_names_above(absolute.parts[:-1]), *_names_above(target.parts)]
-    above = [site_of_name(name, "directory") for name in dict.fromkeys(names)]
+    above = [site_of_name(name, "directory")._replace(source="set") for name in dict.fromkeys(names)]
+    if not below:  # the set is one SAE
+        above[0] = above[0]._replace(source="directory")
     if any(site.block is not None for site in below):
         above = [site._replace(block=None) for site in above]
     nearest = next((site.block for site in above if site.block is not None), None)
@@ -152,10 +158,14 @@ def _names_above(ancestors: Sequence[str]) -> Iterator[str]:
 def residual_layer(sites: Iterable[Site]) -> int | None:
     """Layer of the residual that an SAE was trained on, from all that its names say; None: they name no block.
 
+    Where the configuration says that it is of the residual, names of the set's directory and above it do not count.
+
     Raises:
         SaeError: it is not of the residual, or two names contradict each other.
     """
     sites = list(sites)
+    if names_residual(site for site in sites if site.source == "configuration"):
+        sites = [site for site in sites if site.source != "set"]
     for site in sites:
         if site.part is not None and site.part not in _RESIDUALS:
             raise _not_a_residual(site)

@@ -201,10 +201,22 @@ def test_a_directory_may_count_layers_or_blocks(tmp_path: Path):
                 residual_layer(sites)
 
 
+def test_a_hook_of_the_residual_is_believed_in_a_project_of_any_name(tmp_path: Path):
+    """Made up: a set in a directory that is named after a study. Directories of single SAEs still have to agree."""
+    hook = sites_of_config({"hook_name": "blocks.3.hook_resid_post"}, ["hook_name"])
+    root = tmp_path / "saes" / "mlp_study_of_layer_12"
+    assert residual_layer((*hook, *sites_of_path(PurePosixPath("layer_03"), root))) == 3
+    for directory, place in (("mlp_out_layer_3", root), (".", tmp_path / "mlp_out_layer_3")):
+        with pytest.raises(SaeError, match="an MLP"):
+            residual_layer((*hook, *sites_of_path(PurePosixPath(directory), place)))
+    with pytest.raises(SaeError, match="an MLP"):  # without a hook every name counts
+        residual_layer(sites_of_path(PurePosixPath("layer_03"), root))
+
+
 def test_names_that_say_nothing(tmp_path: Path):
     """Made up: projects whose directories have words of sites, ranges of layers, and sparsities."""
     for name in ("width_16k", "average_l0_71", "trainer_0_step_0", "lowl0", "saes_layers_0-25", "layers_0_to_25"):
-        assert site_of_name(name)[1:] == (None, None), name
+        assert (site_of_name(name).block, site_of_name(name).part) == (None, None), name
     root = tmp_path / "mlp-course" / "attention-study" / "results"
     assert residual_layer(sites_of_path(PurePosixPath("layer_03"), root)) == 3
     assert not names_residual(sites_of_path(PurePosixPath("layer_03"), root))
