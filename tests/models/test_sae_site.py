@@ -1,6 +1,7 @@
 """Sites from names of published SAEs: SAELens' list of releases, sparsify, dictionary_learning and others.
 
-Every name stands in a public repository; none was made up for the test unless its comment says so.
+Most names stand in SAELens' list; the others follow the patterns of their publishers with another layer or part. A test
+whose names are made up says so.
 """
 
 from __future__ import annotations
