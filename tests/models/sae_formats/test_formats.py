@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 from tegakari.models.sae import TrainingConditions
 from tegakari.models.sae_formats import load_sae, save_sae
 from tegakari.schemas.errors import SaeError
+from tests.support.published_saes import PUBLISHED
 from tests.support.sae_activations import assert_encodes
 from tests.support.sae_layouts import (
     D_MODEL,
     D_SAE,
-    LAYOUTS,
     K,
     residuals,
     saelens_config,
@@ -27,16 +27,22 @@ from tests.support.sae_layouts import (
     write_saelens,
     write_sparsify,
 )
+from tests.support.sae_layouts import LAYOUTS as OF_LIBRARIES
+
+LAYOUTS = {**OF_LIBRARIES, **PUBLISHED}
+
+WITHOUT_LAYER = ("sparsify", "gemma scope", "gemma scope 2 without config")
+"""Layouts whose files do not name a layer: that of the directory counts."""
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_encodes_as_its_library_does(name: str, tmp_path: Path):
     layout, h = LAYOUTS[name], residuals()
     layout.write(tmp_path)
-    sae = load_sae(tmp_path)
+    sae = load_sae(tmp_path / layout.file)
     assert sae.activation == layout.activation
     assert (sae.d_model, sae.d_sae) == (D_MODEL, D_SAE)
-    assert sae.layer == (None if name in ("sparsify", "gemma scope") else 3)
+    assert sae.layer == (None if name in WITHOUT_LAYER else 3)
     assert_encodes(sae, h, layout.formula(h))
 
 
@@ -44,7 +50,7 @@ def test_every_layout_encodes_as_its_library_does(name: str, tmp_path: Path):
 def test_a_saved_sae_loads_as_the_same_sae(name: str, tmp_path: Path):
     layout, h = LAYOUTS[name], residuals()
     layout.write(tmp_path / "layout")
-    save_sae(tmp_path / "saved", replace(load_sae(tmp_path / "layout"), layer=7))
+    save_sae(tmp_path / "saved", replace(load_sae(tmp_path / "layout" / layout.file), layer=7))
     sae = load_sae(tmp_path / "saved")
     assert (sae.layer, sae.activation, sae.scale) == (7, layout.activation, 1.0)
     assert_encodes(sae, h, layout.formula(h))
