@@ -2,8 +2,10 @@
 
 A term is one of
 
-- a glob over names of the path, such as `width_16k/average_l0_71` or `resid_post_all/*_width_16k_l0_small`;
+- a glob over names of the path, such as `width_16k/average_l0_71` or `resid_post_all/*_width_16k_l0_small`; one that
+  begins with `/` is of the whole path;
 - `KEY=VALUE`: the path has VALUE after KEY, as `width=16k` in `layer_9_width_16k_l0_small`;
+- several of these, separated by `|`: one of them holds;
 - `KEY~NUMBER`: of each layer, the SAE whose number after KEY is nearest, as `l0~70`; the smaller one of two.
 
 All terms must hold.
@@ -24,7 +26,7 @@ LayerOf = Callable[[str], int | None]
 """Layer that the path of an SAE names; None: none."""
 
 _NEAREST = re.compile(r"^(\w+)~(\d+(?:\.\d+)?)([km]?)$", re.IGNORECASE)
-_EQUAL = re.compile(r"^(\w+)=([^=/*?\[]+)$")
+_EQUAL = re.compile(r"^(\w+)=([^=/*?\[|]+)$")
 _UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
 _LISTED = 12
 """Choices that an error lists at most."""
@@ -65,12 +67,23 @@ def matches(name: str, selector: str) -> bool:
     return all(_matches(name, term) for term in selector.split() if not _NEAREST.match(term))
 
 
+def exactly(names: Sequence[str]) -> str:
+    """The selector of these SAEs and no others."""
+    return "|".join(f"/{_term(name)}" for name in names)
+
+
 def _matches(name: str, term: str) -> bool:
+    return any(_matches_one(name, alternative) for alternative in term.split("|"))
+
+
+def _matches_one(name: str, term: str) -> bool:
     equal = _EQUAL.match(term)
     if equal:
         return _after(name, equal[1], re.escape(equal[2])) is not None
     parts, patterns = name.split("/"), term.strip("/").split("/")
     starts = range(len(parts) - len(patterns) + 1)
+    if term.startswith("/"):
+        starts = range(1) if len(parts) == len(patterns) else range(0)
     return any(
         all(
             fnmatchcase(part, pattern)
@@ -143,7 +156,7 @@ def choices(names: Sequence[str], layer_of: LayerOf) -> list[str]:
 
 def _term(name: str) -> str:
     """The path of an SAE as a term: characters of terms and globs match any character."""
-    return re.sub(r"[\s*?\[\]=~]", "?", name)
+    return re.sub(r"[\s*?\[\]=~|]", "?", name)
 
 
 def _every_layer(name: str, layer: int | None) -> str:

@@ -56,7 +56,7 @@ def load_saes(path: Path, selector: str = "", layers: Sequence[int] = ()) -> dic
                 fix="name its directory layer_NN",
             )
         if layer in saes:
-            layer_of = _layer_of(path.resolve().name)
+            layer_of = layer_of_names(path.resolve().name)
             of_layer = [other for other in names if other in (name, saes[layer].source) or layer_of(other) == layer]
             raise several(layer, of_layer, names, layer_of)
         if not layers or layer in layers:
@@ -104,9 +104,25 @@ def chosen_names(files: Sequence[str], root: str, selector: str, layers: Sequenc
         selector: as of `load_saes`.
         layers: layers that are wanted, empty: all. SAEs whose path does not name a layer are kept.
     """
-    layer_of = _layer_of(root)
+    layer_of = layer_of_names(root)
     names = select(list(formats_among(files)), selector, layer_of)
     return [name for name in names if not layers or (layer := layer_of(name)) is None or layer in layers]
+
+
+def refuse_several(names: Sequence[str], root: str) -> None:
+    """Refuse SAEs whose paths name one layer, before any of them is read or downloaded.
+
+    Raises:
+        SaeError: it lists selectors that choose one per layer.
+    """
+    layer_of = layer_of_names(root)
+    by_layer: dict[int, list[str]] = {}
+    for name in names:
+        if (layer := layer_of(name)) is not None:
+            by_layer.setdefault(layer, []).append(name)
+    for layer, of_layer in sorted(by_layer.items()):
+        if len(of_layer) > 1:
+            raise several(layer, of_layer, names, layer_of)
 
 
 def layer_of_path(name: str, root: str) -> int | None:
@@ -115,7 +131,13 @@ def layer_of_path(name: str, root: str) -> int | None:
     return next((layer for part in parts if (layer := layer_of_directory(part)) is not None), None)
 
 
-def _layer_of(root: str) -> LayerOf:
+def layer_of_names(root: str) -> LayerOf:
+    """The layers that the paths of SAEs name, for selectors.
+
+    Args:
+        root: name of the directory of the set.
+    """
+
     @cache
     def layer_of(name: str) -> int | None:
         try:
