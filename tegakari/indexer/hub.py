@@ -102,9 +102,7 @@ def download(reference: HubReference, choose: Choice, field: str) -> Path:
     return root / reference.directory
 
 
-def _chosen(
-    choose: Choice, files: Sequence[str], snapshot: Path, reference: HubReference, field: str
-) -> list[str]:
+def _chosen(choose: Choice, files: Sequence[str], snapshot: Path, reference: HubReference, field: str) -> list[str]:
     """Paths of the chosen files in the repository."""
     prefix = f"{reference.directory}/" if reference.directory else ""
     chosen = [prefix + path for path in choose(files, snapshot / reference.directory)]

@@ -43,6 +43,9 @@ FORMATS: tuple[SaeFormat, ...] = (
     batch_topk.FORMAT,
 )
 
+_SHARED = "config.json"
+"""Name of the configuration of several formats, of models and of sets: its keys tell which it is."""
+
 _DEPTH = max(len(PurePosixPath(file).parts) for sae_format in FORMATS for file in sae_format.files)
 """Directories from a file of an SAE up to the SAE's own, that one included."""
 
@@ -109,14 +112,13 @@ def refuse_incomplete(root: Path, files: Iterable[str], selector: str) -> None:
         if not matches(directory, selector) or any(sae_format.matches(frozenset(names)) for sae_format in FORMATS):
             continue
         for sae_format in FORMATS:
-            present = [file for file in sae_format.files if file in names]
-            if not present or (present == ["config.json"] and not _is_config(root / directory, sae_format)):
+            present = [file for file in sae_format.files if file in names and file != _SHARED]
+            if not present and _SHARED in names and _is_config(root / directory / _SHARED, sae_format):
+                present = [_SHARED]
+            if not present:
                 continue
-            missing = " or ".join(
-                other.files[-1] if other.files[0] in names else other.files[0]
-                for other in FORMATS
-                if set(present) & set(other.files)
-            )
+            alike = [other for other in FORMATS if other is sae_format or set(present) & set(other.files)]
+            missing = " or ".join(next(file for file in other.files if file not in names) for other in alike)
             raise SaeError(
                 f"{root / directory} has {present[0]} but no {missing}",
                 field="saes.path",
@@ -124,10 +126,10 @@ def refuse_incomplete(root: Path, files: Iterable[str], selector: str) -> None:
             )
 
 
-def _is_config(directory: Path, sae_format: SaeFormat) -> bool:
+def _is_config(file: Path, sae_format: SaeFormat) -> bool:
     """Whether a config.json is of this format, and not of a model or of the whole set."""
     try:
-        config = read_json(directory / "config.json")
+        config = read_json(file)
     except (OSError, ValueError):
         return False
     return isinstance(config, dict) and bool(sae_format.config_keys) and set(sae_format.config_keys) <= config.keys()
