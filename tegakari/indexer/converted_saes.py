@@ -13,7 +13,7 @@ from tegakari.models.fingerprint import fingerprint
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats import save_sae
 from tegakari.models.sae_formats.selection import select
-from tegakari.models.sae_formats.sets import files_below, layer_of_names, layer_of_path
+from tegakari.models.sae_formats.sets import files_below, layer_of_names
 from tegakari.schemas.config import SaesConfig
 from tegakari.schemas.errors import ConfigError, SaeError
 from tegakari.store.disk.durable import publish_directory, random_suffix
@@ -57,10 +57,10 @@ def convert(settings: SaesConfig) -> Path:
 
 def _read(converter: Converter, source: Path, settings: SaesConfig) -> dict[int, Sae]:
     """The SAEs of a directory by layer."""
-    root = source.resolve().name
+    layer_of = layer_of_names(source)
     directories = sorted({str(PurePosixPath(file).parent) for file in files_below(source)})
     saes: dict[int, Sae] = {}
-    for name in select(directories, settings.select, layer_of_names(root)):
+    for name in select(directories, settings.select, layer_of):
         sae = converter(source / name)
         if sae is None:
             continue
@@ -70,7 +70,7 @@ def _read(converter: Converter, source: Path, settings: SaesConfig) -> dict[int,
                 field=_FIELD,
                 fix="return a tegakari.models.sae.Sae, or None for a directory without one",
             )
-        layer = sae.layer if sae.layer is not None else layer_of_path(name, root)
+        layer = sae.layer if sae.layer is not None else layer_of(name)
         if layer is None:
             raise SaeError(
                 f"{settings.converter!r} gave the SAE of {source / name} no layer", field=_FIELD, fix="set Sae.layer"

@@ -13,7 +13,7 @@ from tegakari.indexer.saelens_releases import saelens_release
 from tegakari.models.hub_cache import check_blobs, snapshot_directory
 from tegakari.models.sae_formats.registry import formats_among
 from tegakari.models.sae_formats.selection import exactly
-from tegakari.models.sae_formats.sets import chosen_names, refuse_several
+from tegakari.models.sae_formats.sets import chosen_names
 from tegakari.schemas.config import Config, SaesConfig, is_remote
 from tegakari.schemas.errors import ConfigError, SaeError
 from tegakari.schemas.saes import REPORT_FILE
@@ -83,8 +83,7 @@ def _downloaded(settings: SaesConfig) -> SaesConfig:
 
     def choose(files: Sequence[str], directory: Path) -> list[str]:
         among = files if released is None else [file for file in files if _belongs(file, released)]
-        names[:] = chosen_names(among, directory.name, settings.select, settings.layers)
-        refuse_several(names, directory.name)
+        names[:] = chosen_names(among, directory, settings.select, settings.layers)
         if not names:
             raise SaeError(
                 f"{reference.repository} has no SAE of a known format in {reference.directory or 'any directory'!r}",

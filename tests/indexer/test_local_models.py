@@ -89,7 +89,7 @@ def test_a_run_of_a_repository_has_the_tables_of_a_run_of_its_files(
     # Only files of the selector, none of which is an example, a pickle or an export.
     downloads = hub.downloads()
     assert {path for path in downloads if path.startswith("width")} == {
-        f"{source}/{file}" for source in manifest.saes.sources for file in ("cfg.json", "sae_weights.safetensors")
+        f"{source}/{file}" for source in manifest.saes.sources or [] for file in ("cfg.json", "sae_weights.safetensors")
     }
     assert "model.safetensors" in downloads
     assert not {path for path in downloads if path.endswith(".bin") or path.startswith("onnx") or "examples" in path}

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from tegakari.models.sae import Sae
+from tegakari.models.sae_conditions import TrainingConditions
 from tegakari.models.sae_formats.format import SaeFormat, read_checkpoint, read_json, whole_number
-from tegakari.models.sae_formats.layer_names import layer_of_hook
+from tegakari.models.sae_site import residual_layer, sites_of_config
 from tegakari.schemas.errors import SaeError
 
 CONFIG = "config.json"
@@ -47,7 +48,9 @@ def load(directory: Path) -> Sae:
             )
     if config.get("input_unit_norm"):
         fields["input_norm"] = "layer_norm"
-    return Sae(**fields, layer=layer_of_hook(config["hook_point"]))
+    sites = sites_of_config(config, ("hook_point",))
+    training = TrainingConditions(model_name=config.get("model_name"), context_size=config.get("seq_len"))
+    return Sae(**fields, layer=residual_layer(sites), sites=sites, training=training)
 
 
 FORMAT = SaeFormat("BatchTopK", (CONFIG, WEIGHTS), load, config_keys=("sae_type", "hook_point"))

@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from tegakari.models.sae import Sae
+from tegakari.models.sae_conditions import TrainingConditions
 from tegakari.models.sae_formats.format import SaeFormat, read_json, read_safetensors
-from tegakari.models.sae_formats.layer_names import layer_of_hook
+from tegakari.models.sae_site import residual_layer, sites_of_config
 from tegakari.schemas.errors import SaeError
 
 CONFIG = "config.json"
 WEIGHTS = "params.safetensors"
 
 _HOOK = "hf_hook_point_in"
-_OUTPUT = ".output"
-"""End of a hook's name that reads the output of a module, as of `model.layers.9.output`."""
 
 
 def load(directory: Path) -> Sae:
@@ -27,6 +26,7 @@ def load(directory: Path) -> Sae:
     architecture = config.get("architecture", "jump_relu")
     if architecture != "jump_relu":
         raise SaeError(f"it is a {architecture!r} SAE", field="architecture", fix="use a jump_relu SAE")
+    sites = sites_of_config(config, (_HOOK,))
     weights = read_safetensors(directory / WEIGHTS)
     hook = config.get(_HOOK)
     other = config.get("hf_hook_point_out") or hook
@@ -43,13 +43,10 @@ def load(directory: Path) -> Sae:
         b_dec=weights["b_dec"],
         threshold=weights["threshold"],
         activation="jumprelu",
-        layer=_layer(hook) if hook else None,
+        layer=residual_layer(sites),
+        sites=sites,
+        training=TrainingConditions(model_name=config.get("model_name")),
     )
-
-
-def _layer(hook: str) -> int:
-    """Layer of `model.layers.N.output`; `layer_of_hook` refuses any other module."""
-    return layer_of_hook(hook.removesuffix(_OUTPUT) if hook.endswith(_OUTPUT) else hook.replace(".", "/"))
 
 
 FORMAT = SaeFormat("Gemma Scope 2", (WEIGHTS,), load, config_keys=(_HOOK,))

@@ -15,7 +15,7 @@ import torch
 
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats.format import SaeFormat, read_json, read_safetensors, transposed, whole_number
-from tegakari.models.sae_formats.layer_names import layer_of_hook
+from tegakari.models.sae_site import residual_layer, sites_of_config
 from tegakari.schemas.errors import SaeError
 
 CONFIG = "hyperparams.json"
@@ -32,6 +32,7 @@ def load(directory: Path) -> Sae:
     """
     config = read_json(directory / CONFIG)
     refuse_transcoder(config)
+    sites = sites_of_config(config, ("hook_point_in",))
     if config.get("use_glu_encoder"):
         raise SaeError("its encoder is multiplied by a gate", field="use_glu_encoder", fix="use an SAE without one")
     weights = read_safetensors(directory / WEIGHTS)
@@ -51,7 +52,8 @@ def load(directory: Path) -> Sae:
         threshold=None if topk else torch.full_like(b_enc, 0 if act_fn == "relu" else threshold),
         k=whole_number(config["top_k"], "top_k") if topk else None,
         apply_b_dec_to_input=bool(config.get("apply_decoder_bias_to_pre_encoder")),
-        layer=layer_of_hook(config["hook_point_in"]),
+        layer=residual_layer(sites),
+        sites=sites,
     )
     if config.get("sparsity_include_decoder_norm"):
         return replace(sae.with_unit_decoder(), threshold=sae.threshold)

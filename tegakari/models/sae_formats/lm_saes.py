@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tegakari.models.sae import Activation, Sae
 from tegakari.models.sae_formats.format import SaeFormat, read_json, read_safetensors, transposed, whole_number
-from tegakari.models.sae_formats.layer_names import layer_of_hook
 from tegakari.models.sae_formats.llama_scope import refuse_transcoder
+from tegakari.models.sae_site import residual_layer, sites_of_config
 from tegakari.schemas.errors import SaeError
 
 CONFIG = "config.json"
@@ -38,6 +38,7 @@ def load(directory: Path) -> Sae:
         kind = "an SAE with a gated encoder" if config.get("use_glu_encoder") else f"a {config['sae_type']!r}"
         raise SaeError(f"it is {kind}", field="sae_type", fix="use a plain SAE of the residual")
     refuse_transcoder(config)
+    sites = sites_of_config(config, ("hook_point_in",))
     activation = _ACTIVATIONS.get(str(config.get("act_fn", "relu")).lower())
     if activation is None:
         raise SaeError(
@@ -56,7 +57,8 @@ def load(directory: Path) -> Sae:
         threshold=_threshold(stored) if activation == "jumprelu" else None,
         k=whole_number(config["top_k"], "top_k") if activation == "topk" else None,
         apply_b_dec_to_input=bool(config.get("apply_decoder_bias_to_pre_encoder")),
-        layer=layer_of_hook(config["hook_point_in"]),
+        layer=residual_layer(sites),
+        sites=sites,
         **_normalization(config, stored),
     )
     if not config.get("sparsity_include_decoder_norm", True):

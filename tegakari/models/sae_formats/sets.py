@@ -12,9 +12,9 @@ from typing import Protocol
 from tegakari.models.file_sizes import MAX_ENTRIES
 from tegakari.models.fingerprint import model_files
 from tegakari.models.sae import Sae
-from tegakari.models.sae_formats.layer_names import layer_of_directory
 from tegakari.models.sae_formats.registry import formats_among, load_sae, refuse_incomplete
-from tegakari.models.sae_formats.selection import LayerOf, select, several
+from tegakari.models.sae_formats.selection import LayerOf, choices, listed, select, several
+from tegakari.models.sae_site import NO_PART, names_residual, residual_layer, sites_of_path
 from tegakari.schemas.errors import SaeError
 
 
@@ -30,7 +30,7 @@ class ModelShape(Protocol):
 def load_saes(path: Path, selector: str = "", layers: Sequence[int] = ()) -> dict[int, Sae]:
     """Read the SAEs below a directory, by layer.
 
-    The layer comes from the SAE's own configuration, or else from the nearest directory name that holds one.
+    The layer comes from the SAE's own configuration and from the names of its directories, which have to agree.
 
     Args:
         path: directory of the set, or of one SAE.
@@ -38,39 +38,49 @@ def load_saes(path: Path, selector: str = "", layers: Sequence[int] = ()) -> dic
         layers: layers to read; empty: all.
 
     Raises:
-        SaeError: no SAE, an incomplete one, an SAE without a layer, two for one layer, or none for one of `layers`.
+        SaeError: no SAE, an incomplete one, an SAE without a layer, one of another site than the residual, two for one
+            layer, or none for one of `layers`.
     """
     if not path.is_dir():
         raise SaeError(f"no directory {path}", field="saes.path", fix="run `tegakari sae train` first")
     files = files_below(path)
-    names = chosen_names(files, path.resolve().name, selector, layers)
+    names = chosen_names(files, path, selector, layers)
     refuse_incomplete(path, files, selector)
     saes: dict[int, Sae] = {}
     for name in names:
-        sae = load_sae(path / name)
-        layer = sae.layer if sae.layer is not None else layer_of_path(name, path.resolve().name)
-        if layer is None:
-            raise SaeError(
-                f"{path / name} does not say which layer it is of",
-                field="saes.path",
-                fix="name its directory layer_NN",
-            )
-        if layer in saes:
-            layer_of = layer_of_names(path.resolve().name)
-            of_layer = [other for other in names if other in (name, saes[layer].source) or layer_of(other) == layer]
-            raise several(layer, of_layer, names, layer_of)
-        if not layers or layer in layers:
-            saes[layer] = dataclasses.replace(sae, layer=layer, source=name)
+        sae = _with_layer(load_sae(path / name), name, path)
+        assert sae.layer is not None
+        if sae.layer in saes:
+            raise several(sae.layer, [saes[sae.layer].source, name], names, layer_of_names(path))
+        if not layers or sae.layer in layers:
+            saes[sae.layer] = sae
     if not saes and not layers:
         raise SaeError(f"no SAE below {path}", field="saes.path", fix="run `tegakari sae train` first")
     if absent := sorted(set(layers) - saes.keys()):
+        available = {*saes, *filter(lambda layer: layer is not None, map(layer_of_names(path), formats_among(files)))}
         raise SaeError(
             f"no SAE of layer {', '.join(map(str, absent))} below {path}, which has layers "
-            f"{', '.join(map(str, sorted(saes))) or 'of other numbers'}",
+            f"{', '.join(map(str, sorted(available))) or 'of no number'}",
             field="saes.layers",
-            fix="train or download the missing SAEs, or leave the layers out",
+            fix="train or download the missing SAEs, or leave those layers out",
         )
     return dict(sorted(saes.items()))
+
+
+def _with_layer(sae: Sae, name: str, root: Path) -> Sae:
+    """The SAE with the layer that its files and its path name, and with its path."""
+    sites = (*sae.sites, *sites_of_path(PurePosixPath(name), root))
+    try:
+        layer = residual_layer(sites)
+    except SaeError as error:
+        raise SaeError(f"{root / name}: {error.message}", field=error.field, fix=error.fix) from None
+    layer = sae.layer if layer is None else layer
+    if layer is None:
+        raise SaeError(
+            f"{root / name} does not say which layer it is of", field="saes.path", fix="name its directory layer_NN"
+        )
+    doubts = sae.doubts if names_residual(sites) else (*sae.doubts, NO_PART)
+    return dataclasses.replace(sae, layer=layer, source=name, doubts=doubts)
 
 
 def files_below(path: Path) -> list[str]:
@@ -95,27 +105,27 @@ def files_below(path: Path) -> list[str]:
     return sorted(files)
 
 
-def chosen_names(files: Sequence[str], root: str, selector: str, layers: Sequence[int]) -> list[str]:
-    """Paths of the chosen SAEs among files, relative to the directory of the set.
+def chosen_names(files: Sequence[str], root: Path, selector: str, layers: Sequence[int]) -> list[str]:
+    """Paths of the chosen SAEs among files, before any of them is read or downloaded.
 
     Args:
-        files: paths relative to it.
-        root: its name, which can hold a layer.
+        files: paths relative to the directory of the set.
+        root: that directory, whose name can say what it holds.
         selector: as of `load_saes`.
         layers: layers that are wanted, empty: all. SAEs whose path does not name a layer are kept.
-    """
-    layer_of = layer_of_names(root)
-    names = select(list(formats_among(files)), selector, layer_of)
-    return [name for name in names if not layers or (layer := layer_of(name)) is None or layer in layers]
-
-
-def refuse_several(names: Sequence[str], root: str) -> None:
-    """Refuse SAEs whose paths name one layer, before any of them is read or downloaded.
 
     Raises:
-        SaeError: it lists selectors that choose one per layer.
+        SaeError: a term of the selector matches nothing; or by their paths some of the SAEs are of one layer, or not of
+            the residual. It lists selectors that can be pasted.
     """
     layer_of = layer_of_names(root)
+    every = list(formats_among(files))
+    names = [
+        name
+        for name in select(every, selector, layer_of)
+        if not layers or (layer := layer_of(name)) is None or layer in layers
+    ]
+    _refuse_other_sites(names, every, root)
     by_layer: dict[int, list[str]] = {}
     for name in names:
         if (layer := layer_of(name)) is not None:
@@ -123,26 +133,33 @@ def refuse_several(names: Sequence[str], root: str) -> None:
     for layer, of_layer in sorted(by_layer.items()):
         if len(of_layer) > 1:
             raise several(layer, of_layer, names, layer_of)
+    return names
 
 
-def layer_of_path(name: str, root: str) -> int | None:
-    """Layer in the nearest name of an SAE's path, up to the root's; None if no name holds one."""
-    parts = reversed([root, *PurePosixPath(name).parts])
-    return next((layer for part in parts if (layer := layer_of_directory(part)) is not None), None)
+def _refuse_other_sites(names: Sequence[str], every: Sequence[str], root: Path) -> None:
+    for name in names:
+        try:
+            residual_layer(sites_of_path(PurePosixPath(name), root))
+        except SaeError as error:
+            residual = [other for other in every if names_residual(sites_of_path(PurePosixPath(other), root))]
+            fix = f"choose SAEs of the residual:\n{listed(choices(residual, layer_of_names(root)))}"
+            raise SaeError(
+                f"{root / name}: {error.message}", field=error.field, fix=fix if residual else error.fix
+            ) from None
 
 
-def layer_of_names(root: str) -> LayerOf:
+def layer_of_names(root: Path) -> LayerOf:
     """The layers that the paths of SAEs name, for selectors.
 
     Args:
-        root: name of the directory of the set.
+        root: directory of the set.
     """
 
     @cache
     def layer_of(name: str) -> int | None:
         try:
-            return layer_of_path(name, root)
-        except SaeError:  # not of a residual: refused when it is read, which a selector can avoid
+            return residual_layer(sites_of_path(PurePosixPath(name), root))
+        except SaeError:  # not of the residual: refused if it is chosen
             return None
 
     return layer_of

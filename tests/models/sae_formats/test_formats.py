@@ -55,8 +55,8 @@ def test_a_saved_sae_loads_as_the_same_sae(name: str, tmp_path: Path):
     assert (sae.layer, sae.activation, sae.scale) == (7, layout.activation, 1.0)
     assert_encodes(sae, h, layout.formula(h))
     config = json.loads((tmp_path / "saved" / "cfg.json").read_text())
-    stored = ("layer_norm", "constant_norm_rescale")
-    assert config["normalize_activations"] == next((norm for norm in stored if norm in name), "none")
+    stored = {"none": "none", "layer_norm": "layer_norm", "constant_norm": "constant_norm_rescale"}
+    assert config["normalize_activations"] == stored[sae.input_norm]
 
 
 def test_weights_stored_in_bfloat16_are_read_exactly(tmp_path: Path):

@@ -28,7 +28,7 @@ GEMMA_SCOPE_2 = [
     for size in ("small", "medium", "big")
 ]
 TRAINERS = [f"resid_post_layer_{layer}/trainer_{trainer}" for layer in (3, 7) for trainer in range(3)]
-LAYER_OF = layer_of_names("saes")
+LAYER_OF = layer_of_names(Path("saes"))
 
 
 @pytest.mark.parametrize(
