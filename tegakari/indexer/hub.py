@@ -16,13 +16,12 @@ from huggingface_hub import HfApi, ResolvedRevision, constants, get_cached_repo_
 from huggingface_hub.errors import (
     CachedRepoTreeNotFoundError,
     GatedRepoError,
-    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import RepoFile
 
-from tegakari.models.hub_cache import error_of, snapshot_directory
+from tegakari.models.hub_cache import error_of
 from tegakari.schemas.errors import ConfigError, TegakariError
 from tegakari.store.disk.durable import translate_disk_full
 
@@ -125,20 +124,17 @@ def _listing(api: HfApi, repository: str, revision: ResolvedRevision) -> dict[st
     try:
         entries = get_cached_repo_tree(repository, revision=revision, cache_dir=constants.HF_HUB_CACHE)
     except CachedRepoTreeNotFoundError:
-        try:
-            entries = api.list_repo_tree(repository, recursive=True, revision=revision.resolved)
-        except OfflineModeIsEnabled:  # a cache that another version of the library wrote has no listing
-            snapshot = snapshot_directory(_cached(repository, revision), "")
-            files = [path for path in snapshot.rglob("*") if path.is_file()]
-            if not files:
-                raise
-            return {path.relative_to(snapshot).as_posix(): path.stat().st_size for path in files}
+        entries = api.list_repo_tree(repository, recursive=True, revision=revision.resolved)
     return {entry.path: entry.size for entry in entries if isinstance(entry, RepoFile)}
 
 
 def _translated(error: Exception, reference: HubReference, field: str) -> TegakariError:
     repository = reference.repository
-    offline = "it is not in the hub's cache, and HF_HUB_OFFLINE forbids a download" if constants.HF_HUB_OFFLINE else ""
+    offline = (
+        "the hub's cache lacks its list of files or one of the chosen files, and HF_HUB_OFFLINE forbids a download"
+        if constants.HF_HUB_OFFLINE
+        else ""
+    )
     match error:
         case GatedRepoError():
             message = f"the licence of {repository} must be accepted before the hub allows the download"
@@ -152,5 +148,5 @@ def _translated(error: Exception, reference: HubReference, field: str) -> Tegaka
         case _:
             first_line = str(error).strip().partition("\n")[0]
             message = f"{repository} cannot be downloaded: {offline or first_line}"
-            fix = "try again with a connection, or name a directory that has the files"
+            fix = "try again with a connection, or name a directory that has the files, such as a snapshot of the cache"
     return error_of(field)(message, field=field, fix=fix)

@@ -170,8 +170,32 @@ def test_offline_a_layer_that_is_not_in_the_cache_is_not_left_out(
     config = with_saes(small_case.config, path=f"hf://{SAES}", select="width_48")
     with_local_models(with_saes(config, layers=[0]))
     go_offline(monkeypatch)
-    assert "not in the hub's cache" in error_of(config).message
+    assert "the hub's cache lacks" in error_of(config).message
     assert list(load_saes(Path(with_local_models(with_saes(config, layers=[0])).saes.path))) == [0]
+
+
+def test_offline_a_cache_without_a_list_of_its_files_is_not_believed(
+    hub: Hub, small_case: SmallCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As files that were fetched one by one leave it: which files are missing cannot be known."""
+    config = with_saes(small_case.config, path=f"hf://{SAES}", select="width_48")
+    local = with_local_models(config)
+    shutil.rmtree(next((tmp_path / "hub").glob("*/trees")))
+    monkeypatch.setattr("huggingface_hub._tree_cache._IN_MEMORY_TREE_CACHE", {})
+    go_offline(monkeypatch)
+    assert "the hub's cache lacks" in error_of(config).message
+    assert with_local_models(with_saes(config, path=local.saes.path)).saes.path == local.saes.path
+
+
+def test_a_hub_that_cannot_be_reached_is_not_needed(hub: Hub, small_case: SmallCase, monkeypatch: pytest.MonkeyPatch):
+    revision = hub.revision(SAES)
+    config = with_saes(small_case.config, path=f"hf://{SAES}@{revision}", select="width_48")
+    local = with_local_models(config)
+    hub.requests.clear()
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}")
+    assert with_local_models(config) == local
+    assert hub.requests == []
 
 
 def test_a_file_that_was_damaged_on_the_way_or_in_the_cache_is_refused(hub: Hub, small_case: SmallCase, tmp_path: Path):

@@ -9,6 +9,7 @@ import torch
 
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats.format import SaeFormat, read_checkpoint, transposed
+from tegakari.models.sae_site import AFTER, Site
 
 _FILE = re.compile(r"SAE[-_]l(\d+).*\.pth?$", re.IGNORECASE)
 _K = re.compile(r"topk.*[-_]k(\d+)(?=[-_.])", re.IGNORECASE)
@@ -30,6 +31,7 @@ def load(file: Path) -> Sae:
         activation="topk" if k else "relu",
         k=int(k[1]) if k else None,
         layer=int(layer[1]),
+        sites=(Site(f"file {file.name!r}", int(layer[1]), AFTER),),
     )
 
 

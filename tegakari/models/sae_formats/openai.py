@@ -8,10 +8,12 @@ from typing import Any
 
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats.format import SaeFormat, read_checkpoint, transposed, whole_number
+from tegakari.models.sae_site import AFTER, Site
 from tegakari.schemas.errors import SaeError
 
 _FILE = re.compile(r"^(\d+)\.pt$")
 _OTHER_PLACE = re.compile(r"^(resid_delta_(attn|mlp)|resid_post_attn|mlp_post_act)(_|$)")
+_RESIDUAL = re.compile(r"^resid_post_mlp(_|$)")
 """Names of the published directories, which say where the SAE sits; `resid_post_mlp` is the residual after a block."""
 
 
@@ -21,7 +23,8 @@ def load(file: Path) -> Sae:
     Raises:
         SaeError: another activation function, or another place than the residual after a block.
     """
-    for name in file.absolute().parts[:-1]:
+    names = file.absolute().parts[:-1]
+    for name in names:
         if _OTHER_PLACE.search(name):
             raise SaeError(
                 f"it was trained at {name!r}, which is not the residual after a block",
@@ -42,6 +45,7 @@ def load(file: Path) -> Sae:
         b_dec=state["pre_bias"],
         apply_b_dec_to_input=True,
         layer=int(layer[1]),
+        sites=(Site(f"file {file.name!r}", int(layer[1]), AFTER if any(map(_RESIDUAL.search, names)) else None),),
         **(_topk(state.get("activation_state_dict", {})) if activation == "TopK" else {}),
     )
 

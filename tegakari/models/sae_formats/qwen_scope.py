@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tegakari.models.sae import Sae
 from tegakari.models.sae_formats.format import SaeFormat, read_checkpoint, transposed
+from tegakari.models.sae_site import AFTER, Site
 from tegakari.schemas.errors import SaeError
 
 _FILE = re.compile(r"^layer(\d+)\.sae\.pt$")
@@ -38,6 +39,7 @@ def load(file: Path) -> Sae:
         activation="topk",
         k=k,
         layer=int(match[1]),
+        sites=(Site(f"file {file.name!r}", int(match[1]), AFTER),),
     )
 
 
