@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from tegakari.analyses.engine.run_models import load_run_models
 from tegakari.indexer.local_models import with_local_classifier, with_local_models
 from tegakari.indexer.pipeline import index
 from tegakari.indexer.training.saes import train_saes
-from tegakari.models.sae_formats import load_saes
+from tegakari.models.sae_formats import load_saes, save_sae
 from tegakari.schemas.config import Config, load_config
 from tegakari.schemas.config.render import render_config
 from tegakari.schemas.errors import ConfigError, ModelError, SaeError, TegakariError
@@ -216,6 +217,30 @@ def test_a_file_that_was_damaged_on_the_way_or_in_the_cache_is_refused(hub: Hub,
     weights.resolve().write_bytes(content[:-4])
     with pytest.raises(SaeError, match="bytes, the hub's file has"):
         index(config)
+
+
+def test_a_repository_of_another_site_is_refused_before_anything_is_downloaded(hub: Hub, small_case: SmallCase):
+    hub.repositories["owner/tiny-scope-mlp"] = hub.repositories[SAES]
+    error = error_of(with_saes(small_case.config, path="hf://owner/tiny-scope-mlp", select="width_48"))
+    assert (type(error), error.field) == (SaeError, "saes.path")
+    assert "an MLP" in error.message
+    assert hub.downloads() == set()
+
+
+def test_saes_of_several_architectures_are_named_layer_by_layer(small_case: SmallCase, tmp_path: Path):
+    saes = load_saes(Path(small_case.config.saes.path))
+    for layer, sae in saes.items():
+        changed = dataclasses.replace(sae, activation="topk", k=4) if layer == 1 else sae
+        save_sae(tmp_path / "saes" / f"layer_{layer:02d}", changed)
+    cfg = tmp_path / "saes" / "layer_01" / "cfg.json"
+    cfg.write_text(cfg.read_text().replace('"k": 4', '"k": 4.0'))
+    assert '"k": 4.0' in cfg.read_text()
+    config = with_saes(with_index(small_case, tmp_path / "store"), path=str(tmp_path / "saes"))
+    manifest = index(config).manifest
+    assert manifest.saes.architecture == "mixed"
+    assert manifest.saes.architectures == ["topk" if layer == 1 else "relu" for layer in manifest.saes.layers]
+    models = load_run_models(Store(tmp_path / "store").run("small"), layers=[1])
+    assert {layer: (sae.activation, sae.k) for layer, sae in models.saes.items()} == {1: ("topk", 4)}
 
 
 @pytest.mark.parametrize("path", ["hf://owner", "hf://", "hf://owner/name@", "hf://a b/c", "saelens://"])

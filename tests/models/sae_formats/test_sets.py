@@ -102,6 +102,16 @@ def test_layers_that_are_asked_for_and_missing_are_an_error(tmp_path: Path):
     assert raised.value.field == "saes.layers"
 
 
+def test_directories_named_like_files_and_the_state_of_downloads(tmp_path: Path):
+    """`v5_32k_layer_11.pt` is a directory in the repositories of OpenAI's SAEs for SAELens."""
+    saelens("standard").write(tmp_path / "v5_32k_layer_3.pt")
+    state = tmp_path / ".cache" / "huggingface" / "download" / "v5_32k_layer_3.pt"
+    state.mkdir(parents=True)
+    (state / "cfg.json.metadata").write_text("commit")
+    (state / "cfg.json.lock").write_text("")
+    assert [sae.source for sae in load_saes(tmp_path).values()] == ["v5_32k_layer_3.pt"]
+
+
 def test_directories_that_are_links_are_followed_and_circles_are_not(tmp_path: Path):
     LAYOUTS["gemma scope"].write(tmp_path / "elsewhere" / "sae")
     (tmp_path / "saes").mkdir()
