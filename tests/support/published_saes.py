@@ -5,6 +5,7 @@ The formulas are written from the published code of each library, and from nothi
 - Gemma Scope 2, Goodfire, qresearch, Qwen Scope: the loaders and tests of SAELens 6.54.12, the model cards;
 - Llama Scope: `sae.py` of OpenMOSS/Language-Model-SAEs at its publication, `from_config` and `encode`;
 - Llama Scope R1, Llamascopium: `encode` of lm-saes 1 and llamascopium 2.0.0b34;
+- EleutherAI's `sae`: `sae/sae.py` of EleutherAI/sae;
 - OpenAI: `model.py` of openai/sparse_autoencoder;
 - BatchTopK: `sae.py` of bartbussmann/BatchTopK.
 """
@@ -242,7 +243,25 @@ def batch_topk(sae_type: str, *, input_unit_norm: bool = False) -> Layout:
     return Layout(write, formula, {"vanilla": "relu"}.get(sae_type, sae_type))
 
 
+def eai_sae() -> Layout:
+    """EleutherAI's `sae`, before it was called sparsify: `pre_acts`, `select_topk`; no num_latents, no activation."""
+    w = rounded(weights_of(18))
+
+    def write(directory: Path) -> None:
+        tensors = {"encoder.weight": w["W_enc"].T, "encoder.bias": w["b_enc"], "W_dec": w["W_dec"], "b_dec": w["b_dec"]}
+        write_safetensors(directory / "sae.safetensors", tensors)
+        config = {"expansion_factor": 4, "normalize_decoder": True, "k": K, "signed": False, "d_in": D_MODEL}
+        write_json(directory / "cfg.json", config)
+
+    def formula(h: np.ndarray) -> Activations:
+        a = largest(relu((h - w["b_dec"]) @ w["W_enc"] + w["b_enc"]), K)
+        return a, a @ w["W_dec"] + w["b_dec"]
+
+    return Layout(write, formula, "topk")
+
+
 PUBLISHED: dict[str, Layout] = {
+    "eai sae": eai_sae(),
     "gemma scope 2": gemma_scope_2(),
     "gemma scope 2 without config": gemma_scope_2(with_config=False),
     "llama scope jumprelu": llama_scope("jumprelu"),

@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from tegakari.models.sae import Sae
-from tegakari.models.sae_conditions import TrainingConditions
+from tegakari.models.sae import Sae, TrainingConditions
 from tegakari.models.sae_formats.format import SaeFormat, read_checkpoint, read_json, whole_number
 from tegakari.models.sae_site import residual_layer, sites_of_config
 from tegakari.schemas.errors import SaeError

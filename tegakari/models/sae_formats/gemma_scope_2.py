@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tegakari.models.sae import Sae
-from tegakari.models.sae_conditions import TrainingConditions
+from tegakari.models.sae import Sae, TrainingConditions
 from tegakari.models.sae_formats.format import SaeFormat, read_json, read_safetensors
 from tegakari.models.sae_site import residual_layer, sites_of_config
 from tegakari.schemas.errors import SaeError

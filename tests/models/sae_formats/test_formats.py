@@ -31,7 +31,7 @@ from tests.support.sae_layouts import LAYOUTS as OF_LIBRARIES
 
 LAYOUTS = {**OF_LIBRARIES, **PUBLISHED}
 
-WITHOUT_LAYER = ("sparsify", "gemma scope", "gemma scope 2 without config")
+WITHOUT_LAYER = ("sparsify", "gemma scope", "gemma scope 2 without config", "eai sae")
 """Layouts whose files do not name a layer: that of the directory counts."""
 
 
