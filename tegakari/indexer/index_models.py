@@ -10,10 +10,11 @@ import msgspec
 
 from tegakari.models.classifier import Classifier
 from tegakari.models.fingerprint import fingerprint
+from tegakari.models.hub_cache import check_blobs
 from tegakari.models.loading import load_classifier
 from tegakari.models.sae import Sae
 from tegakari.models.sae_conditions import under_conditions
-from tegakari.models.sae_formats import check_fits, load_saes
+from tegakari.models.sae_formats import check_fits, load_saes, sae_files
 from tegakari.models.sae_start import start_seed
 from tegakari.schemas.config import Config
 from tegakari.schemas.decoding import decode_json
@@ -42,7 +43,10 @@ def load_index_models(config: Config) -> IndexModels:
     classifier, saes = load_models(config)
     classifier_sha256 = fingerprint(Path(config.classifier.path))
     directory = Path(config.saes.path)
-    return IndexModels(classifier, classifier_sha256, saes, fingerprint(directory), _start_seeds(directory, saes))
+    files = sae_files(directory, [sae.source for sae in saes.values()])
+    check_blobs(files, "saes.path")
+    saes_sha256 = fingerprint(directory, files)
+    return IndexModels(classifier, classifier_sha256, saes, saes_sha256, _start_seeds(directory, saes))
 
 
 def _start_seeds(directory: Path, saes: Mapping[int, Sae]) -> list[int] | None:
@@ -68,8 +72,6 @@ def load_models(config: Config) -> tuple[Classifier, dict[int, Sae]]:
         device=config.index.device,
         dtype=config.index.dtype,
     )
-    saes = load_saes(Path(config.saes.path))
-    if config.saes.layers:
-        saes = {layer: sae for layer, sae in saes.items() if layer in config.saes.layers}
+    saes = load_saes(Path(config.saes.path), config.saes.select, config.saes.layers)
     check_fits(saes, classifier)
     return classifier, under_conditions(saes, classifier)

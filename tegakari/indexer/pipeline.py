@@ -17,6 +17,7 @@ import structlog
 from tegakari.indexer.corpus import read_documents, read_manifest
 from tegakari.indexer.index_models import IndexModels, load_index_models
 from tegakari.indexer.layer_tables import LayerFacts
+from tegakari.indexer.local_models import with_local_models
 from tegakari.indexer.merge import Merger, MergeSettings
 from tegakari.indexer.norm_limits import at_equal_steps, with_norm_limits
 from tegakari.indexer.partial import open_partial, partial_exists, write_partial
@@ -89,6 +90,7 @@ def index(config: Config, progress: Progress = NoProgress(), *, workers: int = 1
     timings = _Timings()
     with timings.stage("load"):
         corpus = read_manifest(Path(config.corpus.path))
+        config = with_local_models(config)
         models = load_index_models(config)
     for doubt in grouped_doubts(models.saes):
         log.warning("doubtful SAE", reason=doubt)

@@ -11,9 +11,11 @@ import msgspec
 from tegakari.indexer.index_models import IndexModels
 from tegakari.indexer.shard import shard_documents
 from tegakari.kernels import backend
-from tegakari.models.fingerprint import model_size
+from tegakari.models.fingerprint import model_files, size_of
+from tegakari.models.hub_cache import hub_revision
 from tegakari.models.outliers import finite_limit
 from tegakari.models.sae_conditions import grouped_doubts
+from tegakari.models.sae_formats import sae_files
 from tegakari.schemas.config import Config
 from tegakari.schemas.corpus import CorpusManifest, Drop
 from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, Locations, RunManifest, SaeInfo, Scores
@@ -60,7 +62,7 @@ def manifest_of(
     config: Config, models: IndexModels, corpus: CorpusManifest, recipe: str, outcome: Outcome
 ) -> RunManifest:
     """The content of run.json without the list of files, which publication adds."""
-    any_sae = next(iter(models.saes.values()))
+    saes = [sae for _, sae in sorted(models.saes.items())]
     return RunManifest(
         format=FORMAT,
         run=config.index.run,
@@ -68,7 +70,8 @@ def manifest_of(
         fingerprint=recipe,
         classifier=ClassifierInfo(
             sha256=models.classifier_sha256,
-            size=model_size(Path(config.classifier.path)),
+            size=size_of(model_files(Path(config.classifier.path))),
+            hub=hub_revision(Path(config.classifier.path)),
             architecture=type(models.classifier.model).__name__,
             d_model=models.classifier.d_model,
             layers=models.classifier.layers,
@@ -78,13 +81,16 @@ def manifest_of(
         ),
         saes=SaeInfo(
             sha256=models.saes_sha256,
-            size=model_size(Path(config.saes.path)),
+            size=size_of(sae_files(Path(config.saes.path), [sae.source for sae in saes])),
             layers=sorted(models.saes),
-            architecture=any_sae.activation,
-            widths=[sae.d_sae for _, sae in sorted(models.saes.items())],
+            architecture=saes[0].activation if len({sae.activation for sae in saes}) == 1 else "mixed",
+            architectures=[sae.activation for sae in saes],
+            sources=[sae.source for sae in saes],
+            hub=hub_revision(Path(config.saes.path)),
+            widths=[sae.d_sae for sae in saes],
             start_seeds=models.start_seeds,
             doubts=grouped_doubts(models.saes),
-            max_norms=[finite_limit(sae.max_norm) for _, sae in sorted(models.saes.items())],
+            max_norms=[finite_limit(sae.max_norm) for sae in saes],
         ),
         locations=Locations(classifier=config.classifier.path, saes=config.saes.path),
         corpus=CorpusInfo(

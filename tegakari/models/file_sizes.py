@@ -38,12 +38,27 @@ def has_holes(file: Path) -> bool:
     return state.st_size > _LARGE and state.st_blocks * 512 < state.st_size / 2
 
 
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def is_lfs_pointer(file: Path) -> bool:
+    """Whether a file is what a clone without Git LFS has in place of a large file: its hash and size."""
+    with file.open("rb") as stream:
+        return stream.read(len(_LFS_POINTER)) == _LFS_POINTER
+
+
 def check_weights_file(file: Path) -> None:
     """Refuse a file of weights that has far fewer bytes than it claims.
 
     Raises:
-        SaeError: it has holes, or is an archive whose content is much larger.
+        SaeError: a Git LFS pointer, a file with holes, or an archive whose content is much larger.
     """
+    if is_lfs_pointer(file):
+        raise SaeError(
+            "it is a Git LFS pointer, not the file itself",
+            field=file.name,
+            fix="run `git lfs pull` in the clone, or download the files with `hf download`",
+        )
     if has_holes(file):
         raise SaeError(
             f"most of its {file.stat().st_size:,} bytes are not on the disk", field=file.name, fix="copy it again"

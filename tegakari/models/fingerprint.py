@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,25 +31,30 @@ def model_files(directory: Path) -> list[Path]:
     ]
 
 
-def model_size(directory: Path) -> int:
-    """Bytes of those files together."""
-    return sum(file.stat().st_size for file in model_files(directory))
+def size_of(files: Sequence[Path]) -> int:
+    """Bytes of files together."""
+    return sum(file.stat().st_size for file in files)
 
 
-def fingerprint(directory: Path) -> str:
-    """SHA-256 of the names and contents of those files, as hexadecimal.
+def fingerprint(directory: Path, files: Sequence[Path] | None = None) -> str:
+    """SHA-256 of the names and contents of files, as hexadecimal.
 
     Files are read in parallel; the digest of a large file that has not changed since it was read is not computed again.
+
+    Args:
+        directory: of the model or the SAEs; names are relative to it.
+        files: below it, sorted; None: those of `model_files`.
     """
-    files = model_files(directory)
+    files = model_files(directory) if files is None else files
     digest = hashlib.sha256()
-    for file, file_digest in zip(files, _digests(files), strict=True):
+    for file, file_digest in zip(files, file_digests(files), strict=True):
         digest.update(file.relative_to(directory).as_posix().encode() + b"\0")
         digest.update(file_digest)
     return digest.hexdigest()
 
 
-def _digests(files: list[Path]) -> list[bytes]:
+def file_digests(files: Sequence[Path]) -> list[bytes]:
+    """SHA-256 of each file's content."""
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="sha256") as pool:
         return cached_digests(files, lambda missing: pool.map(_digest, missing))
 

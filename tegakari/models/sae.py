@@ -80,6 +80,8 @@ class Sae:
     max_norm: float | None = None
     """norm of a residual above which it is an outlier, see `tegakari.models.outliers`; inf: no residual is; None: its
     files do not say, and no residual is until `index` has determined a limit"""
+    source: str = "."
+    """path of its files relative to the directory of its set"""
 
     def __post_init__(self) -> None:
         check_weights(self)

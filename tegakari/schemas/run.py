@@ -26,6 +26,9 @@ Fingerprint = Annotated[str, Meta(pattern="^[0-9a-f]{16,64}$")]
 RelativePath = Annotated[str, Meta(pattern=r"^(?!/)(?!(.*/)?\.\.?(/|$)).+$")]
 """Path of a file below a directory, with forward slashes and without `.` and `..`."""
 
+SourcePath = Annotated[str, Meta(pattern=r"^(\.|(?!/)(?!(.*/)?\.\.?(/|$))[^\x00]+)$", max_length=1024)]
+"""Path below a directory, as `RelativePath`, or `.` for the directory itself."""
+
 Count = Annotated[int, Meta(ge=0, lt=2**62)]
 MAX_FEATURES = 2**20
 """Largest number of features of a layer, as the activation files pack it."""
@@ -45,6 +48,15 @@ class FileEntry(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class HubRevision(msgspec.Struct, frozen=True, kw_only=True):
+    """A commit of a repository of the Hugging Face hub."""
+
+    repository: Annotated[str, Meta(pattern=r"^[\w.-]+(/[\w.-]+)?$", max_length=200)]
+    """owner and name"""
+    revision: Annotated[str, Meta(pattern="^[0-9a-f]{40}$")]
+    """hash of the commit"""
+
+
 class ClassifierInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The classifier of a run."""
 
@@ -58,6 +70,8 @@ class ClassifierInfo(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
     head: Literal["last", "first", "all"]
     """positions that the classification head reads."""
+    hub: HubRevision | None = None
+    """where it was downloaded from; null: a directory that is not in the hub's cache"""
 
 
 class SaeInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +83,13 @@ class SaeInfo(msgspec.Struct, frozen=True, kw_only=True):
     layers: list[Annotated[int, Meta(ge=0, lt=10_000)]]
     """indexed layers, ascending."""
     architecture: str
+    """activation function of the SAEs; `mixed` if they differ."""
+    architectures: list[str] | None = None
+    """activation function of each of those layers; null: the run was indexed before this was recorded"""
+    sources: list[SourcePath] | None = None
+    """path of the SAE of each of those layers, relative to the directory; null as above"""
+    hub: HubRevision | None = None
+    """where they were downloaded from; null: a directory that is not in the hub's cache"""
     widths: list[Annotated[int, Meta(ge=1, le=MAX_FEATURES)]]
     """features (d_sae) of each of those layers."""
     start_seeds: list[int] | None = None
@@ -79,9 +100,10 @@ class SaeInfo(msgspec.Struct, frozen=True, kw_only=True):
     """reasons to doubt that the SAEs fit the classifier, as sentences that name the layers; empty: none."""
 
     def __post_init__(self) -> None:
-        for name in ("widths", "max_norms"):
-            if len(self.layers) != len(getattr(self, name)):
-                raise ValueError(f"{len(self.layers)} layers, but {len(getattr(self, name))} {name}")
+        for name in ("widths", "max_norms", "architectures", "sources"):
+            values = getattr(self, name)
+            if values is not None and len(self.layers) != len(values):
+                raise ValueError(f"{len(self.layers)} layers, but {len(values)} {name}")
         if any(lower >= upper for lower, upper in pairwise(self.layers)):
             raise ValueError(f"the layers {self.layers} do not ascend")
 

@@ -27,6 +27,7 @@ from tegakari.store.sql.query import run_query
 from tests.support.asgi import AsgiClient, asgi_client
 from tests.support.factories import LABELS, make_run
 from tests.support.fuzzing import NESTED, changed, changed_bytes, drawn
+from tests.support.published_saes import PUBLISHED
 from tests.support.sae_layouts import LAYOUTS
 from tests.support.service import RUN, segment
 
@@ -278,9 +279,9 @@ def test_a_drawn_manifest_is_an_error_or_one(tmp_path: Path, name: str):
     check()
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", LAYOUTS | PUBLISHED)
 def test_a_drawn_configuration_of_an_sae_is_an_error_or_an_sae(tmp_path: Path, name: str):
-    LAYOUTS[name].write(tmp_path)
+    (LAYOUTS | PUBLISHED)[name].write(tmp_path)
     files = sorted(tmp_path.rglob("*.json"))
     if not files:
         pytest.skip("the layout has no configuration")

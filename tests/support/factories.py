@@ -241,6 +241,8 @@ def _manifest(
             sha256=fingerprint,
             layers=layers,
             architecture="relu",
+            architectures=["relu"] * len(layers),
+            sources=[f"layer_{layer:02d}" for layer in layers],
             widths=[d_sae] * len(layers),
             max_norms=[None] * len(layers),
         ),

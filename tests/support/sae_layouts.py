@@ -29,6 +29,8 @@ class Layout(NamedTuple):
     formula: Formula
     activation: str
     """activation of the `Sae` that tegakari reads from it"""
+    file: str = "."
+    """path of the SAE below the directory: its file, for a format of one file per SAE"""
 
 
 def weights_of(seed: int) -> Arrays:

@@ -18,12 +18,12 @@ from tegakari.kernels.ordinary import encode_ordinary
 from tegakari.kernels.types import RowSelection
 from tegakari.models.classifier import Classifier
 from tegakari.models.file_sizes import has_holes
-from tegakari.models.fingerprint import fingerprint, model_files, model_size
+from tegakari.models.fingerprint import fingerprint, model_files, size_of
 from tegakari.models.loading import load_classifier
 from tegakari.models.outliers import ordinary_positions
 from tegakari.models.sae import Sae
 from tegakari.models.sae_conditions import under_conditions
-from tegakari.models.sae_formats import check_fits, load_saes
+from tegakari.models.sae_formats import check_fits, load_sae, load_saes, sae_files
 from tegakari.schemas.errors import ModelNotHereError
 from tegakari.schemas.run import ClassifierInfo, SaeInfo
 from tegakari.store import Run
@@ -99,18 +99,18 @@ def load_run_models(run: Run, device: str = "auto", layers: Sequence[int] | None
     """
     manifest = run.manifest
     classifier_directory, saes_directory = Path(manifest.locations.classifier), Path(manifest.locations.saes)
-    _check_unchanged(run, "classifier", classifier_directory, manifest.classifier)
-    _check_unchanged(run, "SAE set", saes_directory, manifest.saes)
+    _check_unchanged(run, "classifier", classifier_directory, None, manifest.classifier)
+    _check_unchanged(run, "SAE set", saes_directory, manifest.saes.sources, manifest.saes)
     classifier = load_classifier(
         classifier_directory,
         max_length=manifest.classifier.max_length,
         device=device,
         dtype=cast(Literal["float32", "bfloat16"], manifest.classifier.dtype),
     )
-    saes = load_saes(saes_directory)
+    loaded_layers = manifest.saes.layers if layers is None else layers
+    saes = _saes(saes_directory, manifest.saes, loaded_layers)
     check_fits(saes, classifier)
     saes = under_conditions(saes, classifier)
-    loaded_layers = manifest.saes.layers if layers is None else layers
     max_norms = dict(zip(manifest.saes.layers, manifest.saes.max_norms, strict=True))
     return RunModels(
         classifier,
@@ -118,20 +118,38 @@ def load_run_models(run: Run, device: str = "auto", layers: Sequence[int] | None
     )
 
 
-def _check_unchanged(run: Run, model: str, directory: Path, expected: ClassifierInfo | SaeInfo) -> None:
+def _saes(directory: Path, expected: SaeInfo, layers: Sequence[int]) -> dict[int, Sae]:
+    if expected.sources is None:
+        return load_saes(directory)
+    sources = dict(zip(expected.layers, expected.sources, strict=True))
+    return {layer: replace(load_sae(directory / sources[layer]), layer=layer) for layer in layers}
+
+
+def _check_unchanged(
+    run: Run, model: str, directory: Path, sources: Sequence[str] | None, expected: ClassifierInfo | SaeInfo
+) -> None:
     """Compare sizes first: run.json can name any directory, and live requests wait while gigabytes are hashed."""
-    if not os.path.isdir(directory):  # noqa: PTH112 - False for names that no file system permits, where Path raises
-        reason = f"the {model} of run {run.name!r} is not on this machine"
-    elif expected.size is not None and (size := model_size(directory)) != expected.size:
-        reason = f"the {model} of run {run.name!r} has changed: its files have {size:,} bytes, not {expected.size:,}"
-    elif sparse := [file.name for file in model_files(directory) if has_holes(file)]:
-        reason = f"the {model} of run {run.name!r} is incomplete: most of {sparse[0]} is not on the disk"
-    elif fingerprint(directory) != expected.sha256:
-        reason = f"the {model} of run {run.name!r} has changed since the run was made"
+    if not os.path.isdir(directory) or not all(os.path.exists(directory / source) for source in sources or ()):  # noqa: PTH110, PTH112 - False for names that no file system permits, where Path raises
+        files, reason = [], f"the {model} of run {run.name!r} is not on this machine"
     else:
-        return
-    raise ModelNotHereError(
-        reason,
-        field="run",
-        fix="restore the directories that `locations` in run.json names; queries and stored results need no model",
-    )
+        files = model_files(directory) if sources is None else sae_files(directory, sources)
+        reason = _difference(run, model, directory, files, expected)
+    if reason:
+        raise ModelNotHereError(
+            reason,
+            field="run",
+            fix="restore the directories that `locations` in run.json names; queries and stored results need no model",
+        )
+
+
+def _difference(
+    run: Run, model: str, directory: Path, files: Sequence[Path], expected: ClassifierInfo | SaeInfo
+) -> str | None:
+    """How the files differ from those that the run was made with; None: they are the same."""
+    if expected.size is not None and (size := size_of(files)) != expected.size:
+        return f"the {model} of run {run.name!r} has changed: its files have {size:,} bytes, not {expected.size:,}"
+    if sparse := [file.name for file in files if has_holes(file)]:
+        return f"the {model} of run {run.name!r} is incomplete: most of {sparse[0]} is not on the disk"
+    if fingerprint(directory, files) != expected.sha256:
+        return f"the {model} of run {run.name!r} has changed since the run was made"
+    return None

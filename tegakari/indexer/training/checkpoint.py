@@ -20,8 +20,9 @@ from typing import Generic, NamedTuple, TypeVar
 import msgspec
 
 from tegakari.schemas.classifier import ClassifierReport, FinetuneRecipe
+from tegakari.schemas.config import is_remote
 from tegakari.schemas.decoding import decode_json
-from tegakari.schemas.errors import TegakariError
+from tegakari.schemas.errors import ConfigError, TegakariError
 from tegakari.schemas.saes import SaesRecipe, SaesReport
 from tegakari.store.disk.durable import exclusive_lock, fsync_tree, staged_directory, write_atomically
 
@@ -30,6 +31,19 @@ _COMPLETE_FILE = "complete.json"
 
 Recipe = FinetuneRecipe | SaesRecipe
 Report = TypeVar("Report", ClassifierReport, SaesReport)
+
+
+def target_directory(path: str, field: str) -> Path:
+    """Directory to write a trained model to, from a configuration.
+
+    Raises:
+        ConfigError: the path is that of a repository.
+    """
+    if is_remote(path):
+        raise ConfigError(
+            f"{path!r} is a repository, which no training writes to", field=field, fix="name a directory for the result"
+        )
+    return Path(path)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tegakari.models.sae import Activation, Sae, TrainingConditions
-from tegakari.models.sae_formats.format import SaeFormat, read_json
+from tegakari.models.sae_formats.format import SaeFormat, read_checkpoint, read_json, whole_number
 from tegakari.models.sae_site import Site, residual_layer, sites_of_config
 from tegakari.schemas.errors import SaeError
 
@@ -68,7 +67,7 @@ def load(directory: Path) -> Sae:
         raise SaeError(
             f"it is a {trainer.get('dict_class')!r}", field="dict_class", fix=f"use one of: {', '.join(_CLASSES)}"
         )
-    weights = _read_weights(directory / WEIGHTS)
+    weights = read_checkpoint(directory / WEIGHTS)
     fields: dict[str, Any] = {
         field: weights[name].T.contiguous() if _LINEAR.get(field) == name else weights[name]
         for field, name in dictionary.tensors.items()
@@ -76,7 +75,7 @@ def load(directory: Path) -> Sae:
     if dictionary.activation == "batch_topk":
         fields["threshold"] = _threshold_of_all(weights["threshold"], fields["b_enc"])
     if dictionary.activation == "topk":
-        fields["k"] = int(weights["k"]) if "k" in weights else trainer["k"]
+        fields["k"] = whole_number(float(weights["k"]) if "k" in weights else trainer["k"], "k")
     sae = Sae(**fields, activation=dictionary.activation, apply_b_dec_to_input=dictionary.apply_b_dec_to_input)
     buffer: dict[str, Any] = config.get("buffer") or {}
     sites = _sites(trainer, buffer)
@@ -86,14 +85,6 @@ def load(directory: Path) -> Sae:
         sites=sites,
         training=TrainingConditions(model_name=trainer.get("lm_name"), context_size=buffer.get("ctx_len")),
     )
-
-
-def _read_weights(file: Path) -> dict[str, Tensor]:
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise SaeError("it holds more than tensors", field=file.name, fix="save its state_dict() instead") from None
-    return {name: torch.as_tensor(value).float() for name, value in state.items()}
 
 
 def _threshold_of_all(threshold: Tensor, like: Tensor) -> Tensor:
@@ -113,4 +104,4 @@ def _sites(trainer: dict[str, Any], buffer: dict[str, Any]) -> tuple[Site, ...]:
     )
 
 
-FORMAT = SaeFormat("dictionary_learning", (CONFIG, WEIGHTS), load)
+FORMAT = SaeFormat("dictionary_learning", (CONFIG, WEIGHTS), load, config_keys=("trainer",))

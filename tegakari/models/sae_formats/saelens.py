@@ -15,7 +15,7 @@ from torch import Tensor
 from tegakari.kernels import InputNorm
 from tegakari.models.outliers import finite_limit
 from tegakari.models.sae import Activation, Sae, TrainingConditions
-from tegakari.models.sae_formats.format import SaeFormat, read_json, read_safetensors
+from tegakari.models.sae_formats.format import SaeFormat, read_json, read_safetensors, whole_number
 from tegakari.models.sae_site import Site, residual_layer, sites_of_config
 from tegakari.schemas.errors import SaeError
 
@@ -195,7 +195,8 @@ def _activation(config: dict[str, Any], metadata: dict[str, Any]) -> Activation:
 
 
 def _k(config: dict[str, Any]) -> int | None:
-    return config.get("k") or (config.get("activation_fn_kwargs") or {}).get("k")
+    k = config.get("k") or (config.get("activation_fn_kwargs") or {}).get("k")
+    return None if k is None else whole_number(k, "k")
 
 
 def _threshold(weights: dict[str, Tensor], like: Tensor) -> Tensor | None:

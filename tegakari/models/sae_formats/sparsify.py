@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tegakari.models.sae import Sae
-from tegakari.models.sae_formats.format import SaeFormat, read_json, read_safetensors
+from tegakari.models.sae_formats.format import SaeFormat, read_json, read_safetensors, whole_number
 from tegakari.schemas.errors import SaeError
 
 CONFIG = "cfg.json"
@@ -39,7 +39,7 @@ def load(directory: Path) -> Sae:
         b_enc=weights["encoder.bias"],
         b_dec=weights["b_dec"],
         activation="topk",
-        k=config["k"],
+        k=whole_number(config["k"], "k"),
         apply_b_dec_to_input=True,
     )
 

@@ -1,6 +1,6 @@
 """`tegakari.toml`: keys, presets, loading and rendering."""
 
-from tegakari.schemas.config.load import load_config
+from tegakari.schemas.config.load import is_remote, load_config
 from tegakari.schemas.config.schema import (
     NAME_PATTERN,
     POOLINGS,
@@ -31,5 +31,6 @@ __all__ = [
     "Seed",
     "ServiceConfig",
     "Warm",
+    "is_remote",
     "load_config",
 ]

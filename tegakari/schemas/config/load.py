@@ -20,6 +20,15 @@ _PATH_KEYS = {
 }
 
 
+REMOTE_SCHEMES = ("hf://", "saelens://")
+"""Beginnings of paths of models that are downloaded."""
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path of a configuration names a repository instead of a directory."""
+    return path.startswith(REMOTE_SCHEMES)
+
+
 def load_config(path: Path) -> Config:
     """Load and validate a configuration file; relative paths in it are resolved from the file's directory.
 
@@ -69,7 +78,8 @@ def _explain(error: msgspec.ValidationError, text: bytes, path: Path) -> ConfigE
 def _anchor(config: Config, root: Path) -> Config:
     for section, keys in _PATH_KEYS.items():
         struct = getattr(config, section)
-        anchored = {key: str(root / getattr(struct, key)) for key in keys}
+        paths = {key: getattr(struct, key) for key in keys}
+        anchored = {key: str(root / path) for key, path in paths.items() if not is_remote(path)}
         config = msgspec.structs.replace(config, **{section: msgspec.structs.replace(struct, **anchored)})
     if (root / config.classifier.base).is_dir():
         base = msgspec.structs.replace(config.classifier, base=str(root / config.classifier.base))

@@ -46,7 +46,9 @@ class ClassifierConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """The sequence classifier: its base model and its fine-tuning."""
 
     base: Annotated[str, _about("base model: directory or hub id")] = "google/gemma-2-2b-jpn-it"
-    path: Annotated[str, _about("directory of the fine-tuned classifier")] = "classifier"
+    path: Annotated[str, _about("directory of the fine-tuned classifier; or hf://OWNER/REPOSITORY[@REVISION]")] = (
+        "classifier"
+    )
     max_length: Annotated[Natural, _about("length in tokens at which texts are cut")] = 512
     learning_rate: Annotated[Positive, _about("AdamW learning rate")] = 1e-5
     weight_decay: Annotated[NonNegative, _about("AdamW weight decay")] = 0.01
@@ -61,9 +63,21 @@ class ClassifierConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 class SaesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One sparse autoencoder per layer, trained on the residuals of the training documents."""
 
-    path: Annotated[str, _about("directory with one SAE per layer")] = "saes"
+    path: Annotated[
+        str,
+        _about(
+            "directory with one SAE per layer; or hf://OWNER/REPOSITORY[@REVISION], or saelens://RELEASE, "
+            "which are downloaded"
+        ),
+    ] = "saes"
+    select: Annotated[
+        str, _about('one SAE of several per layer, such as "width_16k l0~70" or "trainer_3"; empty = all SAEs')
+    ] = ""
+    converter: Annotated[
+        str, _about('your own reader of SAE files, as "module:function"; empty = the formats of docs/saes.md')
+    ] = ""
     architecture: Annotated[Literal["relu", "batch_topk"], _about("relu = ReLU with an L1 penalty")] = "relu"
-    layers: Annotated[list[Annotated[int, Meta(ge=0)]], _about("layers to train; empty = all")] = []
+    layers: Annotated[list[Annotated[int, Meta(ge=0)]], _about("layers to train or index; empty = all")] = []
     d_sae: Annotated[Natural, _about("features per layer")] = 9216
     k: Annotated[Natural, _about("mean number of active features per position (batch_topk)")] = 64
     l1_coefficient: Annotated[

@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 from tegakari.models.sae import TrainingConditions
 from tegakari.models.sae_formats import load_sae, save_sae
 from tegakari.schemas.errors import SaeError
+from tests.support.published_saes import PUBLISHED
 from tests.support.sae_activations import assert_encodes
 from tests.support.sae_layouts import (
     D_MODEL,
     D_SAE,
-    LAYOUTS,
     K,
     residuals,
     saelens_config,
@@ -27,16 +27,22 @@ from tests.support.sae_layouts import (
     write_saelens,
     write_sparsify,
 )
+from tests.support.sae_layouts import LAYOUTS as OF_LIBRARIES
+
+LAYOUTS = {**OF_LIBRARIES, **PUBLISHED}
+
+WITHOUT_LAYER = ("sparsify", "gemma scope", "gemma scope 2 without config", "eai sae")
+"""Layouts whose files do not name a layer: that of the directory counts."""
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_encodes_as_its_library_does(name: str, tmp_path: Path):
     layout, h = LAYOUTS[name], residuals()
     layout.write(tmp_path)
-    sae = load_sae(tmp_path)
+    sae = load_sae(tmp_path / layout.file)
     assert sae.activation == layout.activation
     assert (sae.d_model, sae.d_sae) == (D_MODEL, D_SAE)
-    assert sae.layer == (None if name in ("sparsify", "gemma scope") else 3)
+    assert sae.layer == (None if name in WITHOUT_LAYER else 3)
     assert_encodes(sae, h, layout.formula(h))
 
 
@@ -44,13 +50,13 @@ def test_every_layout_encodes_as_its_library_does(name: str, tmp_path: Path):
 def test_a_saved_sae_loads_as_the_same_sae(name: str, tmp_path: Path):
     layout, h = LAYOUTS[name], residuals()
     layout.write(tmp_path / "layout")
-    save_sae(tmp_path / "saved", replace(load_sae(tmp_path / "layout"), layer=7))
+    save_sae(tmp_path / "saved", replace(load_sae(tmp_path / "layout" / layout.file), layer=7))
     sae = load_sae(tmp_path / "saved")
     assert (sae.layer, sae.activation, sae.scale) == (7, layout.activation, 1.0)
     assert_encodes(sae, h, layout.formula(h))
     config = json.loads((tmp_path / "saved" / "cfg.json").read_text())
-    stored = ("layer_norm", "constant_norm_rescale")
-    assert config["normalize_activations"] == next((norm for norm in stored if norm in name), "none")
+    stored = {"none": "none", "layer_norm": "layer_norm", "constant_norm": "constant_norm_rescale"}
+    assert config["normalize_activations"] == stored[sae.input_norm]
 
 
 def test_weights_stored_in_bfloat16_are_read_exactly(tmp_path: Path):
@@ -189,6 +195,91 @@ def test_saelens_configurations_that_cannot_be_reproduced_are_refused(
     assert raised.value.fix
 
 
+@pytest.mark.parametrize(
+    ("layout", "file", "key"),
+    [
+        ("saelens topk", "cfg.json", "k"),
+        ("sparsify", "cfg.json", "k"),
+        ("dictionary_learning AutoEncoderTopK", "config.json", "k"),
+        ("llama scope topk", "hyperparams.json", "top_k"),
+        ("llamascopium topk", "config.json", "top_k"),
+        ("batch_topk topk", "config.json", "top_k"),
+    ],
+)
+def test_counts_may_be_written_as_floats_and_are_whole(layout: str, file: str, key: str, tmp_path: Path):
+    LAYOUTS[layout].write(tmp_path)
+    content = (tmp_path / file).read_text()
+    (tmp_path / file).write_text(content.replace(f'"{key}": {K}', f'"{key}": {K}.0'))
+    sae = load_sae(tmp_path)
+    assert (sae.k, type(sae.k)) == (K, int)
+    if layout.startswith("dictionary_learning"):
+        return  # its weights hold k
+    for value in (f"{K}.5", "true", '"5"'):
+        (tmp_path / file).write_text(content.replace(f'"{key}": {K}', f'"{key}": {value}'))
+        with pytest.raises(SaeError, match="is not a whole number"):
+            load_sae(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("layout", "file", "change", "words"),
+    [
+        ("gemma scope 2", "config.json", {"architecture": "topk"}, "'topk' SAE"),
+        ("gemma scope 2", "config.json", {"hf_hook_point_out": "model.layers.3.mlp.output"}, "transcoder"),
+        ("gemma scope 2", "config.json", {"hf_hook_point_in": "model.layers.3.self_attn.o_proj.input"}, "attention"),
+        ("llama scope jumprelu", "hyperparams.json", {"hook_point_out": "blocks.3.hook_mlp_out"}, "transcoder"),
+        ("llama scope jumprelu", "hyperparams.json", {"use_glu_encoder": True}, "gate"),
+        ("llama scope jumprelu", "hyperparams.json", {"norm_activation": "batch-wise"}, "batch-wise"),
+        ("llama scope jumprelu", "hyperparams.json", {"act_fn": "gelu"}, "gelu"),
+        ("llamascopium relu", "config.json", {"sae_type": "crosscoder"}, "crosscoder"),
+        ("llamascopium relu", "config.json", {"act_fn": "batchtopk"}, "depends on the batch"),
+        ("llamascopium relu", "config.json", {"norm_activation": "batch-wise"}, "depends on the batch"),
+        ("llamascopium relu", "config.json", {"hook_point_out": "blocks.3.hook_mlp_out"}, "transcoder"),
+        ("llamascopium relu", "config.json", {"use_glu_encoder": True}, "gated encoder"),
+        ("batch_topk topk", "config.json", {"sae_type": "batchtopk"}, "on batches alone"),
+        ("batch_topk topk", "config.json", {"activation": "abs"}, "not relu"),
+        ("batch_topk topk", "config.json", {"hook_point": "blocks.3.hook_mlp_out"}, "an MLP"),
+    ],
+)
+def test_published_saes_that_cannot_be_reproduced_are_refused(
+    layout: str, file: str, change: dict[str, object], words: str, tmp_path: Path
+):
+    LAYOUTS[layout].write(tmp_path)
+    config = json.loads((tmp_path / file).read_text())
+    (tmp_path / file).write_text(json.dumps(config | change))
+    with pytest.raises(SaeError, match=words) as raised:
+        load_sae(tmp_path)
+    assert raised.value.fix
+
+
+@pytest.mark.parametrize(
+    ("directory", "words"),
+    [("resid_post_attn_v5_32k", "not the residual"), ("resid_delta_mlp_v5_32k", "not the residual")],
+)
+def test_openais_saes_of_other_places_are_refused(directory: str, words: str, tmp_path: Path):
+    LAYOUTS["openai relu"].write(tmp_path)
+    (tmp_path / "resid_post_mlp_v5_32k").rename(tmp_path / directory)
+    with pytest.raises(SaeError, match=words):
+        load_sae(tmp_path / directory / "autoencoders" / "3.pt")
+
+
+def test_an_sae_of_qwen_scope_without_its_repositorys_name_lacks_k(tmp_path: Path):
+    layout = LAYOUTS["qwen scope"]
+    layout.write(tmp_path)
+    (tmp_path / layout.file).rename(tmp_path / "layer3.sae.pt")
+    with pytest.raises(SaeError, match="do not hold k") as raised:
+        load_sae(tmp_path / "layer3.sae.pt")
+    assert raised.value.field == "k"
+
+
+def test_the_mean_norm_of_a_llamascopium_sae_is_needed(tmp_path: Path):
+    LAYOUTS["llamascopium relu"].write(tmp_path)
+    file = tmp_path / "sae_weights.safetensors"
+    save_file({name: value for name, value in load_file(file).items() if "norm" not in name}, file)
+    with pytest.raises(SaeError, match="mean activation norm") as raised:
+        load_sae(tmp_path)
+    assert raised.value.field == "dataset_average_activation_norm"
+
+
 class Unpickled:
     """Runs code when it is unpickled."""
 
@@ -200,6 +291,10 @@ def test_pickled_code_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
     write_dictionary_learning(tmp_path, {"encoder.weight": Unpickled()}, dict_class="AutoEncoder")  # type: ignore[dict-item]
     with pytest.raises(SaeError, match="more than tensors"):
         load_sae(tmp_path)
+    for name in ("layer3.sae.pt", "3.pt", "Llama-SAE-l3.pth"):
+        torch.save({"W_enc": Unpickled()}, tmp_path / name)
+        with pytest.raises(SaeError, match="more than tensors"):
+            load_sae(tmp_path / name)
     assert "code was run" not in capsys.readouterr().out
 
 

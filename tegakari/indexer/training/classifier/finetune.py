@@ -12,7 +12,7 @@ import structlog
 import torch
 
 from tegakari.indexer.corpus import read_documents, read_manifest
-from tegakari.indexer.training.checkpoint import Training, newest_checkpoint
+from tegakari.indexer.training.checkpoint import Training, newest_checkpoint, target_directory
 from tegakari.indexer.training.classifier.base import find_base, load_base_model, load_tokenizer
 from tegakari.indexer.training.classifier.baseline import predict_with_tfidf
 from tegakari.indexer.training.classifier.examples import Example, check_fit, check_labels, make_examples
@@ -54,7 +54,7 @@ def finetune(config: Config, *, device: str = "auto", progress: Progress = NoPro
             the model does not fit into memory; or training diverged.
         DiskFullError: no space; the last checkpoint is kept.
     """
-    target = Path(config.classifier.path)
+    target = target_directory(config.classifier.path, "classifier.path")
     with translate_failures(target), silent_transformers():
         inputs = _inputs(config, device, progress)
         training = Training(target, inputs.recipe, REPORT_FILE, ClassifierReport, ModelError, "classifier.path")

@@ -12,7 +12,8 @@ import structlog
 import torch
 
 from tegakari.indexer.corpus import read_documents, read_manifest
-from tegakari.indexer.training.checkpoint import Training
+from tegakari.indexer.local_models import with_local_classifier
+from tegakari.indexer.training.checkpoint import Training, target_directory
 from tegakari.indexer.training.saes.layer_group import Throughput, train_group
 from tegakari.indexer.training.saes.memory_groups import layer_groups, translate_out_of_memory
 from tegakari.indexer.training.saes.precision import resolve_precision
@@ -59,7 +60,8 @@ def train_saes(config: Config, *, device: str = "auto", progress: Progress = NoP
             does not suffice; or training diverged.
         DiskFullError: no space; the last checkpoint is kept.
     """
-    target = Path(config.saes.path)
+    target = target_directory(config.saes.path, "saes.path")
+    config = with_local_classifier(config)
     corpus = read_manifest(Path(config.corpus.path))
     classifier = load_classifier(
         config.classifier.path, max_length=config.classifier.max_length, device=device, dtype=config.index.dtype
