@@ -12,6 +12,7 @@ from transformers import Gemma2Config, Gemma2ForSequenceClassification, PreTrain
 
 from tegakari.models.architecture import find_blocks
 from tegakari.models.classifier import Classifier
+from tegakari.models.self_test import self_test
 
 LABELS = 6
 WORDS = 120
@@ -70,7 +71,7 @@ def trained_classifier(seed: int) -> Classifier:
     config._attn_implementation = "eager"  # exact with Gemma 2's soft-capping
     model = Gemma2ForSequenceClassification(config)
     labels = tuple(f"label {number}" for number in range(LABELS))
-    classifier = Classifier(
+    untested = Classifier(
         model.eval(),
         tokenizer,
         find_blocks(model),
@@ -80,6 +81,7 @@ def trained_classifier(seed: int) -> Classifier:
         device=torch.device("cpu"),
         dtype=torch.float32,
     )
+    classifier = self_test(untested)
     documents = invented_documents(np.random.default_rng((seed, 1)), 80)
     tokens = classifier.tokenize(documents.text.to_pylist())
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)

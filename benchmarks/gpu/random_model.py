@@ -46,7 +46,8 @@ def random_classifier(shape: Shape, device: torch.device, dtype: torch.dtype) ->
     model = random_model(shape, device, dtype)
     labels = tuple(f"label {number}" for number in range(LABELS))
     no_tokenizer = cast(PreTrainedTokenizerBase, None)
-    return Classifier(model, no_tokenizer, find_blocks(model), labels, 512, device, dtype, "last")
+    arguments = frozenset({(1, "attention_mask")})  # what the self-test of a classifier finds, which needs a tokenizer
+    return Classifier(model, no_tokenizer, find_blocks(model), labels, 512, device, dtype, "last", arguments)
 
 
 def random_documents(count: int, lengths: range, vocabulary: int, seed: int = 0) -> list[Tokenized]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from tegakari.schemas import api
-from tegakari.schemas.analysis_kinds import CIRCUIT_ANALYSIS, VARIANTS_ANALYSIS, AnalysisKind
+from tegakari.schemas.analysis_kinds import VARIANTS_ANALYSIS, AnalysisKind
 from tegakari.schemas.api import Page
 from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.errors import NotFoundError, StoreError
@@ -243,7 +243,9 @@ class LocalStore:
 
     def circuit(self, run: str) -> CircuitResult:
         """The circuit of a run that was computed last."""
-        return self._latest(CIRCUIT_ANALYSIS, run)
+        from tegakari.store.queries.circuit import latest_circuit
+
+        return latest_circuit(self.directory, self._run(run).manifest)
 
     def variants(self, run: str) -> VariantsResult:
         """Survival of features over written variants, as it was measured last."""

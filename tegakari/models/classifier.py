@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tegakari.models.architecture import block_output, text_config
+from tegakari.models.architecture import block_output, check_rows, text_config
 from tegakari.models.hooks import forward_hooks
 from tegakari.models.tokens import Batch, Head, Tokenized, bucketed, make_batch, tokenize
 from tegakari.schemas.progress import OnStep, no_step
@@ -42,6 +42,10 @@ class Classifier:
     dtype: torch.dtype
     head: Head
     """positions that the classification head reads"""
+    document_arguments: frozenset[tuple[int | str, ...]] = frozenset()
+    """paths of the blocks' arguments that hold entries of each document of a batch; `self_test` finds them"""
+    last_alone: bool = True
+    """whether the last position can pass the blocks alone, with keys and values of the others; `self_test` decides"""
 
     @property
     def d_model(self) -> int:
@@ -58,6 +62,13 @@ class Classifier:
         """Text of each special token, by id."""
         tokenizer = self.tokenizer
         return dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+
+    def ordinary_tokens(self, count: int) -> list[int]:
+        """Ids of the first tokens of the vocabulary that are not special; repeated if it has fewer than `count`."""
+        special = {*self.tokenizer.all_special_ids, self.model.config.pad_token_id}
+        ids = range(min(text_config(self.model).vocab_size, count + len(special)))
+        ordinary = [token for token in ids if token not in special]
+        return (ordinary * count)[:count]
 
     def tokenize(self, texts: Sequence[str], on_step: OnStep = no_step) -> list[Tokenized]:
         """Tokenize texts as the classifier reads them, cut to `max_length` tokens.
@@ -102,6 +113,9 @@ class Classifier:
                 tensor may be kept. No other copy of a layer's residual outlives its block.
             layers: the blocks to report; all by default.
             on_step: called after each block; it may raise, to end the pass.
+
+        Raises:
+            ModelError: a block does not return one row per token.
         """
         hidden: list[Tensor] = []
 
@@ -113,8 +127,10 @@ class Classifier:
             if on_residual is not None:
                 for layer in range(self.layers) if layers is None else layers:
 
-                    def report(_module: nn.Module, _inputs: object, output: object, layer: int = layer) -> None:
-                        on_residual(layer, select(block_output(output), batch))
+                    def report(block: nn.Module, _inputs: object, output: object, layer: int = layer) -> None:
+                        residual = block_output(output)
+                        check_rows(block, residual, batch.input_ids)
+                        on_residual(layer, select(residual, batch))
 
                     hooks.after(self.blocks[layer], report)
             if on_step is not no_step:

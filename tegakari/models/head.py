@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tegakari.kernels import Pooled
-from tegakari.models.architecture import block_output
+from tegakari.models.architecture import block_output, check_rows, other_outputs, with_residual
 from tegakari.models.hooks import forward_hooks
 from tegakari.models.tokens import Head, Tokenized, head_index, make_batch
 from tegakari.schemas.config import Pooling
@@ -31,19 +31,27 @@ def detect_head(model: PreTrainedModel, blocks: nn.ModuleList, probes: Sequence[
         probes: documents of different length.
 
     Raises:
-        ModelError: the head reads single positions that are neither the first nor the last, or none.
+        ModelError: the head reads single positions that are neither the first nor the last, or none; or the last block
+            is not called, or returns no residual with one row per token.
     """
     batch = make_batch(probes, model.config.pad_token_id).to(model.device)
     residuals: list[Tensor] = []
 
     def cut(_module: nn.Module, _inputs: object, output: object) -> object:
         residual = block_output(output).detach().requires_grad_()
+        check_rows(blocks[-1], residual, batch.input_ids)
         residuals.append(residual)
-        return residual if isinstance(output, Tensor) else (residual, *output[1:])  # type: ignore[index]
+        return with_residual(residual, other_outputs(output))
 
     with torch.enable_grad(), forward_hooks() as hooks:
         hooks.after(blocks[-1], cut)
         logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
+        if not residuals:
+            raise ModelError(
+                f"{type(model).__name__} does not call its blocks as modules, so that no hook sees their residuals",
+                field="classifier.path",
+                fix="use a family such as Gemma 2, Llama or BERT",
+            )
         weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
         (gradient,) = torch.autograd.grad((weights * logits).sum(), residuals[-1:])
     read = [

@@ -14,6 +14,7 @@ from tegakari.models.architecture import find_blocks, text_config
 from tegakari.models.classifier import Classifier
 from tegakari.models.file_sizes import has_holes
 from tegakari.models.head import PROBES, detect_head
+from tegakari.models.self_test import self_test
 from tegakari.models.tokens import tokenize
 from tegakari.schemas.errors import ModelError
 
@@ -37,7 +38,7 @@ def load_classifier(
 
     Raises:
         ModelError: no such directory, no safetensors, no tokenizer, no list of blocks, an unusable device, or a head
-            that `detect_head` refuses.
+            that `detect_head` or a model that `self_test` refuses.
     """
     directory = Path(path)
     check_model_directory(directory)
@@ -49,7 +50,7 @@ def load_classifier(
         model = AutoModelForSequenceClassification.from_pretrained(
             directory, trust_remote_code=False, use_safetensors=True, dtype=torch_dtype, **attention_of(directory)
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelError(
             f"{directory} is not a sequence classifier: {error}",
             field="classifier.path",
@@ -62,7 +63,7 @@ def load_classifier(
     labels = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
     blocks = find_blocks(model)
     head = detect_head(model, blocks, tokenize(tokenizer, PROBES, max(max_length, 16)))
-    return Classifier(model, tokenizer, blocks, labels, max_length, torch_device, torch_dtype, head)
+    return self_test(Classifier(model, tokenizer, blocks, labels, max_length, torch_device, torch_dtype, head))
 
 
 def check_model_directory(

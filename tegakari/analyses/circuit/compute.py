@@ -29,12 +29,14 @@ from tegakari.analyses.engine.run_models import ModelLoader
 from tegakari.analyses.engine.stored_results import stored_or_computed, stored_result
 from tegakari.models.classifier import Classifier
 from tegakari.models.precision import float32_bytes, float32_copy, float32_products
+from tegakari.models.rerun.components import check_decoder
 from tegakari.schemas.analysis_kinds import CIRCUIT_ANALYSIS
 from tegakari.schemas.circuit import CircuitResult, CircuitSettings
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.schemas.tables import CIRCUIT, CIRCUIT_PAIRS, Table
 from tegakari.store import Run
+from tegakari.store.queries.circuit import require_last_position
 from tegakari.store.queries.pairs import Pairs, similar_pairs
 from tegakari.store.queries.runs import evaluation_documents
 
@@ -60,11 +62,13 @@ def circuit(
         progress: counts documents of all forward passes.
 
     Raises:
+        QueryError: the head of the run's classifier does not read the last position.
         NotFoundError: the run has no vectors, no pair qualifies or has a gain, or one document is in all pairs.
         ModelError: the classifier is not a decoder of attention and MLP blocks whose head reads the last position.
         ModelNotHereError: the run's models are not on this machine.
         MemoryShortError: a float32 copy of the weights, or the components of the documents, exceed the free memory.
     """
+    require_last_position(run.manifest)
     return stored_or_computed(
         store,
         CIRCUIT_ANALYSIS,
@@ -79,6 +83,8 @@ def _compute(
     run: Run, load_models: ModelLoader, settings: CircuitSettings, progress: Progress
 ) -> tuple[CircuitResult, Mapping[Table, pa.Table]]:
     started = time.perf_counter()
+    models = load_models()
+    check_decoder(models.classifier)
     pairs = similar_pairs(run, min_cosine=settings.min_cosine, n=settings.pairs, seed=settings.seed)
     if not len(pairs.clean):
         raise NotFoundError(
@@ -88,7 +94,6 @@ def _compute(
             fix="lower it",
         )
     sample = _sample(run, settings)
-    models = load_models()
     classifier = models.classifier
     refuse_beyond_memory(
         float32_bytes(classifier), classifier.device, "effects are computed in float32: use a device with more memory"

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from tegakari.analyses.engine.batches import BATCH_TOKENS
 from tegakari.analyses.engine.run_models import RunModels
-from tegakari.models.architecture import text_config
 from tegakari.models.rerun.ablate_features import GPU_POSITIONS_PER_PASS
 from tegakari.models.tokens import Batch
 
@@ -43,9 +42,7 @@ def with_short_steps(models: RunModels) -> RunModels:
 def _seconds_of_steps(models: RunModels, documents: int, length: int) -> list[float]:
     """Seconds of each block and each SAE on documents of ordinary tokens."""
     classifier = models.classifier
-    vocabulary, special = text_config(classifier.model).vocab_size, classifier.special_tokens
-    ordinary = [token for token in range(min(vocabulary, length + len(special))) if token not in special]
-    ids = torch.tensor([(ordinary * length)[:length]]).repeat(documents, 1)
+    ids = torch.tensor([classifier.ordinary_tokens(length)]).repeat(documents, 1)
     positions = torch.arange(documents * length)
     batch = Batch(ids, torch.ones_like(ids), positions, torch.arange(0, documents * length + 1, length))
     batch = batch.to(classifier.device)

@@ -16,7 +16,6 @@ from tegakari.analyses.engine.memory import refuse_beyond_memory
 from tegakari.analyses.engine.prefix_cache import PrefixRequest
 from tegakari.analyses.engine.run_models import RunModels
 from tegakari.analyses.knockout.controls import FeatureSet
-from tegakari.models.architecture import text_config
 from tegakari.models.rerun.ablate_features import position_bytes, positions_per_pass, reaches_head, rerun
 from tegakari.models.rerun.edits import Edit, Mode, Positions
 from tegakari.schemas.errors import QueryError
@@ -139,14 +138,13 @@ def _check_memory(
 ) -> None:
     """Estimate the memory of the largest batch: cached tensors, two inner ones of an MLP, attention scores, logits."""
     classifier = models.classifier
-    config = text_config(classifier.model)
     longest = min(classifier.max_length, max(map(len, request.texts)) + 2)
     tokens = max(longest, min(models.batch_tokens, longest * len(request.texts)))
     positions = positions_per_pass(classifier, longest)
     if models.max_positions is not None:
         positions = min(positions, models.max_positions)
     rerun_tokens = max(tokens, min(positions, tokens * len(ablations)))
-    width = config.hidden_size
+    width = classifier.d_model
     per_position = len(request.layers) * width
     if request.keys_above is not None:
         per_position += 2 * width * (classifier.layers - request.keys_above)

@@ -33,7 +33,7 @@ from tegakari.analyses.study.settings import (
 )
 from tegakari.analyses.variants import read_concepts, variants
 from tegakari.schemas.analysis_kinds import STUDY_ANALYSIS
-from tegakari.schemas.errors import ConfigError, MemoryShortError, ModelError, NotFoundError
+from tegakari.schemas.errors import ConfigError, MemoryShortError, ModelError, NotFoundError, QueryError
 from tegakari.schemas.knockout import PER_LABEL, KnockoutResult
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.schemas.specificity import SpecificitySettings
@@ -132,7 +132,12 @@ def _run_study(
     if "circuit" not in settings.skip:
         try:
             circuit_result, no_circuit = circuit(store, run, load_models, settings.circuit, progress=progress), None
-        except (NotFoundError, ModelError, MemoryShortError) as error:  # the other tables do not depend on it
+        except (
+            NotFoundError,
+            QueryError,
+            ModelError,
+            MemoryShortError,
+        ) as error:  # the other tables do not depend on it
             no_circuit = error.message
     variants_result, no_variants = None, SKIPPED
     if "variants" not in settings.skip:

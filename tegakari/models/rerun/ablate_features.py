@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tegakari.models.architecture import text_config
+from tegakari.models.architecture import inner_width, text_config
 from tegakari.models.classifier import Classifier
 from tegakari.models.memory import free_bytes
 from tegakari.models.outliers import ordinary_positions
@@ -45,8 +45,9 @@ def position_bytes(classifier: Classifier, tokens: int) -> int:
         classifier: any.
         tokens: of the longest document.
     """
-    config = text_config(classifier.model)
-    values = 4 * config.hidden_size + 2 * config.intermediate_size + config.num_attention_heads * tokens
+    heads = text_config(classifier.model).num_attention_heads
+    inner = max(map(inner_width, classifier.blocks))
+    values = 4 * classifier.d_model + 2 * inner + heads * tokens
     return values * classifier.dtype.itemsize
 
 

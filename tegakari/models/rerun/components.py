@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tegakari.models.architecture import block_output
+from tegakari.models.architecture import block_output, other_outputs, with_residual
 from tegakari.models.classifier import Classifier
 from tegakari.models.hooks import forward_hooks
 from tegakari.models.rerun.prefix import Prefix, last_positions, run_prefix
@@ -47,6 +47,7 @@ def run_components(classifier: Classifier, batch: Batch, *, keys: bool) -> Compo
     Raises:
         ModelError: the classifier is not such a decoder, or a block is not the sum of its components.
     """
+    check_decoder(classifier)
     entering: dict[int, Tensor] = {}
     leaving: dict[int, Tensor] = {}
     added: dict[tuple[int, int], Tensor] = {}
@@ -83,6 +84,31 @@ def run_components(classifier: Classifier, batch: Batch, *, keys: bool) -> Compo
     )
 
 
+def check_decoder(classifier: Classifier) -> None:
+    """Refuse a classifier whose components cannot be patched at the last position; nothing is computed.
+
+    Raises:
+        ModelError: its head reads other positions, a block has no attention and MLP, or its layers need more of the
+            positions before than keys and values.
+    """
+    name = type(classifier.model).__name__
+    if classifier.head != "last":
+        raise ModelError(
+            f"the head of {name} reads {'the first position' if classifier.head == 'first' else 'several positions'}",
+            field="classifier",
+            fix="circuits patch the last position: use a decoder such as Gemma 2, Llama, Mistral or Qwen 2",
+        )
+    for block in classifier.blocks:
+        component_modules(block)
+    if not classifier.last_alone:
+        raise ModelError(
+            f"the last position of {name} cannot pass its blocks alone: they read more of the positions before than "
+            "keys and values",
+            field="classifier",
+            fix="use a decoder such as Gemma 2, Llama, Mistral or Qwen 2 for circuits",
+        )
+
+
 @contextmanager
 def replaced_components(block: nn.Module, replacements: Sequence[Callable[[Tensor], Tensor] | None]) -> Iterator[None]:
     """A block whose components add something else to the residual in the `with` block.
@@ -98,8 +124,7 @@ def replaced_components(block: nn.Module, replacements: Sequence[Callable[[Tenso
                 continue
 
             def replace(_module: nn.Module, _inputs: object, output: object, replacement: Any = replacement) -> object:
-                replaced = replacement(block_output(output))
-                return replaced if isinstance(output, Tensor) else (replaced, *output[1:])  # type: ignore[index]
+                return with_residual(replacement(block_output(output)), other_outputs(output))
 
             hooks.after(module, replace)
         yield
@@ -119,8 +144,7 @@ def component_modules(block: nn.Module) -> tuple[nn.Module, nn.Module]:
     attention, mlp = (getattr(block, name, None) for name in names)
     if not (isinstance(attention, nn.Module) and isinstance(mlp, nn.Module)):
         raise ModelError(
-            "circuits replace the outputs of a decoder's attention and MLP, and a block of this model, "
-            f"{type(block).__name__}, has no {' and '.join(names)}",
+            f"{type(block).__name__} has no {' and '.join(names)}, whose outputs circuits replace",
             field="classifier",
             fix="use a decoder such as Gemma 2, Llama, Mistral or Qwen 2 for circuits",
         )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_layers import GenericForSequenceClassification
 
-from tegakari.models.architecture import block_output
+from tegakari.models.architecture import block_output, check_rows, other_outputs
 from tegakari.models.classifier import Classifier
 from tegakari.models.hooks import forward_hooks
 from tegakari.models.tokens import Batch
@@ -50,8 +50,8 @@ class Prefix:
     follows_last: bool
     """Whether, given keys and values, the logits depend on the last position alone: attention is causal, and the head
     reads that position of every document."""
-    tuples: bool
-    """whether the blocks return their residual in a tuple, as some older families do"""
+    others: tuple[Any, ...] | None
+    """what the last block returned behind its residual, as `other_outputs`"""
 
     @property
     def has_positions(self) -> Tensor:
@@ -83,13 +83,16 @@ def run_prefix(
         layers: layers whose residuals are kept, special positions and padding included.
         keys_above: keep the keys and values of all layers above this one (-1: of all), for passes of single positions.
         on_step: called after each block; it may raise, to end the pass.
+
+    Raises:
+        ModelError: a block does not return one row per token.
     """
     last = last_positions(batch)
     single = follows_last(classifier, batch, last)
     with_keys = range(keys_above + 1, classifier.layers) if keys_above is not None and single else range(0)
-    with _recording(classifier, layers, with_keys, on_step) as record:
+    with _recording(classifier, batch, layers, with_keys, on_step) as record:
         logits = run_model(classifier, batch.input_ids, batch.attention_mask)
-    return Prefix(batch, logits, record.residuals, record.calls, record.keys, last, single, record.tuples)
+    return Prefix(batch, logits, record.residuals, record.calls, record.keys, last, single, record.others)
 
 
 def last_positions(batch: Batch) -> Tensor:
@@ -113,7 +116,9 @@ def follows_last(classifier: Classifier, batch: Batch, last: Tensor) -> bool:
     """Value of `Prefix.follows_last`. The head of transformers' decoders reads the last token that is not padding."""
     model = classifier.model
     config = model.config.get_text_config()
-    if not isinstance(model, GenericForSequenceClassification) or getattr(config, "use_bidirectional_attention", False):
+    if not classifier.last_alone or not isinstance(model, GenericForSequenceClassification):
+        return False
+    if getattr(config, "use_bidirectional_attention", False):
         return False
     if config._attn_implementation not in ("eager", "sdpa"):  # other implementations take other masks
         return False
@@ -140,7 +145,7 @@ class _Record:
         self.residuals: dict[int, Tensor] = {}
         self.calls: dict[int, BlockCall] = {}
         self.store = KeyStore()
-        self.tuples = False
+        self.others: tuple[Any, ...] | None = None
 
     @property
     def keys(self) -> dict[int, Keys]:
@@ -148,7 +153,9 @@ class _Record:
 
 
 @contextmanager
-def _recording(classifier: Classifier, layers: Sequence[int], with_keys: range, on_step: OnStep) -> Iterator[_Record]:
+def _recording(
+    classifier: Classifier, batch: Batch, layers: Sequence[int], with_keys: range, on_step: OnStep
+) -> Iterator[_Record]:
     """Record the blocks' arguments, the residuals of `layers`, and the keys and values of the layers `with_keys`."""
     record = _Record()
     with forward_hooks() as hooks:
@@ -163,10 +170,11 @@ def _recording(classifier: Classifier, layers: Sequence[int], with_keys: range, 
                 )
                 return (args, {**kwargs, "past_key_values": record.store}) if layer in with_keys else None
 
-            def record_output(_module: nn.Module, _inputs: object, output: object, layer: int = layer) -> None:
-                record.tuples = isinstance(output, tuple)
+            def record_output(block: nn.Module, _inputs: object, output: object, layer: int = layer) -> None:
+                record.others = other_outputs(output)
                 if layer in layers:
                     record.residuals[layer] = block_output(output)
+                    check_rows(block, record.residuals[layer], batch.input_ids)
 
             hooks.before(block, record_call)
             hooks.after(block, record_output)

@@ -9,12 +9,12 @@ and values of the positions before it and to its own. Both equal a whole pass, u
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from tegakari.models.architecture import block_output
+from tegakari.models.architecture import block_output, with_residual
 from tegakari.models.classifier import Classifier
 from tegakari.models.hooks import replaced_forward
 from tegakari.models.rerun.prefix import BlockCall, Keys, Prefix, run_model
@@ -23,8 +23,7 @@ from tegakari.models.rerun.prefix import BlockCall, Keys, Prefix, run_model
 def run_block(classifier: Classifier, prefix: Prefix, layer: int, residual: Tensor) -> Tensor:
     """Run one block on all positions of n copies of the batch, [n * B, S, d_model]."""
     call = prefix.calls[layer]
-    size = len(prefix.batch.input_ids)
-    args, kwargs = _repeated((call.args, call.kwargs), size, len(residual) // size)
+    args, kwargs = _repeated(classifier, prefix, call, len(residual) // len(prefix.batch.input_ids))
     return block_output(classifier.blocks[layer](residual, *args, **kwargs))
 
 
@@ -32,18 +31,18 @@ def run_last_block(classifier: Classifier, prefix: Prefix, residual: Tensor) -> 
     """Run the last block as far as the head reads it: [n * B, S, d_model] -> [n * B, 1, d_model]."""
     layer = classifier.layers - 1
     call = prefix.calls[layer]
-    size = len(prefix.batch.input_ids)
-    repeats = len(residual) // size
-    args, kwargs = _repeated((call.args, call.kwargs), size, repeats)
+    repeats = len(residual) // len(prefix.batch.input_ids)
+    repeated = _repeated(classifier, prefix, call, repeats)
     block = classifier.blocks[layer]
     store = _KeysOnly()
     with _without_queries(block), suppress(_KeysCompleteError):
-        block(residual, *args, **kwargs, past_key_values=store)
+        block(residual, *repeated.args, **repeated.kwargs, past_key_values=store)
     assert store.keys is not None  # `follows_last` admits only decoders, whose attention has a cache
     last = prefix.last.repeat(repeats)
     rows = residual[torch.arange(len(last), device=last.device), last][:, None]
-    mask = _mask_rows(kwargs.get("attention_mask"), last, residual)
-    return _call_at(block, call, last, rows, mask, _FixedKeys(store.keys))
+    mask = _mask_rows(repeated.kwargs.get("attention_mask"), last, residual)
+    places = _Places(torch.arange(len(prefix.last), device=last.device).repeat(repeats), last)
+    return _call_at(block, call, places, rows, mask, _FixedKeys(store.keys))
 
 
 class Alternatives:
@@ -63,7 +62,8 @@ class Alternatives:
         self._classifier = classifier
         self._prefix = prefix
         self._owner = owner
-        self._last = prefix.last if owner is None else prefix.last[owner]
+        documents = torch.arange(len(prefix.last), device=prefix.last.device) if owner is None else owner
+        self._places = _Places(documents, prefix.last[documents])
         self._masks: dict[int, Tensor] = {}
         self._angles: dict[int, tuple[Tensor, ...]] = {}
 
@@ -77,7 +77,7 @@ class Alternatives:
         diagonal = mask.new_full((count, count), torch.finfo(mask.dtype).min).fill_diagonal_(0)
         mask = torch.cat([mask.expand(-1, -1, count, -1), diagonal.expand(len(mask), 1, -1, -1)], 3)
         block = self._classifier.blocks[layer]
-        return _call_at(block, call, self._last, rows, mask, _AppendedKeys(keys), self._angles)
+        return _call_at(block, call, self._places, rows, mask, _AppendedKeys(keys), self._angles)
 
     def _document_mask(self, call: BlockCall, keys: Keys) -> Tensor:
         """Mask of the last positions' attention to the positions before them, [N, 1, 1, S].
@@ -96,7 +96,7 @@ def read_rows(classifier: Classifier, prefix: Prefix, rows: Tensor) -> Tensor:
     """Logits of residuals of the last position: [N, P, d_model] -> float32 [N, P, labels]."""
     flat = rows.reshape(-1, 1, rows.shape[-1])
     ids = prefix.batch.input_ids[:1, :1].expand(len(flat), 1)  # the head uses them only to find padding
-    with _blocks_replaced(classifier, flat, prefix.tuples):
+    with _blocks_replaced(classifier, flat, prefix.others):
         # transformers takes a mask of four dimensions as it is; of another it reads values, and waits for a GPU.
         return run_model(classifier, ids, flat.new_zeros(len(flat), 1, 1, 1)).view(*rows.shape[:2], -1)
 
@@ -104,10 +104,19 @@ def read_rows(classifier: Classifier, prefix: Prefix, rows: Tensor) -> Tensor:
 def read_all(classifier: Classifier, prefix: Prefix, residual: Tensor) -> Tensor:
     """Logits of residuals of all positions: [n * B, S, d_model] -> float32 [n * B, labels]."""
     repeats = len(residual) // len(prefix.batch.input_ids)
-    with _blocks_replaced(classifier, residual, prefix.tuples):
+    with _blocks_replaced(classifier, residual, prefix.others):
         return run_model(
             classifier, prefix.batch.input_ids.repeat(repeats, 1), prefix.batch.attention_mask.repeat(repeats, 1)
         )
+
+
+class _Places(NamedTuple):
+    """Positions at which a block runs, one per document."""
+
+    documents: Tensor
+    """int64 [N], indices in the batch"""
+    positions: Tensor
+    """int64 [N]"""
 
 
 class _FixedKeys:
@@ -160,35 +169,37 @@ def _without_queries(block: nn.Module) -> AbstractContextManager[None]:
 def _call_at(
     block: nn.Module,
     call: BlockCall,
-    last: Tensor,
+    places: _Places,
     rows: Tensor,
     mask: Tensor,
     cache: object,
     angles: dict[int, tuple[Tensor, ...]] | None = None,
 ) -> Tensor:
-    """Call a block on rows [N, P, d_model], all of them at the last positions [N].
+    """Call a block on rows [N, P, d_model], those of each document at its place.
 
-    `angles` keeps the rotary angles of the last positions, by the tuple that the block was called with.
+    `angles` keeps the rotary angles of the places, by the tuple that the block was called with.
     """
     kwargs = dict(call.kwargs)
     kwargs.pop("cache_position", None)
     kwargs["attention_mask"] = mask
     count = rows.shape[1]
     if kwargs.get("position_ids") is not None:
-        kwargs["position_ids"] = last[:, None].expand(-1, count)
+        kwargs["position_ids"] = places.positions[:, None].expand(-1, count)
     if (recorded := kwargs.get("position_embeddings")) is not None:
         angles = {} if angles is None else angles
+        single = isinstance(recorded, Tensor)  # complex angles instead of their cosine and sine
         if id(recorded) not in angles:
-            angles[id(recorded)] = tuple(_angles_at(values, last) for values in recorded)
-        kwargs["position_embeddings"] = tuple(values.expand(-1, count, -1) for values in angles[id(recorded)])
+            angles[id(recorded)] = tuple(_angles_at(values, places) for values in ((recorded,) if single else recorded))
+        expanded = tuple(values.expand(-1, count, -1) for values in angles[id(recorded)])
+        kwargs["position_embeddings"] = expanded[0] if single else expanded
     return block_output(block(rows, *call.args, **kwargs, past_key_values=cache))
 
 
-def _angles_at(angles: Tensor, last: Tensor) -> Tensor:
-    """Rotary angles of the last positions: [1 or N, S, size] -> [N, 1, size]."""
+def _angles_at(angles: Tensor, places: _Places) -> Tensor:
+    """Rotary angles of the places: [1 or B, S, size] -> [N, 1, size]."""
     if len(angles) == 1:
-        return angles[0, last][:, None]
-    return angles[torch.arange(len(last), device=last.device), last][:, None]
+        return angles[0, places.positions][:, None]
+    return angles[places.documents, places.positions][:, None]
 
 
 def _mask_rows(mask: Tensor | None, last: Tensor, like: Tensor) -> Tensor:
@@ -206,28 +217,36 @@ def _mask_rows(mask: Tensor | None, last: Tensor, like: Tensor) -> Tensor:
     )
 
 
-def _repeated(value: Any, size: int, times: int) -> Any:
-    """Repeat the tensors with an entry per document of the batch; tensors that all documents share stay as they are."""
-    if times == 1 or size == 1:
+def _repeated(classifier: Classifier, prefix: Prefix, call: BlockCall, times: int) -> BlockCall:
+    """Arguments of a block for `times` copies of the batch; what all documents share stays as it is."""
+    documents = len(prefix.batch.input_ids)
+
+    def repeat(value: Any, path: tuple[int | str, ...]) -> Any:
+        if isinstance(value, Tensor):
+            if path not in classifier.document_arguments or len(value) % documents:
+                return value
+            others = [1] * (value.ndim - 1)
+            return value.repeat(times, *others) if len(value) > 1 else value.expand(times, *value.shape[1:])
+        if isinstance(value, dict):
+            return {name: repeat(item, (*path, name)) for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(repeat(item, (*path, index)) for index, item in enumerate(value))
         return value
-    if isinstance(value, Tensor):
-        return value.repeat(times, *[1] * (value.ndim - 1)) if value.ndim > 1 and len(value) == size else value
-    if isinstance(value, dict):
-        return {name: _repeated(item, size, times) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_repeated(item, size, times) for item in value)
-    return value
+
+    return call if times == 1 else BlockCall(repeat(call.args, (0,)), repeat(call.kwargs, (1,)))
 
 
-def _blocks_replaced(classifier: Classifier, residual: Tensor, tuples: bool) -> AbstractContextManager[None]:
-    """Blocks that compute nothing; the last one returns `residual`, in a tuple if `tuples`."""
+def _blocks_replaced(
+    classifier: Classifier, residual: Tensor, others: tuple[Any, ...] | None
+) -> AbstractContextManager[None]:
+    """Blocks that compute nothing; the last one returns `residual`. `others` as of `other_outputs`."""
     *lower, top = classifier.blocks
 
     def identity(*inputs: Any, **named: Any) -> Any:
         hidden = inputs[0] if inputs else named["hidden_states"]
-        return (hidden,) if tuples else hidden
+        return with_residual(hidden, others)
 
     def end(*_inputs: Any, **_named: Any) -> Any:
-        return (residual,) if tuples else residual
+        return with_residual(residual, others)
 
     return replaced_forward({**dict.fromkeys(lower, identity), top: end})
