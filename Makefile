@@ -11,7 +11,7 @@ SOAK_SECONDS ?= 3600
 TEST_JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-index serve test soak check audit lock format bench generate docs clean
+.PHONY: help demo demo-index serve test soak check audit lock format bench generate families docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -82,6 +82,9 @@ bench-%: $(VENV)/ready
 generate: $(VENV)/ready ## write the files that come from other files: the synchronous client, pages of docs/
 	$(BIN)/python -m tools.generate_client
 	$(BIN)/python -m tools.generate_docs
+
+families: $(VENV)/ready ## try every family of classifiers and write the tables of docs/compatibility.md
+	$(BIN)/python -m tools.generate_compatibility
 
 $(VENV)/docs-ready: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
