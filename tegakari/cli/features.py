@@ -15,7 +15,10 @@ def features(
     run: RunOption,
     label: Annotated[str, typer.Option("--label", "-l", help="Label, as `tegakari labels` shows it.")],
     layer: Annotated[int | None, typer.Option(help="Only this layer.")] = None,
-    variety: Annotated[str | None, typer.Option(help="specific, shared, or a number of labels.")] = None,
+    variety: Annotated[
+        str | None,
+        typer.Option(help="specific (to this label alone), shared (with other labels), or a number of labels."),
+    ] = None,
     min_cohens_d: Annotated[float | None, typer.Option(help="Only features with at least this Cohen's d.")] = None,
     pooling: PoolingOption = None,
     limit: Annotated[int, typer.Option(help="Rows.")] = 20,

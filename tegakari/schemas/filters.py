@@ -25,7 +25,8 @@ class LabelFeatureFilters(TypedDict, total=False):
     min_cohens_d: float | None
     """minimum Cohen's d"""
     variety: Variety | None
-    """label variety: "specific" (1 label), "shared" (2 or more), or an exact number of labels"""
+    """"specific": features that carry this label alone, with d above the run's threshold; "shared": this label and
+    others; or a number of labels, this one among them (0: features that carry no label)"""
 
 
 class FeatureFilters(TypedDict, total=False):

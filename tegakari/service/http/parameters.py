@@ -49,7 +49,8 @@ MinimumD = Annotated[float | None, optional("only features with at least this Co
 VarietyFilter = Annotated[
     str | None,
     optional(
-        "label variety: `specific` (1), `shared` (2 or more), or exactly this number",
+        "label variety: `specific` (1), `shared` (2 or more), or exactly this number; in the features of a label, that "
+        "label is one of them",
         type="string",
         pattern="^(specific|shared|[0-9]{1,6})$",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeVar
 
 import msgspec
@@ -74,7 +75,8 @@ def label_features(
         layer: only features of this layer.
         pooling: pooling of the statistics; default: the run's.
         min_cohens_d: smallest Cohen's d.
-        variety: only features with this label variety.
+        variety: only features with this label variety whose d for this label is above the run's threshold: "specific"
+            means specific to this label. Features of variety 0 are above it for no label.
         limit: rows per page.
         cursor: `next` of the page before.
 
@@ -92,10 +94,19 @@ def label_features(
     list_ = list_name(run, "label_features", label_id, layer, pooling, min_cohens_d, variety)
     last = read_number(cursor, list_, sum(run.manifest.saes.widths))
     ranking = Ranking(run.blocks, label_id, pooling, layer, stored_order=pooling == run.manifest.pooling)
-    places = ranking.after(last, limit + 1, min_cohens_d=min_cohens_d, variety=variety_range(variety))
+    smallest_d = _smallest_d(run, min_cohens_d, variety)
+    places = ranking.after(last, limit + 1, min_cohens_d=smallest_d, variety=variety_range(variety))
     page = places[:limit]
     following = write_cursor(list_, int(page[-1])) if len(places) > limit else None
     return Page(label_feature_rows(run, label_id, pooling, page), following)
+
+
+def _smallest_d(run: Run, min_cohens_d: float | None, variety: Variety | None) -> float | None:
+    """Smallest d of a list: a feature whose variety is filtered carries the label, unless it carries none."""
+    if variety is None or variety == 0:
+        return min_cohens_d
+    above_threshold = math.nextafter(run.manifest.variety_threshold, math.inf)
+    return above_threshold if min_cohens_d is None else max(min_cohens_d, above_threshold)
 
 
 def _rows(run: Run, sql: str, parameters: dict[str, Any], row_type: type[T]) -> list[T]:

@@ -24,7 +24,13 @@ ORDER BY d_{p} DESC, documents_active_{p} DESC, fl.mean_{p} DESC, fl.layer, fl.f
 @pytest.mark.parametrize("layer", [None, 0, 2])
 @pytest.mark.parametrize(
     ("variety", "condition"),
-    [(None, "true"), ("specific", "f.variety_{p} = 1"), ("shared", "f.variety_{p} > 1"), (0, "f.variety_{p} = 0")],
+    [
+        (None, "true"),
+        ("specific", "f.variety_{p} = 1 AND d_{p} > 1.0"),
+        ("shared", "f.variety_{p} > 1 AND d_{p} > 1.0"),
+        (2, "f.variety_{p} = 2 AND d_{p} > 1.0"),
+        (0, "f.variety_{p} = 0"),
+    ],
 )
 @pytest.mark.parametrize("min_cohens_d", [None, 0.2])
 def test_features_of_a_label_are_those_of_the_tables(uneven_run: Run, pooling, layer, variety, condition, min_cohens_d):
@@ -76,3 +82,14 @@ def test_specific_and_shared_features_of_each_label_are_counted(uneven_run: Run)
     assert sum(specific for specific, _ in expected.values()) > 5
     for row in queries.labels(uneven_run):
         assert (row.specific_features, row.shared_features) == expected.get(row.label, (0, 0))
+
+
+def test_the_filters_specific_and_shared_list_as_many_features_as_the_label_counts(uneven_run: Run):
+    others = 0
+    for row in queries.labels(uneven_run):
+        for variety, count in (("specific", row.specific_features), ("shared", row.shared_features)):
+            listed = queries.label_features(uneven_run, row.label, variety=variety, limit=1000).items
+            assert len(listed) == count
+            assert all(feature.cohens_d > uneven_run.manifest.variety_threshold for feature in listed)
+        others += len(queries.features(uneven_run, variety="specific", limit=1000).items) > row.specific_features
+    assert others > 1  # features that are specific to another label exist, and are not listed
