@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from tegakari.schemas import api
+from tegakari.schemas.analysis import AnalysisDetail, AnalysisRow
 from tegakari.schemas.analysis_kinds import VARIANTS_ANALYSIS, AnalysisKind
 from tegakari.schemas.api import Page
 from tegakari.schemas.circuit import CircuitResult
@@ -23,7 +24,7 @@ from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.matching import MatchingResult
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.schemas.sql import SqlValue
-from tegakari.schemas.study import ClassificationResult, FeatureCues, LabelCues, SparsityResult
+from tegakari.schemas.study import ClassificationResult, Comparison, FeatureCues, LabelCues, SparsityResult
 from tegakari.schemas.variants import VariantsResult
 from tegakari.store.disk.layout import run_directory
 from tegakari.store.disk.publish import published_names, read_manifest
@@ -241,15 +242,39 @@ class LocalStore:
             )
         return cues
 
-    def circuit(self, run: str) -> CircuitResult:
-        """The circuit of a run that was computed last."""
-        from tegakari.store.queries.circuit import latest_circuit
+    def circuit(self, run: str, *, analysis: str | None = None) -> CircuitResult:
+        """The circuit of a run: by the default settings, or that of an analysis."""
+        from tegakari.store.queries.circuit import selected_circuit
 
-        return latest_circuit(self.directory, self._run(run).manifest)
+        return selected_circuit(self.directory, self._run(run).manifest, analysis)
 
-    def variants(self, run: str) -> VariantsResult:
-        """Survival of features over written variants, as it was measured last."""
-        return self._latest(VARIANTS_ANALYSIS, run)
+    def variants(self, run: str, *, analysis: str | None = None) -> VariantsResult:
+        """Survival of features over written variants: by the default settings, or that of an analysis."""
+        return self._selected(VARIANTS_ANALYSIS, run, analysis)
+
+    def analyses(self, run: str | None = None, **filters: Any) -> LocalPages[AnalysisRow]:
+        """Stored analyses of the published runs, or of one run, newest first."""
+        from tegakari.store.queries import analyses
+
+        opened = None if run is None else self._run(run)
+        given = {"limit": PAGE_ROWS, **_given(filters)}
+        return LocalPages(
+            AnalysisRow, lambda cursor: analyses(self._opened_store(), run=opened, cursor=cursor, **given)
+        )
+
+    def analysis(self, analysis: str) -> AnalysisDetail:
+        """A stored analysis by its id, with its settings and its result."""
+        return self._query("analysis")(self._opened_store(), analysis)
+
+    def delete_analysis(self, analysis: str) -> None:
+        """Delete a stored analysis; the same request computes it again."""
+        from tegakari.store.results import analysis_with_id, delete_analysis
+
+        delete_analysis(self.directory, analysis_with_id(self.directory, analysis))
+
+    def compare(self, a: str, b: str, *, analysis: str | None = None) -> Comparison:
+        """Figures of two runs and their differences, of the study with the default settings or of an analysis."""
+        return self._query("compare")(self._run(a), self._run(b), analysis=analysis)
 
     def compare_features(self, a: str, b: str) -> MatchingResult:
         """Features that two runs share, and those that only one has."""
@@ -309,10 +334,10 @@ class LocalStore:
         opened, read, given = self._run(run), self._query(query), _given(filters)
         return LocalPages(row_type, lambda _: Page(read(opened, *keys, **given)))
 
-    def _latest(self, kind: AnalysisKind[Any, R], run: str) -> R:
-        from tegakari.store.results import latest_result
+    def _selected(self, kind: AnalysisKind[Any, R], run: str, analysis: str | None) -> R:
+        from tegakari.store.results import selected_result
 
-        return latest_result(self.directory, kind, self._run(run).manifest)
+        return selected_result(self.directory, kind, [self._run(run).manifest], analysis)
 
 
 def _given(filters: dict[str, Any]) -> dict[str, Any]:

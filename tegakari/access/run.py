@@ -11,6 +11,7 @@ from tegakari.access.feature import Feature
 from tegakari.access.label import Label
 from tegakari.access.rows import Rows
 from tegakari.access.source import Source
+from tegakari.schemas.analysis import AnalysisRow
 from tegakari.schemas.api import DocumentMatch, DocumentRow, FeatureRow, LabelRow, LayerSpecificity, RunSummary
 from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.config import Pooling
@@ -72,9 +73,15 @@ class Run:
         """Documents that contain all the words, best first."""
         return Rows(f"Documents of {self.name} with {words}", self._source.search(self.name, words, limit=limit))
 
-    def specificity(self, *, pooling: Pooling | None = None) -> Rows[LayerSpecificity]:
-        """Weak, label-specific and shared features of each layer."""
-        return Rows(f"Specificity of {self.name}", self._source.specificity(self.name, pooling=pooling))
+    def specificity(self, *, pooling: Pooling | None = None, analysis: str | None = None) -> Rows[LayerSpecificity]:
+        """Weak, label-specific and shared features of each layer.
+
+        Args:
+            pooling: pooling of the counts; default: the run's.
+            analysis: id of the stored analysis of permuted labels; default: that with the default settings.
+        """
+        listing = self._source.specificity(self.name, pooling=pooling, analysis=analysis)
+        return Rows(f"Specificity of {self.name}", listing)
 
     def classification(self) -> ClassificationResult:
         """Macro-F1 and accuracy with intervals, beside the baseline."""
@@ -84,13 +91,17 @@ class Run:
         """Active features per document and the share of the 20 strongest, layer by layer."""
         return self._source.sparsity(self.name)
 
-    def circuit(self) -> CircuitResult:
-        """The circuit that was computed last."""
-        return self._source.circuit(self.name)
+    def circuit(self, *, analysis: str | None = None) -> CircuitResult:
+        """The stored circuit: with the default settings, or that of the analysis with this id."""
+        return self._source.circuit(self.name, analysis=analysis)
 
-    def variants(self) -> VariantsResult:
-        """Survival of features over written variants, as it was measured last."""
-        return self._source.variants(self.name)
+    def variants(self, *, analysis: str | None = None) -> VariantsResult:
+        """Stored survival of features over written variants: with the default settings, or that of an analysis."""
+        return self._source.variants(self.name, analysis=analysis)
+
+    def analyses(self, *, kind: str | None = None) -> Rows[AnalysisRow]:
+        """Stored analyses of the run, newest first: knockouts, circuits, studies and others."""
+        return Rows(f"Analyses of {self.name}", self._source.analyses(self.name, kind=kind))
 
     def knockout(
         self,

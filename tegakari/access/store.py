@@ -10,10 +10,13 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from tegakari.access.html import table
+from tegakari.access.rows import Rows
 from tegakari.access.run import Run
 from tegakari.access.source import Source
+from tegakari.schemas.analysis import AnalysisDetail, AnalysisRow
 from tegakari.schemas.matching import MatchingResult
 from tegakari.schemas.sql import SqlValue
+from tegakari.schemas.study import Comparison
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,6 +59,22 @@ class Store(Mapping[str, Run]):
             TegakariError: the query is wrong.
         """
         return self._source.sql_table(query, parameters, runs=runs)
+
+    def analyses(self, *, kind: str | None = None) -> Rows[AnalysisRow]:
+        """Stored analyses of all runs, newest first."""
+        return Rows(f"Analyses of {self._place}", self._source.analyses(kind=kind))
+
+    def analysis(self, id_: str) -> AnalysisDetail:
+        """A stored analysis by its id, with its settings and its result."""
+        return self._source.analysis(id_)
+
+    def delete_analysis(self, id_: str) -> None:
+        """Delete a stored analysis; the same request computes it again."""
+        self._source.delete_analysis(id_)
+
+    def compare(self, a: str, b: str, *, analysis: str | None = None) -> Comparison:
+        """Figures of two runs and their differences, of the study with the default settings or of an analysis."""
+        return self._source.compare(a, b, analysis=analysis)
 
     def compare_features(self, a: str, b: str) -> MatchingResult:
         """Features that two runs share, and those that only one has."""

@@ -29,6 +29,7 @@ from tegakari.client.calls import (
 from tegakari.client.errors import ApiError, UnreachableError
 from tegakari.client.frames import polars_frame
 from tegakari.schemas import api
+from tegakari.schemas.analysis import AnalysisDetail, AnalysisRow
 from tegakari.schemas.api import Page
 from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.config import Pooling
@@ -198,10 +199,13 @@ class AsyncClient:
         """A label and the predictions of its documents."""
         return await self.ask(Call("GET", path("runs", run, "labels", label), api.LabelDetail))
 
-    def specificity(self, run: str, *, pooling: Pooling | None = None) -> AsyncPages[api.LayerSpecificity]:
+    def specificity(
+        self, run: str, *, pooling: Pooling | None = None, analysis: str | None = None
+    ) -> AsyncPages[api.LayerSpecificity]:
         """Specificity of the features of each layer."""
+        parameters = {"pooling": pooling, "analysis": analysis}
         where = path("runs", run, "specificity")
-        return AsyncPages(self, Call("GET", where, Page[api.LayerSpecificity], {"pooling": pooling}))
+        return AsyncPages(self, Call("GET", where, Page[api.LayerSpecificity], parameters))
 
     def label_features(
         self, run: str, label: str, *, limit: int | None = None, **filters: Unpack[LabelFeatureFilters]
@@ -321,17 +325,33 @@ class AsyncClient:
         """Tokens on which a feature fires."""
         return await self.ask(Call("GET", _feature(run, layer, feature, "cues"), FeatureCues))
 
-    async def circuit(self, run: str) -> CircuitResult:
-        """The circuit of a run that was computed last."""
-        return await self.ask(Call("GET", path("runs", run, "circuit"), CircuitResult))
+    async def circuit(self, run: str, *, analysis: str | None = None) -> CircuitResult:
+        """The circuit of a run: by the default settings, or that of an analysis."""
+        return await self.ask(Call("GET", path("runs", run, "circuit"), CircuitResult, {"analysis": analysis}))
 
-    async def variants(self, run: str) -> VariantsResult:
-        """Survival of features over written variants, as it was measured last."""
-        return await self.ask(Call("GET", path("runs", run, "variants"), VariantsResult))
+    async def variants(self, run: str, *, analysis: str | None = None) -> VariantsResult:
+        """Survival of features over written variants: by the default settings, or that of an analysis."""
+        return await self.ask(Call("GET", path("runs", run, "variants"), VariantsResult, {"analysis": analysis}))
 
-    async def compare(self, a: str, b: str) -> Comparison:
-        """Two runs side by side, from the study of them that was made last."""
-        return await self.ask(Call("GET", path("compare"), Comparison, {"runs": f"{a},{b}"}))
+    def analyses(
+        self, run: str | None = None, *, kind: str | None = None, limit: int | None = None
+    ) -> AsyncPages[AnalysisRow]:
+        """Stored analyses of the published runs, or of one run, newest first; `limit` is the size of a page."""
+        where = path("analyses") if run is None else path("runs", run, "analyses")
+        return AsyncPages(self, Call("GET", where, Page[AnalysisRow], {"kind": kind, "limit": limit}))
+
+    async def analysis(self, analysis: str) -> AnalysisDetail:
+        """A stored analysis by its id, with its settings and its result."""
+        return await self.ask(Call("GET", path("analyses", analysis), AnalysisDetail))
+
+    async def delete_analysis(self, analysis: str) -> None:
+        """Delete a stored analysis; the same request computes it again. Needs a key of scope `admin`."""
+        check(await self.send(Call("DELETE", path("analyses", analysis), dict)))
+
+    async def compare(self, a: str, b: str, *, analysis: str | None = None) -> Comparison:
+        """Figures of two runs and their differences, of the study with the default settings or of an analysis."""
+        parameters = {"runs": f"{a},{b}", "analysis": analysis}
+        return await self.ask(Call("GET", path("compare"), Comparison, parameters))
 
     async def compare_features(self, a: str, b: str) -> MatchingResult:
         """Features that two runs share, and those that only one has."""

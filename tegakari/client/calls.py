@@ -29,7 +29,7 @@ EVENT_DATA = "data: "
 """Begins a line of Server-Sent Events that holds an event's data."""
 
 RETRIED = (429, 503)
-"""Temporary statuses. No request of the client changes anything but jobs, which are idempotent, so a retry is safe."""
+"""Temporary statuses. Requests that change something, a job or an analysis, can be repeated: a retry is safe."""
 
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 30.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from tegakari.schemas.run import FileEntry, Fingerprint, RunName
@@ -35,6 +37,40 @@ class AnalysisManifest(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     """duration of the computation."""
     files: list[FileEntry]
+
+
+class AnalysisRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored analysis in a list."""
+
+    id: str
+    """hash of kind, runs and settings"""
+    kind: str
+    """knockout, smallest-set, circuit, variants, specificity or study"""
+    runs: list[str]
+    """that it is computed from"""
+    is_default: bool
+    """whether its settings are the defaults: it is returned where no analysis is selected"""
+    settings_text: str
+    """settings that differ from the defaults, in words"""
+    created: str
+    """ISO 8601, UTC"""
+    version: str
+    """of tegakari, when it was computed"""
+    seconds: float
+    """duration of the computation"""
+    size: int
+    """of its files, in bytes"""
+
+
+class AnalysisDetail(AnalysisRow, frozen=True, kw_only=True):
+    """A stored analysis with its settings and its result."""
+
+    versions: dict[str, str]
+    """of the programs that computed it"""
+    settings: dict[str, Any]
+    """defaults filled in"""
+    result: dict[str, Any]
+    """of its kind: `tegakari.schemas.analysis_kinds.result_of` decodes it"""
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):

@@ -325,5 +325,5 @@ class LayerSpecificity(msgspec.Struct, frozen=True, kw_only=True):
     mean_variety: float
     high_d: list[HighD]
     chance: Chance | None = None
-    """of the stored analysis that `tegakari specificity` computed last; null if there is none, or for a pooling that is
-    not the run's"""
+    """of the stored analysis of `tegakari specificity` with the default settings, or of the selected one; null if there
+    is none, or for a pooling that is not the run's"""

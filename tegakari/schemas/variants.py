@@ -12,6 +12,12 @@ from tegakari.schemas.config import Natural, Seed
 
 SLOT = "{form}"
 
+SIZES = (20, 50, 100)
+"""Sizes of the feature sets in the study."""
+
+DEFAULT_CONCEPTS_SHA256 = "11b601aa204bf4f0483f51ccd376a8001d9b979424775df4337a0c00bd278ff9"
+"""Of the package's own concepts, which are used where no file is given."""
+
 VariantKind = Literal["sentences", "frames", "unrelated"]
 """Kinds of pairs of forms.
 
@@ -53,6 +59,11 @@ class VariantsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     unrelated: Natural = 1000
     """pairs of forms of different concepts to draw"""
     seed: Seed = 0
+
+
+def default_sizes(features: int) -> list[int]:
+    """The sizes of `SIZES` that a layer with this number of features has."""
+    return [size for size in SIZES if size <= features]
 
 
 class LayerSurvival(msgspec.Struct, frozen=True, kw_only=True):

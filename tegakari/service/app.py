@@ -31,6 +31,7 @@ from tegakari.service.http.parameters import refuse_unknown_parameters
 from tegakari.service.http.paths import encoded_path
 from tegakari.service.http.problems import EXCEPTION_HANDLERS
 from tegakari.service.routes import (
+    analyses,
     circuit,
     classification,
     classify,
@@ -67,13 +68,14 @@ RUN_HANDLERS = (
     *cues.RUN_HANDLERS,
     *circuit.RUN_HANDLERS,
     *variants.RUN_HANDLERS,
+    *analyses.RUN_HANDLERS,
     *classify.RUN_HANDLERS,
     *encode.RUN_HANDLERS,
     *knockouts.RUN_HANDLERS,
 )
 """Handlers of routes below /v1/runs/{run}."""
 
-V1_HANDLERS = (*runs.HANDLERS, *compare.HANDLERS, *knockouts.HANDLERS, *sql.HANDLERS)
+V1_HANDLERS = (*runs.HANDLERS, *analyses.HANDLERS, *compare.HANDLERS, *knockouts.HANDLERS, *sql.HANDLERS)
 """Handlers of the other routes below /v1."""
 
 OPERATION_HANDLERS = (*health.HANDLERS, *metrics.HANDLERS)

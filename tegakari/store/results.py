@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import structlog
 
 from tegakari.schemas.analysis import ANALYSIS_FORMAT, AnalysisManifest, RunReference
-from tegakari.schemas.analysis_kinds import AnalysisKind
+from tegakari.schemas.analysis_kinds import ANALYSIS_KINDS, AnalysisKind, kind_named
 from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import NotFoundError, StoreError
 from tegakari.schemas.run import RunManifest
@@ -35,6 +35,7 @@ from tegakari.store.disk.durable import (
     translate_disk_full,
 )
 from tegakari.store.disk.layout import analyses_directory, analysis_directory, entries, work_directory, work_root
+from tegakari.store.settings_text import settings_text
 
 MANIFEST = "analysis.json"
 RESULT = "result.json"
@@ -43,6 +44,9 @@ MAX_MANIFEST = 256 * 2**20
 """Maximum size of analysis.json in bytes; its settings can contain texts."""
 MAX_RESULT = 2**30
 """Maximum size of result.json in bytes."""
+
+NAMED_IDS = 5
+"""Stored analyses that the error of a missing one names."""
 
 S = TypeVar("S", bound=msgspec.Struct)
 R = TypeVar("R", bound=msgspec.Struct)
@@ -79,6 +83,15 @@ class Analysis:
         except msgspec.DecodeError as error:
             raise _damaged(self.directory, error) from None
 
+    def settings_text(self, defaults: msgspec.Struct | None) -> str:
+        """Its settings in words: those that differ from the defaults of its runs.
+
+        Raises:
+            StoreError: the settings are damaged.
+        """
+        kind = kind_named(self.manifest.kind)
+        return settings_text(self.settings_object(), kind and kind.settings, defaults)
+
     def result_json(self) -> str:
         """The result, as it is stored.
 
@@ -88,6 +101,28 @@ class Analysis:
         try:
             return read_bounded(self.directory / RESULT, MAX_RESULT).decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
+            raise _damaged(self.directory, error) from None
+
+    def settings_object(self) -> dict[str, Any]:
+        """The settings as a JSON object.
+
+        Raises:
+            StoreError: they are damaged.
+        """
+        try:
+            return decode_json(bytes(self.manifest.settings), dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise _damaged(self.directory, error) from None
+
+    def result_object(self) -> dict[str, Any]:
+        """The result as a JSON object.
+
+        Raises:
+            StoreError: the file is missing or damaged.
+        """
+        try:
+            return decode_json(self.result_json(), dict[str, Any])
+        except msgspec.DecodeError as error:
             raise _damaged(self.directory, error) from None
 
     def table(self, table: Table) -> pa.Table:
@@ -125,6 +160,19 @@ def analysis_by_key(store: Path, kind: AnalysisKind[Any, Any], key: str) -> Anal
     return _analysis_in(analysis_directory(store, kind.name, key)) if re.fullmatch("[0-9a-f]{32}", key) else None
 
 
+def analysis_with_id(store: Path, id_: str) -> Analysis:
+    """The stored analysis with an id, of any kind.
+
+    Raises:
+        NotFoundError: there is none.
+        StoreError: it is damaged.
+    """
+    for kind in ANALYSIS_KINDS:
+        if analysis := analysis_by_key(store, kind, id_):
+            return analysis
+    raise NotFoundError(f"no analysis {id_!r}", field="id", fix="the list of analyses shows the ids")
+
+
 def _analysis_in(directory: Path) -> Analysis | None:
     return Analysis(directory) if (directory / MANIFEST).is_file() else None
 
@@ -159,19 +207,60 @@ def stored_analyses(
                 yield analysis
 
 
-def latest_result(store: Path, kind: AnalysisKind[Any, R], run: RunManifest) -> R:
-    """The result of the newest stored analysis of a kind that a run is part of.
+def selected_result(store: Path, kind: AnalysisKind[S, R], runs: Sequence[RunManifest], id_: str | None = None) -> R:
+    """The result with the default settings, or the one that an id selects.
+
+    Args:
+        store: the store's directory.
+        kind: of the analysis; it has default settings.
+        runs: runs that it is computed from, in its order.
+        id_: of a stored analysis of this kind and these runs; None: the default settings.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: it is not stored; the fix names those that are.
         StoreError: the result is damaged.
     """
-    for analysis in stored_analyses(store, kind=kind, run=run):
-        return analysis.result(kind)
-    raise NotFoundError(
-        f"no stored {kind.name} of run {run.run!r}",
-        field="run",
-        fix=f"compute it with `tegakari {kind.name} --runs {run.run}`",
+    if id_ is None:
+        defaults = default_settings(kind, runs)
+        analysis = None if defaults is None else find_analysis(store, kind, runs, defaults)
+    else:
+        analysis = analysis_by_key(store, kind, id_)
+        if analysis is not None and analysis.manifest.runs != _references(runs):
+            analysis = None
+    if analysis is None:
+        raise _not_stored(store, kind, runs, id_)
+    return analysis.result(kind)
+
+
+def default_settings(kind: AnalysisKind[S, Any], runs: Sequence[RunManifest]) -> S | None:
+    """Settings of an analysis of these runs where none are given; None: its kind has none."""
+    return kind.defaults(min(min(run.saes.widths) for run in runs)) if kind.defaults else None
+
+
+def _references(runs: Sequence[RunManifest]) -> list[RunReference]:
+    return [RunReference(run=run.run, fingerprint=run.fingerprint) for run in runs]
+
+
+def _not_stored(
+    store: Path, kind: AnalysisKind[Any, Any], runs: Sequence[RunManifest], id_: str | None
+) -> NotFoundError:
+    """The error of a result that is not stored, with those of the same runs that are."""
+    names = ",".join(run.run for run in runs)
+    stored = [
+        f"{analysis.manifest.key} ({analysis.settings_text(default_settings(kind, runs))})"
+        for analysis in stored_analyses(store, kind=kind, run=runs[0])
+        if analysis.manifest.runs == _references(runs)
+    ]
+    command = f"compute it with `tegakari {kind.name} --runs {names}`"
+    more = f", and {len(stored) - NAMED_IDS} more" if len(stored) > NAMED_IDS else ""
+    choice = f"select a stored one with `analysis`: {', '.join(stored[:NAMED_IDS])}{more}"
+    of_runs = f"of run {names!r}" if len(runs) == 1 else f"of runs {names!r}"
+    if id_ is not None:
+        return NotFoundError(f"no {kind.name} {id_!r} {of_runs}", field="analysis", fix=choice if stored else command)
+    return NotFoundError(
+        f"no {kind.name} {of_runs} with the default settings is stored",
+        field="analysis" if stored else "run" if len(runs) == 1 else "runs",
+        fix=f"{command}, or {choice}" if stored else command,
     )
 
 
@@ -215,7 +304,7 @@ def publish_analysis(
             format=ANALYSIS_FORMAT,
             kind=kind.name,
             key=key,
-            runs=[RunReference(run=run.run, fingerprint=run.fingerprint) for run in runs],
+            runs=_references(runs),
             settings=msgspec.Raw(msgspec.json.encode(settings)),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             versions=dict(versions),

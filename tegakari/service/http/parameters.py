@@ -88,6 +88,10 @@ CorrectFilter = Annotated[
     bool | None,
     optional("only documents that the classifier gives their own label (false: another label)", type="boolean"),
 ]
+SelectedAnalysis = Annotated[
+    str | None,
+    optional("id of a stored analysis; default: the one with the default settings", type="string"),
+]
 FormatName = Annotated[
     str | None,
     optional("format of the rows; default: by `Accept`, else json", type="string", enum=["json", *FORMATS]),

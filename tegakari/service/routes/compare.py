@@ -8,16 +8,14 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from tegakari.analyses.matching import match_features
-from tegakari.schemas.analysis_kinds import STUDY_ANALYSIS
 from tegakari.schemas.config import NAME_PATTERN
-from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.matching import MatchingResult
 from tegakari.schemas.study import Comparison
 from tegakari.service.engine.result_cache import cached_per_run
 from tegakari.service.http.etags import open_run
 from tegakari.service.http.operations import read
-from tegakari.store import Run, Store
-from tegakari.store.results import stored_analyses
+from tegakari.service.http.parameters import SelectedAnalysis
+from tegakari.store import Run, Store, queries
 
 RunPair = Annotated[
     str,
@@ -28,21 +26,12 @@ RunPair = Annotated[
 
 
 @read("/compare", "compareRuns", "Two runs side by side", changes=True)
-def compare_runs(store: NamedDependency[Store], runs: RunPair) -> Comparison:
-    """Every figure that both runs have and the difference with its interval, of the study that was made last."""
-    first, second = _open_pair(store, runs)
-    names = [first.name, second.name]
-    for analysis in stored_analyses(store.directory, kind=STUDY_ANALYSIS, run=second.manifest):
-        if [reference.run for reference in analysis.manifest.runs] == names:
-            study = analysis.result(STUDY_ANALYSIS)
-            return Comparison(
-                runs=names,
-                labels=study.labels,
-                left_out=study.left_out,
-                shared_documents=study.shared_documents,
-                differences=study.differences,
-            )
-    raise NotFoundError(f"no study of {runs} is stored", field="runs", fix=f"`tegakari study --runs {runs}`")
+def compare_runs(store: NamedDependency[Store], runs: RunPair, analysis: SelectedAnalysis = None) -> Comparison:
+    """Every figure that both runs have and the difference with its interval: second run minus first.
+
+    The figures are of the stored study of both runs with the default settings, or of the one that `analysis` selects.
+    """
+    return queries.compare(*_open_pair(store, runs), analysis=analysis)
 
 
 @read("/compare/features", "compareFeatures", "Features that two runs share", changes=True)

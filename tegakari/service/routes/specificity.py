@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from tegakari.schemas.api import LayerSpecificity, Page
 from tegakari.service.http.operations import read
-from tegakari.service.http.parameters import OpenRun, PoolingName
+from tegakari.service.http.parameters import OpenRun, PoolingName, SelectedAnalysis
 from tegakari.store import queries
 
 
 @read("/specificity", "getSpecificity", "Specificity of the layers", changes=True)
-def get_specificity(run: OpenRun, pooling: PoolingName = None) -> Page[LayerSpecificity]:
+def get_specificity(
+    run: OpenRun, pooling: PoolingName = None, analysis: SelectedAnalysis = None
+) -> Page[LayerSpecificity]:
     """Per layer: weak, label-specific and shared features, and features with high d at several cut-offs.
 
-    `chance` is what permuted labels give, from the analysis that `tegakari specificity` stored last.
+    `chance` is what permuted labels give, by the stored analysis of `tegakari specificity` with the default settings,
+    or by the one that `analysis` selects.
     """
-    return Page(queries.specificity(run, pooling=pooling))
+    return Page(queries.specificity(run, pooling=pooling, analysis=analysis))
 
 
 RUN_HANDLERS = (get_specificity,)

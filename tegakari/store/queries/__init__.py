@@ -3,6 +3,8 @@
 Most are gathered from the memory-mapped blocks; the others are SQL with bound parameters.
 """
 
+from tegakari.store.queries.analyses import analyses, analysis
+from tegakari.store.queries.comparison import compare
 from tegakari.store.queries.documents import DETAIL_FEATURES, document, document_features, document_number, documents
 from tegakari.store.queries.features import (
     feature,
@@ -35,9 +37,12 @@ __all__ = [
     "DETAIL_FEATURES",
     "MAX_PAGE",
     "Pairs",
+    "analyses",
+    "analysis",
     "check_layer",
     "check_limit",
     "check_pooling",
+    "compare",
     "decoder_directions",
     "document",
     "document_embeddings",

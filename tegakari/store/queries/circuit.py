@@ -1,4 +1,4 @@
-"""The circuit of a run, as it was computed last."""
+"""The stored circuit of a run."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from tegakari.schemas.analysis_kinds import CIRCUIT_ANALYSIS
 from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.errors import QueryError
 from tegakari.schemas.run import RunManifest
-from tegakari.store.results import latest_result
+from tegakari.store.results import selected_result
 
 
-def latest_circuit(store: Path, run: RunManifest) -> CircuitResult:
-    """The result of the newest stored circuit of a run.
+def selected_circuit(store: Path, run: RunManifest, analysis: str | None = None) -> CircuitResult:
+    """The stored circuit of a run with the default settings, or that of an analysis.
 
     Raises:
         QueryError: no circuit of the run can be computed.
-        NotFoundError: none is stored.
+        NotFoundError: it is not stored; the fix names those that are.
         StoreError: the result is damaged.
     """
     require_last_position(run)
-    return latest_result(store, CIRCUIT_ANALYSIS, run)
+    return selected_result(store, CIRCUIT_ANALYSIS, [run], analysis)
 
 
 def require_last_position(run: RunManifest) -> None:

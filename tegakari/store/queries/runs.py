@@ -16,10 +16,10 @@ from tegakari.schemas.api import (
     LayerSpecificity,
     RunSummary,
 )
-from tegakari.schemas.errors import NotFoundError
+from tegakari.schemas.errors import NotFoundError, QueryError
 from tegakari.store.queries.parameters import check_pooling
 from tegakari.store.reader import Run
-from tegakari.store.results import stored_analyses
+from tegakari.store.results import selected_result
 
 
 def run_summary(run: Run) -> RunSummary:
@@ -36,17 +36,30 @@ HIGH_D_CUTOFFS = (1.0, 1.5, 2.0, 3.0)
 """Cut-offs for "high d"; the study does not state its own."""
 
 
-def specificity(run: Run, *, pooling: str | None = None) -> list[LayerSpecificity]:
+def specificity(run: Run, *, pooling: str | None = None, analysis: str | None = None) -> list[LayerSpecificity]:
     """Specificity of the features of each layer: counts by label variety and of high d.
 
+    Args:
+        run: the run.
+        pooling: pooling of the counts; default: the run's.
+        analysis: id of the stored analysis whose permuted labels are shown beside the counts, for the run's pooling;
+            default: that with the default settings, if it is stored.
+
     Raises:
-        QueryError: no such pooling.
+        QueryError: no such pooling, or an analysis with another pooling than the run's.
+        NotFoundError: no such analysis of this run.
     """
     pooling = check_pooling(run, pooling)
     rows: dict[tuple[int, float], list[dict[str, Any]]] = defaultdict(list)
     for row in run.rows(_SPECIFICITY, {"pooling": pooling}):
         rows[row["layer"], row["cutoff"]].append(row)
-    chance = stored_chance(run) if pooling == run.manifest.pooling else {}
+    if analysis is not None and pooling != run.manifest.pooling:
+        raise QueryError(
+            f"analyses of specificity are by the run's pooling, {run.manifest.pooling!r}",
+            field="pooling",
+            fix="leave out pooling, or analysis",
+        )
+    chance = _stored_chance(run, analysis) if pooling == run.manifest.pooling else {}
     layers = []
     for layer in run.rows("SELECT * FROM layers ORDER BY layer"):
         counts = {row["variety"]: row["features"] for row in rows[layer["layer"], run.manifest.variety_threshold]}
@@ -82,12 +95,15 @@ def _high_d(cutoff: float, rows: Sequence[dict[str, Any]]) -> HighD:
     )
 
 
-def stored_chance(run: Run) -> dict[int, Chance]:
-    """Specificity under permuted labels by layer, of the newest stored analysis; {} if there is none."""
-    for analysis in stored_analyses(run.store, kind=SPECIFICITY_ANALYSIS, run=run.manifest):
-        layers = analysis.result(SPECIFICITY_ANALYSIS).layers
-        return {layer.layer: layer.chance for layer in layers if layer.chance is not None}
-    return {}
+def _stored_chance(run: Run, analysis: str | None) -> dict[int, Chance]:
+    """Specificity under permuted labels by layer, of a stored analysis; {} if that of the defaults is not stored."""
+    try:
+        result = selected_result(run.store, SPECIFICITY_ANALYSIS, [run.manifest], analysis)
+    except NotFoundError:
+        if analysis is not None:
+            raise
+        return {}
+    return {layer.layer: layer.chance for layer in result.layers if layer.chance is not None}
 
 
 def layer_l0(run: Run) -> list[float]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
+import msgspec
 import pyarrow as pa
 import structlog
 
@@ -17,11 +18,12 @@ from tegakari.schemas.errors import StoreError
 from tegakari.schemas.run import RunManifest
 from tegakari.schemas.tables import ACTIVATIONS as ACTIVATIONS_TABLE
 from tegakari.schemas.tables import TABLES, Column, Table
+from tegakari.store.analysis_rows import analysis_row, runs_of
 from tegakari.store.blocks.activations import check_file
 from tegakari.store.column_types import arrow_schema
 from tegakari.store.disk.contents import check_contents
 from tegakari.store.disk.layout import ACTIVATIONS, CONTENTS, layer_file, run_directory
-from tegakari.store.disk.publish import read_manifest
+from tegakari.store.disk.publish import published_names, read_manifest
 from tegakari.store.results import stored_analyses
 from tegakari.store.sql.attach import attach_run
 
@@ -52,13 +54,17 @@ RUNS = Table(
 ANALYSES = Table(
     "analyses",
     "Stored results of analyses; settings and result are JSON, for DuckDB's JSON functions.",
-    ("kind", "key", "run"),
+    ("id", "run"),
     (
+        Column("id", "string", "hash of kind, runs and settings"),
         Column("kind", "string", "knockout, smallest-set, circuit, variants, specificity or study"),
-        Column("key", "string", "hash of kind, runs and settings"),
         Column("run", "string", "run that it is computed from; one row per run"),
+        Column("is_default", "bool", "whether its settings are the defaults: the API returns it unless told otherwise"),
+        Column("settings_text", "string", "settings that differ from the defaults, in words"),
         Column("created", "string", "ISO 8601, UTC"),
+        Column("version", "string", "of tegakari, when it was computed"),
         Column("seconds", "float64", "duration of the computation"),
+        Column("size", "int64", "of its files, in bytes"),
         Column("settings", "string", "settings, JSON"),
         Column("result", "string", "result, JSON"),
     ),
@@ -187,7 +193,7 @@ class _Analyses:
 
     def __init__(self, store: Path, runs: Sequence[RunManifest]) -> None:
         self._store = store
-        self._fingerprints = {run.run: run.fingerprint for run in runs}
+        self._runs = {run.run for run in runs}
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """DuckDB asks for a stream per scan, and for others of which it reads the schema only."""
@@ -200,23 +206,26 @@ class _Analyses:
     @cached_property
     def _rows(self) -> list[dict[str, object]]:
         rows: list[dict[str, object]] = []
+        published = _published(self._store)
         for analysis in stored_analyses(self._store):
             manifest = analysis.manifest
-            runs = [run.run for run in manifest.runs if self._fingerprints.get(run.run) == run.fingerprint]
-            if not runs:
+            if not runs_of(analysis, published):
                 continue
             try:
+                row = msgspec.structs.asdict(analysis_row(analysis, published))
                 result = analysis.result_json()
             except StoreError as error:  # a damaged analysis must not hide the others
                 log.warning("analysis left out", kind=manifest.kind, key=manifest.key, reason=error.message)
                 continue
-            row = {
-                "kind": manifest.kind,
-                "key": manifest.key,
-                "created": manifest.created,
-                "seconds": manifest.seconds,
-                "settings": bytes(manifest.settings).decode(),
-                "result": result,
-            }
-            rows += [{**row, "run": run} for run in runs]
+            row |= {"settings": bytes(manifest.settings).decode(), "result": result}
+            rows += [{**row, "run": run.run} for run in manifest.runs if run.run in self._runs]
         return rows
+
+
+def _published(store: Path) -> dict[str, RunManifest]:
+    """Manifests of the published runs that can be read, by name."""
+    manifests = {}
+    for name in published_names(store):
+        with suppress(FileNotFoundError, StoreError):  # deleted meanwhile, or damaged
+            manifests[name] = read_manifest(run_directory(store, name))
+    return manifests
