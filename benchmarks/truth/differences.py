@@ -15,7 +15,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from benchmarks.truth.row import Row
-from tegakari.analyses.engine.run_models import model_loader
+from tegakari.analyses.engine.model_loader import model_loader
 from tegakari.analyses.study import study
 from tegakari.analyses.study.differences import Groups, differences
 from tegakari.demo.workspace import DemoSizes, make_demo

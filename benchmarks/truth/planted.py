@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from benchmarks.truth.row import Row
 from tegakari.analyses.cues import feature_cues, mean_cues, normalised
-from tegakari.analyses.engine.run_models import model_loader
+from tegakari.analyses.engine.model_loader import model_loader
 from tegakari.analyses.knockout.mean import knockout_mean
 from tegakari.analyses.knockout.sweeps import over_labels
 from tegakari.analyses.specificity import specificity

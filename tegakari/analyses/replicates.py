@@ -17,7 +17,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import t
 
 from tegakari.schemas.analysis import Interval
 
@@ -42,6 +41,8 @@ def difference_of_groups(a: Group, b: Group, items: int) -> Interval:
         b: at least two runs.
         items: number of resampled items.
     """
+    from scipy.stats import t  # 0.5 s of CPU, which stored results need not
+
     difference = float(b.values.mean() - a.values.mean())
     training = [group.values.var(ddof=1) / len(group.values) for group in (a, b)]
     over_items = _item_variance(a, b, items)

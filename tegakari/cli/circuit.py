@@ -33,7 +33,7 @@ def circuit(
     Example: [bold]tegakari circuit --runs demo-jpn,demo-base --plot circuit.svg[/]
     """
     from tegakari.analyses.circuit import circuit as find_circuit
-    from tegakari.analyses.engine.run_models import model_loader
+    from tegakari.analyses.engine.model_loader import model_loader
 
     request = checked_settings(CircuitSettings, settings, command="circuit")
     directory, opened = store_directory(store), open_runs(runs, store)

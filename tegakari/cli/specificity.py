@@ -31,7 +31,7 @@ def specificity(
     """Show, layer by layer, how many features are weak, label-specific and shared, beside what permuted labels give.
 
     The comparison with permuted labels is for the run's pooling. It is computed from a directory and stored; a service
-    shows the one that was stored last.
+    shows the stored one with the default settings.
 
     Example: [bold]tegakari specificity --run demo-jpn[/]
     """
@@ -59,12 +59,11 @@ def specificity(
 
 
 def _computed(run: str, store: str | None, settings: SpecificitySettings) -> SpecificityResult:
-    with extras_named("index"):
-        from tegakari.analyses.specificity import specificity as compute
+    from tegakari.analyses.specificity import specificity as compute
     from tegakari.cli.options import open_run
 
     opened = open_run(run, store)
-    with progress() as bars:
+    with extras_named("index"), progress() as bars:
         return compute(opened, settings, progress=bars)
 
 

@@ -66,7 +66,7 @@ def study(
 
     Example: [bold]tegakari study --runs demo-jpn,demo-base -o report.html[/]
     """
-    from tegakari.analyses.engine.run_models import model_loader
+    from tegakari.analyses.engine.model_loader import model_loader
     from tegakari.analyses.study import study as make_study
     from tegakari.analyses.study.csv_tables import write_csv_tables
     from tegakari.analyses.study.render import DEFAULT_SERVICE, html, markdown

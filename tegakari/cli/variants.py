@@ -38,15 +38,15 @@ def variants(
 
     Example: [bold]tegakari variants --runs demo-jpn,demo-base -k 20 -k 50[/]
     """
-    from tegakari.analyses.engine.run_models import model_loader
+    from tegakari.analyses.engine.model_loader import model_loader
     from tegakari.analyses.variants import read_concepts
     from tegakari.analyses.variants import variants as measure
-    from tegakari.analyses.variants.settings import KS, check_sizes
+    from tegakari.analyses.variants.settings import variant_sizes
 
     directory, opened = store_directory(store), open_runs(runs, store)
     concept_list = read_concepts(concepts)
     for run in opened:  # no run is computed if another one refuses the settings
-        check_sizes(run, k or KS)
+        variant_sizes([run], k or None)
     with progress() as bars:
         results = [
             measure(
@@ -54,7 +54,7 @@ def variants(
                 run,
                 model_loader(run, device),
                 concept_list,
-                k or KS,
+                k or None,
                 unrelated=unrelated,
                 seed=seed,
                 progress=bars,

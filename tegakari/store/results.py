@@ -103,6 +103,20 @@ class Analysis:
         except (OSError, UnicodeDecodeError) as error:
             raise _damaged(self.directory, error) from None
 
+    def settings(self, kind: AnalysisKind[S, Any]) -> S:
+        """The settings, decoded.
+
+        Args:
+            kind: the analysis's kind.
+
+        Raises:
+            StoreError: they are damaged.
+        """
+        try:
+            return decode_json(bytes(self.manifest.settings), kind.settings)
+        except msgspec.DecodeError as error:
+            raise _damaged(self.directory, error) from None
+
     def settings_object(self) -> dict[str, Any]:
         """The settings as a JSON object.
 

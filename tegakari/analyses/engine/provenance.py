@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from tegakari.analyses.engine.run_models import RunModels
+from typing import TYPE_CHECKING
+
 from tegakari.schemas.analysis import Provenance
 from tegakari.store import Run
 from tegakari.store.versions import recorded_versions
+
+if TYPE_CHECKING:
+    from tegakari.analyses.engine.run_models import RunModels
 
 
 def provenance_of(run: Run, models: RunModels) -> Provenance:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Literal, cast
 
@@ -69,20 +68,6 @@ class RunModels:
         if layer not in self._encoders:
             self._encoders[layer] = self.saes[layer].encoder(self.classifier.dtype)
         return self._encoders[layer]
-
-
-ModelLoader = Callable[[], RunModels]
-"""Returns the models of a run. An analysis calls it only if it has to compute, so stored results need no models."""
-
-
-def model_loader(run: Run, device: str = "auto") -> ModelLoader:
-    """Loader of a run's models, which reads them on the first call and returns the same ones on later calls.
-
-    Args:
-        run: published.
-        device: auto, cpu, cuda or cuda:N.
-    """
-    return cache(lambda: load_run_models(run, device))
 
 
 def load_run_models(run: Run, device: str = "auto", layers: Sequence[int] | None = None) -> RunModels:

@@ -7,15 +7,14 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from tegakari.analyses.engine.model_loader import ModelLoader
 from tegakari.analyses.engine.provenance import provenance_of
-from tegakari.analyses.engine.run_models import ModelLoader, RunModels
 from tegakari.analyses.engine.stored_results import stored_result
 from tegakari.analyses.knockout.controls import Controls, draw_controls
-from tegakari.analyses.knockout.forward import FeatureAblation, Logits, run_feature_ablations
 from tegakari.analyses.knockout.outcome import Outcome
 from tegakari.analyses.knockout.sae_quality import sae_qualities
 from tegakari.analyses.knockout.settings import Targets, ablated_features, resolve, targets_of
@@ -31,6 +30,10 @@ from tegakari.schemas.knockout import (
 from tegakari.schemas.progress import NoProgress, OnStep, Progress
 from tegakari.store import Run
 from tegakari.store.results import analysis_key, publish_analysis
+
+if TYPE_CHECKING:
+    from tegakari.analyses.engine.run_models import RunModels
+    from tegakari.analyses.knockout.forward import FeatureAblation, Logits
 
 MAX_KNOCKOUTS_PER_GROUP = 32
 """Knockouts that share forward passes and are stored after them: as much is lost if the process is killed."""
@@ -165,6 +168,8 @@ class _Plan(NamedTuple):
     @property
     def ablations(self) -> list[FeatureAblation]:
         """The features, each control set, and in reconstruction mode the empty set."""
+        from tegakari.analyses.knockout.forward import FeatureAblation  # loads torch, which stored results need not
+
         features = tuple(LayerFeature(feature.layer, feature.feature) for feature in self.features)
         sets = [features, *self.controls.random, *self.controls.matched]
         if self.settings.mode == "reconstruction":
@@ -203,6 +208,8 @@ def _compute_group(
     store: Path, run: Run, models: RunModels, plans: Sequence[_Plan], progress: Progress
 ) -> list[KnockoutResult]:
     """Compute knockouts on the same documents and store them."""
+    from tegakari.analyses.knockout.forward import run_feature_ablations
+
     started = time.perf_counter()
     ablations = [plan.ablations for plan in plans]
     saes = sae_qualities(run)

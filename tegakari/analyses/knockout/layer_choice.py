@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from tegakari.analyses.engine.run_models import ModelLoader
+from tegakari.analyses.engine.model_loader import ModelLoader
 from tegakari.analyses.knockout.compute import knock_out_all
 from tegakari.analyses.knockout.controls import check_controls
 from tegakari.analyses.knockout.holdout import holdout_of

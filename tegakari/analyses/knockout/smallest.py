@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
-from tegakari.analyses.engine.run_models import ModelLoader, RunModels
+from tegakari.analyses.engine.model_loader import ModelLoader
 from tegakari.analyses.engine.stored_results import stored_or_computed
-from tegakari.analyses.knockout.forward import FeatureAblation, run_feature_ablations
 from tegakari.analyses.knockout.outcome import Outcome, probabilities
 from tegakari.analyses.knockout.settings import Targets, resolve, strongest_up_to, targets_of
 from tegakari.schemas.analysis_kinds import SMALLEST_SET_ANALYSIS
@@ -23,6 +23,9 @@ from tegakari.schemas.knockout import (
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store import Run
 from tegakari.store.queries.parameters import check_pooling
+
+if TYPE_CHECKING:
+    from tegakari.analyses.engine.run_models import RunModels
 
 PATIENCE = 10
 """The search ends after this many features in a row that do not lower the recall."""
@@ -72,6 +75,8 @@ def _search(
     targets: Targets,
     progress: Progress,
 ) -> SmallestSetResult:
+    from tegakari.analyses.knockout.forward import FeatureAblation, run_feature_ablations
+
     features = strongest_up_to(run, knockout, settings.candidates)
     candidates = [LayerFeature(feature.layer, feature.feature) for feature in features]
     d = {LayerFeature(feature.layer, feature.feature): feature.cohens_d or 0.0 for feature in features}

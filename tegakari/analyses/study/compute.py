@@ -13,7 +13,7 @@ import pyarrow as pa
 from tegakari.analyses.circuit import circuit
 from tegakari.analyses.classification import classification
 from tegakari.analyses.cues import feature_cues, mean_cues
-from tegakari.analyses.engine.run_models import ModelLoader
+from tegakari.analyses.engine.model_loader import ModelLoader
 from tegakari.analyses.engine.stored_results import stored_or_computed
 from tegakari.analyses.knockout.mean import knockout_mean
 from tegakari.analyses.knockout.sae_quality import sae_qualities

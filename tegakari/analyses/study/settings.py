@@ -11,7 +11,7 @@ from tegakari.analyses.knockout.layer_choice import check_selection, selected_la
 from tegakari.analyses.knockout.sweeps import check_over_labels
 from tegakari.analyses.study.differences import Groups
 from tegakari.analyses.variants.concepts import fingerprint
-from tegakari.analyses.variants.settings import KS
+from tegakari.analyses.variants.settings import variant_sizes
 from tegakari.schemas.errors import ConfigError, NotFoundError
 from tegakari.schemas.knockout import KnockoutSettings
 from tegakari.schemas.study import StudySettings
@@ -69,25 +69,8 @@ def complete_settings(
     skip = sorted(set(settings.skip))
     if "variants" in skip:
         return msgspec.structs.replace(settings, skip=skip, groups=groups, ks=[], concepts_sha256=None)
-    ks, sha256 = _variant_sizes(settings, (*runs, *against)), fingerprint(concepts)
+    ks, sha256 = variant_sizes((*runs, *against), settings.ks), fingerprint(concepts)
     return msgspec.structs.replace(settings, skip=skip, groups=groups, ks=ks, concepts_sha256=sha256)
-
-
-def _variant_sizes(settings: StudySettings, runs: Sequence[Run]) -> list[int]:
-    """Sizes of the feature sets of written variants; by default those of `KS` that every layer of the runs has.
-
-    Raises:
-        ConfigError: a layer has fewer features.
-    """
-    features = min(min(run.manifest.saes.widths) for run in runs)
-    ks = [k for k in KS if k <= features] if settings.ks is None else sorted(set(settings.ks))
-    if not ks or max(ks) > features:
-        raise ConfigError(
-            f"a layer has {features} features, too few for sets of {max(ks, default=min(KS))} in written variants",
-            field="ks",
-            fix=f"give sizes up to {features}, or skip the variants: `--skip variants`",
-        )
-    return ks
 
 
 def knockout_settings(run: Run, settings: StudySettings) -> KnockoutSettings:

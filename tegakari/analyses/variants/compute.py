@@ -7,23 +7,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
+from tegakari.analyses.engine.model_loader import ModelLoader
 from tegakari.analyses.engine.provenance import provenance_of
-from tegakari.analyses.engine.run_models import ModelLoader
 from tegakari.analyses.engine.stored_results import stored_or_computed
 from tegakari.analyses.variants.concepts import check_script, check_tokens
-from tegakari.analyses.variants.forward import strongest_features
 from tegakari.analyses.variants.outcome import KindOfPairs, survival
 from tegakari.analyses.variants.rows import variants_rows
-from tegakari.analyses.variants.settings import KS, variants_settings
+from tegakari.analyses.variants.settings import variants_settings
 from tegakari.analyses.variants.survival import pairs_across, pairs_within
 from tegakari.schemas.analysis_kinds import VARIANTS_ANALYSIS
+from tegakari.schemas.errors import StoreError
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.schemas.tables import VARIANTS, Table
 from tegakari.schemas.variants import SLOT, Concept, VariantsResult, VariantsSettings
 from tegakari.store import Run
+from tegakari.store.results import stored_analyses
 
 
 def variants(
@@ -31,7 +33,7 @@ def variants(
     run: Run,
     load_models: ModelLoader,
     concepts: Sequence[Concept],
-    ks: Sequence[int] = KS,
+    ks: Sequence[int] | None = None,
     *,
     unrelated: int = 1000,
     seed: int = 0,
@@ -44,7 +46,8 @@ def variants(
         run: published.
         load_models: called if the result is not stored.
         concepts: with their forms; from `read_concepts`.
-        ks: sizes of the feature sets: the features of a layer with the largest activation anywhere in a sentence.
+        ks: sizes of the feature sets: the features of a layer with the largest activation anywhere in a sentence;
+            None: 20, 50 and 100, as far as every layer has as many.
         unrelated: pairs of forms of different concepts, for comparison.
         seed: of these pairs and of the intervals.
         progress: counts sentences.
@@ -60,13 +63,32 @@ def variants(
         VARIANTS_ANALYSIS,
         [run],
         settings,
-        lambda: _compute(run, load_models, concepts, settings, progress),
+        lambda: _part_of_stored(store, run, settings) or _compute(run, load_models, concepts, settings, progress),
     )
+
+
+def _part_of_stored(
+    store: Path, run: Run, settings: VariantsSettings
+) -> tuple[VariantsResult, Mapping[Table, pa.Table]] | None:
+    """The rows of a stored result with further sizes: those of one size do not depend on the others."""
+    for analysis in stored_analyses(store, kind=VARIANTS_ANALYSIS, run=run.manifest):
+        try:
+            stored = analysis.settings(VARIANTS_ANALYSIS)
+            if set(settings.ks) < set(stored.ks) and msgspec.structs.replace(stored, ks=settings.ks) == settings:
+                result = analysis.result(VARIANTS_ANALYSIS)
+                rows = [row for row in result.rows if row.k in settings.ks]
+                part = msgspec.structs.replace(result, settings=settings, rows=rows)
+                return part, {VARIANTS: variants_rows(part)}
+        except StoreError:  # a damaged result is computed again
+            continue
+    return None
 
 
 def _compute(
     run: Run, load_models: ModelLoader, concepts: Sequence[Concept], settings: VariantsSettings, progress: Progress
 ) -> tuple[VariantsResult, Mapping[Table, pa.Table]]:
+    from tegakari.analyses.variants.forward import strongest_features  # loads torch, which stored results need not
+
     started = time.perf_counter()
     models = load_models()
     check_tokens(models.classifier, concepts)

@@ -7,13 +7,16 @@ from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from tegakari.models.classifier import Classifier
 from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.variants import SLOT, Concept, ConceptFile
+
+if TYPE_CHECKING:
+    from tegakari.models.classifier import Classifier
 
 FIELD = "--concepts"
 

@@ -6,42 +6,42 @@ from collections.abc import Sequence
 
 from tegakari.analyses.variants.concepts import fingerprint
 from tegakari.schemas.errors import ConfigError
-from tegakari.schemas.variants import Concept, VariantsSettings
+from tegakari.schemas.variants import SIZES, Concept, VariantsSettings, default_sizes
 from tegakari.store import Run
-
-KS = (20, 50, 100)
-"""Sizes of the feature sets in the study."""
 
 
 def variants_settings(
-    run: Run, concepts: Sequence[Concept], ks: Sequence[int], unrelated: int, seed: int
+    run: Run, concepts: Sequence[Concept], ks: Sequence[int] | None, unrelated: int, seed: int
 ) -> VariantsSettings:
     """Settings by which a result is stored.
 
     Args:
         run: published.
         concepts: with their forms.
-        ks: sizes of the feature sets.
+        ks: sizes of the feature sets; None: those of the study that every layer has.
         unrelated: number of pairs of forms of different concepts.
         seed: of these pairs and of the intervals.
 
     Raises:
         ConfigError: a layer has fewer than k features.
     """
-    check_sizes(run, ks)
-    return VariantsSettings(concepts_sha256=fingerprint(concepts), ks=sorted(set(ks)), unrelated=unrelated, seed=seed)
+    return VariantsSettings(
+        concepts_sha256=fingerprint(concepts), ks=variant_sizes([run], ks), unrelated=unrelated, seed=seed
+    )
 
 
-def check_sizes(run: Run, ks: Sequence[int]) -> None:
-    """Refuse feature sets that are larger than a layer.
+def variant_sizes(runs: Sequence[Run], ks: Sequence[int] | None) -> list[int]:
+    """Sizes of feature sets, ascending; by default those of the study that every layer of the runs has.
 
     Raises:
-        ConfigError: a layer has fewer than k features.
+        ConfigError: a layer has fewer features.
     """
-    features = min(run.manifest.saes.widths)
-    if max(ks) > features:
+    features = min(min(run.manifest.saes.widths) for run in runs)
+    sizes = default_sizes(features) if ks is None else sorted(set(ks))
+    if not sizes or max(sizes) > features:
         raise ConfigError(
-            f"a layer of run {run.name!r} has {features} features, not {max(ks)}",
-            field="-k",
-            fix=f"choose k up to {features}",
+            f"a layer has {features} features, too few for sets of {max(sizes, default=min(SIZES))} in written variants",
+            field="ks",
+            fix=f"give sizes up to {features}; a study can leave the variants out: `--skip variants`",
         )
+    return sizes

@@ -71,7 +71,7 @@ def _results(
     if is_address(store_name(store)):
         source = open_source(store)
         return [source.knock_out(run, request) for request in requests]
-    from tegakari.analyses.engine.run_models import model_loader
+    from tegakari.analyses.engine.model_loader import model_loader
     from tegakari.analyses.knockout import knock_out_all
     from tegakari.cli.options import open_run, store_directory
 

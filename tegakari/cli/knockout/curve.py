@@ -33,7 +33,7 @@ def curve(
 
     Example: [bold]tegakari knockout curve --run demo-jpn --label 自動車 --layer 2 --plot curve.svg[/]
     """
-    from tegakari.analyses.engine.run_models import model_loader
+    from tegakari.analyses.engine.model_loader import model_loader
     from tegakari.analyses.knockout.plots import recall_curve
     from tegakari.analyses.knockout.sweeps import over_k, over_layers
 

@@ -35,7 +35,7 @@ def single(
 
     Example: [bold]tegakari knockout single --run demo-jpn --label 自動車 --layer 2 -k 10[/]
     """
-    from tegakari.analyses.engine.run_models import model_loader
+    from tegakari.analyses.engine.model_loader import model_loader
     from tegakari.analyses.knockout.sweeps import over_features
 
     request = knockout_settings(settings, label=label, layer=layer)

@@ -30,7 +30,7 @@ def smallest(
 
     Example: [bold]tegakari knockout smallest --run demo-jpn --label 自動車 --layer 2[/]
     """
-    from tegakari.analyses.engine.run_models import model_loader
+    from tegakari.analyses.engine.model_loader import model_loader
     from tegakari.analyses.knockout.plots import greedy_steps
     from tegakari.analyses.knockout.smallest import smallest_set
 

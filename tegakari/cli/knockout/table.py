@@ -45,7 +45,7 @@ def table(
 
     Example: [bold]tegakari knockout table --runs demo-jpn,demo-base --labels 旅行,園芸 --holdout[/]
     """
-    from tegakari.analyses.engine.run_models import model_loader
+    from tegakari.analyses.engine.model_loader import model_loader
     from tegakari.analyses.knockout.default_label import default_label
     from tegakari.analyses.knockout.layer_choice import check_selection, selected_layer
     from tegakari.analyses.knockout.mean import knockout_mean

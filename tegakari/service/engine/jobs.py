@@ -32,7 +32,7 @@ from tegakari.store.disk.job_files import JobFiles, Retention
 from tegakari.store.results import analysis_by_key
 
 if TYPE_CHECKING:
-    from tegakari.analyses.engine.run_models import ModelLoader
+    from tegakari.analyses.engine.model_loader import ModelLoader
 
 MAX_ACTIVE_BYTES = 2**25
 """Settings of the jobs of one client that wait or run; further jobs are refused."""

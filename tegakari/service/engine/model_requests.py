@@ -12,7 +12,7 @@ from tegakari.service.engine.work_progress import WorkProgress
 from tegakari.store import Run
 
 if TYPE_CHECKING:
-    from tegakari.analyses.engine.run_models import ModelLoader
+    from tegakari.analyses.engine.model_loader import ModelLoader
 
 T = TypeVar("T")
 P = TypeVar("P")

@@ -18,7 +18,7 @@ from tegakari.service.engine.queue import ModelQueue
 from tegakari.store import Run, Store
 
 if TYPE_CHECKING:
-    from tegakari.analyses.engine.run_models import ModelLoader
+    from tegakari.analyses.engine.model_loader import ModelLoader
 
 log = structlog.get_logger()
 

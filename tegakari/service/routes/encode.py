@@ -22,7 +22,7 @@ from tegakari.service.http.operations import run_models
 from tegakari.service.http.parameters import OpenRun
 
 if TYPE_CHECKING:
-    from tegakari.analyses.engine.run_models import ModelLoader
+    from tegakari.analyses.engine.model_loader import ModelLoader
 
 
 @run_models("/encode", "encodeTexts", "Active features of texts")

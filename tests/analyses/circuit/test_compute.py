@@ -189,8 +189,8 @@ def test_pairs_that_all_share_a_document_have_no_interval(
 ):
     shared = Pairs(np.array([4, 4, 4]), np.array([1, 2, 3]), np.ones(3, np.float32), 3, 4)
     effects = Effects(np.ones((3, 3, 2)), np.full(3, 2.0), spread=1.0)
-    monkeypatch.setattr("tegakari.analyses.circuit.compute.similar_pairs", lambda *_, **__: shared)
-    monkeypatch.setattr("tegakari.analyses.circuit.compute.pair_effects", lambda *_: effects)
+    monkeypatch.setattr("tegakari.analyses.circuit.measurement.similar_pairs", lambda *_, **__: shared)
+    monkeypatch.setattr("tegakari.analyses.circuit.measurement.pair_effects", lambda *_: effects)
     with pytest.raises(NotFoundError, match="one document is in all 3 pairs"):
         circuit(store, run, lambda: models, CircuitSettings(min_gain=0.0, seed=9))
     with pytest.raises(NotFoundError, match="none of 3 pairs has a gain"):

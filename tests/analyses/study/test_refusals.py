@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tegakari.analyses.engine.run_models import ModelLoader, RunModels
+from tegakari.analyses.engine.model_loader import ModelLoader
+from tegakari.analyses.engine.run_models import RunModels
 from tegakari.analyses.knockout.smallest import smallest_set
 from tegakari.analyses.study import study
 from tegakari.analyses.study.settings import complete_settings

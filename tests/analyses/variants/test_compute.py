@@ -5,16 +5,19 @@ from __future__ import annotations
 from itertools import permutations
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from tegakari.analyses.engine.run_models import RunModels
-from tegakari.analyses.variants import variants
+from tegakari.analyses.variants import read_concepts, variants
+from tegakari.analyses.variants.concepts import fingerprint
+from tegakari.analyses.variants.settings import variant_sizes
 from tegakari.analyses.variants.survival import TextPairs, group_means, pairs_across, pairs_within, survivals
 from tegakari.schemas.analysis_kinds import VARIANTS_ANALYSIS
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.tables import VARIANTS
-from tegakari.schemas.variants import Concept, WrittenForm
+from tegakari.schemas.variants import Concept, VariantsSettings, WrittenForm, default_sizes
 from tegakari.store import Run
 from tegakari.store.results import find_analysis
 from tests.support.hooked_passes import naive_activations
@@ -108,8 +111,26 @@ def test_feature_sets_agree_with_a_plain_encoder(store: Path, run: Run, models: 
     assert analysis.table(VARIANTS).num_rows == 6 * len(run.manifest.saes.layers)
 
 
+def test_sizes_of_a_stored_result_are_read(store: Path, run: Run, models: RunModels):
+    whole = variants(store, run, lambda: models, CONCEPTS, [2, 4, 6], unrelated=12, seed=3)
+    part = variants(store, run, never, CONCEPTS, [2, 6], unrelated=12, seed=3)
+    assert part.settings == msgspec.structs.replace(whole.settings, ks=[2, 6])
+    assert part.rows == [row for row in whole.rows if row.k != 4]
+    assert len(part.rows) == 6
+    fresh = variants(store, run, lambda: models, CONCEPTS, [2, 6], unrelated=12, seed=4)
+    assert fresh.rows != part.rows  # another seed is another result, which was computed
+
+
+def test_the_default_sizes_are_those_that_every_layer_has(run: Run):
+    assert variant_sizes([run], None) == [20]
+    assert default_sizes(64) == [20, 50]
+    assert VARIANTS_ANALYSIS.defaults is not None
+    package_concepts = fingerprint(read_concepts())
+    assert VARIANTS_ANALYSIS.defaults(9216) == VariantsSettings(concepts_sha256=package_concepts, ks=[20, 50, 100])
+
+
 def test_too_large_k_and_forms_without_tokens_are_refused(store: Path, run: Run, models: RunModels):
-    with pytest.raises(ConfigError, match="48 features, not 49"):
+    with pytest.raises(ConfigError, match="48 features, too few for sets of 49"):
         variants(store, run, lambda: models, CONCEPTS, [49])
     without_tokens = [
         *CONCEPTS,
