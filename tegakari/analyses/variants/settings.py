@@ -38,9 +38,10 @@ def variant_sizes(runs: Sequence[Run], ks: Sequence[int] | None) -> list[int]:
     """
     features = min(min(run.manifest.saes.widths) for run in runs)
     sizes = default_sizes(features) if ks is None else sorted(set(ks))
-    if not sizes or max(sizes) > features:
+    largest = max(sizes, default=min(SIZES))
+    if largest > features:
         raise ConfigError(
-            f"a layer has {features} features, too few for sets of {max(sizes, default=min(SIZES))} in written variants",
+            f"a layer has {features} features, too few for sets of {largest} in written variants",
             field="ks",
             fix=f"give sizes up to {features}; a study can leave the variants out: `--skip variants`",
         )

@@ -38,6 +38,10 @@ CONCEPTS = [
 ]
 
 
+def never() -> RunModels:
+    raise AssertionError("it is stored")
+
+
 def test_survival_by_hand():
     strongest = np.array([[1, 2, 3, 4], [3, 2, 9, -1], [7, 8, -1, -1], [-1, -1, -1, -1]])
     pairs = TextPairs(np.array([0, 1, 0, 2, 0, 3]), np.array([1, 0, 2, 0, 3, 0]), np.array([0, 0, 1, 1, 2, 2]))
@@ -101,9 +105,6 @@ def test_feature_sets_agree_with_a_plain_encoder(store: Path, run: Run, models: 
         assert row.survival.low <= row.survival.value <= row.survival.high
         assert row.pairs == pairs
     assert rows["unrelated", k].pairs == 12
-
-    def never() -> RunModels:
-        raise AssertionError("it is stored")
 
     assert variants(store, run, never, CONCEPTS, [5, 3, 3], unrelated=12) == result
     analysis = find_analysis(store, VARIANTS_ANALYSIS, [run.manifest], result.settings)
