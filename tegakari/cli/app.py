@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from tegakari.cli import (
+    analyses,
     circuit,
     classification,
     compare,
@@ -71,7 +72,7 @@ def start(
 COMMANDS = {
     "Pipeline": (init, corpus, finetune, sae, index, demo),
     "Queries": (runs, labels, features, feature, specificity, neighbours, search, sql),
-    "Analyses": (knockout, circuit, variants, study, compare, classification, sparsity, cues),
+    "Analyses": (knockout, circuit, variants, study, compare, classification, sparsity, cues, analyses),
     "Service": (serve, keys),
 }
 """Section of the help page -> modules. A module is named as its command: a function of that name, or a group `app`."""

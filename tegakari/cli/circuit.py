@@ -10,6 +10,7 @@ import typer
 from tegakari.analyses.formatting import interval
 from tegakari.cli.options import DeviceOption, JsonOption, RunsOption, StoreDirectoryOption, open_runs, store_directory
 from tegakari.cli.output import out, print_json, print_table, progress
+from tegakari.cli.output_paths import output_file
 from tegakari.cli.struct_options import checked_settings, struct_options
 from tegakari.extras import needs_extra
 from tegakari.schemas.circuit import CircuitResult, CircuitSettings
@@ -21,7 +22,10 @@ def circuit(
     runs: RunsOption,
     *,
     settings: dict[str, Any],
-    plot: Annotated[Path | None, typer.Option("--plot", help="Write the study's Figure 1, SVG, to this file.")] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", help="Write the study's Figure 1, SVG, to this file.", callback=output_file),
+    ] = None,
     device: DeviceOption = "auto",
     store: StoreDirectoryOption = None,
     json: JsonOption = False,

@@ -18,6 +18,7 @@ from tegakari.cli.options import (
     store_directory,
 )
 from tegakari.cli.output import out, print_json, print_list, print_table, progress, set_up_logging
+from tegakari.cli.output_paths import output_directory
 from tegakari.extras import needs_extra
 from tegakari.schemas.errors import StoreError
 
@@ -112,7 +113,7 @@ def delete(run: RunArgument, store: StoreDirectoryOption = None) -> None:
 @needs_extra("store")
 def export(
     run: RunArgument,
-    to: Annotated[Path, typer.Option("--to", help="New directory.")],
+    to: Annotated[Path, typer.Option("--to", help="New directory.", callback=output_directory)],
     form: Annotated[
         str, typer.Option("--format", help="parquet, arrow, csv (lists are JSON), or neuronpedia's bulk import.")
     ] = "parquet",

@@ -25,6 +25,10 @@ def serve(
     workers: Annotated[int | None, typer.Option(help="Processes; default: the configuration's.", min=1)] = None,
     keys: Annotated[Path | None, typer.Option(help="File of API keys; default: the configuration's.")] = None,
     log: Annotated[str | None, typer.Option(help="text, json or off; default: the configuration's.")] = None,
+    preload: Annotated[
+        list[str] | None,
+        typer.Option(help="Run whose models are loaded at the start; repeatable. Default: the configuration's."),
+    ] = None,
     insecure: Annotated[
         int,
         typer.Option(
@@ -45,6 +49,13 @@ def serve(
         raise ConfigError(
             f"{log!r} is not a format", field="--log", fix=f"use one of: {', '.join(get_args(LogFormat))}"
         )
-    settings = {"host": host, "port": port, "workers": workers, "keys": keys and str(keys), "log": log}
+    settings = {
+        "host": host,
+        "port": port,
+        "workers": workers,
+        "keys": keys and str(keys),
+        "log": log,
+        "preload": preload or None,
+    }
     changes = {key: value for key, value in settings.items() if value is not None}
     run(msgspec.structs.replace(service, **changes), store_directory(store, config), insecure=insecure)

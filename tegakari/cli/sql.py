@@ -13,6 +13,7 @@ import typer
 
 from tegakari.cli.options import SpreadsheetOption, StoreOption, is_address, store_name
 from tegakari.cli.output import err, out, print_json, print_table, printable
+from tegakari.cli.output_paths import output_file
 from tegakari.extras import extras_named
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.sql import MAX_ROWS
@@ -36,7 +37,9 @@ def sql(
     form: Annotated[
         SqlFormat | None, typer.Option("--format", help="Default: the file's suffix, or a table on the screen.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: the screen.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; default: the screen.", callback=output_file)
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     spreadsheet: SpreadsheetOption = False,
     store: StoreOption = None,

@@ -20,6 +20,7 @@ from tegakari.cli.options import (
     store_directory,
 )
 from tegakari.cli.output import out, print_json, print_table, progress
+from tegakari.cli.output_paths import check_output_file, output_directory, output_file
 from tegakari.cli.struct_options import checked_settings
 from tegakari.extras import needs_extra
 from tegakari.schemas.errors import ConfigError
@@ -51,9 +52,14 @@ def study(
     skip: Annotated[
         str | None, typer.Option(help=f"Parts to skip, separated by commas: {', '.join(get_args(StudyPart))}.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File of the report.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File of the report.", callback=output_file)
+    ] = None,
     format_: Annotated[str, typer.Option("--format", help="html, md or json.")] = "html",
-    tables: Annotated[Path | None, typer.Option("--tables", help="Directory to write the tables to, as CSV.")] = None,
+    tables: Annotated[
+        Path | None,
+        typer.Option("--tables", help="Directory to write the tables to, as CSV.", callback=output_directory),
+    ] = None,
     service: Annotated[str | None, typer.Option(help="Address that links in the report lead to.")] = None,
     device: DeviceOption = "auto",
     store: StoreDirectoryOption = None,
@@ -78,6 +84,9 @@ def study(
     directory, first = store_directory(store), open_runs(runs, store)
     second = open_runs(against, store) if against is not None else []
     opened = [*first, *second]
+    path = output or Path(f"study-{'-'.join(run.name for run in opened)}.{format_}")
+    if not json:
+        check_output_file(path)
     concept_list = read_concepts(concepts)
     circuit = {"pairs": pairs, "min_cosine": min_cosine, "seed": seed}
     names = split_names(labels) if labels is not None else None
@@ -99,7 +108,6 @@ def study(
     if json:
         print_json(result)
         return
-    path = output or Path(f"study-{'-'.join(run.name for run in opened)}.{format_}")
     match format_:
         case "html":
             path.write_text(html(result, opened, service or DEFAULT_SERVICE), encoding="utf-8")

@@ -9,7 +9,8 @@ import msgspec
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.problem import Problem
 
-JobState = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
+JobState = Literal["queued", "loading", "running", "done", "failed", "cancelled", "interrupted"]
+"""`loading`: the models of the run are being loaded."""
 
 FINAL: tuple[JobState, ...] = ("done", "failed", "cancelled", "interrupted")
 """States in which a job stays. The server interrupts jobs when it stops, and those that take longer than

@@ -21,7 +21,8 @@ from tegakari.service.admission.limits import Rates
 from tegakari.service.engine.cost_limits import CostLimits
 from tegakari.service.engine.forward_to_models import ForwardToModelProcess, models_client
 from tegakari.service.engine.jobs import JobLimits, Jobs
-from tegakari.service.engine.queue import ModelQueue
+from tegakari.service.engine.preload import Preload
+from tegakari.service.engine.queue import MODELS_IN_MEMORY, ModelQueue
 from tegakari.service.engine.sql_processes import SqlProcesses
 from tegakari.service.engine.warm_up import WarmUp
 from tegakari.service.http.etags import RunOfRequest
@@ -148,7 +149,8 @@ def create_app(
         "/", route_handlers=OPERATION_HANDLERS, before_request=_check_parameters, cache_control=NO_STORE
     )
     page_router = Router("/", route_handlers=error_pages.HANDLERS, before_request=_check_parameters)
-    model_queue, sql_processes = ModelQueue(), SqlProcesses()
+    model_queue = ModelQueue(max_models=max(MODELS_IN_MEMORY, len(config.preload)))
+    sql_processes = SqlProcesses()
     cost_limits = CostLimits(config.max_text_tokens, config.max_job_tokens)
     retention = Retention(config.job_days, config.job_bytes)
     jobs = Jobs(store, model_queue, cost_limits, JobLimits(config.job_seconds, retention))
@@ -159,13 +161,16 @@ def create_app(
         config.warm,
         () if behind_gate else (sparsity.sparsity_of_run, search.first_search),
     )
+    models_process = models_client(shared) if shared else None
+    preload = Preload(opened_store, config.preload, model_queue, models_process)
     state = {
         "store": opened_store,
         "model_queue": model_queue,
         "cost_limits": cost_limits,
         "jobs": jobs,
         "sql_processes": sql_processes,
-        "models_client": models_client(shared) if shared else None,
+        "models_client": models_process,
+        "preload": preload,
         "limits": config,
     }
     app = Api(
@@ -178,10 +183,11 @@ def create_app(
             "jobs": Provide(_jobs, sync_to_thread=False),
             "sql_processes": Provide(_sql_processes, sync_to_thread=False),
             "limits": Provide(_limits, sync_to_thread=False),
+            "preload": Provide(_preload, sync_to_thread=False),
         },
         # With several workers, the model process marks the jobs.
-        on_startup=[warm_up.start] if shared else [jobs.mark_interrupted, warm_up.start],
-        on_shutdown=[warm_up.stop, jobs.close, model_queue.close, sql_processes.close],
+        on_startup=[*([] if shared else [jobs.mark_interrupted]), preload.start, warm_up.start],
+        on_shutdown=[preload.stop, warm_up.stop, jobs.close, model_queue.close, sql_processes.close],
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=openapi_config(),
         request_max_body_size=config.max_body_bytes,
@@ -215,6 +221,10 @@ def _jobs(state: State) -> Jobs:
 
 def _sql_processes(state: State) -> SqlProcesses:
     return state.sql_processes
+
+
+def _preload(state: State) -> Preload:
+    return state.preload
 
 
 def _limits(state: State) -> ServiceConfig:

@@ -159,6 +159,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     trusted_proxies: Annotated[list[str], _about("addresses whose X-Forwarded-For is trusted; empty = none")] = []
     log: Annotated[LogFormat, _about("one line per request: text, json or off")] = "text"
     warm: Annotated[Warm, _about("newest run at start: compute slow queries; models = and load its models")] = "queries"
+    preload: Annotated[list[str], _about("runs whose models are loaded at start; /readyz waits for them")] = []
     telemetry: Annotated[bool, _about("OpenTelemetry traces, if its packages are installed")] = False
 
 

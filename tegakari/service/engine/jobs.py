@@ -109,7 +109,9 @@ class ActiveJob:
         return self._job if self.ended.is_set() else self._current()
 
     def _current(self) -> KnockoutJob:
-        state = "queued" if self.progress.total is None else "running"
+        state: JobState = "queued" if self.progress.total is None else "running"
+        if self.progress.loading:
+            state = "loading"
         return msgspec.structs.replace(self._job, state=state, done=self.progress.done, total=self.progress.total)
 
 

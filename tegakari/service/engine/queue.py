@@ -46,6 +46,9 @@ MAX_SHARED_TOKENS = 4096
 MAX_SHARED_JOBS = 32
 """Long requests that share a call."""
 
+MODELS_IN_MEMORY = 2
+"""Runs whose models stay in memory."""
+
 TURN_SECONDS = 0.02
 """Time for which work keeps the models, up to its next step."""
 
@@ -58,7 +61,7 @@ class ModelQueue:
         *,
         max_waiting: int = 128,
         max_waiting_per_client: int = 64,
-        max_models: int = 2,
+        max_models: int = MODELS_IN_MEMORY,
         deadline: float = 60.0,
         load: Callable[[Run], RunModels] | None = None,
     ) -> None:
@@ -343,7 +346,12 @@ class ModelQueue:
         def load_models() -> RunModels:
             self._wait_for_turn(call)
             progress.check()
-            return self._models_of(requests[0].run)
+            run = requests[0].run
+            progress.record_loading(models_key(run) not in self._models)
+            try:
+                return self._models_of(run)
+            finally:
+                progress.record_loading(False)
 
         try:
             progress.check()

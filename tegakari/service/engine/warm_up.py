@@ -6,29 +6,17 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
 from tegakari.schemas.config import Warm
 from tegakari.schemas.errors import TegakariError
-from tegakari.schemas.progress import Progress
-from tegakari.service.engine.model_requests import BatchWork
+from tegakari.service.engine.preload import load_models_of
 from tegakari.service.engine.queue import ModelQueue
 from tegakari.store import Run, Store
 
-if TYPE_CHECKING:
-    from tegakari.analyses.engine.model_loader import ModelLoader
-
 log = structlog.get_logger()
-
-
-def _load_models(load_models: ModelLoader, payloads: Sequence[None], _progress: Progress) -> Sequence[None]:
-    load_models()
-    return payloads
-
-
-_LOAD_MODELS = BatchWork[None, None](_load_models)
 
 
 class WarmUp:
@@ -71,7 +59,7 @@ class WarmUp:
                 await asyncio.to_thread(read, run)
         if self._warm == "models" and self._model_queue is not None:
             with _logged(run):
-                await self._model_queue.submit(run, _LOAD_MODELS, None, deadline=float("inf"))
+                await load_models_of(run, self._model_queue)
         log.info("warmed up", run=run.name, seconds=round(time.perf_counter() - started, 2))
 
 

@@ -19,6 +19,8 @@ class WorkProgress:
         """finished steps of the current stage"""
         self.total: int | None = None
         """steps of the current stage; None before the first stage, or if not known"""
+        self.loading = False
+        """whether the models that the work needs are being loaded"""
         self.between_steps: Callable[[], object] | None = None
         """called after each step, in the thread of the work"""
         self._cancelled = threading.Event()
@@ -57,6 +59,10 @@ class WorkProgress:
     def cancelled(self) -> bool:
         return self._cancelled.is_set()
 
+    def record_loading(self, loading: bool) -> None:
+        """Say whether the models are being loaded."""
+        self.loading = loading
+
     def _record(self, done: int, total: int | None) -> None:
         self.done, self.total = done, total
 
@@ -76,3 +82,8 @@ class BatchProgress(WorkProgress):
         super()._record(done, total)
         for member in self._members:
             member.done, member.total = done, total
+
+    def record_loading(self, loading: bool) -> None:
+        super().record_loading(loading)
+        for member in self._members:
+            member.record_loading(loading)

@@ -26,6 +26,7 @@ from tegakari.service.observe import METRICS_DIRECTORY
 from tegakari.service.observe.logs import set_up_logs
 from tegakari.service.process.model_process import model_process
 from tegakari.service.process.slow_clients import SlowClientProtocol
+from tegakari.store.disk.publish import published_names
 from tegakari.store.processes import end_with_parent, keep_working_directory_off_path
 
 log = structlog.get_logger()
@@ -53,12 +54,13 @@ def serve(config: ServiceConfig, store: Path, *, insecure: int = 0) -> None:
             everything. 2: on all addresses, those of networks that are joined later as well.
 
     Raises:
-        ConfigError: the address is no loopback address and there are neither keys nor enough `insecure`; it is not an
-            address of this machine, or the port is taken; or the file of keys is damaged.
+        ConfigError: a run to preload is not published; the address is no loopback address and there are neither keys nor
+            enough `insecure`; it is not an address of this machine, or the port is taken; or the file of keys is damaged.
     """
     set_up_logs(config.log)
     keep_working_directory_off_path()
     keys = Path(config.keys)
+    _check_preload(config, store)
     listener = _listen(config, has_keys=bool(read_keys(keys)), insecure=insecure)
     if not store.is_dir():
         log.warning("the store does not exist yet", store=str(store), fix="index a run, or check --store")
@@ -70,6 +72,17 @@ def serve(config: ServiceConfig, store: Path, *, insecure: int = 0) -> None:
         with model_process(store, config, directory) if directory else nullcontext():
             _run(config, partial(_application, store, config, keys, directory), listener, directory)
     log.info("stopped")
+
+
+def _check_preload(config: ServiceConfig, store: Path) -> None:
+    names = published_names(store)
+    for name in config.preload:
+        if name not in names:
+            raise ConfigError(
+                f"no run {name!r} in {store}",
+                field="service.preload",
+                fix=f"published runs: {', '.join(names) or 'none'}",
+            )
 
 
 def _run(config: ServiceConfig, application: partial[ASGIApp], listener: socket.socket, shared: Path | None) -> None:

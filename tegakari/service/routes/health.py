@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Literal
 
@@ -10,6 +11,7 @@ from litestar import get
 from litestar.di import NamedDependency
 
 from tegakari.schemas.errors import NotReadyError
+from tegakari.service.engine.preload import Preload
 from tegakari.service.http.operations import PUBLIC
 from tegakari.service.http.problems import described
 from tegakari.store import Store
@@ -22,11 +24,13 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
-    """The store can be read."""
+    """The store can be read, and the models that the service loads at its start are in memory."""
 
     status: Literal["ready"] = "ready"
     runs: int
     """published runs"""
+    preloaded: list[str]
+    """runs whose models were loaded at the start"""
 
 
 @get(
@@ -47,14 +51,21 @@ def get_health() -> Health:
     operation_id="getReadiness",
     summary="Readiness",
     responses=described(400, 503),
-    sync_to_thread=True,
     opt=PUBLIC,
 )
-def get_readiness(store: NamedDependency[Store]) -> Readiness:
-    """Returns 503 while the store cannot be read. A store without runs is ready."""
+async def get_readiness(store: NamedDependency[Store], preload: NamedDependency[Preload]) -> Readiness:
+    """Returns 503 while the store cannot be read or models are loaded at the start. A store without runs is ready."""
+    runs = await asyncio.to_thread(_published_runs, store)
+    missing = await preload.missing()
+    if missing is not None:
+        raise NotReadyError(missing, fix="wait until GET /readyz returns 200; queries and stored results need no model")
+    return Readiness(runs=runs, preloaded=preload.names)
+
+
+def _published_runs(store: Store) -> int:
     try:
         os.scandir(store.directory).close()
-        return Readiness(runs=len(store.names()))
+        return len(store.names())
     except OSError as error:
         raise NotReadyError(
             f"the store cannot be read: {error.strerror}", fix="check `--store` and the permissions of that directory"
