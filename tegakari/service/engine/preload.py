@@ -95,7 +95,7 @@ class Preload:
                 run = await asyncio.to_thread(self._store.run, name)
                 await load_models_of(run, self._model_queue)
             except TegakariError as error:
-                log.error("models not loaded", run=name, reason=error.message)
+                log.warning("models not loaded", run=name, reason=error.message)
                 self._missing[name] = f"the models of run {name!r} could not be loaded: the server's log says why"
             else:
                 del self._missing[name]

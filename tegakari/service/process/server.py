@@ -54,8 +54,9 @@ def serve(config: ServiceConfig, store: Path, *, insecure: int = 0) -> None:
             everything. 2: on all addresses, those of networks that are joined later as well.
 
     Raises:
-        ConfigError: a run to preload is not published; the address is no loopback address and there are neither keys nor
-            enough `insecure`; it is not an address of this machine, or the port is taken; or the file of keys is damaged.
+        ConfigError: a run to preload is not published; the address is no loopback address and there are neither keys
+            nor enough `insecure`; it is not an address of this machine, or the port is taken; or the file of keys is
+            damaged.
     """
     set_up_logs(config.log)
     keep_working_directory_off_path()
