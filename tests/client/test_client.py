@@ -33,6 +33,18 @@ ASKED = KnockoutSettings(label="車/軽", layer=1, k=3)
 
 """A knockout of the run whose models are at hand."""
 
+
+def analysis_id(client: Client, kind: str) -> str:
+    return client.analyses("small", kind=kind).page().items[0].id
+
+
+def deleted_analysis(client: Client) -> bool:
+    id_ = client.start_knockout("small", msgspec.structs.replace(ASKED, seed=5), wait=30).id
+    stored = client.analysis(id_)
+    client.delete_analysis(id_)
+    return stored.kind == "knockout" and id_ not in {row.id for row in client.analyses()}
+
+
 OPERATIONS: dict[str, Callable[[Client], object]] = {
     "getHealth": lambda c: c.healthy(),
     "getReadiness": lambda c: c.ready(),
@@ -65,10 +77,14 @@ OPERATIONS: dict[str, Callable[[Client], object]] = {
     "getFeatureCues": lambda c: c.feature_cues(
         "small", 1, c.features("small", layer=1, order="density").page().items[0].feature
     ),
-    "getCircuit": lambda c: c.circuit("small"),
-    "getVariants": lambda c: c.variants("small"),
+    "getCircuit": lambda c: c.circuit("small", analysis=analysis_id(c, "circuit")),
+    "getVariants": lambda c: c.variants("small", analysis=analysis_id(c, "variants")),
+    "listAnalyses": lambda c: c.analyses().all(),
+    "listRunAnalyses": lambda c: c.analyses("small", kind="study").all(),
+    "getAnalysis": lambda c: c.analysis(analysis_id(c, "study")),
+    "deleteAnalysis": deleted_analysis,
     "compareFeatures": lambda c: c.compare_features("small", "small"),
-    "compareRuns": lambda c: c.compare("small", "small"),
+    "compareRuns": lambda c: c.compare("small", "small", analysis=analysis_id(c, "study")),
     "knockOut": lambda c: c.knock_out("small", ASKED),
     "getKnockout": lambda c: c.knockout(c.start_knockout("small", ASKED, wait=30).id),
     "cancelKnockout": lambda c: c.cancel_knockout(c.start_knockout("small", ASKED, wait=30).id),
