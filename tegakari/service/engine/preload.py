@@ -60,7 +60,8 @@ class Preload:
         self._store = store
         self._model_queue = model_queue
         self._models_client = models_client
-        self._missing = {name: f"the models of run {name!r} are loading" for name in names}
+        self._loading = set(names)
+        self._failed: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -74,12 +75,14 @@ class Preload:
             self._task.cancel()
 
     async def missing(self) -> str | None:
-        """Why not all of the models are in memory, for clients; None once they are."""
+        """Why not all of the models are in memory, without names: anyone can read it. None once they are."""
         if not self.names:
             return None
         if self._models_client is not None:
             return await self._missing_elsewhere(self._models_client)
-        return next(iter(self._missing.values()), None)
+        if self._failed:
+            return f"the models of {len(self._failed)} runs could not be loaded: the log of the server says why"
+        return f"the models of {len(self._loading)} runs are loading" if self._loading else None
 
     async def _missing_elsewhere(self, models_client: httpx.AsyncClient) -> str | None:
         try:
@@ -96,7 +99,7 @@ class Preload:
                 await load_models_of(run, self._model_queue)
             except TegakariError as error:
                 log.warning("models not loaded", run=name, reason=error.message)
-                self._missing[name] = f"the models of run {name!r} could not be loaded: the server's log says why"
+                self._failed.add(name)
             else:
-                del self._missing[name]
                 log.info("models preloaded", run=name, seconds=round(time.perf_counter() - started, 2))
+            self._loading.discard(name)

@@ -29,7 +29,7 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["ready"] = "ready"
     runs: int
     """published runs"""
-    preloaded: list[str]
+    preloaded: int
     """runs whose models were loaded at the start"""
 
 
@@ -59,7 +59,7 @@ async def get_readiness(store: NamedDependency[Store], preload: NamedDependency[
     missing = await preload.missing()
     if missing is not None:
         raise NotReadyError(missing, fix="wait until GET /readyz returns 200; queries and stored results need no model")
-    return Readiness(runs=runs, preloaded=preload.names)
+    return Readiness(runs=runs, preloaded=len(preload.names))
 
 
 def _published_runs(store: Store) -> int:

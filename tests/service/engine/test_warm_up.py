@@ -81,11 +81,11 @@ def test_the_service_is_ready_once_the_models_to_preload_are_in_memory(
     with preload_client(live_case.store, "small") as client:
         response = client.get("/readyz")
         assert response.status_code == 503
-        assert response.json()["detail"] == "the models of run 'small' are loading"
+        assert response.json()["detail"] == "the models of 1 runs are loading"
         assert client.get("/v1/runs/small/labels").status_code == 200
         may_load.set()
         wait_until(lambda: client.get("/readyz").status_code == 200)
-        assert client.get("/readyz").json()["preloaded"] == ["small"]
+        assert client.get("/readyz").json()["preloaded"] == 1
         assert client.app.state.model_queue.loaded == 1
 
 
@@ -93,7 +93,7 @@ def test_models_that_cannot_be_preloaded_leave_the_service_not_ready(store: Path
     with preload_client(store, "demo-jpn") as client:
         wait_until(lambda: "could not be loaded" in client.get("/readyz").text)
         assert client.get("/readyz").status_code == 503
-        assert str(store) not in client.get("/readyz").text
+        assert "demo-jpn" not in client.get("/readyz").text
 
 
 def test_a_run_to_preload_must_be_published(store: Path) -> None:

@@ -17,9 +17,9 @@ def test_readiness_follows_the_store(tmp_path: Path):
         assert str(tmp_path) not in response.text
         assert client.get("/healthz").json() == {"status": "ok"}
         store.mkdir()
-        assert client.get("/readyz").json() == {"status": "ready", "runs": 0, "preloaded": []}
+        assert client.get("/readyz").json() == {"status": "ready", "runs": 0, "preloaded": 0}
         make_run(store, "one", layers=1)
-        assert client.get("/readyz").json() == {"status": "ready", "runs": 1, "preloaded": []}
+        assert client.get("/readyz").json() == {"status": "ready", "runs": 1, "preloaded": 0}
         assert client.get("/readyz").headers["cache-control"] == "no-store"
         store.rename(tmp_path / "away")
         assert client.get("/readyz").status_code == 503
