@@ -166,6 +166,11 @@ class _Plan(NamedTuple):
         return tuple(sorted(layers))
 
     @property
+    def sets(self) -> int:
+        """Number of `ablations`, which needs no torch: a knockout is planned before the models are loaded."""
+        return 1 + len(self.controls.random) + len(self.controls.matched) + (self.settings.mode == "reconstruction")
+
+    @property
     def ablations(self) -> list[FeatureAblation]:
         """The features, each control set, and in reconstruction mode the empty set."""
         from tegakari.analyses.knockout.forward import FeatureAblation  # loads torch, which stored results need not
@@ -198,7 +203,7 @@ def _groups(run: Run, plans: Sequence[_Plan]) -> list[list[int]]:
         by_documents.setdefault(tuple(plan.targets.texts), []).append(number)
     groups = []
     for texts, numbers in by_documents.items():
-        logits = max(len(plans[number].ablations) for number in numbers) * len(texts) * len(run.labels)
+        logits = max(plans[number].sets for number in numbers) * len(texts) * len(run.labels)
         size = max(1, min(MAX_KNOCKOUTS_PER_GROUP, MAX_LOGITS_PER_GROUP // logits))
         groups += [numbers[start : start + size] for start in range(0, len(numbers), size)]
     return groups

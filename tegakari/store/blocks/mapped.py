@@ -64,6 +64,11 @@ def _numbers(array: pa.Array) -> np.ndarray:
     return np.from_dlpack(array)
 
 
+def _column(column: pa.ChunkedArray) -> np.ndarray:
+    """Numbers of a column without nulls."""
+    return np.concatenate([_numbers(chunk) for chunk in column.chunks])
+
+
 class Documents(NamedTuple):
     """Documents of a run and their tokens."""
 
@@ -178,7 +183,7 @@ class Blocks:
         layers, widths = self.places.layers, self.places.widths
         expected = np.repeat(np.array(layers, np.int32), widths), np.concatenate([np.arange(width) for width in widths])
         if len(self._features) != self.places.starts[-1] or not all(
-            np.array_equal(self._features[name].to_numpy(), numbers)
+            np.array_equal(_column(self._features[name]), numbers)
             for name, numbers in zip(("layer", "feature"), expected, strict=True)
         ):
             raise ValueError(f"{FEATURES_FILE} has other features than the run")
@@ -208,11 +213,7 @@ class Blocks:
     def features(self) -> dict[str, np.ndarray]:
         """Columns of the features table without nulls, one value per place."""
         columns = [(name, self._features[name]) for name in self._features.schema.names]
-        return {
-            name: np.concatenate([_numbers(chunk) for chunk in column.chunks])
-            for name, column in columns
-            if not column.null_count
-        }
+        return {name: _column(column) for name, column in columns if not column.null_count}
 
     @cached_property
     def token_texts(self) -> list[str]:
