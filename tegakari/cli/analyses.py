@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tegakari.cli.options import JsonOption, StoreOption, open_source
 from tegakari.cli.output import out, print_json, print_list, print_table
+from tegakari.schemas.errors import ConfigError, NotFoundError
+
+if TYPE_CHECKING:
+    from tegakari.access.source import Source
 
 app = typer.Typer(no_args_is_help=True, help="List, show and delete stored results of analyses.")
 
-IdArgument = Annotated[
-    str, typer.Argument(metavar="ID", help="Id of the analysis, as `tegakari analyses list` shows it.")
-]
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the analysis, or its first digits.")]
+
+ID_DIGITS = 32
+SHOWN_DIGITS = 12
+"""Digits of an id in a table; more than are needed to tell the analyses of a store apart."""
 
 MEGABYTE = 1e6
 
@@ -38,14 +44,13 @@ def list_analyses(
     print_list(
         page.items,
         {
-            "id": "id",
+            "id": lambda row: row.id[:SHOWN_DIGITS],
             "kind": "kind",
             "runs": lambda row: ", ".join(row.runs),
             "settings": "settings_text",
-            "created": "created",
+            "created": lambda row: row.created[:16].replace("T", " "),
             "seconds": lambda row: f"{row.seconds:.1f}",
             "MB": lambda row: f"{row.size / MEGABYTE:.2f}",
-            "version": "version",
         },
         title="Stored analyses",
         json=json,
@@ -59,9 +64,10 @@ def list_analyses(
 def show(analysis: IdArgument, store: StoreOption = None, json: JsonOption = False) -> None:
     """Show a stored analysis: what it is computed from and its settings; with --json also its result.
 
-    Example: [bold]tegakari analyses show 0123456789abcdef0123456789abcdef --json[/]
+    Example: [bold]tegakari analyses show 0123456789ab --json[/]
     """
-    detail = open_source(store).analysis(analysis)
+    source = open_source(store)
+    detail = source.analysis(_whole_id(source, analysis))
     if json:
         print_json(detail)
         return
@@ -83,7 +89,26 @@ def show(analysis: IdArgument, store: StoreOption = None, json: JsonOption = Fal
 def delete(analysis: IdArgument, store: StoreOption = None) -> None:
     """Delete a stored analysis; the same command or request computes it again.
 
-    Example: [bold]tegakari analyses delete 0123456789abcdef0123456789abcdef[/]
+    Example: [bold]tegakari analyses delete 0123456789ab[/]
     """
-    open_source(store).delete_analysis(analysis)
-    out.print(f"analysis {analysis} deleted")
+    source = open_source(store)
+    id_ = _whole_id(source, analysis)
+    source.delete_analysis(id_)
+    out.print(f"analysis {id_} deleted")
+
+
+def _whole_id(source: Source, digits: str) -> str:
+    """The id that begins with these digits.
+
+    Raises:
+        ConfigError: several do.
+        NotFoundError: none does.
+    """
+    if len(digits) >= ID_DIGITS:
+        return digits
+    ids = [row.id for row in source.analyses() if row.id.startswith(digits)]
+    if len(ids) > 1:
+        raise ConfigError(f"{len(ids)} ids begin with {digits!r}", field="ID", fix="give more digits")
+    if not ids:
+        raise NotFoundError(f"no analysis {digits!r}", field="ID", fix="`tegakari analyses list` shows the ids")
+    return ids[0]

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 import tegakari
+from tegakari.analyses.engine.model_loader import model_loader
+from tegakari.analyses.specificity import specificity
+from tegakari.analyses.study import study
+from tegakari.schemas.analysis_kinds import result_of
 from tegakari.schemas.errors import NotFoundError, QueryError
+from tegakari.schemas.specificity import SpecificitySettings
+from tegakari.schemas.study import StudySettings
 from tegakari.store import Store as FileStore
 from tegakari.store import queries
 from tests.support.factories import LABELS
@@ -169,3 +175,30 @@ def test_public_names_exist_and_nothing_else_is_listed():
         assert getattr(tegakari, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nope'"):
         tegakari.nope  # noqa: B018
+
+
+def test_analyses_are_listed_selected_and_deleted(store: tegakari.Store, directory: Path):
+    opened = FileStore(directory).run(RUN)
+    few = specificity(opened, SpecificitySettings(permutations=20, seed=3))
+    (row,) = [row for row in store[RUN].analyses(kind="specificity") if row.settings_text == "permutations 20, seed 3"]
+    assert row in list(store.analyses())
+    assert not row.is_default
+    assert [layer.chance for layer in store[RUN].specificity()] == [None] * len(few.layers)
+    assert list(store[RUN].specificity(analysis=row.id)) == few.layers
+    assert result_of(store.analysis(row.id)) == few
+    with pytest.raises(Exception, match=f"{row.id}|compute it with"):
+        store[RUN].circuit()
+    store.delete_analysis(row.id)
+    assert row.id not in {other.id for other in store.analyses()}
+
+
+def test_figures_of_two_runs_are_compared_in_either_order(store: tegakari.Store, directory: Path):
+    runs = [FileStore(directory).run(name) for name in (RUN, "other")]
+    settings = StudySettings(skip=["circuit", "knockouts", "variants", "matching"])
+    made = study(directory, runs, lambda run: model_loader(run, "cpu"), settings)
+    (row,) = [row for row in store.analyses(kind="study")]
+    assert store.compare(RUN, "other", analysis=row.id).differences == made.differences
+    turned = store.compare("other", RUN, analysis=row.id)
+    assert [other.difference.value for other in turned.differences] == [
+        -one.difference.value for one in made.differences
+    ]

@@ -77,6 +77,9 @@ READ_ROUTES = {
     "/v1/runs/{run}/documents",
     "/v1/runs/{run}/documents/{document}",
     "/v1/runs/{run}/documents/{document}/features",
+    "/v1/runs/{run}/analyses",
+    "/v1/analyses",
+    "/v1/analyses/{analysis}",
 }
 
 
