@@ -196,7 +196,7 @@ def test_figures_of_two_runs_are_compared_in_either_order(store: tegakari.Store,
     runs = [FileStore(directory).run(name) for name in (RUN, "other")]
     settings = StudySettings(skip=["circuit", "knockouts", "variants", "matching"])
     made = study(directory, runs, lambda run: model_loader(run, "cpu"), settings)
-    (row,) = [row for row in store.analyses(kind="study")]
+    (row,) = list(store.analyses(kind="study"))
     assert store.compare(RUN, "other", analysis=row.id).differences == made.differences
     turned = store.compare("other", RUN, analysis=row.id)
     assert [other.difference.value for other in turned.differences] == [
