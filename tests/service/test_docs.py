@@ -18,14 +18,10 @@ import pytest
 from litestar.testing import TestClient
 
 from tegakari.analyses.knockout import knockout_key, resolve
-from tegakari.analyses.specificity import specificity
-from tegakari.schemas.analysis_kinds import SPECIFICITY_ANALYSIS
 from tegakari.schemas.knockout import KnockoutSettings
-from tegakari.schemas.specificity import SpecificitySettings
 from tegakari.store import Store
-from tegakari.store.results import analysis_key
 from tests.support.factories import LABELS
-from tests.support.service import RUN
+from tests.support.service import RUN, analysis_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:8765"
@@ -85,13 +81,6 @@ def _knockout(server: httpx.Client, store: Path) -> str:
     return knockout_key(run, settings)
 
 
-def _analysis(store: Path) -> str:
-    """Id of a stored analysis."""
-    run, settings = Store(store).run(RUN), SpecificitySettings(permutations=20)
-    specificity(run, settings)
-    return analysis_key(SPECIFICITY_ANALYSIS, [run.manifest], settings)
-
-
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
 @pytest.mark.parametrize("example", examples(), ids=lambda example: example.route)
 def test_examples_return_the_fields_of_the_page(server: httpx.Client, store: Path, example: Example):
@@ -108,7 +97,7 @@ def test_examples_return_the_fields_of_the_page(server: httpx.Client, store: Pat
             **os.environ,
             "DOCUMENT": quote(first, safe=""),
             "KNOCKOUT": _knockout(server, store),
-            "ANALYSIS": _analysis(store),
+            "ANALYSIS": analysis_of(Store(store).run(RUN)),
         },
     )
     if done.returncode and "model-not-here" in done.stdout:  # the drawn run has no model; the request is valid

@@ -12,7 +12,12 @@ import httpx
 import numpy as np
 from litestar.testing import TestClient
 
+from tegakari.analyses.specificity import specificity
+from tegakari.schemas.analysis_kinds import SPECIFICITY_ANALYSIS
+from tegakari.schemas.specificity import SpecificitySettings
 from tegakari.service.app import create_app
+from tegakari.store import Run
+from tegakari.store.results import analysis_key
 from tests.support.factories import D_MODEL, LABELS
 
 RUN = "demo-jpn"
@@ -45,3 +50,10 @@ def get(client: TestClient | httpx.Client, path: str, **parameters: object) -> A
     assert response.status_code == 200, response.text
     assert response.headers["content-type"] == "application/json"
     return response.json()
+
+
+def analysis_of(run: Run) -> str:
+    """Id of a stored analysis of a run, with other settings than the defaults."""
+    settings = SpecificitySettings(permutations=20)
+    specificity(run, settings)
+    return analysis_key(SPECIFICITY_ANALYSIS, [run.manifest], settings)

@@ -28,7 +28,7 @@ from schemathesis.specs.openapi.checks import (
 from tegakari.schemas import api
 from tegakari.service.app import create_app
 from tests.support.factories import LABELS
-from tests.support.service import RUN, segment
+from tests.support.service import RUN, analysis_of, segment
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +165,7 @@ def test_responses_to_random_requests_conform_to_the_document(client: TestClient
         "layer": 1,
         "feature": 1,
         "document": segment(f"{LABELS[1]}-001"),
+        "analysis": analysis_of(client.app.state.store.run(RUN)),
     }
     seen = set()
     for result in schema.get_all_operations():
