@@ -252,14 +252,16 @@ class LocalStore:
         """Survival of features over written variants: by the default settings, or that of an analysis."""
         return self._selected(VARIANTS_ANALYSIS, run, analysis)
 
-    def analyses(self, run: str | None = None, **filters: Any) -> LocalPages[AnalysisRow]:
+    def analyses(
+        self, run: str | None = None, *, kind: str | None = None, limit: int | None = None
+    ) -> LocalPages[AnalysisRow]:
         """Stored analyses of the published runs, or of one run, newest first."""
         from tegakari.store.queries import analyses
 
-        opened = None if run is None else self._run(run)
-        given = {"limit": PAGE_ROWS, **_given(filters)}
+        opened, rows = None if run is None else self._run(run), limit or PAGE_ROWS
         return LocalPages(
-            AnalysisRow, lambda cursor: analyses(self._opened_store(), run=opened, cursor=cursor, **given)
+            AnalysisRow,
+            lambda cursor: analyses(self._opened_store(), run=opened, kind=kind, limit=rows, cursor=cursor),
         )
 
     def analysis(self, analysis: str) -> AnalysisDetail:

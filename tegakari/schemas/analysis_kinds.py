@@ -32,6 +32,14 @@ class AnalysisKind(NamedTuple, Generic[S, R]):
     no default, such as the label of a knockout"""
 
 
+def _circuit_defaults(_features: int) -> CircuitSettings:
+    return CircuitSettings()
+
+
+def _specificity_defaults(_features: int) -> SpecificitySettings:
+    return SpecificitySettings()
+
+
 def _variants_defaults(features: int) -> VariantsSettings:
     return VariantsSettings(concepts_sha256=DEFAULT_CONCEPTS_SHA256, ks=default_sizes(features))
 
@@ -42,11 +50,9 @@ def _study_defaults(features: int) -> StudySettings:
 
 KNOCKOUT_ANALYSIS = AnalysisKind("knockout", KnockoutSettings, KnockoutResult)
 SMALLEST_SET_ANALYSIS = AnalysisKind("smallest-set", SmallestSetSettings, SmallestSetResult)
-CIRCUIT_ANALYSIS = AnalysisKind("circuit", CircuitSettings, CircuitResult, lambda _: CircuitSettings())
+CIRCUIT_ANALYSIS = AnalysisKind("circuit", CircuitSettings, CircuitResult, _circuit_defaults)
 VARIANTS_ANALYSIS = AnalysisKind("variants", VariantsSettings, VariantsResult, _variants_defaults)
-SPECIFICITY_ANALYSIS = AnalysisKind(
-    "specificity", SpecificitySettings, SpecificityResult, lambda _: SpecificitySettings()
-)
+SPECIFICITY_ANALYSIS = AnalysisKind("specificity", SpecificitySettings, SpecificityResult, _specificity_defaults)
 STUDY_ANALYSIS = AnalysisKind("study", StudySettings, StudyResult, _study_defaults)
 
 ANALYSIS_KINDS: tuple[AnalysisKind[Any, Any], ...] = (
