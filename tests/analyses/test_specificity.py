@@ -10,8 +10,10 @@ from tegakari.analyses.label_d import label_d, pooled_activations
 from tegakari.analyses.specificity import specificity
 from tegakari.analyses.specificity.assignments import half_samples, permutations
 from tegakari.analyses.specificity.sample_size import specificity_warnings, sufficient_documents
+from tegakari.schemas.analysis_kinds import SPECIFICITY_ANALYSIS
 from tegakari.schemas.specificity import SpecificitySettings
 from tegakari.store import Run, queries
+from tegakari.store.results import analysis_key
 from tests.support.factories import Case
 
 SETTINGS = SpecificitySettings(permutations=20, min_active=3)
@@ -105,7 +107,9 @@ def test_significant_features_are_summed_over_layers(random_run: tuple[Run, Case
 def test_the_queries_have_the_stored_null(random_run: tuple[Run, Case]):
     run, _ = random_run
     result = specificity(run, SETTINGS)
-    assert queries.specificity(run) == result.layers
+    key = analysis_key(SPECIFICITY_ANALYSIS, [run.manifest], SETTINGS)
+    assert queries.specificity(run, analysis=key) == result.layers
+    assert all(layer.chance is None for layer in queries.specificity(run))  # of the defaults none is stored
     assert all(layer.chance is None for layer in queries.specificity(run, pooling="max"))
     assert specificity(run, SETTINGS) == result  # `seconds` included: it is read
 
