@@ -28,7 +28,7 @@ from tegakari.schemas.analysis_kinds import (
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.config import ServiceConfig
 from tegakari.schemas.specificity import SpecificitySettings
-from tegakari.schemas.study import StudySettings
+from tegakari.schemas.study import StudyPart, StudySettings
 from tegakari.service.admission.keys import create_key
 from tegakari.service.app import create_app
 from tegakari.store import Run, Store
@@ -39,7 +39,7 @@ from tests.support.service import client_of, get
 from tests.support.small_case import SmallCase, with_index
 
 FEW_PAIRS = CircuitSettings(pairs=10, min_cosine=-1.0)
-SKIP = ["circuit", "knockouts", "variants"]
+SKIP: list[StudyPart] = ["circuit", "knockouts", "variants"]
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,7 @@ def publish_default(kind: AnalysisKind[Any, Any], runs: list[Run], result: Any) 
 def test_a_result_of_other_settings_never_stands_for_the_default_one(
     client: TestClient, run: Run, load: ModelLoader, kind: str
 ):
+    analysis_kind: AnalysisKind[Any, Any]
     if kind == "circuit":
         analysis_kind, path, words = CIRCUIT_ANALYSIS, "/v1/runs/small/circuit", "pairs 10, min_cosine -1.0"
         part = circuit(run.store, run, load, FEW_PAIRS)
