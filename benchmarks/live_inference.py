@@ -102,7 +102,7 @@ async def cancel_latency(heavy: httpx.AsyncClient, run: str, settings: dict[str,
     """Seconds from the cancellation of a running knockout until the models have classified a text."""
     response = await heavy.post(f"/v1/runs/{run}/knockouts?wait=0", json={**settings, "seed": seed})
     location = response.headers["location"]
-    while (await heavy.get(location)).json()["state"] == "queued":
+    while (await heavy.get(location)).json()["state"] in ("queued", "loading"):
         await asyncio.sleep(0.02)
     await asyncio.sleep(0.7)
     start = time.perf_counter()
