@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from tegakari.kernels import Pooled
 from tegakari.models.architecture import block_output
+from tegakari.models.finite import not_finite_at_load
 from tegakari.models.hooks import forward_hooks
 from tegakari.models.tokens import Head, Tokenized, head_index, make_batch
 from tegakari.schemas.config import Pooling
@@ -31,7 +32,8 @@ def detect_head(model: PreTrainedModel, blocks: nn.ModuleList, probes: Sequence[
         probes: documents of different length.
 
     Raises:
-        ModelError: the head reads single positions that are neither the first nor the last, or none.
+        ModelError: the head reads single positions that are neither the first nor the last, or none; or a logit is not
+            finite.
     """
     batch = make_batch(probes, model.config.pad_token_id).to(model.device)
     residuals: list[Tensor] = []
@@ -45,6 +47,8 @@ def detect_head(model: PreTrainedModel, blocks: nn.ModuleList, probes: Sequence[
         hooks.after(blocks[-1], cut)
         logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
         weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
+        if not logits.isfinite().all():
+            raise not_finite_at_load(model)
         (gradient,) = torch.autograd.grad((weights * logits).sum(), residuals[-1:])
     read = [
         set(row[:length].any(1).nonzero()[:, 0].tolist())
