@@ -56,14 +56,14 @@ def check_weights(
     mismatched = {key: (file, needed) for key, file, needed in loading_info["mismatched_keys"]}
     stored = stored_tensors(directory)
     unused = sorted(key for key in loading_info["unexpected_keys"] if not _harmless(model, key, stored.get(key)))
-    if missing or unused:
-        _check_names(missing, unused, directory, field)
     body = f"{model.base_model_prefix}."
+    _check_kind(unused, directory, field)
+    _check_prefix(missing, set(loading_info["unexpected_keys"]), body, directory, field)
     if new_head:
         missing = [key for key in missing if key.startswith(body) and ".pooler." not in key]
         mismatched = {key: shapes for key, shapes in mismatched.items() if key.startswith(body)}
         # The head of another task or of other labels is replaced.
-        unused = [key for key in unused if key.startswith(body)]
+        unused = [key for key in unused if key.startswith(body) or not hasattr(model, key.partition(".")[0])]
     if missing and not any(key.startswith(body) for key in missing):
         raise ModelError(
             f"{directory} has no {missing[0]}: it is a base model without a classification head",
@@ -103,15 +103,12 @@ def _harmless(model: PreTrainedModel, key: str, tensor: StoredTensor | None) -> 
     if key.startswith(f"{model.base_model_prefix}.") or _ADAPTER.search(key) or _QUANTISED.search(key):
         return False
     # A part of the whole that the architecture lacks, such as lm_head; `score.bias` is a part of a head that it has.
-    return not hasattr(model, key.partition(".")[0]) and not _wrapped(key)
+    part = key.partition(".")[0]
+    return not hasattr(model, part) and not hasattr(model.base_model, part)  # a base is saved without its prefix
 
 
-def _wrapped(key: str) -> bool:
-    return key.startswith(("_orig_mod.", "module.", "base_model."))
-
-
-def _check_names(missing: list[str], unused: list[str], directory: Path, field: str) -> None:
-    """Refuse weights whose names show what was saved."""
+def _check_kind(unused: list[str], directory: Path, field: str) -> None:
+    """Refuse weights whose names show that they are an adapter's or quantised."""
     if adapter := [key for key in unused if _ADAPTER.search(key)]:
         raise ModelError(
             f"{directory} holds an adapter that is not merged into the weights: {adapter[0]}",
@@ -120,15 +117,21 @@ def _check_names(missing: list[str], unused: list[str], directory: Path, field: 
         )
     if quantised := [key for key in unused if _QUANTISED.search(key)]:
         raise _quantised(quantised[0], directory, field)
-    for key in unused:
-        for needed in missing:
-            if key.endswith(f".{needed}"):
-                prefix = key.removesuffix(needed)
-                raise ModelError(
-                    f"the weights of {directory} have the prefix {prefix!r}: {key} instead of {needed}",
-                    field=field,
-                    fix=_fix_of_prefix(prefix),
-                )
+
+
+def _check_prefix(missing: list[str], unexpected: set[str], body: str, directory: Path, field: str) -> None:
+    """Refuse weights that have a prefix before the names which the architecture gives them."""
+    for needed in missing:
+        for name in (needed, needed.removeprefix(body)):
+            for key in sorted(key for key in unexpected if key.endswith(f".{name}")):
+                prefix = key.removesuffix(name)
+                others = [prefix + (other if name == needed else other.removeprefix(body)) for other in missing]
+                if 2 * len(unexpected.intersection(others)) >= len(missing):
+                    raise ModelError(
+                        f"the weights of {directory} have the prefix {prefix!r}: {key} instead of {name}",
+                        field=field,
+                        fix=_fix_of_prefix(prefix),
+                    )
 
 
 def _fix_of_prefix(prefix: str) -> str:
