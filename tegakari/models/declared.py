@@ -94,9 +94,7 @@ def declared_labels(config: Mapping[str, Any], directory: Path, field: str) -> t
     if isinstance(reverse, dict) and set(map(str, reverse)) == set(labels):
         for number, label in enumerate(labels):
             if str(reverse[label]) != str(number):
-                raise refusal(
-                    f"`id2label` names label {number} {label!r}, `label2id` gives {label!r} the id {reverse[label]}"
-                )
+                raise refusal(f"label {number} is {label!r} in `id2label`, but {reverse[label]} in `label2id`")
     return labels
 
 

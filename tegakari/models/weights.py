@@ -18,6 +18,7 @@ _DERIVED = re.compile(r"(^|\.)(position_ids|token_type_ids|(original_)?inv_freq|
 _MASK = re.compile(r"(^|\.)(attn|attention|self_attn)\.bias$")
 """Causal masks that old checkpoints of GPT-2, GPT-Neo, GPT-J and GPT-NeoX contain."""
 
+_POOLER = re.compile(r"(^|\.)pooler\.")
 _ADAPTER = re.compile(r"\.(lora_[A-Za-z]+|base_layer|modules_to_save|original_module)\.")
 _QUANTISED = re.compile(
     r"\.(qweight|qzeros|scales|g_idx|SCB|absmax|quant_map|quant_state\..*|weight_format|weight_packed"
@@ -60,7 +61,7 @@ def check_weights(
     _check_kind(unused, directory, field)
     _check_prefix(missing, set(loading_info["unexpected_keys"]), body, directory, field)
     if new_head:
-        missing = [key for key in missing if key.startswith(body) and ".pooler." not in key]
+        missing = [key for key in missing if key.startswith(body) and not _POOLER.search(key)]
         mismatched = {key: shapes for key, shapes in mismatched.items() if key.startswith(body)}
         # The head of another task or of other labels is replaced.
         unused = [key for key in unused if key.startswith(body) or not hasattr(model, key.partition(".")[0])]
@@ -96,7 +97,7 @@ def check_weights(
 
 def _harmless(model: PreTrainedModel, key: str, tensor: StoredTensor | None) -> bool:
     """Whether a tensor of the file that the architecture does not have changes no logit."""
-    if _DERIVED.search(key) or ".pooler." in key:
+    if _DERIVED.search(key) or _POOLER.search(key):
         return True
     if _MASK.search(key) and tensor is not None and (len(tensor.shape) == 4 or tensor.dtype in ("BOOL", "U8")):
         return True
