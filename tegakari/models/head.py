@@ -45,7 +45,14 @@ def detect_head(model: PreTrainedModel, blocks: nn.ModuleList, probes: Sequence[
 
     with torch.enable_grad(), forward_hooks() as hooks:
         hooks.after(blocks[-1], cut)
-        logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
+        try:
+            logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"{type(model).__name__} cannot read two short texts: {str(error).strip().partition(chr(10))[0]}",
+                field="classifier.path",
+                fix="compare config.json with that of the model's base: an entry is missing or wrong",
+            ) from error
         weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
         if not logits.isfinite().all():
             raise not_finite_at_load(model)
