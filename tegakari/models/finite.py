@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,31 +15,26 @@ from tegakari.models.hooks import forward_hooks
 from tegakari.schemas.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tegakari.models.classifier import Classifier
     from tegakari.models.tokens import Tokenized
 
 
-def check_finite(
-    classifier: Classifier, logits: Tensor, documents: Sequence[Tokenized], names: Sequence[str] | None = None
-) -> None:
-    """Refuse logits that are NaN or infinite: a softmax of them has no probabilities, and their maximum is no label.
+def check_finite(classifier: Classifier, values: Tensor, documents: Sequence[Tokenized], names: Sequence[str]) -> None:
+    """Refuse logits that are NaN or infinite: their softmax has no probabilities, and their maximum is no label.
 
     Args:
         classifier: that computed them.
-        logits: [D, labels]
+        values: [D, n], logits or embeddings of documents.
         documents: in their order.
-        names: of the documents; default: their numbers.
+        names: of the documents, in words, such as "text 3".
 
     Raises:
         ModelError: names the first such document, and the part of the model in which its values stop being finite.
     """
-    rows = (~logits.isfinite().all(-1)).nonzero()
+    rows = (~values.isfinite().all(-1)).nonzero()
     if len(rows):
         row = int(rows[0])
-        name = f"document {names[row]!r}" if names is not None else f"text {row}"
-        raise not_finite(classifier, documents[row], name)
+        raise not_finite(classifier, documents[row], names[row])
 
 
 def not_finite(classifier: Classifier, document: Tokenized, name: str) -> ModelError:
@@ -48,7 +45,7 @@ def not_finite(classifier: Classifier, document: Tokenized, name: str) -> ModelE
         document: is run again by itself.
         name: of the document, in words.
     """
-    place = first_not_finite(classifier, document) or "a batch with other documents"
+    place = first_not_finite(classifier, document) or "in a batch with other documents"
     if parameter := _parameter(classifier.model):
         reason, fix = f"the weights hold NaN or infinity: {parameter}", "train or copy the model again"
     elif classifier.dtype != torch.float32:
@@ -61,15 +58,35 @@ def not_finite(classifier: Classifier, document: Tokenized, name: str) -> ModelE
     return ModelError(f"{place}: values of {name} are NaN or infinite; {reason}", field="classifier.path", fix=fix)
 
 
-def not_finite_at_load(model: PreTrainedModel) -> ModelError:
-    """The error of a model whose logits are not finite for a short text."""
-    parameter = _parameter(model)
-    return ModelError(
-        f"the logits of {type(model).__name__} are NaN or infinite for a short text"
-        + (f"; its weights hold NaN or infinity: {parameter}" if parameter else ""),
-        field="classifier.path",
-        fix="train or copy the model again" if parameter else 'set index.dtype = "float32": values overflow',
-    )
+@contextmanager
+def finite_outputs(model: PreTrainedModel) -> Iterator[None]:
+    """Refuse a model in which a module with weights gives NaN or infinity during the passes of the `with` block.
+
+    The logits do not show all of them: on a CPU, attention over scores that are NaN gives zeros
+    (`scaled_dot_product_attention`), and a tanh of infinity is 1.
+
+    Raises:
+        ModelError: at the end of the block, with the first such module.
+    """
+    places: list[str] = []
+    with forward_hooks() as hooks:
+        for name, module in model.named_modules():
+            if next(module.parameters(recurse=False), None) is not None:
+
+                def check(_module: nn.Module, _inputs: object, output: object, name: str = name) -> None:
+                    if isinstance(output, Tensor) and not bool(output.isfinite().all()):
+                        places.append(name)
+
+                hooks.after(module, check)
+        yield
+    if places:
+        parameter = _parameter(model)
+        raise ModelError(
+            f"{places[0]} of {type(model).__name__} gives NaN or infinity for a short text"
+            + (f"; the weights hold NaN or infinity: {parameter}" if parameter else ""),
+            field="classifier.path",
+            fix="train or copy the model again" if parameter else 'set index.dtype = "float32": values overflow',
+        )
 
 
 @torch.inference_mode()

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from tegakari.kernels import Pooled
 from tegakari.models.architecture import block_output
-from tegakari.models.finite import not_finite_at_load
+from tegakari.models.finite import finite_outputs
 from tegakari.models.hooks import forward_hooks
 from tegakari.models.tokens import Head, Tokenized, head_index, make_batch
 from tegakari.schemas.config import Pooling
@@ -43,7 +43,7 @@ def detect_head(model: PreTrainedModel, blocks: nn.ModuleList, probes: Sequence[
         residuals.append(residual)
         return residual if isinstance(output, Tensor) else (residual, *output[1:])  # type: ignore[index]
 
-    with torch.enable_grad(), forward_hooks() as hooks:
+    with finite_outputs(model), torch.enable_grad(), forward_hooks() as hooks:
         hooks.after(blocks[-1], cut)
         try:
             logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
@@ -54,8 +54,6 @@ def detect_head(model: PreTrainedModel, blocks: nn.ModuleList, probes: Sequence[
                 fix="compare config.json with that of the model's base: an entry is missing or wrong",
             ) from error
         weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
-        if not logits.isfinite().all():
-            raise not_finite_at_load(model)
         (gradient,) = torch.autograd.grad((weights * logits).sum(), residuals[-1:])
     read = [
         set(row[:length].any(1).nonzero()[:, 0].tolist())

@@ -55,10 +55,10 @@ def load_classifier(
     model = _load_model(directory, torch_dtype)
     check_vocabulary(model, tokenizer, _FIELD)
     check_positions(model, max_length)
-    model = model.to(torch_device).eval()
+    model = model.to(torch_device).eval()  # type: ignore[arg-type]  # the stub takes the class for the object
     model.config.pad_token_id = padding_id(model, tokenizer, _FIELD)
     text_config(model).pad_token_id = model.config.pad_token_id  # where a model of text and images looks it up
-    labels = labels or tuple(model.config.id2label[index] for index in range(model.config.num_labels))
+    labels = labels or tuple((model.config.id2label or {}).values())  # the default: LABEL_0, LABEL_1
     blocks = find_blocks(model)
     head = detect_head(model, blocks, tokenize(tokenizer, PROBES, max(max_length, 16)))
     return Classifier(model, tokenizer, blocks, labels, max_length, torch_device, torch_dtype, head)

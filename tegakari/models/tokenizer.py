@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Encoding, Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, TokenizersBackend
@@ -104,7 +105,7 @@ def _check_file(tokenizer: PreTrainedTokenizerBase, directory: Path, field: str)
     if not file.is_file() or kind is TokenizersBackend or "__init__" not in vars(kind):
         return  # the file itself was read
     content = json.loads(file.read_text(encoding="utf-8"))
-    loaded = tokenizer.backend_tokenizer
+    loaded: Any = tokenizer.backend_tokenizer
     if all(content.get(part) == _state(getattr(loaded, part)) for part in ("normalizer", "pre_tokenizer")):
         return
     stored = Tokenizer.from_file(str(file))
