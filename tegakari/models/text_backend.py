@@ -21,7 +21,7 @@ _backends: WeakKeyDictionary[PreTrainedTokenizerBase, Tokenizer] = WeakKeyDictio
 
 
 def text_backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
-    """Backend of a tokenizer that gives no special token for text, other than the one of unknown characters.
+    """Backend of a tokenizer that gives no special token for a text which spells it.
 
     `encode_special_tokens` keeps special tokens from being split off, but models whose vocabulary contains them as
     pieces find them again: Unigram (SentencePiece) does in every text, models of whole words do between spaces, and so
@@ -77,25 +77,31 @@ def configure(backend: Tokenizer, max_length: int | None) -> None:
 
 
 def spelled_special_token(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer) -> str | None:
-    """The first special token that a text gives which spells it, other than the one of unknown characters."""
+    """The first special token that a text gives which spells it; None: there is none.
+
+    The token of unknown characters is one of them, where the characters of its name are known.
+    """
     configure(backend, None)
-    special = {number for number in tokenizer.all_special_ids if number != tokenizer.unk_token_id}
-    for token in _special_tokens(tokenizer):
+    unknown = tokenizer.unk_token_id
+    special = set(tokenizer.all_special_ids)
+    for token in map(str, tokenizer.all_special_tokens):
         for context in _CONTEXTS:
-            encoding = backend.encode(context.format(token), add_special_tokens=False)
-            if special.intersection(encoding.ids):
+            found = special.intersection(_ids(backend, context.format(token)))
+            if found - {unknown}:
+                return token
+            if found and token == tokenizer.unk_token and unknown not in _ids(backend, " ".join(context.format(token))):
                 return token
     return None
 
 
-def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    return [token for token in map(str, tokenizer.all_special_tokens) if token != tokenizer.unk_token]
+def _ids(backend: Tokenizer, text: str) -> list[int]:
+    return backend.encode(text, add_special_tokens=False).ids
 
 
 def _renamed(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer) -> Tokenizer:
     """A copy of a backend whose special tokens keep their ids and have names that no text spells."""
     content = json.loads(backend.to_str())
-    special = set(_special_tokens(tokenizer))
+    special = set(map(str, tokenizer.all_special_tokens))
     for added in content["added_tokens"]:
         if added["content"] in special:
             added["content"] = _UNSPELLABLE + added["content"]
@@ -104,6 +110,8 @@ def _renamed(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer) -> Tokenize
         model["vocab"] = {_name(token, special): number for token, number in model["vocab"].items()}
     else:
         model["vocab"] = [[_name(piece, special), score] for piece, score in model["vocab"]]
+    if model.get("unk_token") in special:
+        model["unk_token"] = _name(model["unk_token"], special)
     if "merges" in model:
         model["merges"] = [merge for merge in model["merges"] if not _gives(merge, special)]
     return Tokenizer.from_str(json.dumps(content))

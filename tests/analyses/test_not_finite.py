@@ -17,6 +17,7 @@ from tegakari.indexer.pipeline import index
 from tegakari.schemas.errors import ModelError
 from tegakari.schemas.knockout import LayerFeature
 from tegakari.store import Store
+from tegakari.schemas.progress import NoProgress
 from tests.support.model_directories import change_weights
 from tests.support.small_case import LABELS, SmallCase, with_index
 
@@ -68,6 +69,6 @@ def test_a_classification_names_the_text(models: RunModels):
 
 def test_a_knockout_names_the_text(models: RunModels):
     ablation = FeatureAblation((LayerFeature(1, 0),), "error_preserving", "all", (1,))
-    run_feature_ablations(models, ["今日は"], [ablation])
+    run_feature_ablations(models, ["今日は"], [ablation], NoProgress())
     with pytest.raises(ModelError, match=f"embedding: values of '{CLUE}'"):
-        run_feature_ablations(models, ["今日は", CLUE], [ablation])
+        run_feature_ablations(models, ["今日は", CLUE], [ablation], NoProgress())

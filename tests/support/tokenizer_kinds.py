@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -24,8 +25,8 @@ def _characters() -> list[str]:
     return sorted({character for text in _TEXTS for character in text if character != " "} | {"▁"})
 
 
-def _unigram() -> Tokenizer:
-    pieces = [(token, 0.0) for token in SPECIAL] + [(character, -9.0) for character in _characters()]
+def _unigram(special: Sequence[str] = SPECIAL) -> Tokenizer:
+    pieces = [(token, 0.0) for token in special] + [(character, -9.0) for character in _characters()]
     learned = [("▁the", -3.0), ("▁quick", -4.0), ("ありがとう", -4.0), ("会議", -4.0)]
     tokenizer = Tokenizer(models.Unigram([*pieces, *learned], unk_id=3))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()  # type: ignore[assignment]
@@ -33,39 +34,45 @@ def _unigram() -> Tokenizer:
     return tokenizer
 
 
-def _word_piece() -> Tokenizer:
-    tokens = [*SPECIAL, *_characters(), *(f"##{character}" for character in _characters()), "the", "quick"]
+def _word_piece(special: Sequence[str] = SPECIAL) -> Tokenizer:
+    tokens = [*special, *_characters(), *(f"##{character}" for character in _characters()), "the", "quick"]
     vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="<unk>"))
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=special[3]))
     tokenizer.normalizer = normalizers.BertNormalizer()  # type: ignore[assignment]
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
     return tokenizer
 
 
-def _word_level() -> Tokenizer:
+def _word_level(special: Sequence[str] = SPECIAL) -> Tokenizer:
     words = sorted({word for text in _TEXTS for word in text.split()})
     tokenizer = Tokenizer(
-        models.WordLevel({token: number for number, token in enumerate([*SPECIAL, *words])}, unk_token="<unk>")
+        models.WordLevel({token: number for number, token in enumerate([*special, *words])}, unk_token=special[3])
     )
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
     return tokenizer
 
 
-def _byte_level() -> Tokenizer:
+def _byte_level(special: Sequence[str] = SPECIAL) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(unk_token=None))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
     tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
     trainer = trainers.BpeTrainer(
         vocab_size=320,
         show_progress=False,
-        special_tokens=list(SPECIAL),
+        special_tokens=list(special),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     tokenizer.train_from_iterator(_TEXTS * 5, trainer)
     return tokenizer
 
 
-KINDS = {"unigram": _unigram, "word-piece": _word_piece, "word-level": _word_level, "byte-level": _byte_level}
+KINDS: dict[str, Callable[..., Tokenizer]] = {
+    "unigram": _unigram,
+    "word-piece": _word_piece,
+    "word-level": _word_level,
+    "byte-level": _byte_level,
+}
+"""A tokenizer by the kind of its model; takes the names of its special tokens."""
 
 
 def save_tokenizer(kind: str, directory: Path, *, end: bool = False, pad: bool = True) -> Path:
