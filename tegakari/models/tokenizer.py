@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def load_tokenizer(directory: Path, field: str = "classifier.path") -> PreTraine
         ModelError: it cannot be read, lacks a package, is not a fast one, knows no character of any language, reads a
             text otherwise than its tokenizer.json says, or gives special tokens for text.
     """
+    _check_sentencepiece(directory, field)
     try:
         with silent_transformers():
             tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
@@ -60,6 +62,17 @@ def load_tokenizer(directory: Path, field: str = "classifier.path") -> PreTraine
     _check_known(tokenizer, backend, directory, field)
     _check_file(tokenizer, directory, field)
     return tokenizer
+
+
+def _check_sentencepiece(directory: Path, field: str) -> None:
+    """Refuse a SentencePiece model alone where its library is missing: transformers then asks for tiktoken."""
+    models = sorted(directory.glob("*.model"))
+    if models and not (directory / "tokenizer.json").is_file() and find_spec("sentencepiece") is None:
+        raise ModelError(
+            f"the tokenizer of {directory} is a SentencePiece model alone ({models[0].name})",
+            field=field,
+            fix="install sentencepiece where tegakari runs, or save a tokenizer.json beside the model",
+        )
 
 
 def _unusable(directory: Path, error: Exception, field: str) -> ModelError:

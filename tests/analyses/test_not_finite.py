@@ -16,8 +16,8 @@ from tegakari.indexer.index_models import load_models
 from tegakari.indexer.pipeline import index
 from tegakari.schemas.errors import ModelError
 from tegakari.schemas.knockout import LayerFeature
-from tegakari.store import Store
 from tegakari.schemas.progress import NoProgress
+from tegakari.store import Store
 from tests.support.model_directories import change_weights
 from tests.support.small_case import LABELS, SmallCase, with_index
 
