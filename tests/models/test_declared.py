@@ -161,6 +161,15 @@ def test_the_limit_of_positions_is_where_the_model_fails(family: type[PreTrained
             run(limit[0] + 1)
 
 
+def test_positions_of_roberta_begin_behind_its_padding_token():
+    """As of Japanese RoBERTa, whose padding token is 3: 514 rows hold 510 positions."""
+    config = RobertaConfig(max_position_embeddings=514, pad_token_id=3, hidden_size=8, intermediate_size=8,
+                           num_attention_heads=2, num_hidden_layers=1, vocab_size=50)  # fmt: skip
+    limit = position_limit(AutoModelForSequenceClassification.from_config(config))
+    assert limit is not None
+    assert limit[0] == 510
+
+
 @pytest.mark.parametrize("family", [BertConfig, RobertaConfig])
 def test_documents_longer_than_the_positions_are_refused(family: type[PreTrainedConfig], tmp_path: Path):
     save_classifier(tmp_path, family, max_position_embeddings=40)
