@@ -7,8 +7,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerBase
+from transformers import BertJapaneseTokenizer, PreTrainedTokenizerBase
 
+from tegakari.models.japanese_backend import japanese_backend
 from tegakari.schemas.errors import ModelError
 
 _UNSPELLABLE = "\uffff"
@@ -29,30 +30,36 @@ def text_backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     their ids; otherwise it is the tokenizer's own.
 
     Args:
-        tokenizer: a fast one.
+        tokenizer: a fast one, or one of Japanese BERT.
 
     Raises:
-        ModelError: the tokenizer is not a fast one, which alone gives the characters of each token; or a text gives a
-            special token all the same.
+        ModelError: the tokenizer is neither, and gives no characters of tokens; or a text gives a special token all the
+            same.
     """
+    if tokenizer not in _backends:
+        _backends[tokenizer] = _make_backend(tokenizer)
+    return _backends[tokenizer]
+
+
+def _make_backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
+    if isinstance(tokenizer, BertJapaneseTokenizer):
+        backend = japanese_backend(tokenizer)
+    elif backend is None:
         raise ModelError(
             f"{type(tokenizer).__name__} is not a fast tokenizer and gives no character ranges of tokens",
             field="classifier.base",
             fix="save a tokenizer.json beside the model",
         )
-    if tokenizer not in _backends:
-        if spelled_special_token(tokenizer, backend) is not None:
-            backend = _renamed(tokenizer, backend)
-            if (token := spelled_special_token(tokenizer, backend)) is not None:
-                raise ModelError(
-                    f"a text that spells {token!r} gives that special token",
-                    field="classifier.path",
-                    fix="take the token from the list of special tokens of the tokenizer",
-                )
-        _backends[tokenizer] = backend
-    return _backends[tokenizer]
+    elif spelled_special_token(tokenizer, backend) is not None:
+        backend = _renamed(tokenizer, backend)
+    if (token := spelled_special_token(tokenizer, backend)) is not None:
+        raise ModelError(
+            f"a text that spells {token!r} gives that special token",
+            field="classifier.path",
+            fix="take the token from the list of special tokens of the tokenizer",
+        )
+    return backend
 
 
 def configure(backend: Tokenizer, max_length: int | None) -> None:
@@ -82,8 +89,8 @@ def spelled_special_token(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer
     The token of unknown characters is one of them, where the characters of its name are known.
     """
     configure(backend, None)
-    unknown = tokenizer.unk_token_id
     special = set(tokenizer.all_special_ids)
+    unknown = next(iter(special.intersection([tokenizer.unk_token_id])), None)
     for token in map(str, tokenizer.all_special_tokens):
         for context in _CONTEXTS:
             found = special.intersection(_ids(backend, context.format(token)))

@@ -82,7 +82,8 @@ def _unusable(directory: Path, error: Exception, field: str) -> ModelError:
             rf"install\W.*{word}|{word}.*\Winstall", reason, re.I
         ):
             return ModelError(
-                f"the tokenizer of {directory} needs a package that is not installed: {reason[:200]}",
+                f"the tokenizer of {directory} needs a package that is not installed: "
+                + reason.partition(". See ")[0][:200],
                 field=field,
                 fix=f"install {packages} where tegakari runs",
             )
