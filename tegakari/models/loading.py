@@ -80,7 +80,16 @@ def _load_model(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
         raise ModelError(
             f"the weights of {directory} are damaged: {error}", field=_FIELD, fix="copy the model again"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, AssertionError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        ImportError,
+        AttributeError,
+        AssertionError,
+    ) as error:
         raise ModelError(
             f"{directory} is not a sequence classifier: {error}",
             field=_FIELD,
