@@ -116,17 +116,17 @@ def padding_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, field
     declared = getattr(text_config(model), "pad_token_id", None)
     if declared is None:
         declared = getattr(model.config, "pad_token_id", None)
-    if isinstance(declared, int) and 0 <= declared < rows:
+    if isinstance(declared, int) and declared >= 0 and (rows is None or declared < rows):
         return declared
     # No text has a special token, but those that the tokenizer itself adds.
     added = tokenizer("", add_special_tokens=True)["input_ids"]
     around = tokenizer("1", add_special_tokens=True)["input_ids"]
     last = around[-1] if added else None
     special = [number for number in tokenizer.all_special_ids if number != tokenizer.unk_token_id]
-    beyond_vocabulary = range(max(tokenizer.get_vocab().values(), default=-1) + 1, rows)
+    beyond_vocabulary = range(max(tokenizer.get_vocab().values(), default=-1) + 1, rows or 0)
     candidates = [tokenizer.pad_token_id, *(number for number in special if number not in added), *special]
     for number in [*candidates, *beyond_vocabulary[:1]]:
-        if isinstance(number, int) and number != last and number < rows:
+        if isinstance(number, int) and number != last and (rows is None or number < rows):
             return number
     raise ModelError(
         "neither the configuration nor the tokenizer has a token that can pad documents",
@@ -135,11 +135,18 @@ def padding_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, field
     )
 
 
-def embedding_rows(model: PreTrainedModel) -> int:
-    """Number of tokens that have an embedding."""
-    embedding = model.get_input_embeddings()
-    rows = getattr(embedding, "num_embeddings", None)
-    return rows if isinstance(rows, int) else text_config(model).vocab_size
+def token_embedding(model: PreTrainedModel) -> nn.Module | None:
+    """Embedding of tokens; None: the model has no table of them, such as CANINE, which hashes characters."""
+    try:
+        return model.get_input_embeddings()
+    except NotImplementedError:
+        return None
+
+
+def embedding_rows(model: PreTrainedModel) -> int | None:
+    """Number of tokens that have an embedding; None: all have."""
+    rows = getattr(token_embedding(model), "num_embeddings", None)
+    return rows if isinstance(rows, int) else getattr(text_config(model), "vocab_size", None)
 
 
 def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, field: str) -> None:
@@ -153,7 +160,7 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
     """
     rows = embedding_rows(model)
     vocabulary = tokenizer.get_vocab()
-    if max(vocabulary.values(), default=-1) < rows:
+    if rows is None or max(vocabulary.values(), default=-1) < rows:
         return
     absent = set(tokenizer.all_special_ids) - set(tokenizer("", add_special_tokens=True)["input_ids"])
     beyond = {number: token for token, number in vocabulary.items() if number >= rows and number not in absent}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tegakari.models.architecture import block_output
+from tegakari.models.declared import token_embedding
 from tegakari.models.hooks import forward_hooks
 from tegakari.schemas.errors import ModelError
 
@@ -111,7 +112,8 @@ def first_not_finite(classifier: Classifier, document: Tokenized) -> str | None:
 
     batch = classifier.batch([document])
     with forward_hooks() as hooks:
-        hooks.after(classifier.model.get_input_embeddings(), embedding)
+        if (table := token_embedding(classifier.model)) is not None:
+            hooks.after(table, embedding)
         for layer, block in enumerate(classifier.blocks):
 
             def residual(_module: nn.Module, _inputs: object, output: object, layer: int = layer) -> None:
