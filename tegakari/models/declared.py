@@ -39,9 +39,9 @@ def check_task(config: Mapping[str, Any], directory: Path, field: str) -> None:
     Raises:
         ModelError: regression, several labels per document, or a single logit.
     """
-    task = config.get("problem_type")
-    labels = config.get("id2label")
-    if task is None and isinstance(labels, dict) and len(labels) == 1:
+    task, labels = config.get("problem_type"), config.get("id2label")
+    count = len(labels) if isinstance(labels, dict) else config.get("num_labels")
+    if task is None and count == 1:  # as transformers' loss takes it
         task = "regression"
     if task in _TASKS:
         raise ModelError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tokenizers import (
@@ -16,9 +17,6 @@ from tokenizers import (
 from transformers import BertJapaneseTokenizer
 
 from tegakari.schemas.errors import ModelError
-
-_UNSPELLABLE = "\uffff"
-"""A noncharacter of Unicode, which no text contains, put before the names of special tokens."""
 
 _SAMPLES = (
     "今日は、とても楽しい一日でした。",
@@ -54,11 +52,15 @@ class _Words:
         return parts
 
 
-def japanese_backend(tokenizer: BertJapaneseTokenizer) -> Tokenizer:
+def japanese_backend(tokenizer: BertJapaneseTokenizer, rename: Callable[[str], str]) -> Tokenizer:
     """A backend that gives the tokens of a tokenizer of Japanese BERT, with their characters in the text.
 
     Words come from the tokenizer's own MeCab, Sudachi or Juman++; the library `tokenizers` normalises (NFKC), splits
     words into pieces and follows characters through both.
+
+    Args:
+        tokenizer: of transformers.
+        rename: gives special tokens names that no text spells, and other tokens their own.
 
     Raises:
         ModelError: pieces other than WordPiece or characters; or the two do not agree on a sample.
@@ -67,9 +69,8 @@ def japanese_backend(tokenizer: BertJapaneseTokenizer) -> Tokenizer:
     kind = tokenizer.subword_tokenizer_type if tokenizer.do_subword_tokenize else "words"
     if words is None or kind not in ("wordpiece", "character") or not getattr(words, "normalize_text", False):
         raise _unaligned(tokenizer, f"words {tokenizer.word_tokenizer_type}, pieces {kind}")
-    special = set(map(str, tokenizer.all_special_tokens))
-    vocabulary = {(_UNSPELLABLE if token in special else "") + token: i for token, i in tokenizer.get_vocab().items()}
-    unknown = _UNSPELLABLE + str(tokenizer.unk_token)
+    vocabulary = {rename(token): number for token, number in tokenizer.get_vocab().items()}
+    unknown = rename(str(tokenizer.unk_token))
     if kind == "wordpiece":
         backend = Tokenizer(models.WordPiece(vocabulary, unk_token=unknown, max_input_chars_per_word=100))
     else:

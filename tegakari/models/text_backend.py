@@ -44,7 +44,8 @@ def text_backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
 def _make_backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if isinstance(tokenizer, BertJapaneseTokenizer):
-        backend = japanese_backend(tokenizer)
+        special = _special_tokens(tokenizer)
+        backend = japanese_backend(tokenizer, lambda token: _name(token, special))
     elif backend is None:
         raise ModelError(
             f"{type(tokenizer).__name__} is not a fast tokenizer and gives no character ranges of tokens",
@@ -108,7 +109,7 @@ def _ids(backend: Tokenizer, text: str) -> list[int]:
 def _renamed(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer) -> Tokenizer:
     """A copy of a backend whose special tokens keep their ids and have names that no text spells."""
     content = json.loads(backend.to_str())
-    special = set(map(str, tokenizer.all_special_tokens))
+    special = _special_tokens(tokenizer)
     for added in content["added_tokens"]:
         if added["content"] in special:
             added["content"] = _UNSPELLABLE + added["content"]
@@ -122,6 +123,10 @@ def _renamed(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer) -> Tokenize
     if "merges" in model:
         model["merges"] = [merge for merge in model["merges"] if not _gives(merge, special)]
     return Tokenizer.from_str(json.dumps(content))
+
+
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> set[str]:
+    return set(map(str, tokenizer.all_special_tokens))
 
 
 def _name(token: str, special: set[str]) -> str:

@@ -70,6 +70,7 @@ def test_logits_are_those_of_transformers_whatever_pads(
     [
         ({"problem_type": "regression"}, "predicts a number"),
         ({"id2label": {"0": "a"}}, "predicts a number"),
+        ({"id2label": None, "label2id": None, "num_labels": 1}, "predicts a number"),
         ({"problem_type": "multi_label_classification"}, "several labels or none"),
         ({"id2label": {"1": "a", "2": "b", "3": "c"}}, "names 3 labels, but not label 0; its largest id is 3"),
         ({"id2label": {"0": "a", "1": "b", "3": "c"}}, "but not label 2"),
