@@ -12,13 +12,20 @@ from rich.markup import escape
 from tegakari.cli import (
     circuit,
     classification,
+    classify,
     compare,
+    config,
     corpus,
     cues,
     demo,
+    doctor,
+    document,
+    documents,
+    encode,
     feature,
     features,
     finetune,
+    histogram,
     index,
     init,
     keys,
@@ -72,9 +79,23 @@ def start(
 
 COMMANDS = {
     "Pipeline": (init, corpus, finetune, sae, index, demo),
-    "Queries": (runs, labels, features, feature, specificity, neighbours, search, sql),
+    "Queries": (
+        runs,
+        labels,
+        features,
+        feature,
+        histogram,
+        neighbours,
+        specificity,
+        documents,
+        document,
+        search,
+        sql,
+    ),
+    "Models": (classify, encode),
     "Analyses": (knockout, circuit, variants, study, compare, classification, sparsity, cues),
     "Service": (serve, keys),
+    "Set-up": (doctor, config),
 }
 """Section of the help page -> modules. A module is named as its command: a function of that name, or a group `app`."""
 

@@ -135,6 +135,8 @@ LabelsOption = Annotated[
 FeatureOption = Annotated[
     str, typer.Option("--feature", "-f", metavar="L:F", help="Feature F of layer L, both from 0, as 2:17.")
 ]
+DocumentOption = Annotated[str, typer.Option("--document", "-d", help="Document of the run, by id.")]
+TextsOption = Annotated[list[str], typer.Option("--text", "-t", help="Title, newline, body; repeatable.")]
 RowsOption = Annotated[int, typer.Option("-k", min=1, max=MAX_ROWS, help="Rows.")]
 AllOption = Annotated[bool, typer.Option("--all", help="All rows.")]
 CursorOption = Annotated[str | None, typer.Option("--cursor", help="`next` of the page before.")]

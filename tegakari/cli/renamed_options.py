@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import typer
 from typer.core import TyperGroup
-
-UsageError = typer.BadParameter.__base__
-assert UsageError is not None
 
 RENAMED = {
     "--runs": "--run, once per run: --run A --run B",
@@ -16,10 +12,9 @@ RENAMED = {
     "--limit": "-k",
     "--tokens": "-k",
     "--in": "--in-run",
+    "--layer": "a feature is named LAYER:FEATURE, as --feature 1:41",
 }
 """Former option -> what to write."""
-
-LAYER_OF_FEATURE = "features are named LAYER:FEATURE: --feature 1:41"
 
 
 class Group(TyperGroup):
@@ -29,13 +24,9 @@ class Group(TyperGroup):
         """Run a subcommand, as in the base class."""
         try:
             return super().invoke(ctx)
-        except UsageError as error:
-            option = getattr(error, "option_name", None)
-            if option in RENAMED:
-                error.message = f"No such option: {option}. Now: {RENAMED[option]}"
-            elif option == "--layer":
-                error.message = f"No such option: {option}. Now: {LAYER_OF_FEATURE}"
-            else:
-                raise
-            error.possibilities = None
+        except Exception as error:
+            option = getattr(error, "option_name", None)  # of click's NoSuchOption, which typer may bring itself
+            if option in RENAMED and hasattr(error, "possibilities"):
+                error.message = f"No such option: {option}. Now: {RENAMED[option]}"  # pyright: ignore
+                error.possibilities = None  # pyright: ignore
             raise

@@ -10,14 +10,13 @@ from tegakari.cli.output import print_cut
 from tegakari.schemas.api import Page
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 
-class Pages(Protocol[T_co]):
+class Pages(Protocol[T]):
     """A list of a directory or a service, read page by page."""
 
-    def page(self, cursor: str | None = None) -> Page[T_co]: ...
-    def __iter__(self) -> Iterator[T_co]: ...
+    def page(self, cursor: str | None = None) -> Page[T]: ...
+    def __iter__(self) -> Iterator[T]: ...
 
 
 def first_rows(pages: Callable[[int], Pages[T]], k: int, every: bool, cursor: str | None) -> Page[T]:
