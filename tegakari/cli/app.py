@@ -7,7 +7,6 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from tegakari.cli import (
     circuit,
@@ -43,7 +42,7 @@ from tegakari.cli import (
     study,
     variants,
 )
-from tegakari.cli.output import err, set_up_logging
+from tegakari.cli.output import err, print_error, set_up_logging
 from tegakari.extras import extras_named
 from tegakari.schemas.errors import TegakariError
 from tegakari.store.processes import keep_working_directory_off_path
@@ -136,10 +135,7 @@ def main() -> None:
         with extras_named():
             app()
     except TegakariError as error:
-        field = f"[bold]{escape(error.field)}[/]: " if error.field else ""
-        err.print(f"[bold red]error:[/] {field}{escape(error.message)}", soft_wrap=True)
-        if error.fix:
-            err.print(f"  [bold]fix:[/] {escape(error.fix)}", soft_wrap=True)
+        print_error(error)
         sys.exit(exit_code(error))
     except KeyboardInterrupt:
         err.print("interrupted; finished work is kept, the same command resumes it")

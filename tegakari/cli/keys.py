@@ -59,7 +59,7 @@ def create(
         print_json(NewKey(**msgspec.structs.asdict(record), key=key))
         return
     out.print(key, soft_wrap=True, highlight=False, markup=False)  # whole: it is copied
-    err.print(f"{file} stores its hash; the key is not shown again", soft_wrap=True, highlight=False, markup=False)
+    print_text(f"{file} stores its hash; the key is not shown again", console=err)
 
 
 @app.command("list")

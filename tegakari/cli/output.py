@@ -22,6 +22,7 @@ from rich.text import Text
 from tegakari.cli.table_layout import table_layout, wrap
 from tegakari.cli.visible import visible
 from tegakari.schemas.api import Page
+from tegakari.schemas.errors import TegakariError
 from tegakari.schemas.progress import Progress
 
 T = TypeVar("T")
@@ -223,18 +224,24 @@ def print_table(
         print_text(title, style="bold")
     layout = table_layout(columns, rows, cells, drop)
     for line in layout.lines:
-        _print_line(line)
+        _print_line(line, out)
     if layout.left_out:
         left_out = ", ".join(layout.left_out)
         print_text(f"… without {left_out}: a wider terminal, a pipe or --json shows them", style="dim")
 
 
-def print_text(text: str, *, style: str = "") -> None:
-    """A sentence on stdout, broken between words on a terminal, on one line in a pipe."""
-    cells = width()
+def print_text(text: str, *, style: str = "", console: Console | None = None) -> None:
+    """A sentence, broken between words on a terminal, on one line in a pipe.
+
+    Args:
+        text: the sentence.
+        style: of rich.
+        console: `out` or `err`; None: `out`.
+    """
+    console = console or out
     text = visible(text)
-    for line in [text] if cells is None else wrap(text, cells, indent="  "):
-        _print_line(Text(line, style))
+    for line in wrap(text, console.width, indent="  ") if console.is_terminal else [text]:
+        _print_line(Text(line, style), console)
 
 
 def print_cut(shown: int, total: int | None, options: str) -> None:
@@ -249,8 +256,8 @@ def print_cut(shown: int, total: int | None, options: str) -> None:
     print_text(f"… {of_total}; {options}", style="dim")
 
 
-def _print_line(line: Text) -> None:
-    out.print(line, soft_wrap=True, highlight=False)
+def _print_line(line: Text, console: Console) -> None:
+    console.print(line, soft_wrap=True, highlight=False)
 
 
 def write_csv(path: Path, rows: Sequence[Any]) -> None:
@@ -268,4 +275,12 @@ def write_csv(path: Path, rows: Sequence[Any]) -> None:
 
 def print_written(path: Path) -> None:
     """That a file was written, on stderr: stdout has the table or the JSON."""
-    err.print(f"wrote {path}", soft_wrap=True, highlight=False, markup=False)
+    print_text(f"wrote {path}", console=err)
+
+
+def print_error(error: TegakariError) -> None:
+    """An error on stderr: field, message, and fix."""
+    field = f"{error.field}: " if error.field else ""
+    print_text(f"error: {field}{error.message}", style="red", console=err)
+    if error.fix:
+        print_text(f"  fix: {error.fix}", console=err)

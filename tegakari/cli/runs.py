@@ -73,7 +73,7 @@ def list_(store: StoreOption = None, csv: CsvOption = None, json: JsonOption = F
         csv=csv,
     )
     if not rows:
-        err.print(f"no runs in {_place(store)}; `tegakari index` publishes one, --store names another store")
+        print_text(f"no runs in {_place(store)}; `tegakari index` publishes one, --store names another", console=err)
 
 
 def _place(store: str | None) -> str:

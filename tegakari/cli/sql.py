@@ -21,7 +21,7 @@ from tegakari.cli.options import (
     is_address,
     store_name,
 )
-from tegakari.cli.output import err, print_cut, print_json, print_table, printable
+from tegakari.cli.output import err, print_cut, print_json, print_table, print_text, printable
 from tegakari.extras import extras_named
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.sql import MAX_ROWS, SqlColumn
@@ -96,7 +96,7 @@ def sql(
     else:
         with output.open("wb") as sink:
             count = write_rows(sink, reader, chosen)
-        err.print(f"{count:,} rows in {output}", soft_wrap=True, highlight=False, markup=False)
+        print_text(f"{count:,} rows in {output}", console=err)
 
 
 def _standard_output(file_format: SqlFormat) -> IO[bytes]:

@@ -68,8 +68,10 @@ def _print(result: SmallestSetResult) -> None:
         [(number, str(step.feature), step.cohens_d, step.recall) for number, step in enumerate(result.steps, 1)],
     )
     if result.reached:
-        by_d = f"{result.by_d} by d" if result.by_d else "by d, all candidates do not suffice"
-        line = f"{len(result.steps)} features lower recall to {result.target:.3f}; {by_d}"
+        by_d = f"chosen by d it takes {result.by_d}" if result.by_d else "chosen by d, all candidates do not suffice"
+        count = f"{len(result.steps)} feature{'' if len(result.steps) == 1 else 's'}"
+        last = f"{result.steps[-1].recall:.3f}"
+        line = f"without {count} recall is {last}, at or below the target of {result.target:.3f}; {by_d}"
     else:
         line = f"no further candidate of {settings.candidates} lowers recall: {result.target:.3f} is not reached"
     print_text(line)
