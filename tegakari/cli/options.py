@@ -39,8 +39,16 @@ def default_run() -> str:
     return load_config(DEFAULT_CONFIG).index.run
 
 
-def _default_runs() -> list[str]:
-    return [default_run()]
+def _no_run() -> None:
+    """Default of `--run`, so that it may be left out; a callback replaces it."""
+
+
+def _run_or_default(context: typer.Context, run: str | None) -> str | None:
+    return run or (None if context.resilient_parsing else default_run())
+
+
+def _runs_or_default(context: typer.Context, runs: list[str] | None) -> list[str]:
+    return runs or ([] if context.resilient_parsing else [default_run()])
 
 
 def complete_run(context: typer.Context, incomplete: str) -> list[str]:
@@ -96,7 +104,8 @@ RunOption = Annotated[
         "-r",
         help="Name of a published run; default: `index.run` of tegakari.toml.",
         envvar=RUN_VARIABLE,
-        default_factory=default_run,
+        default_factory=_no_run,
+        callback=_run_or_default,
         autocompletion=complete_run,
         show_default=False,
     ),
@@ -120,7 +129,8 @@ RunsOption = Annotated[
         "-r",
         help="Name of a published run; repeatable. Default: `index.run` of tegakari.toml.",
         envvar=RUN_VARIABLE,
-        default_factory=_default_runs,
+        default_factory=_no_run,
+        callback=_runs_or_default,
         autocompletion=complete_run,
         show_default=False,
     ),

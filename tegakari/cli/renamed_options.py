@@ -12,9 +12,18 @@ RENAMED = {
     "--limit": "-k",
     "--tokens": "-k",
     "--in": "--in-run",
-    "--layer": "a feature is named LAYER:FEATURE, as --feature 1:41",
 }
 """Former option -> what to write."""
+
+LAYER_OF_FEATURE = "a feature is named LAYER:FEATURE, as --feature 1:41"
+"""What to write instead of `--layer` where `--feature` had the number alone."""
+
+
+def present_spelling(option: str, command: Any) -> str | None:
+    """What to write instead of an option that a command does not have; None: nothing is known."""
+    if option == "--layer" and any("--feature" in parameter.opts for parameter in command.params):
+        return LAYER_OF_FEATURE
+    return RENAMED.get(option)
 
 
 class Group(TyperGroup):
@@ -25,8 +34,9 @@ class Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            option = getattr(error, "option_name", None)  # of click's NoSuchOption, which typer may bring itself
-            if option in RENAMED and hasattr(error, "possibilities"):
-                error.message = f"No such option: {option}. Now: {RENAMED[option]}"  # pyright: ignore
-                error.possibilities = None  # pyright: ignore
+            if hasattr(error, "possibilities") and hasattr(error, "option_name"):  # click's or typer's NoSuchOption
+                unknown: Any = error
+                if spelling := present_spelling(unknown.option_name, unknown.ctx.command):
+                    unknown.message = f"No such option: {unknown.option_name}. Now: {spelling}"
+                    unknown.possibilities = None
             raise

@@ -14,7 +14,8 @@ OPEN, CLOSE = "⟦", "⟧"
 ELLIPSIS = "…"
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-_FIGURES = re.compile(r"[\d.,]")
+_WHOLE = re.compile(r"\\u27e[67]|[\d.,]*\d")
+"""What is not cut in two: an escaped mark, a number."""
 
 
 def visible(text: str) -> str:
@@ -56,8 +57,7 @@ def shorten(text: str, width: int) -> str:
         if cells > width - 1:
             break
         end += 1
-    while end and _FIGURES.match(text[end - 1]) and _FIGURES.match(text[end]):
-        end -= 1
+    end = next((whole.start() for whole in _WHOLE.finditer(text) if whole.start() < end < whole.end()), end)
     if end and not text[end].isspace() and text[end - 1].isascii() and text[end].isascii():
         space = text.rfind(" ", 0, end)
         end = space if cell_len(text[: space + 1]) > width // 2 else end
@@ -72,8 +72,7 @@ def shorten_left(text: str, width: int) -> str:
     while start and cells + cell_len(text[start - 1]) <= width - 1:
         start -= 1
         cells += cell_len(text[start])
-    while 0 < start < len(text) and _FIGURES.match(text[start - 1]) and _FIGURES.match(text[start]):
-        start += 1
+    start = next((whole.end() for whole in _WHOLE.finditer(text) if whole.start() < start < whole.end()), start)
     return ELLIPSIS + text[start:].lstrip() if width > 0 else ""
 
 

@@ -127,9 +127,7 @@ def invoke(command: str, view: str, columns: int | None, workplace: Path, *optio
         shutil.copytree(workplace / "store", workplace / names["copy"], dirs_exist_ok=True)
     if "{bare}" in ARGUMENTS[command]:
         names["bare"] = f"bare-{view}"
-        shutil.copytree(
-            workplace / "store", workplace / names["bare"], ignore=lambda *_: [VECTORS], dirs_exist_ok=True
-        )
+        shutil.copytree(workplace / "store", workplace / names["bare"], ignore=lambda *_: [VECTORS], dirs_exist_ok=True)
     if "{garbage}" in ARGUMENTS[command]:
         (workplace / "garbage" / "work" / "abandoned-index-of-a-run-with-a-long-name-0123456789abcdef").mkdir(
             parents=True, exist_ok=True
