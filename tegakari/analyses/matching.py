@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tegakari.analyses.formatting import visible_tokens
+from tegakari.analyses.visible_text import visible_tokens
 from tegakari.models.sae_start import start_directions
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.matching import (

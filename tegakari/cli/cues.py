@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from tegakari.analyses.formatting import interval, label_tokens, visible_tokens
+from tegakari.analyses.formatting import interval, label_tokens
+from tegakari.analyses.visible_text import visible_tokens
 from tegakari.cli.options import CsvOption, JsonOption, LabelsOption, RunsOption, StoreOption, open_source
 from tegakari.cli.output import print_list
 from tegakari.schemas.study import LabelCues

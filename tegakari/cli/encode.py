@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from tegakari.analyses.visible_text import visible_token
 from tegakari.cli.options import CsvOption, DeviceOption, JsonOption, RunOption, StoreOption, TextsOption, open_source
 from tegakari.cli.output import page_of, print_json, print_table, progress, write_csv
-from tegakari.cli.visible import shorten, visible, visible_token
+from tegakari.cli.visible import shorten, visible
 from tegakari.extras import extras_named
 from tegakari.schemas.inference import MAX_TOP, Active, EncodedText
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from rich.cells import cell_len
 from rich.text import Text
 
-from tegakari.cli.visible import Context, shorten, visible, visible_tokens
+from tegakari.analyses.visible_text import visible_tokens
+from tegakari.cli.visible import Context, shorten, visible
 
 GAP = 2
 """Cells between two columns."""
@@ -139,7 +140,7 @@ def cell_text(value: object) -> str:
         case float():
             return f"{value:.3f}"
         case list():
-            return visible_tokens(value)
+            return visible(visible_tokens(map(str, value)))
         case _:
             return visible(str(value))
 

@@ -3,48 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from rich.cells import cell_len
 from rich.text import Text
 
+from tegakari.analyses.visible_text import visible_text, visible_token
+
 OPEN, CLOSE = "⟦", "⟧"
 """Marks around a token in its context. In text of data they are written as escapes, so that no text looks marked."""
 ELLIPSIS = "…"
 
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _WHOLE = re.compile(r"\\u27e[67]|[\d.,]*\d")
 """What is not cut in two: an escaped mark, a number."""
 
 
 def visible(text: str) -> str:
-    r"""Text on one line: a line feed is ⏎, a tab ⇥, another control character its picture or a replacement character.
+    r"""Text on one line, as `visible_text`, with the marks of a context escaped, as `\u27e6`."""
+    return _without_marks(visible_text(text))
 
-    Marks of a context are escaped, as `\u27e6`.
-    """
-    text = text.replace("\r\n", "\n")
-    text = _CONTROLS.sub(lambda match: _picture(match[0]), text)
+
+def _without_marks(text: str) -> str:
     return text.replace(OPEN, "\\u27e6").replace(CLOSE, "\\u27e7")
-
-
-def _picture(character: str) -> str:
-    code = ord(character)
-    if character in "\n\u2028\u2029":
-        return "⏎"
-    if character == "\t":
-        return "⇥"
-    return chr(0x2400 + code) if code < 0x20 else "␡" if code == 0x7F else "\ufffd"
-
-
-def visible_token(token: str) -> str:
-    """A token, in which spaces can be seen if there is nothing else."""
-    return visible(token) if token.strip(" \u3000") else "␣" * max(1, cell_len(token))
-
-
-def visible_tokens(tokens: Iterable[object]) -> str:
-    """Tokens, separated by spaces."""
-    return " ".join(visible_token(str(token).strip(" ") or str(token)) for token in tokens)
 
 
 def shorten(text: str, width: int) -> str:
@@ -86,7 +66,7 @@ class Context(NamedTuple):
     def fit(self, width: int | None) -> Text:
         """The token between marks, with as much of the text around it as fits."""
         before, after = visible(self.before), visible(self.after)
-        token = visible_token(self.token)
+        token = _without_marks(visible_token(self.token))
         if width is not None:
             token = shorten(token, width - 2)
             room = max(0, width - 2 - cell_len(token))

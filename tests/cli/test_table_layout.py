@@ -8,8 +8,9 @@ import re
 import pytest
 from rich.cells import cell_len
 
+from tegakari.analyses.visible_text import visible_token
 from tegakari.cli.table_layout import table_layout, wrap
-from tegakari.cli.visible import Context, shorten, shorten_left, visible, visible_token
+from tegakari.cli.visible import Context, shorten, shorten_left, visible
 
 TEXTS = ("軽トラで買い物", "味噌汁 豆腐", "a plain text of words", "😀 ⟦mark⟧", "x\ty\nz", "")
 
