@@ -90,34 +90,9 @@ def errors_page() -> str:
     return head + "".join(rows)
 
 
-COMMANDS_ABOUT = """\
-Exit codes: 0 done; 1 an error that is explained; 2 wrong usage: an unknown option, or a value that is not allowed; 130
-interrupted.
-
-| option | in every command that has it |
-|---|---|
-| `--run` | name of a run; repeatable where several are compared. Default: `TEGAKARI_RUN`, else `index.run` of `tegakari.toml` |
-| `--store` | directory, or address of a service. Default: `TEGAKARI_STORE`, else `index.store` of `tegakari.toml`, else `./store` |
-| `--label` | a label; repeatable where several are allowed |
-| `--feature` | `LAYER:FEATURE`, as `2:17` |
-| `-k` | how many: rows, features, labels |
-| `--json` | the object that the [API](api.md) returns; a list is `{"items": [...], "next": ...}` |
-| `--csv FILE` | the rows, with the field names of the JSON; nested fields are JSON |
-| `--plot FILE` | a picture, SVG |
-
-`tegakari runs` takes the run as an argument: `tegakari runs delete demo-jpn`.
-
-Tables fit the terminal. Texts end in … where they are shortened, columns that do not fit are named below the table, and no word
-and no number is split. In a pipe or a file nothing is shortened, broken or left out: `tegakari runs list | grep demo-base`. A list
-that is cut says how to see the rest. Texts of documents are shown on one line: ⏎ is a line feed, ⇥ a tab, ␣ a token of spaces. The
-token on which a feature is active stands between ⟦ and ⟧, in bold; these two characters are written as `\\u27e6` and `\\u27e7` where a
-text contains them.
-"""
-
-
 def cli_page() -> str:
     """Every command with its options and example."""
-    parts = [_head("Commands"), COMMANDS_ABOUT]
+    parts = [_head("Commands"), (ROOT / "tools/commands_about.md").read_text(encoding="utf-8")]
     root = typer.main.get_command(app)
     _commands(root, "tegakari", parts)
     return "".join(parts)
