@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -50,6 +49,8 @@ def _memory() -> str:
 
 def _extras() -> Iterator[Check]:
     """Per extra: the versions of its packages, or those that are missing."""
+    from importlib.metadata import packages_distributions
+
     distributions = packages_distributions()
     for extra in dict.fromkeys(EXTRA_OF.values()):
         packages = [package for package, owner in EXTRA_OF.items() if owner == extra]
@@ -63,6 +64,8 @@ def _extras() -> Iterator[Check]:
 
 
 def _named_version(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version  # slow to import: 50 ms
+
     try:
         return f"{name} {version(name)}"
     except PackageNotFoundError:

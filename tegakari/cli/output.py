@@ -226,7 +226,7 @@ def print_table(
     for line in layout.lines:
         _print_line(line, out)
     if layout.left_out:
-        left_out = ", ".join(layout.left_out)
+        left_out = "; ".join(layout.left_out)
         print_text(f"… without {left_out}: a wider terminal, a pipe or --json shows them", style="dim")
 
 

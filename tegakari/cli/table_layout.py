@@ -78,7 +78,7 @@ def table_layout(
 
 
 def _widths(columns: Sequence[_Column], width: int) -> list[int]:
-    """Widths of the columns: the widest ones become narrower until all fit; spare cells keep headings on one line."""
+    """Widths of the columns: the widest ones become narrower until all fit; headings have one line if all fit on one."""
     room = width - GAP * (len(columns) - 1)
     widths = [column.width for column in columns]
     while sum(widths) > room:
@@ -87,9 +87,8 @@ def _widths(columns: Sequence[_Column], width: int) -> list[int]:
             widths[0] = max(1, widths[0] - (sum(widths) - room))  # the only column that is left
             break
         widths[max(narrowable, key=widths.__getitem__)] -= 1
-    for place, column in enumerate(columns):
-        widths[place] += min(max(0, cell_len(column.heading) - widths[place]), room - sum(widths))
-    return widths
+    with_headings = [max(cells, cell_len(column.heading)) for cells, column in zip(widths, columns, strict=True)]
+    return with_headings if sum(with_headings) <= room else widths
 
 
 def _lines(columns: Sequence[_Column], widths: Sequence[int], width: int | None) -> list[Text]:
