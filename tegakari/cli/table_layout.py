@@ -78,7 +78,7 @@ def table_layout(
 
 
 def _widths(columns: Sequence[_Column], width: int) -> list[int]:
-    """Widths of the columns: the widest ones become narrower until all fit; headings have one line if all fit on one."""
+    """Widths of the columns: the widest become narrower until all fit; headings have one line if all fit on one."""
     room = width - GAP * (len(columns) - 1)
     widths = [column.width for column in columns]
     while sum(widths) > room:
