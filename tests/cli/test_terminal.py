@@ -186,7 +186,7 @@ def test_a_command_is_legible(command: str, workplace: Path):
     narrow = invoke(command, "narrow", COLUMNS, workplace)
     assert (wide.exit_code, narrow.exit_code) == (0, 0), wide.output + narrow.output
     assert wide.stdout.strip()
-    names = re.compile(r"narrow|wide|\b[0-9a-f]{8}\b|\btgk_\w+")  # of files and keys
+    names = re.compile(r"narrow|wide|\b[0-9a-f]{8}\b|\btgk_[\w-]+")  # of files and keys
     check_legible(names.sub("", narrow.stdout), names.sub("", wide.stdout), COLUMNS)
 
 
