@@ -171,7 +171,7 @@ def latest_result(store: Path, kind: AnalysisKind[Any, R], run: RunManifest) -> 
     raise NotFoundError(
         f"no stored {kind.name} of run {run.run!r}",
         field="run",
-        fix=f"compute it with `tegakari {kind.name} --runs {run.run}`",
+        fix=f"compute it with `tegakari {kind.name} --run {run.run}`",
     )
 
 

@@ -42,7 +42,9 @@ def compare_runs(store: NamedDependency[Store], runs: RunPair) -> Comparison:
                 shared_documents=study.shared_documents,
                 differences=study.differences,
             )
-    raise NotFoundError(f"no study of {runs} is stored", field="runs", fix=f"`tegakari study --runs {runs}`")
+    raise NotFoundError(
+        f"no study of {runs} is stored", field="runs", fix=f"`tegakari study --run {' --run '.join(names)}`"
+    )
 
 
 @read("/compare/features", "compareFeatures", "Features that two runs share", changes=True)
