@@ -135,7 +135,14 @@ def study_of(directory: Path, seed: int) -> Study:
     if not report.is_file():
         _tegakari("demo", str(work), "--no-serve", "--seed", str(seed))
         _tegakari(
-            "study", "--runs", ",".join(RUNS), "--store", str(work / "store"), "--format", "json", "-o", str(report)
+            "study",
+            *(part for run in RUNS for part in ("--run", run)),
+            "--store",
+            str(work / "store"),
+            "--format",
+            "json",
+            "-o",
+            str(report),
         )
     return json.loads(report.read_bytes())
 

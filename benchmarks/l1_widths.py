@@ -80,7 +80,7 @@ def quality(sae: TrainableSae, held_out: Tensor) -> tuple[float, float]:
     finished = sae.finished(0)
     encoder = finished.encoder(torch.float32)
     a = torch.relu(held_out @ encoder.weight + encoder.bias)
-    error = (held_out - finished.decode(a)).double().square().sum()
+    error = (held_out - finished.decode(a, held_out)).double().square().sum()
     variance = (held_out - held_out.mean(0)).double().square().sum()
     return (a > 0).float().mean().item(), 1 - (error / variance).item()
 

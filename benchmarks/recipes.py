@@ -201,7 +201,7 @@ def figures(case: Case, recipe: Recipe, steps: int, batch_size: int) -> Figures:
     sae = trainable.finished(case.layer)
     h = case.evaluation
     a = activations(h, sae.encoder(torch.float32))
-    error = (h - sae.decode(a)).double().square().sum()
+    error = (h - sae.decode(a, h)).double().square().sum()
     explained = 1 - (error / (h - h.mean(0)).double().square().sum()).item()
     pooled = torch.zeros(len(case.label), sae.d_sae).scatter_reduce_(
         0, case.document[:, None].expand_as(a), a, "amax"

@@ -92,7 +92,7 @@ def errors_page() -> str:
 
 def cli_page() -> str:
     """Every command with its options and example."""
-    parts = [_head("Commands"), "Exit codes: 0 done, 1 an error that is explained, 2 wrong usage, 130 interrupted.\n"]
+    parts = [_head("Commands"), (ROOT / "tools/commands_about.md").read_text(encoding="utf-8")]
     root = typer.main.get_command(app)
     _commands(root, "tegakari", parts)
     return "".join(parts)

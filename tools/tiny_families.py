@@ -78,6 +78,7 @@ _ROPE = {"rope_type": "default", "rope_theta": 10_000.0}
 _CHANGES: dict[str, dict[str, Any]] = {
     "axk1": {"num_key_value_heads": 4},
     "axk2": {"num_key_value_heads": 4, "index_topk": 64},
+    "big_bird": {"max_position_embeddings": 1024},
     "cohere_compass_text": {"rope_parameters": {"full_attention": {**_ROPE, "mrope_section": [2, 1, 1]}}},
     "deepseek_v2": {"num_key_value_heads": 4},
     "deepseek_v3": {"num_key_value_heads": 4, "first_k_dense_replace": 1},

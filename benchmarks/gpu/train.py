@@ -105,7 +105,7 @@ def _agreement(device: torch.device) -> dict[str, float]:
         finished = sae.finished(0)
         encoder = finished.encoder(torch.float32)
         h = residual.float()
-        return float((h - finished.decode((h @ encoder.weight + encoder.bias).relu())).square().sum())
+        return float((h - finished.decode((h @ encoder.weight + encoder.bias).relu(), h)).square().sum())
 
     before = _new_sae(shape, "relu", torch.device("cpu"), "float32", layer=0).W_enc.detach()
     on_cpu, on_device = (trained(place, "float32", 40).W_enc.detach().cpu() for place in (torch.device("cpu"), device))

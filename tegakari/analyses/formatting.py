@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from tegakari.analyses.visible_text import visible_token
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from tegakari.analyses.knockout.default_label import DefaultLabel
     from tegakari.schemas.analysis import Interval
@@ -136,20 +138,9 @@ def default_label_sentence(default: DefaultLabel) -> str:
     )
 
 
-def visible_tokens(tokens: Iterable[str]) -> str:
-    """Tokens separated by spaces, with line breaks and tabs written as escapes, spaces as `␣`."""
-    return " ".join(map(_visible, tokens))
-
-
 def label_tokens(tokens: Sequence[LabelToken]) -> str:
     """The first tokens of a label with their numbers of features: `graph (9) node (3)`."""
-    return " ".join(f"{_visible(token.token)} ({token.features})" for token in tokens[:LABEL_TOKENS]) or MISSING
-
-
-def _visible(token: str) -> str:
-    for character, escape in (("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
-        token = token.replace(character, escape)
-    return token if token.strip() else "␣" * len(token)
+    return " ".join(f"{visible_token(token.token)} ({token.features})" for token in tokens[:LABEL_TOKENS]) or MISSING
 
 
 def _points(value: float, low: float, high: float) -> str:

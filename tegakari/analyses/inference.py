@@ -13,6 +13,7 @@ from tegakari.analyses.encode_query import EncodeQuery, encode_query
 from tegakari.analyses.engine.batches import batches, tokenized
 from tegakari.analyses.engine.run_models import RunModels
 from tegakari.kernels import Encoded
+from tegakari.models.finite import check_finite
 from tegakari.models.head import pooled_by
 from tegakari.models.tokens import Batch, Head, Tokenized
 from tegakari.schemas.errors import QueryError
@@ -42,6 +43,7 @@ def classify_texts(models: RunModels, texts: Sequence[str], progress: Progress =
 
     Raises:
         QueryError: a text has no token.
+        ModelError: a logit is not finite.
     """
     labels = models.classifier.labels
     progress.stage("classifying texts", len(texts))
@@ -49,7 +51,9 @@ def classify_texts(models: RunModels, texts: Sequence[str], progress: Progress =
     tokens = tokenized(models.classifier, texts, on_step)
     logits = torch.empty(len(texts), len(labels))
     for members, batch in batches(models.classifier, tokens, models.batch_tokens):
-        logits[members] = models.classifier.run(batch, on_step=on_step).logits.cpu()
+        batch_logits = models.classifier.run(batch, on_step=on_step).logits.cpu()
+        check_finite(models.classifier, batch_logits, [tokens[member] for member in members], _names(members))
+        logits[members] = batch_logits
         progress.advance(len(members))
     classifications = []
     for text_tokens, text_logits, probabilities in zip(tokens, logits, logits.softmax(1), strict=True):
@@ -85,7 +89,7 @@ def encode_texts(
 
     Raises:
         QueryError: a text has no token, or the result could exceed MAX_ACTIVATIONS.
-        KernelError: a residual is not finite.
+        KernelError, ModelError: a residual or a logit is not finite.
     """
     progress.stage("encoding texts", sum(len(query.texts) for query in queries))
     on_step = partial(progress.advance, 0)
@@ -100,7 +104,9 @@ def encode_texts(
     layers = sorted({layer for query in queries for layer in query.layers})
     by_position = any(query.pooling == "none" for query in queries)
     for members, batch in batches(models.classifier, [text.tokens for text in texts], models.batch_tokens):
-        _run_batch(models, layers, by_position, [texts[member] for member in members], batch, on_step)
+        of_batch = [texts[member] for member in members]
+        logits = _run_batch(models, layers, by_position, of_batch, batch, on_step)
+        check_finite(models.classifier, logits, [text.tokens for text in of_batch], _names(members))
         progress.advance(len(members))
     encoded = iter([text.encoded() for text in texts])
     return [[next(encoded) for _ in query.texts] for query in queries]
@@ -195,7 +201,8 @@ def _run_batch(
     texts: Sequence[_TextFeatures],
     batch: Batch,
     on_step: OnStep,
-) -> None:
+) -> Tensor:
+    """Add the features and the prediction of each text; returns the logits, [texts, labels]."""
     offsets = batch.offsets.tolist()
 
     def on_residual(layer: int, residual: Tensor) -> None:
@@ -209,6 +216,11 @@ def _run_batch(
     output = models.classifier.run(batch, on_residual, layers=layers, on_step=on_step)
     for text, best in zip(texts, output.logits.argmax(1).tolist(), strict=True):
         text.predicted = models.classifier.labels[best]
+    return output.logits
+
+
+def _names(members: Sequence[int]) -> list[str]:
+    return [f"text {member}" for member in members]
 
 
 def _check_size(query: EncodeQuery, tokens: Sequence[Tokenized]) -> None:

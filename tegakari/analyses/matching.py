@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tegakari.analyses.formatting import visible_tokens
+from tegakari.analyses.visible_text import visible_tokens
 from tegakari.models.sae_start import start_directions
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.matching import (
@@ -60,7 +60,7 @@ def match_features(a: Run, b: Run) -> MatchingResult:
     """
     rows_a, rows_b = _shared_documents(a, b)
     if not len(rows_a):
-        raise NotFoundError("the runs share no document", field="--runs", fix="choose runs of one corpus")
+        raise NotFoundError("the runs share no document", field="--run", fix="choose runs of one corpus")
     no_cosine = _why_no_cosine(a, b)
     matchings = []
     matches_a: dict[int, BestMatches] = {}

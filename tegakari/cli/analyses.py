@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tegakari.cli.options import JsonOption, StoreOption, open_source
-from tegakari.cli.output import out, print_json, print_list, print_table
+from tegakari.cli.output import print_json, print_list, print_table, print_text
 from tegakari.schemas.errors import ConfigError, NotFoundError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def list_analyses(
         document=page,
     )
     if page.next and not json:
-        out.print(f"more: --cursor {page.next}", soft_wrap=True)
+        print_text(f"more: --cursor {page.next}")
 
 
 @app.command("show")
@@ -82,7 +82,7 @@ def show(analysis: IdArgument, store: StoreOption = None, json: JsonOption = Fal
     ]
     settings = [(f"settings: {name}", str(value)) for name, value in detail.settings.items() if value is not None]
     print_table(f"Analysis {detail.id}", ("", ""), [*facts, *settings])
-    out.print("--json shows the result", soft_wrap=True)
+    print_text("--json shows the result")
 
 
 @app.command("delete")
@@ -94,7 +94,7 @@ def delete(analysis: IdArgument, store: StoreOption = None) -> None:
     source = open_source(store)
     id_ = _whole_id(source, analysis)
     source.delete_analysis(id_)
-    out.print(f"analysis {id_} deleted")
+    print_text(f"analysis {id_} deleted")
 
 
 def _whole_id(source: Source, digits: str) -> str:

@@ -7,25 +7,32 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from tegakari.cli import (
     analyses,
     circuit,
     classification,
+    classify,
     compare,
+    config,
     corpus,
     cues,
     demo,
+    doctor,
+    document,
+    documents,
+    encode,
     feature,
     features,
     finetune,
+    histogram,
     index,
     init,
     keys,
     knockout,
     labels,
     neighbours,
+    renamed_options,
     runs,
     sae,
     search,
@@ -36,7 +43,7 @@ from tegakari.cli import (
     study,
     variants,
 )
-from tegakari.cli.output import err, set_up_logging
+from tegakari.cli.output import err, print_error, set_up_logging
 from tegakari.extras import extras_named
 from tegakari.schemas.errors import TegakariError
 from tegakari.store.processes import keep_working_directory_off_path
@@ -44,6 +51,7 @@ from tegakari.version import __version__
 
 app = typer.Typer(
     name="tegakari",
+    cls=renamed_options.Group,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
@@ -71,9 +79,23 @@ def start(
 
 COMMANDS = {
     "Pipeline": (init, corpus, finetune, sae, index, demo),
-    "Queries": (runs, labels, features, feature, specificity, neighbours, search, sql),
+    "Queries": (
+        runs,
+        labels,
+        features,
+        feature,
+        histogram,
+        neighbours,
+        specificity,
+        documents,
+        document,
+        search,
+        sql,
+    ),
+    "Models": (classify, encode),
     "Analyses": (knockout, circuit, variants, study, compare, classification, sparsity, cues, analyses),
     "Service": (serve, keys),
+    "Set-up": (doctor, config),
 }
 """Section of the help page -> modules. A module is named as its command: a function of that name, or a group `app`."""
 
@@ -86,11 +108,26 @@ for section, modules in COMMANDS.items():
             app.command(name, rich_help_panel=section)(getattr(module, name))
 
 EXIT_ERROR = 1
+EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 
+FILE_OPTIONS = ("--config", "--path")
+"""Options whose errors are about the file, not about the value."""
+
+
+def exit_code(error: TegakariError) -> int:
+    """2 for a value that is not allowed, as for an unknown option; 1 for every other error."""
+    field = error.field or ""
+    wrong_value = error.status in (400, 422) or (field.startswith("-") and field not in FILE_OPTIONS)
+    return EXIT_USAGE if wrong_value else EXIT_ERROR
+
+
 def main() -> None:
-    """Run the command line. Exit codes: 0 success, 1 an explained error, 2 wrong usage, 130 interrupted."""
+    """Run the command line.
+
+    Exit codes: 0 success; 1 an explained error; 2 wrong usage, values that are not allowed included; 130 interrupted.
+    """
     # Models come from directories; nothing is fetched unless the user says so, and nothing asks the hub on the way.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -99,11 +136,8 @@ def main() -> None:
         with extras_named():
             app()
     except TegakariError as error:
-        field = f"[bold]{escape(error.field)}[/]: " if error.field else ""
-        err.print(f"[bold red]error:[/] {field}{escape(error.message)}", soft_wrap=True)
-        if error.fix:
-            err.print(f"  [bold]fix:[/] {escape(error.fix)}", soft_wrap=True)
-        sys.exit(EXIT_ERROR)
+        print_error(error)
+        sys.exit(exit_code(error))
     except KeyboardInterrupt:
         err.print("interrupted; finished work is kept, the same command resumes it")
         sys.exit(EXIT_INTERRUPTED)

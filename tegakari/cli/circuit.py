@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from tegakari.analyses.formatting import interval
-from tegakari.cli.options import DeviceOption, JsonOption, RunsOption, StoreDirectoryOption, open_runs, store_directory
-from tegakari.cli.output import out, print_json, print_table, progress
-from tegakari.cli.output_paths import output_file
+from tegakari.cli.options import (
+    CsvOption,
+    DeviceOption,
+    JsonOption,
+    PlotOption,
+    RunsOption,
+    StoreDirectoryOption,
+    open_runs,
+    store_directory,
+)
+from tegakari.cli.output import page_of, print_json, print_table, print_text, print_written, progress, write_csv
 from tegakari.cli.struct_options import checked_settings, struct_options
 from tegakari.extras import needs_extra
 from tegakari.schemas.circuit import CircuitResult, CircuitSettings
@@ -22,19 +27,18 @@ def circuit(
     runs: RunsOption,
     *,
     settings: dict[str, Any],
-    plot: Annotated[
-        Path | None,
-        typer.Option("--plot", help="Write the study's Figure 1, SVG, to this file.", callback=output_file),
-    ] = None,
+    plot: PlotOption = None,
+    csv: CsvOption = None,
     device: DeviceOption = "auto",
     store: StoreDirectoryOption = None,
     json: JsonOption = False,
 ) -> None:
     """Find the components that carry predictions, by activation patching at the last position, as the study does.
 
-    A result is stored, and read when the same is requested again.
+    A result is stored, and read when the same is requested again. --plot draws the study's Figure 1, --csv writes the
+    components.
 
-    Example: [bold]tegakari circuit --runs demo-jpn,demo-base --plot circuit.svg[/]
+    Example: [bold]tegakari circuit --run demo-jpn --run demo-base --plot circuit.svg[/]
     """
     from tegakari.analyses.circuit import circuit as find_circuit
     from tegakari.analyses.engine.model_loader import model_loader
@@ -48,13 +52,14 @@ def circuit(
         from tegakari.analyses.svg import save_svg
 
         save_svg(effect_maps(results), plot)
+        print_written(plot)
+    if csv:
+        write_csv(csv, [component for result in results for component in result.components])
     if json:
-        print_json(results)
+        print_json(page_of(results))
         return
     for result in results:
         _print(result)
-    if plot:
-        out.print(f"wrote {plot}", soft_wrap=True)
 
 
 def _print(result: CircuitResult) -> None:
@@ -99,4 +104,4 @@ def _print(result: CircuitResult) -> None:
         rounding += f", in which effects are computed; {result.run_dtype_rounding:.1g} in the dtype of the run"
     lines.append(rounding)
     for line in lines:
-        out.print(line, soft_wrap=True)
+        print_text(line)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from tegakari.analyses.formatting import interval
-from tegakari.cli.options import JsonOption, RunsOption, StoreOption, open_source, split_names
+from tegakari.cli.options import CsvOption, JsonOption, RunsOption, StoreOption, open_source
 from tegakari.cli.output import print_list
 
 
-def classification(runs: RunsOption, store: StoreOption = None, json: JsonOption = False) -> None:
+def classification(
+    runs: RunsOption, store: StoreOption = None, csv: CsvOption = None, json: JsonOption = False
+) -> None:
     """Show macro-F1 and accuracy of runs with intervals, beside the baseline.
 
-    Example: [bold]tegakari classification --runs demo-jpn,demo-base[/]
+    Example: [bold]tegakari classification --run demo-jpn --run demo-base[/]
     """
     source = open_source(store)
     print_list(
-        [source.classification(run) for run in split_names(runs)],
+        [source.classification(run) for run in runs],
         {
             "run": "run",
             "documents": "documents",
@@ -24,4 +26,6 @@ def classification(runs: RunsOption, store: StoreOption = None, json: JsonOption
         },
         title="Classification",
         json=json,
+        csv=csv,
+        drop=("documents",),
     )

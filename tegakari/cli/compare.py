@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from tegakari.analyses.formatting import left_out_cosines
-from tegakari.cli.options import JsonOption, StoreOption, open_source, split_names
-from tegakari.cli.output import out, print_json, print_table
+from tegakari.cli.options import CsvOption, JsonOption, RunsOption, StoreOption, open_source
+from tegakari.cli.output import print_json, print_table, print_text, write_csv
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.matching import CUTOFFS
 
 
 def compare(
-    runs: Annotated[str, typer.Option("--runs", help="Two runs, separated by a comma.")],
+    runs: RunsOption,
     store: StoreOption = None,
+    csv: CsvOption = None,
     json: JsonOption = False,
 ) -> None:
     """Match the features of two runs by what activates them, and by their decoder directions.
@@ -23,23 +20,24 @@ def compare(
     For a baseline, compare a run with another of the same classifier whose SAEs have another saes.seed.
     `tegakari study` compares their figures.
 
-    Example: [bold]tegakari compare --runs demo-jpn,demo-base[/]
+    Example: [bold]tegakari compare --run demo-jpn --run demo-base[/]
     """
-    names = split_names(runs)
-    if len(names) != 2:
-        raise ConfigError(f"{len(names)} runs are given", field="--runs", fix="give two, separated by a comma")
-    result = open_source(store).compare_features(names[0], names[1])
+    if len(runs) != 2:
+        raise ConfigError(f"{len(runs)} runs are given", field="--run", fix="give two: --run A --run B")
+    result = open_source(store).compare_features(runs[0], runs[1])
+    if csv:
+        write_csv(csv, result.layers)
     if json:
         print_json(result)
         return
     print_table(
-        f"Features that {' and '.join(names)} share, {result.shared_documents} documents",
+        f"Features that {' and '.join(runs)} share, {result.shared_documents} documents",
         (
             "layer",
-            *(f"active, {name}" for name in names),
+            *(f"active, {name}" for name in runs),
             *(f"correlation ≥ {cutoff} (chance)" for cutoff in CUTOFFS),
             *(f"cosine ≥ {cutoff}" for cutoff in CUTOFFS),
-            *(f"cosine to start, {name}" for name in names),
+            *(f"cosine to start, {name}" for name in runs),
         ),
         [
             (
@@ -54,7 +52,7 @@ def compare(
         ],
     )
     for reason in left_out_cosines(result):
-        out.print(reason, soft_wrap=True)
+        print_text(reason)
     print_table(
         "Label-specific features, and those that only one run has",
         ("run", "label", "specific", "only here", "for example"),

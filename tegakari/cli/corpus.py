@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption
-from tegakari.cli.output import out, print_json, print_table, progress
+from tegakari.cli.output import print_json, print_table, print_text, progress
 from tegakari.extras import needs_extra
 from tegakari.schemas.config import load_config
 from tegakari.schemas.corpus import CorpusManifest
@@ -45,7 +45,7 @@ def _show(manifest: CorpusManifest, json: bool) -> None:
     if json:
         print_json(manifest)
         return
-    out.print(
+    print_text(
         f"{manifest.rows:,} rows of {manifest.source}: {manifest.documents:,} documents "
         f"({manifest.train:,} train, {manifest.eval:,} eval), {len(manifest.labels):,} labels"
     )
@@ -53,6 +53,6 @@ def _show(manifest: CorpusManifest, json: bool) -> None:
     if notes:
         print_table(
             "Not taken as they were",
-            ("", "reason", "count", "for example"),
-            [(kind, drop.reason, drop.count, drop.examples) for kind, drop in notes],
+            ("what", "reason", "count", "for example"),
+            [(kind, drop.reason, drop.count, ", ".join(drop.examples)) for kind, drop in notes],
         )

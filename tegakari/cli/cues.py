@@ -6,39 +6,43 @@ from typing import Annotated
 
 import typer
 
-from tegakari.analyses.formatting import interval, label_tokens, visible_tokens
-from tegakari.cli.options import JsonOption, RunsOption, StoreOption, open_source, split_names
+from tegakari.analyses.formatting import interval, label_tokens
+from tegakari.analyses.visible_text import visible_tokens
+from tegakari.cli.options import CsvOption, JsonOption, LabelsOption, RunsOption, StoreOption, open_source
 from tegakari.cli.output import print_list
 from tegakari.schemas.study import LabelCues
 
 
 def cues(
     runs: RunsOption,
-    labels: Annotated[str | None, typer.Option(help="Labels, separated by commas; default: all of a run.")] = None,
+    labels: LabelsOption = None,
     layer: Annotated[int | None, typer.Option(help="Layer of the features; default: all layers.")] = None,
     k: Annotated[int, typer.Option("-k", help="Features with the largest d for a label.")] = 20,
     store: StoreOption = None,
+    csv: CsvOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show the tokens on which the features of labels fire, and how varied they are.
 
-    Example: [bold]tegakari cues --runs demo-jpn,demo-base --labels 旅行,園芸 --layer 2[/]
+    Example: [bold]tegakari cues --run demo-jpn --run demo-base --label 旅行 --label 園芸 --layer 2[/]
     """
     source = open_source(store)
     results: list[LabelCues] = []
-    for run in split_names(runs):
-        names = split_names(labels) if labels is not None else [row.label for row in source.labels(run)]
+    for run in runs:
+        names = labels or [row.label for row in source.labels(run)]
         results += [source.cues(run, label, layer=layer, k=k) for label in names]
     print_list(
         results,
         {
             "run": "run",
             "label": "label",
+            "tokens of the label (features)": lambda row: label_tokens(row.label_tokens),
             "top token share (95 %)": lambda row: interval(row.top_token_share),
             "unique tokens (95 %)": lambda row: interval(row.unique_tokens),
-            "tokens of the label (features)": lambda row: label_tokens(row.label_tokens),
             "strongest feature fires on": lambda row: visible_tokens(cue.token for cue in row.features[0].tokens[:5]),
         },
         title="Cues",
         json=json,
+        csv=csv,
+        drop=("unique tokens (95 %)", "top token share (95 %)"),
     )

@@ -38,7 +38,7 @@ def demo(
     for path in configs:
         settings = load_config(path).index
         specificity.specificity(settings.run, store=settings.store)
-        features.features(settings.run, SHOWN_LABEL, variety="specific", limit=8, store=settings.store)
+        features.features(settings.run, SHOWN_LABEL, variety="specific", k=8, store=settings.store)
     if serve_:
         last = load_config(configs[0])
         serve.serve(configs[0], last.index.store, last.service.host, port)

@@ -8,51 +8,73 @@ from typing import Annotated
 import msgspec
 import typer
 
-from tegakari.cli.options import JsonOption, PoolingOption, RunOption, StoreOption, open_source
-from tegakari.cli.output import out, print_json, print_table
-from tegakari.schemas.api import TopToken
+from tegakari.cli.options import (
+    AllOption,
+    CsvOption,
+    FeatureOption,
+    JsonOption,
+    PoolingOption,
+    RunOption,
+    StoreOption,
+    open_source,
+    parse_feature,
+)
+from tegakari.cli.output import print_cut, print_json, print_table, print_text, write_csv
+from tegakari.cli.visible import Context
 
 SHOWN_LABELS = 10
 
 
 def feature(
     run: RunOption,
-    layer: Annotated[int, typer.Option(help="Layer, from 0.")],
-    feature: Annotated[int, typer.Option("--feature", "-f", help="Feature of the layer's SAE, from 0.")],
-    tokens: Annotated[int, typer.Option(help="Strongest positions shown.", min=0)] = 20,
+    feature: FeatureOption,
+    k: Annotated[int, typer.Option("-k", min=0, help="Strongest positions.")] = 20,
+    every: AllOption = False,
     pooling: PoolingOption = None,
     store: StoreOption = None,
+    csv: CsvOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show one feature: its statistics, its labels by Cohen's d, and where it is strongest.
 
-    Example: [bold]tegakari feature --run demo-jpn --layer 1 --feature 41[/]
+    The token on which it is active stands between ⟦ and ⟧; in texts these two characters are written as escapes.
+    --csv writes the positions.
+
+    Example: [bold]tegakari feature --run demo-jpn --feature 1:41[/]
     """
     source = open_source(store)
-    detail = source.feature(run, layer, feature, pooling=pooling, tokens=0)
-    positions = list(islice(source.feature_tokens(run, layer, feature), tokens))
-    detail = msgspec.structs.replace(detail, tokens=positions)
+    layer, number = parse_feature(feature)
+    detail = source.feature(run, layer, number, pooling=pooling, tokens=0)
+    positions = list(islice(source.feature_tokens(run, layer, number), None if every else k + 1))
+    more = not every and len(positions) > k
+    positions = positions[:k] if more else positions
+    if csv:
+        write_csv(csv, positions)
     if json:
-        print_json(detail)
+        print_json(msgspec.structs.replace(detail, tokens=positions))
         return
-    out.print(
-        f"layer {detail.layer} feature {detail.feature} of {run}: active on {detail.density:.2%} of positions, "
+    print_text(
+        f"Layer {detail.layer} feature {detail.feature} of {run}: active on {detail.density:.2%} of positions, "
         f"maximum {detail.max_activation:.3f}, label variety {detail.variety} (pooling {detail.pooling})"
     )
+    labels = detail.labels if every else detail.labels[:SHOWN_LABELS]
     print_table(
         "Labels",
-        ("label", "d", "unweighted d", "documents active", "documents", "mean", "sd"),
+        ("label", "d", "documents active", "documents", "mean", "sd", "unweighted d"),
         [
-            (row.label, row.cohens_d, row.cohens_d_unweighted, row.documents_active, row.documents, row.mean, row.sd)
-            for row in detail.labels[:SHOWN_LABELS]
+            (row.label, row.cohens_d, row.documents_active, row.documents, row.mean, row.sd, row.cohens_d_unweighted)
+            for row in labels
         ],
     )
+    if len(labels) < len(detail.labels):
+        print_cut(len(labels), len(detail.labels), "--all or --json shows all")
     print_table(
         "Strongest positions",
-        ("activation", "label", "document", "position", "context"),
-        [(row.activation, row.label, row.document, str(row.position), _in_context(row)) for row in detail.tokens],
+        ("activation", "context", "label", "document", "position"),
+        [
+            (row.activation, Context(row.before, row.token, row.after), row.label, row.document, str(row.position))
+            for row in positions
+        ],
     )
-
-
-def _in_context(row: TopToken) -> str:
-    return f"{row.before}【{row.token}】{row.after}"
+    if more:
+        print_cut(len(positions), None, f"-k {max(2 * k, 50)} or --all shows more")

@@ -6,14 +6,26 @@ from typing import Annotated
 
 import typer
 
-from tegakari.cli.options import JsonOption, PoolingOption, RunOption, StoreOption, open_source
-from tegakari.cli.output import out, print_list
+from tegakari.cli.options import (
+    AllOption,
+    CsvOption,
+    CursorOption,
+    JsonOption,
+    LabelOption,
+    PoolingOption,
+    RowsOption,
+    RunOption,
+    StoreOption,
+    open_source,
+)
+from tegakari.cli.output import print_list
+from tegakari.cli.row_limit import first_rows, print_rest
 from tegakari.schemas.filters import LabelFeatureFilters, parse_variety
 
 
 def features(
     run: RunOption,
-    label: Annotated[str, typer.Option("--label", "-l", help="Label, as `tegakari labels` shows it.")],
+    label: LabelOption,
     layer: Annotated[int | None, typer.Option(help="Only this layer.")] = None,
     variety: Annotated[
         str | None,
@@ -21,9 +33,11 @@ def features(
     ] = None,
     min_cohens_d: Annotated[float | None, typer.Option(help="Only features with at least this Cohen's d.")] = None,
     pooling: PoolingOption = None,
-    limit: Annotated[int, typer.Option(help="Rows.")] = 20,
-    cursor: Annotated[str | None, typer.Option(help="`next` of the page before.")] = None,
+    k: RowsOption = 20,
+    every: AllOption = False,
+    cursor: CursorOption = None,
     store: StoreOption = None,
+    csv: CsvOption = None,
     json: JsonOption = False,
 ) -> None:
     """List the features that carry a label, largest Cohen's d first.
@@ -37,13 +51,15 @@ def features(
     )
     if variety is not None:
         filters["variety"] = parse_variety(variety)
-    page = open_source(store).label_features(run, label, limit=limit, **filters).page(cursor)
+    source = open_source(store)
+    page = first_rows(lambda limit: source.label_features(run, label, limit=limit, **filters), k, every, cursor)
     print_list(
         page.items,
-        ("layer", "feature", "cohens_d", "documents_active", "variety", "mean", "density", "top_tokens"),
+        ("layer", "feature", "cohens_d", "top_tokens", "documents_active", "variety", "mean", "density"),
         title=f"Features of {label} in {run}",
         json=json,
+        csv=csv,
         document=page,
     )
-    if page.next and not json:
-        out.print(f"more: --cursor {page.next}", soft_wrap=True)
+    if not json:
+        print_rest(page, k)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption
-from tegakari.cli.output import out, print_json, progress
+from tegakari.cli.output import print_json, print_text, progress
 from tegakari.extras import needs_extra
 from tegakari.schemas.config import load_config
 
@@ -34,11 +34,11 @@ def index(config: ConfigOption = DEFAULT_CONFIG, workers: WorkersOption = 1, jso
         print_json(manifest)
         return
     state = "was published already, from the same inputs" if result.already_published else "published"
-    out.print(
+    print_text(
         f"run {manifest.run} {state}: {manifest.corpus.documents:,} documents, {manifest.positions:,} positions, "
         f"{len(manifest.saes.layers)} layers, macro-F1 {manifest.scores.macro_f1:.3f}"
     )
     for drop in manifest.skipped:
-        out.print(f"  left out: {drop.count:,} documents, {drop.reason} (such as {', '.join(drop.examples)})")
+        print_text(f"  left out: {drop.count:,} documents, {drop.reason} (such as {', '.join(drop.examples)})")
     for doubt in manifest.saes.doubts:
-        out.print(f"  doubtful SAEs: {doubt}")
+        print_text(f"  doubtful SAEs: {doubt}")

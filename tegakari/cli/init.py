@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from tegakari.cli.options import DEFAULT_CONFIG
-from tegakari.cli.output import out
+from tegakari.cli.options import DEFAULT_CONFIG, JsonOption
+from tegakari.cli.output import print_json, print_text
 from tegakari.schemas.config.presets import PRESETS
 from tegakari.schemas.config.render import render_config
 from tegakari.schemas.errors import ConfigError
@@ -17,6 +17,7 @@ from tegakari.schemas.errors import ConfigError
 def init(
     preset: Annotated[str, typer.Option(help=f"One of: {', '.join(PRESETS)}.")] = "gemma-2-2b-jpn-it",
     path: Annotated[Path, typer.Option(help="File to write.")] = DEFAULT_CONFIG,
+    json: JsonOption = False,
 ) -> None:
     """Write a commented configuration file.
 
@@ -27,4 +28,7 @@ def init(
     if path.exists():
         raise ConfigError(f"{path} exists", field="--path", fix="choose another path, or remove the file first")
     path.write_text(render_config(PRESETS[preset]), encoding="utf-8")
-    out.print(f"wrote {path}; set corpus.source in it, then: tegakari corpus import")
+    if json:
+        print_json({"path": str(path), "preset": preset})
+    else:
+        print_text(f"wrote {path}; set corpus.source in it, then: tegakari corpus import")

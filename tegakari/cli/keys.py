@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption
-from tegakari.cli.output import err, out, print_json, print_list
+from tegakari.cli.output import err, out, print_json, print_list, print_text
 from tegakari.extras import needs_extra
 from tegakari.schemas.config import ServiceConfig, load_config
 from tegakari.schemas.errors import ConfigError
@@ -58,8 +58,8 @@ def create(
     if json:
         print_json(NewKey(**msgspec.structs.asdict(record), key=key))
         return
-    out.print(key, soft_wrap=True, highlight=False, markup=False)
-    err.print(f"{file} stores its hash; the key is not shown again", soft_wrap=True, highlight=False, markup=False)
+    out.print(key, soft_wrap=True, highlight=False, markup=False)  # whole: it is copied
+    print_text(f"{file} stores its hash; the key is not shown again", console=err)
 
 
 @app.command("list")
@@ -94,4 +94,4 @@ def revoke(
     if json:
         print_json(key)
         return
-    out.print(f"revoked {key.id} ({key.name})", soft_wrap=True, highlight=False, markup=False)
+    print_text(f"revoked {key.id} ({key.name})")

@@ -1,4 +1,4 @@
-"""Options that several commands share, each described once, and the store that they name."""
+"""Options that several commands share, each described once, and the store and runs that they name."""
 
 from __future__ import annotations
 
@@ -7,13 +7,70 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tegakari.cli.output_paths import output_file
 from tegakari.schemas.config import Pooling
-from tegakari.schemas.errors import ConfigError
+from tegakari.schemas.errors import ConfigError, TegakariError
 
 if TYPE_CHECKING:
     from tegakari.access.source import Source
     from tegakari.schemas.progress import Progress
     from tegakari.store import Run
+
+DEFAULT_CONFIG = Path("tegakari.toml")
+DEFAULT_STORE = "store"
+RUN_VARIABLE = "TEGAKARI_RUN"
+MAX_ROWS = 1000
+"""Rows of a page, the same as of the API."""
+
+
+def default_run() -> str:
+    """The run of a command without `--run` where TEGAKARI_RUN is not set: `index.run` of the configuration file.
+
+    Raises:
+        BadParameter: there is no configuration file.
+    """
+    if not DEFAULT_CONFIG.is_file():
+        raise typer.BadParameter(
+            f"no run is named. Give --run NAME (`tegakari runs list` shows the names), set {RUN_VARIABLE}, or work in "
+            f"a directory with {DEFAULT_CONFIG}",
+            param_hint="--run",
+        )
+    from tegakari.schemas.config import load_config
+
+    return load_config(DEFAULT_CONFIG).index.run
+
+
+def _no_run() -> None:
+    """Default of `--run`, so that it may be left out; a callback replaces it."""
+
+
+def _run_or_default(context: typer.Context, run: str | None) -> str | None:
+    return run or (None if context.resilient_parsing else default_run())
+
+
+def _runs_or_default(context: typer.Context, runs: list[str] | None) -> list[str]:
+    return runs or ([] if context.resilient_parsing else [default_run()])
+
+
+def complete_run(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of the store's runs, for the shell. An error gives none: a completion must not print anything else."""
+    try:
+        names = [row.run for row in open_source(context.params.get("store")).runs()]
+    except (TegakariError, OSError, typer.BadParameter):
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def complete_label(context: typer.Context, incomplete: str) -> list[str]:
+    """Labels of the run of the command, of the first one if it has several."""
+    try:
+        run = context.params.get("run") or context.params.get("runs") or default_run()
+        labels = open_source(context.params.get("store")).labels(run if isinstance(run, str) else run[0])
+        names = [row.label for row in labels]
+    except (TegakariError, OSError, typer.BadParameter):
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", help="Configuration file.", envvar="TEGAKARI_CONFIG", show_default=True)
@@ -41,22 +98,84 @@ SpreadsheetOption = Annotated[
     bool,
     typer.Option("--spreadsheet", help="CSV for spreadsheets: texts that they would run as formulas get a leading '."),
 ]
-RunsOption = Annotated[str, typer.Option("--runs", help="Runs, separated by commas.")]
-RunOption = Annotated[str, typer.Option("--run", "-r", help="Name of a published run.")]
+RunOption = Annotated[
+    str,
+    typer.Option(
+        "--run",
+        "-r",
+        help="Name of a published run; default: `index.run` of tegakari.toml.",
+        envvar=RUN_VARIABLE,
+        default_factory=_no_run,
+        callback=_run_or_default,
+        autocompletion=complete_run,
+        show_default=False,
+    ),
+]
+GroupRunOption = Annotated[
+    str | None,
+    typer.Option(
+        "--run",
+        "-r",
+        help="Name of a published run; default: `index.run` of tegakari.toml.",
+        envvar=RUN_VARIABLE,
+        autocompletion=complete_run,
+        show_default=False,
+    ),
+]
+"""As `RunOption`, for a command that is also a group: a subcommand has a run of its own."""
+RunsOption = Annotated[
+    list[str],
+    typer.Option(
+        "--run",
+        "-r",
+        help="Name of a published run; repeatable. Default: `index.run` of tegakari.toml.",
+        envvar=RUN_VARIABLE,
+        default_factory=_no_run,
+        callback=_runs_or_default,
+        autocompletion=complete_run,
+        show_default=False,
+    ),
+]
+LabelOption = Annotated[
+    str, typer.Option("--label", "-l", help="Label, as `tegakari labels` shows it.", autocompletion=complete_label)
+]
+LabelsOption = Annotated[
+    list[str] | None,
+    typer.Option("--label", "-l", help="Only this label; repeatable. Default: all.", autocompletion=complete_label),
+]
+FeatureOption = Annotated[
+    str, typer.Option("--feature", "-f", metavar="L:F", help="Feature F of layer L, both from 0, as 2:17.")
+]
+DocumentOption = Annotated[str, typer.Option("--document", "-d", help="Document of the run, by id.")]
+TextsOption = Annotated[list[str], typer.Option("--text", "-t", help="Title, newline, body; repeatable.")]
+RowsOption = Annotated[int, typer.Option("-k", min=1, max=MAX_ROWS, help="Rows.")]
+AllOption = Annotated[bool, typer.Option("--all", help="All rows.")]
+CursorOption = Annotated[str | None, typer.Option("--cursor", help="`next` of the page before.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
+CsvOption = Annotated[
+    Path | None,
+    typer.Option("--csv", help="Write the rows to this file, with the field names of --json.", callback=output_file),
+]
+PlotOption = Annotated[
+    Path | None, typer.Option("--plot", help="Write a picture, SVG, to this file.", callback=output_file)
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 PoolingOption = Annotated[Pooling | None, typer.Option("--pooling", help="Pooling of activations; default: the run's.")]
 ConceptsOption = Annotated[
     Path | None, typer.Option("--concepts", help="JSON file of concepts and their forms; default: 50 in Japanese.")
 ]
 
-DEFAULT_CONFIG = Path("tegakari.toml")
-DEFAULT_STORE = "store"
 
+def parse_feature(text: str) -> tuple[int, int]:
+    """Layer and feature of a `--feature` option.
 
-def split_names(names: str) -> list[str]:
-    """The names of an option that takes several, separated by commas."""
-    return [name.strip() for name in names.split(",")]
+    Raises:
+        ConfigError: it is not LAYER:FEATURE.
+    """
+    layer, _, feature = text.partition(":")
+    if not (layer.isascii() and layer.isdigit() and feature.isascii() and feature.isdigit()):
+        raise ConfigError(f"{text!r} is no feature", field="--feature", fix="write LAYER:FEATURE, as 2:17")
+    return int(layer), int(feature)
 
 
 def store_name(store: str | None, config: Path = DEFAULT_CONFIG) -> str:
@@ -115,12 +234,12 @@ def open_source(store: str | None, *, device: str = "auto", progress: Progress |
     return LocalStore(name, device=device, progress=progress)
 
 
-def open_runs(runs: str, store: str | None) -> list[Run]:
-    """The runs of a `--runs` option, opened in its order, for a command that needs their files."""
+def open_runs(runs: list[str], store: str | None) -> list[Run]:
+    """The runs of repeated `--run` options, opened in their order, for a command that needs their files."""
     from tegakari.store import Store
 
     opened = Store(store_directory(store))
-    return [opened.run(name) for name in split_names(runs)]
+    return [opened.run(name) for name in runs]
 
 
 def open_run(run: str, store: str | None) -> Run:

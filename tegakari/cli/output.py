@@ -9,16 +9,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import rich.progress
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.segment import Segment
-from rich.table import Table
+from rich.text import Text
 
+from tegakari.cli.table_layout import table_layout, wrap
+from tegakari.cli.visible import visible
+from tegakari.schemas.api import Page
+from tegakari.schemas.errors import TegakariError
 from tegakari.schemas.progress import Progress
 
 T = TypeVar("T")
@@ -156,31 +160,42 @@ def print_json(value: Any) -> None:
     sys.stdout.write(_CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
 
 
+def page_of(rows: Sequence[T]) -> Page[T]:
+    """A whole list as JSON has it: the envelope of the API."""
+    return Page(list(rows))
+
+
 def print_list(
     rows: Sequence[T],
     columns: Mapping[str, str | Callable[[T], object]] | Sequence[str],
     *,
     title: str,
     json: bool,
+    csv: Path | None = None,
     document: object = None,
+    drop: Sequence[str] = (),
 ) -> None:
-    """Rows on stdout: JSON for programs, else a table.
+    """Rows on stdout: JSON for programs, else a table; and in a CSV file.
 
     Args:
         rows: the rows.
         columns: heading -> attribute of a row, or a function of it; or attributes, whose names are the headings.
         title: of the table.
         json: whether to print JSON.
-        document: what the JSON is, where it is more than the rows.
+        csv: file that gets all fields of the rows; None: none.
+        document: what the JSON is, where it is more than the rows; None: a page with all rows.
+        drop: headings of the columns that a narrow terminal leaves out first, in this order.
     """
+    if csv:
+        write_csv(csv, rows)
     if json:
-        print_json(rows if document is None else document)
+        print_json(page_of(rows) if document is None else document)
         return
     if not isinstance(columns, Mapping):
         columns = {name.replace("_", " "): name for name in columns}
     cells = [attrgetter(column) if isinstance(column, str) else column for column in columns.values()]
     table = [[_name(heading, cell(row)) for heading, cell in zip(columns, cells, strict=True)] for row in rows]
-    print_table(title, list(columns), table)
+    print_table(title, list(columns), table, drop=drop)
 
 
 def _name(heading: str, value: object) -> object:
@@ -188,29 +203,84 @@ def _name(heading: str, value: object) -> object:
     return str(value) if heading in ("layer", "feature") else value
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on stdout; numbers are right-aligned, text is shown as it is."""
-    table = Table(title=escape(printable(title)), title_justify="left", header_style="bold")
-    cells = [[_cell(value) for value in row] for row in rows]
-    numeric = [all(number for _, number in column) for column in zip(*cells, strict=True)] or [False] * len(columns)
-    for name, right in zip(columns, numeric, strict=True):
-        table.add_column(escape(printable(name)), justify="right" if right else "left", overflow="fold")
-    for row in cells:
-        table.add_row(*(text for text, _ in row))
-    out.print(table)
+def width() -> int | None:
+    """Cells of a line of stdout; None in a pipe, where nothing is shortened or broken."""
+    return out.width if out.is_terminal else None
 
 
-def _cell(value: object) -> tuple[str, bool]:
-    match value:
-        case None:
-            return "-", True
-        case bool():
-            return ("yes" if value else "no"), False
-        case int():
-            return f"{value:,}", True
-        case float():
-            return f"{value:.3f}", True
-        case list():
-            return escape(printable(" ".join(map(str, value)))), False
-        case _:
-            return escape(printable(str(value).replace("\n", "⏎"))), False
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, drop: Sequence[str] = ()
+) -> None:
+    """A table on stdout: numbers at the right, texts shortened to the width of a terminal; whole in a pipe.
+
+    Args:
+        title: a line above the table; empty: none.
+        columns: the headings.
+        rows: a value per column.
+        drop: headings of the columns that a narrow terminal leaves out first, in this order; then from the right.
+    """
+    cells = width()
+    if title:
+        print_text(title, style="bold")
+    layout = table_layout(columns, rows, cells, drop)
+    for line in layout.lines:
+        _print_line(line, out)
+    if layout.left_out:
+        left_out = "; ".join(layout.left_out)
+        print_text(f"… without {left_out}: a wider terminal, a pipe or --json shows them", style="dim")
+
+
+def print_text(text: str, *, style: str = "", console: Console | None = None) -> None:
+    """A sentence, broken between words on a terminal, on one line in a pipe.
+
+    Args:
+        text: the sentence.
+        style: of rich.
+        console: `out` or `err`; None: `out`.
+    """
+    console = console or out
+    text = visible(text)
+    for line in wrap(text, console.width, indent="  ") if console.is_terminal else [text]:
+        _print_line(Text(line, style), console)
+
+
+def print_cut(shown: int, total: int | None, options: str) -> None:
+    """What a list leaves out, on stdout: `… 12 of 240 rows; --all shows more`.
+
+    Args:
+        shown: rows of the list.
+        total: rows that there are; None: more, and not counted.
+        options: what shows more of them.
+    """
+    of_total = f"{shown:,} rows, and there are more" if total is None else f"{shown:,} of {total:,} rows"
+    print_text(f"… {of_total}; {options}", style="dim")
+
+
+def _print_line(line: Text, console: Console) -> None:
+    console.print(line, soft_wrap=True, highlight=False)
+
+
+def write_csv(path: Path, rows: Sequence[Any]) -> None:
+    """Write structs of one type to the file of a `--csv` option, nested fields as JSON."""
+    from tegakari.extras import extras_named
+
+    with extras_named("store"):
+        from tegakari.store.export.arrow import rows_table
+        from tegakari.store.export.formats import write
+    with path.open("wb") as sink:
+        if rows:
+            write(sink, rows_table(rows, type(rows[0])).to_reader(), "csv")
+    print_written(path)
+
+
+def print_written(path: Path) -> None:
+    """That a file was written, on stderr: stdout has the table or the JSON."""
+    print_text(f"wrote {path}", console=err)
+
+
+def print_error(error: TegakariError) -> None:
+    """An error on stderr: field, message, and fix."""
+    field = f"{error.field}: " if error.field else ""
+    print_text(f"error: {field}{error.message}", style="red", console=err)
+    if error.fix:
+        print_text(f"  fix: {error.fix}", console=err)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from tegakari.cli.options import (
     DEFAULT_CONFIG,
+    CsvOption,
     DeviceOption,
     JsonOption,
     SpreadsheetOption,
     StoreDirectoryOption,
     StoreOption,
+    complete_run,
+    is_address,
     open_source,
     store_directory,
+    store_name,
 )
-from tegakari.cli.output import out, print_json, print_list, print_table, progress, set_up_logging
+from tegakari.cli.output import err, page_of, print_json, print_list, print_table, print_text, progress, set_up_logging
 from tegakari.cli.output_paths import output_directory
 from tegakari.extras import needs_extra
-from tegakari.schemas.errors import StoreError
+from tegakari.schemas.errors import ConfigError, StoreError
 
 app = typer.Typer(
     help="Published runs: list, show, verify, export, publish, delete, collect garbage.",
@@ -29,59 +35,89 @@ app = typer.Typer(
 
 COMMAND = "runs"
 
-RunArgument = Annotated[str, typer.Argument(help="Name of a published run.")]
+RunArgument = Annotated[str, typer.Argument(help="Name of a published run.", autocompletion=complete_run)]
 
 
 @app.callback()
-def runs(context: typer.Context, store: StoreOption = None, json: JsonOption = False) -> None:
+def runs(context: typer.Context, store: StoreOption = None, csv: CsvOption = None, json: JsonOption = False) -> None:
     """List the published runs; subcommands inspect, export, publish and delete them.
 
     Example: [bold]tegakari runs[/]
     """
     if context.invoked_subcommand is None:
-        list_(store, json)
+        list_(store, csv, json)
     elif context.invoked_subcommand != "list":
         set_up_logging()
 
 
 @app.command("list")
-def list_(store: StoreOption = None, json: JsonOption = False) -> None:
+def list_(store: StoreOption = None, csv: CsvOption = None, json: JsonOption = False) -> None:
     """List the published runs.
 
     Example: [bold]tegakari runs list --json[/]
     """
+    rows = list(open_source(store).runs())
     print_list(
-        list(open_source(store).runs()),
+        rows,
         {
             "run": "run",
-            "created": "created",
-            "classifier": "classifier.architecture",
-            "layers": lambda row: len(row.saes.layers),
-            "d_sae": lambda row: max(row.saes.widths),
+            "created": lambda row: row.created[:16].replace("T", " "),
             "documents": "corpus.documents",
             "labels": "corpus.labels",
+            "layers": lambda row: len(row.saes.layers),
+            "d_sae": lambda row: max(row.saes.widths),
             "macro-F1": "scores.macro_f1",
+            "classifier": "classifier.architecture",
         },
-        title="Runs",
+        title="Runs" if rows else "",
         json=json,
+        csv=csv,
     )
+    if not rows:
+        print_text(f"no runs in {_place(store)}; `tegakari index` publishes one, --store names another", console=err)
+
+
+def _place(store: str | None) -> str:
+    """The store in use, as a person can look for it."""
+    name = store_name(store)
+    return name if is_address(name) else f"the store {Path(name).absolute()}"
 
 
 @app.command("show")
 @needs_extra("store")
-def show(run: RunArgument, store: StoreDirectoryOption = None) -> None:
-    """Print run.json: inputs, settings, versions, counts and checksums of a run.
+def show(run: RunArgument, store: StoreDirectoryOption = None, json: JsonOption = False) -> None:
+    """Show what a run was made from and what it holds; with --json run.json, with settings, versions and checksums.
 
     Example: [bold]tegakari runs show demo-jpn[/]
     """
     from tegakari.store import Store
 
-    print_json(Store(store_directory(store)).run(run).manifest)
+    manifest = Store(store_directory(store)).run(run).manifest
+    if json:
+        print_json(manifest)
+        return
+    layers = manifest.saes.layers
+    print_table(
+        f"Run {run}",
+        ("what", "value"),
+        [
+            ("created", manifest.created),
+            ("fingerprint", manifest.fingerprint),
+            ("classifier", f"{manifest.classifier.architecture}, {manifest.locations.classifier}"),
+            ("SAEs", f"{manifest.locations.saes}, layers {', '.join(map(str, layers))}"),
+            ("documents", manifest.corpus.documents),
+            ("labels", manifest.corpus.labels),
+            ("positions", manifest.positions),
+            ("pooling", manifest.pooling),
+            ("macro-F1", manifest.scores.macro_f1),
+            ("left out", "; ".join(f"{drop.count} documents, {drop.reason}" for drop in manifest.skipped) or "nothing"),
+        ],
+    )
 
 
 @app.command("verify")
 @needs_extra("store")
-def verify(run: RunArgument, store: StoreDirectoryOption = None) -> None:
+def verify(run: RunArgument, store: StoreDirectoryOption = None, json: JsonOption = False) -> None:
     """Read every file of a run again and compare it with its checksum.
 
     Example: [bold]tegakari runs verify demo-jpn[/]
@@ -93,20 +129,51 @@ def verify(run: RunArgument, store: StoreDirectoryOption = None) -> None:
         raise StoreError(
             "; ".join(problems), field=f"run {run}", fix="delete the run and index again, or restore it from a copy"
         )
-    out.print(f"run {run}: every file matches its checksum")
+    _report(f"run {run}: every file matches its checksum", RunState(run=run, state="verified"), json)
+
+
+class RunState(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command did with a run."""
+
+    run: str
+    state: str
+
+
+def _report(sentence: str, state: RunState, json: bool) -> None:
+    if json:
+        print_json(state)
+    else:
+        print_text(sentence)
 
 
 @app.command("delete")
 @needs_extra("store")
-def delete(run: RunArgument, store: StoreDirectoryOption = None) -> None:
-    """Delete a run, with one rename, then its files.
+def delete(
+    run: RunArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    store: StoreDirectoryOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Delete a run, with one rename, then its files. Asks first on a terminal; elsewhere it needs --yes.
 
-    Example: [bold]tegakari runs delete demo-jpn[/]
+    Example: [bold]tegakari runs delete demo-jpn --yes[/]
     """
+    from tegakari.store import Store
     from tegakari.store.disk.publish import delete_run
 
-    delete_run(store_directory(store), run)
-    out.print(f"run {run} deleted")
+    directory = store_directory(store)
+    if not yes:
+        manifest = Store(directory).run(run).manifest
+        if not sys.stdin.isatty():
+            raise ConfigError(f"run {run} would be deleted for good", field="--yes", fix="give --yes")
+        typer.confirm(
+            f"Delete run {run} of {directory.absolute()} ({manifest.corpus.documents:,} documents, "
+            f"created {manifest.created[:10]})?",
+            abort=True,
+            err=True,
+        )
+    delete_run(directory, run)
+    _report(f"run {run} deleted", RunState(run=run, state="deleted"), json)
 
 
 @app.command("export")
@@ -117,7 +184,9 @@ def export(
     form: Annotated[
         str, typer.Option("--format", help="parquet, arrow, csv (lists are JSON), or neuronpedia's bulk import.")
     ] = "parquet",
-    table: Annotated[list[str] | None, typer.Option("--table", help="Only these tables; default: all.")] = None,
+    table: Annotated[
+        list[str] | None, typer.Option("--table", help="Only this table; repeatable. Default: all.")
+    ] = None,
     creator: Annotated[str, typer.Option(help="For neuronpedia: creator id.")] = "tegakari",
     spreadsheet: SpreadsheetOption = False,
     store: StoreDirectoryOption = None,
@@ -140,7 +209,7 @@ def export(
         else:
             rows = export_run(opened, to, file_format=form, tables=table or (), spreadsheet=spreadsheet, progress=bars)
     if json:
-        print_json(rows)
+        print_json(page_of([{"table": name, "rows": count} for name, count in rows.items()]))
     else:
         print_table(f"Run {run} in {to}", ("table", "rows"), rows.items())
 
@@ -150,6 +219,7 @@ def export(
 def publish(
     directory: Annotated[Path, typer.Argument(help="Directory of a run of another store, with its run.json.")],
     store: StoreDirectoryOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Publish a copy of a run that was indexed elsewhere, after comparing every file with its checksum.
 
@@ -158,12 +228,14 @@ def publish(
     from tegakari.store.disk.publish import adopt_run
 
     manifest = adopt_run(store_directory(store), directory)
-    out.print(f"run {manifest.run} published")
+    _report(f"run {manifest.run} published", RunState(run=manifest.run, state="published"), json)
 
 
 @app.command("add-vectors")
 @needs_extra("store")
-def add_vectors_(run: RunArgument, store: StoreDirectoryOption = None, device: DeviceOption = "auto") -> None:
+def add_vectors_(
+    run: RunArgument, store: StoreDirectoryOption = None, device: DeviceOption = "auto", json: JsonOption = False
+) -> None:
     """Add decoder directions, document embeddings and the index of words to a run indexed without LanceDB.
 
     Example: [bold]tegakari runs add-vectors demo-jpn[/]
@@ -174,7 +246,7 @@ def add_vectors_(run: RunArgument, store: StoreDirectoryOption = None, device: D
     directory = store_directory(store)
     with progress() as bars:
         add_vectors(directory, Store(directory).run(run), device=device, progress=bars)
-    out.print(f"run {run} has vectors")
+    _report(f"run {run} has vectors", RunState(run=run, state="with vectors"), json)
 
 
 @app.command("gc")
@@ -198,7 +270,11 @@ def gc(
     if delete:
         collect(directory, garbage)
     if json:
-        print_json([{"path": str(entry.path), "reason": entry.reason, "bytes": entry.size} for entry in garbage])
+        rows = [{"path": str(entry.path), "reason": entry.reason, "bytes": entry.size} for entry in garbage]
+        print_json(page_of(rows))
+        return
+    if not garbage:
+        print_text(f"no garbage in the store {directory.absolute()}")
         return
     rows = [(str(entry.path.relative_to(directory)), entry.reason, entry.size) for entry in garbage]
     print_table("Removed" if delete else "Removable with --delete", ("path", "why", "bytes"), rows)

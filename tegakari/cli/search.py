@@ -6,29 +6,40 @@ from typing import Annotated
 
 import typer
 
-from tegakari.cli.options import JsonOption, RunOption, StoreOption, open_source
-from tegakari.cli.output import print_list
+from tegakari.cli.options import CsvOption, JsonOption, RowsOption, RunOption, StoreOption, open_source
+from tegakari.cli.output import print_cut, print_list
+from tegakari.cli.row_limit import nearest_rows
 from tegakari.schemas.errors import QueryError
 
 
 def search(
     run: RunOption,
-    words: Annotated[str | None, typer.Argument(help="Words that the documents contain, all of them.")] = None,
+    words: Annotated[list[str] | None, typer.Argument(help="Words that the documents contain, all of them.")] = None,
     like: Annotated[str | None, typer.Option(help="Instead of words: id of a document; finds similar ones.")] = None,
-    limit: Annotated[int, typer.Option(help="Rows.")] = 20,
+    k: RowsOption = 20,
     store: StoreOption = None,
+    csv: CsvOption = None,
     json: JsonOption = False,
 ) -> None:
     """Find documents by their words, or by likeness to another document.
 
-    Example: [bold]tegakari search --run demo-jpn 車[/]
+    Example: [bold]tegakari search --run demo-jpn 温泉 ドライブ[/]
     """
     source = open_source(store)
-    if like is not None:
-        rows = list(source.similar_documents(run, like, limit=limit))
-    elif words and words.strip():
-        rows = list(source.search(run, words, limit=limit))
-    else:
+    text = " ".join(words or ()).strip()
+    if like is not None and text:
+        raise QueryError(
+            f"words are given ({text}) as well as a document", field="--like", fix="give words or --like, not both"
+        )
+    if like is None and not text:
         raise QueryError("nothing to search for", field="words", fix="give a word, or --like with a document's id")
-    columns = ("document", "score", "label", "predicted", "text")
-    print_list(rows, columns, title=f"Documents of {run}", json=json)
+    rows, more = nearest_rows(
+        lambda limit: (
+            source.search(run, text, limit=limit) if like is None else source.similar_documents(run, like, limit=limit)
+        ),
+        k,
+    )
+    columns = ("document", "score", "label", "text", "predicted")
+    print_list(rows, columns, title=f"Documents of {run}", json=json, csv=csv)
+    if more and not json:
+        print_cut(len(rows), None, f"-k {2 * k} shows more")

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from tegakari.analyses.formatting import interval
-from tegakari.cli.options import JsonOption, RunsOption, StoreOption, open_source, split_names
-from tegakari.cli.output import print_json, print_table
+from tegakari.cli.options import CsvOption, JsonOption, RunsOption, StoreOption, open_source
+from tegakari.cli.output import page_of, print_json, print_table, write_csv
 
 
-def sparsity(runs: RunsOption, store: StoreOption = None, json: JsonOption = False) -> None:
+def sparsity(runs: RunsOption, store: StoreOption = None, csv: CsvOption = None, json: JsonOption = False) -> None:
     """Show how many features are active per document, and the share of the strongest 20.
 
-    Example: [bold]tegakari sparsity --runs demo-jpn,demo-base[/]
+    Example: [bold]tegakari sparsity --run demo-jpn --run demo-base[/]
     """
     source = open_source(store)
-    results = [source.sparsity(run) for run in split_names(runs)]
+    results = [source.sparsity(run) for run in runs]
+    if csv:
+        write_csv(csv, results)
     if json:
-        print_json(results)
+        print_json(page_of(results))
         return
     for result in results:
         print_table(

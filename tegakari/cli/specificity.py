@@ -9,8 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from tegakari.analyses.formatting import MISSING, interval
-from tegakari.cli.options import JsonOption, PoolingOption, RunOption, StoreOption, is_address, open_source, store_name
-from tegakari.cli.output import out, print_list, progress
+from tegakari.cli.options import (
+    CsvOption,
+    JsonOption,
+    PoolingOption,
+    RunOption,
+    StoreOption,
+    is_address,
+    open_source,
+    store_name,
+)
+from tegakari.cli.output import print_list, print_text, progress
 from tegakari.cli.struct_options import checked_settings, struct_options
 from tegakari.extras import extras_named
 from tegakari.schemas.analysis import Interval
@@ -26,6 +35,7 @@ def specificity(
     pooling: PoolingOption = None,
     chance: Annotated[bool, typer.Option("--chance/--no-chance", help="Compare with permuted labels.")] = True,
     store: StoreOption = None,
+    csv: CsvOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show, layer by layer, how many features are weak, label-specific and shared, beside what permuted labels give.
@@ -52,10 +62,17 @@ def specificity(
     }
     for place, high in enumerate(rows[0].high_d if rows else []):
         columns[f"d > {high.cutoff}"] = partial(_high_d, place)
-    print_list(rows, columns, title=f"Label specificity of {run}", json=json)
+    print_list(
+        rows,
+        columns,
+        title=f"Label specificity of {run}",
+        json=json,
+        csv=csv,
+        drop=("L0", "EV", "significant"),
+    )
     if result and not json:
         for line in _overall(result):
-            out.print(line, soft_wrap=True)
+            print_text(line)
 
 
 def _computed(run: str, store: str | None, settings: SpecificitySettings) -> SpecificityResult:

@@ -9,14 +9,23 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO, Annotated, Any, cast
 
+import msgspec
 import typer
 
-from tegakari.cli.options import SpreadsheetOption, StoreOption, is_address, store_name
-from tegakari.cli.output import err, out, print_json, print_table, printable
+from tegakari.cli.options import (
+    CsvOption,
+    JsonOption,
+    SpreadsheetOption,
+    StoreOption,
+    complete_run,
+    is_address,
+    store_name,
+)
+from tegakari.cli.output import err, print_cut, print_json, print_table, print_text, printable
 from tegakari.cli.output_paths import output_file
 from tegakari.extras import extras_named
 from tegakari.schemas.errors import ConfigError
-from tegakari.schemas.sql import MAX_ROWS
+from tegakari.schemas.sql import MAX_ROWS, SqlColumn
 
 SHOWN_ROWS = 1000
 """Rows of a table on the screen; files and JSON get all of them."""
@@ -33,14 +42,18 @@ class SqlFormat(StrEnum):
 
 def sql(
     query: Annotated[str, typer.Argument(help="A query; - reads it from standard input.")],
-    run: Annotated[list[str] | None, typer.Option("--run", "-r", help="Only these runs; default: all.")] = None,
+    runs: Annotated[
+        list[str] | None,
+        typer.Option("--run", "-r", help="Only this run; repeatable. Default: all.", autocompletion=complete_run),
+    ] = None,
     form: Annotated[
         SqlFormat | None, typer.Option("--format", help="Default: the file's suffix, or a table on the screen.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; default: the screen.", callback=output_file)
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    csv: CsvOption = None,
+    json: JsonOption = False,
     spreadsheet: SpreadsheetOption = False,
     store: StoreOption = None,
 ) -> None:
@@ -49,10 +62,12 @@ def sql(
     Example: [bold]tegakari sql "SELECT run, label, recall FROM labels ORDER BY recall LIMIT 5"[/]
     """
     text = sys.stdin.read() if query == "-" else query
-    chosen = SqlFormat.json if json else form or (_format_of(output) if output else None)
+    if csv:
+        form, output = SqlFormat.csv, csv
+    chosen = form or (_format_of(output) if output else None)
     name = store_name(store)
-    if is_address(name) and chosen in (None, SqlFormat.json) and output is None:  # needs no Arrow on this machine
-        _print_remote(name, text, run, json=chosen is not None)
+    if is_address(name) and (json or chosen is None):  # needs no Arrow on this machine
+        _print_remote(name, text, runs, json=json)
         return
     with extras_named("store"):
         from tegakari.store import Store
@@ -62,23 +77,29 @@ def sql(
     if is_address(name):
         from tegakari.client import Client
 
-        reader = Client(name).sql_table(text, runs=run).to_reader()
+        reader = Client(name).sql_table(text, runs=runs).to_reader()
     else:  # batch by batch: a result may be larger than memory
-        reader = run_query(Path(name), run or [opened.name for opened in Store(name).runs()], text)
+        reader = run_query(Path(name), runs or [opened.name for opened in Store(name).runs()], text)
     if spreadsheet:
         reader = for_spreadsheets(reader, chosen)
-    if chosen is None:
+    if json:
+        columns = [SqlColumn(name=field.name, type=str(field.type)) for field in reader.schema]
+        sink = _standard_output(SqlFormat.json)
+        sink.write(b'{"columns":' + msgspec.json.encode(columns) + b',"items":')
+        write_rows(sink, reader, SqlFormat.json)
+        sink.write(b',"next":null,"truncated":false}\n')
+    elif chosen is None:
         table = reader.read_all()
         rows = zip(*(column.to_pylist() for column in table.slice(0, SHOWN_ROWS).columns), strict=True)
         print_table("", table.column_names, rows)
         if table.num_rows > SHOWN_ROWS:
-            err.print(f"{SHOWN_ROWS:,} of {table.num_rows:,} rows; -o FILE writes all")
+            print_cut(SHOWN_ROWS, table.num_rows, "-o FILE writes all, --json prints all")
     elif output is None:
         write_rows(_standard_output(chosen), reader, chosen)
     else:
         with output.open("wb") as sink:
             count = write_rows(sink, reader, chosen)
-        out.print(f"{count:,} rows in {output}")
+        print_text(f"{count:,} rows in {output}", console=err)
 
 
 def _standard_output(file_format: SqlFormat) -> IO[bytes]:
@@ -111,12 +132,12 @@ def _print_remote(address: str, query: str, runs: list[str] | None, *, json: boo
 
     result = Client(address).sql(query, runs=runs, limit=MAX_ROWS if json else SHOWN_ROWS)
     if json:
-        print_json(result.items)
+        print_json(result)
     else:
         names = [column.name for column in result.columns]
         print_table("", names, [[row[name] for name in names] for row in result.items])
-    if result.truncated:
-        err.print(f"the first {len(result.items):,} rows; the result has more")
+    if result.truncated and not json:
+        print_cut(len(result.items), None, "-o FILE writes all")
 
 
 def _format_of(file: Path) -> SqlFormat:

@@ -13,13 +13,14 @@ from tegakari.cli.options import (
     ConceptsOption,
     DeviceOption,
     JsonOption,
+    LabelsOption,
     PoolingOption,
+    RunsOption,
     StoreDirectoryOption,
     open_runs,
-    split_names,
     store_directory,
 )
-from tegakari.cli.output import out, print_json, print_table, progress
+from tegakari.cli.output import print_json, print_table, print_text, print_written, progress
 from tegakari.cli.output_paths import check_output_file, output_directory, output_file
 from tegakari.cli.struct_options import checked_settings
 from tegakari.extras import needs_extra
@@ -29,14 +30,14 @@ from tegakari.schemas.study import StudyPart, StudyResult, StudySettings
 
 @needs_extra("study")
 def study(
-    runs: Annotated[
-        str, typer.Option("--runs", help="One run, or two to compare, separated by commas; with --against replicates.")
-    ],
+    runs: RunsOption,
     against: Annotated[
-        str | None,
-        typer.Option(help="Replicates of another model; those of --runs are then replicates of one model as well."),
+        list[str] | None,
+        typer.Option(
+            help="Replicate of another model; repeatable. Those of --run are then replicates of one model as well.",
+        ),
     ] = None,
-    labels: Annotated[str | None, typer.Option(help="Labels, separated by commas; default: all shared.")] = None,
+    labels: LabelsOption = None,
     layer: LayerSelectionOption = None,
     holdout: Annotated[
         bool,
@@ -50,7 +51,7 @@ def study(
     pooling: PoolingOption = None,
     concepts: ConceptsOption = None,
     skip: Annotated[
-        str | None, typer.Option(help=f"Parts to skip, separated by commas: {', '.join(get_args(StudyPart))}.")
+        list[str] | None, typer.Option(help=f"Part to skip; repeatable: {', '.join(get_args(StudyPart))}.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File of the report.", callback=output_file)
@@ -70,7 +71,7 @@ def study(
     Stored results are read; the same command resumes a killed study. With --against, runs are replicates: intervals of
     differences cover documents and training.
 
-    Example: [bold]tegakari study --runs demo-jpn,demo-base -o report.html[/]
+    Example: [bold]tegakari study --run demo-jpn --run demo-base -o report.html[/]
     """
     from tegakari.analyses.engine.model_loader import model_loader
     from tegakari.analyses.study import study as make_study
@@ -82,16 +83,15 @@ def study(
         raise ConfigError(f"{format_!r} is no format", field="--format", fix="use html, md or json")
     layer_selection = read_layer_selection(layer)
     directory, first = store_directory(store), open_runs(runs, store)
-    second = open_runs(against, store) if against is not None else []
+    second = open_runs(against, store) if against else []
     opened = [*first, *second]
     path = output or Path(f"study-{'-'.join(run.name for run in opened)}.{format_}")
     if not json:
         check_output_file(path)
     concept_list = read_concepts(concepts)
     circuit = {"pairs": pairs, "min_cosine": min_cosine, "seed": seed}
-    names = split_names(labels) if labels is not None else None
-    options = {"labels": names, "layer": layer_selection, "holdout": holdout, "k": k, "draws": draws}
-    options |= {"circuit": circuit, "seed": seed, "pooling": pooling, "skip": split_names(skip) if skip else []}
+    options = {"labels": labels or None, "layer": layer_selection, "holdout": holdout, "k": k, "draws": draws}
+    options |= {"circuit": circuit, "seed": seed, "pooling": pooling, "skip": skip or []}
     settings = checked_settings(StudySettings, options, command="study")
     with progress() as bars:
         result = make_study(
@@ -118,7 +118,7 @@ def study(
 
             path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
     _print(result)
-    out.print(f"wrote {path}", soft_wrap=True)
+    print_written(path)
 
 
 def _print(result: StudyResult) -> None:
@@ -138,9 +138,9 @@ def _print(result: StudyResult) -> None:
     )
     for run in result.runs:
         if run.knockouts:
-            out.print(f"{run.run}, knockouts: {knockout_mean_sentence(run.knockout_mean)}", soft_wrap=True)
+            print_text(f"{run.run}, knockouts: {knockout_mean_sentence(run.knockout_mean)}")
     for sentence in result.limits:
-        out.print(f"- {sentence}", soft_wrap=True, markup=False, highlight=False)
+        print_text(f"- {sentence}")
     if result.differences:
         print_table(
             "Differences",

@@ -9,6 +9,7 @@ import typer
 from tegakari.analyses.formatting import interval
 from tegakari.cli.options import (
     ConceptsOption,
+    CsvOption,
     DeviceOption,
     JsonOption,
     RunsOption,
@@ -16,7 +17,7 @@ from tegakari.cli.options import (
     open_runs,
     store_directory,
 )
-from tegakari.cli.output import print_json, print_list, progress
+from tegakari.cli.output import page_of, print_json, print_list, progress, write_csv
 from tegakari.extras import needs_extra
 from tegakari.schemas.variants import VariantsResult
 
@@ -29,6 +30,7 @@ def variants(
     unrelated: Annotated[int, typer.Option(min=1, help="Pairs of forms of different concepts, for comparison.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of these pairs and the intervals.")] = 0,
     device: DeviceOption = "auto",
+    csv: CsvOption = None,
     store: StoreDirectoryOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -36,7 +38,7 @@ def variants(
 
     A result is stored, and read when the same is requested again.
 
-    Example: [bold]tegakari variants --runs demo-jpn,demo-base -k 20 -k 50[/]
+    Example: [bold]tegakari variants --run demo-jpn --run demo-base -k 20 -k 50[/]
     """
     from tegakari.analyses.engine.model_loader import model_loader
     from tegakari.analyses.variants import read_concepts
@@ -61,8 +63,10 @@ def variants(
             )
             for run in opened
         ]
+    if csv:
+        write_csv(csv, [row for result in results for row in result.rows])
     if json:
-        print_json(results)
+        print_json(page_of(results))
         return
     for result in results:
         _print(result)

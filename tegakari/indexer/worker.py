@@ -18,14 +18,15 @@ from torch import Tensor
 from tegakari.indexer.arrivals import Arrivals
 from tegakari.indexer.layer_tally import LayerTally, capacity_of
 from tegakari.indexer.partial import DocumentPartial, LayerPartial, in_document_order
-from tegakari.indexer.shard import Shard
+from tegakari.indexer.shard import IndexedDocument, Shard
 from tegakari.kernels.dispatch import tallies_on_gpu
 from tegakari.kernels.types import CandidateOverflowError
 from tegakari.models.classifier import Classifier, Output
+from tegakari.models.finite import check_finite, first_not_finite, not_finite
 from tegakari.models.sae import Sae
 from tegakari.models.tokens import bucketed
 from tegakari.schemas.config import Config, Pooling
-from tegakari.schemas.errors import KernelError
+from tegakari.schemas.errors import KernelError, ModelError
 
 
 class ShardResult(NamedTuple):
@@ -163,7 +164,7 @@ class Worker:
             if self._stream is not None and work.queued is not None:
                 self._stream.wait_event(work.queued)
             order = arrivals.order.to(device)
-            _refuse_faults(work)
+            self._refuse_faults(work)
             layers: dict[int, LayerPartial] = {}
             floors: dict[int, Tensor] = {}
             for layer, tally in work.layers.items():
@@ -178,7 +179,7 @@ class Worker:
                 ready = torch.cuda.Event()
                 ready.record()
             self._floors = Floors(floors, ready)
-            documents = _predictions(work)
+            documents = self._predictions(work)
         return ShardResult(len(order), layers, documents)
 
     def _run_batch(
@@ -188,58 +189,75 @@ class Worker:
         batch = self._classifier.batch([document.tokens for document in documents])
         place = arrivals.add(documents, batch.offsets)
 
+        faults: list[tuple[int, Tensor]] = []
+
         def on_residual(layer: int, residual: Tensor) -> None:
             try:
                 layers[layer].add(residual, place)
                 if prune:
                     layers[layer].prune(arrivals, 2**16)
-            except KernelError as error:
-                raise _located(error, layer, residual, [document.id for document in documents], place.ends) from error
+            except KernelError:
+                faults.append((layer, residual))
+                raise
 
-        return self._classifier.run(batch, on_residual, layers=list(layers))
+        try:
+            return self._classifier.run(batch, on_residual, layers=list(layers))
+        except KernelError as error:  # after the pass, since the cause is found by another one
+            raise self._located(error, *faults[0], documents, place.ends) from error
 
+    def _predictions(self, work: ShardWork) -> DocumentPartial:
+        logits = torch.cat([output.logits for output in work.outputs]).cpu()
+        embeddings = torch.cat([output.embeddings for output in work.outputs]).cpu()
+        documents = work.arrivals.documents
+        tokens, names = (
+            [document.tokens for document in documents],
+            [f"document {document.id!r}" for document in documents],
+        )
+        check_finite(self._classifier, torch.cat([logits, embeddings], 1), tokens, names)
+        predicted = logits.argmax(1)
+        label_ids = torch.tensor([document.label_id for document in documents])
+        return in_document_order(
+            [
+                DocumentPartial(
+                    np.array([document.number for document in documents], np.int32),
+                    predicted.numpy().astype(np.int32),
+                    logits.gather(1, label_ids[:, None])[:, 0].numpy(),
+                    logits.gather(1, predicted[:, None])[:, 0].numpy(),
+                    embeddings.numpy(),
+                )
+            ]
+        )
 
-def _predictions(work: ShardWork) -> DocumentPartial:
-    logits = torch.cat([output.logits for output in work.outputs]).cpu()
-    embeddings = torch.cat([output.embeddings for output in work.outputs]).cpu()
-    documents = work.arrivals.documents
-    predicted = logits.argmax(1)
-    label_ids = torch.tensor([document.label_id for document in documents])
-    return in_document_order(
-        [
-            DocumentPartial(
-                np.array([document.number for document in documents], np.int32),
-                predicted.numpy().astype(np.int32),
-                logits.gather(1, label_ids[:, None])[:, 0].numpy(),
-                logits.gather(1, predicted[:, None])[:, 0].numpy(),
-                embeddings.numpy(),
-            )
-        ]
-    )
+    def _refuse_faults(self, work: ShardWork) -> None:
+        """Raise the error of the first layer in which a kernel met NaN or infinity."""
+        faults = torch.stack([tally.tally.fault for tally in work.layers.values()]).tolist()
+        for layer, fault in zip(work.layers, faults, strict=True):
+            if fault:
+                raise self._not_finite(layer, work.arrivals.documents[fault - 1])
 
+    def _located(
+        self,
+        error: KernelError,
+        layer: int,
+        residual: Tensor,
+        documents: Sequence[IndexedDocument],
+        ends: Sequence[int],
+    ) -> KernelError | ModelError:
+        """An error of encode with the layer and the document that it is about, if the residual is at fault."""
+        rows = (~residual.isfinite().all(1)).nonzero()[:, 0]
+        if not len(rows):
+            return KernelError(f"layer {layer}: {error.message}", field=error.field, fix=error.fix)
+        return self._not_finite(layer, documents[int(np.searchsorted(ends, int(rows[0]), side="right")) - 1])
 
-def _refuse_faults(work: ShardWork) -> None:
-    """Raise the error of the first layer in which a kernel met NaN or infinity."""
-    faults = torch.stack([tally.tally.fault for tally in work.layers.values()]).tolist()
-    for layer, fault in zip(work.layers, faults, strict=True):
-        if fault:
-            raise _not_finite(layer, work.arrivals.documents[fault - 1].id)
-
-
-def _located(error: KernelError, layer: int, residual: Tensor, ids: list[str], ends: Sequence[int]) -> KernelError:
-    """An error of encode with the layer and the document that it is about, if the residual is at fault."""
-    rows = (~residual.isfinite().all(1)).nonzero()[:, 0]
-    if not len(rows):
-        return KernelError(f"layer {layer}: {error.message}", field=error.field, fix=error.fix)
-    return _not_finite(layer, ids[int(np.searchsorted(ends, int(rows[0]), side="right")) - 1])
-
-
-def _not_finite(layer: int, document: str) -> KernelError:
-    return KernelError(
-        f"layer {layer}: a pre-activation of document {document!r} is NaN or infinite",
-        field="classifier.path",
-        fix="look for NaN or infinity in the classifier's weights and the SAE's, or index in float32",
-    )
+    def _not_finite(self, layer: int, document: IndexedDocument) -> KernelError | ModelError:
+        """The error of a document: of the classifier, if its residuals are not finite, else of the layer's SAE."""
+        if first_not_finite(self._classifier, document.tokens) is not None:
+            return not_finite(self._classifier, document.tokens, f"document {document.id!r}")
+        return KernelError(
+            f"layer {layer}: a pre-activation of document {document.id!r} is NaN or infinite",
+            field="saes.path",
+            fix="look for large weights in the SAE of this layer, or index in float32",
+        )
 
 
 def make_worker(config: Config, classifier: Classifier, saes: Mapping[int, Sae]) -> Worker:

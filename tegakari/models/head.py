@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from tegakari.kernels import Pooled
 from tegakari.models.architecture import block_output, check_rows, other_outputs, with_residual
+from tegakari.models.finite import finite_outputs
 from tegakari.models.hooks import forward_hooks
 from tegakari.models.tokens import Head, Tokenized, head_index, make_batch
 from tegakari.schemas.config import Pooling
@@ -31,8 +32,8 @@ def detect_head(model: PreTrainedModel, blocks: nn.ModuleList, probes: Sequence[
         probes: documents of different length.
 
     Raises:
-        ModelError: the head reads single positions that are neither the first nor the last, or none; or the last block
-            is not called, or returns no residual with one row per token.
+        ModelError: the head reads single positions that are neither the first nor the last, or none; the last block is
+            not called, or returns no residual with one row per token; or a value is not finite.
     """
     batch = make_batch(probes, model.config.pad_token_id).to(model.device)
     residuals: list[Tensor] = []
@@ -43,9 +44,16 @@ def detect_head(model: PreTrainedModel, blocks: nn.ModuleList, probes: Sequence[
         residuals.append(residual)
         return with_residual(residual, other_outputs(output))
 
-    with torch.enable_grad(), forward_hooks() as hooks:
+    with finite_outputs(model), torch.enable_grad(), forward_hooks() as hooks:
         hooks.after(blocks[-1], cut)
-        logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
+        try:
+            logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"{type(model).__name__} cannot read two short texts: {str(error).strip().partition(chr(10))[0]}",
+                field="classifier.path",
+                fix="compare config.json with that of the model's base: an entry is missing or wrong",
+            ) from error
         if not residuals:
             raise ModelError(
                 f"{type(model).__name__} does not call its blocks as modules, so that no hook sees their residuals",

@@ -7,17 +7,21 @@ from typing import Literal
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils.logging import disable_progress_bar
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from tegakari.models.architecture import find_blocks, text_config
 from tegakari.models.classifier import Classifier
-from tegakari.models.file_sizes import has_holes
+from tegakari.models.declared import check_positions, check_task, check_vocabulary, declared_labels, padding_id
 from tegakari.models.head import PROBES, detect_head
+from tegakari.models.model_files import check_model_directory, read_config
+from tegakari.models.quiet import silent_transformers
 from tegakari.models.self_test import self_test
+from tegakari.models.tokenizer import load_tokenizer
 from tegakari.models.tokens import tokenize
+from tegakari.models.weights import check_weights
 from tegakari.schemas.errors import ModelError
 
+_FIELD = "classifier.path"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -37,62 +41,64 @@ def load_classifier(
         dtype: see `resolve_dtype`.
 
     Raises:
-        ModelError: no such directory, no safetensors, no tokenizer, no list of blocks, an unusable device, or a head
-            that `detect_head` or a model that `self_test` refuses.
+        ModelError: files of the model are absent or not what their names say, weights are missing or left over, the
+            configuration contradicts itself, the weights, the tokenizer or `max_length`, the architecture has no list
+            of blocks, the device is unusable, the logits are not finite, or `detect_head`
+            refuses the head, or `self_test` the model.
     """
     directory = Path(path)
     check_model_directory(directory)
-    disable_progress_bar()  # transformers' bar would break tegakari's own
     torch_device = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, torch_device)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            directory, trust_remote_code=False, use_safetensors=True, dtype=torch_dtype, **attention_of(directory)
-        )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
-        raise ModelError(
-            f"{directory} is not a sequence classifier: {error}",
-            field="classifier.path",
-            fix="run `tegakari finetune`, which writes one",
-        ) from None
-    tokenizer.padding_side = "right"
-    model = model.to(torch_device).eval()
-    model.config.pad_token_id = pad_id_of(tokenizer)
+    config = read_config(directory)
+    check_task(config, directory, _FIELD)
+    labels = declared_labels(config, directory, _FIELD)
+    tokenizer = load_tokenizer(directory, _FIELD)
+    model = _load_model(directory, torch_dtype)
+    check_vocabulary(model, tokenizer, _FIELD)
+    check_positions(model, max_length)
+    model = model.to(torch_device).eval()  # type: ignore[arg-type]  # the stub takes the class for the object
+    model.config.pad_token_id = padding_id(model, tokenizer, _FIELD)
     text_config(model).pad_token_id = model.config.pad_token_id  # where a model of text and images looks it up
-    labels = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
+    labels = labels or tuple((model.config.id2label or {}).values())  # the default: LABEL_0, LABEL_1
     blocks = find_blocks(model)
     head = detect_head(model, blocks, tokenize(tokenizer, PROBES, max(max_length, 16)))
     return self_test(Classifier(model, tokenizer, blocks, labels, max_length, torch_device, torch_dtype, head))
 
 
-def check_model_directory(
-    directory: Path, *, field: str = "classifier.path", missing: str = "run `tegakari finetune` first"
-) -> None:
-    """Refuse a directory that holds no model, or one that would have to be unpickled.
-
-    Args:
-        directory: of the model.
-        field: the configuration key that named it.
-        missing: fix for a directory without a model.
-
-    Raises:
-        ModelError: no config.json, no safetensors, or files with holes, or no tokenizer.
-    """
-    if not (directory / "config.json").is_file():
-        raise ModelError(f"no model in {directory}", field=field, fix=missing)
-    if not any(directory.glob("*.safetensors")):
+def _load_model(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
+    try:
+        with silent_transformers():
+            model, loading_info = AutoModelForSequenceClassification.from_pretrained(
+                directory,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=dtype,
+                ignore_mismatched_sizes=True,  # `check_weights` names what does not fit
+                output_loading_info=True,
+                **attention_of(directory),
+            )
+    except SafetensorError as error:
         raise ModelError(
-            f"{directory} has no safetensors weights",
-            field=field,
-            fix="save the model with save_pretrained(..., safe_serialization=True); pickled weights are not loaded",
-        )
-    for file in directory.glob("*.safetensors"):
-        if has_holes(file):
-            raise ModelError(f"most of {file} is not on the disk", field=field, fix="copy the model again")
-    if not any((directory / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.txt")):
-        # transformers would make an empty tokenizer, which reads every text as nothing.
-        raise ModelError(f"{directory} has no tokenizer", field=field, fix="save a tokenizer.json beside the model")
+            f"the weights of {directory} are damaged: {error}", field=_FIELD, fix="copy the model again"
+        ) from None
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        ImportError,
+        AttributeError,
+        AssertionError,
+    ) as error:
+        raise ModelError(
+            f"{directory} is not a sequence classifier: {error}",
+            field=_FIELD,
+            fix="run `tegakari finetune`, which writes one",
+        ) from None
+    check_weights(model, loading_info, directory, field=_FIELD)
+    return model
 
 
 def resolve_device(device: str) -> torch.device:

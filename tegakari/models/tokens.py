@@ -8,10 +8,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from tegakari.schemas.errors import ModelError
+from tegakari.models.text_backend import configure, text_backend
 from tegakari.schemas.progress import OnStep, no_step
 
 _TEXTS_PER_CALL = 128
@@ -45,7 +46,7 @@ class Tokenized:
         self,
         input_ids: Sequence[int],
         spans: Sequence[tuple[int, int]],
-        special: Sequence[bool],
+        special: Sequence[bool] | Sequence[int],
         truncated: bool,
         head: int | None = None,
     ) -> None:
@@ -142,8 +143,8 @@ def tokenize(
 ) -> list[Tokenized]:
     """Tokenize texts and cut the end of each beyond `max_length` tokens, and before beyond `CHARACTERS_PER_TOKEN` each.
 
-    Text that spells a special token ("<eos>") is tokenized as ordinary characters, so that no document can contain a
-    padding or end token and move the position that the head reads.
+    Text that spells a special token ("<eos>") is tokenized as ordinary characters, whatever the tokenizer's model
+    (`text_backend`), so that no document can contain a padding or end token and move the position that the head reads.
 
     Args:
         tokenizer: a fast one.
@@ -154,21 +155,15 @@ def tokenize(
         on_step: called after each call of the tokenizer, of a fraction of a second; it may raise, to end the work.
 
     Raises:
-        ModelError: the tokenizer is not a fast one, which alone gives the characters of each token.
+        ModelError: as of `text_backend`.
     """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise ModelError(
-            f"{type(tokenizer).__name__} is not a fast tokenizer and gives no character ranges of tokens",
-            field="classifier.base",
-            fix="save a tokenizer.json beside the model",
-        )
-    tokenizer.truncation_side = "right"
+    backend = text_backend(tokenizer)
+    configure(backend, max_length)
     max_characters = CHARACTERS_PER_TOKEN * max_length
     documents: list[Tokenized] = []
     for first, last in _calls([min(len(text), max_characters) for text in texts]):
         cut = [text[:max_characters] for text in texts[first:last]]
-        documents += _tokenize(tokenizer, cut, max_length, head, pad_id)
+        documents += _tokenize(backend, cut, head, pad_id)
         for text, document in zip(texts[first:last], documents[first:], strict=True):
             document.truncated |= len(text) > max_characters
         on_step()
@@ -187,27 +182,16 @@ def _calls(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
         yield first, len(lengths)
 
 
-def _tokenize(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, head: Head, pad_id: int
-) -> list[Tokenized]:
-    encoded = tokenizer(
-        list(texts),
-        split_special_tokens=True,
-        truncation=True,
-        max_length=max_length,
-        return_offsets_mapping=True,
-        return_special_tokens_mask=True,
-        return_attention_mask=False,
-    )
+def _tokenize(backend: Tokenizer, texts: Sequence[str], head: Head, pad_id: int) -> list[Tokenized]:
     return [
-        Tokenized(ids, spans, special, bool(encoding.overflowing), head_index(ids, head, pad_id))
-        for ids, spans, special, encoding in zip(
-            encoded["input_ids"],
-            encoded["offset_mapping"],
-            encoded["special_tokens_mask"],
-            encoded.encodings or [],
-            strict=True,
+        Tokenized(
+            encoding.ids,
+            encoding.offsets,
+            encoding.special_tokens_mask,
+            bool(encoding.overflowing),
+            head_index(encoding.ids, head, pad_id),
         )
+        for encoding in backend.encode_batch(list(texts))
     ]
 
 

@@ -265,7 +265,8 @@ def _not_stored(
         for analysis in stored_analyses(store, kind=kind, run=runs[0])
         if analysis.manifest.runs == _references(runs)
     ]
-    command = f"compute it with `tegakari {kind.name} --runs {names}`"
+    options = " ".join(f"--run {run.run}" for run in runs)
+    command = f"compute it with `tegakari {kind.name} {options}`"
     more = f", and {len(stored) - NAMED_IDS} more" if len(stored) > NAMED_IDS else ""
     choice = f"select a stored one with `analysis`: {', '.join(stored[:NAMED_IDS])}{more}"
     of_runs = f"of run {names!r}" if len(runs) == 1 else f"of runs {names!r}"

@@ -16,7 +16,7 @@ def test_a_circuit_by_both_definitions(small_case: SmallCase, tmp_path: Path):
     store = tmp_path / "store"
     index(with_index(small_case, store))
     figure = tmp_path / "circuit.svg"
-    command = ["circuit", "--runs", "small", "--store", str(store), "--device", "cpu", "--pairs", "40"]
+    command = ["circuit", "--run", "small", "--store", str(store), "--device", "cpu", "--pairs", "40"]
     command += ["--min-cosine", "-1"]
     output = CliRunner().invoke(app, [*command, "--plot", str(figure)], catch_exceptions=False).output
     assert "(robust)" in output
@@ -26,7 +26,7 @@ def test_a_circuit_by_both_definitions(small_case: SmallCase, tmp_path: Path):
     results = {}
     for membership in ("robust", "study"):
         arguments = [*command, "--membership", membership, "--json"]
-        (results[membership],) = json.loads(CliRunner().invoke(app, arguments, catch_exceptions=False).stdout)
+        (results[membership],) = json.loads(CliRunner().invoke(app, arguments, catch_exceptions=False).stdout)["items"]
     for membership, result in results.items():
         assert result["settings"]["membership"] == membership
         assert [row["in_circuit"] for row in result["components"]] == [

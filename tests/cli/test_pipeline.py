@@ -66,7 +66,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_both_runs_are_there_and_whole(demo: Path):
     store = str(demo / "store")
-    found = json.loads(run("runs", "list", "--store", store, "--json"))
+    found = json.loads(run("runs", "list", "--store", store, "--json"))["items"]
     assert [row["run"] for row in found] == ["demo-base", "demo-jpn"]
     for row in found:
         assert "matches its checksum" in run("runs", "verify", row["run"], "--store", store)
@@ -75,9 +75,9 @@ def test_both_runs_are_there_and_whole(demo: Path):
 
 def test_the_questions_answer_on_the_command_line(demo: Path):
     store = str(demo / "store")
-    labels = json.loads(run("labels", "-r", "demo-jpn", "--store", store, "--json"))
+    labels = json.loads(run("labels", "-r", "demo-jpn", "--store", store, "--json"))["items"]
     assert len(labels) == 16
-    page = json.loads(run("features", "-r", "demo-jpn", "-l", "自動車", "--store", store, "--limit", "3", "--json"))
+    page = json.loads(run("features", "-r", "demo-jpn", "-l", "自動車", "--store", store, "-k", "3", "--json"))
     assert len(page["items"]) == 3
     assert page["items"][0]["cohens_d"] >= page["items"][1]["cohens_d"] >= page["items"][2]["cohens_d"]
     more = run(
@@ -88,7 +88,7 @@ def test_the_questions_answer_on_the_command_line(demo: Path):
         "自動車",
         "--store",
         store,
-        "--limit",
+        "-k",
         "3",
         "--json",
         "--cursor",
@@ -96,12 +96,12 @@ def test_the_questions_answer_on_the_command_line(demo: Path):
     )
     assert json.loads(more)["items"][0]["cohens_d"] <= page["items"][2]["cohens_d"]
     best = page["items"][0]
-    layer, feature = str(best["layer"]), str(best["feature"])
-    detail = json.loads(run("feature", "-r", "demo-jpn", "--layer", layer, "-f", feature, "--store", store, "--json"))
+    feature = f"{best['layer']}:{best['feature']}"
+    detail = json.loads(run("feature", "-r", "demo-jpn", "-f", feature, "--store", store, "--json"))
     assert next(label["cohens_d"] for label in detail["labels"] if label["label"] == "自動車") == pytest.approx(
         best["cohens_d"]
     )
-    layers = json.loads(run("specificity", "-r", "demo-jpn", "--store", store, "--json"))
+    layers = json.loads(run("specificity", "-r", "demo-jpn", "--store", store, "--json"))["items"]
     assert [row["weak"] + row["specific"] + row["shared"] for row in layers] == [64, 64]
 
 
@@ -109,7 +109,7 @@ def test_tables_are_for_people(demo: Path):
     store = str(demo / "store")
     assert "自動車" in run("labels", "-r", "demo-base", "--store", store)
     assert "demo-jpn" in run("runs", "--store", store)
-    assert "【" in run("feature", "-r", "demo-base", "--layer", "1", "-f", "3", "--store", store, "--tokens", "500")
+    assert "⟦" in run("feature", "-r", "demo-base", "-f", "1:3", "--store", store, "--all")
 
 
 def readme_blocks(language: str) -> list[str]:
@@ -118,7 +118,12 @@ def readme_blocks(language: str) -> list[str]:
 
 
 def test_the_readmes_commands_run(demo: Path):
-    lines = [line for block in readme_blocks("") for line in block.splitlines() if "--run demo-jpn" in line]
+    lines = [
+        line
+        for block in readme_blocks("")
+        for line in block.splitlines()
+        if "--run demo-jpn" in line and "--run demo-base" not in line
+    ]
     assert len(lines) == 7
     for line in lines:
         assert run(*shlex.split(line)[1:], "--store", str(demo / "store"))
@@ -137,7 +142,7 @@ def test_the_readmes_curl_asks_a_server(demo: Path, tmp_path: Path):
 
 def test_the_readmes_python_runs(demo: Path, capsys: pytest.CaptureFixture[str]):
     block, _ = readme_blocks("python")
-    exec(block.replace("demo-work/store", str(demo / "store")), {})
+    exec(block.replace('open("store")', f"open({str(demo / 'store')!r})"), {})
     printed = capsys.readouterr().out.splitlines()
     assert 1 <= len(printed) <= 5
 
@@ -153,7 +158,7 @@ def test_the_readmes_client_asks_a_server(demo: Path, capsys: pytest.CaptureFixt
 def test_the_readmes_sql_runs(demo: Path):
     (command,) = (block for block in readme_blocks("") if block.startswith("duckdb "))
     program, flag, database, sql = shlex.split(command.replace("\\\n", " "))
-    assert (program, flag, database) == ("duckdb", "-readonly", "demo-work/store/runs/demo-jpn/index.duckdb")
+    assert (program, flag, database) == ("duckdb", "-readonly", "store/runs/demo-jpn/index.duckdb")
     with duckdb.connect(str(demo / "store/runs/demo-jpn/index.duckdb"), read_only=True) as connection:
         assert len(connection.sql(sql).fetchall()) == 5
 
@@ -167,7 +172,7 @@ def test_a_second_index_changes_nothing(demo: Path):
 
 def test_a_deleted_run_is_gone(demo: Path):
     store = str(demo / "store")
-    run("runs", "delete", "demo-base", "--store", store)
-    assert [row["run"] for row in json.loads(run("runs", "list", "--store", store, "--json"))] == ["demo-jpn"]
+    run("runs", "delete", "demo-base", "--store", store, "--yes")
+    assert [row["run"] for row in json.loads(run("runs", "list", "--store", store, "--json"))["items"]] == ["demo-jpn"]
     with pytest.raises(NotFoundError):
         run("labels", "-r", "demo-base", "--store", store)

@@ -45,14 +45,14 @@ def concepts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def commands(concepts: Path) -> dict[str, list[str]]:
     label = ["--label", "車/軽", "--layer", "1"]
-    study = ["--labels", "車/軽", "--layer", "1", "-k", "2", "--draws", "2", *CIRCUIT, "--skip", "variants"]
+    study = ["--label", "車/軽", "--layer", "1", "-k", "2", "--draws", "2", *CIRCUIT, "--skip", "variants"]
     return {
         "knockout": ["knockout", "--run", "small", *label, "-k", "3", "--draws", "2", "--holdout"],
         "smallest": ["knockout", "smallest", "--run", "small", *label, "--candidates", "3"],
-        "circuit": ["circuit", "--runs", "small", *CIRCUIT],
-        "variants": ["variants", "--runs", "small", "--concepts", str(concepts), "-k", "3", "--unrelated", "12"],
+        "circuit": ["circuit", "--run", "small", *CIRCUIT],
+        "variants": ["variants", "--run", "small", "--concepts", str(concepts), "-k", "3", "--unrelated", "12"],
         "specificity": ["specificity", "--run", "small", "--permutations", "20"],
-        "study": ["study", "--runs", "small", *study],
+        "study": ["study", "--run", "small", *study],
     }
 
 
@@ -71,7 +71,7 @@ def test_analyses_are_listed_shown_and_deleted(store: Path):
     def invoke(*arguments: str):
         return CliRunner().invoke(app, ["analyses", *arguments, "--store", str(store)])
 
-    command = ["circuit", "--runs", "small", *CIRCUIT, "--seed", "9", "--store", str(store), "--json"]
+    command = ["circuit", "--run", "small", *CIRCUIT, "--seed", "9", "--store", str(store), "--json"]
     (circuit,) = json.loads(CliRunner().invoke(app, command, catch_exceptions=False).stdout)
     rows = json.loads(invoke("list", "--run", "small", "--kind", "circuit", "--json").stdout)["items"]
     (id_,) = [row["id"] for row in rows if "seed 9" in row["settings_text"]]
@@ -87,16 +87,16 @@ def test_analyses_are_listed_shown_and_deleted(store: Path):
 @pytest.mark.parametrize(
     ("command", "option", "value", "reason"),
     [
-        (["study", "--runs", "small"], "-o", "nope/report.html", "nope is not a directory"),
-        (["study", "--runs", "small"], "-o", ".", ". is a directory"),
-        (["study", "--runs", "small"], "--tables", "file/tables", "is a file"),
-        (["circuit", "--runs", "small"], "--plot", "nope/a.svg", "nope is not a directory"),
+        (["study", "--run", "small"], "-o", "nope/report.html", "nope is not a directory"),
+        (["study", "--run", "small"], "-o", ".", ". is a directory"),
+        (["study", "--run", "small"], "--tables", "file/tables", "is a file"),
+        (["circuit", "--run", "small"], "--plot", "nope/a.svg", "nope is not a directory"),
         (["sql", "SELECT 1"], "-o", "nope/a.csv", "nope is not a directory"),
         (["runs", "export", "small"], "--to", "file", "is a file"),
         (["knockout", "curve", "--run", "small", "--label", "車/軽"], "--csv", "nope/a.csv", "nope is not"),
         (["knockout", "curve", "--run", "small", "--label", "車/軽"], "--plot", "nope/a.svg", "nope is not"),
-        (["knockout", "table", "--runs", "small"], "--csv", "nope/a.csv", "nope is not a directory"),
-        (["knockout", "table", "--runs", "small"], "--plot", "nope/a.svg", "nope is not a directory"),
+        (["knockout", "table", "--run", "small"], "--csv", "nope/a.csv", "nope is not a directory"),
+        (["knockout", "table", "--run", "small"], "--plot", "nope/a.svg", "nope is not a directory"),
         (["knockout", "single", "--run", "small", "--label", "a", "--layer", "1"], "--csv", "nope/a.csv", "nope is"),
         (["knockout", "smallest", "--run", "small", "--label", "a", "--layer", "1"], "--plot", "nope/a", "nope is"),
     ],

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tegakari.analyses.engine.run_models import load_run_models
-from tegakari.models.loading import check_model_directory
+from tegakari.models.model_files import check_model_directory
 from tegakari.models.sae_formats import load_sae
 from tegakari.schemas.errors import ModelError, ModelNotHereError, SaeError
 from tegakari.schemas.run import Locations, RunManifest

@@ -22,6 +22,7 @@ from tegakari.models.classifier import Classifier
 from tegakari.models.loading import load_classifier
 from tegakari.models.sae import Sae
 from tegakari.models.tokens import Head
+from tests.support.tokenizer_kinds import save_qwen2_tokenizer
 
 D_MODEL, D_SAE = 32, 40
 _SIZES = {
@@ -69,8 +70,10 @@ def make_classifier(family: str, directory: Path, tokenizer_directory: Path) -> 
     if family.endswith("-eos"):
         template = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
         tokenizer.backend_tokenizer.post_processor = template
-    tokenizer.save_pretrained(directory)
-    # In a directory of a Qwen 2 model transformers loads every tokenizer as Qwen's, which has none of its tokens.
+    if family == "qwen2":  # every tokenizer in its directory is loaded as Qwen's, which has other tokens
+        save_qwen2_tokenizer(directory)
+    else:
+        tokenizer.save_pretrained(directory)
     return replace(load_classifier(directory, max_length=32, device="cpu"), tokenizer=tokenizer)
 
 

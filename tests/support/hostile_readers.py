@@ -71,7 +71,7 @@ ROUTES = (
 COMMANDS = (
     ("runs", "show"),
     ("features", "--label", LABELS[0], "--json"),
-    ("feature", "--layer", "1", "--feature", "2", "--json"),
+    ("feature", "--feature", "1:2", "--json"),
 )
 """Commands that take `--run`; `runs show` takes the run as its argument."""
 

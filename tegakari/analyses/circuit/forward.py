@@ -13,6 +13,7 @@ from tegakari.analyses.circuit.effects import Effects, patch_changes
 from tegakari.analyses.engine.batches import batches, tokenized
 from tegakari.analyses.engine.memory import refuse_beyond_memory
 from tegakari.models.classifier import Classifier
+from tegakari.models.finite import check_finite
 from tegakari.models.memory import free_bytes
 from tegakari.models.rerun.ablate_features import GPU_MEMORY_SHARE
 from tegakari.models.rerun.components import Components, run_components
@@ -172,7 +173,15 @@ def ablation_accuracies(
 def _passes(
     classifier: Classifier, documents: LabelledTexts, numbers: np.ndarray, *, keys: bool
 ) -> Iterator[tuple[list[int], Components]]:
-    """Passes over batches of documents, each with the places of its documents in `numbers`."""
+    """Passes over batches of documents, each with the places of its documents in `numbers`.
+
+    Raises:
+        ModelError: a logit is not finite.
+    """
     texts = [documents.text[number].as_py() for number in numbers.tolist()]
-    for members, batch in batches(classifier, tokenized(classifier, texts)):
-        yield members, run_components(classifier, batch, keys=keys)
+    tokens = tokenized(classifier, texts)
+    for members, batch in batches(classifier, tokens):
+        components = run_components(classifier, batch, keys=keys)
+        of_batch = [tokens[member] for member in members]
+        check_finite(classifier, components.prefix.logits, of_batch, [repr(texts[member][:40]) for member in members])
+        yield members, components

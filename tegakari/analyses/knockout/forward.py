@@ -11,14 +11,17 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from tegakari.analyses.engine.memory import refuse_beyond_memory
 from tegakari.analyses.engine.prefix_cache import PrefixRequest
 from tegakari.analyses.engine.run_models import RunModels
 from tegakari.analyses.knockout.controls import FeatureSet
+from tegakari.models.classifier import Classifier
+from tegakari.models.finite import check_finite
 from tegakari.models.rerun.ablate_features import position_bytes, positions_per_pass, reaches_head, rerun
 from tegakari.models.rerun.edits import Edit, Mode, Positions
-from tegakari.schemas.errors import QueryError
+from tegakari.schemas.errors import ModelError, QueryError
 from tegakari.schemas.progress import Progress
 
 
@@ -78,6 +81,7 @@ def run_feature_ablations(
     Raises:
         MemoryShortError: it would take more memory than is free.
         QueryError: a text has no token, or edits of one layer cannot reach the head in any document.
+        KernelError, ModelError: a residual, a pre-activation or a logit is not finite.
     """
     request = _prefix_request(texts, ablations)
     cached = request in models.prefix_cache
@@ -103,6 +107,7 @@ def run_feature_ablations(
             for edit in unreached
             if not reaches_head(models.classifier, models.saes[edit.layer], batch.prefix, edit)
         }
+        _check_finite(models.classifier, batch.prefix.logits, [texts[member] for member in batch.members])
         before[batch.members] = batch.prefix.logits.cpu().numpy()
         logits = rerun(
             models.classifier,
@@ -113,6 +118,12 @@ def run_feature_ablations(
             on_step=on_step,
         )
         after[:, batch.members] = logits.cpu().numpy()
+        if not np.isfinite(after[:, batch.members]).all():
+            raise ModelError(
+                "logits with features ablated are NaN or infinite",
+                field="mode",
+                fix="index in float32, or ablate fewer features: the edited residual overflows",
+            )
         after_seconds += time.perf_counter() - started
         truncated += batch.truncated
         progress.advance(len(batch.members))
@@ -123,6 +134,11 @@ def run_feature_ablations(
             fix="choose another layer, or positions all in a layer below the last",
         )
     return Logits(before, after, truncated, before_seconds, after_seconds, cached)
+
+
+def _check_finite(classifier: Classifier, logits: Tensor, texts: Sequence[str]) -> None:
+    if not bool(logits.isfinite().all()):
+        check_finite(classifier, logits, classifier.tokenize(texts), [repr(text[:40]) for text in texts])
 
 
 def _prefix_request(texts: Sequence[str], ablations: Sequence[FeatureAblation]) -> PrefixRequest:

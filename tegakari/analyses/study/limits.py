@@ -47,7 +47,7 @@ def one_run_per_model(result: StudyResult) -> Iterator[str]:
         yield (
             f"Differences are between these two runs, not between models: {a} and {b} are one training each. Held "
             "fixed: classifier and SAE training seeds, corpus, labels. Other seeds of the same model differ as well; "
-            "runs with other seeds (--runs A1,A2 --against B1,B2) give intervals that cover training."
+            "runs with other seeds (--run A1 --run A2 --against B1 --against B2) give intervals that cover training."
         )
     elif len(result.groups) == 2:
         yield (
@@ -268,7 +268,7 @@ def no_baseline(result: StudyResult) -> Iterator[str]:
     if result.matching and not result.baselines:
         yield (
             "Counts of shared features have no baseline here: two SAE sets of one classifier share a part of their "
-            "features only. A run with another saes.seed gives it: tegakari compare --runs A,A2."
+            "features only. A run with another saes.seed gives it: tegakari compare --run A --run A2."
         )
 
 

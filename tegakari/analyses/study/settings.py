@@ -47,8 +47,8 @@ def complete_settings(
         if not 1 <= len(runs) <= 2:
             raise ConfigError(
                 f"{len(runs)} runs are given",
-                field="--runs",
-                fix="give one run, or two to compare; replicates of a model go to --runs, those of the other model to "
+                field="--run",
+                fix="give one run, or two to compare; replicates of a model go to --run, those of the other model to "
                 "--against",
             )
         groups = []
@@ -120,5 +120,5 @@ def compared_labels(runs: Sequence[Run], settings: StudySettings) -> ComparedLab
     left_out = sorted({label for run in runs for label in run.labels} - set(shared))
     labels = shared if settings.labels is None else settings.labels
     if not labels:
-        raise NotFoundError("the runs share no label", field="--runs", fix="choose runs of the same labels")
+        raise NotFoundError("the runs share no label", field="--run", fix="choose runs of the same labels")
     return ComparedLabels(list(labels), left_out)

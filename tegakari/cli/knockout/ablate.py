@@ -6,10 +6,22 @@ from typing import Annotated, Any
 
 import typer
 
-from tegakari.cli.knockout.display import print_knockouts
+from tegakari.cli.knockout.display import print_knockouts, write_knockouts
 from tegakari.cli.knockout.shared_options import COMMAND, knockout_options, knockout_settings
-from tegakari.cli.options import DeviceOption, JsonOption, StoreOption, is_address, open_source, store_name
-from tegakari.cli.output import print_json, progress
+from tegakari.cli.options import (
+    CsvOption,
+    DeviceOption,
+    GroupRunOption,
+    JsonOption,
+    LabelsOption,
+    StoreOption,
+    default_run,
+    is_address,
+    open_source,
+    parse_feature,
+    store_name,
+)
+from tegakari.cli.output import page_of, print_json, progress
 from tegakari.extras import needs_extra
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
@@ -21,11 +33,12 @@ FIX = f"see `tegakari {COMMAND} --help`"
 @knockout_options("details")
 def knockout(
     context: typer.Context,
-    run: Annotated[str | None, typer.Option("--run", "-r", help="Name of a published run.")] = None,
-    label: Annotated[list[str] | None, typer.Option("--label", "-l", help="Label; repeatable.")] = None,
+    run: GroupRunOption = None,
+    label: LabelsOption = None,
     layer: Annotated[list[int] | None, typer.Option(help="Layer; repeatable.")] = None,
     feature: Annotated[
-        list[str] | None, typer.Option("--feature", "-f", help="LAYER:FEATURE, instead of a label's; repeatable.")
+        list[str] | None,
+        typer.Option("--feature", "-f", metavar="L:F", help="Feature F of layer L, instead of a label's; repeatable."),
     ] = None,
     documents_of: Annotated[str | None, typer.Option(help="Documents of this label; default: of --label.")] = None,
     document: Annotated[list[str] | None, typer.Option(help="Document of the run, by id; repeatable.")] = None,
@@ -34,6 +47,7 @@ def knockout(
     settings: dict[str, Any],
     device: DeviceOption = "auto",
     store: StoreOption = None,
+    csv: CsvOption = None,
     json: JsonOption = False,
 ) -> None:
     """Ablate features in a layer and re-run the classifier.
@@ -46,8 +60,7 @@ def knockout(
     """
     if context.invoked_subcommand:
         return
-    if run is None:
-        raise ConfigError("it is missing", field="--run", fix="`tegakari runs list` shows the names")
+    run = run or default_run()
     settings |= {"documents_of": documents_of, "documents": document or None, "texts": text or None}
     if feature and not label and not layer:
         del settings["k"], settings["pooling"]
@@ -58,8 +71,9 @@ def knockout(
         raise ConfigError("give either a label and a layer, or features", field="--label", fix=FIX)
     with progress() as bars:
         results = _results(run, requests, store, device, bars)
+    write_knockouts(csv, results)
     if json:
-        print_json(results)
+        print_json(page_of(results))
     else:
         print_knockouts(f"Recall without the features, {run}", results)
 
@@ -80,7 +94,5 @@ def _results(
 
 
 def _layer_feature(text: str) -> dict[str, int]:
-    layer, _, feature = text.partition(":")
-    if not (layer.isdigit() and feature.isdigit()):
-        raise ConfigError(f"{text!r} is no feature", field="--feature", fix="write LAYER:FEATURE, as 2:17")
-    return {"layer": int(layer), "feature": int(feature)}
+    layer, feature = parse_feature(text)
+    return {"layer": layer, "feature": feature}

@@ -6,10 +6,20 @@ from typing import Annotated, Any
 
 import typer
 
-from tegakari.cli.knockout.display import print_knockouts, write_csv, write_figure
-from tegakari.cli.knockout.shared_options import CsvOption, LabelOption, PlotOption, knockout_options, knockout_settings
-from tegakari.cli.options import DeviceOption, JsonOption, RunOption, StoreDirectoryOption, open_run, store_directory
-from tegakari.cli.output import print_json, progress
+from tegakari.cli.knockout.display import print_knockouts, write_figure, write_knockouts
+from tegakari.cli.knockout.shared_options import knockout_options, knockout_settings
+from tegakari.cli.options import (
+    CsvOption,
+    DeviceOption,
+    JsonOption,
+    LabelOption,
+    PlotOption,
+    RunOption,
+    StoreDirectoryOption,
+    open_run,
+    store_directory,
+)
+from tegakari.cli.output import page_of, print_json, progress
 from tegakari.extras import needs_extra
 
 
@@ -45,10 +55,10 @@ def curve(
             (results,) = over_layers(directory, opened, load, [request], progress=bars)
         else:
             results = over_k(directory, opened, load, request, progress=bars)
-    write_csv(csv, results)
+    write_knockouts(csv, results)
     if plot:
         write_figure(plot, recall_curve(results, over="layer" if layer is None else "k"))
     if json:
-        print_json(results)
+        print_json(page_of(results))
     else:
         print_knockouts(f"Recall of {label} in {run}", results)

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tegakari.analyses.formatting import KNOCKOUT_COLUMNS, knockout_cells, sae_quality
-from tegakari.cli.output import out, print_table
+from tegakari.cli.output import print_table, print_text, print_written
 from tegakari.schemas.knockout import KnockoutResult, LayerChoice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+DROP = ("same density", "random", "margin, net (95 %)", "documents", "go to", "points (95 %)")
+"""Columns that a narrow terminal leaves out first."""
 
 
 def destinations(result: KnockoutResult, n: int) -> str:
@@ -35,10 +38,11 @@ def print_knockouts(title: str, results: Sequence[KnockoutResult]) -> None:
             )
             for result, cells in zip(results, map(knockout_cells, results), strict=True)
         ],
+        drop=DROP,
     )
     for result in results:
         if result.recall_reconstructed is not None:
-            out.print(
+            print_text(
                 f"{result.settings.label or 'these features'}: recall with the reconstruction of all features: "
                 f"{result.recall_reconstructed:.3f}"
             )
@@ -49,7 +53,7 @@ def print_saes(results: Sequence[KnockoutResult]) -> None:
     """Quality of the SAEs whose features were ablated, a line per run and layer."""
     saes = {(result.run, sae.layer): sae for result in results for sae in result.saes}
     for (run, layer), sae in sorted(saes.items()):
-        out.print(f"{run}, SAE of layer {layer}: {sae_quality(sae)}", soft_wrap=True)
+        print_text(f"{run}, SAE of layer {layer}: {sae_quality(sae)}")
 
 
 def print_choice(choice: LayerChoice) -> None:
@@ -58,23 +62,25 @@ def print_choice(choice: LayerChoice) -> None:
         f"{effect.layer}: {'left out' if effect.net is None else format(effect.net, '+.1f')}"
         for effect in choice.effects
     )
-    out.print(f"{choice.run}: layer {choice.layer} of largest mean net effect, by layer {effects}", soft_wrap=True)
+    print_text(f"{choice.run}: layer {choice.layer} of largest mean net effect, by layer {effects}")
 
 
 def print_side_by_side(results: Mapping[str, Sequence[KnockoutResult]]) -> None:
-    """Knockouts of the same labels in several runs, one row per label."""
+    """Knockouts of the same labels in several runs, the runs of a label one below the other."""
     print_table(
         f"Recall without a label's features: {' | '.join(results)}",
-        ("label", *(column for _ in results for column in KNOCKOUT_COLUMNS)),
+        ("label", "run", *KNOCKOUT_COLUMNS),
         [
-            (row[0].settings.label, *(cell for result in row for cell in knockout_cells(result)))
-            for row in zip(*results.values(), strict=True)
+            (result.settings.label, result.run, *knockout_cells(result))
+            for of_label in zip(*results.values(), strict=True)
+            for result in of_label
         ],
+        drop=DROP,
     )
     print_saes([result for of_run in results.values() for result in of_run])
 
 
-def write_csv(path: Path | None, results: Sequence[KnockoutResult]) -> None:
+def write_knockouts(path: Path | None, results: Sequence[KnockoutResult]) -> None:
     """Write the table of knockouts to the file of a `--csv` option, if it is given."""
     if path is None:
         return
@@ -83,7 +89,7 @@ def write_csv(path: Path | None, results: Sequence[KnockoutResult]) -> None:
     from tegakari.analyses.knockout.rows import knockout_rows
 
     csv.write_csv(knockout_rows(results), path)
-    out.print(f"wrote {path}", soft_wrap=True)
+    print_written(path)
 
 
 def write_figure(path: Path, figure: Figure) -> None:
@@ -91,4 +97,4 @@ def write_figure(path: Path, figure: Figure) -> None:
     from tegakari.analyses.svg import save_svg
 
     save_svg(figure, path)
-    out.print(f"wrote {path}", soft_wrap=True)
+    print_written(path)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
-from tegakari.cli.output_paths import output_file
 from tegakari.cli.struct_options import checked_settings, struct_options
 from tegakari.schemas.knockout import KnockoutSettings
 
@@ -17,11 +15,6 @@ T = TypeVar("T")
 COMMAND = "knockout"
 
 LayerOption = Annotated[int, typer.Option(help="Layer, from 0.")]
-LabelOption = Annotated[str, typer.Option("--label", "-l", help="Label, as `tegakari labels` shows it.")]
-CsvOption = Annotated[Path | None, typer.Option("--csv", help="Write the table to this file.", callback=output_file)]
-PlotOption = Annotated[
-    Path | None, typer.Option("--plot", help="Write a picture, SVG, to this file.", callback=output_file)
-]
 
 
 def knockout_options(*more: str, **defaults: Any) -> Callable[[Callable[..., T]], Callable[..., T]]:

@@ -5,15 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from tegakari.analyses.formatting import points
-from tegakari.cli.knockout.display import destinations, print_saes, write_csv
+from tegakari.cli.knockout.display import destinations, print_saes, write_knockouts
 from tegakari.cli.knockout.shared_options import (
-    CsvOption,
-    LabelOption,
     LayerOption,
     knockout_options,
     knockout_settings,
 )
-from tegakari.cli.options import DeviceOption, JsonOption, RunOption, StoreDirectoryOption, open_run, store_directory
+from tegakari.cli.options import (
+    CsvOption,
+    DeviceOption,
+    JsonOption,
+    LabelOption,
+    RunOption,
+    StoreDirectoryOption,
+    open_run,
+    store_directory,
+)
 from tegakari.cli.output import print_list, progress
 from tegakari.extras import needs_extra
 
@@ -42,7 +49,7 @@ def single(
     opened = open_run(run, store)
     with progress() as bars:
         results = over_features(store_directory(store), opened, model_loader(opened, device), request, progress=bars)
-    write_csv(csv, results)
+    write_knockouts(csv, results)
     print_list(
         results,
         {

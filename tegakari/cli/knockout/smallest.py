@@ -5,9 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from tegakari.cli.knockout.display import write_figure
-from tegakari.cli.knockout.shared_options import COMMAND, LabelOption, LayerOption, PlotOption
-from tegakari.cli.options import DeviceOption, JsonOption, RunOption, StoreDirectoryOption, open_run, store_directory
-from tegakari.cli.output import out, print_json, print_table, progress
+from tegakari.cli.knockout.shared_options import COMMAND, LayerOption
+from tegakari.cli.options import (
+    CsvOption,
+    DeviceOption,
+    JsonOption,
+    LabelOption,
+    PlotOption,
+    RunOption,
+    StoreDirectoryOption,
+    open_run,
+    store_directory,
+)
+from tegakari.cli.output import print_json, print_table, print_text, progress, write_csv
 from tegakari.cli.struct_options import checked_settings, struct_options
 from tegakari.extras import needs_extra
 from tegakari.schemas.knockout import SmallestSetResult, SmallestSetSettings
@@ -22,6 +32,7 @@ def smallest(
     *,
     settings: dict[str, Any],
     plot: PlotOption = None,
+    csv: CsvOption = None,
     device: DeviceOption = "auto",
     store: StoreDirectoryOption = None,
     json: JsonOption = False,
@@ -40,6 +51,8 @@ def smallest(
         result = smallest_set(store_directory(store), opened, model_loader(opened, device), request, progress=bars)
     if plot:
         write_figure(plot, greedy_steps(result))
+    if csv:
+        write_csv(csv, result.steps)
     if json:
         print_json(result)
     else:
@@ -55,8 +68,10 @@ def _print(result: SmallestSetResult) -> None:
         [(number, str(step.feature), step.cohens_d, step.recall) for number, step in enumerate(result.steps, 1)],
     )
     if result.reached:
-        by_d = f"{result.by_d} by d" if result.by_d else "by d, all candidates do not suffice"
-        line = f"{len(result.steps)} features lower recall to {result.target:.3f}; {by_d}"
+        by_d = f"chosen by d it takes {result.by_d}" if result.by_d else "chosen by d, all candidates do not suffice"
+        count = f"{len(result.steps)} feature{'' if len(result.steps) == 1 else 's'}"
+        last = f"{result.steps[-1].recall:.3f}"
+        line = f"without {count} recall is {last}, at or below the target of {result.target:.3f}; {by_d}"
     else:
         line = f"no further candidate of {settings.candidates} lowers recall: {result.target:.3f} is not reached"
-    out.print(line, soft_wrap=True)
+    print_text(line)

@@ -72,6 +72,7 @@ def serve(config: ServiceConfig, store: Path, *, insecure: int = 0) -> None:
         directory = Path(shared) if config.workers > 1 else None
         with model_process(store, config, directory) if directory else nullcontext():
             _run(config, partial(_application, store, config, keys, directory), listener, directory)
+    gc.unfreeze()  # at exit the collector frees what extensions such as DuckDB would else report as leaked
     log.info("stopped")
 
 

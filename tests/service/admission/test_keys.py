@@ -218,7 +218,7 @@ def test_commands_create_list_and_revoke_keys(tmp_path: Path):
     assert KeyRing(file).check(f"Bearer {created['key']}", "").scope == "admin"
     plain = run(cli, ["keys", "create", "--name", "b", "--keys", str(file)]).stdout.strip()
     assert KeyRing(file).check("", plain).scope == "read"
-    keys = json.loads(run(cli, ["keys", "list", "--keys", str(file), "--json"]).stdout)
+    keys = json.loads(run(cli, ["keys", "list", "--keys", str(file), "--json"]).stdout)["items"]
     assert [key["name"] for key in keys] == ["a [b]", "b"]
     assert created["key"] not in json.dumps(keys)
     assert "a [b]" in run(cli, ["keys", "list", "--keys", str(file)]).stdout

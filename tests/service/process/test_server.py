@@ -34,6 +34,7 @@ def test_signals_end_the_server_cleanly(store: Path, signal_number: signal.Signa
     assert "status=200" in log
     assert not any(line.startswith("00:00:00") for line in log.splitlines())
     assert "Traceback" not in log
+    assert "leaked" not in log  # nanobind counts what DuckDB leaves alive at exit
 
 
 def test_responses_are_not_delayed(server: httpx.Client):

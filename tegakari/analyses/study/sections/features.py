@@ -9,11 +9,11 @@ from tegakari.analyses.formatting import (
     beyond_control,
     interval,
     label_tokens,
-    visible_tokens,
 )
 from tegakari.analyses.study.plots import cue_scatter
 from tegakari.analyses.study.sections.layout import Grid, Picture, Section, per_run
 from tegakari.analyses.svg import to_svg
+from tegakari.analyses.visible_text import visible_tokens
 from tegakari.schemas.api import LayerSpecificity
 from tegakari.schemas.specificity import SpecificityResult
 from tegakari.schemas.study import LabelCues, StudyResult

@@ -12,7 +12,6 @@ from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     set_seed,
@@ -20,12 +19,14 @@ from transformers import (
 
 from tegakari.models.architecture import find_blocks, text_config
 from tegakari.models.loading import attention_of
+from tegakari.models.model_files import check_model_directory
+from tegakari.models.tokenizer import load_tokenizer
+from tegakari.models.weights import check_weights
 from tegakari.schemas.errors import DiskFullError, ModelError
 from tegakari.store.disk.durable import translate_disk_full
 
 _FIELD = "classifier.base"
 _GIVE_A_DIRECTORY = "give a directory with the model's config.json, safetensors weights and tokenizer.json"
-_TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab.*")
 _LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError)
 """Exceptions of transformers for a directory that holds no model of the expected kind."""
 
@@ -67,8 +68,7 @@ def _download(base: str) -> Path:
 
 
 def _check_files(directory: Path) -> None:
-    if not (directory / "config.json").is_file():
-        raise ModelError(f"{directory} has no config.json", field=_FIELD, fix=_GIVE_A_DIRECTORY)
+    check_model_directory(directory, field=_FIELD, missing=_GIVE_A_DIRECTORY)
     try:
         AutoConfig.from_pretrained(directory, trust_remote_code=False)
     except _LOADING_ERRORS as error:
@@ -77,33 +77,15 @@ def _check_files(directory: Path) -> None:
             field=_FIELD,
             fix="give a model of an architecture in transformers; code that comes with a model is never run",
         ) from None
-    if not any(directory.glob("*.safetensors")):
-        pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in directory.glob(pattern))
-        raise ModelError(
-            f"{directory} has no safetensors weights" + (f", only pickled ones ({pickled[0]})" if pickled else ""),
-            field=_FIELD,
-            fix="if you trust them, load the model with transformers and save it again with save_pretrained, "
-            "which writes safetensors; pickled weights are never loaded here",
-        )
-    # Without this check transformers would create an empty tokenizer.
-    if not any(file for pattern in _TOKENIZER_FILES for file in directory.glob(pattern)):
-        raise ModelError(f"{directory} has no tokenizer", field=_FIELD, fix="save its tokenizer.json beside the model")
 
 
-def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+def load_base_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """Load a tokenizer that pads on the right, with its end token if it has no padding token.
 
     Raises:
-        ModelError: the tokenizer cannot be read, or has neither token.
+        ModelError: the tokenizer cannot be used, or has neither token.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
-    except _LOADING_ERRORS as error:
-        raise ModelError(
-            f"{directory} has no usable tokenizer: {_first_line(error)}",
-            field=_FIELD,
-            fix="save its tokenizer.json beside the model",
-        ) from None
+    tokenizer = load_tokenizer(directory, _FIELD)
     if tokenizer.pad_token is None and tokenizer.eos_token is None:
         raise ModelError(
             f"the tokenizer of {directory} has neither a padding nor an end token",
@@ -111,7 +93,6 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
             fix='name one of its tokens "pad_token" in tokenizer_config.json',
         )
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    tokenizer.padding_side = "right"
     return tokenizer
 
 
@@ -149,23 +130,10 @@ def load_base_model(directory: Path, labels: Sequence[str], pad_id: int, seed: i
             fix=_GIVE_A_DIRECTORY,
         ) from None
     find_blocks(model)
-    mismatched = (key for key, *_ in loading_info["mismatched_keys"])
-    _check_weights(model, {*loading_info["missing_keys"], *mismatched}, directory)
+    check_weights(model, loading_info, directory, field=_FIELD, new_head=True)
     model.config.pad_token_id = pad_id
     text_config(model).pad_token_id = pad_id  # read by models of text and images
     return model
-
-
-def _check_weights(model: PreTrainedModel, initialised: set[str], directory: Path) -> None:
-    """Refuse newly initialised weights other than those above the blocks: the head, and the pooler of an encoder."""
-    body = f"{model.base_model_prefix}."
-    missing = sorted(name for name in initialised if name.startswith(body) and ".pooler." not in name)
-    if missing:
-        raise ModelError(
-            f"{directory} lacks {len(missing)} of the model's weights, or has them in another shape: {missing[0]}",
-            field=_FIELD,
-            fix="give weights of the architecture in its config.json",
-        )
 
 
 def _first_line(error: Exception) -> str:

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tegakari.models.architecture import text_config
+from tegakari.models.declared import check_positions, check_vocabulary
 from tegakari.models.tokens import tokenize
 from tegakari.schemas.corpus import Document, Drop
 from tegakari.schemas.errors import CorpusError, ModelError
@@ -70,7 +71,7 @@ def make_examples(
     """Tokenize documents.
 
     Args:
-        tokenizer: from `load_tokenizer`.
+        tokenizer: from `load_base_tokenizer`.
         documents: documents of both splits.
         labels: by class index.
         max_length: tokens per document; the end of a longer text is cut.
@@ -96,22 +97,16 @@ def make_examples(
     return examples, [Drop("no token but special ones", len(empty), empty[:5])] if empty else []
 
 
-def check_fit(model: PreTrainedModel, examples: Sequence[Example], max_length: int) -> None:
-    """Check that the model has an embedding for every token and position.
+def check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+    """Check that the model has an embedding for every token, and was trained on documents as long as these.
 
     Raises:
         ModelError: the tokenizer belongs to another model, or `max_length` exceeds the positions of the model.
     """
-    largest = max(int(example.input_ids.max()) for example in examples)
-    rows = text_config(model).vocab_size
-    if largest >= rows:
-        raise ModelError(
-            f"the tokenizer has token {largest}, but the model embeds only {rows} tokens",
-            field="classifier.base",
-            fix="give a base with its own tokenizer",
-        )
-    limit = getattr(text_config(model), "max_position_embeddings", max_length)
-    if max_length > limit:
+    check_vocabulary(model, tokenizer, "classifier.base")
+    check_positions(model, max_length)
+    limit = getattr(text_config(model), "max_position_embeddings", None)
+    if isinstance(limit, int) and 0 < limit < max_length:
         raise ModelError(
             f"{max_length} tokens exceed the {limit} positions of the model",
             field="classifier.max_length",

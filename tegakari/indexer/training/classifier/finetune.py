@@ -13,7 +13,7 @@ import torch
 
 from tegakari.indexer.corpus import read_documents, read_manifest
 from tegakari.indexer.training.checkpoint import Training, newest_checkpoint, target_directory
-from tegakari.indexer.training.classifier.base import find_base, load_base_model, load_tokenizer
+from tegakari.indexer.training.classifier.base import find_base, load_base_model, load_base_tokenizer
 from tegakari.indexer.training.classifier.baseline import predict_with_tfidf
 from tegakari.indexer.training.classifier.examples import Example, check_fit, check_labels, make_examples
 from tegakari.indexer.training.classifier.failures import translate_failures
@@ -120,7 +120,7 @@ def _train_and_score(config: Config, inputs: _Inputs, work: Path, staged: Path, 
     """Train, write the classifier to `staged`, and score the classifier as written."""
     settings = config.classifier
     examples, skipped = make_examples(
-        load_tokenizer(inputs.base), inputs.documents, inputs.labels, settings.max_length, progress
+        load_base_tokenizer(inputs.base), inputs.documents, inputs.labels, settings.max_length, progress
     )
     check_labels([example.document for example in examples], inputs.labels)
     train_set = [example for example in examples if example.document.split == "train"]
@@ -157,9 +157,9 @@ def _train_and_save(
     checkpoint = newest_checkpoint(work)
     if checkpoint:
         log.info("resuming", checkpoint=checkpoint.path.name)
-    tokenizer = load_tokenizer(inputs.base)
+    tokenizer = load_base_tokenizer(inputs.base)
     model = load_base_model(inputs.base, inputs.labels, pad_id_of(tokenizer), config.classifier.seed)
-    check_fit(model, examples, config.classifier.max_length)
+    check_fit(model, tokenizer, config.classifier.max_length)
     cost = train(
         model,
         train_set,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tegakari.indexer.training.classifier.base import load_tokenizer
+from tegakari.indexer.training.classifier.base import load_base_tokenizer
 from tegakari.indexer.training.classifier.examples import Example, make_batch, make_examples
 from tegakari.schemas.corpus import Document
 from tegakari.schemas.progress import NoProgress
@@ -33,7 +33,7 @@ def documents_of(*texts: str) -> list[Document]:
 
 
 def test_text_that_spells_special_tokens_is_read_as_characters(tiny_tokenizer: Path):
-    tokenizer = load_tokenizer(tiny_tokenizer)
+    tokenizer = load_base_tokenizer(tiny_tokenizer)
     examples, skipped = make_examples(tokenizer, documents_of("<eos>今日は<pad>", "<bos>"), ["x"], 64, NoProgress())
     assert skipped == []
     for item in examples:
@@ -44,8 +44,8 @@ def test_text_that_spells_special_tokens_is_read_as_characters(tiny_tokenizer: P
 def test_long_texts_are_cut_at_the_end(tiny_tokenizer: Path):
     progress = RecordedProgress()
     texts = documents_of("今日は会議です" * 50, "a" * 100)
-    whole, _ = make_examples(load_tokenizer(tiny_tokenizer), texts, ["x"], 4096, progress)
-    cut, _ = make_examples(load_tokenizer(tiny_tokenizer), texts, ["x"], 10, progress)
+    whole, _ = make_examples(load_base_tokenizer(tiny_tokenizer), texts, ["x"], 4096, progress)
+    cut, _ = make_examples(load_base_tokenizer(tiny_tokenizer), texts, ["x"], 10, progress)
     assert [list(item.input_ids) for item in cut] == [list(item.input_ids[:10]) for item in whole]
     assert progress.steps == [(0, 2), (2, 2)] * 2
 
@@ -57,7 +57,7 @@ def test_documents_without_tokens_are_skipped_and_counted(tiny_tokenizer: Path, 
     tokenizer["normalizer"] = {"type": "Replace", "pattern": {"String": "☃"}, "content": ""}
     file.write_text(json.dumps(tokenizer))
     examples, skipped = make_examples(
-        load_tokenizer(tmp_path), documents_of("☃☃", "今日は", "☃"), ["x"], 64, NoProgress()
+        load_base_tokenizer(tmp_path), documents_of("☃☃", "今日は", "☃"), ["x"], 64, NoProgress()
     )
     assert [item.document.id for item in examples] == ["d1"]
     assert [(drop.count, drop.examples) for drop in skipped] == [(2, ["d0", "d2"])]

@@ -97,7 +97,7 @@ def test_bfloat16_trains_as_well_as_float32():
         assert sae.W_enc.dtype == sae.W_dec.dtype == torch.float32
         finished, h = sae.finished(0), residuals()
         encoder = finished.encoder(torch.float32)
-        h_hat = finished.decode((h @ encoder.weight + encoder.bias).relu())
+        h_hat = finished.decode((h @ encoder.weight + encoder.bias).relu(), h)
         losses[precision] = float((h - h_hat).square().sum() / (h - h.mean(0)).square().sum())
     assert losses["float32"] < 0.8
     assert losses["bfloat16"] < 1.02 * losses["float32"]

@@ -105,7 +105,7 @@ def test_planted_directions_are_recovered(architecture: str):
     encoder = finished.encoder(torch.float32)
     pre = h @ encoder.weight + encoder.bias
     a = pre * (pre > encoder.threshold)
-    explained = 1 - (h - finished.decode(a)).square().sum() / (h - h.mean(0)).square().sum()
+    explained = 1 - (h - finished.decode(a, h)).square().sum() / (h - h.mean(0)).square().sum()
     assert explained > 0.9
     assert 2 < (a > 0).float().sum(1).mean() < 10
 
