@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tegakari.cli.options import JsonOption, StoreOption, open_source
+from tegakari.cli.options import CursorOption, JsonOption, RowsOption, StoreOption, open_source
 from tegakari.cli.output import print_json, print_list, print_table, print_text
 from tegakari.schemas.errors import ConfigError, NotFoundError
 
@@ -31,8 +31,8 @@ def list_analyses(
         str | None,
         typer.Option("--kind", help="knockout, smallest-set, circuit, variants, specificity or study; default: all."),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="Rows.")] = 100,
-    cursor: Annotated[str | None, typer.Option("--cursor", help="`next` of the page before.")] = None,
+    limit: RowsOption = 100,
+    cursor: CursorOption = None,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -86,7 +86,7 @@ def show(analysis: IdArgument, store: StoreOption = None, json: JsonOption = Fal
 
 
 @app.command("delete")
-def delete(analysis: IdArgument, store: StoreOption = None) -> None:
+def delete(analysis: IdArgument, store: StoreOption = None, json: JsonOption = False) -> None:
     """Delete a stored analysis; the same command or request computes it again.
 
     Example: [bold]tegakari analyses delete 0123456789ab[/]
@@ -94,7 +94,10 @@ def delete(analysis: IdArgument, store: StoreOption = None) -> None:
     source = open_source(store)
     id_ = _whole_id(source, analysis)
     source.delete_analysis(id_)
-    print_text(f"analysis {id_} deleted")
+    if json:
+        print_json({"id": id_, "deleted": True})
+    else:
+        print_text(f"analysis {id_} deleted")
 
 
 def _whole_id(source: Source, digits: str) -> str:

@@ -72,7 +72,7 @@ def test_analyses_are_listed_shown_and_deleted(store: Path):
         return CliRunner().invoke(app, ["analyses", *arguments, "--store", str(store)])
 
     command = ["circuit", "--run", "small", *CIRCUIT, "--seed", "9", "--store", str(store), "--json"]
-    (circuit,) = json.loads(CliRunner().invoke(app, command, catch_exceptions=False).stdout)
+    (circuit,) = json.loads(CliRunner().invoke(app, command, catch_exceptions=False).stdout)["items"]
     rows = json.loads(invoke("list", "--run", "small", "--kind", "circuit", "--json").stdout)["items"]
     (id_,) = [row["id"] for row in rows if "seed 9" in row["settings_text"]]
     assert "circuit" in invoke("list").output
