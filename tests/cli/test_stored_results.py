@@ -71,6 +71,8 @@ def test_analyses_are_listed_shown_and_deleted(store: Path):
     def invoke(*arguments: str):
         return CliRunner().invoke(app, ["analyses", *arguments, "--store", str(store)])
 
+    other = ["circuit", "--run", "small", *CIRCUIT, "--seed", "8", "--store", str(store), "--json"]
+    assert CliRunner().invoke(app, other, catch_exceptions=False).exit_code == 0
     command = ["circuit", "--run", "small", *CIRCUIT, "--seed", "9", "--store", str(store), "--json"]
     (circuit,) = json.loads(CliRunner().invoke(app, command, catch_exceptions=False).stdout)["items"]
     rows = json.loads(invoke("list", "--run", "small", "--kind", "circuit", "--json").stdout)["items"]
