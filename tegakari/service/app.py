@@ -39,6 +39,7 @@ from tegakari.service.routes import (
     documents,
     encode,
     error_pages,
+    explain,
     features,
     health,
     knockouts,
@@ -69,6 +70,7 @@ RUN_HANDLERS = (
     *variants.RUN_HANDLERS,
     *classify.RUN_HANDLERS,
     *encode.RUN_HANDLERS,
+    *explain.RUN_HANDLERS,
     *knockouts.RUN_HANDLERS,
 )
 """Handlers of routes below /v1/runs/{run}."""
