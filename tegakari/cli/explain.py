@@ -112,11 +112,11 @@ def marked_lines(explanation: Explanation, width: int) -> list[Text]:
         if character == "\n":
             end_line()
             continue
-        character = printable(" " if character == "\t" else character)
-        cells = cell_len(character)
+        shown = printable(" " if character == "\t" else character)
+        cells = cell_len(shown)
         if text.cell_len + cells > width:
             end_line()
-        text.append(character, COLORS[level])
+        text.append(shown, COLORS[level])
         marks.append(MARKS[level] * cells)
     end_line()
     return lines

@@ -14,6 +14,8 @@ from tegakari.schemas.inference import Index, LabelScore, Text
 MAX_CANDIDATES = 200
 MAX_SET = 20
 
+Layers = Annotated[list[Index], Meta(min_length=1)]
+
 
 class ExplanationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A document or a text, and the features that are ablated in it. Exactly one of `document` and `text` is given."""
@@ -21,9 +23,7 @@ class ExplanationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     document: Annotated[str | None, Meta(description="id of a document of the run")] = None
     text: Annotated[Text | None, Meta(description="text instead of a document: title, newline, body")] = None
     label: Annotated[str | None, Meta(description="label to explain; default: the predicted label")] = None
-    layers: Annotated[
-        list[Index] | None, Meta(min_length=1, description="layers of the features; default: all layers of the run")
-    ] = None
+    layers: Annotated[Layers | None, Meta(description="layers of the features; default: all layers of the run")] = None
     candidates: Annotated[
         int,
         Meta(
