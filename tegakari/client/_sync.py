@@ -220,10 +220,17 @@ class Client:
         return Pages(self, Call("GET", path("runs", run, "features"), Page[api.FeatureRow], parameters))
 
     def feature(
-        self, run: str, layer: int, feature: int, *, pooling: Pooling | None = None, tokens: int | None = None
+        self,
+        run: str,
+        layer: int,
+        feature: int,
+        *,
+        pooling: Pooling | None = None,
+        tokens: int | None = None,
+        onset: bool | None = None,
     ) -> api.FeatureDetail:
         """A feature: statistics, labels by d, strongest positions in context."""
-        parameters = {"pooling": pooling, "tokens": tokens}
+        parameters = {"pooling": pooling, "tokens": tokens, "onset": onset}
         return self.ask(Call("GET", _feature(run, layer, feature), api.FeatureDetail, parameters))
 
     def feature_labels(

@@ -26,6 +26,8 @@ class LabelFeatureFilters(TypedDict, total=False):
     """minimum Cohen's d"""
     variety: Variety | None
     """label variety: "specific" (1 label), "shared" (2 or more), or an exact number of labels"""
+    onset: bool | None
+    """also give onset tokens and tokens by lift"""
 
 
 class FeatureFilters(TypedDict, total=False):
@@ -45,6 +47,8 @@ class FeatureFilters(TypedDict, total=False):
     """minimum Cohen's d for the label of largest d"""
     order: FeatureOrder | None
     """None: by layer and feature"""
+    onset: bool | None
+    """also give onset tokens and tokens by lift"""
 
 
 def parse_variety(text: str) -> Variety:

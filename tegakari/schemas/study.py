@@ -98,6 +98,10 @@ class FeatureCues(msgspec.Struct, frozen=True, kw_only=True):
     """counted on normalised written forms: NFKC, case-folded, without leading space"""
     tokens: list[CueToken]
     """by form, most frequent first, up to 10"""
+    onset_tokens: list[str] = []
+    """tokens on which it sets in, those of most documents first"""
+    lift_tokens: list[str] = []
+    """tokens at or before its onset, largest lift over the corpus first"""
 
 
 class LabelToken(msgspec.Struct, frozen=True, kw_only=True):

@@ -81,6 +81,10 @@ FeatureOrder = Annotated[
     filters.FeatureOrder,
     QueryParameter(description="`feature` = by layer and feature; else by that figure, largest first"),
 ]
+WithOnset = Annotated[
+    bool,
+    QueryParameter(description="also give the tokens on which a feature sets in, and the tokens up to there by lift"),
+]
 LabelFilter = Annotated[str | None, optional("only documents with this label", type="string")]
 PredictedFilter = Annotated[str | None, optional("only documents that the classifier gives this label", type="string")]
 CorrectFilter = Annotated[

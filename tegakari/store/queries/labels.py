@@ -16,6 +16,7 @@ from tegakari.schemas.api import (
 from tegakari.schemas.filters import Variety
 from tegakari.store.blocks.ranking import Ranking
 from tegakari.store.queries.cursor import list_name, read_number, write_cursor
+from tegakari.store.queries.onset import with_onset
 from tegakari.store.queries.parameters import (
     check_finite,
     check_layer,
@@ -63,6 +64,7 @@ def label_features(
     pooling: str | None = None,
     min_cohens_d: float | None = None,
     variety: Variety | None = None,
+    onset: bool = False,
     limit: int = 50,
     cursor: str | None = None,
 ) -> Page[LabelFeature]:
@@ -75,6 +77,7 @@ def label_features(
         pooling: pooling of the statistics; default: the run's.
         min_cohens_d: smallest Cohen's d.
         variety: only features with this label variety.
+        onset: fill in `onset_tokens` and `lift_tokens`.
         limit: rows per page.
         cursor: `next` of the page before.
 
@@ -95,7 +98,8 @@ def label_features(
     places = ranking.after(last, limit + 1, min_cohens_d=min_cohens_d, variety=variety_range(variety))
     page = places[:limit]
     following = write_cursor(list_, int(page[-1])) if len(places) > limit else None
-    return Page(label_feature_rows(run, label_id, pooling, page), following)
+    rows = label_feature_rows(run, label_id, pooling, page)
+    return Page(with_onset(run, rows, page) if onset else rows, following)
 
 
 def _rows(run: Run, sql: str, parameters: dict[str, Any], row_type: type[T]) -> list[T]:
