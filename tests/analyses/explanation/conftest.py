@@ -72,7 +72,7 @@ def _sae(residual: np.ndarray, clue: np.ndarray) -> dict[str, np.ndarray]:
     d_model = residual.shape[1]
     encoder, decoder = generator.normal(size=(2, D_SAE, d_model)) / np.sqrt(d_model)
     bias = generator.normal(-0.2, 0.3, D_SAE)
-    decoder *= 0.01
+    decoder *= 0.001
     for number in range(len(LABELS)):
         probe = LogisticRegression(C=1e3, max_iter=5000).fit(residual, clue == number)
         encoder[number], bias[number] = probe.coef_[0], probe.intercept_[0]

@@ -35,7 +35,7 @@ def test_the_onset_is_the_largest_rise_and_not_the_largest_activation():
 
 def test_strengths_share_what_each_feature_loses_over_its_rises():
     strength = strengths(ACTIVATIONS, np.array([2.0, 1.0, -5.0, 0.0, 9.0]))
-    # feature 0 loses 2 over rises of 3 and 0.5, feature 1 loses 1 over 1 and 4; a gain and a silent feature take no part
+    # Feature 0 loses 2 over rises of 3 and 0.5, feature 1 loses 1 over 1 and 4; what gains or is silent takes no part.
     expected = np.array([0.0, 2 * 3 / 3.5 + 1 / 5, 2 * 0.5 / 3.5, 4 / 5]) / 3
     np.testing.assert_allclose(strength, expected)
     assert strengths(ACTIVATIONS, np.full(5, -1.0)).tolist() == [0, 0, 0, 0]
