@@ -79,7 +79,7 @@ class _CorpusTokens(NamedTuple):
     """Documents of a run per token."""
 
     id: np.ndarray
-    """int32, ascending"""
+    """int64, ascending"""
     documents: np.ndarray
     """int64: documents that have the token"""
 
@@ -89,8 +89,11 @@ def _corpus_tokens(run: Run) -> _CorpusTokens:
     documents = run.blocks.documents
     run.blocks.check_numbers(DOCUMENTS_FILE, documents.token_ids, 2**_ID_BITS)
     document = np.repeat(np.arange(len(documents.label_id)), np.diff(documents.first_token))
-    pairs = np.unique(documents.token_ids.astype(np.int64) * len(documents.label_id) + document)
-    return _CorpusTokens(*np.unique(pairs // len(documents.label_id), return_counts=True))
+    pairs = (documents.token_ids.astype(np.int64) << 32) | document
+    pairs.sort()  # then neighbours are compared: `np.unique` takes seven times as long
+    token = pairs[np.flatnonzero(np.diff(pairs, prepend=-1))] >> 32
+    first = np.flatnonzero(np.diff(token, prepend=-1))
+    return _CorpusTokens(token[first], np.diff(first, append=len(token)))
 
 
 def _onsets(run: Run, place: int) -> tuple[np.ndarray, np.ndarray]:
