@@ -87,8 +87,8 @@ class ExplanationStep(msgspec.Struct, frozen=True, kw_only=True):
 class ExplanationControl(msgspec.Struct, frozen=True, kw_only=True):
     """Margin lost when other features that are active in the text are ablated.
 
-    Per draw, each feature of the greedy set is replaced by one of its layer, drawn from the 10 of most similar
-    activation.
+    Per draw, each feature of the greedy set is replaced by one of its layer, drawn from the 10 of most similar largest
+    activation; in the last layer, where the head reads one position, of most similar activation there.
     """
 
     k: int

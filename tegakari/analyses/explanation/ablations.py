@@ -65,7 +65,7 @@ def greedy_set(
 
 
 def draw_substitutes(active: ActiveFeatures, ablated: FeatureNumbers, draws: int, seed: int) -> list[list[int]] | None:
-    """Control sets: per ablated feature another active one of its layer, of similar largest activation.
+    """Control sets: per ablated feature another active one of its layer, of similar activation where it reaches the head.
 
     Args:
         active: of the text.
@@ -78,8 +78,8 @@ def draw_substitutes(active: ActiveFeatures, ablated: FeatureNumbers, draws: int
     """
     generator = np.random.default_rng(seed)
     layers = np.array([feature.layer for feature in active.features])
-    level = np.log(np.maximum(active.peaks, np.finfo(np.float32).tiny))
-    others = np.setdiff1d(np.arange(len(layers)), ablated)
+    level = np.log(np.maximum(active.reaching, np.finfo(np.float32).tiny))
+    others = np.setdiff1d(np.flatnonzero(active.reaching), ablated)
     sets: list[list[int]] = []
     for _ in range(draws):
         drawn: list[int] = []

@@ -26,6 +26,8 @@ class ActiveFeatures(NamedTuple):
     """float32 [T, n], at the countable positions in the order of the text"""
     estimates: np.ndarray
     """float64 [n], estimated loss of margin with each ablated"""
+    reaching: np.ndarray
+    """float32 [n], largest activation at the positions whose edit reaches the head: in the last block, the head's own"""
     positions: np.ndarray
     """int64 [T], of the countable positions in the text"""
 
@@ -70,15 +72,24 @@ def active_features(
     features: list[LayerFeature] = []
     activations: list[np.ndarray] = []
     estimates: list[np.ndarray] = []
+    reaching: list[np.ndarray] = []
     for layer in layers:
         dense, estimated = _layer_features(models, layer, prefix, gradients[layer])
         numbers = np.flatnonzero(dense.any(axis=0))
         features += [LayerFeature(layer, feature) for feature in numbers.tolist()]
         activations.append(dense[order][:, numbers])
         estimates.append(estimated[numbers])
+        head_alone = layer == classifier.layers - 1 and classifier.head != "all"
+        reaching.append((dense[-1] if head_alone else dense.max(axis=0))[numbers])
         on_step()
     positions = batch.positions.cpu().numpy()[order]
-    return ActiveFeatures(features, np.concatenate(activations, axis=1), np.concatenate(estimates), positions)
+    return ActiveFeatures(
+        features,
+        np.concatenate(activations, axis=1),
+        np.concatenate(estimates),
+        np.concatenate(reaching),
+        positions,
+    )
 
 
 @torch.inference_mode()

@@ -17,7 +17,7 @@ body { font: 15px/1.6 system-ui, "Noto Sans CJK JP", "Hiragino Sans", "Yu Gothic
 .text span { padding: .15em 0; }
 .text span.strong { border-bottom: 3px solid #b04a00; }
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
-th, td { padding: .25rem .7rem; text-align: left; white-space: nowrap; border-bottom: 1px solid #ddd; }
+th, td { padding: .25rem .45rem; text-align: left; white-space: nowrap; border-bottom: 1px solid #ddd; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 .bar { display: inline-block; height: .7em; background: #3566a8; }
 p.note { color: #555; }
@@ -69,10 +69,10 @@ def control_summary(explanation: Explanation) -> str:
         return "no control: no feature of the set, no draws, or too few other active features"
     together = explanation.margin - explanation.steps[-1].margin
     return (
-        f"margin lost: first feature {explanation.margin - explanation.steps[0].margin:.2f}, set of {control.k} "
-        f"{together:.2f}; other active features, {control.draws} draws, seed {control.seed}: one "
-        f"{control.single_mean:.2f} on average (largest {max(control.single_lost):.2f}), {control.k} "
-        f"{control.set_mean:.2f} (largest {max(control.set_lost):.2f})"
+        f"margin lost without the first feature: {explanation.margin - explanation.steps[0].margin:.2f}, without all "
+        f"{control.k}: {together:.2f}; without other active features ({control.draws} draws, seed {control.seed}), one: "
+        f"{control.single_mean:.2f} on average, {max(control.single_lost):.2f} at most, {control.k}: "
+        f"{control.set_mean:.2f} on average, {max(control.set_lost):.2f} at most"
     )
 
 
@@ -115,22 +115,22 @@ def _features(explanation: Explanation) -> str:
     rows = [
         (
             f"{feature.layer}:{feature.feature}",
-            feature.margin_lost,
-            f'<span class="bar" style="width:{max(0.0, feature.margin_lost / largest) * 8:.2f}rem"></span>',
-            feature.logit_lost,
             escape(feature.onset_token),
+            feature.margin_lost,
+            f'<span class="bar" style="width:{max(0.0, feature.margin_lost / largest) * 5:.2f}rem"></span>',
+            feature.logit_lost,
             escape(feature.best_label or ""),
             escape(" ".join(feature.top_tokens)),
         )
         for feature in explanation.features
     ]
-    columns = ("layer:feature", "margin lost", "", "logit lost", "rises on", "label of largest d", "top tokens")
+    columns = ("feature", "rises on", "margin lost", "", "logit lost", "label of largest d", "top tokens")
     return _table(columns, rows)
 
 
 def _steps(explanation: Explanation) -> str:
     rows = [(f"{step.layer}:{step.feature}", step.margin, escape(step.predicted)) for step in explanation.steps]
-    return _table(("and layer:feature", "margin left", "predicted"), rows)
+    return _table(("feature", "margin left", "predicted"), rows)
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str | float]]) -> str:

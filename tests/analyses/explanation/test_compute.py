@@ -127,6 +127,13 @@ def test_the_control_is_drawn_again_by_its_seed_and_leaves_the_set_out(run: Run,
     assert one.set_mean == pytest.approx(np.mean(one.set_lost))
 
 
+def test_the_control_of_the_last_layer_reaches_the_head(run: Run, models: RunModels, document: str):
+    """Features of the last block that are silent at the head's position change nothing: they would be no control."""
+    control = explained(run, models, document=document, layers=[2], max_set=1, draws=8).control
+    assert control
+    assert all(lost != 0 for lost in control.single_lost)
+
+
 def test_another_label_is_explained_by_its_own_margin(run: Run, models: RunModels, document: str):
     predicted = explained(run, models, document=document, candidates=3)
     runner_up = explained(run, models, document=document, candidates=3, label=predicted.runner_up)
