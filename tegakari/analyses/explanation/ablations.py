@@ -65,7 +65,7 @@ def greedy_set(
 
 
 def draw_substitutes(active: ActiveFeatures, ablated: FeatureNumbers, draws: int, seed: int) -> list[list[int]] | None:
-    """Control sets: per ablated feature another active one of its layer, of similar activation where it reaches the head.
+    """Control sets: per ablated feature another active one of its layer, of similar activation.
 
     Args:
         active: of the text.

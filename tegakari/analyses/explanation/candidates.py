@@ -27,7 +27,7 @@ class ActiveFeatures(NamedTuple):
     estimates: np.ndarray
     """float64 [n], estimated loss of margin with each ablated"""
     reaching: np.ndarray
-    """float32 [n], largest activation at the positions whose edit reaches the head: in the last block, the head's own"""
+    """float32 [n], largest activation where an edit reaches the head: in the last block, at its own position"""
     positions: np.ndarray
     """int64 [T], of the countable positions in the text"""
 

@@ -69,10 +69,10 @@ def control_summary(explanation: Explanation) -> str:
         return "no control: no feature of the set, no draws, or too few other active features"
     together = explanation.margin - explanation.steps[-1].margin
     return (
-        f"margin lost without the first feature: {explanation.margin - explanation.steps[0].margin:.2f}, without all "
-        f"{control.k}: {together:.2f}; without other active features ({control.draws} draws, seed {control.seed}), one: "
-        f"{control.single_mean:.2f} on average, {max(control.single_lost):.2f} at most, {control.k}: "
-        f"{control.set_mean:.2f} on average, {max(control.set_lost):.2f} at most"
+        f"margin lost without the first feature: {explanation.margin - explanation.steps[0].margin:.2f}, "
+        f"without all {control.k}: {together:.2f}; without other active features ({control.draws} draws, "
+        f"seed {control.seed}), one: {control.single_mean:.2f} on average, {max(control.single_lost):.2f} at most, "
+        f"{control.k}: {control.set_mean:.2f} on average, {max(control.set_lost):.2f} at most"
     )
 
 
