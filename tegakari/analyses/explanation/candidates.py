@@ -47,8 +47,9 @@ def active_features(
     """Active features of a text, each with a first-order estimate of the margin that its ablation costs.
 
     The estimate is `sum_t a_f(t) g(t) . W_dec[f] / s` with g the gradient of the margin with respect to the layer's
-    residual and s the input scale of the SAE: attribution patching towards 0 (Syed et al. 2023, arXiv:2310.10348; Marks
-    et al. 2024, arXiv:2403.19647), one backward pass for all features of all layers.
+    residual and s the input scale of the SAE, times the size of the position if the SAE has an input norm: attribution
+    patching towards 0 (Syed et al. 2023, arXiv:2310.10348; Marks et al. 2024, arXiv:2403.19647), one backward pass for
+    all features of all layers.
 
     Args:
         models: of the run.
@@ -105,8 +106,12 @@ def _layer_features(models: RunModels, layer: int, prefix: Prefix, gradient: Ten
     dense = torch.zeros(len(residual), sae.d_sae, device=residual.device)
     position = torch.repeat_interleave(torch.arange(len(residual), device=residual.device), indptr.diff())
     dense[position, feature.long()] = activation
+    gradient = gradient.float()
+    sizes = sae.token_sizes(residual)
+    if sizes is not None:
+        gradient = gradient * sizes[:, None]
     # sum_t a_f(t) g(t) is [d_sae, d_model]; its product with the directions needs no [T, d_sae] matrix of products.
-    estimates = ((dense.T @ gradient.float()) * (sae.W_dec.float() / sae.scale)).sum(1, dtype=torch.float64)
+    estimates = ((dense.T @ gradient) * sae.decoder_directions().float()).sum(1, dtype=torch.float64)
     return dense.cpu().numpy(), estimates.cpu().numpy()
 
 
