@@ -274,7 +274,7 @@ class LocalStore:
 
     def explain(self, run: str, settings: ExplanationSettings) -> Explanation:
         """Tokens and features that the label of a document or a text depends on; runs the model."""
-        from tegakari.analyses.explanation import explanation_input
+        from tegakari.analyses.explanation.settings import explanation_input
 
         opened = self._run(run)
         explained = explanation_input(opened, settings)  # before torch is imported

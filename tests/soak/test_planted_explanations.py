@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tegakari.analyses.engine.run_models import load_run_models
-from tegakari.analyses.explanation import explanation_input
 from tegakari.analyses.explanation.compute import explain
+from tegakari.analyses.explanation.settings import explanation_input
 from tegakari.demo.communities import COMMUNITIES, shared_by
 from tegakari.schemas.explanation import ExplanationSettings
 from tegakari.store import Run, Store, queries

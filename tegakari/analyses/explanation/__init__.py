@@ -1,8 +1,4 @@
 """Explanation: the features and tokens that a document's label depends on.
 
-Definitions: docs/explanation.md.
+Definitions: docs/explanation.md. The package imports nothing, so that a client without the store prints explanations.
 """
-
-from tegakari.analyses.explanation.settings import ExplanationInput, explanation_input
-
-__all__ = ["ExplanationInput", "explanation_input"]

@@ -10,7 +10,7 @@ from litestar.concurrency import sync_to_thread
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
-from tegakari.analyses.explanation import ExplanationInput, explanation_input
+from tegakari.analyses.explanation.settings import ExplanationInput, explanation_input
 from tegakari.schemas.explanation import Explanation, ExplanationSettings
 from tegakari.schemas.progress import Progress
 from tegakari.service.engine.cost_limits import CostLimits

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from tegakari.analyses.engine.run_models import RunModels
-from tegakari.analyses.explanation import explanation_input
 from tegakari.analyses.explanation.compute import explain
 from tegakari.analyses.explanation.plots import margin_bars
+from tegakari.analyses.explanation.settings import explanation_input
 from tegakari.analyses.knockout import knock_out
 from tegakari.analyses.svg import to_svg
 from tegakari.models.rerun.prefix import run_prefix
