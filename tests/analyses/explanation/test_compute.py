@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from tegakari.analyses.explanation.plots import margin_bars
 from tegakari.analyses.explanation.settings import explanation_input
 from tegakari.analyses.knockout import knock_out
 from tegakari.analyses.svg import to_svg
+from tegakari.kernels.reference import activations
 from tegakari.models.rerun.prefix import run_prefix
 from tegakari.schemas.errors import NotFoundError, QueryError, TegakariError
 from tegakari.schemas.explanation import Explanation, ExplanationSettings
@@ -82,35 +84,40 @@ def test_the_greedy_set_is_that_of_a_search_over_all_candidates(run: Run, models
     assert explanation.control is None
 
 
-def test_estimates_are_the_slope_of_the_margin(run: Run, models: RunModels, document: str):
+@pytest.mark.parametrize("input_norm", ["none", "layer_norm"])
+def test_estimates_are_the_slope_of_the_margin(run: Run, models: RunModels, document: str, input_norm: Any):
+    sae = replace(models.saes[1], input_norm=input_norm)
+    models = RunModels(models.classifier, {**models.saes, 1: sae})
     explanation = explained(run, models, document=document, layers=[1], candidates=4, draws=0)
     text = queries.document(run, document).text
-    classifier, sae = models.classifier, models.saes[1]
+    classifier = models.classifier
     batch = classifier.batch(classifier.tokenize([text]))
-    residual = run_prefix(classifier, batch, [1]).residuals[1][0, 1:].double()  # without BOS
-    epsilon = 1e-3
-    for row in explanation.features:
-        encoder = sae.encoder(torch.float32)
-        activation = (residual @ encoder.weight[:, row.feature].double() + encoder.bias[row.feature]).clamp_min(0)
-        change = activation[:, None] * sae.W_dec[row.feature].double() / sae.scale
+    residual = run_prefix(classifier, batch, [1]).residuals[1][0, 1:]  # without BOS
+    dense = activations(residual, sae.encoder(torch.float32))
+    scale = 0.05
 
-        def logits(scale: float, change: torch.Tensor = change) -> np.ndarray:
+    for row in explanation.features:
+        one = torch.zeros_like(dense)
+        one[:, row.feature] = dense[:, row.feature]
+        change = sae.decode(one, residual) - sae.decode(torch.zeros_like(dense), residual)
+
+        def difference(scale: float, change: torch.Tensor = change) -> float:
+            """Logit of the label minus that of the runner-up, with a part of the feature's contribution removed."""
+
             def shift(_module: Any, _inputs: Any, output: Any) -> Any:
-                hidden = output if isinstance(output, torch.Tensor) else output[0]
-                hidden = hidden.clone()
-                hidden[0, 1:] -= (scale * change).to(hidden.dtype)
+                hidden = (output if isinstance(output, torch.Tensor) else output[0]).clone()
+                hidden[0, 1:] -= scale * change
                 return hidden if isinstance(output, torch.Tensor) else (hidden, *output[1:])
 
             handle = classifier.blocks[1].register_forward_hook(shift)
             try:
                 with torch.no_grad():
-                    return classifier.model(input_ids=batch.input_ids).logits[0].double().numpy()
+                    logits = classifier.model(input_ids=batch.input_ids).logits[0].double().numpy()
             finally:
                 handle.remove()
+            return logits[run.label_id(explanation.label)] - logits[run.label_id(explanation.runner_up)]
 
-        label, other = run.label_id(explanation.label), run.label_id(explanation.runner_up)
-        difference = [values[label] - values[other] for values in (logits(-epsilon * 50), logits(epsilon * 50))]
-        slope = (difference[0] - difference[1]) / (100 * epsilon)
+        slope = (difference(-scale) - difference(scale)) / (2 * scale)
         assert row.estimate == pytest.approx(slope, rel=0.05, abs=2e-3)
 
 
