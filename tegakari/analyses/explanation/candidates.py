@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tegakari.analyses.engine.memory import refuse_beyond_memory
 from tegakari.analyses.engine.run_models import RunModels
-from tegakari.models.gradients import residual_gradients
 from tegakari.models.rerun.ablate_features import position_bytes
+from tegakari.models.rerun.gradients import residual_gradients
 from tegakari.models.rerun.prefix import Prefix
 from tegakari.schemas.knockout import LayerFeature
 from tegakari.schemas.progress import Progress

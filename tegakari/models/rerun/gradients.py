@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from tegakari.models.architecture import block_output
+from tegakari.models.architecture import block_output, other_outputs, with_residual
 from tegakari.models.classifier import Classifier
 from tegakari.models.hooks import forward_hooks
+from tegakari.models.rerun.prefix import run_model
 from tegakari.models.tokens import Batch
 from tegakari.schemas.progress import OnStep, no_step
 
@@ -45,14 +46,12 @@ def residual_gradients(
                     residuals[layer] = residual
                     return None
                 residuals[layer] = residual = residual.detach().requires_grad_()  # blocks below need no gradient
-                return residual if isinstance(output, Tensor) else (residual, *output[1:])  # type: ignore[index]
+                return with_residual(residual, other_outputs(output))
 
             hooks.after(classifier.blocks[layer], record)
         if on_step is not no_step:
             hooks.after_each(classifier.blocks, on_step)
-        logits = classifier.model(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-        ).logits.float()
+        logits = run_model(classifier, batch.input_ids, batch.attention_mask)
         for residual in residuals.values():
             residual.register_hook(lambda _: on_step())
         gradients = torch.autograd.grad((weights * logits).sum(), [residuals[layer] for layer in layers])
