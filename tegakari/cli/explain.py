@@ -9,9 +9,30 @@ import typer
 from rich.cells import cell_len
 from rich.text import Text
 
-from tegakari.cli.options import DeviceOption, JsonOption, RunOption, StoreOption, open_source
-from tegakari.cli.output import out, print_json, print_table, printable, progress
+from tegakari.analyses.explanation.page import control_summary, page, summary, token_spans
+from tegakari.analyses.visible_text import visible_token
+from tegakari.cli.options import (
+    CsvOption,
+    DeviceOption,
+    JsonOption,
+    PlotOption,
+    RunOption,
+    StoreOption,
+    open_source,
+)
+from tegakari.cli.output import (
+    out,
+    print_json,
+    print_table,
+    print_text,
+    print_written,
+    printable,
+    progress,
+    width,
+    write_csv,
+)
 from tegakari.cli.struct_options import checked_settings, struct_options
+from tegakari.extras import extras_named
 from tegakari.schemas.explanation import Explanation, ExplanationSettings
 
 MARKS = " ░▒▓█"
@@ -20,62 +41,66 @@ MARKS = " ░▒▓█"
 COLORS = ("", "on grey93", "on light_goldenrod2", "on orange1", "bold on dark_orange")
 
 
-@struct_options(ExplanationSettings, "document", "text", "label", "candidates", "max_set", "draws", "seed")
+@struct_options(
+    ExplanationSettings,
+    *("document", "text", "label", "candidates", "max_set", "draws", "seed"),
+    flags={"document": ("--document", "-d"), "text": ("--text", "-t"), "label": ("--label", "-l")},
+)
 def explain(
     run: RunOption,
     *,
     settings: dict[str, Any],
-    layer: Annotated[list[int] | None, typer.Option(help="Layers of the features; default: all.")] = None,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Write the features' bars, SVG, to this file.")] = None,
+    layer: Annotated[list[int] | None, typer.Option(help="Layer of the features; repeatable. Default: all.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write one page with everything to this file.")] = None,
+    plot: PlotOption = None,
     device: DeviceOption = "auto",
     store: StoreOption = None,
+    csv: CsvOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show why a document gets its label: the tokens and features that its margin over the next label depends on.
 
+    Blocks below a token show how much margin depends on it. --csv writes the features, --plot draws what each costs.
+
     Example: [bold]tegakari explain --run demo-jpn --text 週末に軽トラで買い物に行きました[/]
     """
     request = checked_settings(ExplanationSettings, {**settings, "layers": layer or None}, command="explain")
-    with progress() as bars:
+    with progress() as bars, extras_named():
         explanation = open_source(store, device=device, progress=bars).explain(run, request)
     if html:
-        from tegakari.analyses.explanation.page import page
-
         html.write_text(page(explanation), encoding="utf-8")
+        print_written(html)
     if plot:
-        from tegakari.analyses.explanation.plots import margin_bars
-        from tegakari.analyses.svg import save_svg
+        with extras_named("study"):
+            from tegakari.analyses.explanation.plots import margin_bars
+            from tegakari.analyses.svg import save_svg
 
-        save_svg(margin_bars(explanation), plot)
+            save_svg(margin_bars(explanation), plot)
+        print_written(plot)
+    if csv:
+        write_csv(csv, explanation.features)
     if json:
         print_json(explanation)
         return
     _print(explanation)
-    for path in (html, plot):
-        if path:
-            out.print(f"wrote {path}", soft_wrap=True)
 
 
 def _print(explanation: Explanation) -> None:
-    from tegakari.analyses.explanation.page import control_summary, summary
-
-    out.print(Text(summary(explanation)))
-    out.print()
-    for line in marked_lines(explanation, out.width):
-        out.print(line)
+    print_text(summary(explanation))
+    for line in marked_lines(explanation, width()):
+        out.print(line, soft_wrap=True)
     print_table(
         "Features, each ablated alone",
-        ("layer", "feature", "margin lost", "logit lost", "rises on", "best label", "top tokens"),
+        ("layer", "feature", "margin lost", "rises on", "best label", "logit lost", "top tokens"),
         [
             (
                 str(feature.layer),
                 str(feature.feature),
                 feature.margin_lost,
-                feature.logit_lost,
-                feature.onset_token,
+                visible_token(feature.onset_token),
                 feature.best_label,
-                feature.top_tokens[:3],
+                feature.logit_lost,
+                feature.top_tokens,
             )
             for feature in explanation.features
         ],
@@ -85,13 +110,11 @@ def _print(explanation: Explanation) -> None:
         ("layer", "feature", "margin left", "predicted"),
         [(str(step.layer), str(step.feature), step.margin, step.predicted) for step in explanation.steps],
     )
-    out.print(Text(control_summary(explanation)))
+    print_text(control_summary(explanation))
 
 
-def marked_lines(explanation: Explanation, width: int) -> list[Text]:
-    """The text in lines of at most `width` cells, each above a line of marks that show the strength of its tokens."""
-    from tegakari.analyses.explanation.page import token_spans
-
+def marked_lines(explanation: Explanation, cells: int | None) -> list[Text]:
+    """The text in lines of at most so many cells, each above a line of marks that show the strength of its tokens."""
     largest = max((token.strength for token in explanation.tokens), default=0) or 1.0
     levels = [0] * len(explanation.text)
     for token, (start, end) in zip(explanation.tokens, token_spans(explanation), strict=True):
@@ -113,10 +136,10 @@ def marked_lines(explanation: Explanation, width: int) -> list[Text]:
             end_line()
             continue
         shown = printable(" " if character == "\t" else character)
-        cells = cell_len(shown)
-        if text.cell_len + cells > width:
+        taken = cell_len(shown)
+        if cells is not None and text.cell_len + taken > cells:
             end_line()
         text.append(shown, COLORS[level])
-        marks.append(MARKS[level] * cells)
+        marks.append(MARKS[level] * taken)
     end_line()
     return lines

@@ -6,12 +6,14 @@ import json
 from html.parser import HTMLParser
 from pathlib import Path
 
+import msgspec
 import pytest
-from rich.cells import cell_len
 from typer.testing import CliRunner, Result
 
 from tegakari.cli.app import app
+from tegakari.cli.explain import MARKS, marked_lines
 from tegakari.indexer.pipeline import index
+from tegakari.schemas.explanation import Explanation
 from tests.support.small_case import SmallCase, with_index
 
 TEXT = "質問があります\n軽トラ & <b>今日は</b> とても楽しい一日でした 軽トラ"
@@ -30,15 +32,22 @@ def explain(store: Path, *options: str, columns: int = 80) -> Result:
 
 
 def test_marks_stand_below_the_tokens_and_need_no_colour(store: Path):
-    result = explain(store, "--text", TEXT, "--candidates", "6", columns=40)
+    result = explain(store, "--text", TEXT, "--candidates", "6")
     assert result.exit_code == 0, result.output
     assert "█" in result.stdout
     lines = result.stdout.splitlines()
-    assert all(cell_len(line) <= 40 for line in lines)
     at = next(number for number, line in enumerate(lines) if "質問があります" in line)
     assert set(lines[at + 1]) <= set(" ░▒▓█")
-    assert "margin lost" in result.stdout.replace("\n", " ")
+    assert "margin lost" in result.stdout
     assert "seed 0" in result.stdout
+
+
+def test_lines_are_as_wide_as_the_terminal(store: Path):
+    explanation = msgspec.json.decode(explain(store, "--text", TEXT, "--json").stdout, type=Explanation)
+    lines = marked_lines(explanation, 20)
+    assert all(line.cell_len <= 20 for line in lines)
+    assert "".join(line.plain for line in lines[::2]) == TEXT.replace("\n", "")
+    assert all(set(line.plain) <= set(MARKS) for line in lines[1::2])
 
 
 class Texts(HTMLParser):
