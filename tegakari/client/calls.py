@@ -6,15 +6,16 @@ import os
 import random
 from collections.abc import Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
-from urllib.parse import quote
 
 import httpx
 import msgspec
 
 from tegakari.client.errors import ApiError
 from tegakari.schemas.decoding import decode_json
+from tegakari.schemas.errors import QueryError
 from tegakari.schemas.jobs import KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult
+from tegakari.schemas.segments import segment_of
 from tegakari.version import __version__
 
 T = TypeVar("T")
@@ -55,8 +56,14 @@ class Call(NamedTuple, Generic[T]):
 
 
 def path(*parts: str | int) -> str:
-    """A path below /v1 with every part percent-encoded: labels may contain any character."""
-    return "/v1/" + "/".join(quote(str(part), safe="") for part in parts)
+    """A path below /v1 with every part percent-encoded: labels may contain any character.
+
+    Raises:
+        QueryError: a part is empty: the path would be that of another route.
+    """
+    if "" in parts:
+        raise QueryError("the name of a run, label or document is empty", fix="give the name")
+    return "/v1/" + "/".join(segment_of(str(part)) for part in parts)
 
 
 def _text(value: Any) -> str:

@@ -15,6 +15,7 @@ from litestar.handlers import HTTPRouteHandler
 from tegakari.schemas.api import Page
 from tegakari.schemas.config import POOLINGS
 from tegakari.service.http.negotiation import FORMATS
+from tegakari.service.http.parameters import body_type
 
 Schema = dict[str, Any]
 
@@ -43,12 +44,6 @@ def reference(name: str) -> Schema:
 def component_name(name: str) -> str:
     """Name of a component in the document, from that of msgspec or Litestar: `Page_LabelRow_` is `LabelRowPage`."""
     return f"{name[5:-1].rpartition('.')[2]}Page" if name.startswith("Page_") else name
-
-
-def body_type(handler: HTTPRouteHandler) -> type[msgspec.Struct] | None:
-    """Type of the body of a request; None: it has none."""
-    data = handler.parsed_fn_signature.parameters.get("data")
-    return data.annotation if data else None
 
 
 def components(handlers: Iterable[HTTPRouteHandler]) -> dict[str, Schema]:
