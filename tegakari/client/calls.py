@@ -13,8 +13,6 @@ import msgspec
 from tegakari.client.errors import ApiError
 from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import QueryError
-from tegakari.schemas.jobs import KnockoutJob
-from tegakari.schemas.knockout import KnockoutResult
 from tegakari.schemas.segments import segment_of
 from tegakari.version import __version__
 
@@ -22,9 +20,6 @@ T = TypeVar("T")
 
 KEY_VARIABLE = "TEGAKARI_KEY"
 ARROW = "application/vnd.apache.arrow.stream"
-
-JOB_STARTED = 202
-"""Status of a response that is a job."""
 
 EVENT_DATA = "data: "
 """Begins a line of Server-Sent Events that holds an event's data."""
@@ -101,25 +96,6 @@ def decoded(response: httpx.Response, response_type: type[T]) -> T:
         raise ApiError(
             response.status_code, "The response cannot be read", str(error), fix="is this a tegakari service?"
         ) from None
-
-
-def finished_job(response: httpx.Response) -> KnockoutJob:
-    """A knockout whose result came at once, in the shape of a finished job.
-
-    Raises:
-        ApiError: the response is a problem.
-    """
-    result = decoded(response, KnockoutResult)
-    return KnockoutJob(
-        id=response.headers.get("content-location", "").rpartition("/")[2],
-        state="done",
-        done=result.documents,
-        total=result.documents,
-        run=result.run,
-        settings=result.settings,
-        created="",
-        result=result,
-    )
 
 
 def check(response: httpx.Response) -> None:

@@ -31,6 +31,7 @@ from tegakari.service.http.parameters import refuse_unknown_parameters
 from tegakari.service.http.paths import encoded_path
 from tegakari.service.http.problems import EXCEPTION_HANDLERS
 from tegakari.service.routes import (
+    api_index,
     circuit,
     classification,
     classify,
@@ -73,7 +74,7 @@ RUN_HANDLERS = (
 )
 """Handlers of routes below /v1/runs/{run}."""
 
-V1_HANDLERS = (*runs.HANDLERS, *compare.HANDLERS, *knockouts.HANDLERS, *sql.HANDLERS)
+V1_HANDLERS = (*api_index.HANDLERS, *runs.HANDLERS, *compare.HANDLERS, *knockouts.HANDLERS, *sql.HANDLERS)
 """Handlers of the other routes below /v1."""
 
 OPERATION_HANDLERS = (*health.HANDLERS, *metrics.HANDLERS)

@@ -222,6 +222,10 @@ class Jobs:
             raise NotFoundError(f"no knockout {id_!r}", field="id", fix="use the `id` of a response with status 202")
         return job
 
+    def current(self) -> dict[str, KnockoutJob]:
+        """Jobs of this process by id: those that are queued or running, and those whose end is not recorded yet."""
+        return {**self._unrecorded, **{id_: active.job for id_, active in self._active.items()}}
+
     def active(self, id_: str) -> ActiveJob | None:
         return self._active.get(id_)
 

@@ -134,7 +134,7 @@ def _handle_http(request: Request[Any, Any, Any], error: HTTPException) -> Respo
     path = request.scope["path"]
     match error.status_code:
         case 404:
-            return error_response(NotFoundError(f"no route matches {path}", fix="see /schema"))
+            return error_response(NotFoundError(f"no route matches {path}", fix="GET /v1 lists the routes"))
         case 405:
             detail = f"{request.method} is not allowed at {path}"
             return error_response(MethodNotAllowedError(detail, fix=f"allowed: {headers.get('allow')}"), headers)

@@ -62,6 +62,8 @@ def test_no_deprecated_feature_of_litestar_is_used(store: Path):
 READ_ROUTES = {
     "/healthz",
     "/readyz",
+    "/v1",
+    "/v1/knockouts",
     "/v1/runs",
     "/v1/runs/{run}",
     "/v1/runs/{run}/labels",
@@ -112,7 +114,7 @@ def test_fields_and_types_are_msgspecs_own(document: dict[str, Any], struct: typ
     expected = components[struct.__name__]
     documented = document["components"]["schemas"][struct.__name__]
     assert documented["properties"].keys() == expected["properties"].keys()
-    assert set(documented["required"]) == set(expected["required"])
+    assert set(documented["required"]) == expected["properties"].keys()  # a response has every field
     for name, schema in expected["properties"].items():
         assert documented["properties"][name].get("type") == schema.get("type"), name
 
