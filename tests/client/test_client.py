@@ -34,6 +34,7 @@ ASKED = KnockoutSettings(label="車/軽", layer=1, k=3)
 """A knockout of the run whose models are at hand."""
 
 OPERATIONS: dict[str, Callable[[Client], object]] = {
+    "getIndex": lambda c: c.index().operations,
     "getHealth": lambda c: c.healthy(),
     "getReadiness": lambda c: c.ready(),
     "getMetrics": lambda c: c.metrics(),
@@ -69,6 +70,7 @@ OPERATIONS: dict[str, Callable[[Client], object]] = {
     "getVariants": lambda c: c.variants("small"),
     "compareFeatures": lambda c: c.compare_features("small", "small"),
     "compareRuns": lambda c: c.compare("small", "small"),
+    "listKnockouts": lambda c: c.knock_out("small", ASKED) and c.knockouts("small", state="done").page().items,
     "knockOut": lambda c: c.knock_out("small", ASKED),
     "getKnockout": lambda c: c.knockout(c.start_knockout("small", ASKED, wait=30).id),
     "cancelKnockout": lambda c: c.cancel_knockout(c.start_knockout("small", ASKED, wait=30).id),

@@ -41,7 +41,7 @@ KNOCKOUT_PATH = "/knockouts/{knockout:str}"
 
 RunFilter = Annotated[str | None, optional("only knockouts of this run", type="string", pattern=NAME_PATTERN)]
 StateFilter = Annotated[
-    JobState | None, optional("only knockouts in this state", type="string", enum=list(get_args(JobState)))
+    JobState | None, optional("only knockouts in this state", "state", type="string", enum=list(get_args(JobState)))
 ]
 JobId = Annotated[str, PathParameter(description="id of the knockout")]
 Wait = Annotated[
@@ -117,7 +117,7 @@ async def list_knockouts(
     jobs: NamedDependency[Jobs],
     store: NamedDependency[Store],
     run: RunFilter = None,
-    state: StateFilter = None,
+    job_state: StateFilter = None,  # Litestar has a `state` of its own
     limit: PageSize = 50,
     cursor: Cursor = None,
 ) -> Page[KnockoutRow]:
@@ -125,7 +125,7 @@ async def list_knockouts(
     if run is not None:
         await asyncio.to_thread(open_run, store, run, field="run")
     return await asyncio.to_thread(
-        list_of_knockouts, store.directory, jobs.current(), run=run, state=state, limit=limit, cursor=cursor
+        list_of_knockouts, store.directory, jobs.current(), run=run, state=job_state, limit=limit, cursor=cursor
     )
 
 

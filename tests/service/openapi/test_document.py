@@ -91,7 +91,7 @@ STORED = "`tegakari "
 
 
 def test_every_example_runs(client: TestClient, operations: dict[str, Any]):
-    """Against a store like the demo's: ids of documents are its own, its models are elsewhere, it stores no analyses."""
+    """Against a store like the demo's, with other ids of documents, without models and stored analyses."""
     own = {
         "document": get(client, f"/v1/runs/{RUN}/documents")["items"][0]["document"],
         "runs": f"{RUN},{RUN}",
