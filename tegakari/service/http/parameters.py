@@ -142,6 +142,13 @@ def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
         seen.add(name)
 
 
+def query_name(handler: BaseRouteHandler, name: str) -> str:
+    """Name in the query of a handler's parameter, which can have another one there."""
+    parameter = handler.parsed_fn_signature.parameters.get(name)
+    definition = parameter.kwarg_definition if parameter else None
+    return (isinstance(definition, QueryParameter) and definition.name) or name
+
+
 def choices(handler: BaseRouteHandler, name: str) -> tuple[str, ...]:
     """Values of a parameter that takes one of several words; empty for others."""
     parameter = handler.parsed_fn_signature.parameters.get(name)

@@ -26,7 +26,7 @@ from tegakari.schemas.errors import (
 )
 from tegakari.schemas.problem import Problem
 from tegakari.service.http.body_errors import body_error
-from tegakari.service.http.parameters import BODY, body_type, choices
+from tegakari.service.http.parameters import BODY, body_type, choices, query_name
 
 log = structlog.get_logger()
 
@@ -112,12 +112,13 @@ def _handle_validation(request: Request[Any, Any, Any], error: ValidationExcepti
                 "the parameter is missing", field=missing[1], fix=f"add `{missing[1]}` to the query; see /schema"
             )
         )
-    field = first.get("key")
+    key = first.get("key", "")
+    field = query_name(request.route_handler, key)
     value = {**request.path_params, **request.query_params}.get(field)
     reason = str(first.get("message", error.detail)).removesuffix(", got `str`")
-    allowed = choices(request.route_handler, field or "")
+    allowed = choices(request.route_handler, key)
     fix = f"use one of: {', '.join(allowed)}" if allowed else "see /schema"
-    return error_response(QueryError(f"{value!r} is not allowed: {reason}", field=field, fix=fix))
+    return error_response(QueryError(f"{value!r} is not allowed: {reason}", field=field or None, fix=fix))
 
 
 def _body_error(request: Request[Any, Any, Any], first: dict[str, str]) -> BodyError:

@@ -161,7 +161,7 @@ def test_figures_have_names_for_programs(result: StudyResult):
     assert {"macro_f1", "mean_variety", "active_features", "top20_ratio", "top_token_share", "unique_tokens"} <= set(
         names
     )
-    assert {name for name in names if name.startswith("survival")} >= {"survival_script_4", "survival_script_9"}
+    assert {name for name in names if name.startswith("survival")} >= {"survival_sentences_4", "survival_sentences_9"}
 
 
 def test_differences_of_few_items_have_students_interval():
