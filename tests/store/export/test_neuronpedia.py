@@ -54,8 +54,8 @@ def test_layout_and_content(tmp_path: Path):
     assert counts["features"] == 3 * len(features)
     d_of = {
         feature: run.rows(
-            "SELECT label, d_head AS d FROM feature_labels JOIN labels USING (label_id) WHERE layer = 1 AND feature = $1 "
-            "AND d_head IS NOT NULL AND NOT isnan(d_head) ORDER BY d",
+            "SELECT label, d_head AS d FROM feature_labels JOIN labels USING (label_id) "
+            "WHERE layer = 1 AND feature = $1 AND d_head IS NOT NULL AND NOT isnan(d_head) ORDER BY d",
             [feature],
         )
         for feature in (0, 4, 17)
