@@ -11,11 +11,12 @@ PARAMETERS: dict[str, Any] = {
     "layer": 0,
     "feature": 1,
     "document": "post-00003",
-    "knockout": "0123456789abcdef",
+    "knockout": "0123456789abcdef0123456789abcdef",
+    "analysis": "0123456789abcdef0123456789abcdef",
     "q": "軽トラ",
     "slug": "bad-parameter",
 }
-"""By name, of parameters that a request must have. The id of a knockout is that of one that was started."""
+"""By name, of parameters that a request must have. Ids of knockouts and analyses are those of lists."""
 
 TEXT = "週末に軽トラで買い物に行きました"
 
@@ -23,6 +24,7 @@ BODIES: dict[str, Any] = {
     "classifyTexts": {"texts": [TEXT]},
     "encodeTexts": {"texts": [TEXT], "layers": [0], "top": 5},
     "knockOut": {"label": "自動車", "layer": 0, "k": 2, "draws": 2},
+    "explainDocument": {"text": TEXT},
     "querySql": {
         "sql": "SELECT run, label, f1 FROM labels WHERE f1 < $f1 ORDER BY f1",
         "parameters": {"f1": 0.9},

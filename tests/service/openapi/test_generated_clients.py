@@ -70,6 +70,7 @@ def test_openapi_python_client_makes_a_client_of_every_operation(served: Served,
         "feature": _active_feature(served.address),
         "document": httpx.get(f"{served.address}/v1/runs/small/documents").json()["items"][0]["document"],
         "knockout": "none",
+        "analysis": "none",
         "q": "軽トラ",
         "slug": "busy",
         **BODIES,
@@ -89,7 +90,7 @@ def test_openapi_python_client_makes_a_client_of_every_operation(served: Served,
     assert report["knockOut"][:2] == [200, "KnockoutResult"]
 
 
-STORED = {"getCircuit", "getVariants", "compareRuns"}
+STORED = {"getCircuit", "getVariants", "compareRuns", "getAnalysis", "deleteAnalysis"}
 """Operations that read what an analysis stored, which the store of this test does not have."""
 
 
