@@ -89,14 +89,14 @@ def test_every_operation_can_be_asked(client: Client, operation: str):
 
 
 def test_no_operation_is_left_out(address: str):
-    document = httpx.get(f"{address}/schema/openapi.json").json()
+    document = httpx.get(f"{address}/schema/openapi.json", timeout=60).json()
     operations = {method["operationId"] for item in document["paths"].values() for method in item.values()}
     assert operations - PAGES == OPERATIONS.keys()
 
 
 def test_every_query_parameter_can_be_given(address: str):
     """By name, in some method of the client; cursors and formats are its own business."""
-    document = httpx.get(f"{address}/schema/openapi.json").json()
+    document = httpx.get(f"{address}/schema/openapi.json", timeout=60).json()
     taken = {
         name
         for _, method in inspect.getmembers(Client, inspect.isfunction)

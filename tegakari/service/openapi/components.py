@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
+import sys
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple, get_args, get_origin
 
@@ -94,11 +95,22 @@ def _describe_fields(schema: Schema, struct: type[msgspec.Struct]) -> None:
     """Add the docstrings below the fields of a struct, the inherited ones included."""
     schema["description"] = inspect.getdoc(struct)
     for kind in reversed(struct.__mro__[:-3]):  # the last are msgspec.Struct, its own base and object
-        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-        for field, docstring in pairwise(getattr(definition, "body", [])):
-            match field, docstring:
-                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                    schema["properties"][name]["description"] = text
+        for name, text in _docstrings(kind.__module__)[kind.__name__].items():
+            schema["properties"][name]["description"] = text
+
+
+@cache
+def _docstrings(module: str) -> dict[str, dict[str, str]]:
+    """Docstrings below the fields of the classes of a module: class -> field -> text."""
+    docstrings: dict[str, dict[str, str]] = {}
+    for definition in ast.parse(inspect.getsource(sys.modules[module])).body:
+        if isinstance(definition, ast.ClassDef):
+            fields = docstrings[definition.name] = {}
+            for field, docstring in pairwise(definition.body):
+                match field, docstring:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                        fields[name] = text
+    return docstrings
 
 
 def _move_defaults(schema: Schema) -> None:
