@@ -30,6 +30,7 @@ from tegakari.service.http.operations import NO_STORE
 from tegakari.service.http.parameters import refuse_unknown_parameters
 from tegakari.service.http.paths import encoded_path
 from tegakari.service.http.problems import EXCEPTION_HANDLERS
+from tegakari.service.openapi.viewer import openapi_config
 from tegakari.service.routes import (
     api_index,
     circuit,
@@ -52,7 +53,6 @@ from tegakari.service.routes import (
     sql,
     variants,
 )
-from tegakari.service.routes.openapi import openapi_config
 from tegakari.store import Store
 from tegakari.store.disk.job_files import Retention
 
