@@ -86,7 +86,6 @@ class ActiveJob:
 
     def __init__(self, job: KnockoutJob, client: str, size: int) -> None:
         self._job = job
-        self.created = job.created
         self.client = client
         self.size = size
         self.progress = WorkProgress()
@@ -100,6 +99,10 @@ class ActiveJob:
         self.error: Exception | None = None
         self.task: asyncio.Task[None] | None = None
 
+    def set_created(self, created: str) -> None:
+        """Take the time of a stored result, so that every response about it has the same."""
+        self._job = msgspec.structs.replace(self._job, created=created)
+
     def end(self, state: JobState, result: KnockoutResult | None, problem: Problem | None) -> None:
         """Record its last state."""
         self._job = msgspec.structs.replace(self._current(), state=state, result=result, problem=problem)
@@ -112,9 +115,7 @@ class ActiveJob:
 
     def _current(self) -> KnockoutJob:
         state = "queued" if self.progress.total is None else "running"
-        return msgspec.structs.replace(
-            self._job, state=state, done=self.progress.done, total=self.progress.total, created=self.created
-        )
+        return msgspec.structs.replace(self._job, state=state, done=self.progress.done, total=self.progress.total)
 
 
 class Jobs:
@@ -260,7 +261,7 @@ class Jobs:
             stored = await asyncio.to_thread(self._stored_job, knockout.id)
             metrics.record_lookup("knockout", hit=stored is not None)
             if stored is not None:
-                active.created = stored.created
+                active.set_created(stored.created)
                 self._end(active, "done", result=stored.result, recorded=False)
                 return
             try:
