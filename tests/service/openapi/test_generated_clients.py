@@ -87,7 +87,7 @@ def test_openapi_python_client_makes_a_client_of_every_operation(served: Served,
     failed = {operation for operation, (status, _, _) in report.items() if status >= 300}
     assert failed <= STORED, report
     assert report["listLabels"][1] == "LabelRowPage"
-    assert report["knockOut"][:2] == [200, "KnockoutResult"]
+    assert report["knockOut"][:2] == [200, "KnockoutJob"]
 
 
 STORED = {"getCircuit", "getVariants", "compareRuns", "getAnalysis", "deleteAnalysis"}
@@ -122,6 +122,7 @@ def test_openapi_typescript_makes_types_that_compile_and_fit_the_server(served: 
     result = json.loads(checked("node", "calls.js", served.address, LABEL, cwd=tmp_path))
     assert result["names"] == ["dots", "small"]
     assert (result["labels"], result["dots"], result["encoded"], result["knockout"]) == (3, "..", 1, 200)
+    assert result["ended"]
     assert result["d"] == pytest.approx(result["best"])
     assert "nothing" in result["problem"]
     assert result["csv"].startswith('"label"')

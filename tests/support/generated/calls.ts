@@ -31,17 +31,19 @@ const dots = present(
 const encoded = present(
     await client.POST("/v1/runs/{run}/encode", { params: { path: { run } }, body: { texts: ["軽トラ"], top: 1 } }),
 );
-const knockout = await client.POST("/v1/runs/{run}/knockouts", {
+const knockedOut = await client.POST("/v1/runs/{run}/knockouts", {
     params: { path: { run }, query: { wait: 60 } },
     body: { label, layer: 0, k: 1, draws: 0 },
 });
+const knockout = present(knockedOut);
+const ended: boolean = knockout.result !== null && knockout.problem === null;
 // Fields of responses are always there: null, but not undefined.
 const feature = present(
     await client.GET("/v1/runs/{run}/layers/{layer}/features/{feature}", {
-        params: { path: { run, layer: strongest.layer, feature: strongest.feature } },
+        params: { path: { run, layer: strongest.layer, feature: strongest.feature }, query: { pooling: "max" } },
     }),
 );
-const best: number | null = feature.labels[0]!.cohens_d;
+const best: number | null = feature.labels.find((row) => row.label === label)!.cohens_d;
 const rows = present(await client.POST("/v1/sql", { body: { sql: "SELECT 1 AS one" } }));
 const truncated: boolean = rows.truncated;
 const missing = await client.GET("/v1/runs/{run}", { params: { path: { run: "nothing" } } });
@@ -55,6 +57,6 @@ const csv = present(
 console.log(
     JSON.stringify({
         names, labels: labels.items.length, d, dots: dots.label, encoded: encoded.items.length,
-        knockout: knockout.response.status, best, truncated, problem, csv,
+        knockout: knockedOut.response.status, ended, best, truncated, problem, csv,
     }),
 );
