@@ -91,7 +91,7 @@ def test_report_and_tables_name_every_run(
     assert html(result, [*a, *b]).count("<svg") == 2
     write_csv_tables(store, [*a, *b], result, tmp_path)
     lines = (tmp_path / "differences.csv").read_text().splitlines()
-    assert lines[0] == '"figure","a","b","difference","low","high","over","n","covers_training"'
+    assert lines[0] == '"figure","name","a","b","difference","low","high","over","n","covers_training"'
     assert len(lines) == 1 + len(result.differences)
     assert all(line.endswith("true") for line in lines[1:])
 
