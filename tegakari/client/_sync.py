@@ -17,12 +17,10 @@ import msgspec
 from tegakari.client.calls import (
     ARROW,
     EVENT_DATA,
-    JOB_STARTED,
     RETRIED,
     Call,
     check,
     decoded,
-    finished_job,
     http_arguments,
     path,
     pause,
@@ -31,12 +29,13 @@ from tegakari.client.errors import ApiError, UnreachableError
 from tegakari.client.frames import polars_frame
 from tegakari.schemas import api
 from tegakari.schemas.api import Page
+from tegakari.schemas.api_index import ApiIndex
 from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.config import Pooling
 from tegakari.schemas.explanation import Explanation, ExplanationSettings
 from tegakari.schemas.filters import FeatureFilters, LabelFeatureFilters
 from tegakari.schemas.inference import Classification, ClassifyRequest, EncodedText, EncodeRequest
-from tegakari.schemas.jobs import JobProgress, KnockoutJob
+from tegakari.schemas.jobs import JobProgress, JobState, KnockoutJob, KnockoutRow
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.matching import MatchingResult
 from tegakari.schemas.sql import SqlRequest, SqlResult, SqlValue
@@ -165,6 +164,10 @@ class Client:
     def ask(self, call: Call[T]) -> T:
         """The decoded response of one call, for routes without a method of their own."""
         return decoded(self.send(call), call.response_type)
+
+    def index(self) -> ApiIndex:
+        """Version of the service, and all its operations."""
+        return self.ask(Call("GET", "/v1", ApiIndex))
 
     def healthy(self) -> bool:
         """Whether the process answers."""
@@ -368,10 +371,7 @@ class Client:
 
     def start_knockout(self, run: str, settings: KnockoutSettings, *, wait: float = 0) -> KnockoutJob:
         """Start a knockout and wait for it up to `wait` seconds; runs the model."""
-        response = self.send(Call("POST", path("runs", run, "knockouts"), KnockoutJob, {"wait": wait}, settings))
-        if response.status_code == JOB_STARTED:
-            return decoded(response, KnockoutJob)
-        return finished_job(response)
+        return self.ask(Call("POST", path("runs", run, "knockouts"), KnockoutJob, {"wait": wait}, settings))
 
     def knock_out(self, run: str, settings: KnockoutSettings, *, wait: float = 30) -> KnockoutResult:
         """Ablate features, re-run the classifier, and wait for the result, however long that takes.
@@ -385,6 +385,13 @@ class Client:
             job = self.start_knockout(run, settings, wait=wait)
             if job.result is not None:
                 return job.result
+
+    def knockouts(
+        self, run: str | None = None, *, state: JobState | None = None, limit: int | None = None
+    ) -> Pages[KnockoutRow]:
+        """Knockouts, the last one first: those that wait or run, those that ended without a result, stored results."""
+        parameters = {"run": run, "state": state, "limit": limit}
+        return Pages(self, Call("GET", path("knockouts"), Page[KnockoutRow], parameters))
 
     def knockout(self, knockout: str) -> KnockoutJob:
         """State of a knockout by its id, with its result once it is done."""

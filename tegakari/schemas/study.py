@@ -210,7 +210,11 @@ class RunStudy(msgspec.Struct, frozen=True, kw_only=True):
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """A figure of two runs, or of two groups of replicates, and the difference."""
 
+    name: str
+    """for programs: macro_f1, mean_variety, active_features, top20_ratio, points_lost, net_points_lost,
+    top_token_share, unique_tokens, survival_KIND_K"""
     figure: str
+    """in words"""
     a: float
     """of the first run, or mean of the first group"""
     b: float

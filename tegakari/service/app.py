@@ -30,7 +30,9 @@ from tegakari.service.http.operations import NO_STORE
 from tegakari.service.http.parameters import refuse_unknown_parameters
 from tegakari.service.http.paths import encoded_path
 from tegakari.service.http.problems import EXCEPTION_HANDLERS
+from tegakari.service.openapi.viewer import openapi_config
 from tegakari.service.routes import (
+    api_index,
     circuit,
     classification,
     classify,
@@ -52,7 +54,6 @@ from tegakari.service.routes import (
     sql,
     variants,
 )
-from tegakari.service.routes.openapi import openapi_config
 from tegakari.store import Store
 from tegakari.store.disk.job_files import Retention
 
@@ -75,7 +76,7 @@ RUN_HANDLERS = (
 )
 """Handlers of routes below /v1/runs/{run}."""
 
-V1_HANDLERS = (*runs.HANDLERS, *compare.HANDLERS, *knockouts.HANDLERS, *sql.HANDLERS)
+V1_HANDLERS = (*api_index.HANDLERS, *runs.HANDLERS, *compare.HANDLERS, *knockouts.HANDLERS, *sql.HANDLERS)
 """Handlers of the other routes below /v1."""
 
 OPERATION_HANDLERS = (*health.HANDLERS, *metrics.HANDLERS)

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 import numpy as np
 from litestar.testing import TestClient
 
+from tegakari.schemas.segments import segment_of
 from tegakari.service.app import create_app
 from tests.support.factories import D_MODEL, LABELS
 
@@ -27,9 +27,7 @@ EMBEDDINGS = _RNG.normal(size=(6 * len(LABELS), D_MODEL)).astype(np.float32)
 """Embeddings of the documents of the run RUN: float32 [documents, d_model]."""
 
 
-def segment(text: str) -> str:
-    """Text as one segment of a path."""
-    return quote(text, safe="")
+segment = segment_of
 
 
 @contextmanager
