@@ -13,6 +13,7 @@ from tegakari.schemas.api import (
     FeatureDetail,
     FeatureLabel,
     FeatureNeighbour,
+    FeatureOnset,
     TopDocument,
     TopToken,
 )
@@ -45,6 +46,12 @@ class Feature:
         return Rows(
             f"Strongest positions of {self._title}", self._source.feature_tokens(self._run, self.layer, self.index)
         )
+
+    def onset(self) -> FeatureOnset:
+        """Tokens on which the feature sets in, over its stored strongest positions, and tokens up to there by lift."""
+        onset = self._source.feature(self._run, self.layer, self.index, tokens=0, onset=True).onset
+        assert onset is not None  # it was requested
+        return onset
 
     def documents(self) -> Rows[TopDocument]:
         """The documents in which the feature is strongest, by the run's pooling."""

@@ -15,6 +15,7 @@ from tegakari.schemas.config import Pooling
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.study import CueCounts, CueToken, FeatureCues, LabelCues, LabelToken
 from tegakari.store import Run, queries
+from tegakari.store.queries.onset import feature_onset
 
 STRONG = 0.5
 """Share of a feature's maximum activation from which a position is strong."""
@@ -97,6 +98,7 @@ def feature_cues(
     strong = _strong_tokens(run, layer, feature, strong_share)
     if not len(strong.token):
         return None
+    onset = feature_onset(run, queries.feature_place(run, layer, feature))
     written = _written(run, strong)
     forms = [normalised(token) for token in written]
     return FeatureCues(
@@ -108,6 +110,8 @@ def feature_cues(
         by_token=_counts(run.blocks.documents.token_ids[strong.token].tolist()),
         by_form=_counts(forms),
         tokens=_tokens(written, forms),
+        onset_tokens=[token.token for token in onset.onset_tokens],
+        lift_tokens=[token.token for token in onset.lift_tokens],
     )
 
 

@@ -38,21 +38,23 @@ def encode_query(run: Run, request: EncodeRequest) -> EncodeQuery:
     """
     widths = dict(zip(run.manifest.saes.layers, run.manifest.saes.widths, strict=True))
     layers = tuple(sorted(set(widths if request.layers is None else request.layers)))
-    for layer in layers:
+    for number, layer in enumerate(request.layers or ()):
         if layer not in widths:
             raise NotFoundError(
                 f"run {run.name!r} has no layer {layer}",
-                field="layers",
+                field=f"layers[{number}]",
                 fix=f"layers: {', '.join(map(str, widths))}",
             )
     if request.features is not None:
         if request.layers is None or len(layers) != 1:
             raise QueryError("features need exactly one layer", field="features", fix="give one layer in `layers`")
         width = widths[layers[0]]
-        for feature in request.features:
+        for number, feature in enumerate(request.features):
             if feature >= width:
                 raise NotFoundError(
-                    f"layer {layers[0]} has no feature {feature}", field="features", fix=f"features: 0 to {width - 1}"
+                    f"layer {layers[0]} has no feature {feature}",
+                    field=f"features[{number}]",
+                    fix=f"features: 0 to {width - 1}",
                 )
     return EncodeQuery(
         request.texts,

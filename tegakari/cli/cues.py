@@ -40,6 +40,7 @@ def cues(
             "top token share (95 %)": lambda row: interval(row.top_token_share),
             "unique tokens (95 %)": lambda row: interval(row.unique_tokens),
             "strongest feature fires on": lambda row: visible_tokens(cue.token for cue in row.features[0].tokens[:5]),
+            "tokens up to its onset by lift": lambda row: visible_tokens(row.features[0].lift_tokens),
         },
         title="Cues",
         json=json,

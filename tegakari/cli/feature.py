@@ -44,7 +44,7 @@ def feature(
     """
     source = open_source(store)
     layer, number = parse_feature(feature)
-    detail = source.feature(run, layer, number, pooling=pooling, tokens=0)
+    detail = source.feature(run, layer, number, pooling=pooling, tokens=0, onset=True)
     positions = list(islice(source.feature_tokens(run, layer, number), None if every else k + 1))
     more = not every and len(positions) > k
     positions = positions[:k] if more else positions
@@ -68,6 +68,11 @@ def feature(
     )
     if len(labels) < len(detail.labels):
         print_cut(len(labels), len(detail.labels), "--all or --json shows all")
+    if detail.onset:
+        title = f"Onset in {detail.onset.documents} documents"
+        columns = ("token", "documents", "share", "lift")
+        for name, rows in (("", detail.onset.onset_tokens), (": tokens up to there by lift", detail.onset.lift_tokens)):
+            print_table(title + name, columns, [(row.token, row.documents, row.share, row.lift) for row in rows])
     print_table(
         "Strongest positions",
         ("activation", "context", "label", "document", "position"),

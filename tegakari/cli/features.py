@@ -48,6 +48,7 @@ def features(
         layer=layer,
         pooling=pooling,
         min_cohens_d=min_cohens_d,
+        onset=True,
     )
     if variety is not None:
         filters["variety"] = parse_variety(variety)
@@ -55,7 +56,10 @@ def features(
     page = first_rows(lambda limit: source.label_features(run, label, limit=limit, **filters), k, every, cursor)
     print_list(
         page.items,
-        ("layer", "feature", "cohens_d", "top_tokens", "documents_active", "variety", "mean", "density"),
+        (
+            *("layer", "feature", "cohens_d", "top_tokens", "lift_tokens"),
+            *("documents_active", "variety", "mean", "density", "onset_tokens"),
+        ),
         title=f"Features of {label} in {run}",
         json=json,
         csv=csv,

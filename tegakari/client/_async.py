@@ -16,12 +16,10 @@ import msgspec
 from tegakari.client.calls import (
     ARROW,
     EVENT_DATA,
-    JOB_STARTED,
     RETRIED,
     Call,
     check,
     decoded,
-    finished_job,
     http_arguments,
     path,
     pause,
@@ -31,11 +29,13 @@ from tegakari.client.frames import polars_frame
 from tegakari.schemas import api
 from tegakari.schemas.analysis import AnalysisDetail, AnalysisRow
 from tegakari.schemas.api import Page
+from tegakari.schemas.api_index import ApiIndex
 from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.config import Pooling
+from tegakari.schemas.explanation import Explanation, ExplanationSettings
 from tegakari.schemas.filters import FeatureFilters, LabelFeatureFilters
 from tegakari.schemas.inference import Classification, ClassifyRequest, EncodedText, EncodeRequest
-from tegakari.schemas.jobs import JobProgress, KnockoutJob
+from tegakari.schemas.jobs import JobProgress, JobState, KnockoutJob, KnockoutRow
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.matching import MatchingResult
 from tegakari.schemas.sql import SqlRequest, SqlResult, SqlValue
@@ -166,6 +166,10 @@ class AsyncClient:
         """The decoded response of one call, for routes without a method of their own."""
         return decoded(await self.send(call), call.response_type)
 
+    async def index(self) -> ApiIndex:
+        """Version of the service, and all its operations."""
+        return await self.ask(Call("GET", "/v1", ApiIndex))
+
     async def healthy(self) -> bool:
         """Whether the process answers."""
         return (await self.send(Call("GET", "/healthz", dict))).is_success
@@ -223,10 +227,17 @@ class AsyncClient:
         return AsyncPages(self, Call("GET", path("runs", run, "features"), Page[api.FeatureRow], parameters))
 
     async def feature(
-        self, run: str, layer: int, feature: int, *, pooling: Pooling | None = None, tokens: int | None = None
+        self,
+        run: str,
+        layer: int,
+        feature: int,
+        *,
+        pooling: Pooling | None = None,
+        tokens: int | None = None,
+        onset: bool | None = None,
     ) -> api.FeatureDetail:
         """A feature: statistics, labels by d, strongest positions in context."""
-        parameters = {"pooling": pooling, "tokens": tokens}
+        parameters = {"pooling": pooling, "tokens": tokens, "onset": onset}
         return await self.ask(Call("GET", _feature(run, layer, feature), api.FeatureDetail, parameters))
 
     def feature_labels(
@@ -378,12 +389,13 @@ class AsyncClient:
         response = await self.ask(Call("POST", path("runs", run, "encode"), Page[EncodedText], body=body))
         return response.items
 
+    async def explain(self, run: str, settings: ExplanationSettings) -> Explanation:
+        """Tokens and features that the label of a document or a text depends on; runs the model."""
+        return await self.ask(Call("POST", path("runs", run, "explain"), Explanation, body=settings))
+
     async def start_knockout(self, run: str, settings: KnockoutSettings, *, wait: float = 0) -> KnockoutJob:
         """Start a knockout and wait for it up to `wait` seconds; runs the model."""
-        response = await self.send(Call("POST", path("runs", run, "knockouts"), KnockoutJob, {"wait": wait}, settings))
-        if response.status_code == JOB_STARTED:
-            return decoded(response, KnockoutJob)
-        return finished_job(response)
+        return await self.ask(Call("POST", path("runs", run, "knockouts"), KnockoutJob, {"wait": wait}, settings))
 
     async def knock_out(self, run: str, settings: KnockoutSettings, *, wait: float = 30) -> KnockoutResult:
         """Ablate features, re-run the classifier, and wait for the result, however long that takes.
@@ -397,6 +409,13 @@ class AsyncClient:
             job = await self.start_knockout(run, settings, wait=wait)
             if job.result is not None:
                 return job.result
+
+    def knockouts(
+        self, run: str | None = None, *, state: JobState | None = None, limit: int | None = None
+    ) -> AsyncPages[KnockoutRow]:
+        """Knockouts, the last one first: those that wait or run, those that ended without a result, stored results."""
+        parameters = {"run": run, "state": state, "limit": limit}
+        return AsyncPages(self, Call("GET", path("knockouts"), Page[KnockoutRow], parameters))
 
     async def knockout(self, knockout: str) -> KnockoutJob:
         """State of a knockout by its id, with its result once it is done."""

@@ -6,24 +6,20 @@ import os
 import random
 from collections.abc import Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
-from urllib.parse import quote
 
 import httpx
 import msgspec
 
 from tegakari.client.errors import ApiError
 from tegakari.schemas.decoding import decode_json
-from tegakari.schemas.jobs import KnockoutJob
-from tegakari.schemas.knockout import KnockoutResult
+from tegakari.schemas.errors import QueryError
+from tegakari.schemas.segments import segment_of
 from tegakari.version import __version__
 
 T = TypeVar("T")
 
 KEY_VARIABLE = "TEGAKARI_KEY"
 ARROW = "application/vnd.apache.arrow.stream"
-
-JOB_STARTED = 202
-"""Status of a response that is a job."""
 
 EVENT_DATA = "data: "
 """Begins a line of Server-Sent Events that holds an event's data."""
@@ -55,8 +51,14 @@ class Call(NamedTuple, Generic[T]):
 
 
 def path(*parts: str | int) -> str:
-    """A path below /v1 with every part percent-encoded: labels may contain any character."""
-    return "/v1/" + "/".join(quote(str(part), safe="") for part in parts)
+    """A path below /v1 with every part percent-encoded: labels may contain any character.
+
+    Raises:
+        QueryError: a part is empty: the path would be that of another route.
+    """
+    if "" in parts:
+        raise QueryError("the name of a run, label or document is empty", fix="give the name")
+    return "/v1/" + "/".join(segment_of(str(part)) for part in parts)
 
 
 def _text(value: Any) -> str:
@@ -94,25 +96,6 @@ def decoded(response: httpx.Response, response_type: type[T]) -> T:
         raise ApiError(
             response.status_code, "The response cannot be read", str(error), fix="is this a tegakari service?"
         ) from None
-
-
-def finished_job(response: httpx.Response) -> KnockoutJob:
-    """A knockout whose result came at once, in the shape of a finished job.
-
-    Raises:
-        ApiError: the response is a problem.
-    """
-    result = decoded(response, KnockoutResult)
-    return KnockoutJob(
-        id=response.headers.get("content-location", "").rpartition("/")[2],
-        state="done",
-        done=result.documents,
-        total=result.documents,
-        run=result.run,
-        settings=result.settings,
-        created="",
-        result=result,
-    )
 
 
 def check(response: httpx.Response) -> None:

@@ -64,6 +64,29 @@ class LabelDetail(LabelRow, frozen=True, kw_only=True):
     """predicted labels of its documents, most frequent first, itself included."""
 
 
+class TokenLift(msgspec.Struct, frozen=True, kw_only=True):
+    """A token in documents in which a feature is strongest."""
+
+    token: str
+    documents: int
+    """documents of the feature that have the token."""
+    share: float
+    """of the feature's documents."""
+    lift: float
+    """share divided by the share of all documents of the run that have the token."""
+
+
+class FeatureOnset(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a feature sets in: in each document, the first of its stored strongest positions."""
+
+    documents: int
+    """documents with such a position."""
+    onset_tokens: list[TokenLift]
+    """tokens at the onset, those of most documents first, up to 5."""
+    lift_tokens: list[TokenLift]
+    """tokens at or before the onset, largest lift first, up to 5; in a tenth of the documents at least, and in 2."""
+
+
 class LabelFeature(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A feature with its statistics for one label."""
 
@@ -85,6 +108,10 @@ class LabelFeature(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     max_activation: float
     top_tokens: list[str]
     """distinct tokens of the strongest positions, strongest first."""
+    onset_tokens: list[str] | None = None
+    """tokens at the onset, those of most documents first; null unless `onset` is requested."""
+    lift_tokens: list[str] | None = None
+    """tokens at or before the onset, largest lift first; null unless `onset` is requested."""
 
 
 class FeatureStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +140,10 @@ class FeatureRow(FeatureStatistics, frozen=True, kw_only=True):
     """documents of that label in which the feature is active."""
     top_tokens: list[str]
     """distinct tokens of the strongest positions, strongest first."""
+    onset_tokens: list[str] | None = None
+    """tokens at the onset, those of most documents first; null unless `onset` is requested."""
+    lift_tokens: list[str] | None = None
+    """tokens at or before the onset, largest lift first; null unless `onset` is requested."""
 
 
 class ActivationHistogram(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,6 +287,8 @@ class FeatureDetail(FeatureStatistics, frozen=True, kw_only=True):
     variety: int
     labels: list[FeatureLabel]
     tokens: list[TopToken]
+    onset: FeatureOnset | None = None
+    """null unless it is requested."""
 
 
 class HighD(msgspec.Struct, frozen=True, kw_only=True):

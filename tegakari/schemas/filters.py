@@ -27,6 +27,8 @@ class LabelFeatureFilters(TypedDict, total=False):
     variety: Variety | None
     """"specific": features that carry this label alone, with d above the run's threshold; "shared": this label and
     others; or a number of labels, this one among them (0: features that carry no label)"""
+    onset: bool | None
+    """also give onset tokens and tokens by lift"""
 
 
 class FeatureFilters(TypedDict, total=False):
@@ -46,6 +48,8 @@ class FeatureFilters(TypedDict, total=False):
     """minimum Cohen's d for the label of largest d"""
     order: FeatureOrder | None
     """None: by layer and feature"""
+    onset: bool | None
+    """also give onset tokens and tokens by lift"""
 
 
 def parse_variety(text: str) -> Variety:

@@ -28,6 +28,20 @@ class JobProgress(msgspec.Struct, frozen=True, kw_only=True):
     """documents in all; null until the job runs."""
 
 
+class KnockoutRow(JobProgress, frozen=True, kw_only=True):
+    """A knockout in the list of them."""
+
+    run: str
+    label: str | None
+    """whose features are ablated; null for features that were named"""
+    layer: int | None
+    """of the label's features; null for features that were named"""
+    features: int
+    """number of features that are ablated"""
+    created: str
+    """ISO 8601, UTC."""
+
+
 class KnockoutJob(JobProgress, frozen=True, kw_only=True):
     """A requested knockout; requests with the same settings have the same id."""
 

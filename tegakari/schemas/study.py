@@ -98,6 +98,10 @@ class FeatureCues(msgspec.Struct, frozen=True, kw_only=True):
     """counted on normalised written forms: NFKC, case-folded, without leading space"""
     tokens: list[CueToken]
     """by form, most frequent first, up to 10"""
+    onset_tokens: list[str] = []
+    """tokens on which it sets in, those of most documents first"""
+    lift_tokens: list[str] = []
+    """tokens at or before its onset, largest lift over the corpus first"""
 
 
 class LabelToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,7 +210,11 @@ class RunStudy(msgspec.Struct, frozen=True, kw_only=True):
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """A figure of two runs, or of two groups of replicates, and the difference."""
 
+    name: str
+    """for programs: macro_f1, mean_variety, active_features, top20_ratio, points_lost, net_points_lost,
+    top_token_share, unique_tokens, survival_KIND_K"""
     figure: str
+    """in words"""
     a: float
     """of the first run, or mean of the first group"""
     b: float

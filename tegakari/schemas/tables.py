@@ -379,6 +379,7 @@ DIFFERENCES = Table(
     ("figure",),
     (
         Column("figure", "string", "what is compared"),
+        Column("name", "string", "the same, as programs name it"),
         Column("a", "float64", "the first run, or mean of the first group"),
         Column("b", "float64", "the second run, or mean of the second group"),
         Column("difference", "float64", "b - a"),

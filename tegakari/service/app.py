@@ -31,8 +31,10 @@ from tegakari.service.http.operations import NO_STORE
 from tegakari.service.http.parameters import refuse_unknown_parameters
 from tegakari.service.http.paths import encoded_path
 from tegakari.service.http.problems import EXCEPTION_HANDLERS
+from tegakari.service.openapi.viewer import openapi_config
 from tegakari.service.routes import (
     analyses,
+    api_index,
     circuit,
     classification,
     classify,
@@ -41,6 +43,7 @@ from tegakari.service.routes import (
     documents,
     encode,
     error_pages,
+    explain,
     features,
     health,
     knockouts,
@@ -53,7 +56,6 @@ from tegakari.service.routes import (
     sql,
     variants,
 )
-from tegakari.service.routes.openapi import openapi_config
 from tegakari.store import Store
 from tegakari.store.disk.job_files import Retention
 
@@ -72,11 +74,19 @@ RUN_HANDLERS = (
     *analyses.RUN_HANDLERS,
     *classify.RUN_HANDLERS,
     *encode.RUN_HANDLERS,
+    *explain.RUN_HANDLERS,
     *knockouts.RUN_HANDLERS,
 )
 """Handlers of routes below /v1/runs/{run}."""
 
-V1_HANDLERS = (*runs.HANDLERS, *analyses.HANDLERS, *compare.HANDLERS, *knockouts.HANDLERS, *sql.HANDLERS)
+V1_HANDLERS = (
+    *api_index.HANDLERS,
+    *runs.HANDLERS,
+    *analyses.HANDLERS,
+    *compare.HANDLERS,
+    *knockouts.HANDLERS,
+    *sql.HANDLERS,
+)
 """Handlers of the other routes below /v1."""
 
 OPERATION_HANDLERS = (*health.HANDLERS, *metrics.HANDLERS)

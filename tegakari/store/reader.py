@@ -223,8 +223,16 @@ class Run:
             return self._label_ids[label]
         except KeyError:
             raise NotFoundError(
-                f"run {self.name!r} has no label {label!r}", field="label", fix="list them with `tegakari labels`"
+                f"run {self.name!r} has no label {label!r}",
+                field="label",
+                fix=f"labels of the run: {self._some_labels}",
             ) from None
+
+    @property
+    def _some_labels(self) -> str:
+        """The first labels, for messages."""
+        more = len(self.labels) - NAMED_LABELS
+        return ", ".join(self.labels[:NAMED_LABELS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _identity(manifest_file: str) -> tuple[int, int, int]:
@@ -260,6 +268,9 @@ def _is_damage(error: Exception) -> bool:
         return type(error) is duckdb.Error or isinstance(error, _DAMAGED_DATABASE)
     return isinstance(error, (OSError, ValueError, pa.ArrowException))
 
+
+NAMED_LABELS = 20
+"""Labels of a run that a message names."""
 
 _DAMAGED_DATABASE = (
     duckdb.IOException,

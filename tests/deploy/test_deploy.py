@@ -147,7 +147,7 @@ def test_the_dashboard_shows_metrics_that_are_exported(tmp_path: Path):
     assert len(expressions) >= 8
     for expression in expressions:
         for name in re.findall(r"tegakari_\w+", expression):
-            assert {name, name.removesuffix("_bucket"), name.removesuffix("_total")} & exported, name
+            assert {name, *(name.removesuffix(end) for end in ("_bucket", "_sum", "_count", "_total"))} & exported, name
 
 
 def unit() -> dict[str, str]:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tegakari.schemas.explanation import ExplanationSettings
 from tegakari.schemas.inference import ClassifyRequest, EncodeRequest
 from tegakari.schemas.knockout import KnockoutSettings
 from tegakari.schemas.sql import SqlRequest
@@ -27,6 +28,14 @@ BODIES: dict[str, tuple[str, type[msgspec.Struct], list[Any]]] = {
         f"/v1/runs/{RUN}/encode",
         EncodeRequest,
         [{"texts": ["a"], "layers": [1], "features": [2, 3], "pooling": "none", "top": 5}],
+    ),
+    "explain": (
+        f"/v1/runs/{RUN}/explain",
+        ExplanationSettings,
+        [
+            {"document": f"{LABELS[0]}-000", "label": LABELS[1], "layers": [0, 2], "candidates": 3, "max_set": 2},
+            {"text": "車", "draws": 1, "seed": 3},
+        ],
     ),
     "knockouts": (
         f"/v1/runs/{RUN}/knockouts?wait=30",

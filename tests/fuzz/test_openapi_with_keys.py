@@ -34,9 +34,9 @@ EXCLUDED = [positive_data_acceptance]
 """The type of a cursor is text, but only the `next` of a page is accepted."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def service(store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, dict[str, str]]:
-    """The document of a service with keys, and keys by scope."""
+    """The document of a service with keys, and keys by scope. Per test: the calls of one end its application."""
     file = tmp_path_factory.mktemp("keys") / "keys.json"
     keys = {scope: create_key(file, scope, scope)[0] for scope in ("read", "compute")}
     app = create_app(store, ServiceConfig(log="off", warm="off", hosts=["*"]), keys=file)

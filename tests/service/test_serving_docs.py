@@ -25,9 +25,9 @@ PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="u
 def test_every_metric_is_described(client: TestClient):
     get(client, f"/v1/runs/{RUN}")
     client.get("/v1/runs", headers={"Content-Length": "9" * 12})
-    exported = re.findall(r"^# TYPE (tegakari_http_\S+) (\w+)$", client.get("/metrics").text, re.M)
-    assert len(exported) >= 5
-    described = set(re.findall(r"^\| `(tegakari_http_\w+)`", PAGE, re.M))
+    exported = re.findall(r"^# TYPE (tegakari_\S+) (\w+)$", client.get("/metrics").text, re.M)
+    assert len(exported) >= 11
+    described = set(re.findall(r"^\| `(tegakari_\w+)`", PAGE, re.M))
     assert {name for name, kind in exported if not name.endswith("_created")} == described
 
 

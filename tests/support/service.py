@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -14,6 +13,7 @@ from litestar.testing import TestClient
 
 from tegakari.analyses.specificity import specificity
 from tegakari.schemas.analysis_kinds import SPECIFICITY_ANALYSIS
+from tegakari.schemas.segments import segment_of
 from tegakari.schemas.specificity import SpecificitySettings
 from tegakari.service.app import create_app
 from tegakari.store import Run
@@ -32,9 +32,7 @@ EMBEDDINGS = _RNG.normal(size=(6 * len(LABELS), D_MODEL)).astype(np.float32)
 """Embeddings of the documents of the run RUN: float32 [documents, d_model]."""
 
 
-def segment(text: str) -> str:
-    """Text as one segment of a path."""
-    return quote(text, safe="")
+segment = segment_of
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tegakari.schemas.errors import NotFoundError
+from tegakari.schemas.errors import QueryError
 from tegakari.schemas.knockout import LayerFeature
 from tegakari.schemas.progress import OnStep, no_step
 from tegakari.store import Run
@@ -39,7 +39,7 @@ def draw_controls(
         on_step: called after each feature of the matched control.
 
     Raises:
-        NotFoundError: a layer has too few other active features.
+        QueryError: a layer has too few other active features.
     """
     by_layer: dict[int, list[int]] = {}
     for feature in features:
@@ -69,7 +69,7 @@ def check_controls(run: Run, features: Iterable[LayerFeature]) -> None:
     """Check that controls of a set of features can be drawn.
 
     Raises:
-        NotFoundError: a layer has too few other active features.
+        QueryError: a layer has too few other active features.
     """
     by_layer: dict[int, list[int]] = {}
     for feature in features:
@@ -83,7 +83,7 @@ def _others(run: Run, layer: int, ablated: Sequence[int]) -> tuple[np.ndarray, n
     active = np.asarray(run.blocks.features["active_positions"][run.blocks.places.slice_of(layer)])
     others = np.setdiff1d(np.flatnonzero(active), ablated)
     if len(others) < len(ablated):
-        raise NotFoundError(
+        raise QueryError(
             f"layer {layer} has {len(others)} other active features, a control of {len(ablated)} cannot be drawn",
             field="draws",
             fix="ablate fewer features, or set draws to 0",

@@ -47,8 +47,11 @@ def resolve(run: Run, settings: KnockoutSettings) -> KnockoutSettings:
             raise QueryError(
                 "`layer` and `pooling` go with a label", field="layer", fix="leave out layer and pooling, or features"
             )
-        for feature in settings.features:
-            queries.feature_place(run, feature.layer, feature.feature)
+        for number, feature in enumerate(settings.features):
+            try:
+                queries.feature_place(run, feature.layer, feature.feature)
+            except NotFoundError as error:
+                raise NotFoundError(error.message, field=f"features[{number}].{error.field}", fix=error.fix) from None
         if not sources:
             raise QueryError("no documents are given", field="documents", fix="give documents_of, documents or texts")
         changes |= {"features": sorted(set(settings.features)), "k": 0}
@@ -112,7 +115,7 @@ def cost_of_knockout(run: Run, settings: KnockoutSettings) -> Cost:
 def _document_numbers(run: Run, settings: KnockoutSettings) -> np.ndarray:
     """Numbers of the documents of a run that resolved settings select, int64 [D]."""
     if settings.documents is not None:
-        return np.array([queries.document_number(run, id_) for id_ in settings.documents])
+        return np.array([_named_document(run, number, id_) for number, id_ in enumerate(settings.documents)])
     assert settings.documents_of is not None
     numbers = _evaluation_documents_of(run, settings.documents_of, settings)
     if not len(numbers):
@@ -122,6 +125,13 @@ def _document_numbers(run: Run, settings: KnockoutSettings) -> np.ndarray:
             fix="choose another label, or name documents",
         )
     return numbers
+
+
+def _named_document(run: Run, number: int, id_: str) -> int:
+    try:
+        return queries.document_number(run, id_)
+    except NotFoundError as error:
+        raise NotFoundError(error.message, field=f"documents[{number}]", fix=error.fix) from None
 
 
 def _evaluation_documents_of(run: Run, label: str, settings: KnockoutSettings) -> np.ndarray:
@@ -136,7 +146,7 @@ def ablated_features(run: Run, settings: KnockoutSettings) -> list[RemovedFeatur
     """Features that resolved settings select: of a label by d, named ones by layer and number.
 
     Raises:
-        NotFoundError: the layer has fewer than k features with a d for the label.
+        QueryError: the layer has fewer than k features with a d for the label.
     """
     if settings.features is not None:
         places = [queries.feature_place(run, feature.layer, feature.feature) for feature in settings.features]
@@ -148,11 +158,11 @@ def strongest_features(run: Run, settings: KnockoutSettings) -> list[RemovedFeat
     """The k features of the settings' layer with the largest d for their label.
 
     Raises:
-        NotFoundError: the layer has fewer.
+        QueryError: the layer has fewer.
     """
     features = strongest_up_to(run, settings, settings.k)
     if len(features) < settings.k:
-        raise NotFoundError(
+        raise QueryError(
             f"layer {settings.layer} has {len(features)} features with a d for {settings.label!r}, not {settings.k}",
             field="k",
             fix=f"choose k up to {len(features)}",

@@ -28,10 +28,19 @@ LABELS = "labels of all runs"
 CONCEPTS = "concepts"
 
 
+class Words(NamedTuple):
+    """How a figure is named."""
+
+    name: str
+    """for programs; it stays the same"""
+    figure: str
+    """for people"""
+
+
 class Figure(NamedTuple):
     """A figure of every run, over items that all runs have."""
 
-    name: str
+    words: Words
     over: str
     """what the items are"""
     items: int
@@ -42,7 +51,7 @@ class Figure(NamedTuple):
 class Means(NamedTuple):
     """A figure of every run that is the mean of values of at least two items that all runs have."""
 
-    name: str
+    words: Words
     over: str
     values: np.ndarray
     """float64 [runs, items]"""
@@ -106,22 +115,23 @@ def difference_of(figure: Figure, groups: Groups, seed: int) -> Difference:
     draws = (generator.integers(0, figure.items, figure.items) for _ in range(SAMPLES))
     samples = np.array([figure.of_sample(draw) for draw in draws])
     a, b = (Group(values[side], samples[:, side]) for side in (slice(0, groups.a), slice(groups.a, None)))
-    return _row(figure.name, values, difference_of_groups(a, b, figure.items), groups, figure.over, figure.items)
+    return _row(figure.words, values, difference_of_groups(a, b, figure.items), groups, figure.over, figure.items)
 
 
 def difference_of_means(means: Means, groups: Groups, seed: int) -> Difference:
     """Difference of means; of two runs with Student's interval of the paired differences, which may be few."""
-    name, over, values = means
+    words, over, values = means
     items = values.shape[1]
     if groups.covers_training:
-        return difference_of(Figure(name, over, items, lambda sample: values[:, sample].mean(1)), groups, seed)
-    return _row(name, values.mean(1), small_sample_interval(values[1] - values[0]), groups, over, items)
+        return difference_of(Figure(words, over, items, lambda sample: values[:, sample].mean(1)), groups, seed)
+    return _row(words, values.mean(1), small_sample_interval(values[1] - values[0]), groups, over, items)
 
 
-def _row(figure: str, values: np.ndarray, interval: Interval, groups: Groups, over: str, n: int) -> Difference:
+def _row(words: Words, values: np.ndarray, interval: Interval, groups: Groups, over: str, n: int) -> Difference:
     a, b = values[: groups.a], values[groups.a :]
     return Difference(
-        figure=figure,
+        name=words.name,
+        figure=words.figure,
         a=float(a.mean()),
         b=float(b.mean()),
         difference=interval,
@@ -137,15 +147,15 @@ def _variety(runs: Sequence[Run], studies: Sequence[RunStudy], groups: Groups) -
 
     Runs that share documents err alike, which makes the interval of the difference too wide rather than too narrow.
     """
-    name, over = "mean label variety", "documents of each run"
+    words, over = Words("mean_variety", "mean label variety"), "documents of each run"
     varieties = [study.specificity.mean_variety for study in studies]
     means = np.array([variety.value for variety in varieties])
     if groups.covers_training:
         a, b = (Group(side, np.empty((0, len(side)))) for side in (means[: groups.a], means[groups.a :]))
-        return _row(name, means, difference_of_groups(a, b, 0), groups, "training", 0)
+        return _row(words, means, difference_of_groups(a, b, 0), groups, "training", 0)
     value, distance = float(means[1] - means[0]), math.hypot(*(variety.high - variety.value for variety in varieties))
     interval = Interval(value=value, low=value - distance, high=value + distance)
-    return _row(name, means, interval, groups, over, min(sum(run.label_documents) for run in runs))
+    return _row(words, means, interval, groups, over, min(sum(run.label_documents) for run in runs))
 
 
 def _sparsity(runs: Sequence[Run], rows: Sequence[np.ndarray]) -> list[Means]:
@@ -153,8 +163,8 @@ def _sparsity(runs: Sequence[Run], rows: Sequence[np.ndarray]) -> list[Means]:
     active = [of_run.active[:, numbers].mean(0) for of_run, numbers in zip(values, rows, strict=True)]
     ratio = np.array([of_run.ratio[:, numbers].mean(0) for of_run, numbers in zip(values, rows, strict=True)])
     return [
-        *_means("active features of a document", np.array(active), DOCUMENTS),
-        *_means("top-20 ratio", ratio[:, ~np.isnan(ratio).any(0)], DOCUMENTS),
+        *_means(Words("active_features", "active features of a document"), np.array(active), DOCUMENTS),
+        *_means(Words("top20_ratio", "top-20 ratio"), ratio[:, ~np.isnan(ratio).any(0)], DOCUMENTS),
     ]
 
 
@@ -170,19 +180,19 @@ def _knockouts(studies: Sequence[RunStudy]) -> list[Means]:
     points = np.array([[knockout.delta for knockout in row] for row in beyond]).T
     net = np.array([[knockout.net.value if knockout.net else np.nan for knockout in row] for row in rows]).T
     return [
-        *_means("points lost in a knockout", points, "labels beyond their control in all runs"),
-        *_means("points lost in a knockout, net of its control", net, LABELS),
+        *_means(Words("points_lost", "points lost in a knockout"), points, "labels beyond their control in all runs"),
+        *_means(Words("net_points_lost", "points lost in a knockout, net of its control"), net, LABELS),
     ]
 
 
 def _cues(studies: Sequence[RunStudy]) -> list[Means]:
     cues_by_label = [{cues.label: cues for cues in study.cues} for study in studies]
-    labels = [label for label in cues_by_label[0] if all(label in of_run for of_run in cues_by_label)]
+    labels = sorted(set.intersection(*(set(of_run) for of_run in cues_by_label)))  # whatever the order of runs
     shares = [[of_run[label].top_token_share.value for label in labels] for of_run in cues_by_label]
     unique = [[of_run[label].unique_tokens.value for label in labels] for of_run in cues_by_label]
     return [
-        *_means("top token share of a label", np.array(shares), LABELS),
-        *_means("unique tokens of a label", np.array(unique), LABELS),
+        *_means(Words("top_token_share", "top token share of a label"), np.array(shares), LABELS),
+        *_means(Words("unique_tokens", "unique tokens of a label"), np.array(unique), LABELS),
     ]
 
 
@@ -195,8 +205,9 @@ def _variants(studies: Sequence[RunStudy]) -> list[Means]:
     for rows in zip(*(table.rows for table in tables), strict=True):
         if rows[0].kind != "unrelated":
             survival = np.array([row.of_concepts for row in rows], np.float64)
-            name = f"survival of written variants, k = {rows[0].k}, {rows[0].kind}"
-            figures += _means(name, survival[:, ~np.isnan(survival).any(0)], CONCEPTS)
+            k, kind = rows[0].k, rows[0].kind
+            words = Words(f"survival_{kind}_{k}", f"survival of written variants, k = {k}, {kind}")
+            figures += _means(words, survival[:, ~np.isnan(survival).any(0)], CONCEPTS)
     return figures
 
 
@@ -230,13 +241,13 @@ def _macro_f1(runs: Sequence[Run], rows: Sequence[np.ndarray], groups: Groups, s
             [macro_f1(expected[sample], predicted[sample], labels) for expected, predicted, labels in predictions]
         )
 
-    name, n = "macro-F1", len(rows[0])
+    words, n = Words("macro_f1", "macro-F1"), len(rows[0])
     if groups.covers_training:
-        return difference_of(Figure(name, DOCUMENTS, n, scores), groups, seed)
+        return difference_of(Figure(words, DOCUMENTS, n, scores), groups, seed)
     interval = macro_f1_difference(predictions[0], predictions[1])
-    return _row(name, scores(np.arange(n)), interval, groups, DOCUMENTS, n)
+    return _row(words, scores(np.arange(n)), interval, groups, DOCUMENTS, n)
 
 
-def _means(name: str, values: np.ndarray, over: str) -> list[Means]:
+def _means(words: Words, values: np.ndarray, over: str) -> list[Means]:
     """The mean over items of values, float64 [runs, items]; none of fewer than two items."""
-    return [Means(name, over, values)] if values.size and values.shape[1] > 1 else []
+    return [Means(words, over, values)] if values.size and values.shape[1] > 1 else []

@@ -30,6 +30,7 @@ def _row(difference: Difference) -> dict[str, object]:
     interval = difference.difference
     return {
         "figure": difference.figure,
+        "name": difference.name,
         "a": difference.a,
         "b": difference.b,
         "difference": interval.value,

@@ -30,6 +30,20 @@ class CostLimits(NamedTuple):
         )
         return cost.total
 
+    def tokens_of_explanation(self, cost: Cost) -> int:
+        """Estimated cost of an explanation, at most `max_text_tokens`.
+
+        Raises:
+            TooCostlyError: it exceeds that.
+        """
+        cost.check(
+            self.max_text_tokens,
+            field="candidates",
+            key="service.max_text_tokens",
+            fix="choose fewer candidates or draws, a smaller `max_set`, or a shorter text",
+        )
+        return cost.total
+
     def tokens_of_job(self, cost: Cost) -> int:
         """Estimated cost of a job.
 

@@ -27,6 +27,7 @@ from tegakari.service.engine.model_requests import BatchWork, Request
 from tegakari.service.engine.queue import ModelQueue
 from tegakari.service.engine.work_progress import WorkProgress
 from tegakari.service.http.problems import problem_of
+from tegakari.service.observe import metrics
 from tegakari.store import Run
 from tegakari.store.disk.job_files import JobFiles, Retention
 from tegakari.store.results import analysis_by_key
@@ -97,6 +98,10 @@ class ActiveJob:
         self.ended = asyncio.Event()
         self.error: Exception | None = None
         self.task: asyncio.Task[None] | None = None
+
+    def set_created(self, created: str) -> None:
+        """Take the time of a stored result, so that every response about it has the same."""
+        self._job = msgspec.structs.replace(self._job, created=created)
 
     def end(self, state: JobState, result: KnockoutResult | None, problem: Problem | None) -> None:
         """Record its last state."""
@@ -171,6 +176,7 @@ class Jobs:
             created=created,
         )
         active = self._active[id_] = ActiveJob(job, client, knockout.size)
+        metrics.JOBS_ACTIVE.set(len(self._active))
         self._unrecorded.pop(id_, None)
         active.task = asyncio.create_task(self._work(active, knockout))
         return active
@@ -206,23 +212,14 @@ class Jobs:
             return active.job
         if unrecorded := self._unrecorded.get(id_):
             return unrecorded
-        stored = analysis_by_key(self._store, KNOCKOUT_ANALYSIS, id_)
-        if stored:
-            result = stored.result(KNOCKOUT_ANALYSIS)
-            return KnockoutJob(
-                id=id_,
-                state="done",
-                done=result.documents,
-                total=result.documents,
-                run=result.run,
-                settings=result.settings,
-                created=stored.manifest.created,
-                result=result,
-            )
-        job = self._files.read(id_)
+        job = self._stored_job(id_) or self._files.read(id_)
         if job is None:
             raise NotFoundError(f"no knockout {id_!r}", field="id", fix="use the `id` of a response with status 202")
         return job
+
+    def current(self) -> dict[str, KnockoutJob]:
+        """Jobs of this process by id: those that are queued or running, and those whose end is not recorded yet."""
+        return {**self._unrecorded, **{id_: active.job for id_, active in self._active.items()}}
 
     def active(self, id_: str) -> ActiveJob | None:
         return self._active.get(id_)
@@ -263,9 +260,11 @@ class Jobs:
         The job is active before the look-up: later requests join it, so that a result is never computed twice.
         """
         try:
-            stored = await asyncio.to_thread(self._stored_result, knockout.id)
+            stored = await asyncio.to_thread(self._stored_job, knockout.id)
+            metrics.record_lookup("knockout", hit=stored is not None)
             if stored is not None:
-                self._end(active, "done", result=stored, recorded=False)
+                active.set_created(stored.created)
+                self._end(active, "done", result=stored.result, recorded=False)
                 return
             try:
                 request = self._model_queue.accept(
@@ -299,9 +298,22 @@ class Jobs:
         finally:
             request.progress.cancel()  # no effect on finished work
 
-    def _stored_result(self, id_: str) -> KnockoutResult | None:
+    def _stored_job(self, id_: str) -> KnockoutJob | None:
+        """A knockout whose result is stored."""
         stored = analysis_by_key(self._store, KNOCKOUT_ANALYSIS, id_)
-        return stored.result(KNOCKOUT_ANALYSIS) if stored else None
+        if stored is None:
+            return None
+        result = stored.result(KNOCKOUT_ANALYSIS)
+        return KnockoutJob(
+            id=id_,
+            state="done",
+            done=result.documents,
+            total=result.documents,
+            run=result.run,
+            settings=result.settings,
+            created=stored.manifest.created,
+            result=result,
+        )
 
     def _end(
         self,
@@ -319,6 +331,8 @@ class Jobs:
         active.end(state, result, problem_of(error) if error else None)
         job = active.job
         del self._active[job.id]
+        metrics.JOBS_ACTIVE.set(len(self._active))
+        metrics.JOBS_ENDED.labels(state).inc()
         if not recorded:
             return
         self._unrecorded[job.id] = job

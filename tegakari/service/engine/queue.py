@@ -24,6 +24,7 @@ from tegakari.schemas.progress import CancelledWorkError
 from tegakari.service.engine.fair_shares import FairShares
 from tegakari.service.engine.model_requests import BatchWork, Call, Request, models_key
 from tegakari.service.engine.work_progress import BatchProgress, WorkProgress
+from tegakari.service.observe import metrics
 from tegakari.store import Run
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ class ModelQueue:
                 raise BusyError(f"{self._max_waiting} requests already wait for the models", fix="retry later")
             self._shares.join(client)
             self._waiting.append(request)
+            metrics.MODEL_REQUESTS_WAITING.set(len(self._waiting))
             if self._turn is None:
                 self._pass_turn()
             else:
@@ -283,6 +285,7 @@ class ModelQueue:
                 requests.append(other)
                 tokens += other.tokens
         self._waiting = [other for other in self._waiting if other not in requests]
+        metrics.MODEL_REQUESTS_WAITING.set(len(self._waiting))
         call = Call(requests, self._lock)
         self._calls.append(call)
         self._threads.submit(self._run, call)
@@ -293,6 +296,7 @@ class ModelQueue:
             if request.progress.cancelled:
                 self._shares.leave(request.client)
         self._waiting = [request for request in self._waiting if not request.progress.cancelled]
+        metrics.MODEL_REQUESTS_WAITING.set(len(self._waiting))
 
     def _charge(self, call: Call) -> None:
         seconds, tokens = time.perf_counter() - self._turn_began, sum(request.tokens for request in call.requests)
@@ -401,4 +405,5 @@ def _load_run_models(run: Run) -> RunModels:
     from tegakari.analyses.engine.run_models import load_run_models
     from tegakari.analyses.engine.step_size import with_short_steps
 
-    return with_short_steps(load_run_models(run))
+    with metrics.MODEL_LOAD_SECONDS.time():
+        return with_short_steps(load_run_models(run))

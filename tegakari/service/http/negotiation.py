@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeVar, get_args, get_origin
-from urllib.parse import parse_qs, quote, urlencode
+from urllib.parse import parse_qs, urlencode
 
 import msgspec
 import pyarrow as pa
@@ -18,6 +18,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from tegakari.schemas.api import Page
 from tegakari.schemas.errors import QueryError
 from tegakari.service.http.headers import header, preferences
+from tegakari.service.http.paths import address_of
 from tegakari.store.export.arrow import rows_table
 from tegakari.store.export.formats import write as write_file
 
@@ -175,4 +176,4 @@ def accepted_format(scope: Scope) -> str:
 
 def _next_url(scope: Scope, query: dict[str, list[str]], cursor: str) -> str:
     parameters = {**{name: values[0] for name, values in query.items()}, "cursor": cursor}
-    return f"{quote(scope['path'], safe='/%')}?{urlencode(parameters)}"
+    return f"{address_of(scope)}?{urlencode(parameters)}"

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 from litestar import Request
 from litestar.handlers.base import BaseRouteHandler
 from litestar.params import PathParameter, QueryParameter
+from msgspec import Struct
 
 from tegakari.schemas import filters
 from tegakari.schemas.config import POOLINGS, Pooling
@@ -24,8 +25,13 @@ FEATURE_PATH = "/layers/{layer:str}/features/{feature:str}"
 
 OpenRun = Annotated[Run, PathParameter(description="name of the run", schema_extra={"type": "string"})]
 """The run that the path names, opened by `RunOfRequest`."""
-LabelName = Annotated[str, PathParameter(description="label, percent-encoded: `/` is `%2F`")]
-DocumentId = Annotated[str, PathParameter(description="id of the document in the corpus, percent-encoded")]
+LabelName = Annotated[
+    str,
+    PathParameter(
+        description="label, percent-encoded: `/` is `%2F`; as value of a label `.` or `..`: `%2E` or `%2E%2E`"
+    ),
+]
+DocumentId = Annotated[str, PathParameter(description="id of the document in the corpus, encoded like a label")]
 LayerNumber = Annotated[int, PathParameter(description="layer, from 0", ge=0)]
 FeatureNumber = Annotated[int, PathParameter(description="feature of the layer's SAE, from 0", ge=0)]
 
@@ -82,6 +88,10 @@ FeatureOrder = Annotated[
     filters.FeatureOrder,
     QueryParameter(description="`feature` = by layer and feature; else by that figure, largest first"),
 ]
+WithOnset = Annotated[
+    bool,
+    QueryParameter(description="also give the tokens on which a feature sets in, and the tokens up to there by lift"),
+]
 LabelFilter = Annotated[str | None, optional("only documents with this label", type="string")]
 PredictedFilter = Annotated[str | None, optional("only documents that the classifier gives this label", type="string")]
 CorrectFilter = Annotated[
@@ -96,6 +106,16 @@ FormatName = Annotated[
     str | None,
     optional("format of the rows; default: by `Accept`, else json", type="string", enum=["json", *FORMATS]),
 ]
+
+
+BODY = "data"
+"""Name that the body of a request has in handlers, as Litestar demands."""
+
+
+def body_type(handler: BaseRouteHandler) -> type[Struct] | None:
+    """Type of the body of a route's requests; None: they have none."""
+    data = handler.parsed_fn_signature.parameters.get(BODY)
+    return data.annotation if data else None
 
 
 @lru_cache
@@ -129,6 +149,13 @@ def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
         if not value:
             raise QueryError("given without a value", field=name, fix="give a value or omit it")
         seen.add(name)
+
+
+def query_name(handler: BaseRouteHandler, name: str) -> str:
+    """Name in the query of a handler's parameter, which can have another one there."""
+    parameter = handler.parsed_fn_signature.parameters.get(name)
+    definition = parameter.kwarg_definition if parameter else None
+    return (isinstance(definition, QueryParameter) and definition.name) or name
 
 
 def choices(handler: BaseRouteHandler, name: str) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from urllib.parse import quote, unquote
 
 from litestar.types import Scope
 
+from tegakari.schemas.segments import name_of, segment_of
+
 _PLAIN = re.compile(rb"[A-Za-z0-9/_.~-]*")
 
 
@@ -28,9 +30,14 @@ _CACHED_LENGTH = 512
 _normalized_cached = lru_cache(maxsize=4096)(_normalized)
 
 
+def address_of(scope: Scope) -> str:
+    """The path of a routed request as a client can send it: no segment is `.` or `..`, which clients remove."""
+    return "/".join(segment_of(name_of(segment)) for segment in scope["path"].split("/"))
+
+
 def decode_parameters(scope: Scope) -> None:
     """Decode the path parameters of a routed request."""
     # A new mapping: the router shares its own between requests.
     scope["path_params"] = {
-        name: unquote(value) if isinstance(value, str) else value for name, value in scope["path_params"].items()
+        name: name_of(value) if isinstance(value, str) else value for name, value in scope["path_params"].items()
     }

@@ -10,7 +10,8 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi import ResponseSpec
-from litestar.types import ExceptionHandlersMap
+from litestar.types import Empty, ExceptionHandlersMap
+from litestar.utils.scope.state import ScopeState
 
 from tegakari.schemas.errors import (
     BodyError,
@@ -24,10 +25,12 @@ from tegakari.schemas.errors import (
     TooSlowError,
 )
 from tegakari.schemas.problem import Problem
-from tegakari.service.http.parameters import choices
+from tegakari.service.http.body_errors import body_error
+from tegakari.service.http.parameters import BODY, body_type, choices, query_name
 
 log = structlog.get_logger()
 
+JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
 IN_THE_LOG = "the server's log says what happened"
 
@@ -101,18 +104,30 @@ def _handle_wrong_characters(request: Request[Any, Any, Any], error: UnicodeDeco
 def _handle_validation(request: Request[Any, Any, Any], error: ValidationException) -> Response[Problem]:
     # Litestar lists [{"key": ..., "message": ..., "source": "path" | "query"}], without the value.
     first: Any = error.extra[0] if isinstance(error.extra, list) and error.extra else {}
+    if first.get("source") == "body":
+        return error_response(_body_error(request, first))
     if missing := re.match(r"Missing required query parameter '(\w+)'", error.detail):
         return error_response(
             QueryError(
                 "the parameter is missing", field=missing[1], fix=f"add `{missing[1]}` to the query; see /schema"
             )
         )
-    field = first.get("key")
+    key = first.get("key", "")
+    field = query_name(request.route_handler, key)
     value = {**request.path_params, **request.query_params}.get(field)
     reason = str(first.get("message", error.detail)).removesuffix(", got `str`")
-    allowed = choices(request.route_handler, field or "")
+    allowed = choices(request.route_handler, key)
     fix = f"use one of: {', '.join(allowed)}" if allowed else "see /schema"
-    return error_response(QueryError(f"{value!r} is not allowed: {reason}", field=field, fix=fix))
+    return error_response(QueryError(f"{value!r} is not allowed: {reason}", field=field or None, fix=fix))
+
+
+def _body_error(request: Request[Any, Any, Any], first: dict[str, str]) -> BodyError:
+    body, type_ = ScopeState.from_scope(request.scope).json, body_type(request.route_handler)
+    assert type_ is not None
+    if body is Empty or body is None:
+        return BodyError("the body is empty or null", fix="send a JSON object; see /schema")
+    path = first["key"]
+    return body_error(body, type_, "" if path == BODY else path, first["message"])
 
 
 def _handle_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
@@ -120,12 +135,15 @@ def _handle_http(request: Request[Any, Any, Any], error: HTTPException) -> Respo
     path = request.scope["path"]
     match error.status_code:
         case 404:
-            return error_response(NotFoundError(f"no route matches {path}", fix="see /schema"))
+            return error_response(NotFoundError(f"no route matches {path}", fix="GET /v1 lists the routes"))
         case 405:
             detail = f"{request.method} is not allowed at {path}"
             return error_response(MethodNotAllowedError(detail, fix=f"allowed: {headers.get('allow')}"), headers)
         case 413:
             return error_response(TooLargeError(error.detail, fix="split the request into smaller ones"), headers)
+        case 400:
+            fix = f"send JSON with the header Content-Type: {JSON}"
+            return error_response(BodyError(f"the body is not JSON: {error.detail}", fix=fix), headers)
         case status if status < 500:
             return _response(_problem(BodyError, error.detail, status=status), headers)
         case _:

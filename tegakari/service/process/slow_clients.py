@@ -7,9 +7,12 @@ import socket
 import struct
 from typing import Any
 
+import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from tegakari.schemas.errors import BodyError
 from tegakari.service.http.disconnect import ABORT
+from tegakari.service.http.problems import PROBLEM_JSON, problem_of
 
 HEADER_SECONDS = 10.0
 """Time until the first request of a connection, and for the headers of each request."""
@@ -44,6 +47,8 @@ class SlowClientProtocol(HttpToolsProtocol):
     _other_bytes = 0
     """of the current request"""
     _late_bytes = 0
+    _data = b""
+    """that is being parsed"""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -65,8 +70,9 @@ class SlowClientProtocol(HttpToolsProtocol):
         is_late = self._in_request and self.cycle is not None and self.cycle.response_complete
         self._late_bytes = self._late_bytes + len(data) if is_late else 0
         began_before, body_before = self._in_request, self._body_bytes
-        self._begun = 0
+        self._begun, self._data = 0, data
         super().data_received(data)
+        self._data = b""
         if self.transport.is_closing():
             return
         if self._begun + began_before > 1:  # parts of several requests: too few bytes to matter
@@ -106,6 +112,27 @@ class SlowClientProtocol(HttpToolsProtocol):
         if self.cycle is None or not self.cycle.response_started:
             self.send_400_response(reason)
         self._close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request of HTTP, with a problem document, and close the connection."""
+        if not self._data.partition(b"\r\n")[0].isascii():
+            error = BodyError(
+                "the address has characters that are not percent-encoded",
+                fix="encode them as UTF-8: 車 is %E8%BB%8A; curl does so with --get --data-urlencode NAME=VALUE",
+            )
+        else:
+            error = BodyError(msg, fix="send a request of HTTP/1.1, its address percent-encoded")
+        body = msgspec.json.encode(problem_of(error))
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", PROBLEM_JSON.encode()),
+            (b"content-length", b"%d" % len(body)),
+            (b"x-content-type-options", b"nosniff"),
+            (b"connection", b"close"),
+        ]
+        lines = [b"HTTP/1.1 400 Bad Request", *(b"%s: %s" % header for header in headers), b"", body]
+        self.transport.write(b"\r\n".join(lines))
+        self.transport.close()
 
     def _start_timeout(self) -> None:
         self._timeout = self.loop.call_later(HEADER_SECONDS, self._close)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated
 
+from litestar.concurrency import sync_to_thread
 from litestar.di import NamedDependency
 
 from tegakari.schemas.api import (
@@ -39,6 +40,7 @@ from tegakari.service.http.parameters import (
     TokenCount,
     TokenFilter,
     VarietyFilter,
+    WithOnset,
     optional,
 )
 from tegakari.store import Store, queries
@@ -59,6 +61,7 @@ def list_features(
     max_density: MaximumDensity = None,
     min_cohens_d: MinimumD = None,
     order: FeatureOrder = "feature",
+    onset: WithOnset = False,
     limit: PageSize = 50,
     cursor: Cursor = None,
 ) -> Page[FeatureRow]:
@@ -72,6 +75,7 @@ def list_features(
         max_density=max_density,
         min_cohens_d=min_cohens_d,
         order=order,
+        onset=onset,
         limit=limit,
         cursor=cursor,
     )
@@ -79,10 +83,16 @@ def list_features(
 
 @read(FEATURE_PATH, "getFeature", "A feature")
 async def get_feature(
-    run: OpenRun, layer: LayerNumber, feature: FeatureNumber, pooling: PoolingName = None, tokens: TokenCount = None
+    run: OpenRun,
+    layer: LayerNumber,
+    feature: FeatureNumber,
+    pooling: PoolingName = None,
+    tokens: TokenCount = None,
+    onset: WithOnset = False,
 ) -> FeatureDetail:
     """One feature: its statistics, its labels by Cohen's d, and its strongest positions in context."""
-    return await read_blocks(run, partial(queries.feature, run, layer, feature, pooling=pooling, tokens=tokens))
+    query = partial(queries.feature, run, layer, feature, pooling=pooling, tokens=tokens, onset=onset)
+    return await (sync_to_thread(query) if onset else read_blocks(run, query))
 
 
 @read(f"{FEATURE_PATH}/labels", "listFeatureLabels", "Labels of a feature")

@@ -1,4 +1,4 @@
-"""Routes of knockouts: start one, read its state, follow its progress, cancel it."""
+"""Routes of knockouts: start one, list them, read the state of one, follow its progress, cancel it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 from litestar import Request, Response, delete, get
@@ -16,14 +16,18 @@ from litestar.openapi import ResponseSpec
 from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.response import Stream
 
+from tegakari.schemas.api import Page
+from tegakari.schemas.config import NAME_PATTERN
 from tegakari.schemas.errors import CancelledJobError
-from tegakari.schemas.jobs import FINAL, JobProgress, KnockoutJob
-from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
+from tegakari.schemas.jobs import FINAL, JobProgress, JobState, KnockoutJob, KnockoutRow
+from tegakari.schemas.knockout import KnockoutSettings
 from tegakari.service.engine.forward_to_models import client_of
 from tegakari.service.engine.jobs import ActiveJob, Jobs, Knockout
+from tegakari.service.engine.knockout_list import list_knockouts as list_of_knockouts
 from tegakari.service.http.disconnect import while_connected
+from tegakari.service.http.etags import open_run
 from tegakari.service.http.operations import MODEL_PROBLEMS, NO_STORE, READ_PROBLEMS, RUNS_MODELS, run_models
-from tegakari.service.http.parameters import OpenRun
+from tegakari.service.http.parameters import Cursor, OpenRun, PageSize, optional
 from tegakari.service.http.problems import documented
 from tegakari.store import Run, Store
 
@@ -35,6 +39,10 @@ KEEPALIVE_SECONDS = 15.0
 
 KNOCKOUT_PATH = "/knockouts/{knockout:str}"
 
+RunFilter = Annotated[str | None, optional("only knockouts of this run", type="string", pattern=NAME_PATTERN)]
+StateFilter = Annotated[
+    JobState | None, optional("only knockouts in this state", "state", type="string", enum=list(get_args(JobState)))
+]
 JobId = Annotated[str, PathParameter(description="id of the knockout")]
 Wait = Annotated[
     float, QueryParameter(description="seconds to wait for the result before a job is returned instead", ge=0, le=60)
@@ -47,8 +55,8 @@ Wait = Annotated[
     "Knock features out",
     problems=(*MODEL_PROBLEMS, 507),
     responses={
-        200: ResponseSpec(KnockoutResult, description="The result.", generate_examples=False),
-        202: ResponseSpec(KnockoutJob, description="The job, which goes on.", generate_examples=False),
+        200: ResponseSpec(KnockoutJob, description="The knockout with its result.", generate_examples=False),
+        202: ResponseSpec(KnockoutJob, description="The knockout, which goes on.", generate_examples=False),
     },
 )
 async def knock_out(
@@ -58,18 +66,18 @@ async def knock_out(
     data: JSONBody[KnockoutSettings],
     request: Request[Any, Any, Any],
     wait: Wait = WAIT_SECONDS,
-) -> Response[KnockoutResult | KnockoutJob]:
+) -> Response[KnockoutJob]:
     """Ablate features in documents and measure what becomes of their label.
 
-    Requests with the same settings share one computation: simultaneous ones one job, later ones the stored result. A
-    result that takes longer than `wait` comes as a job (202), which goes on; `Location` is its path. If the client
-    disconnects before that, the job is cancelled.
+    Requests with the same settings share one computation: simultaneous ones one job, later ones the stored result. If
+    the result takes longer than `wait`, the response is 202 and the knockout goes on; `Location` is its path. If the
+    client disconnects before that, it is cancelled.
     """
     knockout = await asyncio.to_thread(_resolve, run, store.directory, data)
     active = jobs.start(knockout, client_of(request.scope))
     if not await while_connected(request, jobs.wait(active, wait)):
         return Response(active.job, status_code=202, headers={"Location": f"/v1/knockouts/{knockout.id}"})
-    return Response(_result(active), headers={"Content-Location": f"/v1/knockouts/{knockout.id}"})
+    return Response(_finished(active), headers={"Content-Location": f"/v1/knockouts/{knockout.id}"})
 
 
 def _resolve(run: Run, store: Path, settings: KnockoutSettings) -> Knockout:
@@ -89,12 +97,36 @@ def _resolve(run: Run, store: Path, settings: KnockoutSettings) -> Knockout:
     )
 
 
-def _result(active: ActiveJob) -> KnockoutResult:
+def _finished(active: ActiveJob) -> KnockoutJob:
     if active.error:
         raise active.error
     if active.job.result is None:  # ended without result or error
         raise CancelledJobError("the job was cancelled by another request", fix="repeat the request")
-    return active.job.result
+    return active.job
+
+
+@get(
+    "/knockouts",
+    operation_id="listKnockouts",
+    summary="Knockouts",
+    responses=documented(*READ_PROBLEMS),
+    cache_control=NO_STORE,
+    opt={RUNS_MODELS: True},
+)
+async def list_knockouts(
+    jobs: NamedDependency[Jobs],
+    store: NamedDependency[Store],
+    run: RunFilter = None,
+    job_state: StateFilter = None,  # Litestar has a `state` of its own
+    limit: PageSize = 50,
+    cursor: Cursor = None,
+) -> Page[KnockoutRow]:
+    """All knockouts, the last one first: those that wait or run, those that ended without a result, stored results."""
+    if run is not None:
+        await asyncio.to_thread(open_run, store, run, field="run")
+    return await asyncio.to_thread(
+        list_of_knockouts, store.directory, jobs.current(), run=run, state=job_state, limit=limit, cursor=cursor
+    )
 
 
 @get(
@@ -177,4 +209,4 @@ def _event(name: str, job: KnockoutJob) -> bytes:
 
 
 RUN_HANDLERS = (knock_out,)
-HANDLERS = (get_knockout, cancel_knockout, follow_knockout)
+HANDLERS = (list_knockouts, get_knockout, cancel_knockout, follow_knockout)

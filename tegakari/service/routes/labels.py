@@ -19,6 +19,7 @@ from tegakari.service.http.parameters import (
     PageSize,
     PoolingName,
     VarietyFilter,
+    WithOnset,
 )
 from tegakari.store import queries
 
@@ -43,6 +44,7 @@ async def list_label_features(
     pooling: PoolingName = None,
     min_cohens_d: MinimumD = None,
     variety: VarietyFilter = None,
+    onset: WithOnset = False,
     limit: PageSize = 50,
     cursor: Cursor = None,
 ) -> Page[LabelFeature]:
@@ -55,12 +57,14 @@ async def list_label_features(
         pooling=pooling,
         min_cohens_d=min_cohens_d,
         variety=parse_variety(variety) if variety is not None else None,
+        onset=onset,
         limit=limit,
         cursor=cursor,
     )
-    if pooling in (None, run.manifest.pooling) and variety is None:
+    if pooling in (None, run.manifest.pooling) and variety is None and not onset:
         return await read_blocks(run, query)
-    return await sync_to_thread(query)  # another pooling is sorted first, and a filter may read all features
+    # Another pooling is sorted first, a filter may read all features, and onsets take milliseconds per feature.
+    return await sync_to_thread(query)
 
 
 RUN_HANDLERS = (list_labels, get_label, list_label_features)

@@ -60,6 +60,11 @@ class JobFiles:
         """
         self._file(id_).unlink(missing_ok=True)
 
+    def newest(self, limit: int) -> list[KnockoutJob]:
+        """Jobs by creation, newest first."""
+        jobs = [job for path in self._paths() if (job := _read(path))]
+        return sorted(jobs, key=lambda job: (job.created, job.id), reverse=True)[:limit]
+
     def unfinished(self) -> Iterator[KnockoutJob]:
         """Jobs that have not ended according to their files."""
         for path in self._paths():

@@ -1,24 +1,34 @@
 """Export of a run in the layout of Neuronpedia's bulk import, as SAEDashboard's `neuronpedia_export.py` writes it.
 
-Fields that only language models have (logits, correlated neurons) are empty.
+Names and types are those of Neuronpedia's `schema.prisma`. A classifier has labels where a language model has tokens to
+predict: a feature's effects on logits are its effects on labels here, Cohen's d. Correlated neurons are empty.
 """
 
 from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 
+from tegakari.schemas.decoding import decode_json
+from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.progress import NoProgress, Progress
+from tegakari.store.disk.contents import read_bounded
 from tegakari.store.disk.durable import staged_directory, translate_disk_full
 from tegakari.store.export.tables import refuse_existing
+from tegakari.store.queries.features import feature_histogram
+from tegakari.store.queries.search import decoder_directions
 from tegakari.store.reader import Run
 
 SOURCE_SET = "tegakari-res"
 BATCH_FEATURES = 1024
+MAX_CONFIG = 2**20
+"""bytes of a model's config.json"""
 EXCERPTS = 20
 """Excerpts per feature: of the documents of its strongest positions."""
 
@@ -27,8 +37,13 @@ WINDOW_TOKENS = 24
 
 NOTES = (
     "Only the strongest positions of a feature have their activation; other tokens of an excerpt are written as 0. "
-    "dataIndex is the document's id, dataSource its label."
+    "dataIndex is the document's id, dataSource its label. pos_str and neg_str are labels, pos_values and neg_values "
+    "Cohen's d of the feature for them, logits_hist the distribution of d over all labels. freq_hist is that of the "
+    "feature's activation over the documents in which it is active."
 )
+
+EFFECTS = 10
+"""Labels with the largest d, and with the smallest."""
 
 
 def _key(name: str) -> str:
@@ -56,6 +71,11 @@ _SNAKE_CASE = frozenset(
 )
 
 
+def model_id(run: Run) -> str:
+    """Name of a run as Neuronpedia's id of a model, which has no dots."""
+    return run.name.replace(".", "-")
+
+
 class _Row(msgspec.Struct, frozen=True, kw_only=True, rename=_key):
     creator_id: str
     created_at: str
@@ -80,8 +100,9 @@ class Model(_Row, frozen=True, kw_only=True):
     dimension: int
     updated_at: str
     instruct: bool = False
-    neurons_per_layer: int = 0
-    owner: str = ""
+    neurons_per_layer: int
+    """of the MLP; 0: unknown, because the model is not on this machine"""
+    owner: str
     visibility: str = "PRIVATE"
 
 
@@ -120,16 +141,16 @@ class Feature(_Row, frozen=True, kw_only=True):
     hook_name: str
     max_act_approx: float
     frac_nonzero: float
-    neg_str: tuple[str, ...] = ()
-    neg_values: tuple[float, ...] = ()
-    pos_str: tuple[str, ...] = ()
-    pos_values: tuple[float, ...] = ()
-    freq_hist_data_bar_heights: tuple[float, ...] = ()
-    freq_hist_data_bar_values: tuple[float, ...] = ()
-    logits_hist_data_bar_heights: tuple[float, ...] = ()
-    logits_hist_data_bar_values: tuple[float, ...] = ()
+    neg_str: Sequence[str] = ()
+    neg_values: Sequence[float] = ()
+    pos_str: Sequence[str] = ()
+    pos_values: Sequence[float] = ()
+    freq_hist_data_bar_heights: Sequence[float] = ()
+    freq_hist_data_bar_values: Sequence[float] = ()
+    logits_hist_data_bar_heights: Sequence[float] = ()
+    logits_hist_data_bar_values: Sequence[float] = ()
     decoder_weights_dist: tuple[float, ...] = ()
-    vector: tuple[float, ...] = ()
+    vector: Sequence[float] = ()
     has_vector: bool = False
 
 
@@ -153,7 +174,7 @@ class Activation(_Row, frozen=True, kw_only=True):
 
 
 def export_neuronpedia(run: Run, target: Path, *, creator: str, progress: Progress = NoProgress()) -> dict[str, int]:
-    """Write `target/<run>/<layer>-tegakari-res/` for each layer; whole or absent.
+    """Write `target/<model id>/<layer>-tegakari-res/` for each layer; whole or absent.
 
     Args:
         run: a published run.
@@ -170,16 +191,18 @@ def export_neuronpedia(run: Run, target: Path, *, creator: str, progress: Progre
     """
     refuse_existing(target)
     features = activations = 0
+    model = model_id(run)
     with translate_disk_full(target, field="--to"), staged_directory(target) as staged:
         progress.stage("exporting", len(run.manifest.saes.layers))
         for layer, width in zip(run.manifest.saes.layers, run.manifest.saes.widths, strict=True):
             progress.note(f"layer {layer}")
-            directory = staged / run.name / f"{layer}-{SOURCE_SET}"
+            directory = staged / model / f"{layer}-{SOURCE_SET}"
+            directions = _directions(run, layer)
             _write_metadata(run, directory, layer, creator)
             for number, start in enumerate(range(0, width, BATCH_FEATURES)):
                 batch = range(start, min(start + BATCH_FEATURES, width))
                 name = f"batch-{number}.jsonl.gz"
-                features += _write(directory / "features" / name, _features(run, layer, batch, creator))
+                features += _write(directory / "features" / name, _features(run, layer, batch, creator, directions))
                 activations += _write(directory / "activations" / name, _activations(run, layer, batch, creator))
             progress.advance()
     return {"features": features, "activations": activations}
@@ -192,7 +215,9 @@ def _write_metadata(run: Run, directory: Path, layer: int, creator: str) -> None
         creator_id=creator,
         created_at=created,
         updated_at=created,
-        id=run.name,
+        id=model_id(run),
+        owner=creator,
+        neurons_per_layer=_neurons_per_layer(run),
         display_name=run.name,
         display_name_short=run.name,
         layers=manifest.classifier.layers,
@@ -201,7 +226,7 @@ def _write_metadata(run: Run, directory: Path, layer: int, creator: str) -> None
     source_set = SourceSet(
         creator_id=creator,
         created_at=created,
-        model_id=run.name,
+        model_id=model_id(run),
         name=SOURCE_SET,
         release_name=run.name,
         creator_name=creator,
@@ -210,13 +235,33 @@ def _write_metadata(run: Run, directory: Path, layer: int, creator: str) -> None
         creator_id=creator,
         created_at=created,
         id=f"{layer}-{SOURCE_SET}",
-        model_id=run.name,
+        model_id=model_id(run),
         set_name=SOURCE_SET,
         num_prompts=manifest.corpus.documents,
         dataset=manifest.corpus.source,
     )
     for name, row in (("release", release), ("model", model), ("sourceset", source_set), ("source", source)):
         _write(directory / f"{name}.jsonl", iter([row]))
+
+
+def _neurons_per_layer(run: Run) -> int:
+    """Width of the model's MLPs, by the names that configurations have for it; 0 where there is none to read."""
+    locations = run.manifest.locations
+    try:
+        content = read_bounded(Path(locations.classifier) / "config.json", MAX_CONFIG) if locations else b"{}"
+        config = decode_json(content, dict[str, Any])
+    except (OSError, msgspec.DecodeError):
+        return 0
+    widths = (config.get(name) for name in ("intermediate_size", "ffn_dim", "n_inner", "d_inner", "d_ff"))
+    return next((width for width in widths if isinstance(width, int) and width > 0), 0)
+
+
+def _directions(run: Run, layer: int) -> np.ndarray | None:
+    """Decoder directions of a layer, float32 [features, d_model]; None for a run without vectors."""
+    try:
+        return decoder_directions(run, layer)
+    except NotFoundError:
+        return None
 
 
 def _write(path: Path, rows: Iterator[_Row]) -> int:
@@ -230,25 +275,48 @@ def _write(path: Path, rows: Iterator[_Row]) -> int:
     return count
 
 
-def _features(run: Run, layer: int, batch: Sequence[int], creator: str) -> Iterator[Feature]:
-    first, columns = run.blocks.places.slice_of(layer).start, run.blocks.features
+def _features(
+    run: Run, layer: int, batch: Sequence[int], creator: str, directions: np.ndarray | None
+) -> Iterator[Feature]:
+    model, first, columns = model_id(run), run.blocks.places.slice_of(layer).start, run.blocks.features
+    d_of_labels = run.blocks.statistics["d", run.manifest.pooling]
     for feature in batch:
+        activations = feature_histogram(run, layer, feature)
+        d = np.asarray(d_of_labels[:, first + feature], np.float64)
+        by_d = np.argsort(d, kind="stable")[: np.isfinite(d).sum()]  # NaN is last
+        lowest, highest = by_d[:EFFECTS].tolist(), by_d[::-1][:EFFECTS].tolist()
+        d_counts, d_edges = np.histogram(d[by_d], bins=EFFECTS) if len(by_d) else (np.zeros(0), np.zeros(1))
         yield Feature(
             creator_id=creator,
             created_at=run.manifest.created,
-            model_id=run.name,
+            model_id=model,
             layer=f"{layer}-{SOURCE_SET}",
             index=str(feature),
             source_set_name=SOURCE_SET,
             hook_name=f"blocks.{layer}.hook_resid_post",
             max_act_approx=float(columns["max_activation"][first + feature]),
             frac_nonzero=float(columns["density"][first + feature]),
+            pos_str=[run.labels[label] for label in highest],
+            pos_values=d[highest].tolist(),
+            neg_str=[run.labels[label] for label in lowest],
+            neg_values=d[lowest].tolist(),
+            freq_hist_data_bar_heights=activations.counts if activations.documents else (),
+            freq_hist_data_bar_values=_centres(activations.edges) if activations.documents else (),
+            logits_hist_data_bar_heights=d_counts.tolist(),
+            logits_hist_data_bar_values=_centres(d_edges.tolist()),
+            vector=() if directions is None else directions[feature].tolist(),
+            has_vector=directions is not None,
         )
+
+
+def _centres(edges: Sequence[float]) -> list[float]:
+    """Middles of the bins of a histogram."""
+    return [(low + high) / 2 for low, high in pairwise(edges)]
 
 
 def _activations(run: Run, layer: int, batch: Sequence[int], creator: str) -> Iterator[Activation]:
     """Excerpts around the strongest positions of features, one per document, strongest first."""
-    first, documents = run.blocks.places.slice_of(layer).start, run.blocks.documents
+    model, first, documents = model_id(run), run.blocks.places.slice_of(layer).start, run.blocks.documents
     for feature in batch:
         activation, document, position = (column[first + feature] for column in run.blocks.top_positions)
         ranks = np.flatnonzero(document >= 0)
@@ -268,7 +336,7 @@ def _activations(run: Run, layer: int, batch: Sequence[int], creator: str) -> It
                 id=f"{run.manifest.fingerprint[:12]}-{layer}-{feature}-{rank}",
                 creator_id=creator,
                 created_at=run.manifest.created,
-                model_id=run.name,
+                model_id=model,
                 layer=f"{layer}-{SOURCE_SET}",
                 index=str(feature),
                 tokens=[text[token_start:token_end] for token_start, token_end in spans],

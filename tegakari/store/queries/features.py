@@ -17,6 +17,7 @@ from tegakari.schemas.filters import FeatureOrder, Variety
 from tegakari.store.blocks.files import SHOWN_TOKENS_FILE, TOP_DOCUMENTS, descending_order
 from tegakari.store.blocks.mapped import Blocks
 from tegakari.store.queries.cursor import cursor_error, list_name, page_of, read_number, write_cursor
+from tegakari.store.queries.onset import feature_onset, with_onset
 from tegakari.store.queries.parameters import (
     check_finite,
     check_layer,
@@ -52,6 +53,7 @@ def features(
     max_density: float | None = None,
     min_cohens_d: float | None = None,
     order: FeatureOrder = "feature",
+    onset: bool = False,
     limit: int = 50,
     cursor: str | None = None,
 ) -> Page[FeatureRow]:
@@ -67,6 +69,7 @@ def features(
         min_cohens_d: smallest Cohen's d for the feature's best label.
         order: by layer and feature, or by a figure, largest first; ties by layer and feature; equal d first by active
             documents of the best label, then by mean.
+        onset: fill in `onset_tokens` and `lift_tokens`.
         limit: rows per page.
         cursor: `next` of the page before.
 
@@ -108,7 +111,8 @@ def features(
         start = int(index[0]) + 1
     page = places[start : start + limit]
     following = write_cursor(list_, int(page[-1])) if start + limit < len(places) else None
-    return Page(feature_rows(run, page), following)
+    rows = feature_rows(run, page)
+    return Page(with_onset(run, rows, page) if onset else rows, following)
 
 
 def feature_labels(
@@ -160,7 +164,13 @@ def feature_histogram(run: Run, layer: int, feature: int) -> ActivationHistogram
 
 
 def feature(
-    run: Run, layer: int, index: int, *, pooling: str | None = None, tokens: int | None = None
+    run: Run,
+    layer: int,
+    index: int,
+    *,
+    pooling: str | None = None,
+    tokens: int | None = None,
+    onset: bool = False,
 ) -> FeatureDetail:
     """One feature: statistics, labels by d, strongest positions in context.
 
@@ -170,6 +180,7 @@ def feature(
         index: its number in the layer.
         pooling: pooling of the statistics; default: the run's.
         tokens: number of strongest positions; default: DETAIL_POSITIONS, or all if the run has fewer.
+        onset: fill in `onset`.
 
     Raises:
         NotFoundError: no such layer or feature.
@@ -191,6 +202,7 @@ def feature(
         variety=columns[f"variety_{pooling}"],
         labels=feature_label_rows(run, place, pooling),
         tokens=token_rows(run, place, tokens),
+        onset=feature_onset(run, place) if onset else None,
     )
 
 

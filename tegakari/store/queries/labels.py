@@ -17,6 +17,7 @@ from tegakari.schemas.api import (
 from tegakari.schemas.filters import Variety
 from tegakari.store.blocks.ranking import Ranking
 from tegakari.store.queries.cursor import list_name, read_number, write_cursor
+from tegakari.store.queries.onset import with_onset
 from tegakari.store.queries.parameters import (
     check_finite,
     check_layer,
@@ -64,6 +65,7 @@ def label_features(
     pooling: str | None = None,
     min_cohens_d: float | None = None,
     variety: Variety | None = None,
+    onset: bool = False,
     limit: int = 50,
     cursor: str | None = None,
 ) -> Page[LabelFeature]:
@@ -77,6 +79,7 @@ def label_features(
         min_cohens_d: smallest Cohen's d.
         variety: only features with this label variety whose d for this label is above the run's threshold: "specific"
             means specific to this label. Features of variety 0 are above it for no label.
+        onset: fill in `onset_tokens` and `lift_tokens`.
         limit: rows per page.
         cursor: `next` of the page before.
 
@@ -98,7 +101,8 @@ def label_features(
     places = ranking.after(last, limit + 1, min_cohens_d=smallest_d, variety=variety_range(variety))
     page = places[:limit]
     following = write_cursor(list_, int(page[-1])) if len(places) > limit else None
-    return Page(label_feature_rows(run, label_id, pooling, page), following)
+    rows = label_feature_rows(run, label_id, pooling, page)
+    return Page(with_onset(run, rows, page) if onset else rows, following)
 
 
 def _smallest_d(run: Run, min_cohens_d: float | None, variety: Variety | None) -> float | None:

@@ -17,7 +17,7 @@ from tegakari.analyses.knockout import sweeps
 from tegakari.analyses.knockout.mean import knockout_mean
 from tegakari.analyses.study import study
 from tegakari.analyses.study.csv_tables import write_csv_tables
-from tegakari.analyses.study.differences import Groups, Means, difference_of_means, differences, same_tokens
+from tegakari.analyses.study.differences import Groups, Means, Words, difference_of_means, differences, same_tokens
 from tegakari.analyses.study.render import html, markdown
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.analysis_kinds import STUDY_ANALYSIS
@@ -133,9 +133,40 @@ def test_differences_agree_with_changed_predictions_and_knockouts(
     assert by_figure["unique tokens of a label"].difference.value == 0
 
 
+def test_the_order_of_runs_swaps_sides_and_changes_nothing_else(
+    two_runs: tuple[Path, list[Run]], result: StudyResult, monkeypatch: pytest.MonkeyPatch
+):
+    store, (a, _) = two_runs
+    b = Store(store).run("other")
+    documents = b.blocks.documents
+    worse = np.asarray(documents.label_id).copy()
+    worse[::3] = (worse[::3] + 1) % len(b.labels)
+    monkeypatch.setattr(b.blocks, "documents", documents._replace(predicted_id=worse.astype(np.int32)))
+    first, second = (with_effects(run_study, -30 - 10 * number) for number, run_study in enumerate(result.runs))
+    rows = differences([a, b], [first, second], Groups(1, 1), 0)
+    swapped = differences([b, a], [second, first], Groups(1, 1), 0)
+    assert [row.name for row in rows] == [row.name for row in swapped]
+    for row, other in zip(rows, swapped, strict=True):
+        assert (row.a, row.b, row.n, row.over) == pytest.approx((other.b, other.a, other.n, other.over)), row.name
+        difference, opposite = row.difference, other.difference
+        assert difference.value == pytest.approx(-opposite.value), row.name
+        assert (difference.low, difference.high) == pytest.approx((-opposite.high, -opposite.low)), row.name
+    assert any(row.difference.value for row in rows)
+
+
+def test_figures_have_names_for_programs(result: StudyResult):
+    names = [row.name for row in result.differences]
+    assert len(set(names)) == len(names)
+    assert all(name.isidentifier() and name == name.lower() for name in names), names
+    assert {"macro_f1", "mean_variety", "active_features", "top20_ratio", "top_token_share", "unique_tokens"} <= set(
+        names
+    )
+    assert {name for name in names if name.startswith("survival")} >= {"survival_sentences_4", "survival_sentences_9"}
+
+
 def test_differences_of_few_items_have_students_interval():
     values = np.random.default_rng(0).normal([[0.0], [1.0]], size=(2, 4))
-    row = difference_of_means(Means("any", "labels", values), Groups(1, 1), 0)
+    row = difference_of_means(Means(Words("any", "any figure"), "labels", values), Groups(1, 1), 0)
     expected = stats.ttest_rel(values[1], values[0]).confidence_interval()
     assert (row.difference.low, row.difference.high) == pytest.approx((expected.low, expected.high))
     assert (row.a, row.b, row.n) == (*values.mean(1), 4)

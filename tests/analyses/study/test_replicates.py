@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 from tegakari.analyses.engine.run_models import load_run_models
 from tegakari.analyses.study import study
 from tegakari.analyses.study.csv_tables import write_csv_tables
-from tegakari.analyses.study.differences import Figure, Groups, difference_of
+from tegakari.analyses.study.differences import Figure, Groups, Words, difference_of
 from tegakari.analyses.study.render import html, markdown
 from tegakari.schemas.study import StudyResult, StudySettings
 from tegakari.store import Run, Store
@@ -91,7 +91,7 @@ def test_report_and_tables_name_every_run(
     assert html(result, [*a, *b]).count("<svg") == 2
     write_csv_tables(store, [*a, *b], result, tmp_path)
     lines = (tmp_path / "differences.csv").read_text().splitlines()
-    assert lines[0] == '"figure","a","b","difference","low","high","over","n","covers_training"'
+    assert lines[0] == '"figure","name","a","b","difference","low","high","over","n","covers_training"'
     assert len(lines) == 1 + len(result.differences)
     assert all(line.endswith("true") for line in lines[1:])
 
@@ -102,7 +102,9 @@ def test_the_order_of_replicates_does_not_matter(result: StudyResult):
     values = rng.normal(size=(5, 40))
     intervals = [
         difference_of(
-            Figure("any", "items", 40, lambda sample, rows=rows: values[rows][:, sample].mean(1)), Groups(2, 3), 0
+            Figure(Words("any", "any figure"), "items", 40, lambda sample, rows=rows: values[rows][:, sample].mean(1)),
+            Groups(2, 3),
+            0,
         ).difference
         for rows in ([0, 1, 2, 3, 4], [1, 0, 4, 2, 3])
     ]

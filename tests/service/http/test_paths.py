@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import socket
+
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from litestar.testing import TestClient
 
+from tegakari.schemas.segments import name_of, segment_of
 from tests.support.factories import LABELS, make_run
 from tests.support.service import RUN, client_of, get, segment
+from tests.support.serving import serving
 
 ODD_LABELS = (
     "a/features",
@@ -19,6 +24,12 @@ ODD_LABELS = (
     "a%",
     "+ +",
     "..a",
+    "..",
+    ".",
+    "%2E%2E",
+    "%2e",
+    "%252E%252E",
+    ".%2E",
     "\u200f\u0645",
     "e\u0301",
     "\u00e9",
@@ -57,8 +68,6 @@ def test_any_other_text_is_an_unknown_label(server: httpx.Client, label: str):
     except UnicodeEncodeError:  # a lone surrogate cannot be sent
         return
     response = server.get(f"/v1/runs/{RUN}/labels/{encoded}")
-    if label in (".", ".."):  # clients remove these from a path
-        return
     assert response.status_code == 404
     assert response.json()["field"] == "label"
     assert repr(label) in response.json()["detail"]
@@ -87,3 +96,47 @@ def test_head_is_get_without_the_body(server: httpx.Client, path: str):
     assert head.status_code == body.status_code
     assert head.content == b""
     assert head.headers["content-length"] == body.headers["content-length"]
+
+
+def test_dots_in_a_path_are_a_label_and_lead_nowhere(tmp_path):
+    """Raw requests: clients resolve the first spellings before they send them."""
+    make_run(tmp_path, "dots", labels=("..", "x"), layers=1, d_sae=20, documents_per_label=2)
+    with serving("--store", tmp_path) as (url, _):
+        address = httpx.URL(url)
+        for raw in (b"..", b"%2E%2E", b"%2e.", b"%252E%252E", b"%252e%252e"):
+            with socket.create_connection((address.host, address.port or 80), timeout=60) as connection:
+                lines = [
+                    b"GET /v1/runs/dots/labels/" + raw + b"/features?limit=1 HTTP/1.0",
+                    b"Host: 127.0.0.1",
+                    b"",
+                    b"",
+                ]
+                connection.sendall(b"\r\n".join(lines))
+                response = b"".join(iter(lambda: connection.recv(65536), b""))
+            head, _, body = response.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200"), response
+            assert len(json.loads(body)["items"]) == 1
+
+
+def test_the_next_page_of_a_label_of_dots_has_an_address_that_clients_keep(tmp_path):
+    make_run(tmp_path, "dots", labels=("..", "x"), layers=1, d_sae=20, documents_per_label=2)
+    with client_of(tmp_path) as client:
+        pages, address = [], f"/v1/runs/dots/labels/{segment('..')}/features?limit=5&format=csv"
+        while address:
+            response = client.get(address)
+            assert response.status_code == 200
+            pages.append(response.text)
+            address = response.links.get("next", {}).get("url")
+        whole = client.get(f"/v1/runs/dots/labels/{segment('..')}/features?limit=1000&format=csv").text
+    assert "".join(page.partition("\n")[2] for page in pages) == whole.partition("\n")[2]
+
+
+@given(name=st.one_of(st.text(min_size=1), st.from_regex(r"(\.|%(25)*2[Ee]){1,3}", fullmatch=True)))
+def test_a_segment_stands_for_one_name(name: str):
+    try:
+        segment = segment_of(name)
+    except UnicodeEncodeError:
+        return
+    assert name_of(segment) == name
+    assert segment.lower() not in (".", "..", "%2e", "%2e%2e", ".%2e", "%2e.")  # those of the URL standard
+    assert "/" not in segment

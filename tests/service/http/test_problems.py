@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+import socket
 from pathlib import Path
 
+import httpx
 import pytest
 from litestar.testing import TestClient
 
@@ -57,7 +60,7 @@ FEATURE = f"/v1/runs/{RUN}/layers/0/features/0"
         (f"{FEATURE}?pooling=Last", 400, "bad-parameter", "pooling", "'Last'"),
         ("/v1/runs?limit=1", 400, "bad-parameter", "limit", "'limit'"),
         ("/healthz?x=", 400, "bad-parameter", "x", "'x'"),
-        ("/v1", 404, "not-found", None, "/v1"),
+        ("/v2", 404, "not-found", None, "/v2"),
         ("/", 404, "not-found", None, "/"),
         ("/schema/nope", 404, "not-found", None, "/schema/nope"),
         ("/schema/static/../openapi.py", 404, "not-found", None, "openapi.py"),
@@ -169,3 +172,26 @@ def test_the_type_of_every_error_is_a_page_of_the_service(client: TestClient, sl
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert f"<h1>{slug}</h1>" in page.text
     assert set(re.findall(r'href="([^"]*)"', page.text)) <= {"data:,", "/schema"}
+
+
+@pytest.mark.parametrize(
+    ("address", "detail"),
+    [
+        ("/v1/runs/demo-jpn/cues?label=自動車".encode(), "not percent-encoded"),
+        ("/v1/runs/demo-jpn/labels/自動車".encode(), "not percent-encoded"),
+        (b"/v1/runs?x=\xff", "not percent-encoded"),
+        (b"/v1/runs?a b", "Invalid HTTP request"),
+    ],
+)
+def test_an_address_that_is_not_encoded_is_a_problem(server: httpx.Client, address: bytes, detail: str):
+    url = server.base_url
+    with socket.create_connection((url.host, url.port or 80), timeout=60) as connection:
+        connection.sendall(b"GET " + address + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        response = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, body = response.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400")
+    assert b"content-type: application/problem+json" in head
+    problem = json.loads(body)
+    assert problem["type"] == "/docs/errors/bad-request"
+    assert detail in problem["detail"]
+    assert problem["fix"]

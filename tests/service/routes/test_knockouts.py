@@ -32,7 +32,8 @@ SLOW = {"draws": 100, "seed": 5}
 def post(client: TestClient | httpx.Client, expected: int = 200, wait: float = 60, **settings: Any) -> Any:
     response = client.post(PATH, json=settings, params={"wait": wait})
     assert response.status_code == expected, response.text
-    return response.json()
+    body = response.json()
+    return body["result"] if expected == 200 else body
 
 
 def by_label(live_case: LiveCase, **options: Any) -> dict[str, Any]:
@@ -142,15 +143,15 @@ def test_simultaneous_requests_with_the_same_settings_are_one_job(live_case: Liv
         return real(*arguments, **options)
 
     lookups: list[str] = []
-    find = Jobs._stored_result
+    find = Jobs._stored_job
 
-    def slow_lookup(jobs: Jobs, id_: str) -> KnockoutResult | None:
+    def slow_lookup(jobs: Jobs, id_: str) -> KnockoutJob | None:
         lookups.append(id_)
         time.sleep(0.3)  # the other requests arrive before its end
         return find(jobs, id_)
 
     monkeypatch.setattr(knockout, "compute_knockouts", counting)
-    monkeypatch.setattr(Jobs, "_stored_result", slow_lookup)
+    monkeypatch.setattr(Jobs, "_stored_job", slow_lookup)
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: post(live_case.client, **slow(live_case, seed=10)), range(4)))
     assert all(result == results[0] for result in results)
@@ -181,14 +182,14 @@ def test_short_requests_run_between_the_steps_of_a_knockout(live_case: LiveCase)
 @pytest.mark.parametrize(
     ("settings", "status", "field"),
     [
-        ({"features": [{"layer": 1, "feature": 48}], "documents_of": "車/軽"}, 404, "feature"),
-        ({"features": [{"layer": 7, "feature": 1}], "documents_of": "車/軽"}, 404, "layer"),
-        ({"features": [{"layer": 1, "feature": -1}], "documents_of": "車/軽"}, 400, None),
+        ({"features": [{"layer": 1, "feature": 48}], "documents_of": "車/軽"}, 404, "features[0].feature"),
+        ({"features": [{"layer": 7, "feature": 1}], "documents_of": "車/軽"}, 404, "features[0].layer"),
+        ({"features": [{"layer": 1, "feature": -1}], "documents_of": "車/軽"}, 400, "features[0].feature"),
         ({"label": "車/軽", "layer": 7}, 404, "layer"),
         ({"label": "none", "layer": 1}, 404, "label"),
-        ({"label": "車/軽", "layer": 1, "k": 49}, 404, "k"),
+        ({"label": "車/軽", "layer": 1, "k": 49}, 400, "k"),
         ({"label": "車/軽", "layer": 1, "k": 1001}, 400, None),
-        ({"label": "車/軽", "layer": 1, "documents": ["none"]}, 404, "document"),
+        ({"label": "車/軽", "layer": 1, "documents": ["none"]}, 404, "documents[0]"),
         ({"label": "車/軽", "layer": 1, "documents": []}, 400, None),
         ({"label": "車/軽", "layer": 1, "texts": ["a"] * 257}, 400, None),
         ({"label": "車/軽", "layer": 1, "texts": ["a" * 100_001]}, 400, None),
@@ -241,7 +242,7 @@ def test_too_little_memory_is_refused_before_the_knockout_runs(live_case: LiveCa
     assert (job["state"], job["problem"]["type"]) == ("failed", response.json()["type"])
 
 
-@pytest.mark.parametrize("id_", ["0" * 32, "..", "%2e%2e%2fruns", "x" * 300, "%00"])
+@pytest.mark.parametrize("id_", ["0" * 32, "%252E%252E", "%2e%2e%2fruns", "x" * 300, "%00"])
 def test_unknown_jobs_are_not_found(live_case: LiveCase, id_: str):
     for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/events")):
         assert live_case.client.request(method, f"/v1/knockouts/{id_}{path}").status_code == 404
@@ -266,4 +267,53 @@ def test_a_read_only_store_still_returns_results(
         assert response.status_code == 200, response.text
         settings = knockout.resolve(Store(store).run("small"), KnockoutSettings(label=label, layer=1, k=2))
         id_ = knockout.knockout_key(Store(store).run("small"), settings)
-        assert client.get(f"/v1/knockouts/{id_}").json()["result"] == response.json()
+        assert client.get(f"/v1/knockouts/{id_}").json()["result"] == response.json()["result"]
+
+
+def test_every_response_is_a_knockout_and_the_list_has_them_all(live_case: LiveCase):
+    client = live_case.client
+    done = client.post(PATH, json=by_label(live_case, seed=31), params={"wait": 60}).json()
+    started = client.post(PATH, json=slow(live_case, seed=32, draws=100), params={"wait": 0}).json()
+    rows = {row["id"]: row for row in client.get("/v1/knockouts", params={"limit": 1000}).json()["items"]}
+    assert rows[started["id"]]["state"] in ("queued", "running")
+    client.delete(f"/v1/knockouts/{started['id']}")
+    named = {"features": [{"layer": 0, "feature": 1}, {"layer": 1, "feature": 2}], "documents_of": "車/軽", "draws": 0}
+    ended = client.post(PATH, json={**named, "seed": 33}, params={"wait": 60}).json()
+    assert done.keys() == started.keys() == ended.keys() == client.get(f"/v1/knockouts/{done['id']}").json().keys()
+    again = client.post(PATH, json=by_label(live_case, seed=31)).json()
+    assert again == client.get(f"/v1/knockouts/{done['id']}").json()
+    assert (again["id"], again["result"]) == (done["id"], done["result"])
+    rows = {row["id"]: row for row in client.get("/v1/knockouts", params={"limit": 1000}).json()["items"]}
+    assert rows[done["id"]] == {
+        **{name: done[name] for name in ("id", "state", "run")},
+        **{"done": done["result"]["documents"], "total": done["result"]["documents"]},
+        **{"label": live_case.run.labels[0], "layer": 1, "features": 4},
+        "created": rows[done["id"]]["created"],
+    }
+    assert (rows[ended["id"]]["label"], rows[ended["id"]]["layer"], rows[ended["id"]]["features"]) == (None, None, 2)
+    cancelled = client.get("/v1/knockouts", params={"state": "cancelled"}).json()["items"]
+    assert started["id"] in {row["id"] for row in cancelled}
+    assert {row["state"] for row in cancelled} == {"cancelled"}
+
+
+def test_pages_of_the_list_are_the_list(live_case: LiveCase):
+    for seed in range(41, 46):
+        post(live_case.client, **by_label(live_case, seed=seed, k=1, draws=0))
+    whole = live_case.client.get("/v1/knockouts", params={"run": "small", "limit": 1000}).json()["items"]
+    assert [row["created"] for row in whole] == sorted((row["created"] for row in whole), reverse=True)
+    rows, cursor = [], None
+    while cursor is not None or not rows:
+        parameters = {"run": "small", "limit": 2, **({"cursor": cursor} if cursor else {})}
+        page = live_case.client.get("/v1/knockouts", params=parameters).json()
+        rows += page["items"]
+        cursor = page["next"]
+    assert rows == whole
+    assert len(rows) >= 5
+
+
+def test_wrong_parameters_of_the_list_are_refused(live_case: LiveCase):
+    assert live_case.client.get("/v1/knockouts", params={"run": "none"}).json()["field"] == "run"
+    problem = live_case.client.get("/v1/knockouts", params={"state": "lost"}).json()
+    assert (problem["field"], problem["status"]) == ("state", 400)
+    assert all(state in problem["fix"] for state in ("queued", "running", "cancelled"))
+    assert live_case.client.get("/v1/knockouts", params={"cursor": "x"}).json()["field"] == "cursor"

@@ -62,6 +62,8 @@ def test_no_deprecated_feature_of_litestar_is_used(store: Path):
 READ_ROUTES = {
     "/healthz",
     "/readyz",
+    "/v1",
+    "/v1/knockouts",
     "/v1/runs",
     "/v1/runs/{run}",
     "/v1/runs/{run}/labels",
@@ -115,7 +117,7 @@ def test_fields_and_types_are_msgspecs_own(document: dict[str, Any], struct: typ
     expected = components[struct.__name__]
     documented = document["components"]["schemas"][struct.__name__]
     assert documented["properties"].keys() == expected["properties"].keys()
-    assert set(documented["required"]) == set(expected["required"])
+    assert set(documented["required"]) == expected["properties"].keys()  # a response has every field
     for name, schema in expected["properties"].items():
         assert documented["properties"][name].get("type") == schema.get("type"), name
 
@@ -155,10 +157,11 @@ def required_parameters(case: schemathesis.Case) -> set[str]:
     return {parameter.name for parameter in case.operation.query if parameter.is_required}
 
 
-def test_responses_to_random_requests_conform_to_the_document(client: TestClient):
+def test_responses_to_random_requests_conform_to_the_document(store: Path):
     """Many requests name existing resources, some of them without parameters, so that not all responses are 404."""
     host = {"Host": "127.0.0.1"}
-    schema = schemathesis.openapi.from_asgi("/schema/openapi.json", client.app, headers=host)
+    app = create_app(store)  # its own: schemathesis closes it
+    schema = schemathesis.openapi.from_asgi("/schema/openapi.json", app, headers=host)
     existing = {
         "run": RUN,
         "label": segment(LABELS[1]),

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from tegakari.indexer.pipeline import index
 from tegakari.schemas.errors import StoreError
 from tegakari.store import Store
 from tegakari.store.export.neuronpedia import SOURCE_SET, export_neuronpedia
-from tests.support.factories import make_run
+from tegakari.store.queries import feature_histogram
+from tegakari.store.vectors import publish_added
+from tests.support.factories import make_run, random_case
+from tests.support.service import DIRECTIONS, EMBEDDINGS
+from tests.support.small_case import SmallCase, with_index
 
 
 def rows(path: Path) -> list[dict]:
@@ -20,7 +26,9 @@ def rows(path: Path) -> list[dict]:
 
 
 def test_layout_and_content(tmp_path: Path):
-    make_run(tmp_path / "store", "one")
+    manifest = make_run(tmp_path / "store", "one")
+    texts = [document.text for document in random_case().documents]
+    publish_added(tmp_path / "store", manifest, DIRECTIONS, EMBEDDINGS, texts)
     run = Store(tmp_path / "store").run("one")
     counts = export_neuronpedia(run, tmp_path / "out", creator="me")
     sources = sorted((tmp_path / "out" / "one").iterdir())
@@ -44,6 +52,24 @@ def test_layout_and_content(tmp_path: Path):
     ]
     assert {"modelId", "maxActApprox", "frac_nonzero", "pos_str", "hookName", "hasVector"} <= features[0].keys()
     assert counts["features"] == 3 * len(features)
+    d_of = {
+        feature: run.rows(
+            "SELECT label, d_head AS d FROM feature_labels JOIN labels USING (label_id) "
+            "WHERE layer = 1 AND feature = $1 AND d_head IS NOT NULL AND NOT isnan(d_head) ORDER BY d",
+            [feature],
+        )
+        for feature in (0, 4, 17)
+    }
+    for feature, rows_by_d in d_of.items():
+        row, histogram = features[feature], feature_histogram(run, 1, feature)
+        assert row["vector"] == pytest.approx(DIRECTIONS[1][feature].tolist())
+        assert row["hasVector"]
+        assert row["pos_values"] == pytest.approx([item["d"] for item in reversed(rows_by_d)])
+        assert row["neg_str"] == [item["label"] for item in rows_by_d]
+        assert row["freq_hist_data_bar_heights"] == histogram.counts
+        width = histogram.edges[1] - histogram.edges[0]
+        assert row["freq_hist_data_bar_values"] == pytest.approx([edge + width / 2 for edge in histogram.edges[:-1]])
+        assert sum(row["logits_hist_data_bar_heights"]) == len(rows_by_d)
     excerpts = [row for row in rows(source / "activations" / "batch-0.jsonl.gz") if row["index"] == "4"]
     positions = run.rows(
         "SELECT id, label, activation, token, document FROM top_tokens JOIN documents USING (document) "
@@ -59,3 +85,26 @@ def test_layout_and_content(tmp_path: Path):
         assert len(row["tokens"]) == len(row["values"])
     with pytest.raises(StoreError, match="exists"):
         export_neuronpedia(run, tmp_path / "out", creator="me")
+
+
+def test_rows_have_what_neuronpedia_checks(tmp_path: Path):
+    """Rules of its schema: ids of models without dots, an owner, a list where there is no vector."""
+    make_run(tmp_path / "store", "base.v2", layers=1)
+    run = Store(tmp_path / "store").run("base.v2")
+    export_neuronpedia(run, tmp_path / "out", creator="me")
+    source = tmp_path / "out" / "base-v2" / f"0-{SOURCE_SET}"
+    (model,) = rows(source / "model.jsonl")
+    assert re.fullmatch("[a-zA-Z0-9-_]+", model["id"])
+    assert model["owner"] == "me"
+    assert (model["layers"], model["neuronsPerLayer"]) == (run.manifest.classifier.layers, 0)
+    for row in rows(source / "features" / "batch-0.jsonl.gz"):
+        assert (row["modelId"], row["hasVector"], row["vector"]) == (model["id"], False, [])
+
+
+def test_the_width_of_the_mlps_is_that_of_the_model(small_case: SmallCase, tmp_path: Path):
+    index(with_index(small_case, tmp_path / "store"))
+    run = Store(tmp_path / "store").run("small")
+    export_neuronpedia(run, tmp_path / "out", creator="me")
+    (model,) = rows(tmp_path / "out" / "small" / f"0-{SOURCE_SET}" / "model.jsonl")
+    config = json.loads((Path(str(small_case.config.classifier.path)) / "config.json").read_text())
+    assert model["neuronsPerLayer"] == config["intermediate_size"] == 64

@@ -149,6 +149,7 @@ def cues_section(result: StudyResult) -> Section:
         "tokens of the label (features)",
         "features on such a token",
         "tokens of the first feature",
+        "tokens up to its onset by lift",
         "knockout beyond control",
     )
     beyond_by_run = [{row.settings.label: beyond_control(row) for row in run.knockouts} for run in result.runs]
@@ -160,8 +161,9 @@ def cues_section(result: StudyResult) -> Section:
         "forms (NFKC, lower case, no leading space), and on token ids. A token of the label is in more of its "
         "documents than chance gives (hypergeometric distribution, Bonferroni's bound over all tokens); features are "
         "counted by the one that is most frequent among their strong positions. A feature whose most frequent token is "
-        "none of these depends on what surrounds the token, and its share measures no clue. The last column says "
-        "whether the knockout of the features is beyond its control.",
+        "none of these depends on what surrounds the token, and its share measures no clue: its clue is among the "
+        "tokens at or before its onset, by lift over the corpus. The last column says whether the knockout of the "
+        "features is beyond its control.",
         "Counted on the strongest positions that a run stores per feature; for "
         f"{cut} features all stored positions count, so there may be more.",
         [
@@ -186,7 +188,7 @@ def cues_section(result: StudyResult) -> Section:
 
 def _cue_cells(cues: LabelCues | None) -> tuple[str, ...]:
     if cues is None:
-        return (MISSING,) * 6
+        return (MISSING,) * 7
     return (
         interval(cues.top_token_share),
         interval(cues.unique_tokens, 1),
@@ -194,6 +196,7 @@ def _cue_cells(cues: LabelCues | None) -> tuple[str, ...]:
         label_tokens(cues.label_tokens),
         f"{cues.on_label_tokens} of {len(cues.features)}",
         visible_tokens(token.token for token in cues.features[0].tokens[:5]),
+        visible_tokens(cues.features[0].lift_tokens) or MISSING,
     )
 
 

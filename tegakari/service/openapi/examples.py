@@ -1,0 +1,34 @@
+"""Values with which every operation runs against the demo's store; `tests/service/openapi` runs them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PARAMETERS: dict[str, Any] = {
+    "run": "demo-jpn",
+    "runs": "demo-jpn,demo-base",
+    "label": "自動車",
+    "layer": 0,
+    "feature": 1,
+    "document": "post-00003",
+    "knockout": "0123456789abcdef0123456789abcdef",
+    "analysis": "0123456789abcdef0123456789abcdef",
+    "q": "軽トラ",
+    "slug": "bad-parameter",
+}
+"""By name, of parameters that a request must have. Ids of knockouts and analyses are those of lists."""
+
+TEXT = "週末に軽トラで買い物に行きました"
+
+BODIES: dict[str, Any] = {
+    "classifyTexts": {"texts": [TEXT]},
+    "encodeTexts": {"texts": [TEXT], "layers": [0], "top": 5},
+    "knockOut": {"label": "自動車", "layer": 0, "k": 2, "draws": 2},
+    "explainDocument": {"text": TEXT},
+    "querySql": {
+        "sql": "SELECT run, label, f1 FROM labels WHERE f1 < $f1 ORDER BY f1",
+        "parameters": {"f1": 0.9},
+        "limit": 5,
+    },
+}
+"""By operation."""
