@@ -23,7 +23,7 @@ from tegakari.service.http.parameters import OpenRun
 from tegakari.store import Run
 
 if TYPE_CHECKING:
-    from tegakari.analyses.engine.run_models import ModelLoader
+    from tegakari.analyses.engine.model_loader import ModelLoader
 
 
 class _RunInput(NamedTuple):
