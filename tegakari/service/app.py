@@ -25,6 +25,7 @@ from tegakari.service.engine.preload import Preload
 from tegakari.service.engine.queue import MODELS_IN_MEMORY, ModelQueue
 from tegakari.service.engine.sql_processes import SqlProcesses
 from tegakari.service.engine.warm_up import WarmUp
+from tegakari.service.explorer.routes import explorer
 from tegakari.service.http.etags import RunOfRequest
 from tegakari.service.http.negotiation import NegotiatedResponse
 from tegakari.service.http.operations import NO_STORE
@@ -159,6 +160,7 @@ def create_app(
         "/", route_handlers=OPERATION_HANDLERS, before_request=_check_parameters, cache_control=NO_STORE
     )
     page_router = Router("/", route_handlers=error_pages.HANDLERS, before_request=_check_parameters)
+    explorer_router = explorer()
     model_queue = ModelQueue(max_models=max(MODELS_IN_MEMORY, len(config.preload)))
     sql_processes = SqlProcesses()
     cost_limits = CostLimits(config.max_text_tokens, config.max_job_tokens)
@@ -184,7 +186,7 @@ def create_app(
         "limits": config,
     }
     app = Api(
-        [operation_router, page_router, v1_router],
+        [operation_router, page_router, explorer_router, v1_router],
         state=State(state),
         dependencies={
             "store": Provide(_store, sync_to_thread=False),

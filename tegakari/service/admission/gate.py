@@ -25,8 +25,10 @@ from tegakari.service.admission.limits import Rates, limited_body, too_large
 from tegakari.service.admission.origins import Headers, Origins
 from tegakari.service.admission.unsent import PART_BYTES, UnsentBodies
 from tegakari.service.http.compression import coding_of, is_textual
+from tegakari.service.http.cookies import KEY_COOKIE, cookie_of
 from tegakari.service.http.headers import header
 from tegakari.service.http.negotiation import JSON
+from tegakari.service.http.operations import FORM, REFUSAL
 from tegakari.service.http.problems import error_response
 from tegakari.service.observe import metrics
 from tegakari.service.observe.logs import log
@@ -104,7 +106,9 @@ class Gate:
                 self._admit(scope, route)
             except TegakariError as error:
                 metrics.REFUSED.labels(error.slug).inc()
-                response = error_response(error).to_asgi_response(None, Request(scope))
+                refusal = route.opt.get(REFUSAL) if route is not None else None
+                refused = refusal(Request(scope), error) if refusal else error_response(error)
+                response = refused.to_asgi_response(None, Request(scope))
                 await response(scope, receive, finisher)
                 return
             if scope.get("method") in _BODY_METHODS:
@@ -143,7 +147,8 @@ class Gate:
             raise OverloadedError(f"{self._config.max_requests} requests are in progress", fix="retry later")
         key = None
         if self._keys.required:
-            key = self._keys.check(header(scope, b"authorization"), header(scope, b"x-api-key"))
+            api_key = header(scope, b"x-api-key") or cookie_of(scope, KEY_COOKIE)
+            key = self._keys.check(header(scope, b"authorization"), api_key)
             scope["state"]["key"] = key
         address = scope.get("client")
         client = f"key {key.id}" if key else f"address {address[0] if address else ''}"
@@ -157,8 +162,21 @@ class Gate:
         self._origins.check_page(scope, method)
         if route is not None:
             require_scope(key, route, method)
-            if method in _JSON_METHODS:
+            if method in _JSON_METHODS and FORM not in route.opt:
                 _require_json(scope)
+
+    def check_form(self, scope: Scope, api_key: str) -> None:
+        """Check a key that a page of this service sent; the route of the form is public, so that nobody checked it.
+
+        Raises:
+            ForeignPageError: a page of another origin sent it.
+            NoKeyError: the key is unknown, revoked or expired.
+            RateError: the address exceeds its requests per second.
+        """
+        self._origins.check_page(scope, "POST")
+        address = scope.get("client")
+        self._limit_rate(f"address {address[0] if address else ''}", None)
+        self._keys.check("", api_key)
 
     def _begin_of(self, client: str) -> None:
         if self._in_progress_of[client] >= self._config.max_requests_per_client:

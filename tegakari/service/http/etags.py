@@ -32,6 +32,12 @@ class RunOfRequest(ASGIMiddleware):
 
     scopes = (ScopeType.HTTP,)
 
+    vary = b"Accept, Accept-Encoding"
+
+    def state_of(self, scope: Scope, run: Run) -> object:
+        """What the responses depend on besides the run and the request; none for data."""
+        return None
+
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         decode_parameters(scope)
         run = open_run(scope["litestar_app"].state.store, scope["path_params"]["run"])
@@ -39,11 +45,11 @@ class RunOfRequest(ASGIMiddleware):
         if scope.get("method") != "GET":
             await next_app(scope, receive, send)
             return
-        tag = _entity_tag(run, scope)
+        tag = _entity_tag(run, scope, self.state_of(scope, run))
         cache_headers = [
             (b"etag", tag.encode()),
             (b"cache-control", CACHE_CONTROL.encode()),
-            (b"vary", b"Accept, Accept-Encoding"),
+            (b"vary", self.vary),
         ]
 
         async def send_with_tag(message: Message) -> None:
@@ -77,10 +83,10 @@ def open_run(store: Store, name: str, *, field: str = "run") -> Run:
     raise NotFoundError(f"no run {name!r}", field=field, fix="GET /v1/runs lists the published runs")
 
 
-def _entity_tag(run: Run, scope: Scope) -> str:
+def _entity_tag(run: Run, scope: Scope, state: object) -> str:
     """ETag of a response: hash of the run, of this program's version, and of the request with its accepted formats."""
     request = scope["path"], scope["query_string"], header(scope, b"accept"), header(scope, b"accept-encoding")
-    source = run.manifest.fingerprint, run.manifest.created, __version__
+    source = run.manifest.fingerprint, run.manifest.created, __version__, state
     return f'"{hashlib.sha256(repr((source, request)).encode()).hexdigest()[:32]}"'
 
 

@@ -22,6 +22,12 @@ RUNS_MODELS = "runs_models"
 PUBLIC = {"public": True}
 """Options of a route that needs no API key. Every other route needs one, and so does what matches no route."""
 
+REFUSAL = "refusal"
+"""Option of a route: a function of request and error that gives the response of the gate; default: a problem."""
+
+FORM = "form"
+"""Option of a route: its body may be a form, which only this service's own pages may send."""
+
 READ_PROBLEMS = (400, 404, 500)
 MODEL_PROBLEMS = (400, 404, 409, 413, 415, 500, 503)
 """Statuses of the problems of a route that runs models."""

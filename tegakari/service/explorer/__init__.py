@@ -1,0 +1,1 @@
+"""The explorer: pages for people, made on the server, over the same queries as the API."""

@@ -1,0 +1,93 @@
+"""Page of a feature: its statistics, labels, histogram, contexts, documents and neighbours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from litestar import Request, Response
+from litestar.di import NamedDependency
+from markupsafe import Markup
+
+from tegakari.schemas.api import FeatureNeighbour
+from tegakari.schemas.errors import NotFoundError, QueryError
+from tegakari.service.explorer import pictures
+from tegakari.service.explorer.page import page, render
+from tegakari.service.http.parameters import FEATURE_PATH, FeatureNumber, LayerNumber, OpenRun
+from tegakari.store import Run, Store, queries
+
+CONTEXTS_SHOWN = 30
+LABELS_SHOWN = 12
+NEIGHBOURS_SHOWN = 8
+BINS = 24
+
+
+@page(FEATURE_PATH)
+def feature_page(
+    run: OpenRun,
+    layer: LayerNumber,
+    feature: FeatureNumber,
+    request: Request[Any, Any, Any],
+) -> Response[str]:
+    """One feature of one layer."""
+    detail = queries.feature(run, layer, feature, tokens=min(CONTEXTS_SHOWN, run.manifest.top_tokens))
+    width = run.manifest.saes.widths[run.manifest.saes.layers.index(layer)]
+    best = detail.labels[0].label if detail.labels and detail.labels[0].cohens_d is not None else None
+    return render(
+        request,
+        "feature",
+        run=queries.run_summary(run),
+        feature=detail,
+        labels=detail.labels[:LABELS_SHOWN],
+        all_labels=len(detail.labels),
+        best=best,
+        largest=max((token.activation for token in detail.tokens), default=0.0),
+        picture=_histogram(run, layer, feature, best),
+        documents=queries.feature_documents(run, layer, feature, limit=10),
+        previous=feature - 1 if feature > 0 else None,
+        following=feature + 1 if feature + 1 < width else None,
+        width=width,
+    )
+
+
+def _histogram(run: Run, layer: int, feature: int, label: str | None) -> Markup | None:
+    """Pooled activations over the documents in which the feature is active: the best label's and the others'."""
+    activations = run.activations_of(layer, feature)
+    if not len(activations.document):
+        return None
+    own = run.blocks.documents.label_id[activations.document] == (run.label_id(label) if label is not None else -1)
+    edges = np.linspace(0, float(activations.activation.max()), BINS + 1)
+    groups = [np.histogram(activations.activation[mask], edges)[0].tolist() for mask in (own, ~own)]
+    names = [label or "", "others"]
+    return pictures.histogram("activations by document", edges.tolist(), groups, names)
+
+
+@page(f"{FEATURE_PATH}/neighbours", changes=True)
+def neighbours_page(
+    run: OpenRun,
+    layer: LayerNumber,
+    feature: FeatureNumber,
+    store: NamedDependency[Store],
+    request: Request[Any, Any, Any],
+) -> Response[str]:
+    """Features of close decoder directions, of this run and of the others."""
+    groups = [(other.name, _neighbours(run, layer, feature, other)) for other in (run, *store.runs())]
+    return render(
+        request,
+        "neighbours",
+        run=queries.run_summary(run),
+        layer=layer,
+        number=feature,
+        groups=[groups[0], *(group for group in groups[1:] if group[0] != run.name)],
+    )
+
+
+def _neighbours(run: Run, layer: int, feature: int, within: Run) -> list[FeatureNeighbour] | None:
+    """Features of close decoder directions; None: one of the runs has no vectors, or another width."""
+    try:
+        return queries.feature_neighbours(run, layer, feature, within=within, limit=NEIGHBOURS_SHOWN)
+    except (NotFoundError, QueryError):
+        return None
+
+
+RUN_HANDLERS = (feature_page, neighbours_page)

@@ -1,0 +1,153 @@
+"""Rendering of pages: templates, what all of them are given, and failures as pages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from litestar import MediaType, Request, Response, get
+from litestar.datastructures import CacheControlHeader
+from litestar.handlers import HTTPRouteHandler
+from litestar.response import Redirect
+from litestar.types import ExceptionHandlersMap
+
+from tegakari.schemas.errors import NoKeyError, TegakariError
+from tegakari.schemas.problem import Problem
+from tegakari.service.explorer import pictures
+from tegakari.service.explorer.addresses import ADDRESSES, with_query
+from tegakari.service.explorer.language import LANGUAGES, language_of, script_texts, translator
+from tegakari.service.http.operations import REFUSAL
+from tegakari.service.http.problems import EXCEPTION_HANDLERS, error_response
+from tegakari.version import __version__
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+)
+"""Content-Security-Policy of the explorer: nothing inline, nothing from other servers."""
+
+SHADES = 10
+"""Steps of the shading of tokens; styles name them, because the policy forbids inline styles."""
+
+Handler = Callable[..., Any]
+
+
+def page(path: str, *, changes: bool = False) -> Callable[[Handler], HTTPRouteHandler]:
+    """Serve a page with a function that runs in a thread, because it reads files.
+
+    Args:
+        path: of the page, below its router.
+        changes: whether the page can change while its run stays the same; browsers then ask again each time.
+    """
+    return get(
+        path,
+        include_in_schema=False,
+        media_type=MediaType.HTML,
+        cache_control=CacheControlHeader(no_cache=True) if changes else None,
+        sync_to_thread=True,
+        opt={REFUSAL: refusal},
+    )
+
+
+def render(request: Request[Any, Any, Any], template: str, /, *, status: int = 200, **content: Any) -> Response[str]:
+    """A page.
+
+    Args:
+        request: that is answered; its language is that of the page.
+        template: file name without `.html`.
+        status: of the response.
+        content: names that the template uses.
+    """
+    language = language_of(request.scope)
+    html = (
+        _environment()
+        .get_template(f"{template}.html")
+        .render(
+            t=translator(language),
+            script_texts=script_texts(language),
+            language=language,
+            languages=LANGUAGES,
+            path=request.scope.get("raw_path", b"/").partition(b"?")[0].decode("ascii", "replace"),
+            query=dict(request.query_params),
+            version=__version__,
+            signed_in=request.scope["state"].get("key") is not None,
+            **content,
+        )
+    )
+    headers = {"Content-Security-Policy": POLICY}
+    return Response(html, status_code=status, media_type=MediaType.HTML, headers=headers)
+
+
+def problem_page(request: Request[Any, Any, Any], problem: Problem) -> Response[str]:
+    """A failure as a page, with the text of the API's problem document."""
+    response = render(request, "problem", status=problem.status, problem=problem)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def refusal(request: Request[Any, Any, Any], error: TegakariError) -> Response[Any]:
+    """What the gate answers instead of a page: the page to sign in, or a failure as a page."""
+    if isinstance(error, NoKeyError):
+        return Redirect(with_query("/sign-in", next=request.scope.get("raw_path", b"/").decode("ascii", "replace")))
+    response = error_response(error)
+    answer = problem_page(request, response.content)
+    answer.headers.update({name: value for name, value in response.headers.items() if name != "WWW-Authenticate"})
+    return answer
+
+
+def _as_page(handler: Any) -> Any:
+    def handle(request: Request[Any, Any, Any], error: Exception) -> Response[str]:
+        return problem_page(request, handler(request, error).content)
+
+    return handle
+
+
+PAGE_EXCEPTION_HANDLERS: ExceptionHandlersMap = {
+    kind: _as_page(handler) for kind, handler in EXCEPTION_HANDLERS.items()
+}
+"""Failures in the handlers of pages."""
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(ADDRESSES, pictures=pictures)
+    environment.filters.update(figure=figure, percent=percent, count=count, shade=shade, token=visible_token)
+    return environment
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """A number with a fixed number of decimals; a dash where there is none."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}".replace("-", "−")
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share in percent."""
+    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
+
+
+def count(value: int | None) -> str:
+    """A number of things with separators of thousands."""
+    return "–" if value is None else f"{value:,}"
+
+
+def shade(activation: float, largest: float) -> str:
+    """Class of the shading of a token."""
+    share = min(max(activation / largest, 0), 1) if largest > 0 else 0
+    return f"shade-{round(share * SHADES)}"
+
+
+def visible_token(text: str) -> str:
+    """A token as it is shown: line breaks, tabs and a single space by signs."""
+    shown = text.replace("\r\n", "⏎").replace("\n", "⏎").replace("\r", "⏎").replace("\t", "⇥")
+    return "␠" if shown and not shown.strip(" ") else shown

@@ -1,0 +1,10 @@
+// Starts what a page has: each module finds its own elements and does nothing where there are none.
+import { startKeys } from "./keys.js";
+import { startKnockouts } from "./knockout.js";
+import { startTexts } from "./texts.js";
+import { startParts } from "./parts.js";
+
+startKeys();
+startParts();
+startKnockouts();
+startTexts();

@@ -1,0 +1,32 @@
+// Parts of a page that are loaded when they come into view, and commands that are copied with a click.
+import { element, texts } from "./page.js";
+
+export function startParts() {
+  const observer = new IntersectionObserver((entries) => {
+    for (const entry of entries) {
+      if (!entry.isIntersecting) continue;
+      observer.unobserve(entry.target);
+      include(entry.target);
+    }
+  });
+  for (const section of document.querySelectorAll("[data-include]")) observer.observe(section);
+  for (const command of document.querySelectorAll("pre[data-copy]")) addCopyButton(command);
+}
+
+async function include(section) {
+  const response = await fetch(section.dataset.include);
+  if (!response.ok) return; // the link to the part stays
+  const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  const part = page.querySelector("[data-included]");
+  if (part) section.querySelector("p").replaceWith(part);
+}
+
+function addCopyButton(command) {
+  if (!navigator.clipboard) return;
+  const button = element("button", { type: "button" }, texts.copy);
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(command.querySelector("code").textContent.replace("$SERVER", location.origin));
+    button.textContent = texts.copied;
+  });
+  command.after(button);
+}
