@@ -24,12 +24,16 @@ PUBLIC_PATHS = {
     "/schema/openapi.json",
     "/schema/{path:str}",
     "/schema/static/{file_path:path}",
+    "/explorer/{file_path:path}",
+    "/sign-in",
+    "/language",
 }
-"""The routes that need no key; what they return is part of the package, or `ok`."""
+"""The routes that need no key; what they return is part of the package, or `ok`, or an error."""
 
 VALUES = {
     "run": RUN,
     "label": LABELS[0],
+    "predicted": LABELS[1],
     "layer": "0",
     "feature": "1",
     "document": f"{LABELS[0]}-000",
@@ -45,7 +49,7 @@ def every_letter_encoded(path: str) -> str:
 
 
 def first_letter_encoded(path: str) -> str:
-    return f"/%{ord(path[1]):02X}{path[2:]}"
+    return f"/%{ord(path[1]):02X}{path[2:]}" if path != "/" else "/"
 
 
 SPELLINGS: dict[str, Callable[[str], str]] = {

@@ -12,13 +12,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import MediaType, Request, Response, get
 from litestar.datastructures import CacheControlHeader
 from litestar.handlers import HTTPRouteHandler
-from litestar.response import Redirect
 from litestar.types import ExceptionHandlersMap
 
 from tegakari.schemas.errors import NoKeyError, TegakariError
 from tegakari.schemas.problem import Problem
 from tegakari.service.explorer import pictures
-from tegakari.service.explorer.addresses import ADDRESSES, with_query
+from tegakari.service.explorer.addresses import ADDRESSES
 from tegakari.service.explorer.language import LANGUAGES, language_of, script_texts, translator
 from tegakari.service.http.operations import REFUSAL
 from tegakari.service.http.problems import EXCEPTION_HANDLERS, error_response
@@ -90,13 +89,29 @@ def problem_page(request: Request[Any, Any, Any], problem: Problem) -> Response[
 
 
 def refusal(request: Request[Any, Any, Any], error: TegakariError) -> Response[Any]:
-    """What the gate answers instead of a page: the page to sign in, or a failure as a page."""
-    if isinstance(error, NoKeyError):
-        return Redirect(with_query("/sign-in", next=request.scope.get("raw_path", b"/").decode("ascii", "replace")))
+    """What the gate answers instead of a page: a form for an API key, or a failure as a page."""
     response = error_response(error)
+    if isinstance(error, NoKeyError):
+        return sign_in_form(request, request.scope.get("raw_path", b"/").decode("ascii", "replace"))
     answer = problem_page(request, response.content)
-    answer.headers.update({name: value for name, value in response.headers.items() if name != "WWW-Authenticate"})
+    answer.headers.update(response.headers)
     return answer
+
+
+def sign_in_form(
+    request: Request[Any, Any, Any], next_page: str, refused: NoKeyError | None = None, *, status: int = 401
+) -> Response[str]:
+    """A form for an API key.
+
+    Args:
+        request: that is answered.
+        next_page: address that is shown once the key is accepted.
+        refused: why the key before was not accepted.
+        status: of the response.
+    """
+    response = render(request, "sign_in", status=status, next_page=next_page, refused=refused)
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 def _as_page(handler: Any) -> Any:

@@ -20,6 +20,7 @@ from tegakari.service.explorer import (
     sign_in,
     try_text,
 )
+from tegakari.service.explorer.empty_fields import WithoutEmptyFields
 from tegakari.service.explorer.page import PAGE_EXCEPTION_HANDLERS
 from tegakari.service.explorer.run_of_page import RunOfPage
 from tegakari.service.http.operations import PUBLIC
@@ -49,4 +50,9 @@ def explorer() -> Router:
         path="/explorer", directories=[Path(__file__).parent / "static"], opt=PUBLIC, include_in_schema=False
     )
     run_router = Router("/runs/{run:str}", route_handlers=RUN_HANDLERS, middleware=[RunOfPage()])
-    return Router("/", route_handlers=[*HANDLERS, run_router, files], exception_handlers=PAGE_EXCEPTION_HANDLERS)
+    return Router(
+        "/",
+        route_handlers=[*HANDLERS, run_router, files],
+        middleware=[WithoutEmptyFields()],
+        exception_handlers=PAGE_EXCEPTION_HANDLERS,
+    )

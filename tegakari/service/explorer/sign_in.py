@@ -14,9 +14,9 @@ from litestar.response import Redirect
 
 from tegakari.schemas.errors import NoKeyError
 from tegakari.service.explorer import language as languages
-from tegakari.service.explorer.page import refusal, render
+from tegakari.service.explorer.page import refusal, sign_in_form
 from tegakari.service.http.cookies import KEY_COOKIE
-from tegakari.service.http.operations import FORM, NO_STORE, PUBLIC, REFUSAL
+from tegakari.service.http.operations import FORM, PUBLIC, REFUSAL
 
 NextPage = Annotated[str, QueryParameter(name="next", description="address of the page that is shown afterwards")]
 LanguageName = Annotated[languages.Language, QueryParameter(name="to", description="language of the pages")]
@@ -31,10 +31,10 @@ class SignInForm(msgspec.Struct):
     next: str = "/"
 
 
-@get("/sign-in", include_in_schema=False, media_type=MediaType.HTML, cache_control=NO_STORE, opt=PUBLIC)
+@get("/sign-in", include_in_schema=False, media_type=MediaType.HTML, opt={**PUBLIC, REFUSAL: refusal})
 async def sign_in_page(request: Request[Any, Any, Any], next_page: NextPage = "/") -> Response[str]:
     """A form for an API key."""
-    return render(request, "sign_in", next_page=own_address(next_page), refused=None)
+    return sign_in_form(request, own_address(next_page), status=200)
 
 
 @post("/sign-in", include_in_schema=False, media_type=MediaType.HTML, opt={**PUBLIC, FORM: True, REFUSAL: refusal})
@@ -47,7 +47,7 @@ async def sign_in(
     try:
         gate.check_form(request.scope, data.key)
     except NoKeyError as error:
-        return render(request, "sign_in", status=401, next_page=own_address(data.next), refused=error)
+        return sign_in_form(request, own_address(data.next), error)
     response = Redirect(own_address(data.next), status_code=303)
     response.set_cookie(_cookie(KEY_COOKIE, data.key.strip(), request, httponly=True))
     return response

@@ -1,0 +1,278 @@
+"""Pages by their structure: what they show is what the queries say, every link leads somewhere, no text is markup."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from litestar.testing import TestClient
+
+from tegakari.service.explorer import language
+from tegakari.service.explorer.page import POLICY
+from tegakari.service.explorer.sign_in import own_address
+from tegakari.store import Store, queries
+from tests.support.factories import LABELS, make_run
+from tests.support.service import RUN, UNEVEN, client_of, segment
+
+EXPLORER = Path(language.__file__).parent
+HOSTILE_LABEL = "</script><script>alert(1)</script>"
+
+
+class Page(HTMLParser):
+    """Elements of a page, its links, its text, and the tags that were left open."""
+
+    VOID = frozenset({"meta", "link", "input", "br", "rect", "line", "path"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.texts: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag, f"</{tag}> in the wrong place"
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def attributes(self, tag: str, name: str) -> list[str]:
+        return [value for found, attributes in self.elements if found == tag and (value := attributes.get(name))]
+
+    @property
+    def links(self) -> set[str]:
+        return set(self.attributes("a", "href"))
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+
+def open_page(client: TestClient, path: str, status: int = 200) -> Page:
+    response = client.get(path)
+    assert response.status_code == status, response.text[:500]
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert response.headers["content-security-policy"] == POLICY
+    page = Page(response.text)
+    assert page.open == []
+    assert not [attributes for _, attributes in page.elements if "style" in attributes], "the policy forbids it"
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    ids = [value for _, attributes in page.elements if (value := attributes.get("id"))]
+    assert len(ids) == len(set(ids))
+    for name in ("aria-labelledby", "aria-describedby"):
+        assert {attributes[name] for _, attributes in page.elements if name in attributes} <= set(ids)
+    assert len(page.attributes("html", "lang")) == 1
+    assert sum(tag == "h1" for tag, _ in page.elements) == 1
+    tables = sum(tag == "table" for tag, _ in page.elements)
+    assert tables == sum(tag == "caption" for tag, _ in page.elements)
+    return page
+
+
+def shape(path: str) -> str:
+    """A path with its names and numbers left out."""
+    path = re.sub(r"/(runs|labels|documents|layers|features|confusions)/[^/?]+", r"/\1/*", path)
+    return re.sub(r"(/confusions/\*)/[^/?]+", r"\1/*", path.partition("?")[0])
+
+
+def walk(client: TestClient, start: str, of_shape: int) -> dict[str, Page]:
+    """Pages that links lead to from a page, some of each shape, in the order of their discovery."""
+    pages: dict[str, Page] = {}
+    counts: Counter[str] = Counter()
+    waiting = [start]
+    while waiting:
+        path = waiting.pop(0)
+        if path in pages or counts[shape(path)] == of_shape:
+            continue
+        counts[shape(path)] += 1
+        pages[path] = open_page(client, path)
+        waiting += sorted(link for link in pages[path].links if link.startswith(("/runs/", "/compare", "/search")))
+    return pages
+
+
+def test_every_link_leads_to_a_page(client: TestClient):
+    pages = walk(client, "/", 3)
+    assert {shape(path) for path in pages} == {
+        "/",
+        "/runs/*",
+        "/runs/*/labels/*",
+        "/runs/*/layers/*/features/*",
+        "/runs/*/layers/*/features/*/neighbours",
+        "/runs/*/documents/*",
+        "/runs/*/documents/*/similar",
+        "/runs/*/confusions/*/*",
+        "/search",
+    }
+
+
+def test_data_beside_a_table_is_served(client: TestClient):
+    label = f"/runs/{RUN}/labels/{segment(LABELS[0])}"
+    for path in (f"/runs/{RUN}", label, f"/runs/{RUN}/layers/1/features/3"):
+        for link in open_page(client, path).links:
+            if link.startswith("/v1/"):
+                assert client.get(link).status_code == 200, link
+
+
+def test_the_page_of_a_label_shows_its_features(client: TestClient, store: Path):
+    run = Store(store).run(RUN)
+    for label in LABELS:
+        page = open_page(client, f"/runs/{RUN}/labels/{segment(label)}")
+        features = queries.label_features(run, label, limit=50).items
+        expected = {f"/runs/{RUN}/layers/{row.layer}/features/{row.feature}" for row in features}
+        assert expected
+        assert {link for link in page.links if re.search(r"/features/\d+$", link)} == expected
+        assert label in page.text
+
+
+def test_filters_and_pages_of_features(client: TestClient, store: Path):
+    run, label = Store(store).run(RUN), LABELS[0]
+    path = f"/runs/{RUN}/labels/{segment(label)}"
+    page = open_page(client, f"{path}?layer=1")
+    expected = queries.label_features(run, label, layer=1, limit=50).items
+    assert {link for link in page.links if "/features/" in link and "/v1/" not in link} == {
+        f"/runs/{RUN}/layers/1/features/{row.feature}" for row in expected
+    }
+    assert open_page(client, f"{path}?layer=&variety=").links == open_page(client, path).links  # as a form sends them
+    following = next(link for link in open_page(client, path).links if "cursor=" in link)
+    assert open_page(client, following).links.isdisjoint(
+        {f"/runs/{RUN}/layers/{row.layer}/features/{row.feature}" for row in queries.label_features(run, label).items}
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/runs/none", 404),
+        (f"/runs/{RUN}/labels/none", 404),
+        (f"/runs/{RUN}/layers/9/features/0", 404),
+        (f"/runs/{RUN}/layers/0/features/99999", 404),
+        (f"/runs/{RUN}/layers/x/features/0", 400),
+        (f"/runs/{RUN}/documents/none", 404),
+        (f"/runs/{RUN}/confusions/{segment(LABELS[0])}/{segment(LABELS[0])}", 400),
+        (f"/runs/{RUN}/labels/{segment(LABELS[0])}?cursor=x", 400),
+        (f"/runs/{RUN}?sort=colour", 400),
+        (f"/compare?run={RUN}", 400),
+        (f"/compare?run={RUN}&run=none", 404),
+        ("/compare", 400),
+        ("/search?q=a&run=none", 404),
+        ("/language?to=xx", 400),
+    ],
+)
+def test_a_failure_is_a_page_with_the_text_of_the_problem(client: TestClient, path: str, status: int):
+    page = open_page(client, path, status)
+    assert any(attributes.get("role") == "alert" for _, attributes in page.elements)
+    assert any(link.startswith("/docs/errors/") for link in page.links)
+
+
+def test_unchanged_pages_are_not_sent_again(client: TestClient):
+    path = f"/runs/{RUN}/labels/{segment(LABELS[0])}"
+    first = client.get(path)
+    tag = first.headers["etag"]
+    assert client.get(path, headers={"If-None-Match": tag}).status_code == 304
+    japanese = client.get(path, headers={"If-None-Match": tag, "Accept-Language": "ja"})
+    assert (japanese.status_code, japanese.headers["etag"] == tag) == (200, False)
+    assert "Accept-Language" in first.headers["vary"]
+    assert client.get("/").headers["cache-control"] == "no-cache"
+
+
+def test_both_languages_have_all_texts():
+    tables = [language.texts(name) for name in language.LANGUAGES]
+    assert tables[0].keys() == tables[1].keys()
+    for key in tables[0]:
+        fields = [set(re.findall(r"\{(\w+)\}", table[key])) for table in tables]
+        assert fields[0] == fields[1], key
+    sources = "".join(file.read_text(encoding="utf-8") for file in (EXPLORER / "templates").iterdir())
+    for key in re.findall(r"""\bt\(["'](\w+?)["']""", sources):
+        assert key == "state_" or key in tables[0]
+    scripts = "".join(file.read_text(encoding="utf-8") for file in (EXPLORER / "static").glob("*.js"))
+    assert set(re.findall(r"\btexts\.(?!js\b)(\w+)", scripts)) <= language.script_texts("en").keys()
+
+
+def test_the_language_is_that_of_the_reader(client: TestClient):
+    assert open_page(client, "/").attributes("html", "lang") == ["en"]
+    response = client.get("/", headers={"Accept-Language": "ja-JP,ja;q=0.9,en;q=0.5"})
+    assert Page(response.text).attributes("html", "lang") == ["ja"]
+    chosen = client.get("/language?to=ja&next=/search", follow_redirects=False)
+    assert (chosen.status_code, chosen.headers["location"]) == (303, "/search")
+    cookie = chosen.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "samesite=strict" in cookie.lower()
+
+
+@pytest.mark.parametrize("address", ["//evil.example", "https://evil.example", "/\\evil.example", "evil", "/a\nb", ""])
+def test_no_form_leads_to_another_server(client: TestClient, address: str):
+    assert own_address(address) == "/"
+    if address:
+        response = client.get("/language", params={"to": "en", "next": address}, follow_redirects=False)
+        assert response.headers["location"] == "/"
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    store = tmp_path_factory.mktemp("hostile")
+    make_run(
+        store, "hostile", labels=[HOSTILE_LABEL, '" onmouseover="alert(1)', "..", "あ" * 200, "مجتمع", "{{ 7 * 7 }}"]
+    )
+    with client_of(store) as client:
+        yield client
+
+
+def test_names_are_text_wherever_they_stand(hostile: TestClient):
+    for page in walk(hostile, "/", 4).values():
+        scripts = [attributes for tag, attributes in page.elements if tag == "script"]
+        assert [attributes.get("src", "").partition("?")[0] for attributes in scripts] == ["/explorer/explorer.js"]
+    page = open_page(hostile, f"/runs/hostile/labels/{segment(HOSTILE_LABEL)}")
+    assert HOSTILE_LABEL in page.text
+    assert "49" not in open_page(hostile, f"/runs/hostile/labels/{segment('{{ 7 * 7 }}')}").attributes(
+        "section", "data-label"
+    )
+
+
+def test_texts_of_scripts_are_json(client: TestClient):
+    (texts,) = open_page(client, f"/runs/{RUN}/labels/{segment(LABELS[0])}").attributes("body", "data-texts")
+    assert json.loads(texts) == language.script_texts("en")
+
+
+def test_many_labels_come_in_pages(tmp_path: Path):
+    labels = [f"label {number}" for number in range(230)]
+    make_run(tmp_path, "many", labels=labels, documents_per_label=1, layers=1, d_sae=8)
+    with client_of(tmp_path) as client:
+        shown: list[str] = []
+        path: str | None = "/runs/many?sort=label"
+        while path:
+            page = open_page(client, path)
+            shown += [link for link in page.attributes("a", "href") if link.startswith("/runs/many/labels/")][:100]
+            path = next(
+                (link for link in page.links if "first=" in link and int(link.rpartition("=")[2]) >= len(set(shown))),
+                None,
+            )
+        assert len(set(shown)) == len(labels)
+
+
+def test_a_run_without_active_features_or_vectors_has_its_pages(client: TestClient):
+    page = open_page(client, f"/runs/{UNEVEN}")
+    assert page.links
+    for label in LABELS:
+        open_page(client, f"/runs/{UNEVEN}/labels/{segment(label)}")
+    assert "add-vectors" in open_page(client, f"/runs/{UNEVEN}/layers/0/features/0/neighbours").text
+
+
+def test_an_empty_store_says_how_to_begin(tmp_path: Path):
+    with client_of(tmp_path) as client:
+        assert "tegakari index" in open_page(client, "/").text
+        for path in ("/try", "/search?q=a", "/jobs"):
+            open_page(client, path)
