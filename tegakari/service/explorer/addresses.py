@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
-
-def segment(text: object) -> str:
-    """One segment of a path, percent-encoded; a segment of dots alone would be removed by browsers."""
-    encoded = quote(str(text), safe="")
-    return encoded.replace(".", "%2E") if set(encoded) == {"."} else encoded
+from tegakari.schemas.segments import segment_of
 
 
 def run_page(run: str) -> str:
     """Address of the page of a run."""
-    return f"/runs/{segment(run)}"
+    return f"/runs/{segment_of(run)}"
 
 
 def label_page(run: str, label: str) -> str:
     """Address of the page of a label."""
-    return f"{run_page(run)}/labels/{segment(label)}"
+    return f"{run_page(run)}/labels/{segment_of(label)}"
 
 
 def feature_page(run: str, layer: int, feature: int) -> str:
@@ -28,12 +24,12 @@ def feature_page(run: str, layer: int, feature: int) -> str:
 
 def document_page(run: str, document: str) -> str:
     """Address of the page of a document."""
-    return f"{run_page(run)}/documents/{segment(document)}"
+    return f"{run_page(run)}/documents/{segment_of(document)}"
 
 
 def confusion_page(run: str, label: str, predicted: str) -> str:
     """Address of the page of the documents of one label that are predicted as another."""
-    return f"{run_page(run)}/confusions/{segment(label)}/{segment(predicted)}"
+    return f"{run_page(run)}/confusions/{segment_of(label)}/{segment_of(predicted)}"
 
 
 def with_query(address: str, **parameters: object) -> str:

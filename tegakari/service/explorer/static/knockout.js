@@ -33,7 +33,7 @@ function settingsOf(panel, form) {
 /** The result of a knockout; the panel shows its progress and a button that cancels it. */
 export async function knockOut(panel, settings) {
   const started = await request(`${panel.dataset.knockout}?wait=0`, { body: settings });
-  if (started.status === 200) return started.content;
+  if (started.status === 200) return started.content.result;
   const progress = panel.querySelector("[data-progress]");
   const cancel = element("button", { type: "button", onclick: () => request(started.location, { method: "DELETE" }) }, texts.cancel);
   progress.after(cancel);

@@ -39,9 +39,10 @@ export async function request(address, { body, method = body ? "POST" : "GET", s
   return { status: response.status, location: response.headers.get("Location"), content };
 }
 
-export const segment = (text) => {
-  const encoded = encodeURIComponent(text);
-  return /^\.+$/.test(encoded) ? encoded.replaceAll(".", "%2E") : encoded;
+/** A name as a segment of a path, as tegakari/schemas/segments.py writes it: browsers would resolve "." and "..". */
+export const segment = (name) => {
+  if (/^\.{1,2}$/.test(name)) return encodeURIComponent(name.replaceAll(".", "%2E"));
+  return encodeURIComponent(/^(%(25)*2E){1,2}$/i.test(name) ? encodeURIComponent(name) : name);
 };
 
 export const figure = (value, digits = 3) => (value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−"));

@@ -1,5 +1,5 @@
 // Panels that run models on a text: a reader's own, and that of a document.
-import { Problem, element, figure, inPanel, percent, request, shade, texts, visible } from "./page.js";
+import { Problem, element, figure, inPanel, percent, request, segment, shade, texts, visible } from "./page.js";
 import { knockOut } from "./knockout.js";
 
 export function startTexts() {
@@ -98,7 +98,7 @@ async function tryText(panel, text, layer) {
   const shown = element("div", { class: "post", lang: "ja" });
   const part = element("div", { "data-result": true });
   result.replaceChildren(
-    element("p", { class: "verdict" }, `${texts.predicted}: `, element("a", { href: `${panel.dataset.page}/labels/${encodeURIComponent(classification.predicted)}` }, classification.predicted), ` (${percent(classification.probability)})`),
+    element("p", { class: "verdict" }, `${texts.predicted}: `, element("a", { href: `${panel.dataset.page}/labels/${segment(classification.predicted)}` }, classification.predicted), ` (${percent(classification.probability)})`),
     element("table", {}, element("tbody", {}, best.map((row) => element("tr", {}, element("td", {}, row.label), element("td", { class: "number" }, percent(row.probability)))))),
     classification.truncated ? element("p", {}, texts.truncated) : "",
     shown, part);
