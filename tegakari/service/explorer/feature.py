@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from tegakari.schemas.api import FeatureNeighbour
 from tegakari.schemas.errors import NotFoundError, QueryError
-from tegakari.service.explorer import pictures
+from tegakari.service.explorer import charts
 from tegakari.service.explorer.page import page, render
 from tegakari.service.http.parameters import FEATURE_PATH, FeatureNumber, LayerNumber, OpenRun
 from tegakari.store import Run, Store, queries
@@ -59,7 +59,7 @@ def _histogram(run: Run, layer: int, feature: int, label: str | None) -> Markup 
     edges = np.linspace(0, float(activations.activation.max()), BINS + 1)
     groups = [np.histogram(activations.activation[mask], edges)[0].tolist() for mask in (own, ~own)]
     names = [label or "", "others"]
-    return pictures.histogram("activations by document", edges.tolist(), groups, names)
+    return charts.histogram("activations by document", edges.tolist(), groups, names)
 
 
 @page(f"{FEATURE_PATH}/neighbours", changes=True)

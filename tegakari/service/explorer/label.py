@@ -11,7 +11,7 @@ from markupsafe import Markup
 from tegakari.analyses.statistics import interval_of_share
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.filters import parse_variety
-from tegakari.service.explorer import pictures
+from tegakari.service.explorer import charts
 from tegakari.service.explorer.page import page, render
 from tegakari.service.http.parameters import Cursor, LabelName, LayerFilter, OpenRun, VarietyFilter
 from tegakari.store import Run, queries
@@ -79,13 +79,13 @@ def _strip(run: Run, label: str) -> Markup:
         largest = float(defined.max()) if len(defined) else 0.0
         above = int((defined > manifest.variety_threshold).sum())
         rows.append(
-            pictures.Bar(
+            charts.Bar(
                 str(layer),
                 (largest,),
                 f"layer {layer}: largest d {largest:.2f}; {above:,} features above the threshold",
             )
         )
-    return pictures.bars("largest Cohen's d by layer", rows)
+    return charts.bars("largest Cohen's d by layer", rows)
 
 
 def _best_layer(run: Run, label: str) -> int:

@@ -16,7 +16,7 @@ from litestar.types import ExceptionHandlersMap
 
 from tegakari.schemas.errors import NoKeyError, TegakariError
 from tegakari.schemas.problem import Problem
-from tegakari.service.explorer import pictures
+from tegakari.service.explorer import charts
 from tegakari.service.explorer.addresses import ADDRESSES
 from tegakari.service.explorer.language import LANGUAGES, language_of, script_texts, translator
 from tegakari.service.http.operations import REFUSAL
@@ -136,7 +136,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(ADDRESSES, pictures=pictures)
+    environment.globals.update(ADDRESSES, charts=charts)
     environment.filters.update(figure=figure, percent=percent, count=count, shade=shade, token=visible_token)
     return environment
 

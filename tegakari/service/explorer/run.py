@@ -13,7 +13,7 @@ from tegakari.schemas.analysis_kinds import CIRCUIT_ANALYSIS
 from tegakari.schemas.api import LabelRow, LayerSpecificity
 from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.errors import NotFoundError
-from tegakari.service.explorer import pictures
+from tegakari.service.explorer import charts
 from tegakari.service.explorer.page import page, render
 from tegakari.service.explorer.runs import layers_of
 from tegakari.service.http.parameters import OpenRun
@@ -78,10 +78,10 @@ def _sort_key(row: LabelRow, sort: LabelOrder) -> tuple[object, ...]:
 
 def layer_picture(layers: Sequence[LayerSpecificity]) -> Markup:
     """Label-specific and shared features by layer."""
-    return pictures.bars(
+    return charts.bars(
         "label-specific and shared features by layer",
         [
-            pictures.Bar(
+            charts.Bar(
                 str(layer.layer),
                 (layer.specific, layer.shared),
                 f"layer {layer.layer}: {layer.specific:,} specific, {layer.shared:,} shared, {layer.weak:,} weak",
@@ -110,9 +110,9 @@ def circuit_picture(circuit: CircuitResult) -> Markup:
             part = effects[component, layer]
             effect = getattr(part, value)
             title = f"{component} of layer {layer}: {effect.value:.3f} ({effect.low:.3f} to {effect.high:.3f})"
-            cells.append(pictures.Cell(effect.value / largest, title, part.in_circuit))
+            cells.append(charts.Cell(effect.value / largest, title, part.in_circuit))
         rows.append((component, cells))
-    return pictures.heat_map("effect of each component", rows, [str(layer) for layer in range(circuit.layers)])
+    return charts.heat_map("effect of each component", rows, [str(layer) for layer in range(circuit.layers)])
 
 
 RUN_HANDLERS = (run_page,)
