@@ -8,14 +8,12 @@ from litestar import Request, Response
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
-from tegakari.schemas.analysis_kinds import STUDY_ANALYSIS
 from tegakari.schemas.api import LabelRow
-from tegakari.schemas.errors import QueryError
-from tegakari.schemas.study import StudyResult
+from tegakari.schemas.errors import NotFoundError, QueryError
+from tegakari.schemas.study import Comparison
 from tegakari.service.explorer.page import page, render
 from tegakari.service.http.etags import open_run
 from tegakari.store import Run, Store, queries
-from tegakari.store.results import stored_analyses
 
 ComparedRuns = Annotated[list[str], QueryParameter(name="run", description="name of a run; given twice")]
 
@@ -45,17 +43,16 @@ def compare_page(store: NamedDependency[Store], request: Request[Any, Any, Any],
             [label for label in rows[0] if label not in rows[1]],
             [label for label in rows[1] if label not in rows[0]],
         ],
-        study=_study_of(store, runs),
+        study=_figures_of(runs),
     )
 
 
-def _study_of(store: Store, runs: list[Run]) -> StudyResult | None:
-    """The stored study of both runs, in their order; None: there is none."""
-    names = [run.name for run in runs]
-    for analysis in stored_analyses(store.directory, kind=STUDY_ANALYSIS, run=runs[0].manifest):
-        if [reference.run for reference in analysis.manifest.runs] == names:
-            return analysis.result(STUDY_ANALYSIS)
-    return None
+def _figures_of(runs: list[Run]) -> Comparison | None:
+    """Figures of the stored study of both runs with the default settings; None: there is none."""
+    try:
+        return queries.compare(*runs)
+    except NotFoundError:
+        return None
 
 
 HANDLERS = (compare_page,)

@@ -18,7 +18,7 @@ from tegakari.service.explorer.page import page, render
 from tegakari.service.explorer.runs import layers_of
 from tegakari.service.http.parameters import OpenRun
 from tegakari.store import Run, Store, queries
-from tegakari.store.results import latest_result
+from tegakari.store.results import selected_result
 
 LabelOrder = Literal["f1", "label", "documents", "precision", "recall", "specific_features", "shared_features"]
 
@@ -93,7 +93,7 @@ def layer_picture(layers: Sequence[LayerSpecificity]) -> Markup:
 
 def _circuit_of(run: Run, store: Store) -> Markup | None:
     try:
-        return circuit_picture(latest_result(store.directory, CIRCUIT_ANALYSIS, run.manifest))
+        return circuit_picture(selected_result(store.directory, CIRCUIT_ANALYSIS, [run.manifest]))
     except NotFoundError:
         return None
 
