@@ -25,7 +25,7 @@ from tegakari.service.engine.preload import Preload
 from tegakari.service.engine.queue import MODELS_IN_MEMORY, ModelQueue
 from tegakari.service.engine.sql_processes import SqlProcesses
 from tegakari.service.engine.warm_up import WarmUp
-from tegakari.service.explorer.routes import explorer
+from tegakari.service.explorer.router import explorer
 from tegakari.service.http.etags import RunOfRequest
 from tegakari.service.http.negotiation import NegotiatedResponse
 from tegakari.service.http.operations import NO_STORE

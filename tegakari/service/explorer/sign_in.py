@@ -53,7 +53,7 @@ async def sign_in(
     return response
 
 
-@post("/sign-out", include_in_schema=False, opt={FORM: True, REFUSAL: refusal})
+@post("/sign-out", include_in_schema=False, opt={FORM: True, "scope": "read", REFUSAL: refusal})
 async def sign_out(request: Request[Any, Any, Any]) -> Response[Any]:
     """Remove the key from the browser."""
     response = Redirect("/sign-in", status_code=303)
