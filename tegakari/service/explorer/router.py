@@ -15,7 +15,7 @@ from tegakari.service.explorer import (
     jobs,
     label,
     run,
-    runs,
+    run_list,
     search,
     sign_in,
     try_text,
@@ -35,7 +35,7 @@ RUN_HANDLERS = (
 """Handlers of pages below /runs/{run}."""
 
 HANDLERS = (
-    *runs.HANDLERS,
+    *run_list.HANDLERS,
     *compare.HANDLERS,
     *search.HANDLERS,
     *try_text.HANDLERS,

@@ -15,7 +15,7 @@ from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.errors import NotFoundError
 from tegakari.service.explorer import charts
 from tegakari.service.explorer.page import page, render
-from tegakari.service.explorer.runs import layers_of
+from tegakari.service.explorer.run_list import layers_of
 from tegakari.service.http.parameters import OpenRun
 from tegakari.store import Run, Store, queries
 from tegakari.store.results import selected_result
