@@ -184,6 +184,8 @@ class _TextFeatures:
                     position=position,
                     token_id=token_id,
                     token=self.text[start:end],
+                    start=start,
+                    end=end,
                     special=special,
                     features=self._by_position.get(position, []),
                 )

@@ -78,6 +78,11 @@ class EncodedToken(msgspec.Struct, frozen=True, kw_only=True):
     token_id: int
     token: str
     """characters that the token covers; a token of a part of a character has the whole character."""
+    start: int
+    """first character of the text that the token covers; equal to that of the token before for the next part of one
+    character."""
+    end: int
+    """first character after the token."""
     special: bool
     """BOS, EOS and other special tokens, which are never encoded."""
     features: list[Active]

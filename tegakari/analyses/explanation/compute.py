@@ -158,6 +158,8 @@ class _TextExplanation:
             ExplainedToken(
                 position=position,
                 token=self.text[start:end],
+                start=start,
+                end=end,
                 special=special,
                 strength=round(by_position.get(position, 0.0), STRENGTH_DECIMALS),
             )

@@ -66,6 +66,7 @@ def test_tokens_have_the_characters_they_cover(live_case: LiveCase):
     tokens = encoded["tokens"]
     assert [token["special"] for token in tokens] == [True] + [False] * (len(tokens) - 1)
     assert tokens[0]["features"] == []
+    assert all(text[token["start"] : token["end"]] == token["token"] for token in tokens)
     assert [token["position"] for token in tokens] == list(range(len(tokens)))
     assert tokens[-1]["token"] == "😀"
     assert any(token["features"] for token in tokens)

@@ -1,4 +1,5 @@
 // Starts what a page has: each module finds its own elements and does nothing where there are none.
+import { startExplanations } from "./explanation.js";
 import { startKeys } from "./keys.js";
 import { startKnockouts } from "./knockout.js";
 import { startTexts } from "./texts.js";
@@ -8,3 +9,4 @@ startKeys();
 startParts();
 startKnockouts();
 startTexts();
+startExplanations();

@@ -55,6 +55,17 @@ export const shade = (activation, largest) => `shade-${largest > 0 ? Math.round(
 /** A token as it is shown. */
 export const visible = (text) => text.replaceAll("\r\n", "⏎\n").replaceAll(/(?<!⏎)\n/g, "⏎\n");
 
+/** Tokens without special ones; parts of one character are one token with the strongest of their figures. */
+export function characterTokens(tokens, merge) {
+  const merged = [];
+  for (const token of tokens.filter((one) => !one.special)) {
+    const last = merged.at(-1);
+    if (last && token.start === last.start && token.end === last.end && token.end > token.start) merged[merged.length - 1] = merge(last, token);
+    else merged.push(token);
+  }
+  return merged;
+}
+
 /** Runs work for a panel: its state is shown, a failure becomes a sentence in it. */
 export async function inPanel(panel, work) {
   const state = panel.querySelector("[data-state]");

@@ -1,5 +1,5 @@
 // Panels that run models on a text: a reader's own, and that of a document.
-import { Problem, element, figure, inPanel, percent, request, segment, shade, texts, visible } from "./page.js";
+import { Problem, characterTokens, element, figure, inPanel, percent, request, segment, shade, texts, visible } from "./page.js";
 import { knockOut } from "./knockout.js";
 
 export function startTexts() {
@@ -25,12 +25,22 @@ async function encode(address, text, options) {
   return content.items[0];
 }
 
+/** Of two parts of a character: every feature with the larger of its activations, strongest first. */
+function strongest(a, b) {
+  const features = new Map();
+  for (const active of [...a.features, ...b.features]) {
+    const name = `${active.layer}:${active.feature}`;
+    if (!(features.get(name)?.activation >= active.activation)) features.set(name, active);
+  }
+  return { ...a, features: [...features.values()].sort((first, second) => second.activation - first.activation) };
+}
+
 async function showFeature(panel, text) {
   const { layer, feature } = panel.dataset;
   const encoded = await encode(panel.dataset.encode, text, { layers: [Number(layer)], features: [Number(feature)] });
   const values = encoded.tokens.map((token) => token.features[0]?.activation ?? 0);
   const largest = Math.max(...values, 0);
-  const tokens = encoded.tokens.filter((token) => !token.special);
+  const tokens = characterTokens(encoded.tokens, strongest);
   panel.querySelector("[data-result]").replaceChildren(
     ...(largest ? [] : [element("p", {}, texts.silent)]),
     element("div", { class: "whole" }, tokens.map((token) => {
@@ -44,7 +54,7 @@ async function showFeature(panel, text) {
 /** Tokens of a text, shaded by their strongest feature of a layer; the chosen one lists its features. */
 async function showTokens(panel, page, place, text, layer) {
   const encoded = await encode(panel.dataset.encode ?? `/v1${page}/encode`, text, { layers: [layer], top: 8 });
-  const tokens = encoded.tokens.filter((token) => !token.special);
+  const tokens = characterTokens(encoded.tokens, strongest);
   const largest = Math.max(...tokens.map((token) => token.features[0]?.activation ?? 0), 0);
   const list = element("div", { "aria-live": "polite" }, element("p", {}, texts.hover));
   const choose = (event, token) => {
