@@ -99,13 +99,13 @@ class ActiveJob:
         self.error: Exception | None = None
         self.task: asyncio.Task[None] | None = None
 
-    def set_created(self, created: str) -> None:
-        """Take the time of a stored result, so that every response about it has the same."""
-        self._job = msgspec.structs.replace(self._job, created=created)
-
     def end(self, state: JobState, result: KnockoutResult | None, problem: Problem | None) -> None:
         """Record its last state."""
-        self._job = msgspec.structs.replace(self._current(), state=state, result=result, problem=problem)
+        self.end_as(msgspec.structs.replace(self._current(), state=state, result=result, problem=problem))
+
+    def end_as(self, job: KnockoutJob) -> None:
+        """Take the last state of a job whose result is stored, so that every response about it is the same."""
+        self._job = job
         self.looked_up.set()
         self.ended.set()
 
@@ -263,8 +263,9 @@ class Jobs:
             stored = await asyncio.to_thread(self._stored_job, knockout.id)
             metrics.record_lookup("knockout", hit=stored is not None)
             if stored is not None:
-                active.set_created(stored.created)
-                self._end(active, "done", result=stored.result, recorded=False)
+                if not active.ended.is_set():  # cancelled meanwhile
+                    active.end_as(stored)
+                    self._leave(active)
                 return
             try:
                 request = self._model_queue.accept(
@@ -329,10 +330,7 @@ class Jobs:
             return
         active.error = error
         active.end(state, result, problem_of(error) if error else None)
-        job = active.job
-        del self._active[job.id]
-        metrics.JOBS_ACTIVE.set(len(self._active))
-        metrics.JOBS_ENDED.labels(state).inc()
+        job = self._leave(active)
         if not recorded:
             return
         self._unrecorded[job.id] = job
@@ -340,6 +338,14 @@ class Jobs:
             self._unrecorded.popitem(last=False)
         written = asyncio.wrap_future(self._writer.submit(self._write, job))
         written.add_done_callback(lambda future: self._forget(job) if future.result() else None)
+
+    def _leave(self, active: ActiveJob) -> KnockoutJob:
+        """Count a job that has ended, which is no longer active."""
+        job = active.job
+        del self._active[job.id]
+        metrics.JOBS_ACTIVE.set(len(self._active))
+        metrics.JOBS_ENDED.labels(job.state).inc()
+        return job
 
     def _forget(self, job: KnockoutJob) -> None:
         """A state that was written need not stay in memory; the job may have been started again meanwhile."""

@@ -223,7 +223,7 @@ def test_a_large_body_is_compressed_off_the_event_loop(store: Path, monkeypatch:
         return compress(body, coding)
 
     monkeypatch.setattr(gate_module, "compress", recorded)
-    monkeypatch.setattr(gate_module, "PART_BYTES", 2000)
+    monkeypatch.setattr(gate_module, "PART_BYTES", 4000)
     with client_with(store) as client:
         for limit, threaded in ((1000, True), (6, False)):
             on_loop.clear()

@@ -61,7 +61,7 @@ FEATURE = f"/v1/runs/{RUN}/layers/0/features/0"
         ("/v1/runs?limit=1", 400, "bad-parameter", "limit", "'limit'"),
         ("/healthz?x=", 400, "bad-parameter", "x", "'x'"),
         ("/v2", 404, "not-found", None, "/v2"),
-        ("/", 404, "not-found", None, "/"),
+        ("/nowhere", 404, "not-found", None, "/nowhere"),
         ("/schema/nope", 404, "not-found", None, "/schema/nope"),
         ("/schema/static/../openapi.py", 404, "not-found", None, "openapi.py"),
         ("/schema/static/%2E%2E%2Fopenapi.py", 404, "not-found", None, "openapi.py"),
@@ -83,7 +83,9 @@ def test_failures_are_problems(client: TestClient, path: str, status: int, slug:
 
 
 def test_the_fix_of_an_unknown_parameter_lists_the_known_ones(client: TestClient):
-    assert "layer, pooling, min_cohens_d, variety, limit, cursor" in client.get(f"{FEATURES}?lable=1").json()["fix"]
+    assert (
+        "layer, pooling, min_cohens_d, variety, onset, limit, cursor" in client.get(f"{FEATURES}?lable=1").json()["fix"]
+    )
     assert "no parameters" in client.get(f"/v1/runs/{RUN}?page=2").json()["fix"]
     assert "known parameters: format, fields" in client.get("/v1/runs?page=2").json()["fix"]
 

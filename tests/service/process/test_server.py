@@ -96,7 +96,7 @@ def test_insecure_listens_on_every_address(store: Path):
         port = listener.getsockname()[1]
     config = ServiceConfig(host="0.0.0.0", port=port)
     threading.Thread(target=serve, args=(config, store), kwargs={"insecure": 2}, daemon=True).start()
-    for _ in range(100):
+    for _ in range(600):
         try:
             assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
             return

@@ -29,7 +29,7 @@ def test_a_knockout_is_computed(client: tuple[str, TestClient]):
     settings = {"features": [{"layer": 0, "feature": 1}], "documents_of": LABELS[0], "draws": 2}
     response = client[1].post("/v1/runs/trial/knockouts", json=settings, params={"wait": 60})
     assert response.status_code == 200, response.text
-    assert response.json()["documents"] == 4
+    assert response.json()["result"]["documents"] == 4
 
 
 def test_a_circuit_of_an_encoder_is_refused_in_words(client: tuple[str, TestClient]):
