@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 from tegakari.schemas.errors import CorpusError
@@ -21,7 +22,8 @@ _MARKS = (
 _JAPANESE = re.compile(r"[\u3000-\u30ff\u4e00-\u9fff\uff01-\uff60]")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _BROKEN = re.compile(r"[\udc80-\udcff]")
-_MIN_JAPANESE = 2
+_MIN_JAPANESE = 8
+"""Characters; fewer are a damaged row of a file in ASCII."""
 _MIN_JAPANESE_SHARE = 0.8
 """Of the characters beyond ASCII. EUC-JP read as cp932 is nearly all half-width katakana, which are not counted."""
 
@@ -34,7 +36,7 @@ def codec_name(encoding: str) -> str:
     """
     try:
         name = codecs.lookup(encoding).name
-        b"".decode(name)
+        TextIOWrapper(BytesIO(), encoding=name).close()
     except (LookupError, ValueError):
         raise CorpusError(
             f"{encoding!r} is not an encoding of text",
@@ -78,8 +80,8 @@ def check_encoding(path: Path, sample: bytes, encoding: str) -> None:
     if detected != "utf-8" and codec != "utf-8-sig" and _decoded(sample, codec) is not None:
         return
     plain = path.name.removesuffix(".gz")
-    unzipped = "gunzip" if plain != path.name else "cat"
-    charset = detected.upper().replace("_", "-").replace("UTF-16-", "UTF-16")
+    unzipped = "gzip -dc" if plain != path.name else "cat"
+    charset = detected.upper().replace("_", "-").replace("UTF-16-", "UTF-16").replace("ISO2022", "ISO-2022")
     convert = f"{unzipped} {path.name} | iconv -f {charset} -t UTF-8 > utf8-{plain}"
     raise CorpusError(
         f"{path} is not {encoding}: its bytes are those of {detected}",
@@ -98,7 +100,7 @@ def detected_encoding(sample: bytes) -> str | None:
             return name
     if b"\x1b$B" in sample or b"\x1b$@" in sample:
         text = _decoded(sample, "iso2022_jp")
-        return "iso2022_jp" if text is not None and _is_japanese(text) else None
+        return None if text is None else "iso2022_jp"  # its bytes are ASCII: nothing else says that they are not text
     text = sample.decode("utf-8", "surrogateescape")
     broken = len(_BROKEN.findall(text))
     valid = len(_NOT_ASCII.findall(text)) - broken
