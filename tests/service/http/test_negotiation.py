@@ -1,4 +1,4 @@
-"""A list has the same rows in every format: CSV, Parquet and Arrow equal the JSON."""
+"""A list has the same rows in every format: CSV, XLSX, Parquet and Arrow equal the JSON."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from litestar.testing import TestClient
 
 from tests.support.factories import LABELS
 from tests.support.service import RUN, UNEVEN, get, segment
+from tests.support.xlsx_cells import xlsx_cells
 
 BASE = f"/v1/runs/{RUN}"
 LISTS = [
@@ -31,12 +32,20 @@ LISTS = [
 ]
 """Lists with nulls, with lists in cells, with structs."""
 
+
+def sheet_rows(content: bytes) -> list[dict[str, Any]]:
+    """Rows of an XLSX file, by the names in its first row."""
+    names, *rows = xlsx_cells(content)
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
 READERS = {
     "parquet": ("application/vnd.apache.parquet", lambda data: pq.read_table(io.BytesIO(data)).to_pylist()),
     "arrow": (
         "application/vnd.apache.arrow.stream",
         lambda data: pa.ipc.open_stream(io.BytesIO(data)).read_all().to_pylist(),
     ),
+    "xlsx": ("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", sheet_rows),
     "csv": ("text/csv", lambda data: list(csv.DictReader(io.StringIO(data.decode())))),
 }
 
@@ -73,6 +82,14 @@ def test_every_format_has_the_same_rows(client: TestClient, path: str, format_: 
                     assert cell == as_csv(expected[name])
                 else:
                     assert json.loads(cell) == expected[name]
+    elif format_ == "xlsx":
+        for row, expected in zip(items, rows, strict=True):
+            assert row == {
+                name: json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+                if isinstance(value, dict | list)
+                else pytest.approx(value, rel=1e-14)
+                for name, value in expected.items()
+            }
     else:
         assert items == rows
     accepted = client.get(path, headers={"Accept": f"text/html;q=0.3, {media_type}"})
