@@ -46,6 +46,12 @@ def xlsx_cells(content: bytes) -> list[list[Any]]:
     return [row + [None] * (width - len(row)) for row in rows]
 
 
+def sheet_rows(content: bytes) -> list[dict[str, Any]]:
+    """Rows of an XLSX file, by the names in its first row."""
+    names, *rows = xlsx_cells(content)
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
 def _text(element: ElementTree.Element) -> str:
     joined = "".join(part.text or "" for part in element.iter(f"{_NAMESPACE}t"))
     return re.sub("_x([0-9A-Fa-f]{4})_", lambda match: chr(int(match[1], 16)), joined)

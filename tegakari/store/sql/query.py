@@ -60,7 +60,9 @@ def write_rows(sink: IO[bytes], rows: pa.RecordBatchReader, file_format: str, *,
     Returns:
         number of rows.
     """
-    if file_format != "json" or bom:
+    if bom:
+        formats.check_bom(file_format)
+    if file_format != "json":
         return formats.write(sink, rows, file_format, bom=bom)
     encode = msgspec.json.Encoder(enc_hook=str).encode
     count = 0
