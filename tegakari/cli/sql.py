@@ -66,7 +66,7 @@ def sql(
     """
     text = sys.stdin.read() if query == "-" else query
     if csv:
-        form, output = SqlFormat.csv, csv
+        form, output = SqlFormat.xlsx if csv.suffix.lower() == ".xlsx" else SqlFormat.csv, csv
     chosen = form or (_format_of(output) if output else None)
     name = store_name(store)
     if is_address(name) and (json or chosen is None):  # needs no Arrow on this machine

@@ -175,6 +175,10 @@ def test_commands_write_for_spreadsheets(store: Path, tmp_path: Path):
     for row_cells, row in zip(cells[1:], rows[1:], strict=True):
         for cell, text in zip(row_cells, row, strict=True):
             assert cell == pytest.approx(float(text), rel=1e-14) if isinstance(cell, float) else (cell or "") == text
+    assert run("sql", query, "--csv", str(tmp_path / "e.XLSX")).exit_code == 0
+    assert xlsx_cells((tmp_path / "e.XLSX").read_bytes())[1] == ["=1+1", -2, 1.5, 3]
+    assert run("labels", "--run", "one", "--csv", str(tmp_path / "f.xlsx")).exit_code == 0
+    assert len(xlsx_cells((tmp_path / "f.xlsx").read_bytes())) == len(rows)
     assert run(*export, "--bom", "--to", str(tmp_path / "d")).exception
     assert not (tmp_path / "d").exists()
 
