@@ -117,7 +117,7 @@ class _DataFile(msgspec.Struct):
 
 
 class _State(msgspec.Struct):
-    """Of `save_to_disk`. Releases before 2.0 store the numbers of selected rows instead of the rows."""
+    """Of `save_to_disk`. Old releases (1.x) store the numbers of selected rows instead of the rows."""
 
     data_files: list[_DataFile] = msgspec.field(name="_data_files")
     indices_data_files: list[_DataFile] | None = msgspec.field(name="_indices_data_files", default=None)
