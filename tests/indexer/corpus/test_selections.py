@@ -23,7 +23,7 @@ ROWS = posts(("食べ物", "cars"), per_label=9)
 
 
 def save_selection(directory: Path, rows: Sequence[dict[str, Any]], numbers: Sequence[int], **state: Any) -> Path:
-    """The layout of `save_to_disk` in old releases: all rows in order of the shards, and the numbers of those selected."""
+    """The layout of `save_to_disk` in old releases: all rows by shard, and the numbers of those selected."""
     save_to_disk(directory, rows)
     half = len(numbers) // 2
     files = []
