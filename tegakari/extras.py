@@ -18,6 +18,7 @@ EXTRA_OF = {
     "numpy": "store",
     "pyarrow": "store",
     "structlog": "store",
+    "xlsxwriter": "store",
     "litestar": "serve",
     "markdown_it": "serve",
     "prometheus_client": "serve",

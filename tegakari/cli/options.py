@@ -98,6 +98,9 @@ SpreadsheetOption = Annotated[
     bool,
     typer.Option("--spreadsheet", help="CSV for spreadsheets: texts that they would run as formulas get a leading '."),
 ]
+BomOption = Annotated[
+    bool, typer.Option("--bom", help="CSV with a byte order mark, by which Excel knows that it is UTF-8.")
+]
 RunOption = Annotated[
     str,
     typer.Option(
@@ -154,7 +157,11 @@ CursorOption = Annotated[str | None, typer.Option("--cursor", help="`next` of th
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
 CsvOption = Annotated[
     Path | None,
-    typer.Option("--csv", help="Write the rows to this file, with the field names of --json.", callback=output_file),
+    typer.Option(
+        "--csv",
+        help="Write the rows to this file, with the field names of --json; XLSX if its name ends in .xlsx.",
+        callback=output_file,
+    ),
 ]
 PlotOption = Annotated[
     Path | None, typer.Option("--plot", help="Write a picture, SVG, to this file.", callback=output_file)

@@ -266,10 +266,10 @@ def write_csv(path: Path, rows: Sequence[Any]) -> None:
 
     with extras_named("store"):
         from tegakari.store.export.arrow import rows_table
-        from tegakari.store.export.formats import write
+        from tegakari.store.export.formats import format_of, write
     with path.open("wb") as sink:
         if rows:
-            write(sink, rows_table(rows, type(rows[0])).to_reader(), "csv")
+            write(sink, rows_table(rows, type(rows[0])).to_reader(), format_of(path))
     print_written(path)
 
 

@@ -11,6 +11,7 @@ import typer
 
 from tegakari.cli.options import (
     DEFAULT_CONFIG,
+    BomOption,
     CsvOption,
     DeviceOption,
     JsonOption,
@@ -182,17 +183,19 @@ def export(
     run: RunArgument,
     to: Annotated[Path, typer.Option("--to", help="New directory.", callback=output_directory)],
     form: Annotated[
-        str, typer.Option("--format", help="parquet, arrow, csv (lists are JSON), or neuronpedia's bulk import.")
+        str,
+        typer.Option("--format", help="parquet, arrow, csv or xlsx (lists are JSON), or neuronpedia's bulk import."),
     ] = "parquet",
     table: Annotated[
         list[str] | None, typer.Option("--table", help="Only this table; repeatable. Default: all.")
     ] = None,
     creator: Annotated[str, typer.Option(help="For neuronpedia: creator id.")] = "tegakari",
     spreadsheet: SpreadsheetOption = False,
+    bom: BomOption = False,
     store: StoreDirectoryOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Export the tables of a run, activations included, to Parquet, Arrow or CSV.
+    """Export the tables of a run, activations included, to Parquet, Arrow, CSV or XLSX.
 
     Example: [bold]tegakari runs export demo-jpn --to exported --format parquet[/]
     """
@@ -207,7 +210,15 @@ def export(
                 raise StoreError("neuronpedia has no tables to choose", field="--table", fix="leave --table out")
             rows = export_neuronpedia(opened, to, creator=creator, progress=bars)
         else:
-            rows = export_run(opened, to, file_format=form, tables=table or (), spreadsheet=spreadsheet, progress=bars)
+            rows = export_run(
+                opened,
+                to,
+                file_format=form,
+                tables=table or (),
+                spreadsheet=spreadsheet,
+                bom=bom,
+                progress=bars,
+            )
     if json:
         print_json(page_of([{"table": name, "rows": count} for name, count in rows.items()]))
     else:

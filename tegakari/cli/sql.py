@@ -13,6 +13,7 @@ import msgspec
 import typer
 
 from tegakari.cli.options import (
+    BomOption,
     CsvOption,
     JsonOption,
     SpreadsheetOption,
@@ -37,6 +38,7 @@ class SqlFormat(StrEnum):
     json = "json"
     csv = "csv"
     parquet = "parquet"
+    xlsx = "xlsx"
     arrow = "arrow"
 
 
@@ -55,6 +57,7 @@ def sql(
     csv: CsvOption = None,
     json: JsonOption = False,
     spreadsheet: SpreadsheetOption = False,
+    bom: BomOption = False,
     store: StoreOption = None,
 ) -> None:
     """Query the tables of all runs in SQL. Each table of docs/tables.md is a view with a `run` column in front.
@@ -63,7 +66,7 @@ def sql(
     """
     text = sys.stdin.read() if query == "-" else query
     if csv:
-        form, output = SqlFormat.csv, csv
+        form, output = SqlFormat.xlsx if csv.suffix.lower() == ".xlsx" else SqlFormat.csv, csv
     chosen = form or (_format_of(output) if output else None)
     name = store_name(store)
     if is_address(name) and (json or chosen is None):  # needs no Arrow on this machine
@@ -71,7 +74,8 @@ def sql(
         return
     with extras_named("store"):
         from tegakari.store import Store
-        from tegakari.store.export.formats import for_spreadsheets
+        from tegakari.store.export.formats import check_bom
+        from tegakari.store.export.spreadsheets import for_spreadsheets
         from tegakari.store.sql.query import run_query, write_rows
 
     if is_address(name):
@@ -80,6 +84,8 @@ def sql(
         reader = Client(name).sql_table(text, runs=runs).to_reader()
     else:  # batch by batch: a result may be larger than memory
         reader = run_query(Path(name), runs or [opened.name for opened in Store(name).runs()], text)
+    if bom:
+        check_bom(chosen)
     if spreadsheet:
         reader = for_spreadsheets(reader, chosen)
     if json:
@@ -95,10 +101,10 @@ def sql(
         if table.num_rows > SHOWN_ROWS:
             print_cut(SHOWN_ROWS, table.num_rows, "-o FILE writes all, --json prints all")
     elif output is None:
-        write_rows(_standard_output(chosen), reader, chosen)
+        write_rows(_standard_output(chosen), reader, chosen, bom=bom)
     else:
         with output.open("wb") as sink:
-            count = write_rows(sink, reader, chosen)
+            count = write_rows(sink, reader, chosen, bom=bom)
         print_text(f"{count:,} rows in {output}", console=err)
 
 
@@ -106,7 +112,7 @@ def _standard_output(file_format: SqlFormat) -> IO[bytes]:
     """Where rows go without `--output`: unchanged into a pipe, without control characters to a terminal."""
     if not sys.stdout.isatty():
         return sys.stdout.buffer
-    if file_format in (SqlFormat.parquet, SqlFormat.arrow):
+    if file_format in (SqlFormat.parquet, SqlFormat.arrow, SqlFormat.xlsx):
         raise ConfigError(
             f"{file_format} cannot be shown on a terminal", field="--format", fix="give -o FILE, or pipe the output"
         )

@@ -21,6 +21,7 @@ from tegakari.cli import output
 from tegakari.cli.app import app
 from tegakari.schemas.errors import StoreError
 from tegakari.store.export import formats
+from tegakari.store.export.spreadsheets import for_spreadsheets
 from tests.support.service import RUN
 
 OBEYED = {
@@ -130,7 +131,7 @@ FORMULAS = [
 def test_formulas_are_marked_for_spreadsheets(formula: str):
     table = pa.table({"text": [formula, "plain", None], formula: ["a", "b", "c"], "number": [-1, 2, 3]})
     sink = io.BytesIO()
-    formats.write(sink, formats.for_spreadsheets(table.to_reader(), "csv"), "csv")
+    formats.write(sink, for_spreadsheets(table.to_reader(), "csv"), "csv")
     rows = list(csv.reader(io.StringIO(sink.getvalue().decode(), newline="")))
     assert rows[0] == ["text", f"'{formula}", "number"]
     assert [row[0] for row in rows[1:]] == [f"'{formula}", "plain", ""]
@@ -139,7 +140,7 @@ def test_formulas_are_marked_for_spreadsheets(formula: str):
 
 def test_only_csv_is_marked():
     with pytest.raises(StoreError, match="CSV"):
-        formats.for_spreadsheets(pa.table({"text": ["=1"]}).to_reader(), "parquet")
+        for_spreadsheets(pa.table({"text": ["=1"]}).to_reader(), "parquet")
 
 
 def test_commands_mark_formulas_when_told(store: Path, tmp_path: Path):

@@ -84,11 +84,11 @@ def write_knockouts(path: Path | None, results: Sequence[KnockoutResult]) -> Non
     """Write the table of knockouts to the file of a `--csv` option, if it is given."""
     if path is None:
         return
-    from pyarrow import csv
-
     from tegakari.analyses.knockout.rows import knockout_rows
+    from tegakari.store.export.formats import format_of, write
 
-    csv.write_csv(knockout_rows(results), path)
+    with path.open("wb") as sink:
+        write(sink, knockout_rows(results).to_reader(), format_of(path))
     print_written(path)
 
 

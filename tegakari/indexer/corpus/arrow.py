@@ -43,8 +43,8 @@ def read_parquet(path: Path, columns: Columns) -> Iterator[Row | Reject]:
     texts = [name for name in names if _is_text(schema.field(name).type)]
     with pq.ParquetFile(path, read_dictionary=texts) as file:
         rows = _check_metadata(file.metadata, set(names), decoded)
-        flat = [name for name in dict.fromkeys(names) if not pa.types.is_nested(schema.field(name).type)]
-        yield from _rows(schema, columns, path, file.iter_batches(rows, columns=flat), decoded)
+        flat = readable_columns(schema, columns)
+        yield from rows_of_batches(schema, columns, path, file.iter_batches(rows, columns=flat), decoded)
 
 
 def _check_metadata(metadata: pq.FileMetaData, names: set[str], decoded: DecodedSize) -> int:
@@ -68,33 +68,68 @@ def read_arrow(path: Path, columns: Columns) -> Iterator[Row | Reject]:
         CorpusError: a configured column is missing, or the file decodes to far more bytes than it has.
         OSError, pyarrow.ArrowException: the file is damaged.
     """
-    decoded = DecodedSize(path)
     with pa.OSFile(str(path)) as source:
-        is_file = source.read(len(_FILE_MAGIC)) == _FILE_MAGIC
-        source.seek(0)
-        if is_file:
-            file = pa.ipc.open_file(source)
-            batches = (file.get_batch(number) for number in range(file.num_record_batches))
-            yield from _rows(file.schema, columns, path, batches, decoded)
-        else:
-            stream = pa.ipc.open_stream(source)
-            yield from _rows(stream.schema, columns, path, stream, decoded)
+        schema, batches = open_batches(source)
+        yield from rows_of_batches(schema, columns, path, batches, DecodedSize(path))
+
+
+def open_batches(source: pa.NativeFile) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
+    """Schema and batches of an Arrow IPC file or stream, which is read batch by batch.
+
+    Raises:
+        OSError, pyarrow.ArrowException: it is neither.
+    """
+    is_file = source.read(len(_FILE_MAGIC)) == _FILE_MAGIC
+    source.seek(0)
+    if is_file:
+        file = pa.ipc.open_file(source)
+        return file.schema, (file.get_batch(number) for number in range(file.num_record_batches))
+    stream = pa.ipc.open_stream(source)
+    return stream.schema, stream
+
+
+def readable_columns(schema: pa.Schema, columns: Columns) -> list[str]:
+    """The configured columns that can hold text: those that are not nested, and a label column of lists."""
+    kinds = {name: schema.field(name).type for name in columns if name}
+    return [
+        name
+        for name, kind in kinds.items()
+        if not pa.types.is_nested(kind)
+        or (name == columns.label and _is_list(kind) and not pa.types.is_nested(kind.value_type))
+    ]
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
 
 
 def _column_indices(schema: pa.Schema, columns: Columns, path: Path) -> list[int]:
     return [index for index in column_indices(columns, schema.names, path.name) if index is not None]
 
 
-def _rows(
+def rows_of_batches(
     schema: pa.Schema, columns: Columns, path: Path, batches: Iterable[pa.RecordBatch], decoded: DecodedSize
 ) -> Iterator[Row | Reject]:
+    """Rows of batches of one file, numbered from 1.
+
+    Args:
+        schema: of the file.
+        columns: the configured columns.
+        path: of the file, for errors.
+        batches: with at least the configured columns that are not nested.
+        decoded: of the file.
+
+    Raises:
+        CorpusError: a configured column is missing, or the file decodes to far more bytes than it has.
+        OSError, pyarrow.ArrowException: the file is damaged.
+    """
     _column_indices(schema, columns, path)
     names = _class_names(schema, columns.label)
-    nested = {name for name in columns if name and pa.types.is_nested(schema.field(name).type)}
+    nested = set(filter(None, columns)) - set(readable_columns(schema, columns))
     number = 0
     for batch in _within_memory(batches, path):
         arrays = [
-            _validated(batch.column(name)) if name and name not in nested else pa.nulls(batch.num_rows)
+            validated(batch.column(name)) if name and name not in nested else pa.nulls(batch.num_rows)
             for name in columns
         ]
         lengths = np.sum([_byte_lengths(array) for array in arrays], axis=0)
@@ -147,16 +182,16 @@ def _is_text(kind: pa.DataType) -> bool:
     )
 
 
-def _validated(column: pa.Array) -> pa.Array:
+def validated(column: pa.Array) -> pa.Array:
     """The column with strings as bytes, so that a string that is not UTF-8 does not make the others unreadable.
 
     Raises:
         pyarrow.ArrowException: offsets or indices of a damaged file exceed its buffers.
     """
     if isinstance(column, pa.ExtensionArray):
-        return _validated(column.storage)
+        return validated(column.storage)
     if pa.types.is_dictionary(column.type):
-        return pa.DictionaryArray.from_arrays(column.indices, _validated(column.dictionary))
+        return pa.DictionaryArray.from_arrays(column.indices, validated(column.dictionary))
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_binary(column.type):
         column = column.cast(pa.large_binary())
     elif pa.types.is_string_view(column.type):
@@ -167,6 +202,10 @@ def _validated(column: pa.Array) -> pa.Array:
 
 def _byte_lengths(column: pa.Array) -> np.ndarray:
     """Bytes of each value as text, int64 [rows]; of a validated column."""
+    if _is_list(column.type):
+        ends = np.cumsum(np.append(0, _byte_lengths(validated(column.flatten()))))
+        counts = np.cumsum(np.append(0, np.asarray(column.value_lengths().fill_null(0), np.int64)))
+        return np.diff(ends[counts])
     if pa.types.is_dictionary(column.type):
         lengths = np.append(_byte_lengths(column.dictionary), 0)  # the last stands for null
         indices = column.indices.cast(pa.int64()).fill_null(len(column.dictionary))
@@ -178,7 +217,7 @@ def _byte_lengths(column: pa.Array) -> np.ndarray:
         views = np.frombuffer(column.buffers()[1], np.int32).reshape(-1, 4)
         return views[column.offset : column.offset + len(column), 0].astype(np.int64)
     if pa.types.is_run_end_encoded(column.type):
-        longest = int(_byte_lengths(_validated(column.values)).max(initial=0))
+        longest = int(_byte_lengths(validated(column.values)).max(initial=0))
         return np.full(len(column), longest, np.int64)
     return np.full(len(column), 0 if pa.types.is_null(column.type) else _FIXED_BYTES, np.int64)
 
@@ -190,6 +229,8 @@ def _cells(column: pa.Array) -> list[object]:
 class _Feature(msgspec.Struct):
     type: str | None = msgspec.field(name="_type", default=None)
     names: list[str] | None = None
+    feature: _Feature | None = None
+    """of the items of a list."""
 
 
 class _Info(msgspec.Struct):
@@ -204,14 +245,18 @@ def _class_names(schema: pa.Schema, label: str) -> list[str] | None:
     """Class names of a `ClassLabel` column: `datasets` stores numbers, and the names in the schema's metadata."""
     try:
         metadata = decode_json((schema.metadata or {})[b"huggingface"], _HuggingFace)
-        feature = decode_json(bytes(metadata.info.features[label]), _Feature)
-    except (KeyError, msgspec.DecodeError):
+        text = bytes(metadata.info.features[label])
+        feature = decode_json(text, list[_Feature])[0] if text.startswith(b"[") else decode_json(text, _Feature)
+        feature = feature.feature or feature
+    except (KeyError, IndexError, msgspec.DecodeError):
         return None
     return feature.names if feature.type == "ClassLabel" else None
 
 
 def _class_name(value: object, names: list[str]) -> object:
     """The class name of a number; None for -1, which stands for no label, and for other numbers without a name."""
+    if isinstance(value, list):
+        return [_class_name(item, names) for item in value]
     if not isinstance(value, int):
         return value
     return names[value] if 0 <= value < len(names) else None

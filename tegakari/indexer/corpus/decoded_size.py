@@ -27,14 +27,15 @@ _FIX = "check where the file comes from: it looks like one that is made to fill 
 class DecodedSize:
     """Counts what has been decoded of a file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *more: Path) -> None:
         """Start with nothing decoded.
 
         Args:
             path: of the file.
+            more: further files that are decoded with it.
         """
         self._path = path
-        self._stored = path.stat().st_size
+        self._stored = sum(file.stat().st_size for file in (path, *more))
         self._limit = max(FREE_BYTES, MAX_RATIO * self._stored)
         self._decoded = 0
 

@@ -20,14 +20,14 @@ class _Record(NamedTuple):
     fields: list[str]
 
 
-def read_delimited(path: Path, columns: Columns, delimiter: str) -> Iterator[Row | Reject]:
+def read_delimited(path: Path, columns: Columns, delimiter: str, encoding: str) -> Iterator[Row | Reject]:
     """Read the rows of a file. Empty lines are not rows.
 
     Raises:
         CorpusError: the file is empty, its header lacks a configured column, or it decodes to far more bytes than it
-            has.
+            has, or has another encoding.
     """
-    with open_text(path, newline="") as stream:
+    with open_text(path, newline="", encoding=encoding) as stream:
         records = _records(stream, delimiter, DecodedSize(path))
         header = next(records, None)
         if not isinstance(header, _Record):

@@ -41,7 +41,8 @@ class DocumentMaker:
     def make(self, row: Row) -> Candidate | Reject:
         """Create a candidate from a row: the label without outer white space, the text unchanged."""
         try:
-            id_, label, title, body, split_name = map(_text, (row.id, row.label, row.title, row.body, row.split))
+            id_, label = _text(row.id), _text(_single(row.label))
+            title, body, split_name = map(_text, (row.title, row.body, row.split))
         except _CellError as error:
             return Reject(row.location, error.reason)
         label = label.strip()
@@ -80,6 +81,15 @@ class _CellError(Exception):
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+def _single(label: object) -> object:
+    """The label of a list of one, as sources with several labels per document store it."""
+    if not isinstance(label, list):
+        return label
+    if len(label) > 1:
+        raise _CellError(Reason.SEVERAL_LABELS)
+    return label[0] if label else None
 
 
 def _text(value: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from tegakari.indexer.corpus.documents import Candidate
@@ -54,6 +54,11 @@ class Draw:
         else:
             _, dropped = heapq.heappushpop(pool, entry)
             self._dropped.add(Reason.NOT_DRAWN, dropped.id)
+
+    @property
+    def labels(self) -> Collection[str]:
+        """Labels of all candidates."""
+        return self._offered.keys()
 
     def documents(self) -> list[Drawn]:
         """The drawn documents. Labels with a single document are dropped and counted."""

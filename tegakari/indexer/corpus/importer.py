@@ -7,7 +7,9 @@ from pathlib import Path
 
 from tegakari.indexer.corpus.documents import DocumentMaker
 from tegakari.indexer.corpus.draw import Draw, without_ambiguous
+from tegakari.indexer.corpus.encodings import codec_name
 from tegakari.indexer.corpus.files import content_sha256, write_corpus
+from tegakari.indexer.corpus.label_lists import check_single_labels
 from tegakari.indexer.corpus.reasons import Reason, Tally
 from tegakari.indexer.corpus.rows import Reject, Row, configured_columns
 from tegakari.indexer.corpus.sources import Source, open_source
@@ -18,7 +20,8 @@ from tegakari.schemas.progress import NoProgress, Progress
 
 _PROGRESS_ROWS = 1000
 _FIXES = {
-    Reason.NOT_UNICODE: "save the source as UTF-8",
+    Reason.NOT_UNICODE: "set corpus.encoding to the encoding of the source, or save it as UTF-8",
+    Reason.SEVERAL_LABELS: "write one label per row: a classifier here has one label per document",
     Reason.NOT_JSON: "write one JSON object per line",
     Reason.UNKNOWN_SPLIT: 'write train or eval in the column, or set corpus.split_column to "" to sample the splits',
 }
@@ -35,24 +38,25 @@ def import_corpus(config: CorpusConfig, progress: Progress = NoProgress()) -> Co
         progress: receives the stage "reading rows", whose total is not known in advance.
 
     Raises:
-        CorpusError: the source is missing, damaged, or lacks a configured column; no row becomes a document; or the
-            directory cannot be written.
+        CorpusError: the source is missing, damaged, or lacks a configured column; its labels are lists of labels; no
+            row becomes a document; or the directory cannot be written.
         DiskFullError: no space; an existing corpus is unchanged.
     """
-    columns = configured_columns(config)
+    columns, encoding = configured_columns(config), codec_name(config.encoding)
     source = open_source(Path(config.source), Path(config.path))
     _check_not_overwritten(source, Path(config.path))
     dropped, changed = Tally(), Tally()
     maker = DocumentMaker(config, by_split=bool(columns.split) or source.has_splits)
     draw = Draw(config, dropped=dropped, changed=changed)
     rows = 0
-    for row in _with_progress(source.rows(columns), progress):
+    for row in _with_progress(source.rows(columns, encoding), progress):
         rows += 1
         candidate = row if isinstance(row, Reject) else maker.make(row)
         if isinstance(candidate, Reject):
             dropped.add(candidate.reason, candidate.location)
         else:
             draw.offer(candidate)
+    check_single_labels(draw.labels)
     drawn = without_ambiguous(sorted(draw.documents()), dropped)
     for document in drawn:
         if document.cut:

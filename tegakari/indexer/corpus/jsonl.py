@@ -20,7 +20,11 @@ _LONG_LINE = 2**20
 """Characters of a line above which only the configured keys are decoded: `[],[],...` takes 20 times as much."""
 
 
-def read_jsonl(path: Path, columns: Columns, keys: dict[str, None]) -> Iterator[Row | Reject]:
+_MAX_LIST = 256
+"""Bytes of a list that is decoded in a long line."""
+
+
+def read_jsonl(path: Path, columns: Columns, keys: dict[str, None], encoding: str) -> Iterator[Row | Reject]:
     """Read the rows of a file. An object without a configured key has no value there; empty lines are not rows.
 
     Args:
@@ -28,13 +32,14 @@ def read_jsonl(path: Path, columns: Columns, keys: dict[str, None]) -> Iterator[
         columns: the keys to read.
         keys: receives the keys of the objects. A configured key that no object of the source has is an error of the
             configuration, which the caller can detect after the last file.
+        encoding: a name of `codec_name`.
 
     Raises:
-        CorpusError: the file decodes to far more bytes than it has.
+        CorpusError: the file decodes to far more bytes than it has, or has another encoding.
     """
     configured = {name for name in columns if name}
     decode_long = _decoder_of(sorted(configured))
-    with open_text(path, newline="\n") as stream:
+    with open_text(path, newline="\n", encoding=encoding) as stream:
         for number, text in numbered_lines(stream, DecodedSize(path)):
             location = f"line {number}"
             if text is None:
@@ -65,10 +70,11 @@ def _decoder_of(names: list[str]) -> msgspec.json.Decoder[Any]:
 
 
 def _values(raw: msgspec.Struct) -> Mapping[str, object] | None:
-    """Values of the keys that an object has; an empty list for a list or an object, which cannot become text anyway."""
+    """Values of the keys that an object has; two nulls for a list or an object that is too long for one label."""
     values: dict[str, object] = {}
     for field in msgspec.structs.fields(raw):
         text = bytes(getattr(raw, field.name))
         if text:
-            values[field.encode_name] = [] if text[:1] in b"[{" else json.loads(text)
+            is_long = text[:1] in b"[{" and len(text) > _MAX_LIST
+            values[field.encode_name] = [None, None] if is_long else json.loads(text)
     return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
@@ -26,6 +27,27 @@ _FORMATS: dict[str, Format] = {
     ".arrow": "arrow",
 }
 _MAX_NAMES = 5
+_CACHE = re.compile(r"cache-[0-9a-f]+(_\d+_of_\d+)?\.arrow")
+"""Names of files in which `datasets` stores results of `map`, `filter` and `sort` beside the data."""
+
+
+class SelectedFile(NamedTuple):
+    """Consecutive rows of a data file."""
+
+    path: Path
+    skip: int
+    """rows before them."""
+    take: int | None
+    """number of rows; None: all that follow."""
+
+
+class Selection(NamedTuple):
+    """Rows of a data set that are not all rows of its files in their order."""
+
+    files: tuple[SelectedFile, ...]
+    """data files, at least one, whose rows are counted through from 0."""
+    indices: tuple[Path, ...]
+    """files with the numbers of the selected rows; none: all rows."""
 
 
 class Part(NamedTuple):
@@ -37,6 +59,16 @@ class Part(NamedTuple):
     format: Format
     split: str | None
     """split of this file in the data set's layout, as it is named there."""
+    selection: Selection | None = None
+    """the rows, where they are a selection; `path` is then the first of its files."""
+
+    def files(self) -> list[tuple[str, Path]]:
+        """Name and path of all files of the part."""
+        if self.selection is None:
+            return [(self.name, self.path)]
+        paths = [*(file.path for file in self.selection.files), *self.selection.indices]
+        root = self.path.parents[self.name.count("/")]
+        return [(path.relative_to(root).as_posix(), path) for path in dict.fromkeys(paths)]
 
 
 def parts_of(path: Path, corpus: Path) -> list[Part]:
@@ -80,10 +112,16 @@ class _DatasetDict(msgspec.Struct):
 
 class _DataFile(msgspec.Struct):
     filename: str
+    skip: int | None = None
+    take: int | None = None
 
 
 class _State(msgspec.Struct):
+    """Of `save_to_disk`. Old releases (1.x) store the numbers of selected rows instead of the rows."""
+
     data_files: list[_DataFile] = msgspec.field(name="_data_files")
+    indices_data_files: list[_DataFile] | None = msgspec.field(name="_indices_data_files", default=None)
+    indices_files: list[_DataFile] | None = msgspec.field(name="_indices_files", default=None)
 
 
 _Layout = TypeVar("_Layout", _DatasetDict, _State)
@@ -99,11 +137,16 @@ def _saved_to_disk(directory: Path) -> list[Part]:
 
 
 def _data_files(directory: Path, root: Path, split: str | None) -> list[Part]:
-    files = [directory / file.filename for file in _decode(directory / "state.json", _State).data_files]
-    missing = [file for file in files if not file.is_file()]
-    if missing:
-        raise CorpusError(f"{root} lacks {missing[0].relative_to(root)}", field=FIELD, fix="copy the data set again")
-    return [_part(file, root, split) for file in files]
+    state = _decode(directory / "state.json", _State)
+    indices = tuple(directory / file.filename for file in state.indices_data_files or state.indices_files or ())
+    selected = tuple(SelectedFile(directory / file.filename, file.skip or 0, file.take) for file in state.data_files)
+    for file in (*(file.path for file in selected), *indices):
+        if not file.is_file():
+            raise CorpusError(f"{root} lacks {file.relative_to(root)}", field=FIELD, fix="copy the data set again")
+    parts = [_part(file.path, root, split) for file in selected]
+    if parts and (indices or any(file.skip or file.take is not None for file in selected)):
+        return [parts[0]._replace(selection=Selection(selected, indices))]
+    return parts
 
 
 def _decode(file: Path, kind: type[_Layout]) -> _Layout:
@@ -114,14 +157,23 @@ def _decode(file: Path, kind: type[_Layout]) -> _Layout:
 
 
 def _shards(directory: Path, corpus: Path) -> list[Part]:
-    """Data files below a directory, by name, without hidden files and the imported corpus."""
+    """Data files below a directory, by name, without hidden files, caches and the imported corpus.
+
+    Of a directory that `save_to_disk` wrote, those that its state names.
+    """
     imported = corpus.resolve()
     parts: list[Part] = []
     for file in sorted(directory.rglob("*")):
         name = file.relative_to(directory)
-        hidden = any(component.startswith((".", "_")) for component in name.parts)
-        if not hidden and file.is_file() and _format(file) and not file.resolve().is_relative_to(imported):
-            parts.append(_part(file, directory, split_in_path(name)))
+        if any(component.startswith((".", "_")) for component in name.parts) or not file.is_file():
+            continue
+        if file.resolve().is_relative_to(imported) or _CACHE.fullmatch(file.name):
+            continue
+        split = split_in_path(name)
+        if file.name == "state.json" and (file.parent / "dataset_info.json").is_file():
+            parts += _data_files(file.parent, directory, split)
+        elif _format(file) and not (_format(file) == "arrow" and (file.parent / "state.json").is_file()):
+            parts.append(_part(file, directory, split))
     if not parts:
         names = sorted(file.name for file in directory.iterdir())
         listed = ", ".join(names[:_MAX_NAMES]) + (", ..." if len(names) > _MAX_NAMES else "")

@@ -19,6 +19,7 @@ class Reason(StrEnum):
     BAD_QUOTES = "quotes do not match"
     RAGGED = "number of fields differs from the header's"
     NOT_TEXT = "a configured column holds a list or an object"
+    SEVERAL_LABELS = "label is a list of several labels"
     NOT_UNICODE = "not valid Unicode: broken UTF-8 or half a surrogate pair"
     NUL = "holds a NUL character"
     EMPTY_ID = "empty id"

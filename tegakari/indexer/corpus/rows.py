@@ -87,6 +87,8 @@ def check_columns(columns: Columns, header: Collection[str], source: str) -> Non
         fixes = ["set the key to one of them"]
         if role in _FIX_WITHOUT_COLUMN:
             fixes.append(_FIX_WITHOUT_COLUMN[role])
+        if role == "label":
+            fixes.append("or, if each label has a column of its own, write one column with their names")
         raise CorpusError(
             f"{source} {problem}; its columns are: {listed or 'none'}",
             field=f"corpus.{role}_column",

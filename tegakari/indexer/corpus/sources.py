@@ -15,6 +15,7 @@ from tegakari.indexer.corpus.delimited import read_delimited
 from tegakari.indexer.corpus.jsonl import read_jsonl
 from tegakari.indexer.corpus.layouts import FIELD, Part, parts_of
 from tegakari.indexer.corpus.rows import Columns, Reject, Row, check_columns
+from tegakari.indexer.corpus.selections import read_selection
 from tegakari.indexer.corpus.splits import split_of
 from tegakari.schemas.errors import CorpusError
 from tegakari.store.disk.durable import sha256_of
@@ -37,27 +38,31 @@ class Source(NamedTuple):
         Raises:
             CorpusError: a file cannot be read.
         """
-        hashes: list[str] = []
-        for part in self.parts:
+        hashes: list[tuple[str, str]] = []
+        for name, path in (file for part in self.parts for file in part.files()):
             try:
-                hashes.append(sha256_of(part.path))
+                hashes.append((sha256_of(path), name))
             except OSError as error:
-                raise _unreadable(part.path, error) from None
+                raise _unreadable(path, error) from None
         if len(hashes) == 1:
-            return hashes[0]
-        listing = "".join(f"{digest}  {part.name}\n" for digest, part in zip(hashes, self.parts, strict=True))
+            return hashes[0][0]
+        listing = "".join(f"{digest}  {name}\n" for digest, name in hashes)
         return hashlib.sha256(listing.encode()).hexdigest()
 
-    def rows(self, columns: Columns) -> Iterator[Row | Reject]:
+    def rows(self, columns: Columns, encoding: str = "utf-8") -> Iterator[Row | Reject]:
         """All rows. Without a split column, the split of a row is that of its file in the layout.
 
+        Args:
+            columns: the configured columns.
+            encoding: of text files, a name of `codec_name`.
+
         Raises:
-            CorpusError: a file is damaged or lacks a configured column.
+            CorpusError: a file is damaged, lacks a configured column, or has another encoding.
         """
         keys: dict[str, None] = {}
         for part in self.parts:
             try:
-                for row in _read(part, columns, keys):
+                for row in _read(part, columns, keys, encoding):
                     location = f"{part.name} {row.location}" if len(self.parts) > 1 else row.location
                     if not columns.split and isinstance(row, Row):
                         yield row._replace(location=location, split=part.split)
@@ -85,14 +90,20 @@ def open_source(path: Path, corpus: Path) -> Source:
         raise _unreadable(path, error) from None
 
 
-def _read(part: Part, columns: Columns, keys: dict[str, None]) -> Iterator[Row | Reject]:
+def _read(part: Part, columns: Columns, keys: dict[str, None], encoding: str) -> Iterator[Row | Reject]:
+    if encoding not in ("utf-8", "utf-8-sig") and part.format in ("parquet", "arrow"):
+        raise CorpusError(
+            f"{part.path} is not a text file: its texts are UTF-8", field="corpus.encoding", fix="leave the key out"
+        )
+    if part.selection:
+        return read_selection(part.selection, columns)
     match part.format:
         case "csv":
-            return read_delimited(part.path, columns, ",")
+            return read_delimited(part.path, columns, ",", encoding)
         case "tsv":
-            return read_delimited(part.path, columns, "\t")
+            return read_delimited(part.path, columns, "\t", encoding)
         case "jsonl":
-            return read_jsonl(part.path, columns, keys)
+            return read_jsonl(part.path, columns, keys, encoding)
         case "parquet":
             return read_parquet(part.path, columns)
         case "arrow":

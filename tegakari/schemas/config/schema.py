@@ -30,6 +30,7 @@ class CorpusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Source of the documents, and number of documents per label."""
 
     source: Annotated[str, _about("CSV, TSV, JSONL(.gz), Parquet, or a Hugging Face dataset directory")] = "posts.csv"
+    encoding: Annotated[str, _about("of CSV, TSV and JSON Lines, such as cp932, euc_jp or utf-16")] = "utf-8"
     path: Annotated[str, _about("directory of the imported corpus")] = "corpus"
     id_column: Annotated[str, _about("unique document id; empty = hash of the content")] = "id"
     title_column: Annotated[str, _about("title; empty = documents have no title")] = "title"

@@ -1,4 +1,4 @@
-"""Content negotiation: responses are JSON; lists also come as CSV, Parquet or Arrow, and with selected fields."""
+"""Content negotiation: responses are JSON; lists also come as CSV, XLSX, Parquet or Arrow, and with selected fields."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from tegakari.schemas.api import Page
-from tegakari.schemas.errors import QueryError
+from tegakari.schemas.errors import QueryError, StoreError
 from tegakari.service.http.headers import header, preferences
 from tegakari.service.http.paths import address_of
 from tegakari.store.export.arrow import rows_table
 from tegakari.store.export.formats import write as write_file
+from tegakari.store.export.spreadsheets import xlsx_in_memory
 
 LIST_PARAMETERS = ("format", "fields")
 """Query parameters of every list."""
@@ -53,8 +54,20 @@ def _write_arrow_stream(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
+def _write_xlsx(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    try:
+        with xlsx_in_memory(sink, table.schema) as writer:
+            for batch in table.to_batches():
+                writer.write_batch(batch)
+    except StoreError as error:
+        raise QueryError(error.message, field="format", fix="use format=csv or select other fields") from None
+    return sink.getvalue()
+
+
 FORMATS = {
     "csv": Format("text/csv", _file_writer("csv")),
+    "xlsx": Format("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", _write_xlsx),
     "parquet": Format("application/vnd.apache.parquet", _file_writer("parquet")),
     "arrow": Format("application/vnd.apache.arrow.stream", _write_arrow_stream),
 }

@@ -27,6 +27,17 @@ def rows_table(rows: Sequence[Any], row_type: Any, fields: Sequence[str] | None 
     return table
 
 
+def flat(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with lists and structs encoded as JSON, for formats that have neither."""
+    columns = [
+        pa.array([None if cell is None else msgspec.json.encode(cell).decode() for cell in column.to_pylist()])
+        if pa.types.is_nested(column.type)
+        else column
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
 def _arrow_type(hint: Any) -> pa.DataType:
     if get_origin(hint) in (Union, UnionType):
         (hint,) = (kind for kind in get_args(hint) if kind is not type(None))

@@ -1,4 +1,4 @@
-"""Export of a run's tables as Parquet, Arrow or CSV files."""
+"""Export of a run's tables as Parquet, Arrow, CSV or XLSX files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tegakari.schemas.tables import ACTIVATIONS, TABLES, Table
 from tegakari.store.disk.durable import staged_directory, translate_disk_full
 from tegakari.store.disk.layout import MANIFEST
 from tegakari.store.export import formats
+from tegakari.store.export.spreadsheets import for_spreadsheets
 from tegakari.store.reader import Run
 from tegakari.store.sql.query import run_query
 
@@ -27,6 +28,7 @@ def export_run(
     file_format: str = "parquet",
     tables: Iterable[str] = (),
     spreadsheet: bool = False,
+    bom: bool = False,
     progress: Progress = NoProgress(),
 ) -> dict[str, int]:
     """Write tables of a run to a new directory, one file per table, with run.json; whole or absent.
@@ -37,19 +39,22 @@ def export_run(
         file_format: one of `formats.WRITERS`.
         tables: names of tables; default: all, including activations.
         spreadsheet: whether to write texts that a spreadsheet would take for formulas with an apostrophe, in CSV.
+        bom: whether CSV begins with a byte order mark.
         progress: one step per table.
 
     Returns:
         number of rows by table.
 
     Raises:
-        StoreError: the directory exists, or a table or the format does not exist.
+        StoreError: the directory exists, a table or the format does not exist, or a table is beyond the limits of XLSX.
         DiskFullError: no space; nothing is left behind.
     """
     selected = _select(tables)
     if file_format not in formats.WRITERS:
         names = ", ".join(formats.WRITERS)
         raise StoreError(f"{file_format!r} is not a format", field="--format", fix=f"use one of: {names}")
+    if bom:
+        formats.check_bom(file_format)
     refuse_existing(target)
     rows_written = {}
     with translate_disk_full(target, field="--to"), staged_directory(target) as staged:
@@ -60,9 +65,9 @@ def export_run(
             rows = run_query(run.store, [run.name], f"SELECT * EXCLUDE run FROM {table.name} ORDER BY {order}")
             rows = _with_descriptions(rows, table)
             if spreadsheet:
-                rows = formats.for_spreadsheets(rows, file_format)
+                rows = for_spreadsheets(rows, file_format)
             with (staged / f"{table.name}.{file_format}").open("wb") as sink:
-                rows_written[table.name] = formats.write(sink, rows, file_format)
+                rows_written[table.name] = formats.write(sink, rows, file_format, bom=bom)
             progress.advance()
         shutil.copyfile(run.directory / MANIFEST, staged / MANIFEST)
     return rows_written

@@ -13,9 +13,10 @@ from typing import Protocol
 import msgspec
 import pyarrow as pa
 
-from tegakari.schemas.errors import SqlError
+from tegakari.schemas.errors import SqlError, StoreError
 from tegakari.schemas.sql import SqlColumn
 from tegakari.store.export import formats
+from tegakari.store.export.spreadsheets import xlsx_in_memory
 
 SLICE_BYTES = 2**20
 """Rows are encoded in slices of about this size; the limits are checked between two."""
@@ -80,11 +81,15 @@ class _File:
         self._context.__exit__(None, None, None)
 
 
-class _Parquet:
-    """One file, written at the end: a row group per slice would repeat the description of every column."""
+class _AtTheEnd:
+    """Parquet and XLSX: one file, written at the end.
 
-    def __init__(self, sink: pa.BufferOutputStream, schema: pa.Schema) -> None:
+    A row group of Parquet per slice would repeat the description of every column; XLSX is an archive.
+    """
+
+    def __init__(self, sink: pa.BufferOutputStream, schema: pa.Schema, open_writer: formats.OpenWriter) -> None:
         self._sink = sink
+        self._open_writer = open_writer
         self._schema = schema
         self._batches: list[pa.RecordBatch] = []
         self._size = 0
@@ -99,7 +104,7 @@ class _Parquet:
 
     def close(self, *, truncated: bool) -> None:
         del truncated  # a header of the response says it
-        with formats.WRITERS["parquet"](self._sink, self._schema) as writer:
+        with self._open_writer(self._sink, self._schema) as writer:
             for batch in pa.Table.from_batches(self._batches, self._schema).combine_chunks().to_batches():
                 writer.write_batch(batch)
 
@@ -114,7 +119,8 @@ _WRITERS: dict[str, Callable[[pa.BufferOutputStream, pa.Schema], _Writer]] = {
     "json": _Json,
     "csv": lambda sink, schema: _File(sink, formats.WRITERS["csv"](sink, schema)),
     "arrow": lambda sink, schema: _File(sink, _arrow_stream(sink, schema)),
-    "parquet": _Parquet,
+    "parquet": lambda sink, schema: _AtTheEnd(sink, schema, formats.WRITERS["parquet"]),
+    "xlsx": lambda sink, schema: _AtTheEnd(sink, schema, xlsx_in_memory),
 }
 
 
@@ -125,7 +131,7 @@ def encode_rows(
 
     Args:
         reader: of the query's rows.
-        file_format: json, csv, parquet or arrow (a stream).
+        file_format: json, csv, xlsx, parquet or arrow (a stream).
         max_rows: further rows are left out.
         max_bytes: largest size of the body.
         check_time: called between slices; raises once the time of the query is over.
@@ -185,6 +191,8 @@ def _check_size(size: int, rows: int, file_format: str, max_bytes: int) -> None:
 def _translate_values(file_format: str) -> Iterator[None]:
     try:
         yield
+    except StoreError as error:
+        raise SqlError(error.message, field="format", fix="use format=parquet") from None
     except (pa.ArrowException, ValueError, OverflowError, TypeError) as error:
         raise SqlError(
             f"{file_format} cannot represent the result: {error}", field="format", fix="use format=arrow"

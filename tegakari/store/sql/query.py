@@ -54,14 +54,16 @@ def _translate_errors() -> Iterator[None]:
         raise SqlError(str(error), field="query", fix="the tables are described in docs/tables.md") from None
 
 
-def write_rows(sink: IO[bytes], rows: pa.RecordBatchReader, file_format: str) -> int:
+def write_rows(sink: IO[bytes], rows: pa.RecordBatchReader, file_format: str, *, bom: bool = False) -> int:
     """Write rows as a JSON array of objects ("json"), or in a format of `formats.WRITERS`.
 
     Returns:
         number of rows.
     """
+    if bom:
+        formats.check_bom(file_format)
     if file_format != "json":
-        return formats.write(sink, rows, file_format)
+        return formats.write(sink, rows, file_format, bom=bom)
     encode = msgspec.json.Encoder(enc_hook=str).encode
     count = 0
     sink.write(b"[")

@@ -1,4 +1,4 @@
-"""A list has the same rows in every format: CSV, Parquet and Arrow equal the JSON."""
+"""A list has the same rows in every format: CSV, XLSX, Parquet and Arrow equal the JSON."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from litestar.testing import TestClient
 
 from tests.support.factories import LABELS
 from tests.support.service import RUN, UNEVEN, get, segment
+from tests.support.xlsx_cells import sheet_rows
 
 BASE = f"/v1/runs/{RUN}"
 LISTS = [
@@ -37,6 +38,7 @@ READERS = {
         "application/vnd.apache.arrow.stream",
         lambda data: pa.ipc.open_stream(io.BytesIO(data)).read_all().to_pylist(),
     ),
+    "xlsx": ("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", sheet_rows),
     "csv": ("text/csv", lambda data: list(csv.DictReader(io.StringIO(data.decode())))),
 }
 
@@ -73,6 +75,12 @@ def test_every_format_has_the_same_rows(client: TestClient, path: str, format_: 
                     assert cell == as_csv(expected[name])
                 else:
                     assert json.loads(cell) == expected[name]
+    elif format_ == "xlsx":
+        for row, expected in zip(items, rows, strict=True):
+            assert list(row) == list(expected)
+            for name, value in expected.items():
+                cell = json.loads(row[name]) if isinstance(value, dict | list) else row[name]
+                assert cell == (pytest.approx(value, rel=1e-14) if isinstance(value, float) else value), name
     else:
         assert items == rows
     accepted = client.get(path, headers={"Accept": f"text/html;q=0.3, {media_type}"})

@@ -16,6 +16,7 @@ from tegakari.store import Store
 from tests.support.factories import LABELS, Case
 from tests.support.live_case import LiveCase
 from tests.support.service import RUN, UNEVEN
+from tests.support.xlsx_cells import sheet_rows
 
 
 def sql(client: TestClient, text: str, **options: Any) -> dict[str, Any]:
@@ -57,19 +58,32 @@ def test_rows_beyond_the_limit_are_marked_as_truncated(client: TestClient):
 
 
 @pytest.mark.parametrize("by_header", [False, True])
-@pytest.mark.parametrize("format_", ["csv", "parquet", "arrow"])
+@pytest.mark.parametrize("format_", ["csv", "xlsx", "parquet", "arrow"])
 def test_other_formats_have_the_same_rows(client: TestClient, format_: str, by_header: bool):
-    media_types = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
+    media_types = {
+        "csv": "text/csv",
+        "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        "parquet": "application/vnd.apache.parquet",
+    }
     headers = {"accept": media_types.get(format_, "application/vnd.apache.arrow.stream")} if by_header else {}
     body = {"sql": "SELECT label, f1 FROM labels ORDER BY run, label_id"}
     response = client.post("/v1/sql", params={} if by_header else {"format": format_}, json=body, headers=headers)
     assert response.status_code == 200, response.text
     read = {
+        "xlsx": lambda raw: pa.Table.from_pylist(sheet_rows(raw)),
         "csv": lambda raw: pa_csv.read_csv(io.BytesIO(raw)),
         "parquet": lambda raw: pq.read_table(io.BytesIO(raw)),
         "arrow": lambda raw: pa.ipc.open_stream(raw).read_all(),
     }
     assert read[format_](response.content).to_pylist() == sql(client, body["sql"])["items"]
+
+
+def test_formulas_and_long_texts_in_spreadsheets(client: TestClient):
+    response = client.post("/v1/sql?format=xlsx", json={"sql": "SELECT '=1+1' AS text, -1 AS number"})
+    assert sheet_rows(response.content) == [{"text": "=1+1", "number": -1}]
+    response = client.post("/v1/sql?format=xlsx", json={"sql": "SELECT repeat('x', 32768) AS text"})
+    assert (response.status_code, response.json()["field"]) == (400, "format")
+    assert "32,767" in response.json()["detail"]
 
 
 def test_values_of_every_type_are_encoded(client: TestClient):

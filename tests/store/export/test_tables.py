@@ -57,7 +57,7 @@ def test_a_failed_export_leaves_nothing(store: Path, tmp_path: Path):
     with pytest.raises(StoreError, match="is not a table"):
         export_run(run, tmp_path / "a", tables=["label"])
     with pytest.raises(StoreError, match="is not a format"):
-        export_run(run, tmp_path / "a", file_format="xlsx")
+        export_run(run, tmp_path / "a", file_format="ods")
     (tmp_path / "existing").mkdir()
     with pytest.raises(StoreError, match="exists"):
         export_run(run, tmp_path / "existing")
