@@ -40,7 +40,7 @@ def feature(
     The token on which it is active stands between ⟦ and ⟧; in texts these two characters are written as escapes.
     --csv writes the positions.
 
-    Example: [bold]tegakari feature --run demo-jpn --feature 1:41[/]
+    Example: [bold]tegakari feature --run demo-jpn --feature 3:361[/]
     """
     source = open_source(store)
     layer, number = parse_feature(feature)

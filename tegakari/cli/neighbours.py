@@ -32,7 +32,7 @@ def neighbours(
 ) -> None:
     """List the features whose decoder directions are nearest to that of a feature, by cosine.
 
-    Example: [bold]tegakari neighbours --run demo-jpn --feature 1:41[/]
+    Example: [bold]tegakari neighbours --run demo-jpn --feature 3:361[/]
     """
     source = open_source(store)
     layer, number = parse_feature(feature)

@@ -52,6 +52,13 @@ def _runs_or_default(context: typer.Context, runs: list[str] | None) -> list[str
     return runs or ([] if context.resilient_parsing else [default_run()])
 
 
+def _not_empty(texts: list[str]) -> list[str]:
+    """Texts of an option, checked before a model is loaded for them."""
+    if not all(texts):
+        raise typer.BadParameter("a text is empty; give a text with words")
+    return texts
+
+
 def complete_run(context: typer.Context, incomplete: str) -> list[str]:
     """Names of the store's runs, for the shell. An error gives none: a completion must not print anything else."""
     try:
@@ -150,7 +157,9 @@ FeatureOption = Annotated[
     str, typer.Option("--feature", "-f", metavar="L:F", help="Feature F of layer L, both from 0, as 2:17.")
 ]
 DocumentOption = Annotated[str, typer.Option("--document", "-d", help="Document of the run, by id.")]
-TextsOption = Annotated[list[str], typer.Option("--text", "-t", help="Title, newline, body; repeatable.")]
+TextsOption = Annotated[
+    list[str], typer.Option("--text", "-t", help="Title, newline, body; repeatable.", callback=_not_empty)
+]
 RowsOption = Annotated[int, typer.Option("-k", min=1, max=MAX_ROWS, help="Rows.")]
 AllOption = Annotated[bool, typer.Option("--all", help="All rows.")]
 CursorOption = Annotated[str | None, typer.Option("--cursor", help="`next` of the page before.")]

@@ -345,5 +345,8 @@ class Store:
                     run = self._open[name] = Run(directory)
                 return run
         except FileNotFoundError:
-            published = ", ".join(self.names()) or "none"
-            raise NotFoundError(f"no run {name!r}", field="run", fix=f"published runs: {published}") from None
+            if published := ", ".join(self.names()):
+                fix = f"published runs: {published}"
+            else:
+                fix = f"the store {self.directory} has no runs: `tegakari index` publishes one, or name another store"
+            raise NotFoundError(f"no run {name!r}", field="run", fix=fix) from None

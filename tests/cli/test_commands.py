@@ -69,6 +69,7 @@ def test_init_writes_a_file_once(tmp_path: Path):
         (["runs", "show", "../etc", "--store", "nowhere"], "cannot be the name of a run"),
         (["runs", "delete", "none", "--store", "nowhere", "--yes"], "no run 'none'"),
         (["features", "--run", "none", "--label", "x"], "no run 'none'"),
+        (["labels", "--run", "none", "--store", "nowhere"], "nowhere has no runs"),
     ],
 )
 def test_errors_are_sentences(arguments: list[str], words: str, tmp_path: Path):
@@ -102,6 +103,9 @@ def test_errors_are_sentences(arguments: list[str], words: str, tmp_path: Path):
         (["study", "--run", "a", "--layer", "24,22"], "'24,22' gives no layer"),
         (["study", "--run", "a", "--layer", "a=1", "--layer", "a=2"], "run 'a' has two layers"),
         (["knockout", "--run", "a", "--label", "x", "--layer", "1", "--draws", "-1"], "--draws"),
+        (["knockout", "--run", "a", "--label", "x"], "add --layer N"),
+        (["classify", "--run", "a", "--text", ""], "a text is empty"),
+        (["encode", "--run", "a", "--text", "x", "--text", ""], "a text is empty"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(arguments: list[str], words: str, tmp_path: Path):

@@ -117,6 +117,12 @@ def readme_blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
+def for_toy_size(text: str) -> str:
+    """An example, with a layer and a feature that the SAEs of this file have: two layers of 64 features."""
+    text = text.replace("3:361", "1:41").replace("--layer 3", "--layer 1").replace('"layer": 3', '"layer": 1')
+    return text.replace("/layers/3/features/361", "/layers/1/features/41")
+
+
 def test_the_readmes_commands_run(demo: Path):
     lines = [
         line
@@ -126,14 +132,14 @@ def test_the_readmes_commands_run(demo: Path):
     ]
     assert len(lines) == 7
     for line in lines:
-        assert run(*shlex.split(line)[1:], "--store", str(demo / "store"))
+        assert run(*shlex.split(for_toy_size(line), comments=True)[1:], "--store", str(demo / "store"))
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
 def test_the_readmes_curl_asks_a_server(demo: Path, tmp_path: Path):
     (block,) = (block for block in readme_blocks("") if block.startswith("API="))
     with serving("--store", demo / "store") as (url, _):
-        script = block.replace("http://127.0.0.1:8765", url)
+        script = for_toy_size(block).replace("http://127.0.0.1:8765", url)
         done = subprocess.run(["bash", "-ec", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "features.parquet").stat().st_size

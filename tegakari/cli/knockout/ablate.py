@@ -13,8 +13,8 @@ from tegakari.cli.options import (
     DeviceOption,
     GroupRunOption,
     JsonOption,
-    LabelsOption,
     StoreOption,
+    complete_label,
     default_run,
     is_address,
     open_source,
@@ -34,8 +34,13 @@ FIX = f"see `tegakari {COMMAND} --help`"
 def knockout(
     context: typer.Context,
     run: GroupRunOption = None,
-    label: LabelsOption = None,
-    layer: Annotated[list[int] | None, typer.Option(help="Layer; repeatable.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label", "-l", help="Ablate the features of this label; repeatable.", autocompletion=complete_label
+        ),
+    ] = None,
+    layer: Annotated[list[int] | None, typer.Option(help="Layer of the label's features; repeatable.")] = None,
     feature: Annotated[
         list[str] | None,
         typer.Option("--feature", "-f", metavar="L:F", help="Feature F of layer L, instead of a label's; repeatable."),
@@ -67,6 +72,9 @@ def knockout(
         requests = [knockout_settings(settings, features=list(map(_layer_feature, feature)))]
     elif label and layer and not feature:
         requests = [knockout_settings(settings, label=name, layer=number) for name in label for number in layer]
+    elif label and not feature:
+        fix = "add --layer N; `tegakari specificity` lists the layers"
+        raise ConfigError("a label needs a layer", field="--layer", fix=fix)
     else:
         raise ConfigError("give either a label and a layer, or features", field="--label", fix=FIX)
     with progress() as bars:

@@ -51,7 +51,7 @@ def _translate_errors() -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, pa.ArrowException, OSError) as error:
-        raise SqlError(str(error), field="query", fix="the tables are described in docs/tables.md") from None
+        raise SqlError(str(error), field="query", fix="select from the tables that docs/tables.md describes") from None
 
 
 def write_rows(sink: IO[bytes], rows: pa.RecordBatchReader, file_format: str, *, bom: bool = False) -> int:

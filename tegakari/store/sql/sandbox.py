@@ -225,7 +225,7 @@ def execute(request: SandboxRequest) -> tuple[SandboxReply, bytes | pa.Buffer]:
     except (duckdb.Error, RuntimeError) as error:
         if expired.is_set():
             return _timed_out(request), b""
-        fix = "the tables are described in docs/tables.md"
+        fix = "select from the tables that docs/tables.md describes"
         return SandboxReply(error=_first_line(error), field="sql", fix=fix), b""
     except _ExpiredError:
         return _timed_out(request), b""
