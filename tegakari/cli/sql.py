@@ -83,7 +83,9 @@ def sql(
 
         reader = Client(name).sql_table(text, runs=runs).to_reader()
     else:  # batch by batch: a result may be larger than memory
-        reader = run_query(Path(name), runs or [opened.name for opened in Store(name).runs()], text)
+        opened = Store(name)
+        names = [opened.run(run).name for run in runs] if runs else [run.name for run in opened.runs()]
+        reader = run_query(Path(name), names, text)
     if bom:
         check_bom(chosen)
     if spreadsheet:

@@ -70,6 +70,7 @@ def test_init_writes_a_file_once(tmp_path: Path):
         (["runs", "delete", "none", "--store", "nowhere", "--yes"], "no run 'none'"),
         (["features", "--run", "none", "--label", "x"], "no run 'none'"),
         (["labels", "--run", "none", "--store", "nowhere"], "nowhere has no runs"),
+        (["sql", "SELECT 1 FROM labels", "--run", "none"], "no run 'none'"),
     ],
 )
 def test_errors_are_sentences(arguments: list[str], words: str, tmp_path: Path):
