@@ -8,7 +8,7 @@ import msgspec
 
 from tegakari.schemas.run import FileEntry, Fingerprint, RunName
 
-ANALYSIS_FORMAT = 3
+ANALYSIS_FORMAT = 4
 """Version of the layout of an analysis; a reader refuses newer ones."""
 
 

@@ -30,7 +30,7 @@ def feature_page(
     request: Request[Any, Any, Any],
 ) -> Response[str]:
     """One feature of one layer."""
-    detail = queries.feature(run, layer, feature, tokens=min(CONTEXTS_SHOWN, run.manifest.top_tokens))
+    detail = queries.feature(run, layer, feature, tokens=min(CONTEXTS_SHOWN, run.manifest.top_tokens), onset=True)
     width = run.manifest.saes.widths[run.manifest.saes.layers.index(layer)]
     best = detail.labels[0].label if detail.labels and detail.labels[0].cohens_d is not None else None
     return render(

@@ -16,7 +16,7 @@ from tegakari.service.explorer.page import page, render
 from tegakari.service.http.parameters import Cursor, LabelName, LayerFilter, OpenRun, VarietyFilter
 from tegakari.store import Run, queries
 
-FEATURES_SHOWN = 50
+FEATURES_SHOWN = 25
 
 _PREDICTED_AS = """
 SELECT l.label AS label, c.documents AS documents
@@ -44,6 +44,7 @@ def label_page(
         variety=parse_variety(variety) if variety is not None else None,
         limit=FEATURES_SHOWN,
         cursor=cursor,
+        onset=True,
     )
     others = run.rows(_PREDICTED_AS, {"label_id": run.label_id(label)})
     return render(

@@ -33,7 +33,7 @@ def search_page(
     if chosen is not None and words:
         documents = _documents(chosen, words)
         order = "cohens_d"
-        features = queries.features(chosen, token=words, order=order, limit=RESULTS_SHOWN).items
+        features = queries.features(chosen, token=words, order=order, limit=RESULTS_SHOWN, onset=True).items
         labels = [label for label in chosen.labels if words.casefold() in label.casefold()][:RESULTS_SHOWN]
     return render(
         request,
