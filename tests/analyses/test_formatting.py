@@ -148,7 +148,7 @@ def test_sae_quality():
         explained_variance=0.9124,
         explained_variance_all=None,
     )
-    assert sae_quality(quality) == "explained variance 0.912 (all positions -), L0 15.2, 34% of 512 features dead"
+    assert sae_quality(quality) == "explained variance 0.912 (all positions -), L0 15.2, 35% of 512 features dead"
 
 
 def test_formatting_needs_neither_numpy_nor_torch():
