@@ -112,7 +112,7 @@ def legend_below(figure: Figure, axes: Axes, handles: Sequence[Any] | None = Non
         return
     widest = max(text_width(str(handle.get_label()), _LEGEND_SIZE) for handle in handles) + 4 * _LEGEND_SIZE
     columns = min(len(handles), max(1, int(72 * figure.get_figwidth() / widest)))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=_LEGEND_SIZE)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=_LEGEND_SIZE, frameon=False)
 
 
 _LEGEND_SIZE = 8

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from tegakari.analyses.formatting import decimal, difference, interval, percent
+from tegakari.analyses.visible_text import visible_token
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.knockout import KnockoutResult
 from tegakari.schemas.study import Difference, RunStudy, StudyResult
@@ -101,7 +102,7 @@ def circuits(result: StudyResult) -> Iterator[str]:
             points = interval(_times_100(ablated.necessity), 1)
             yield (
                 f"The circuit of {run.run} has {members} of {total} components; with it alone the classifier keeps "
-                f"{_share(ablated.sufficiency)} of its accuracy, and without it "
+                f"{_share(ablated.sufficiency)} of its accuracy, and without the circuit "
                 + (
                     f"it loses {points} points of accuracy."
                     if ablated.necessity.low > 0
@@ -120,20 +121,19 @@ def lost_points(change: Interval) -> str:
 
 
 def _largest_loss(run: RunStudy) -> Iterator[str]:
-    """The label beyond its control that loses most, with the token of its features."""
-    losses = [(row.net.value, row) for row in run.knockouts if row.beyond_control and row.net]
-    if not losses or not run.knockout_mean.shown:
+    """The label beyond its control that loses most, with the token of its features; of equal losses that of the larger margin."""
+    rows = [(row.net, row) for row in run.knockouts if row.beyond_control and row.net]
+    if not rows or not run.knockout_mean.shown:
         return
-    largest = min(losses, key=lambda loss: loss[0])[1]
-    assert largest.net
-    others = [row for _, row in losses if row is not largest and row.net and row.net.low <= largest.net.high]
+    net, largest = min(rows, key=lambda pair: (pair[0].value, pair[1].margin.net.value if pair[1].margin.net else 0.0))
+    others = [row for other, row in rows if row is not largest and other.low <= net.high]
     label = largest.settings.label
     clue = next((cues.label_tokens for cues in run.cues if cues.label == label), [])
-    text = f"The label that loses most is {label}, {lost_points(largest.net)} points net"
+    text = f"The label that loses most is {label}, {lost_points(net)} points net"
     if others:
         text += f" ({_number_of_labels(others)} not shown to lose less)"
     if clue:
-        yield f"{text}; its clue is the token {clue[0].token.strip() or clue[0].token!r}."
+        yield f"{text}; its clue is the token “{visible_token(clue[0].token.strip(' ') or clue[0].token)}”."
     else:
         yield f"{text}; its features have no token that distinguishes it from other labels."
 

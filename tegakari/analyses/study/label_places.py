@@ -70,7 +70,7 @@ def _around(x: float, y: float, width: float, height: float, radius: float, boun
     for ring in range(int(max(bounds.right - bounds.left, bounds.top - bounds.bottom) / _STEP)):
         for direction in range(_DIRECTIONS):
             angle = 2 * math.pi * direction / _DIRECTIONS
-            away = radius + 1 + ring * _STEP
+            away = radius + 2 + ring * _STEP
             middle_x = x + math.cos(angle) * (away + width / 2)
             middle_y = y + math.sin(angle) * (away + height / 2)
             yield Box(middle_x - width / 2, middle_y - height / 2, middle_x + width / 2, middle_y + height / 2)
