@@ -53,7 +53,7 @@ def effect_maps(results: Sequence[CircuitResult], *, own_scale: bool = False) ->
             run_axes.text(
                 component,
                 layer,
-                decimal(shade[layer, component], 2) + (" *" if member else ""),
+                decimal(float(shade[layer, component]), 2) + (" *" if member else ""),
                 ha="center",
                 va="center",
                 fontsize=7,

@@ -68,7 +68,7 @@ def recall_curve(results: Sequence[KnockoutResult], *, over: str) -> Figure:
     """Recall against the number of ablated features (`k`) or the `layer`, with its 95 % interval; dashed: before."""
     from matplotlib.ticker import NullLocator
 
-    x = [len(row.features) if over == "k" else row.settings.layer for row in results]
+    x = [len(row.features) if over == "k" else row.settings.layer or 0 for row in results]
     figure, axes = new_figure(5, 3.4)
     before = results[0].recall_before
     low, high = ([before + getattr(row, end) / 100 for row in results] for end in ("delta_low", "delta_high"))

@@ -19,7 +19,6 @@ from tegakari.schemas.tables import CIRCUIT, DIFFERENCES, KNOCKOUTS, VARIANTS
 from tegakari.store import Run
 from tegakari.store.results import find_analysis
 
-
 REPORT_TABLES = "report"
 """Directory of the report's tables, within that of the stored ones."""
 

@@ -169,7 +169,7 @@ def _sparsity(runs: Sequence[Run], rows: Sequence[np.ndarray]) -> list[Means]:
 
 
 def _knockouts(studies: Sequence[RunStudy]) -> list[Means]:
-    """Points lost, positive where recall falls, by the labels that are beyond their control in all runs, and net effects of all labels.
+    """Points lost, positive where recall falls, by labels beyond their control in all runs; net, those of all labels.
 
     There are none unless every run has a mean effect: then nothing shows that a knockout does more than its control.
     """

@@ -65,14 +65,16 @@ def specific_features(result: StudyResult) -> Iterator[str]:
     for run in result.runs:
         table = run.specificity
         chance = table.chance
-        counts = f"{table.specific} of {table.features} carry one label, with permuted labels {interval(chance.specific, 0)}"
+        counts = (
+            f"{table.specific} of {table.features} carry one label, with permuted labels {interval(chance.specific, 0)}"
+        )
         if table.specific > chance.specific.high and chance.significant_specific:
             yield (
                 f"Features of {run.run} are specific to labels: {counts}; {chance.significant_specific} are "
                 "significant."
             )
         elif table.specific > chance.specific.high:
-            yield f"{run.run} has more label-specific features than chance gives, of which none is significant: {counts}."
+            yield f"{run.run} has more label-specific features than chance gives, but none is significant: {counts}."
         else:
             yield f"Features of {run.run} are not shown to be specific to labels: {counts}."
     row = _difference(result, "mean_variety")
@@ -121,7 +123,7 @@ def lost_points(change: Interval) -> str:
 
 
 def _largest_loss(run: RunStudy) -> Iterator[str]:
-    """The label beyond its control that loses most, with the token of its features; of equal losses that of the larger margin."""
+    """The label beyond its control that loses most recall, of equal ones most margin, with a token of its features."""
     rows = [(row.net, row) for row in run.knockouts if row.beyond_control and row.net]
     if not rows or not run.knockout_mean.shown:
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 
@@ -18,10 +18,7 @@ class Box(NamedTuple):
     def overlaps(self, other: Box) -> bool:
         """Whether the rectangles have an area in common."""
         return (
-            self.left < other.right
-            and other.left < self.right
-            and self.bottom < other.top
-            and other.bottom < self.top
+            self.left < other.right and other.left < self.right and self.bottom < other.top and other.bottom < self.top
         )
 
     def is_inside(self, other: Box) -> bool:
@@ -65,7 +62,7 @@ def label_places(
     return places
 
 
-def _around(x: float, y: float, width: float, height: float, radius: float, bounds: Box):
+def _around(x: float, y: float, width: float, height: float, radius: float, bounds: Box) -> Iterator[Box]:
     """Boxes around a point: to the right first, counter-clockwise, in growing rings."""
     for ring in range(int(max(bounds.right - bounds.left, bounds.top - bounds.bottom) / _STEP)):
         for direction in range(_DIRECTIONS):

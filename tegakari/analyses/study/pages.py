@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from typing import NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
+
+from tegakari.schemas.segments import segment_of
 
 
 class Linked(NamedTuple):
@@ -21,7 +23,7 @@ def run_link(run: str) -> Linked:
 
 def label_link(run: str, label: str) -> Linked:
     """A label, which leads to its page in a run."""
-    return Linked(label, f"{_run_page(run)}/labels/{_segment(label)}")
+    return Linked(label, f"{_run_page(run)}/labels/{segment_of(label)}")
 
 
 def feature_link(run: str, layer: int, feature: int) -> Linked:
@@ -35,10 +37,4 @@ def comparison_link(a: str, b: str) -> Linked:
 
 
 def _run_page(run: str) -> str:
-    return f"/runs/{_segment(run)}"
-
-
-def _segment(text: str) -> str:
-    """One segment of a path; browsers would remove one of dots alone."""
-    encoded = quote(text, safe="")
-    return encoded.replace(".", "%2E") if set(encoded) == {"."} else encoded
+    return f"/runs/{segment_of(run)}"

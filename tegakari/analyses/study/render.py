@@ -27,6 +27,10 @@ class ReportOptions(NamedTuple):
     """whether Figure 1 shows the effects of each run in units of its largest, as the study does"""
 
 
+PLAIN = ReportOptions()
+"""Without links, on one scale."""
+
+
 def report_options(explorer: str | None, *, own_scale: bool) -> ReportOptions:
     """Options of a report.
 
@@ -42,7 +46,7 @@ def report_options(explorer: str | None, *, own_scale: bool) -> ReportOptions:
     return ReportOptions((explorer or "").rstrip("/"), own_scale)
 
 
-def html(result: StudyResult, runs: Sequence[Run], options: ReportOptions = ReportOptions()) -> str:
+def html(result: StudyResult, runs: Sequence[Run], options: ReportOptions = PLAIN) -> str:
     """The report as an HTML page with its figures, which loads nothing.
 
     Args:
@@ -70,7 +74,7 @@ def html(result: StudyResult, runs: Sequence[Run], options: ReportOptions = Repo
     )
 
 
-def markdown(result: StudyResult, runs: Sequence[Run], options: ReportOptions = ReportOptions()) -> str:
+def markdown(result: StudyResult, runs: Sequence[Run], options: ReportOptions = PLAIN) -> str:
     """The report as Markdown, without figures.
 
     Args:

@@ -36,7 +36,7 @@ def examples_section(result: StudyResult, runs: Sequence[Run]) -> Section:
         "Examples",
         f"Up to {FEATURES} features of each label's knockout, those of largest d first, and for each the strongest "
         f"position of up to {CONTEXTS} documents, with the token marked. A feature can read what stands before the "
-        "token. The last column is the label of the document: another one shows a feature that is not of this label "
+        "token. Where the label of the document is another one, this shows a feature that is not of this label "
         "alone.",
         "" if rows else "No feature of the knockouts is ever active.",
         [
@@ -47,8 +47,8 @@ def examples_section(result: StudyResult, runs: Sequence[Run]) -> Section:
                     Column("run", once=True),
                     Column("feature", once=True),
                     Column("d", text=with_decimals(2), once=True),
+                    *plain("context", "its label", "document"),
                     Column("activation", text=with_decimals(2)),
-                    *plain("context", "document", "its label"),
                 ),
                 rows,
             )
@@ -72,12 +72,12 @@ def _rows(run: Run, cues: LabelCues) -> Iterator[tuple[Value, ...]]:
                 run.name,
                 feature_link(run.name, feature.layer, feature.feature),
                 feature.cohens_d,
-                position.activation,
                 Excerpt(
                     visible_text(position.before)[-_CHARACTERS:],
                     visible_text(position.token),
                     visible_text(position.after)[:_CHARACTERS],
                 ),
-                position.document,
                 position.label,
+                position.document,
+                position.activation,
             )

@@ -15,7 +15,6 @@ from tegakari.analyses.study.sections.layout import (
     Value,
     of_run,
     per_run,
-    plain,
     with_decimals,
 )
 from tegakari.analyses.svg import to_svg

@@ -39,10 +39,7 @@ def classification_section(result: StudyResult) -> Section:
             Grid(
                 "classification",
                 plain("run", "macro-F1 (95 %)", "accuracy (95 %)", "baseline macro-F1"),
-                [
-                    (run_link(table.run), table.macro_f1, table.accuracy, table.baseline_macro_f1)
-                    for table in tables
-                ],
+                [(run_link(table.run), table.macro_f1, table.accuracy, table.baseline_macro_f1) for table in tables],
             )
         ],
         [],
