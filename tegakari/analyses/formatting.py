@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,6 +38,8 @@ def decimal(value: float, digits: int, *, signed: bool = False) -> str:
         digits: decimals.
         signed: whether numbers that are not negative have a plus.
     """
+    if not math.isfinite(value):
+        return str(value)
     rounded = Decimal(f"{value:.{_SIGNIFICANT}g}").quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
     return f"{abs(rounded) if rounded.is_zero() else rounded:{'+' if signed else ''}f}"
 

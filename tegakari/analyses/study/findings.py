@@ -33,7 +33,8 @@ def prediction(result: StudyResult) -> Iterator[str]:
     if _excludes_zero(row.difference):
         better, worse = (b, a) if row.difference.value > 0 else (a, b)
         verb = "predict" if result.settings.groups else "predicts"
-        yield f"{better} {verb} better than {worse}: of {a} and {b}, {figures}."
+        covers = "" if row.covers_training else ", an interval over documents and not over trainings"
+        yield f"{better} {verb} better than {worse}: of {a} and {b}, {figures}{covers}."
     else:
         yield f"Neither {a} nor {b} is shown to predict better: {figures}."
 

@@ -37,7 +37,7 @@ def report_options(explorer: str | None, *, own_scale: bool) -> ReportOptions:
     Raises:
         ConfigError: the address is not one of HTTP.
     """
-    if explorer and not re.match(r"https?://[^/?#\s]+[^?#\s]*$", explorer):
+    if explorer and not re.match(r"https?://[\w.:\[\]-]+(/[\w.~/-]*)?$", explorer):
         raise ConfigError(
             f"{explorer!r} is no address of a service",
             field="--explorer",

@@ -102,7 +102,11 @@ def matching_section(matching: MatchingResult, title: str, name: str) -> Section
                 (
                     Column("layer"),
                     *(Column("active features", run) for run in matching.runs),
-                    *of_run("pairs by correlation", (part for cut in CUTOFFS for part in (f"≥ {cut}", "by chance"))),
+                    *(
+                        column
+                        for cutoff in CUTOFFS
+                        for column in of_run(f"correlation ≥ {cutoff}", ("pairs", "by chance"))
+                    ),
                     *of_run("pairs by cosine", (f"≥ {cutoff}" for cutoff in CUTOFFS)),
                     Column("null", "pairs by cosine", with_decimals(2)),
                     *(
