@@ -14,6 +14,7 @@ from tegakari.cli.options import (
     DeviceOption,
     JsonOption,
     LabelsOption,
+    OwnScaleOption,
     PoolingOption,
     RunsOption,
     StoreDirectoryOption,
@@ -64,10 +65,7 @@ def study(
     explorer: Annotated[
         str | None, typer.Option(help="Address of the service whose pages the report links to; default: no links.")
     ] = None,
-    own_scale: Annotated[
-        bool,
-        typer.Option(help="Draw the effects of Figure 1 in units of each run's largest, as the study does."),
-    ] = False,
+    own_scale: OwnScaleOption = False,
     device: DeviceOption = "auto",
     store: StoreDirectoryOption = None,
     json: JsonOption = False,
