@@ -57,7 +57,7 @@ def test_every_part_equals_its_analysis_alone(
 def test_tables_are_written_as_csv(two_runs: tuple[Path, list[Run]], result: StudyResult, tmp_path: Path):
     store, runs = two_runs
     write_csv_tables(store, runs, result, tmp_path / "csv")
-    lines = {path.name: path.read_text().splitlines() for path in (tmp_path / "csv").iterdir()}
+    lines = {path.name: path.read_text().splitlines() for path in (tmp_path / "csv").glob("*.csv")}
     assert lines.keys() == {"knockouts.csv", "circuit.csv", "variants.csv", "differences.csv"}
     assert len(lines["differences.csv"]) == 1 + len(result.differences)
     assert len(lines["knockouts.csv"]) == 1 + 2 * len(result.labels)

@@ -112,6 +112,31 @@ def test_a_browser_shows_the_report_without_errors_or_network(
     assert shot.stat().st_size > 30_000
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_the_report_is_no_wider_than_a_phone(two_runs: tuple[Path, list[Run]], result: StudyResult, tmp_path: Path):
+    """Tables and figures are wider, and scroll in their own frames. A window has 500 pixels at least, a frame fewer."""
+    assert CHROMIUM
+    _, runs = two_runs
+    page = html(result, runs)
+    frames = ".wide { overflow-x: auto;"
+    assert frames in page
+    script = "<script>parent.postMessage(document.documentElement.scrollWidth, '*')</script></body>"
+    for name, text in (("phone", page), ("broken", page.replace(frames, ".wide {"))):
+        scripted = re.sub("<meta http-equiv[^>]*>", "", text).replace("</body>", script)
+        (tmp_path / f"{name}.html").write_text(scripted, encoding="utf-8")
+    (tmp_path / "frames.html").write_text(
+        "<body><script>addEventListener('message', event => document.body.append('width ' + event.data + ';'))</script>"
+        + "".join(f'<iframe width=390 height=800 src="{name}.html"></iframe>' for name in ("phone", "broken"))
+    )
+    base = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    dumped = subprocess.run(
+        [*base, "--virtual-time-budget=5000", "--dump-dom", (tmp_path / "frames.html").as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    widths = sorted(int(width) for width in re.findall(r"width (\d+);", dumped.stdout))
+    assert widths[0] <= 390 < widths[1], widths
+
+
 def test_figure_2_has_the_axes_of_the_study(result: StudyResult):
     """Share of the most frequent token to the right, number of unique tokens upward; a point per label and run."""
     (axes,) = cue_scatter(result.runs).axes
