@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from tegakari.analyses.visible_text import visible_token
@@ -22,16 +24,41 @@ MISSING = "-"
 """Stands for a figure that could not be computed."""
 
 
+_SIGNIFICANT = 12
+"""Digits of a float that a figure is rounded from: the others are rounding errors, as in 100 * 0.575."""
+
+
+def decimal(value: float, digits: int, *, signed: bool = False) -> str:
+    """A number with a fixed number of decimals: halves are rounded away from 0, and zero has no minus.
+
+    Python's own formatting rounds the binary value and ties to even: 0.125 to 0.12 and 0.375 to 0.38.
+
+    Args:
+        value: the number.
+        digits: decimals.
+        signed: whether numbers that are not negative have a plus.
+    """
+    if not math.isfinite(value):
+        return str(value)
+    rounded = Decimal(f"{value:.{_SIGNIFICANT}g}").quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
+    return f"{abs(rounded) if rounded.is_zero() else rounded:{'+' if signed else ''}f}"
+
+
+def percent(share: float | None, digits: int = 0) -> str:
+    """A share as per cent: `34%`; MISSING without one."""
+    return MISSING if share is None else f"{decimal(100 * share, digits)}%"
+
+
 def interval(figure: Interval | None, digits: int = 3) -> str:
     """A figure with its 95 % interval: `0.840 (0.820 to 0.860)`."""
     if figure is None:
         return MISSING
-    return f"{figure.value:.{digits}f} ({figure.low:.{digits}f} to {figure.high:.{digits}f})"
+    return _with_ends(figure, digits)
 
 
 def difference(figure: Interval) -> str:
     """A difference with its 95 % interval, signed: `+0.012 (-0.003 to +0.027)`."""
-    return f"{figure.value:+.3f} ({figure.low:+.3f} to {figure.high:+.3f})"
+    return _with_ends(figure, 3, signed=True)
 
 
 class KnockoutCells(NamedTuple):
@@ -73,8 +100,8 @@ def knockout_cells(result: KnockoutResult) -> KnockoutCells:
     layers = sorted({feature.layer for feature in result.features})
     return KnockoutCells(
         layer=", ".join(map(str, layers)) or str(result.settings.layer),
-        recall=f"{result.recall_before:.2f} → {result.recall_after:.2f}",
-        points=_points(result.delta, result.delta_low, result.delta_high),
+        recall=f"{decimal(result.recall_before, 2)} → {decimal(result.recall_after, 2)}",
+        points=points(recall_points(result)),
         net=points(result.net),
         margin=logits(result.margin.net),
         beyond_control=beyond_control(result),
@@ -94,23 +121,30 @@ def beyond_control(result: KnockoutResult) -> str:
 
 def points(figure: Interval | None) -> str:
     """Points with their 95 % interval, signed: `-58.1 (-63.0 to -52.9)`."""
-    return _points(figure.value, figure.low, figure.high) if figure else MISSING
+    return _with_ends(figure, 1, signed=True) if figure else MISSING
+
+
+def recall_points(result: KnockoutResult) -> Interval:
+    """Change of recall in points, with its 95 % interval."""
+    from tegakari.schemas.analysis import Interval
+
+    return Interval(value=result.delta, low=result.delta_low, high=result.delta_high)
 
 
 def logits(figure: Interval | None) -> str:
     """A change of logits with its 95 % interval, signed: `-3.19 (-3.69 to -2.70)`."""
-    return f"{figure.value:+.2f} ({figure.low:+.2f} to {figure.high:+.2f})" if figure else MISSING
+    return _with_ends(figure, 2, signed=True) if figure else MISSING
 
 
 def sae_quality(quality: SaeQuality) -> str:
     """Quality of a layer's SAE: `explained variance 0.912 (all positions 0.912), L0 15.2, 34% of 512 features dead`."""
     ordinary, everywhere = (
-        MISSING if variance is None else f"{variance:.3f}"
+        MISSING if variance is None else decimal(variance, 3)
         for variance in (quality.explained_variance, quality.explained_variance_all)
     )
     return (
-        f"explained variance {ordinary} (all positions {everywhere}), L0 {quality.l0:.1f}, "
-        f"{quality.dead_share:.0%} of {quality.features} features dead"
+        f"explained variance {ordinary} (all positions {everywhere}), L0 {decimal(quality.l0, 1)}, "
+        f"{percent(quality.dead_share)} of {quality.features} features dead"
     )
 
 
@@ -143,12 +177,13 @@ def label_tokens(tokens: Sequence[LabelToken]) -> str:
     return " ".join(f"{visible_token(token.token)} ({token.features})" for token in tokens[:LABEL_TOKENS]) or MISSING
 
 
-def _points(value: float, low: float, high: float) -> str:
-    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+def _with_ends(figure: Interval, digits: int, *, signed: bool = False) -> str:
+    value, low, high = (decimal(end, digits, signed=signed) for end in (figure.value, figure.low, figure.high))
+    return f"{value} ({low} to {high})"
 
 
 def _control(control: Control | None) -> str:
-    return f"{control.delta_mean:+.1f} ± {control.delta_sd:.1f}" if control else MISSING
+    return f"{decimal(control.delta_mean, 1, signed=True)} ± {decimal(control.delta_sd, 1)}" if control else MISSING
 
 
 def left_out_cosines(matching: MatchingResult) -> list[str]:

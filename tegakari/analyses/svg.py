@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import re
 import warnings
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import east_asian_width
 from xml.dom import minidom
 
 if TYPE_CHECKING:
@@ -97,6 +99,35 @@ def save_svg(figure: Figure, path: Path) -> None:
     path.write_text(to_svg(figure), encoding="utf-8")
 
 
+def legend_below(figure: Figure, axes: Axes, handles: Sequence[Any] | None = None) -> None:
+    """Put the legend of axes below the figure, where it covers nothing.
+
+    Args:
+        figure: has a constrained layout, which makes room for the legend.
+        axes: have the labelled artists.
+        handles: artists of the legend; default: the labelled ones of the axes.
+    """
+    handles = axes.get_legend_handles_labels()[0] if handles is None else handles
+    if not handles:
+        return
+    widest = max(text_width(str(handle.get_label()), _LEGEND_SIZE) for handle in handles) + 4 * _LEGEND_SIZE
+    columns = min(len(handles), max(1, int(72 * figure.get_figwidth() / widest)))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=_LEGEND_SIZE, frameon=False)
+
+
+_LEGEND_SIZE = 8
+
+
+def text_width(text: str, size: float) -> float:
+    """Width of text in points, at most, whatever the viewer's font: wide characters are one em, others 0.65.
+
+    Args:
+        text: on one line.
+        size: of the font, in points.
+    """
+    return size * sum(1.0 if east_asian_width(character) in "WFA" else 0.65 for character in text)
+
+
 def zero_line(axes: Axes) -> None:
-    """Draw a horizontal line at 0."""
-    axes.axhline(0, color="#999999", linewidth=0.8)
+    """Draw a vertical line at 0."""
+    axes.axvline(0, color="#999999", linewidth=0.8)

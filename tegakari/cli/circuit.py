@@ -9,6 +9,7 @@ from tegakari.cli.options import (
     CsvOption,
     DeviceOption,
     JsonOption,
+    OwnScaleOption,
     PlotOption,
     RunsOption,
     StoreDirectoryOption,
@@ -28,6 +29,7 @@ def circuit(
     *,
     settings: dict[str, Any],
     plot: PlotOption = None,
+    own_scale: OwnScaleOption = False,
     csv: CsvOption = None,
     device: DeviceOption = "auto",
     store: StoreDirectoryOption = None,
@@ -51,7 +53,7 @@ def circuit(
         from tegakari.analyses.circuit.plots import effect_maps
         from tegakari.analyses.svg import save_svg
 
-        save_svg(effect_maps(results), plot)
+        save_svg(effect_maps(results, own_scale=own_scale), plot)
         print_written(plot)
     if csv:
         write_csv(csv, [component for result in results for component in result.components])

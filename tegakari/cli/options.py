@@ -175,6 +175,10 @@ CsvOption = Annotated[
 PlotOption = Annotated[
     Path | None, typer.Option("--plot", help="Write a picture, SVG, to this file.", callback=output_file)
 ]
+OwnScaleOption = Annotated[
+    bool,
+    typer.Option("--own-scale", help="Draw the effects of Figure 1 in units of each run's largest, as the study does."),
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 PoolingOption = Annotated[Pooling | None, typer.Option("--pooling", help="Pooling of activations; default: the run's.")]
 ConceptsOption = Annotated[

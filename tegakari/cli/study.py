@@ -7,13 +7,14 @@ from typing import Annotated, get_args
 
 import typer
 
-from tegakari.analyses.formatting import interval, knockout_mean_sentence
+from tegakari.analyses.formatting import decimal, interval, knockout_mean_sentence
 from tegakari.cli.layer_selection import LayerSelectionOption, read_layer_selection
 from tegakari.cli.options import (
     ConceptsOption,
     DeviceOption,
     JsonOption,
     LabelsOption,
+    OwnScaleOption,
     PoolingOption,
     RunsOption,
     StoreDirectoryOption,
@@ -61,7 +62,10 @@ def study(
         Path | None,
         typer.Option("--tables", help="Directory to write the tables to, as CSV.", callback=output_directory),
     ] = None,
-    service: Annotated[str | None, typer.Option(help="Address that links in the report lead to.")] = None,
+    explorer: Annotated[
+        str | None, typer.Option(help="Address of the service whose pages the report links to; default: no links.")
+    ] = None,
+    own_scale: OwnScaleOption = False,
     device: DeviceOption = "auto",
     store: StoreDirectoryOption = None,
     json: JsonOption = False,
@@ -76,11 +80,12 @@ def study(
     from tegakari.analyses.engine.model_loader import model_loader
     from tegakari.analyses.study import study as make_study
     from tegakari.analyses.study.csv_tables import write_csv_tables
-    from tegakari.analyses.study.render import DEFAULT_SERVICE, html, markdown
+    from tegakari.analyses.study.render import html, markdown, report_options
     from tegakari.analyses.variants import read_concepts
 
     if format_ not in ("html", "md", "json"):
         raise ConfigError(f"{format_!r} is no format", field="--format", fix="use html, md or json")
+    report = report_options(explorer, own_scale=own_scale)
     layer_selection = read_layer_selection(layer)
     directory, first = store_directory(store), open_runs(runs, store)
     second = open_runs(against, store) if against else []
@@ -110,9 +115,9 @@ def study(
         return
     match format_:
         case "html":
-            path.write_text(html(result, opened, service or DEFAULT_SERVICE), encoding="utf-8")
+            path.write_text(html(result, opened, report), encoding="utf-8")
         case "md":
-            path.write_text(markdown(result, opened), encoding="utf-8")
+            path.write_text(markdown(result, opened, report), encoding="utf-8")
         case _:
             import msgspec
 
@@ -130,7 +135,7 @@ def _print(result: StudyResult) -> None:
                 run.run,
                 interval(run.classification.macro_f1),
                 interval(run.specificity.mean_variety),
-                f"{run.sparsity.active.value:.1f}",
+                decimal(run.sparsity.active.value, 1),
                 str(sum(component.in_circuit for component in run.circuit.components)) if run.circuit else "-",
             )
             for run in result.runs

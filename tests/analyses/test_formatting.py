@@ -9,11 +9,13 @@ import msgspec
 
 from tegakari.analyses.formatting import (
     MISSING,
+    decimal,
     default_label_sentence,
     difference,
     interval,
     knockout_cells,
     knockout_mean_sentence,
+    percent,
     sae_quality,
 )
 from tegakari.analyses.knockout.default_label import DefaultLabel
@@ -28,6 +30,16 @@ from tegakari.schemas.knockout import (
     SaeQuality,
     Timings,
 )
+
+
+def test_halves_are_rounded_away_from_zero():
+    assert [decimal(value, 2) for value in (0.125, 0.375, -0.125, 2.675)] == ["0.13", "0.38", "-0.13", "2.68"]
+    assert [decimal(value, 0) for value in (0.5, 1.5, 2.5, -2.5)] == ["1", "2", "3", "-3"]
+    assert decimal(100 * 0.575, 0) == "58"  # 57.49999999999999 in binary
+    assert [decimal(value, 1) for value in (-0.04, 0.0, 1e-14, 12345678.25)] == ["0.0", "0.0", "0.0", "12345678.3"]
+    assert [decimal(value, 1, signed=True) for value in (-0.04, 0.05, -0.05)] == ["+0.0", "+0.1", "-0.1"]
+    assert [decimal(value, 3) for value in (float("nan"), float("inf"))] == ["nan", "inf"]
+    assert (percent(0.345), percent(0.1235, 1), percent(None)) == ("35%", "12.4%", MISSING)
 
 
 def test_intervals():
@@ -148,7 +160,7 @@ def test_sae_quality():
         explained_variance=0.9124,
         explained_variance_all=None,
     )
-    assert sae_quality(quality) == "explained variance 0.912 (all positions -), L0 15.2, 34% of 512 features dead"
+    assert sae_quality(quality) == "explained variance 0.912 (all positions -), L0 15.2, 35% of 512 features dead"
 
 
 def test_formatting_needs_neither_numpy_nor_torch():

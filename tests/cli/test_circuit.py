@@ -22,7 +22,9 @@ def test_a_circuit_by_both_definitions(small_case: SmallCase, tmp_path: Path):
     assert "(robust)" in output
     assert "below the minimum gain" in output
     assert "in float32" in output
-    assert "ratio of means / largest" in figure.read_text()
+    assert ">ratio of means<" in figure.read_text()
+    CliRunner().invoke(app, [*command, "--plot", str(figure), "--own-scale"], catch_exceptions=False)
+    assert ">ratio of means / largest of the run<" in figure.read_text()
     results = {}
     for membership in ("robust", "study"):
         arguments = [*command, "--membership", membership, "--json"]

@@ -16,7 +16,8 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from tegakari.analyses.study.render import _row
+from tegakari.analyses.study.render import PLAIN, _markdown_table
+from tegakari.analyses.study.sections.layout import Grid, plain
 from tegakari.cli import output
 from tegakari.cli.app import app
 from tegakari.schemas.errors import StoreError
@@ -173,7 +174,7 @@ def test_commands_mark_formulas_when_told(store: Path, tmp_path: Path):
 def test_cells_of_the_markdown_report_are_text(cell: str):
     from markdown_it import MarkdownIt
 
-    rows = [_row(["label", "n"]), _row(["---", "---"]), _row([cell, "1"])]
+    rows = _markdown_table(Grid("labels", plain("label", "n"), [(cell, 1)]), PLAIN)
     tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse("\n".join(rows))
     inline = [token for token in tokens if token.type == "inline"]
     assert len(inline) == 4, "the table has another cell"

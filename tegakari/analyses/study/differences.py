@@ -169,7 +169,7 @@ def _sparsity(runs: Sequence[Run], rows: Sequence[np.ndarray]) -> list[Means]:
 
 
 def _knockouts(studies: Sequence[RunStudy]) -> list[Means]:
-    """Points of the labels that are beyond their control in all runs, and net effects of all labels.
+    """Points lost, positive where recall falls, by labels beyond their control in all runs; net, those of all labels.
 
     There are none unless every run has a mean effect: then nothing shows that a knockout does more than its control.
     """
@@ -177,8 +177,8 @@ def _knockouts(studies: Sequence[RunStudy]) -> list[Means]:
     beyond = [row for row in rows if all(knockout.beyond_control for knockout in row)]
     if len(beyond) < 2 or not all(study.knockout_mean.shown for study in studies):
         return []
-    points = np.array([[knockout.delta for knockout in row] for row in beyond]).T
-    net = np.array([[knockout.net.value if knockout.net else np.nan for knockout in row] for row in rows]).T
+    points = np.array([[-knockout.delta for knockout in row] for row in beyond]).T
+    net = np.array([[-knockout.net.value if knockout.net else np.nan for knockout in row] for row in rows]).T
     return [
         *_means(Words("points_lost", "points lost in a knockout"), points, "labels beyond their control in all runs"),
         *_means(Words("net_points_lost", "points lost in a knockout, net of its control"), net, LABELS),

@@ -17,12 +17,14 @@ from tegakari.analyses.circuit.effects import Effects
 from tegakari.analyses.circuit.forward import ablation_accuracies, pair_effects
 from tegakari.analyses.circuit.plots import effect_maps
 from tegakari.analyses.engine.run_models import RunModels, load_run_models
+from tegakari.analyses.formatting import decimal
 from tegakari.analyses.svg import to_svg
 from tegakari.indexer.pipeline import index
 from tegakari.models.architecture import find_blocks
 from tegakari.models.classifier import Classifier
 from tegakari.models.loading import load_classifier
 from tegakari.models.precision import float32_bytes, float32_copy
+from tegakari.schemas.analysis import Interval
 from tegakari.schemas.analysis_kinds import CIRCUIT_ANALYSIS
 from tegakari.schemas.circuit import CircuitSettings
 from tegakari.schemas.errors import MemoryShortError, NotFoundError
@@ -141,9 +143,27 @@ def test_a_result_agrees_with_its_effects_and_accuracies(store: Path, run: Run, 
     members = [row.study_effect.value for row in study.components if row.in_circuit]
     assert study.total.value == pytest.approx(sum(members))
     assert [row.effect for row in study.components] == [row.effect for row in result.components]
-    drawn = to_svg(effect_maps([result, msgspec.structs.replace(result, run="other")]))
+    halves = [
+        msgspec.structs.replace(
+            row, effect=Interval(value=row.effect.value / 2, low=row.effect.low / 2, high=row.effect.high / 2)
+        )
+        for row in result.components
+    ]
+    two = [result, msgspec.structs.replace(result, run="other", components=halves)]
+    drawn = to_svg(effect_maps(two))
     assert "other" in drawn
     assert "MLP" in drawn
+    effects = np.array([row.effect.value for row in result.components]).reshape(-1, 2)
+    for own_scale, factor in ((False, 0.5), (True, 1.0)):
+        first, second, *_ = effect_maps(two, own_scale=own_scale).axes
+        shown = effects / effects.max() if own_scale else effects
+        assert first.images[0].get_clim() == second.images[0].get_clim() == (0, pytest.approx(shown.max()))
+        for axes, expected in ((first, shown), (second, factor * shown)):
+            assert [text.get_text().removesuffix(" *") for text in axes.texts] == [
+                decimal(value, 2) for value in expected.ravel().tolist()
+            ]
+        stars = [text.get_text().endswith("*") for text in first.texts]
+        assert stars == [row.in_circuit for row in result.components]
 
 
 def silence(classifier: Classifier, components: set[tuple[int, int]]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
+import msgspec
+import numpy as np
 import pytest
 
 from tegakari.analyses.engine.run_models import RunModels
 from tegakari.analyses.knockout import knock_out, knock_out_all, sweeps
-from tegakari.analyses.knockout.plots import label_bars, recall_curve
+from tegakari.analyses.knockout.plots import TICK_GAP, label_bars, readable_ticks, recall_curve
 from tegakari.analyses.knockout.rows import knockout_rows
 from tegakari.analyses.svg import to_svg
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
@@ -79,6 +81,24 @@ def test_curves_over_k_and_layers(store: Path, run: Run, models: RunModels, sing
         assert drawn == to_svg(recall_curve(results, over=over))
     bars = to_svg(label_bars({"small": over_layers[:1], "other": over_k[:1]}))
     assert {"small", "other", label} <= set(ElementTree.fromstring(bars).itertext())
+
+
+@pytest.mark.parametrize("ks", [(20, 50, 100), (1, 2, 5, 10, 20, 50, 100), tuple(range(1, 60))])
+def test_ticks_of_a_curve_are_apart(single_knockout, run: Run, ks: tuple[int, ...]):
+    ticks = readable_ticks(ks, logarithmic=True)
+    assert ticks[-1] == ks[-1]
+    gaps = np.diff(np.log(ticks)) / np.log(ks[-1] / ks[0])
+    assert (gaps >= TICK_GAP).all()
+    if len(ks) < 10:
+        assert ticks == list(ks)
+    result = single_knockout(label=run.labels[0], layer=1, k=4, draws=0)
+    results = [msgspec.structs.replace(result, features=result.features[:1] * k) for k in ks]
+    figure = recall_curve(results, over="k")
+    (axes,) = figure.axes
+    assert axes.get_xticks().tolist() == ticks
+    assert not len(axes.get_xticks(minor=True))
+    assert axes.get_legend() is None  # it stands below the axes
+    assert figure.legends
 
 
 def test_features_are_ablated_one_by_one(store: Path, run: Run, models: RunModels):

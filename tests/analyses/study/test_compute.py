@@ -57,7 +57,7 @@ def test_every_part_equals_its_analysis_alone(
 def test_tables_are_written_as_csv(two_runs: tuple[Path, list[Run]], result: StudyResult, tmp_path: Path):
     store, runs = two_runs
     write_csv_tables(store, runs, result, tmp_path / "csv")
-    lines = {path.name: path.read_text().splitlines() for path in (tmp_path / "csv").iterdir()}
+    lines = {path.name: path.read_text().splitlines() for path in (tmp_path / "csv").glob("*.csv")}
     assert lines.keys() == {"knockouts.csv", "circuit.csv", "variants.csv", "differences.csv"}
     assert len(lines["differences.csv"]) == 1 + len(result.differences)
     assert len(lines["knockouts.csv"]) == 1 + 2 * len(result.labels)
@@ -123,11 +123,11 @@ def test_differences_agree_with_changed_predictions_and_knockouts(
     scores = [f1_score(expected, labelled, average="macro", labels=labels) for labelled in (predicted, worse)]
     assert (by_figure["macro-F1"].a, by_figure["macro-F1"].b) == pytest.approx(scores)
     points = by_figure["points lost in a knockout"]
-    assert (points.a, points.b, points.n) == (-30, -40, len(result.labels) - 1)
-    assert points.difference.high == pytest.approx(-10)
+    assert (points.a, points.b, points.n) == (30, 40, len(result.labels) - 1)
+    assert points.difference.low == pytest.approx(10)
     net = by_figure["points lost in a knockout, net of its control"]
     assert net.n == len(result.labels)
-    assert net.difference.value == pytest.approx(-10 * (net.n - 1) / net.n)
+    assert net.difference.value == pytest.approx(10 * (net.n - 1) / net.n)
     no_mean = msgspec.structs.replace(second, knockout_mean=result.runs[1].knockout_mean)
     assert not any("points" in row.figure for row in differences([a, b], [first, no_mean], Groups(1, 1), 0))
     assert by_figure["unique tokens of a label"].difference.value == 0

@@ -1,9 +1,11 @@
-"""Sections about two sides: limits, differences of figures, and features that the runs share."""
+"""Sections about two sides: findings, limits, differences of figures, and features that the runs share."""
 
 from __future__ import annotations
 
-from tegakari.analyses.formatting import MISSING, difference, left_out_cosines
-from tegakari.analyses.study.sections.layout import Grid, Section
+from tegakari.analyses.formatting import left_out_cosines, percent
+from tegakari.analyses.study.findings import findings_of
+from tegakari.analyses.study.pages import comparison_link, label_link
+from tegakari.analyses.study.sections.layout import Column, Grid, Section, Value, of_run, plain, with_decimals
 from tegakari.schemas.matching import (
     CUTOFFS,
     NEAR_START,
@@ -13,6 +15,10 @@ from tegakari.schemas.matching import (
     MatchingResult,
 )
 from tegakari.schemas.study import StudyResult
+
+
+def findings_section(result: StudyResult) -> Section:
+    return Section("Findings", " ".join(findings_of(result)), "", [], [])
 
 
 def limits_section(result: StudyResult) -> Section:
@@ -40,39 +46,51 @@ def differences_section(result: StudyResult) -> Section:
     columns = [run for group in result.groups for run in group] if replicates else []
     return Section(
         f"{a} and {b}",
-        f"Every figure of both sides, and the difference with its 95 % interval. {covers} Where the interval contains "
-        "0, no difference is shown.",
+        f"Every figure of both sides, and the difference with its 95 % interval: {b} minus {a}. {covers} Where the "
+        "interval contains 0, no difference is shown.",
         f"{result.shared_documents} documents are in all runs."
         + ("" if result.same_tokens else " The runs read them as different tokens: do not compare counts of token ids.")
         + (f" Labels left out, which one run does not have: {', '.join(result.left_out)}." if result.left_out else ""),
         [
             Grid(
-                ("figure", *columns, a, b, "difference (95 %)", "over", "n"),
+                "differences",
+                (
+                    *plain("figure", *columns, a, b),
+                    Column("difference (95 %)", text=with_decimals(3, signed=True)),
+                    *plain("over", "n"),
+                ),
                 [
                     (
                         row.figure,
-                        *(f"{value:.3f}" for group in row.values for value in group if replicates),
-                        f"{row.a:.3f}",
-                        f"{row.b:.3f}",
-                        difference(row.difference),
+                        *(value for group in row.values for value in group if replicates),
+                        row.a,
+                        row.b,
+                        row.difference,
                         f"{row.over}, training" if row.covers_training and row.n else row.over,
-                        str(row.n),
+                        row.n,
                     )
                     for row in result.differences
                 ],
             )
         ],
         [],
+        page=comparison_link(result.groups[0][0], result.groups[1][0]),
     )
 
 
-def matching_section(matching: MatchingResult, title: str) -> Section:
-    a, b = matching.runs
+def matching_section(matching: MatchingResult, title: str, name: str) -> Section:
+    """Features that two runs share.
+
+    Args:
+        matching: of the runs.
+        title: of the section.
+        name: start of the names of its tables.
+    """
     return Section(
         title,
         "Pairs of features of the same layer that are each other's best match by the correlation of their activations "
-        "over the documents of both runs; in parentheses the number of such pairs with the documents of one run "
-        "permuted, which is chance. By the cosine of decoder directions a pair counts if it also exceeds the null, the "
+        "over the documents of both runs; by chance is the number of such pairs with the documents of one run "
+        "permuted. By the cosine of decoder directions a pair counts if it also exceeds the null, the "
         f"{NULL_PERCENTILE:g}th percentile of the best cosines of independent directions; cosines have a meaning only "
         "if both classifiers were fine-tuned from one model. The last columns are the mean cosine of all directions to "
         f"those that the training began with, and the share above {NEAR_START}. A label-specific feature is only in "
@@ -80,22 +98,37 @@ def matching_section(matching: MatchingResult, title: str) -> Section:
         " ".join([f"{matching.shared_documents} documents.", *left_out_cosines(matching)]),
         [
             Grid(
+                f"{name}_layers",
                 (
-                    "layer",
-                    f"active features, {a}",
-                    f"active features, {b}",
-                    *(f"pairs with correlation ≥ {cutoff} (chance)" for cutoff in CUTOFFS),
-                    *(f"pairs with cosine ≥ {cutoff}" for cutoff in CUTOFFS),
-                    "null of cosines",
-                    f"cosine to start, {a}",
-                    f"cosine to start, {b}",
+                    Column("layer"),
+                    *(Column("active features", run) for run in matching.runs),
+                    *(
+                        column
+                        for cutoff in CUTOFFS
+                        for column in of_run(f"correlation ≥ {cutoff}", ("pairs", "by chance"))
+                    ),
+                    *of_run("pairs by cosine", (f"≥ {cutoff}" for cutoff in CUTOFFS)),
+                    Column("null", "pairs by cosine", with_decimals(2)),
+                    *(
+                        column
+                        for run in matching.runs
+                        for column in of_run(
+                            f"cosine to start, {run}",
+                            (Column("mean", text=with_decimals(2)), Column(f"above {NEAR_START}", text=percent)),
+                        )
+                    ),
                 ),
                 [_layer_row(layer) for layer in matching.layers],
             ),
             Grid(
-                ("label", "run", "label-specific features", "only in this run", "examples: layer:feature tokens"),
+                f"{name}_labels",
+                (
+                    Column("label", once=True),
+                    *plain("run", "label-specific features", "only in this run"),
+                    Column("examples: layer:feature tokens", prose=True),
+                ),
                 [
-                    (row.label, row.run, str(row.specific), str(row.only), "; ".join(row.examples))
+                    (label_link(row.run, row.label), row.run, row.specific, row.only, "; ".join(row.examples))
                     for row in matching.only
                 ],
             ),
@@ -104,13 +137,17 @@ def matching_section(matching: MatchingResult, title: str) -> Section:
     )
 
 
-def _layer_row(layer: LayerMatching) -> tuple[str, ...]:
-    cosines = [str(shared.pairs) for shared in layer.by_cosine] if layer.by_cosine else [MISSING] * len(CUTOFFS)
+def _layer_row(layer: LayerMatching) -> tuple[Value, ...]:
+    cosines = [shared.pairs for shared in layer.by_cosine] if layer.by_cosine else [None] * len(CUTOFFS)
     return (
-        str(layer.layer),
-        *map(str, layer.active),
-        *(f"{shared.pairs} ({shared.by_chance})" for shared in layer.by_correlation),
+        layer.layer,
+        *layer.active,
+        *(count for shared in layer.by_correlation for count in (shared.pairs, shared.by_chance)),
         *cosines,
-        MISSING if layer.cosine_null is None else f"{layer.cosine_null:.2f}",
-        *(f"{moved.mean_cosine:.2f}, {moved.near_start:.0%}" if moved else MISSING for moved in layer.moved),
+        layer.cosine_null,
+        *(
+            value
+            for moved in layer.moved
+            for value in ((moved.mean_cosine, moved.near_start) if moved else (None, None))
+        ),
     )

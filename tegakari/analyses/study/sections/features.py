@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tegakari.analyses.formatting import (
-    MISSING,
-    beyond_control,
-    interval,
-    label_tokens,
-)
+from tegakari.analyses.formatting import beyond_control, label_tokens, percent
+from tegakari.analyses.study.pages import label_link, run_link
 from tegakari.analyses.study.plots import cue_scatter
-from tegakari.analyses.study.sections.layout import Grid, Picture, Section, per_run
+from tegakari.analyses.study.sections.layout import (
+    Column,
+    Grid,
+    Picture,
+    Section,
+    Value,
+    of_run,
+    per_run,
+    with_decimals,
+)
 from tegakari.analyses.svg import to_svg
 from tegakari.analyses.visible_text import visible_tokens
 from tegakari.schemas.api import LayerSpecificity
@@ -37,47 +42,46 @@ def specificity_section(result: StudyResult) -> Section:
         per_run([f"{table.run}: {table.features} features, pooling {table.pooling}" for table in tables]) + warnings,
         [
             Grid(
+                "variety",
                 (
-                    "run",
-                    "mean variety (95 %)",
-                    "half the documents",
-                    "by chance",
-                    "weak",
-                    "specific",
-                    "by chance",
-                    "shared",
-                    "by chance",
+                    Column("run"),
+                    *of_run("mean label variety", ("all documents (95 %)", "half of them", "by chance")),
+                    Column("weak"),
+                    *of_run("specific", ("features", Column("by chance", text=_COUNT))),
+                    *of_run("shared", ("features", Column("by chance", text=_COUNT))),
                 ),
-                [_count_cells(table) for table in tables],
+                [_count_values(table) for table in tables],
             ),
             Grid(
+                "variety_chance",
                 (
-                    "run",
-                    "supported specific",
-                    "by chance",
-                    "significant",
-                    "significant specific",
-                    "unweighted d: mean variety",
-                    "specific",
-                    "shared",
+                    Column("run"),
+                    *of_run("supported specific", ("features", Column("by chance", text=_COUNT))),
+                    *of_run("significant", ("features", "specific")),
+                    *of_run("by unweighted d", ("mean variety", "specific", "shared")),
                 ),
-                [_chance_cells(table) for table in tables],
+                [_chance_values(table) for table in tables],
             ),
             Grid(
-                ("run", *(f"d > {high.cutoff:g}: {name}" for high in tables[0].high_d for name in _HIGH_D_COLUMNS)),
-                [(table.run, *(cell for cells in _high_d_cells(table) for cell in cells)) for table in tables],
-            ),
-            Grid(
+                "high_d",
                 (
-                    "layer",
+                    Column("run"),
                     *(
-                        f"{table.run}: {name}"
-                        for table in tables
-                        for name in ("specific (by chance)", "significant specific", "shared", "mean variety")
+                        column
+                        for high in tables[0].high_d
+                        for column in of_run(f"d > {high.cutoff:g}", _HIGH_D_COLUMNS)
                     ),
                 ),
                 [
-                    (str(number), *(cell for table in tables for cell in _layer_cells(table.layers, number)))
+                    (run_link(table.run), *(value for values in _high_d_values(table) for value in values))
+                    for table in tables
+                ],
+            ),
+            Grid(
+                "variety_layers",
+                (Column("layer"), *(column for table in tables for column in of_run(table.run, _LAYER_COLUMNS))),
+                [
+                    (number, *(value for table in tables for value in _layer_values(table.layers, number)))
                     for number in layers
                 ],
             ),
@@ -86,72 +90,71 @@ def specificity_section(result: StudyResult) -> Section:
     )
 
 
-_HIGH_D_COLUMNS = ("features", "by chance", "single label")
+_COUNT = with_decimals(0)
+_HIGH_D_COLUMNS = (
+    Column("features"),
+    Column("by chance", text=_COUNT),
+    Column("single label", text=lambda share: percent(share, 1)),
+)
+_LAYER_COLUMNS = (
+    Column("specific"),
+    Column("by chance", text=with_decimals(1)),
+    Column("significant specific"),
+    Column("shared"),
+    Column("mean variety"),
+)
 
 
-def _count_cells(table: SpecificityResult) -> tuple[str, ...]:
+def _count_values(table: SpecificityResult) -> tuple[Value, ...]:
     return (
-        table.run,
-        interval(table.mean_variety),
-        f"{table.mean_variety_of_half:.3f}",
-        interval(table.chance.mean_variety),
-        str(table.weak),
-        str(table.specific),
-        interval(table.chance.specific, 0),
-        str(table.shared),
-        interval(table.chance.shared, 0),
+        run_link(table.run),
+        table.mean_variety,
+        table.mean_variety_of_half,
+        table.chance.mean_variety,
+        table.weak,
+        table.specific,
+        table.chance.specific,
+        table.shared,
+        table.chance.shared,
     )
 
 
-def _chance_cells(table: SpecificityResult) -> tuple[str, ...]:
+def _chance_values(table: SpecificityResult) -> tuple[Value, ...]:
     chance = table.chance
     return (
-        table.run,
-        str(chance.supported),
-        interval(chance.supported_by_chance, 0),
-        str(chance.significant),
-        str(chance.significant_specific),
-        f"{table.unweighted.mean_variety:.3f}",
-        str(table.unweighted.specific),
-        str(table.unweighted.shared),
+        run_link(table.run),
+        chance.supported,
+        chance.supported_by_chance,
+        chance.significant,
+        chance.significant_specific,
+        table.unweighted.mean_variety,
+        table.unweighted.specific,
+        table.unweighted.shared,
     )
 
 
-def _high_d_cells(table: SpecificityResult) -> list[tuple[str, ...]]:
+def _high_d_values(table: SpecificityResult) -> list[tuple[Value, ...]]:
     return [
-        (
-            str(high.features),
-            interval(chance.features, 0),
-            f"{high.single_label_share:.1%}" if high.single_label_share is not None else MISSING,
-        )
+        (high.features, chance.features, high.single_label_share)
         for high, chance in zip(table.high_d, table.chance.high_d, strict=True)
     ]
 
 
-def _layer_cells(layers: Sequence[LayerSpecificity], number: int) -> tuple[str, ...]:
+def _layer_values(layers: Sequence[LayerSpecificity], number: int) -> tuple[Value, ...]:
     for layer in layers:
         if layer.layer == number and layer.chance:
             return (
-                f"{layer.specific} ({layer.chance.specific.value:.1f})",
-                str(layer.chance.significant_specific),
-                str(layer.shared),
-                f"{layer.mean_variety:.3f}",
+                layer.specific,
+                layer.chance.specific.value,
+                layer.chance.significant_specific,
+                layer.shared,
+                layer.mean_variety,
             )
-    return (MISSING,) * 4
+    return (None,) * len(_LAYER_COLUMNS)
 
 
 def cues_section(result: StudyResult) -> Section:
     cues_by_run = [{cues.label: cues for cues in run.cues} for run in result.runs]
-    names = (
-        "top token share",
-        "unique tokens",
-        "the same by token id",
-        "tokens of the label (features)",
-        "features on such a token",
-        "tokens of the first feature",
-        "tokens up to its onset by lift",
-        "knockout beyond control",
-    )
     beyond_by_run = [{row.settings.label: beyond_control(row) for row in run.knockouts} for run in result.runs]
     cut = sum(cues.cut for run in result.runs for cues in run.cues)
     return Section(
@@ -168,14 +171,15 @@ def cues_section(result: StudyResult) -> Section:
         f"{cut} features all stored positions count, so there may be more.",
         [
             Grid(
-                ("label", *(f"{run.run}: {name}" for run in result.runs for name in names)),
+                "cues",
+                (Column("label"), *(column for run in result.runs for column in of_run(run.run, _CUE_COLUMNS))),
                 [
                     (
-                        label,
+                        label_link(result.runs[0].run, label),
                         *(
-                            cell
+                            value
                             for cues, beyond in zip(cues_by_run, beyond_by_run, strict=True)
-                            for cell in (*_cue_cells(cues.get(label)), beyond.get(label, MISSING))
+                            for value in (*_cue_values(cues.get(label)), beyond.get(label))
                         ),
                     )
                     for label in result.labels
@@ -186,17 +190,33 @@ def cues_section(result: StudyResult) -> Section:
     )
 
 
-def _cue_cells(cues: LabelCues | None) -> tuple[str, ...]:
+_CUE_COLUMNS = (
+    Column("top token share (95 %)"),
+    Column("unique tokens (95 %)", text=with_decimals(1)),
+    Column("top token share by id", text=with_decimals(2)),
+    Column("unique token ids", text=with_decimals(1)),
+    Column("tokens of the label (features)"),
+    Column("features on such a token"),
+    Column("of"),
+    Column("tokens of the first feature"),
+    Column("tokens up to its onset by lift"),
+    Column("knockout beyond control"),
+)
+
+
+def _cue_values(cues: LabelCues | None) -> tuple[Value, ...]:
     if cues is None:
-        return (MISSING,) * 7
+        return (None,) * (len(_CUE_COLUMNS) - 1)
     return (
-        interval(cues.top_token_share),
-        interval(cues.unique_tokens, 1),
-        f"{cues.top_token_share_by_id:.2f}, {cues.unique_tokens_by_id:.1f}",
+        cues.top_token_share,
+        cues.unique_tokens,
+        cues.top_token_share_by_id,
+        cues.unique_tokens_by_id,
         label_tokens(cues.label_tokens),
-        f"{cues.on_label_tokens} of {len(cues.features)}",
+        cues.on_label_tokens,
+        len(cues.features),
         visible_tokens(token.token for token in cues.features[0].tokens[:5]),
-        visible_tokens(cues.features[0].lift_tokens) or MISSING,
+        visible_tokens(cues.features[0].lift_tokens) or None,
     )
 
 
@@ -209,20 +229,26 @@ def sparsity_section(result: StudyResult) -> Section:
         per_run([f"{table.run}: {table.documents} documents, pooling {table.pooling}" for table in tables]),
         [
             Grid(
+                "sparsity",
                 (
-                    "run",
-                    "active features per layer (95 %)",
-                    "of all layers",
-                    "per position and layer",
-                    "top-20 ratio (95 %)",
+                    Column("run"),
+                    *of_run(
+                        "active features",
+                        (
+                            Column("per layer (95 %)", text=with_decimals(1)),
+                            Column("of all layers", text=_COUNT),
+                            Column("per position and layer", text=with_decimals(1)),
+                        ),
+                    ),
+                    Column("top-20 ratio (95 %)"),
                 ),
                 [
                     (
-                        table.run,
-                        interval(table.active, 1),
-                        f"{table.active_of_all_layers:.0f}",
-                        f"{table.per_position:.1f}",
-                        interval(table.top20_ratio),
+                        run_link(table.run),
+                        table.active,
+                        table.active_of_all_layers,
+                        table.per_position,
+                        table.top20_ratio,
                     )
                     for table in tables
                 ],

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from tegakari.analyses.circuit.plots import effect_maps
 from tegakari.analyses.formatting import (
-    KNOCKOUT_COLUMNS,
-    MISSING,
-    interval,
-    knockout_cells,
+    beyond_control,
     knockout_mean_sentence,
-    sae_quality,
+    percent,
+    recall_points,
 )
 from tegakari.analyses.knockout.plots import label_bars
-from tegakari.analyses.study.sections.layout import Grid, Picture, Section, per_run
+from tegakari.analyses.study.pages import label_link, run_link
+from tegakari.analyses.study.sections.layout import (
+    Column,
+    Grid,
+    Picture,
+    Section,
+    Value,
+    of_run,
+    per_run,
+    plain,
+    with_decimals,
+)
 from tegakari.analyses.svg import to_svg
 from tegakari.schemas.circuit import CircuitResult
-from tegakari.schemas.knockout import PER_LABEL, LayerEffect
+from tegakari.schemas.knockout import PER_LABEL, KnockoutResult, LayerEffect, SaeQuality
 from tegakari.schemas.study import StudyResult
 
 
@@ -28,27 +37,21 @@ def classification_section(result: StudyResult) -> Section:
         per_run([f"{table.run}: {table.documents} evaluation documents of {table.labels} labels" for table in tables]),
         [
             Grid(
-                ("run", "macro-F1 (95 %)", "accuracy (95 %)", "baseline macro-F1"),
-                [
-                    (
-                        table.run,
-                        interval(table.macro_f1),
-                        interval(table.accuracy),
-                        MISSING if table.baseline_macro_f1 is None else f"{table.baseline_macro_f1:.3f}",
-                    )
-                    for table in tables
-                ],
+                "classification",
+                plain("run", "macro-F1 (95 %)", "accuracy (95 %)", "baseline macro-F1"),
+                [(run_link(table.run), table.macro_f1, table.accuracy, table.baseline_macro_f1) for table in tables],
             )
         ],
         [],
     )
 
 
-def circuits_section(result: StudyResult) -> Section:
+def circuits_section(result: StudyResult, *, own_scale: bool) -> Section:
     circuits = [run.circuit for run in result.runs if run.circuit]
     settings = result.settings.circuit
     robust = settings.membership == "robust"
-    caption = "Effect by layer and component, relative to the largest; dots mark the circuit."
+    scale = "in units of the run's largest, as in the study" if own_scale else "on one scale for all runs"
+    caption = f"Effect by layer and component, {scale}; stars and bold figures mark the circuit."
     return Section(
         "Circuits (Figure 1)",
         "Effect of the attention and the MLP of each layer at the last position, by activation patching between "
@@ -56,7 +59,7 @@ def circuits_section(result: StudyResult) -> Section:
         "logits' changes divided by the sum of the gains (ratio of means), over the pairs with a gain of at least "
         f"{settings.min_gain} standard deviations of the logits; the robust circuit are the components for which the "
         f"lower end of its interval is at least {settings.threshold}. The study takes the mean of the pairs' ratios, "
-        f"and the components for which it is at least {settings.threshold}. Dots, total, shares, sufficiency and "
+        f"and the components for which it is at least {settings.threshold}. Total, shares, sufficiency and "
         f"necessity are those of the {'robust circuit' if robust else 'circuit of the study'}. Intervals resample "
         "documents. Sufficiency is the accuracy with only the circuit kept divided by full accuracy, necessity the "
         "accuracy lost without the circuit; ablated components give their mean, or zero. Stars mark the members "
@@ -68,72 +71,80 @@ def circuits_section(result: StudyResult) -> Section:
         + "".join(f" {circuit.run}: {circuit.warning}" for circuit in circuits if circuit.warning),
         [
             Grid(
-                (
-                    "run, ablation",
-                    "components: robust, study",
+                "circuits",
+                plain(
+                    "run",
+                    "ablated by",
+                    "robust components",
+                    "components of the study",
+                    "of",
                     "total effect (95 %)",
-                    "share of early / middle / late layers",
                     "sufficiency (95 %)",
                     "necessity (95 %)",
                 ),
                 [
                     (
-                        f"{circuit.run}, {ablated.by}",
-                        f"{sum(row.in_robust_circuit for row in circuit.components)}, "
-                        f"{sum(row.in_study_circuit for row in circuit.components)} of {len(circuit.components)}",
-                        interval(circuit.total),
-                        " / ".join(f"{band.share.value:.0%}" if band.share else MISSING for band in circuit.bands),
-                        interval(ablated.sufficiency),
-                        interval(ablated.necessity),
+                        run_link(circuit.run),
+                        ablated.by,
+                        sum(row.in_robust_circuit for row in circuit.components),
+                        sum(row.in_study_circuit for row in circuit.components),
+                        len(circuit.components),
+                        circuit.total,
+                        ablated.sufficiency,
+                        ablated.necessity,
                     )
                     for circuit in circuits
                     for ablated in circuit.ablated
                 ],
             ),
             Grid(
-                (
-                    "layer",
-                    "component",
-                    *(
-                        f"{circuit.run}: {name}"
-                        for circuit in circuits
-                        for name in ("ratio of means (95 %)", "mean of ratios (95 %)", "median")
-                    ),
-                ),
-                _component_rows(circuits),
+                "circuit_bands",
+                plain("run", "layers", "first", "last", "components", "share of the effect (95 %)"),
+                [
+                    (run_link(circuit.run), band.band, band.first, band.last, band.components, band.share)
+                    for circuit in circuits
+                    for band in circuit.bands
+                ],
             ),
+            _component_grid(circuits),
         ]
         if circuits
         else [],
-        [Picture(caption, to_svg(effect_maps(circuits)))] if circuits else [],
+        [Picture(caption, to_svg(effect_maps(circuits, own_scale=own_scale)))] if circuits else [],
     )
 
 
-def _component_rows(circuits: list[CircuitResult]) -> list[tuple[str, ...]]:
-    """A row per component of a circuit by either definition; stars mark the members."""
+def _component_grid(circuits: list[CircuitResult]) -> Grid:
+    """A row per component of any run; a star marks the members of a circuit."""
     columns = [
         {
             (row.layer, row.component): (
-                interval(row.effect) + (" *" if row.in_robust_circuit else ""),
-                interval(row.study_effect) + (" *" if row.in_study_circuit else ""),
-                f"{row.median_effect:.3f}",
+                row.effect,
+                _star(row.in_robust_circuit),
+                row.study_effect,
+                _star(row.in_study_circuit),
+                row.median_effect,
             )
             for row in circuit.components
         }
         for circuit in circuits
     ]
-    places = sorted(
-        {
-            (row.layer, row.component)
-            for circuit in circuits
-            for row in circuit.components
-            if row.in_robust_circuit or row.in_study_circuit
-        }
+    headings = ("ratio of means (95 %)", "robust", "mean of ratios (95 %)", "study", "median")
+    return Grid(
+        "components",
+        (
+            *plain("layer", "component"),
+            *(column for circuit in circuits for column in of_run(circuit.run, headings)),
+        ),
+        [
+            (layer, component, *(cell for column in columns for cell in column.get((layer, component), (None,) * 5)))
+            for layer, component in sorted(set().union(*columns))
+        ],
     )
-    return [
-        (str(place[0]), place[1], *(cell for column in columns for cell in column.get(place, (MISSING,) * 3)))
-        for place in places
-    ]
+
+
+def _star(member: bool) -> str:
+    return "*" if member else ""
 
 
 def _circuit_basis(circuit: CircuitResult) -> str:
@@ -154,7 +165,7 @@ def knockouts_section(result: StudyResult) -> Section:
         f"The {result.settings.k} features with the largest d for a label are ablated in a layer's residual, and the "
         "classifier is run again on evaluation documents of the label. Points are the change of recall times 100. The "
         "controls ablate as many other active features, drawn at random, or drawn with about the same density: mean "
-        "and standard deviation of their points. The net effect is the points minus the mean of the control of the "
+        "of their points. The net effect is the points minus the mean of the control of the "
         "same density; where its interval reaches 0, recall is not beyond its control and the label takes no part in "
         "means. The margin is the logit of the label minus the largest other one; it falls also where recall cannot, "
         "as of a label that is predicted where nothing is read. It counts for labels that the classifier tells apart: "
@@ -163,9 +174,17 @@ def knockouts_section(result: StudyResult) -> Section:
         + per_run([f"{run.run}: {knockout_mean_sentence(run.knockout_mean)}" for run in result.runs]),
         [
             Grid(
-                ("label", "documents", *(f"{run.run}: {name}" for run in result.runs for name in KNOCKOUT_COLUMNS)),
+                "knockout_labels",
+                (
+                    *plain("label", "documents"),
+                    *(column for run in result.runs for column in of_run(run.run, _KNOCKOUT_COLUMNS)),
+                ),
                 [
-                    (label, str(results[0].documents), *(cell for row in results for cell in knockout_cells(row)))
+                    (
+                        label_link(result.runs[0].run, label),
+                        results[0].documents,
+                        *(cell for row in results for cell in _knockout_values(row)),
+                    )
                     for label, results in zip(result.labels, results_by_label, strict=True)
                 ],
             ),
@@ -173,11 +192,39 @@ def knockouts_section(result: StudyResult) -> Section:
         ],
         [
             Picture(
-                "Points with 95 % intervals, pale where recall is not beyond the control; crosses: random features; "
-                "circles: random features of the same density.",
+                "Change of recall with 95 % intervals, pale where recall is not beyond the control.",
                 to_svg(label_bars({run.run: run.knockouts for run in result.runs})),
             )
         ],
+    )
+
+
+_POINTS = with_decimals(1, signed=True)
+_KNOCKOUT_COLUMNS = (
+    Column("layer"),
+    Column("recall before", text=with_decimals(2)),
+    Column("after", text=with_decimals(2)),
+    Column("points (95 %)", text=_POINTS),
+    Column("net (95 %)", text=_POINTS),
+    Column("margin, net (95 %)", text=with_decimals(2, signed=True)),
+    Column("beyond control"),
+    Column("random", text=_POINTS),
+    Column("same density", text=_POINTS),
+)
+
+
+def _knockout_values(result: KnockoutResult) -> tuple[Value, ...]:
+    layers = sorted({feature.layer for feature in result.features})
+    return (
+        ", ".join(map(str, layers)) or str(result.settings.layer),
+        result.recall_before,
+        result.recall_after,
+        recall_points(result),
+        result.net,
+        result.margin.net,
+        beyond_control(result),
+        result.control.delta_mean if result.control else None,
+        result.density_control.delta_mean if result.density_control else None,
     )
 
 
@@ -210,20 +257,40 @@ def _layer_grid(result: StudyResult) -> Grid:
         for effect in run.layer_choice.effects
     }
     return Grid(
-        ("run, layer", "SAE", "mean net points, choice of layer"),
+        "knockout_layers",
+        (
+            *plain("run", "layer"),
+            *of_run(
+                "SAE",
+                (
+                    "features",
+                    Column("never active", text=percent),
+                    Column("active per position", text=with_decimals(1)),
+                    "explained variance",
+                    "all positions",
+                ),
+            ),
+            Column("mean net points, choice of layer", text=_layer_effect),
+        ),
         [
-            (
-                f"{run}, {layer}",
-                sae_quality(saes[run, layer]) if (run, layer) in saes else MISSING,
-                _effect(effects.get((run, layer))),
-            )
+            (run_link(run), layer, *_sae_values(saes.get((run, layer))), _effect(effects.get((run, layer))))
             for run in (run.run for run in result.runs)
             for layer in sorted(layer for name, layer in saes.keys() | effects.keys() if name == run)
         ],
     )
 
 
-def _effect(effect: LayerEffect | None) -> str:
+def _sae_values(sae: SaeQuality | None) -> tuple[Value, ...]:
+    if sae is None:
+        return (None,) * 5
+    return sae.features, sae.dead_share, sae.l0, sae.explained_variance, sae.explained_variance_all
+
+
+def _effect(effect: LayerEffect | None) -> Value:
     if effect is None:
-        return MISSING
-    return f"left out: {effect.left_out}" if effect.net is None else f"{effect.net:+.1f}"
+        return None
+    return f"left out: {effect.left_out}" if effect.net is None else effect.net
+
+
+def _layer_effect(value: float | str | None) -> str:
+    return value if isinstance(value, str) else _POINTS(value)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tegakari.analyses.formatting import MISSING, interval
-from tegakari.analyses.study.sections.layout import Grid, Section, per_run
+from tegakari.analyses.study.sections.layout import Column, Grid, Section, Value, per_run, plain
 from tegakari.schemas.study import StudyResult
 from tegakari.schemas.variants import VariantsResult
 
@@ -27,16 +26,23 @@ def variants_section(result: StudyResult) -> Section:
         if not tables
         else [
             Grid(
-                ("pairs of", "k", *(f"{table.run}: survival (95 %)" for table in tables)),
+                "survival",
+                (*plain("pairs of", "k"), *(Column("survival (95 %)", table.run) for table in tables)),
                 [
-                    (rows[0].kind, str(rows[0].k), *(interval(row.survival) for row in rows))
+                    (rows[0].kind, rows[0].k, *(row.survival for row in rows))
                     for rows in zip(*(table.rows for table in tables), strict=True)
                 ],
             ),
             Grid(
+                "survival_layers",
                 (
-                    "layer",
-                    *(f"{table.run}: k = {row.k}" for table in tables for row in table.rows if row.kind == "sentences"),
+                    Column("layer"),
+                    *(
+                        Column(f"k = {row.k}", table.run)
+                        for table in tables
+                        for row in table.rows
+                        if row.kind == "sentences"
+                    ),
                 ),
                 _survival_by_layer(tables),
             ),
@@ -54,7 +60,7 @@ def _basis(table: VariantsResult) -> str:
     )
 
 
-def _survival_by_layer(tables: Sequence[VariantsResult]) -> list[tuple[str, ...]]:
+def _survival_by_layer(tables: Sequence[VariantsResult]) -> list[tuple[Value, ...]]:
     """Survival of sentences: a row per layer, a column per run and k."""
     columns = [
         {of_layer.layer: of_layer.survival for of_layer in row.layers}
@@ -63,8 +69,4 @@ def _survival_by_layer(tables: Sequence[VariantsResult]) -> list[tuple[str, ...]
         if row.kind == "sentences"
     ]
     layers = sorted({layer for column in columns for layer in column})
-    return [(str(layer), *(_cell(column.get(layer)) for column in columns)) for layer in layers]
-
-
-def _cell(survival: float | None) -> str:
-    return MISSING if survival is None else f"{survival:.3f}"
+    return [(layer, *(column.get(layer) for column in columns)) for layer in layers]
