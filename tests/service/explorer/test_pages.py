@@ -13,6 +13,7 @@ import pytest
 from litestar.testing import TestClient
 
 from tegakari.service.explorer import language
+from tegakari.service.explorer.label import FEATURES_SHOWN
 from tegakari.service.explorer.page import POLICY
 from tegakari.service.explorer.sign_in import own_address
 from tegakari.store import Store, queries
@@ -131,7 +132,7 @@ def test_the_page_of_a_label_shows_its_features(client: TestClient, store: Path)
     run = Store(store).run(RUN)
     for label in LABELS:
         page = open_page(client, f"/runs/{RUN}/labels/{segment(label)}")
-        features = queries.label_features(run, label, limit=50).items
+        features = queries.label_features(run, label, limit=FEATURES_SHOWN).items
         expected = {f"/runs/{RUN}/layers/{row.layer}/features/{row.feature}" for row in features}
         assert expected
         assert {link for link in page.links if re.search(r"/features/\d+$", link)} == expected
@@ -142,14 +143,17 @@ def test_filters_and_pages_of_features(client: TestClient, store: Path):
     run, label = Store(store).run(RUN), LABELS[0]
     path = f"/runs/{RUN}/labels/{segment(label)}"
     page = open_page(client, f"{path}?layer=1")
-    expected = queries.label_features(run, label, layer=1, limit=50).items
+    expected = queries.label_features(run, label, layer=1, limit=FEATURES_SHOWN).items
     assert {link for link in page.links if "/features/" in link and "/v1/" not in link} == {
         f"/runs/{RUN}/layers/1/features/{row.feature}" for row in expected
     }
     assert open_page(client, f"{path}?layer=&variety=").links == open_page(client, path).links  # as a form sends them
     following = next(link for link in open_page(client, path).links if "cursor=" in link)
     assert open_page(client, following).links.isdisjoint(
-        {f"/runs/{RUN}/layers/{row.layer}/features/{row.feature}" for row in queries.label_features(run, label).items}
+        {
+            f"/runs/{RUN}/layers/{row.layer}/features/{row.feature}"
+            for row in queries.label_features(run, label, limit=FEATURES_SHOWN).items
+        }
     )
 
 
