@@ -92,7 +92,7 @@ def layer_picture(layers: Sequence[LayerSpecificity]) -> Markup:
 
 
 def circuit_of(run: Run, store: Store) -> Markup | None:
-    """Picture of the newest stored circuit of a run; None: there is none."""
+    """Picture of the stored circuit of a run; None: there is none."""
     try:
         return circuit_picture(selected_result(store.directory, CIRCUIT_ANALYSIS, [run.manifest]))
     except NotFoundError:
