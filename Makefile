@@ -11,7 +11,7 @@ SOAK_SECONDS ?= 3600
 TEST_JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-index serve test soak check audit lock format bench generate families docs clean
+.PHONY: help demo demo-index serve test soak check audit lock format bench generate screenshots families docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -83,6 +83,9 @@ generate: $(VENV)/ready ## write the files that come from other files: the synch
 	$(BIN)/python -m tools.generate_client
 	$(BIN)/python -m tools.generate_docs
 
+screenshots: $(VENV)/ready ## pictures of the explorer's pages of a running `make serve`, in screenshots/
+	$(BIN)/python -m tools.screenshots http://127.0.0.1:$(TEGAKARI_PORT) screenshots
+
 families: $(VENV)/ready ## try every family of classifiers and write the tables of docs/compatibility.md
 	$(BIN)/python -m tools.generate_compatibility
 
@@ -94,4 +97,4 @@ docs: $(VENV)/docs-ready generate ## the documentation as a site that needs no n
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 clean: ## remove what the demo and the documentation made
-	rm -rf $(DEMO) site
+	rm -rf $(DEMO) site screenshots

@@ -28,7 +28,7 @@ def run(tool: str, *arguments: str, root: Path = ROOT) -> subprocess.CompletedPr
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    for part in ("tools", "docs", "tegakari"):
+    for part in ("tools", "docs", "tegakari", "tests/browser/axe"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)  # settings of the formatter
     return tmp_path

@@ -1,4 +1,4 @@
-"""Page that compares two runs: their labels, and the figures of their stored study."""
+"""Page that compares two runs: labels, circuits, and figures, shared and one-sided features of their stored study."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from typing import Annotated, Any, NamedTuple
 from litestar import Request, Response
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
+from markupsafe import Markup
 
+from tegakari.schemas.analysis_kinds import STUDY_ANALYSIS
 from tegakari.schemas.api import LabelRow
 from tegakari.schemas.errors import NotFoundError, QueryError
+from tegakari.schemas.matching import MatchingResult, OnlyInOne
 from tegakari.schemas.study import Comparison
 from tegakari.service.explorer.page import page, render
+from tegakari.service.explorer.run import circuit_of
 from tegakari.service.http.etags import open_run
 from tegakari.store import Run, Store, queries
+from tegakari.store.results import selected_result
 
 ComparedRuns = Annotated[list[str], QueryParameter(name="run", description="name of a run; given twice")]
 
@@ -23,6 +28,14 @@ class LabelPair(NamedTuple):
 
     a: LabelRow
     b: LabelRow
+
+
+class ExampleFeature(NamedTuple):
+    """A label-specific feature that one of the runs does not have."""
+
+    layer: int
+    feature: int
+    tokens: str
 
 
 @page("/compare", changes=True)
@@ -43,7 +56,10 @@ def compare_page(store: NamedDependency[Store], request: Request[Any, Any, Any],
             [label for label in rows[0] if label not in rows[1]],
             [label for label in rows[1] if label not in rows[0]],
         ],
+        circuits=_circuits_of(store, runs),
         study=_figures_of(runs),
+        matching=(matching := _matching_of(store, runs)),
+        one_sided=_one_sided_features(matching) if matching else [],
     )
 
 
@@ -53,6 +69,45 @@ def _figures_of(runs: list[Run]) -> Comparison | None:
         return queries.compare(*runs)
     except NotFoundError:
         return None
+
+
+def _matching_of(store: Store, runs: list[Run]) -> MatchingResult | None:
+    """Shared features in the stored study of both runs, which can have them in either order; None: there is none."""
+    for ordered in (runs, runs[::-1]):
+        try:
+            return selected_result(store.directory, STUDY_ANALYSIS, [run.manifest for run in ordered]).matching
+        except NotFoundError:
+            continue
+    return None
+
+
+def _circuits_of(store: Store, runs: list[Run]) -> list[Markup] | None:
+    """Pictures of the circuits; None: a run has none."""
+    pictures = [picture for run in runs if (picture := circuit_of(run, store)) is not None]
+    return pictures if len(pictures) == len(runs) else None
+
+
+def _one_sided_features(matching: MatchingResult) -> list[tuple[str, list[tuple[OnlyInOne, list[ExampleFeature]]]]]:
+    """By label: what each run alone has of it, in the order of the runs, with examples."""
+    rows = {(row.run, row.label): row for row in matching.only}
+    labels = dict.fromkeys(row.label for row in matching.only)
+    return [
+        (
+            label,
+            [
+                (row, [_example(text) for text in row.examples])
+                for run in matching.runs
+                if (row := rows.get((run, label)))
+            ],
+        )
+        for label in labels
+    ]
+
+
+def _example(text: str) -> ExampleFeature:
+    name, _, tokens = text.partition(" ")
+    layer, _, feature = name.partition(":")
+    return ExampleFeature(int(layer), int(feature), tokens)
 
 
 HANDLERS = (compare_page,)

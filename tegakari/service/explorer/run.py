@@ -67,7 +67,7 @@ def run_page(
         layers=layers,
         layer_picture=layer_picture(layers),
         confusions=confusions,
-        circuit=_circuit_of(run, store),
+        circuit=circuit_of(run, store),
     )
 
 
@@ -91,7 +91,8 @@ def layer_picture(layers: Sequence[LayerSpecificity]) -> Markup:
     )
 
 
-def _circuit_of(run: Run, store: Store) -> Markup | None:
+def circuit_of(run: Run, store: Store) -> Markup | None:
+    """Picture of the stored circuit of a run; None: there is none."""
     try:
         return circuit_picture(selected_result(store.directory, CIRCUIT_ANALYSIS, [run.manifest]))
     except NotFoundError:

@@ -104,8 +104,8 @@ const bar = (share) => svg("svg", { class: "share", viewBox: "0 0 100 8", preser
   svg("rect", { width: 100, height: 8, class: "track" }), svg("rect", { width: 100 * share, height: 8, class: "bar-1" }));
 
 function table(names, rows) {
-  return element("table", {}, element("thead", {}, element("tr", {}, names.map((name) => element("th", { scope: "col" }, name)))),
-    element("tbody", {}, rows.map((row) => element("tr", {}, row.map((cell) => element("td", {}, cell))))));
+  return element("table", {}, element("thead", {}, element("tr", {}, names.map((name, column) => element("th", { scope: "col", class: column ? "number" : null }, name)))),
+    element("tbody", {}, rows.map((row) => element("tr", {}, row.map((cell, column) => element("td", { class: column ? "number" : null }, cell))))));
 }
 
 async function showCurve(panel, settings) {

@@ -28,5 +28,7 @@ function addCopyButton(command) {
     await navigator.clipboard.writeText(command.querySelector("code").textContent.replace("$SERVER", location.origin));
     button.textContent = texts.copied;
   });
-  command.after(button);
+  const frame = element("div", { class: "command" });
+  command.replaceWith(frame);
+  frame.append(command, button);
 }

@@ -1,0 +1,76 @@
+"""Every page in both colour schemes and three widths: axe finds nothing serious, nothing overflows or moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.accessibility import serious_violations
+from tests.support.service import segment
+from tools.explorer_pages import explorer_pages
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+LAYOUT_SHIFTS = """() => new Promise((done) => {
+  const shifts = [];
+  const included = document.querySelector("[data-include]"); // it grows, and moves what follows
+  const isPart = (node) => included &&
+    (included.contains(node) || included.compareDocumentPosition(node) & Node.DOCUMENT_POSITION_FOLLOWING);
+  new PerformanceObserver((list) => {
+    for (const entry of list.getEntries())
+      shifts.push([entry.value, ...entry.sources.map(({ node }) => isPart(node) ? "part" : node?.nodeName)]);
+  }).observe({ type: "layout-shift", buffered: true });
+  setTimeout(() => done(shifts), 60);
+})"""
+
+
+def overflow(page: Page) -> int:
+    """Pixels by which the page is wider than the window."""
+    return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark"), (2560, "light")])
+def test_every_page(open_tab: Callable[..., Any], served: Any, width: int, scheme: str):
+    tab = open_tab(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    tab.expected.append("404 (Not Found)")  # the page of a problem
+    pages = explorer_pages(served.client)
+    assert len(pages) == 13
+    background = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 27)"}[scheme]
+    faults: dict[str, list[Any]] = {}
+    for name, path in pages.items():
+        tab.page.goto(path)
+        assert tab.page.evaluate("getComputedStyle(document.body).backgroundColor") == background
+        shifts = [shift for shift in tab.page.evaluate(LAYOUT_SHIFTS) if "part" not in shift]
+        wider = [f"{overflow(tab.page)} pixels wider than the window"] if overflow(tab.page) else []
+        violations = serious_violations(tab.page) if width != 2560 else []
+        if shifts or wider or violations:
+            faults[name] = [*shifts, *wider, *violations]
+    assert faults == {}
+
+
+@pytest.mark.parametrize("width", [360, 390, 2560])
+def test_long_and_right_to_left_labels_are_laid_out(open_tab: Callable[..., Any], served: Any, width: int):
+    page = open_tab(viewport={"width": width, "height": 900}).page
+    labels = [row["label"] for row in served.client.get("/v1/runs/drawn/labels").json()["items"]]
+    for path in ("/runs/drawn", *(f"/runs/drawn/labels/{segment(label)}" for label in labels)):
+        page.goto(path)
+        assert (path, overflow(page)) == (path, 0)
+        assert page.locator("h1").bounding_box()["width"] <= width
+    arabic = next(label for label in labels if label.startswith("م"))
+    page.goto(f"/runs/drawn/labels/{segment(arabic)}")
+    heading = page.locator("h1 bdi")
+    assert heading.inner_text() == arabic
+    assert heading.evaluate("(node) => node.matches(':dir(rtl)')")
+
+
+def test_pages_without_javascript(open_tab: Callable[..., Any], served: Any):
+    tab = open_tab(java_script_enabled=False)
+    tab.expected.append("404 (Not Found)")
+    for path in explorer_pages(served.client).values():
+        tab.page.goto(path)
+        assert tab.page.locator("h1").inner_text()
+        for panel in tab.page.locator("section.panel").all():
+            assert "This panel needs JavaScript" in panel.inner_text()
