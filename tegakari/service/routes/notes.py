@@ -131,7 +131,7 @@ def author_of(request: Request[Any, Any, Any], named: str | None, missing: Tegak
     Raises:
         KeyScopeError: the request names another author than its key.
     """
-    key: ApiKey | None = request.scope["state"].get("key")
+    key = _key_of(request)
     if key is None:
         if named is None:
             raise missing
@@ -143,6 +143,16 @@ def author_of(request: Request[Any, Any, Any], named: str | None, missing: Tegak
         field="author",
         fix="leave `author` out, or use a key with scope admin",
     )
+
+
+def author_of_key(request: Request[Any, Any, Any]) -> str | None:
+    """Name under which a request writes; None: the service has no keys, so that the request names the author."""
+    key = _key_of(request)
+    return None if key is None else key.name
+
+
+def _key_of(request: Request[Any, Any, Any]) -> ApiKey | None:
+    return request.scope["state"].get("key")
 
 
 RUN_HANDLERS = (list_notes, write_note, delete_note)
