@@ -17,22 +17,10 @@ NOTE_FORMAT = 1
 """Version of the files of notes."""
 
 Author = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        max_length=MAX_AUTHOR,
-        pattern=r"^[^\x00-\x20\x7f]([^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?$(?!\n)",
-        description="name of the author, without spaces around it",
-    ),
+    str, Meta(min_length=1, max_length=MAX_AUTHOR, description="name, without line breaks and without spaces around it")
 ]
 Tag = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        max_length=MAX_TAG,
-        pattern=r"^[^\x00-\x20\x7f,]([^\x00-\x1f\x7f,]*[^\x00-\x20\x7f,])?$(?!\n)",
-        description="tag, without commas, and without spaces around it",
-    ),
+    str, Meta(min_length=1, max_length=MAX_TAG, description="tag, without commas, line breaks and spaces around it")
 ]
 Tags = Annotated[list[Tag], Meta(max_length=MAX_TAGS)]
 NoteText = Annotated[str, Meta(max_length=MAX_TEXT)]

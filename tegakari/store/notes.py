@@ -39,6 +39,9 @@ MAX_NOTES = 10_000
 
 _FILE = re.compile(r"(\d{1,9})-(\d{1,9})-[0-9a-f]{16}\.json")
 
+_BREAKS = ("Cc", "Zl", "Zp")
+"""Categories of Unicode: control characters, separators of lines and paragraphs."""
+
 log = structlog.get_logger()
 
 
@@ -209,9 +212,24 @@ def _checked(change: NoteChange) -> NoteChange:
         ) from None
     except UnicodeEncodeError:
         raise QueryError("the note has half of a surrogate pair", field="text", fix="send valid Unicode") from None
+    _check_name("author", change.author or "", "")
+    for number, tag in enumerate(change.tags or ()):
+        _check_name(f"tags[{number}]", tag, ",")
     text = None if change.text is None else change.text.replace("\r\n", "\n").replace("\r", "\n").strip()
     tags = None if change.tags is None else list(dict.fromkeys(change.tags))
     return msgspec.structs.replace(change, text=text, tags=tags)
+
+
+def _check_name(field: str, name: str, excluded: str) -> None:
+    """Refuse an author or a tag with characters that lists of names cannot have.
+
+    Raises:
+        QueryError: names the field.
+    """
+    breaks = [letter for letter in name if letter in excluded or unicodedata.category(letter) in _BREAKS]
+    if breaks or name != name.strip():
+        what = f"contains {breaks[0]!r}" if breaks else "has spaces around it"
+        raise QueryError(f"{name!r} {what}", field=field, fix="leave these characters out")
 
 
 def _new_values(change: NoteChange) -> dict[str, object]:

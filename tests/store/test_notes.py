@@ -58,11 +58,11 @@ def test_a_note_is_read_as_it_was_written(run: Run):
 
 def test_a_change_leaves_the_other_fields_as_they_are(run: Run):
     write_note(run, 1, 3, "Ann", NoteChange(text="first", tags=["a"]))
-    write_note(run, 1, 3, "Bob", NoteChange(text="another"))
+    write_note(run, 1, 3, "山田\u3000太郎", NoteChange(text="another"))
     write_note(run, 1, 3, "Ann", NoteChange(starred=True))
     ann, bob = notes(run).items
     assert (ann.starred, ann.tags, ann.text) == (True, ["a"], "first")
-    assert (bob.author, bob.text, bob.starred) == ("Bob", "another", False)
+    assert (bob.author, bob.text, bob.starred) == ("山田\u3000太郎", "another", False)
 
 
 def test_a_note_with_nothing_in_it_is_removed(run: Run):
@@ -139,6 +139,7 @@ def test_pages_go_on_where_the_last_one_ended_whatever_was_written_between(run: 
         ("Ann", NoteChange(tags=["a\nb"]), "tags[0]"),
         ("Ann", NoteChange(tags=["a\n"]), "tags[0]"),
         ("Ann\n", NoteChange(starred=True), "author"),
+        ("Ann\u2028Bob", NoteChange(starred=True), "author"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_field(run: Run, author: str, change: NoteChange, field: str):
