@@ -12,10 +12,10 @@ from markupsafe import Markup
 
 from tegakari.schemas.api import FeatureNeighbour
 from tegakari.schemas.errors import NotFoundError, QueryError
+from tegakari.service.admission.authors import author_of_key
 from tegakari.service.explorer import charts
 from tegakari.service.explorer.page import page, render
 from tegakari.service.http.parameters import FEATURE_PATH, FeatureNumber, LayerNumber, OpenRun
-from tegakari.service.routes.notes import author_of_key
 from tegakari.store import Run, Store, queries
 from tegakari.store.notes import notes
 

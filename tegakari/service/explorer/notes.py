@@ -7,8 +7,7 @@ from typing import Any
 from litestar import Request, Response
 
 from tegakari.service.explorer.page import page, render
-from tegakari.service.http.parameters import Cursor, OpenRun
-from tegakari.service.routes.notes import AuthorFilter, NoteWords, StarredFilter, TagFilter
+from tegakari.service.http.parameters import AuthorFilter, Cursor, NoteWords, OpenRun, StarredFilter, TagFilter
 from tegakari.store import queries
 from tegakari.store.notes import notes
 

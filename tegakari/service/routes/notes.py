@@ -2,47 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from litestar import Request, delete, patch
 from litestar.params import JSONBody
 
 from tegakari.schemas.api import Page
-from tegakari.schemas.errors import BodyError, KeyScopeError, TegakariError
-from tegakari.schemas.keys import ApiKey
-from tegakari.schemas.notes import MAX_AUTHOR, MAX_TAG, MAX_TEXT, Note, NoteChange
+from tegakari.schemas.notes import Note, NoteChange
+from tegakari.service.admission.authors import author_of
 from tegakari.service.http.operations import NO_STORE, read
 from tegakari.service.http.parameters import (
     FEATURE_PATH,
+    AuthorFilter,
+    AuthorName,
     Cursor,
+    FeatureFilter,
     FeatureNumber,
     LayerFilter,
     LayerNumber,
+    NoteWords,
     OpenRun,
     PageSize,
-    optional,
+    StarredFilter,
+    TagFilter,
 )
 from tegakari.service.http.problems import documented
 from tegakari.store import notes
 
 NOTE_PATH = f"{FEATURE_PATH}/note"
 WRITE_PROBLEMS = (400, 404, 413, 415, 500, 507)
-
-FeatureFilter = Annotated[int | None, optional("only features of this number", type="integer", minimum=0)]
-TagFilter = Annotated[str | None, optional("only notes with this tag", type="string", maxLength=MAX_TAG)]
-StarredFilter = Annotated[bool | None, optional("only notes with a star (false: without)", type="boolean")]
-AuthorName = Annotated[
-    str | None, optional("author of the note; default: the name of the API key", type="string", maxLength=MAX_AUTHOR)
-]
-AuthorFilter = Annotated[str | None, optional("only notes of this author", type="string", maxLength=MAX_AUTHOR)]
-NoteWords = Annotated[
-    str | None,
-    optional(
-        "only notes with all these words in text or tags, whatever their case and width",
-        type="string",
-        maxLength=MAX_TEXT,
-    ),
-]
 
 
 # Notes are written while the run stays as it is.
@@ -92,8 +80,7 @@ def write_note(
     Each author has one note per feature. Where the service has keys, the author is the name of the key; a key of scope
     `admin` may name another. A note without star, tags and text is removed.
     """
-    author = author_of(request, data.author, BodyError("the note has no author", field="author", fix=NAME_AUTHOR))
-    return notes.write_note(run, layer, feature, author, data)
+    return notes.write_note(run, layer, feature, author_of(request, data.author), data)
 
 
 @delete(
@@ -113,46 +100,7 @@ def delete_note(
     author: AuthorName = None,
 ) -> Note:
     """Delete the caller's note on a feature, and return it. A key of scope `admin` may name another author."""
-    missing = BodyError("whose note is not said", field="author", fix="add `author` to the query")
-    return notes.delete_note(run, layer, feature, author_of(request, author, missing))
-
-
-NAME_AUTHOR = "give `author`, the name under which others see the note"
-
-
-def author_of(request: Request[Any, Any, Any], named: str | None, missing: TegakariError) -> str:
-    """Author of the note that a request writes.
-
-    Args:
-        request: with the key that the gate has checked.
-        named: author that the request names.
-        missing: raised where the service has no keys and the request names nobody.
-
-    Raises:
-        KeyScopeError: the request names another author than its key.
-    """
-    key = _key_of(request)
-    if key is None:
-        if named is None:
-            raise missing
-        return named
-    if named is None or named == key.name or key.scope == "admin":
-        return key.name if named is None else named
-    raise KeyScopeError(
-        f"the key {key.id} writes notes of {key.name!r}, not of {named!r}",
-        field="author",
-        fix="leave `author` out, or use a key with scope admin",
-    )
-
-
-def author_of_key(request: Request[Any, Any, Any]) -> str | None:
-    """Name under which a request writes; None: the service has no keys, so that the request names the author."""
-    key = _key_of(request)
-    return None if key is None else key.name
-
-
-def _key_of(request: Request[Any, Any, Any]) -> ApiKey | None:
-    return request.scope["state"].get("key")
+    return notes.delete_note(run, layer, feature, author_of(request, author))
 
 
 RUN_HANDLERS = (list_notes, write_note, delete_note)
