@@ -170,7 +170,7 @@ def delete(
     with suppress(StoreError, FileNotFoundError):  # a damaged run can be deleted as well
         manifest = read_manifest(run_directory(directory, run))
         if notes := count_notes(directory, manifest):
-            kept_notes = f"; {notes:,} notes on its features stay in {notes_directory(directory, manifest)}"
+            kept_notes = f"; notes on its features stay ({notes:,}) in {notes_directory(directory, manifest)}"
     if not yes:
         manifest = Store(directory).run(run).manifest
         if not sys.stdin.isatty():
