@@ -27,7 +27,7 @@ from tegakari.schemas.notes import NOTE_FORMAT, Note, NoteChange, StoredNote
 from tegakari.schemas.run import RunManifest
 from tegakari.store.disk.contents import read_bounded
 from tegakari.store.disk.durable import translate_disk_full, write_atomically
-from tegakari.store.disk.layout import entries, notes_directory
+from tegakari.store.disk.layout import notes_directory
 from tegakari.store.queries.cursor import list_name, read_cursor, write_cursor
 from tegakari.store.queries.parameters import check_limit, feature_place
 from tegakari.store.reader import Run
@@ -168,11 +168,10 @@ def stored_notes(
         manifest: of the run.
         selected: whether notes on a feature, by layer and number, are read.
     """
-    for file, layer, feature in _files(notes_directory(store, manifest)):
-        if selected(layer, feature):
-            note = _read(file, manifest)
-            if note is not None:
-                yield note
+    for file in _files(notes_directory(store, manifest), selected):
+        note = _read(file, manifest)
+        if note is not None:
+            yield note
 
 
 def count_notes(store: Path, manifest: RunManifest) -> int:
@@ -250,15 +249,19 @@ def _is_linked(directory: Path) -> bool:
     return directory.is_symlink() or directory.parent.is_symlink()
 
 
-def _files(directory: Path) -> Iterator[tuple[Path, int, int]]:
-    """Files of notes with layer and feature; none where the directory is a link, which would lead out of the store."""
+def _files(directory: Path, selected: Callable[[int, int], bool] = lambda *_: True) -> Iterator[Path]:
+    """Files of notes on selected features; none where the directory is a link, which would lead out of the store."""
     if _is_linked(directory):
         log.warning("notes left out", directory=directory.name, reason="the directory is a link")
         return
-    for entry in entries(directory):
-        match = _FILE.fullmatch(entry.name)
-        if match:
-            yield entry, int(match[1]), int(match[2])
+    try:
+        names = os.listdir(directory)  # noqa: PTH208 - paths of 10,000 entries take ten times as long
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for match in filter(None, map(_FILE.fullmatch, names)):
+        layer, feature = int(match[1]), int(match[2])
+        if selected(layer, feature):
+            yield directory / match[0]
 
 
 def _read(file: Path, manifest: RunManifest) -> Note | None:
