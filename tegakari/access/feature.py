@@ -19,6 +19,7 @@ from tegakari.schemas.api import (
 )
 from tegakari.schemas.config import Pooling
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, LayerFeature
+from tegakari.schemas.notes import Note, NoteChange
 from tegakari.schemas.study import FeatureCues
 
 
@@ -81,6 +82,37 @@ class Feature:
             features=[LayerFeature(self.layer, self.index)], documents_of=documents_of, draws=draws, seed=seed
         )
         return self._source.knock_out(self._run, settings)
+
+    def notes(self) -> Rows[Note]:
+        """Notes of all authors on the feature."""
+        listing = self._source.notes(self._run, layer=self.layer, feature=self.index)
+        return Rows(f"Notes on {self._title}", listing)
+
+    def write_note(
+        self,
+        text: str | None = None,
+        *,
+        tags: list[str] | None = None,
+        starred: bool | None = None,
+        author: str | None = None,
+    ) -> Note:
+        """Write a note on the feature, or change it: what is None stays as it is. An empty note is removed.
+
+        Args:
+            text: of the note, up to 10,000 characters.
+            tags: all tags of the note, up to 20.
+            starred: whether the feature has the author's star.
+            author: default: the name of the API key of a service, the login name for a directory.
+
+        Raises:
+            TegakariError: a value is not allowed, or the service has no keys and there is no author.
+        """
+        change = NoteChange(text=text, tags=tags, starred=starred, author=author)
+        return self._source.write_note(self._run, self.layer, self.index, change)
+
+    def delete_note(self, *, author: str | None = None) -> Note:
+        """Delete the note of an author, default as in `write_note`, and return it."""
+        return self._source.delete_note(self._run, self.layer, self.index, author=author)
 
     @property
     def _title(self) -> str:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,11 +19,12 @@ from tegakari.schemas.analysis import AnalysisDetail, AnalysisRow
 from tegakari.schemas.analysis_kinds import VARIANTS_ANALYSIS, AnalysisKind
 from tegakari.schemas.api import Page
 from tegakari.schemas.circuit import CircuitResult
-from tegakari.schemas.errors import NotFoundError, StoreError
+from tegakari.schemas.errors import NotFoundError, QueryError, StoreError
 from tegakari.schemas.explanation import Explanation, ExplanationSettings
 from tegakari.schemas.inference import Classification, EncodedText, EncodeRequest
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.matching import MatchingResult
+from tegakari.schemas.notes import Note, NoteChange
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.schemas.sql import SqlValue
 from tegakari.schemas.study import ClassificationResult, Comparison, FeatureCues, LabelCues, SparsityResult
@@ -210,6 +212,26 @@ class LocalStore:
         """Documents that contain the words, best first."""
         return self._list(api.DocumentMatch, "search", run, words, **filters)
 
+    def notes(self, run: str, **filters: Any) -> LocalPages[Note]:
+        """Notes on features of a run that pass every filter."""
+        from tegakari.store.notes import notes
+
+        opened = self._run(run)
+        given: dict[str, Any] = {"limit": PAGE_ROWS, **_given(filters)}
+        return LocalPages(Note, lambda cursor: notes(opened, cursor=cursor, **given))
+
+    def write_note(self, run: str, layer: int, feature: int, change: NoteChange) -> Note:
+        """Write a note on a feature, or change the fields of it that are given; default author: the login name."""
+        from tegakari.store.notes import write_note
+
+        return write_note(self._run(run), layer, feature, _author(change.author), change)
+
+    def delete_note(self, run: str, layer: int, feature: int, *, author: str | None = None) -> Note:
+        """Delete the note of an author, default: the login name, on a feature, and return it."""
+        from tegakari.store.notes import delete_note
+
+        return delete_note(self._run(run), layer, feature, _author(author))
+
     def classification(self, run: str) -> ClassificationResult:
         """Scores of a run's classifier with intervals."""
         from tegakari.analyses.classification import classification
@@ -351,6 +373,20 @@ class LocalStore:
         from tegakari.store.results import selected_result
 
         return selected_result(self.directory, kind, [self._run(run).manifest], analysis)
+
+
+def _author(name: str | None) -> str:
+    """The name, else that with which the user is logged in.
+
+    Raises:
+        QueryError: there is neither.
+    """
+    if name is not None:
+        return name
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        raise QueryError("the note has no author", field="author", fix="give a name") from None
 
 
 def _given(filters: dict[str, Any]) -> dict[str, Any]:

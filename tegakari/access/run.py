@@ -19,6 +19,7 @@ from tegakari.schemas.explanation import Explanation, ExplanationSettings
 from tegakari.schemas.filters import FeatureFilters
 from tegakari.schemas.inference import Classification, EncodedText
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
+from tegakari.schemas.notes import Note, NoteFilters
 from tegakari.schemas.study import ClassificationResult, SparsityResult
 from tegakari.schemas.variants import VariantsResult
 
@@ -73,6 +74,10 @@ class Run:
     def search(self, words: str, *, limit: int = 20) -> Rows[DocumentMatch]:
         """Documents that contain all the words, best first."""
         return Rows(f"Documents of {self.name} with {words}", self._source.search(self.name, words, limit=limit))
+
+    def notes(self, **filters: Unpack[NoteFilters]) -> Rows[Note]:
+        """Notes on features that pass every filter, by layer, feature and author."""
+        return Rows(f"Notes on {self.name}", self._source.notes(self.name, **filters))
 
     def specificity(self, *, pooling: Pooling | None = None, analysis: str | None = None) -> Rows[LayerSpecificity]:
         """Weak, label-specific and shared features of each layer.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -155,14 +156,21 @@ def delete(
     store: StoreDirectoryOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Delete a run, with one rename, then its files. Asks first on a terminal; elsewhere it needs --yes.
+    """Delete a run, with one rename, then its files; notes on its features stay. Asks first, or needs --yes.
 
     Example: [bold]tegakari runs delete demo-jpn --yes[/]
     """
     from tegakari.store import Store
-    from tegakari.store.disk.publish import delete_run
+    from tegakari.store.disk.layout import notes_directory, run_directory
+    from tegakari.store.disk.publish import delete_run, read_manifest
+    from tegakari.store.notes import count_notes
 
     directory = store_directory(store)
+    kept_notes = ""
+    with suppress(StoreError, FileNotFoundError):  # a damaged run can be deleted as well
+        manifest = read_manifest(run_directory(directory, run))
+        if notes := count_notes(directory, manifest):
+            kept_notes = f"; notes on its features stay ({notes:,}) in {notes_directory(directory, manifest)}"
     if not yes:
         manifest = Store(directory).run(run).manifest
         if not sys.stdin.isatty():
@@ -174,7 +182,7 @@ def delete(
             err=True,
         )
     delete_run(directory, run)
-    _report(f"run {run} deleted", RunState(run=run, state="deleted"), json)
+    _report(f"run {run} deleted{kept_notes}", RunState(run=run, state="deleted"), json)
 
 
 @app.command("export")
@@ -195,7 +203,7 @@ def export(
     store: StoreDirectoryOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Export the tables of a run, activations included, to Parquet, Arrow, CSV or XLSX.
+    """Export the tables of a run, activations and notes included, to Parquet, Arrow, CSV or XLSX.
 
     Example: [bold]tegakari runs export demo-jpn --to exported --format parquet[/]
     """

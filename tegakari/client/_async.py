@@ -38,6 +38,7 @@ from tegakari.schemas.inference import Classification, ClassifyRequest, EncodedT
 from tegakari.schemas.jobs import JobProgress, JobState, KnockoutJob, KnockoutRow
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.matching import MatchingResult
+from tegakari.schemas.notes import Note, NoteChange, NoteFilters
 from tegakari.schemas.sql import SqlRequest, SqlResult, SqlValue
 from tegakari.schemas.study import ClassificationResult, Comparison, FeatureCues, LabelCues, SparsityResult
 from tegakari.schemas.variants import VariantsResult
@@ -318,6 +319,19 @@ class AsyncClient:
         """Documents that contain the words, best first."""
         parameters = {"q": words, "limit": limit}
         return AsyncPages(self, Call("GET", path("runs", run, "search"), Page[api.DocumentMatch], parameters))
+
+    def notes(self, run: str, *, limit: int | None = None, **filters: Unpack[NoteFilters]) -> AsyncPages[Note]:
+        """Notes on features of a run that pass every filter; `limit` is the size of a page."""
+        parameters = {**filters, "limit": limit}
+        return AsyncPages(self, Call("GET", path("runs", run, "notes"), Page[Note], parameters))
+
+    async def write_note(self, run: str, layer: int, feature: int, change: NoteChange) -> Note:
+        """Write the caller's note on a feature, or change the fields of it that are given."""
+        return await self.ask(Call("PATCH", _feature(run, layer, feature, "note"), Note, body=change))
+
+    async def delete_note(self, run: str, layer: int, feature: int, *, author: str | None = None) -> Note:
+        """Delete the note of an author, default: the caller's, on a feature, and return it."""
+        return await self.ask(Call("DELETE", _feature(run, layer, feature, "note"), Note, {"author": author}))
 
     async def classification(self, run: str) -> ClassificationResult:
         """Scores of a run's classifier with intervals."""

@@ -39,6 +39,7 @@ from tegakari.schemas.inference import Classification, ClassifyRequest, EncodedT
 from tegakari.schemas.jobs import JobProgress, JobState, KnockoutJob, KnockoutRow
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.matching import MatchingResult
+from tegakari.schemas.notes import Note, NoteChange, NoteFilters
 from tegakari.schemas.sql import SqlRequest, SqlResult, SqlValue
 from tegakari.schemas.study import ClassificationResult, Comparison, FeatureCues, LabelCues, SparsityResult
 from tegakari.schemas.variants import VariantsResult
@@ -314,6 +315,19 @@ class Client:
         """Documents that contain the words, best first."""
         parameters = {"q": words, "limit": limit}
         return Pages(self, Call("GET", path("runs", run, "search"), Page[api.DocumentMatch], parameters))
+
+    def notes(self, run: str, *, limit: int | None = None, **filters: Unpack[NoteFilters]) -> Pages[Note]:
+        """Notes on features of a run that pass every filter; `limit` is the size of a page."""
+        parameters = {**filters, "limit": limit}
+        return Pages(self, Call("GET", path("runs", run, "notes"), Page[Note], parameters))
+
+    def write_note(self, run: str, layer: int, feature: int, change: NoteChange) -> Note:
+        """Write the caller's note on a feature, or change the fields of it that are given."""
+        return self.ask(Call("PATCH", _feature(run, layer, feature, "note"), Note, body=change))
+
+    def delete_note(self, run: str, layer: int, feature: int, *, author: str | None = None) -> Note:
+        """Delete the note of an author, default: the caller's, on a feature, and return it."""
+        return self.ask(Call("DELETE", _feature(run, layer, feature, "note"), Note, {"author": author}))
 
     def classification(self, run: str) -> ClassificationResult:
         """Scores of a run's classifier with intervals."""

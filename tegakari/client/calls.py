@@ -25,7 +25,7 @@ EVENT_DATA = "data: "
 """Begins a line of Server-Sent Events that holds an event's data."""
 
 RETRIED = (429, 503)
-"""Temporary statuses. Requests that change something, a job or an analysis, can be repeated: a retry is safe."""
+"""Temporary statuses. Requests that change something, as a job or a note, can be repeated: a retry is safe."""
 
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 30.0

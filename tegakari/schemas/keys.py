@@ -9,7 +9,10 @@ import msgspec
 from msgspec import Meta
 
 KeyScope = Literal["read", "compute", "admin"]
-"""Scope of a key: read results; also run models and SQL; also delete stored results. Each includes those before it."""
+"""Scope of a key: read results; also run models and SQL, and write notes; also delete stored results and others' notes.
+
+Each includes those before it.
+"""
 
 KEY_SCOPES: tuple[KeyScope, ...] = ("read", "compute", "admin")
 

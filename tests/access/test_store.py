@@ -202,3 +202,36 @@ def test_figures_of_two_runs_are_compared_in_either_order(store: tegakari.Store,
     assert [other.difference.value for other in turned.differences] == [
         -one.difference.value for one in made.differences
     ]
+
+
+def test_notes_are_written_listed_and_deleted(run: tegakari.Run):
+    feature = run.feature(2, 17)
+    written = feature.write_note("軽トラ", tags=["車"], author="Ann")
+    try:
+        starred = feature.write_note(starred=True, author="Ann")
+        assert (starred.text, starred.tags, starred.starred, starred.created) == (
+            "軽トラ",
+            ["車"],
+            True,
+            written.created,
+        )
+        assert list(feature.notes()) == [starred]
+        assert list(run.notes(tag="車", starred=True, q="軽トラ", layer=2, author="Ann")) == [starred]
+        assert list(run.notes(starred=False)) == []
+        assert run.notes().to_pandas().text.tolist() == ["軽トラ"]
+    finally:
+        assert feature.delete_note(author="Ann").text == "軽トラ"
+    assert list(run.notes()) == []
+
+
+def test_a_wrong_note_names_its_field(run: tegakari.Run):
+    with pytest.raises(tegakari.TegakariError) as raised:
+        run.feature(2, 17).write_note(tags=["a,b"], author="Ann")
+    assert raised.value.field == "tags[0]"
+
+
+def test_the_author_in_a_directory_is_the_login_name(local: tegakari.Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LOGNAME", "ann")
+    feature = local[RUN].feature(2, 18)
+    assert feature.write_note(starred=True).author == "ann"
+    assert feature.delete_note().author == "ann"

@@ -20,7 +20,10 @@ from tegakari.cli.app import app
 from tegakari.indexer.pipeline import index
 from tegakari.schemas.config import SaesConfig
 from tegakari.schemas.config.render import render_config
+from tegakari.schemas.notes import NoteChange
 from tegakari.service.admission.keys import create_key
+from tegakari.store import Store
+from tegakari.store.notes import write_note
 from tegakari.store.vectors import VECTORS
 from tests.support.small_case import SmallCase, with_index
 
@@ -54,6 +57,9 @@ ARGUMENTS = {
     "document": "--run small --document 車/軽-001",
     "search": "--run small 軽トラ -k 3",
     "sql": "SELECT*FROM/**/features/**/LIMIT/**/5",
+    "notes list": "--run small-b 軽トラ -k 5",
+    "notes write": "--run small --feature 1:3 --star --tag 車 --text 軽トラ --author {view}",
+    "notes delete": "--run small --feature 1:4 --author {view}",
     "classify": f"--run small --text {{text}} {DEVICE} -k 2",
     "encode": f"--run small --text {{text}} {DEVICE} -k 3 --pooling none",
     "explain": f"--run small --text {{text}} {DEVICE} --candidates 5",
@@ -124,6 +130,12 @@ def workplace(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -
     (root / "concepts.json").write_text(json.dumps({"concepts": CONCEPTS}))
     for run in ("small", "small-b"):
         index(with_index(small_case, root / "store", run=run))
+    for view in ("wide", "narrow", "json"):
+        write_note(Store(root / "store").run("small"), 1, 4, view, NoteChange(text="to be deleted"))
+        long = NoteChange(
+            text=f"軽トラ\n{'fires on the names of small trucks ' * 20}", tags=["車", "truck"], starred=True
+        )
+        write_note(Store(root / "store").run("small-b"), 1, 5, f"author {view}", long)
     return root
 
 

@@ -21,6 +21,7 @@ from tegakari.client import ApiError, AsyncClient, Client, UnreachableError
 from tegakari.schemas.explanation import ExplanationSettings
 from tegakari.schemas.filters import FeatureFilters, LabelFeatureFilters
 from tegakari.schemas.knockout import KnockoutSettings
+from tegakari.schemas.notes import Note, NoteChange
 from tegakari.store import Store, queries
 from tests.support.factories import LABELS
 from tests.support.service import RUN
@@ -46,7 +47,19 @@ def deleted_analysis(client: Client) -> bool:
     return stored.kind == "knockout" and id_ not in {row.id for row in client.analyses()}
 
 
+def written_note(client: Client) -> Note:
+    return client.write_note(RUN, 2, 5, NoteChange(author="Ann", starred=True))
+
+
+def deleted_note(client: Client) -> Note:
+    written_note(client)
+    return client.delete_note(RUN, 2, 5, author="Ann")
+
+
 OPERATIONS: dict[str, Callable[[Client], object]] = {
+    "listNotes": lambda c: written_note(c) in c.notes(RUN, layer=2, feature=5).all(),
+    "writeNote": written_note,
+    "deleteNote": deleted_note,
     "getIndex": lambda c: c.index().operations,
     "getHealth": lambda c: c.healthy(),
     "getReadiness": lambda c: c.ready(),
@@ -280,3 +293,20 @@ def test_a_knockout_is_waited_for_and_followed(client: Client, address: str):
             return [each async for each in other.follow_knockout(job.id)], await other.knock_out("small", asked)
 
     assert asyncio.run(waited()) == (said[-1:], found.result)
+
+
+def test_notes(client: Client):
+    note = client.write_note(RUN, 1, 3, NoteChange(author="Ann", text="軽トラ", tags=["車"], starred=True))
+    for feature in range(4, 8):
+        client.write_note(RUN, 1, feature, NoteChange(author="Ann", starred=True))
+    assert client.notes(RUN, q="軽トラ").all() == [note]
+    assert [row.feature for row in client.notes(RUN, starred=True, layer=1, limit=2)] == [3, 4, 5, 6, 7]
+    assert client.notes(RUN, layer=1, limit=2).to_arrow().num_rows == 5
+    (row,) = client.sql("SELECT * FROM notes WHERE feature = 3", runs=[RUN]).items
+    assert (row["run"], row["author"], row["tags"], row["text"]) == (RUN, "Ann", ["車"], "軽トラ")
+    for feature in range(3, 8):
+        client.delete_note(RUN, 1, feature, author="Ann")
+    with pytest.raises(ApiError, match="has no note"):
+        client.delete_note(RUN, 1, 3, author="Ann")
+    with pytest.raises(ApiError, match="no author"):
+        client.write_note(RUN, 1, 3, NoteChange(starred=True))

@@ -87,6 +87,7 @@ def test_examples_return_the_fields_of_the_page(server: httpx.Client, store: Pat
     assert ADDRESS in example.command
     command = example.command.replace(ADDRESS, str(server.base_url).rstrip("/"))
     first = server.get(f"/v1/runs/{RUN}/documents", params={"label": LABELS[0]}).json()["items"][0]["document"]
+    server.patch(f"/v1/runs/{RUN}/layers/1/features/3/note", json={"author": "Ann", "starred": True})
     done = subprocess.run(
         f"{command} -sS --fail-with-body",
         shell=True,

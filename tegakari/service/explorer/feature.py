@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 from litestar import Request, Response
 from litestar.di import NamedDependency
@@ -11,15 +12,18 @@ from markupsafe import Markup
 
 from tegakari.schemas.api import FeatureNeighbour
 from tegakari.schemas.errors import NotFoundError, QueryError
+from tegakari.service.admission.authors import author_of_key
 from tegakari.service.explorer import charts
 from tegakari.service.explorer.page import page, render
 from tegakari.service.http.parameters import FEATURE_PATH, FeatureNumber, LayerNumber, OpenRun
 from tegakari.store import Run, Store, queries
+from tegakari.store.notes import notes
 
 CONTEXTS_SHOWN = 30
 LABELS_SHOWN = 12
 NEIGHBOURS_SHOWN = 8
 BINS = 24
+NOTES_SHOWN = 100
 
 
 @page(FEATURE_PATH)
@@ -32,6 +36,7 @@ def feature_page(
     """One feature of one layer."""
     detail = queries.feature(run, layer, feature, tokens=min(CONTEXTS_SHOWN, run.manifest.top_tokens), onset=True)
     width = run.manifest.saes.widths[run.manifest.saes.layers.index(layer)]
+    found = notes(run, layer=layer, feature=feature, limit=NOTES_SHOWN)
     best = detail.labels[0].label if detail.labels and detail.labels[0].cohens_d is not None else None
     return render(
         request,
@@ -47,6 +52,10 @@ def feature_page(
         previous=feature - 1 if feature > 0 else None,
         following=feature + 1 if feature + 1 < width else None,
         width=width,
+        notes=found.items,
+        notes_data=msgspec.to_builtins(found.items),
+        more_notes=found.next is not None,
+        author=author_of_key(request),
     )
 
 

@@ -15,6 +15,7 @@ from tegakari.service.explorer import charts
 from tegakari.service.explorer.page import page, render
 from tegakari.service.http.parameters import Cursor, LabelName, LayerFilter, OpenRun, VarietyFilter
 from tegakari.store import Run, queries
+from tegakari.store.notes import starred_features
 
 FEATURES_SHOWN = 25
 
@@ -55,6 +56,7 @@ def label_page(
         recall=_recall_interval(run, label),
         predicted_as=[(row["label"], row["documents"]) for row in others],
         features=features,
+        stars=starred_features(run, [(row.layer, row.feature) for row in features.items]),
         layer=layer,
         variety=variety,
         picture=_strip(run, label),

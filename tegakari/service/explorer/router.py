@@ -14,6 +14,7 @@ from tegakari.service.explorer import (
     feature,
     jobs,
     label,
+    notes,
     run,
     run_list,
     search,
@@ -31,6 +32,7 @@ RUN_HANDLERS = (
     *feature.RUN_HANDLERS,
     *document.RUN_HANDLERS,
     *confusion.RUN_HANDLERS,
+    *notes.RUN_HANDLERS,
 )
 """Handlers of pages below /runs/{run}."""
 

@@ -1,4 +1,4 @@
-"""ETags of the pages of a run, which also depend on the language and on the analyses that are stored."""
+"""ETags of the pages of a run, which also depend on the reader, on the analyses that are stored and on notes."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ from tegakari.schemas.analysis_kinds import ANALYSIS_KINDS
 from tegakari.service.explorer.language import language_of
 from tegakari.service.http.etags import RunOfRequest
 from tegakari.store import Run
-from tegakari.store.disk.layout import analyses_directory
+from tegakari.store.disk.layout import analyses_directory, notes_directory
 
 
 class RunOfPage(RunOfRequest):
-    """Opens the run of a page; the ETag changes when an analysis is stored or deleted."""
+    """Opens the run of a page; the ETag changes with analyses and notes, so that browsers send it each time."""
 
+    cache_control = "private, no-cache"
     vary = b"Accept, Accept-Encoding, Accept-Language, Cookie"
 
     def state_of(self, scope: Scope, run: Run) -> object:
-        """The language, whether the reader is signed in, and when analyses were stored last."""
-        return language_of(scope), scope["state"].get("key") is not None, _changes(run)
+        """The language, under which name the reader is signed in, and when analyses and notes changed last."""
+        key = scope["state"].get("key")
+        return language_of(scope), key and key.name, _changes(run)
 
 
 def _changes(run: Run) -> list[int]:
     root = analyses_directory(run.store)
-    times = []
-    for kind in ANALYSIS_KINDS:
+    times: list[int] = []
+    for directory in (*(root / kind.name for kind in ANALYSIS_KINDS), notes_directory(run.store, run.manifest)):
         try:
-            times.append((root / kind.name).stat().st_mtime_ns)
+            times.append(directory.stat().st_mtime_ns)
         except FileNotFoundError:
             times.append(0)
     return times

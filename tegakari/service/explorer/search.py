@@ -1,4 +1,4 @@
-"""Page that searches a run: documents by words, features by token, labels by name."""
+"""Page that searches a run: documents by words, features by token, notes, labels by name."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from litestar.di import NamedDependency
 
 from tegakari.schemas.api import DocumentMatch, FeatureRow
 from tegakari.schemas.errors import NotFoundError
+from tegakari.schemas.notes import Note
 from tegakari.service.explorer.page import page, render
 from tegakari.service.http.etags import open_run
 from tegakari.service.http.parameters import optional
 from tegakari.store import Run, Store, queries
+from tegakari.store.notes import notes, starred_features
 
 RESULTS_SHOWN = 20
 MAX_QUERY = 1000
@@ -30,11 +32,14 @@ def search_page(
     chosen = open_run(store, run or names[0]) if run or names else None
     words = q.strip()[:MAX_QUERY]
     documents, features, labels = None, list[FeatureRow](), list[str]()
+    found, stars = list[Note](), frozenset[tuple[int, int]]()
     if chosen is not None and words:
         documents = _documents(chosen, words)
         order = "cohens_d"
         features = queries.features(chosen, token=words, order=order, limit=RESULTS_SHOWN, onset=True).items
         labels = [label for label in chosen.labels if words.casefold() in label.casefold()][:RESULTS_SHOWN]
+        found = notes(chosen, q=words, limit=RESULTS_SHOWN).items
+        stars = starred_features(chosen, [(row.layer, row.feature) for row in features])
     return render(
         request,
         "search",
@@ -44,6 +49,8 @@ def search_page(
         documents=documents,
         features=features,
         labels=labels,
+        notes=found,
+        stars=stars,
     )
 
 

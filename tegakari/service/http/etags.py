@@ -32,6 +32,7 @@ class RunOfRequest(ASGIMiddleware):
 
     scopes = (ScopeType.HTTP,)
 
+    cache_control = CACHE_CONTROL
     vary = b"Accept, Accept-Encoding"
 
     def state_of(self, scope: Scope, run: Run) -> object:
@@ -48,7 +49,7 @@ class RunOfRequest(ASGIMiddleware):
         tag = _entity_tag(run, scope, self.state_of(scope, run))
         cache_headers = [
             (b"etag", tag.encode()),
-            (b"cache-control", CACHE_CONTROL.encode()),
+            (b"cache-control", self.cache_control.encode()),
             (b"vary", self.vary),
         ]
 

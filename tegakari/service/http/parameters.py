@@ -14,6 +14,7 @@ from msgspec import Struct
 from tegakari.schemas import filters
 from tegakari.schemas.config import POOLINGS, Pooling
 from tegakari.schemas.errors import QueryError
+from tegakari.schemas.notes import MAX_AUTHOR, MAX_TAG, MAX_TEXT
 from tegakari.service.http.negotiation import FORMATS, LIST_PARAMETERS, row_type
 from tegakari.store import Run
 from tegakari.store.blocks.files import TOP_DOCUMENTS, TOP_FEATURES
@@ -101,6 +102,21 @@ CorrectFilter = Annotated[
 SelectedAnalysis = Annotated[
     str | None,
     optional("id of a stored analysis; default: the one with the default settings", type="string"),
+]
+FeatureFilter = Annotated[int | None, optional("only features of this number", type="integer", minimum=0)]
+TagFilter = Annotated[str | None, optional("only notes with this tag", type="string", maxLength=MAX_TAG)]
+StarredFilter = Annotated[bool | None, optional("only notes with a star (false: without)", type="boolean")]
+AuthorName = Annotated[
+    str | None, optional("author of the note; default: the name of the API key", type="string", maxLength=MAX_AUTHOR)
+]
+AuthorFilter = Annotated[str | None, optional("only notes of this author", type="string", maxLength=MAX_AUTHOR)]
+NoteWords = Annotated[
+    str | None,
+    optional(
+        "only notes with all these words in text or tags, whatever their case and width",
+        type="string",
+        maxLength=MAX_TEXT,
+    ),
 ]
 FormatName = Annotated[
     str | None,

@@ -14,7 +14,14 @@ from typing import NamedTuple
 from tegakari.schemas.errors import StoreError
 from tegakari.store.disk.durable import bury, exclusive_lock, is_grave, is_locked, is_temporary
 from tegakari.store.disk.job_files import DEFAULT_RETENTION, JobFiles, Retention
-from tegakari.store.disk.layout import added_vectors_directory, entries, jobs_directory, vectors_directory, work_root
+from tegakari.store.disk.layout import (
+    added_vectors_directory,
+    entries,
+    jobs_directory,
+    notes_root,
+    vectors_directory,
+    work_root,
+)
 from tegakari.store.reader import Run, Store
 from tegakari.store.results import stored_analyses
 
@@ -36,6 +43,8 @@ class Garbage(NamedTuple):
 
 def find_garbage(store: Path, *, jobs: Retention = DEFAULT_RETENTION, now: float | None = None) -> list[Garbage]:
     """What `collect` would remove; never a part of a published run, or anything that a damaged run may need.
+
+    Notes are never garbage, also where their run is deleted: they are the work of people.
 
     Args:
         store: the store's directory.
@@ -101,7 +110,7 @@ def _orphaned_analyses(store: Path, runs: list[Run], damaged: set[str]) -> Itera
 
 
 def _unfinished_files(store: Path, now: float) -> Iterator[tuple[Path, str]]:
-    for directory in (store, jobs_directory(store)):
+    for directory in (store, jobs_directory(store), *entries(notes_root(store))):
         for entry in entries(directory):
             if is_temporary(entry) and not entry.is_dir() and now - _last_change(entry, now) > GRAVE_SECONDS:
                 yield entry, "unfinished file of a process that was killed"

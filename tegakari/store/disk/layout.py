@@ -1,4 +1,4 @@
-"""Paths of a store: runs, unfinished work, analyses, jobs, vectors."""
+"""Paths of a store: runs, unfinished work, analyses, jobs, vectors, notes."""
 
 from __future__ import annotations
 
@@ -91,6 +91,16 @@ def vectors_directory(store: Path) -> Path:
 def added_vectors_directory(store: Path, manifest: RunManifest) -> Path:
     """Vectors of a run that was indexed without them; the name contains the run's fingerprint, which identifies it."""
     return vectors_directory(store) / f"{manifest.run}-{manifest.fingerprint[:16]}"
+
+
+def notes_root(store: Path) -> Path:
+    """Directory of the notes on features."""
+    return store / "notes"
+
+
+def notes_directory(store: Path, manifest: RunManifest) -> Path:
+    """Notes on features of a run; the name contains the run's fingerprint, which identifies it."""
+    return notes_root(store) / f"{manifest.run}-{manifest.fingerprint[:16]}"
 
 
 def layer_file(run: Path, layer: int) -> Path:

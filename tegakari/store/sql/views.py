@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cached_property
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from tegakari.store.column_types import arrow_schema
 from tegakari.store.disk.contents import check_contents
 from tegakari.store.disk.layout import ACTIVATIONS, CONTENTS, layer_file, run_directory
 from tegakari.store.disk.publish import published_names, read_manifest
+from tegakari.store.notes import stored_notes
 from tegakari.store.results import stored_analyses
 from tegakari.store.sql.attach import attach_run
 
@@ -70,8 +71,24 @@ ANALYSES = Table(
     ),
 )
 
+NOTES = Table(
+    "notes",
+    "Notes of people on features.",
+    ("run", "layer", "feature", "author"),
+    (
+        Column("run", "string", "run of the feature"),
+        Column("layer", "int32", "layer of the feature"),
+        Column("feature", "int32", "feature of the layer's SAE"),
+        Column("author", "string", "who wrote it"),
+        Column("starred", "bool", "whether the author gave the feature a star"),
+        Column("tags", "string[]", "tags, in the author's order"),
+        Column("text", "string", "the note; empty: none"),
+        Column("created", "string", "ISO 8601, UTC"),
+        Column("updated", "string", "ISO 8601, UTC: the last change"),
+    ),
+)
 
-VIEWS = tuple(table.name for table in (*TABLES, ACTIVATIONS_TABLE, RUNS, ANALYSES))
+VIEWS = tuple(table.name for table in (*TABLES, ACTIVATIONS_TABLE, RUNS, ANALYSES, NOTES))
 """Names of the views."""
 
 
@@ -83,7 +100,7 @@ def named_views(sql: str) -> set[str]:
 def add_views(
     connection: duckdb.DuckDBPyConnection, store: Path, runs: Sequence[str], views: Collection[str] = VIEWS
 ) -> None:
-    """Create the views: the tables of `schemas/tables.py`, activations, `runs` and `analyses`.
+    """Create the views: the tables of `schemas/tables.py`, activations, `runs`, `analyses` and `notes`.
 
     Tables are attached read-only; activations and the small tables are registered through Arrow, so that a connection
     without a file system can read them too. A condition on `run` leaves the other runs unread, and no file is opened
@@ -125,7 +142,9 @@ def add_views(
         rows = [_row(manifest) for manifest in manifests.values()]
         connection.register(RUNS.name, pa.Table.from_pylist(rows, arrow_schema(RUNS)))
     if ANALYSES.name in views:
-        connection.register(ANALYSES.name, _Analyses(store, list(manifests.values())))
+        connection.register(ANALYSES.name, _FileRows(ANALYSES, partial(_analyses, store, frozenset(manifests))))
+    if NOTES.name in views:
+        connection.register(NOTES.name, _FileRows(NOTES, partial(_notes, store, list(manifests.values()))))
 
 
 def _activations(directory: Path, manifest: RunManifest) -> ds.Dataset:
@@ -188,38 +207,43 @@ def _row(manifest: RunManifest) -> dict[str, object]:
     }
 
 
-class _Analyses:
-    """The rows of ANALYSES: files are read when a query scans the view, and not when it names it only."""
+class _FileRows:
+    """Rows of a view from files, which are read when a query scans the view, and not when it names it only."""
 
-    def __init__(self, store: Path, runs: Sequence[RunManifest]) -> None:
-        self._store = store
-        self._runs = {run.run for run in runs}
+    def __init__(self, table: Table, rows: Callable[[], list[dict[str, object]]]) -> None:
+        self._schema = arrow_schema(table)
+        self._rows = cache(rows)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """DuckDB asks for a stream per scan, and for others of which it reads the schema only."""
-        schema = arrow_schema(ANALYSES)
-        return pa.RecordBatchReader.from_batches(schema, self._batches(schema)).__arrow_c_stream__(requested_schema)
+        return pa.RecordBatchReader.from_batches(self._schema, self._batches()).__arrow_c_stream__(requested_schema)
 
-    def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        yield pa.RecordBatch.from_pylist(self._rows, schema)
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        yield pa.RecordBatch.from_pylist(self._rows(), self._schema)
 
-    @cached_property
-    def _rows(self) -> list[dict[str, object]]:
-        rows: list[dict[str, object]] = []
-        published = _published(self._store)
-        for analysis in stored_analyses(self._store):
-            manifest = analysis.manifest
-            if not runs_of(analysis, published):
-                continue
-            try:
-                row = msgspec.structs.asdict(analysis_row(analysis, published))
-                result = analysis.result_json()
-            except StoreError as error:  # a damaged analysis must not hide the others
-                log.warning("analysis left out", kind=manifest.kind, key=manifest.key, reason=error.message)
-                continue
-            row |= {"settings": bytes(manifest.settings).decode(), "result": result}
-            rows += [{**row, "run": run.run} for run in manifest.runs if run.run in self._runs]
-        return rows
+
+def _analyses(store: Path, runs: Collection[str]) -> list[dict[str, object]]:
+    """Rows of ANALYSES of these runs."""
+    rows: list[dict[str, object]] = []
+    published = _published(store)
+    for analysis in stored_analyses(store):
+        manifest = analysis.manifest
+        if not runs_of(analysis, published):
+            continue
+        try:
+            row = msgspec.structs.asdict(analysis_row(analysis, published))
+            result = analysis.result_json()
+        except StoreError as error:  # a damaged analysis must not hide the others
+            log.warning("analysis left out", kind=manifest.kind, key=manifest.key, reason=error.message)
+            continue
+        row |= {"settings": bytes(manifest.settings).decode(), "result": result}
+        rows += [{**row, "run": run.run} for run in manifest.runs if run.run in runs]
+    return rows
+
+
+def _notes(store: Path, runs: Sequence[RunManifest]) -> list[dict[str, object]]:
+    """Rows of NOTES of these runs."""
+    return [{"run": run.run, **msgspec.structs.asdict(note)} for run in runs for note in stored_notes(store, run)]
 
 
 def _published(store: Path) -> dict[str, RunManifest]:

@@ -12,11 +12,15 @@ from pathlib import Path
 import pytest
 from litestar.testing import TestClient
 
+from tegakari.schemas.notes import NoteChange
+from tegakari.service.admission.keys import create_key
+from tegakari.service.app import create_app
 from tegakari.service.explorer import language
 from tegakari.service.explorer.label import FEATURES_SHOWN
 from tegakari.service.explorer.page import POLICY
 from tegakari.service.explorer.sign_in import own_address
 from tegakari.store import Store, queries
+from tegakari.store.notes import write_note
 from tests.support.factories import LABELS, make_run
 from tests.support.service import RUN, UNEVEN, client_of, segment
 
@@ -116,6 +120,7 @@ def test_every_link_leads_to_a_page(client: TestClient):
         "/runs/*/documents/*",
         "/runs/*/documents/*/similar",
         "/runs/*/confusions/*/*",
+        "/runs/*/notes",
         "/search",
     }
 
@@ -280,3 +285,97 @@ def test_an_empty_store_says_how_to_begin(tmp_path: Path):
         assert "tegakari index" in open_page(client, "/").text
         for path in ("/try", "/search?q=a", "/jobs"):
             open_page(client, path)
+
+
+@pytest.fixture
+def noted(tmp_path: Path) -> Iterator[TestClient]:
+    """A run with notes, two of them hostile."""
+    make_run(tmp_path, "noted")
+    run = Store(tmp_path).run("noted")
+    write_note(run, 1, 3, HOSTILE_LABEL, NoteChange(starred=True, tags=["</a><b>", "{{ 7 * 7 }}"], text=HOSTILE_LABEL))
+    write_note(run, 1, 3, "Ann", NoteChange(text="軽トラ\nonly", tags=["車"]))
+    write_note(run, 0, 2, '"><img src=x>', NoteChange(text="'\"><img src=x onerror=alert(1)>"))
+    with client_of(tmp_path) as client:
+        yield client
+
+
+NOTED = "/runs/noted/layers/1/features/3"
+
+
+def test_notes_are_shown_as_text(noted: TestClient):
+    page = open_page(noted, NOTED)
+    assert HOSTILE_LABEL in page.text
+    assert "軽トラ\nonly" in page.text
+    (data,) = page.attributes("section", "data-notes")
+    assert [note["author"] for note in json.loads(data)] == [HOSTILE_LABEL, "Ann"]
+    pages = walk(noted, "/runs/noted/notes", 4)
+    assert {"/runs/noted/notes", "/runs/noted/notes?tag=%7B%7B+7+%2A+7+%7D%7D"} <= pages.keys()
+    for page in pages.values():
+        assert sum(tag == "script" for tag, _ in page.elements) == 1
+        assert "img" not in {tag for tag, _ in page.elements}
+        assert "onerror=alert(1)" not in page.attributes("img", "src")
+
+
+def test_the_list_of_notes_is_filtered_and_paged(noted: TestClient, tmp_path: Path):
+    features = f"{NOTED[:-2]}/"
+
+    def rows(query: str) -> int:
+        page = open_page(noted, f"/runs/noted/notes?{query}")
+        return sum(link.startswith("/runs/noted/layers/") for link in page.attributes("a", "href"))
+
+    assert [rows(query) for query in ("", "q=軽トラ", "starred=true", "starred=", "author=Ann&tag=車", "q=none")] == [
+        *(3, 1, 1, 3, 1, 0)
+    ]
+    for feature in range(4, 40):
+        write_note(Store(tmp_path).run("noted"), 1, feature, "Ann", NoteChange(starred=True))
+    for feature in range(20):
+        write_note(Store(tmp_path).run("noted"), 2, feature, "Ann", NoteChange(starred=True))
+    page = open_page(noted, "/runs/noted/notes")
+    assert f"{features}3" in page.links
+    following = next(link for link in page.links if "cursor=" in link)
+    assert rows(following.partition("?")[2]) == 3 + 36 + 20 - 50
+    for link in page.links:
+        if link.startswith("/v1/"):
+            assert noted.get(link).status_code == 200, link
+
+
+def test_pages_change_with_the_notes(noted: TestClient):
+    paths = (NOTED, "/runs/noted/notes", f"/runs/noted/labels/{segment(LABELS[0])}")
+    first = {path: noted.get(path) for path in paths}
+    for path, response in first.items():
+        assert response.headers["cache-control"] == "private, no-cache"
+        assert noted.get(path, headers={"If-None-Match": response.headers["etag"]}).status_code == 304
+    noted.patch(f"/v1{NOTED}/note", json={"author": "Ann", "text": "changed"})
+    for path, response in first.items():
+        assert noted.get(path, headers={"If-None-Match": response.headers["etag"]}).status_code == 200
+    assert "changed" in open_page(noted, NOTED).text
+
+
+def test_starred_features_have_a_star_in_tables(noted: TestClient, tmp_path: Path):
+    run, label = Store(tmp_path).run("noted"), LABELS[0]
+    row = queries.label_features(run, label, limit=5).items[4]
+    path = f"/runs/noted/labels/{segment(label)}"
+    before = noted.get(path).text.count("★")
+    write_note(run, row.layer, row.feature, "Ann", NoteChange(starred=True))
+    text = noted.get(path).text
+    assert text.count("★") == before + 1
+    assert re.search(rf'features/{row.feature}">{row.layer}:{row.feature}</a> <span class="star" role="img"', text)
+
+
+def test_the_search_finds_notes(noted: TestClient):
+    page = open_page(noted, "/search?run=noted&q=軽トラ")
+    assert NOTED in page.links
+    assert "軽トラ\nonly" in page.text
+
+
+def test_the_form_of_a_note_has_the_name_of_the_key(tmp_path: Path):
+    make_run(tmp_path / "store", "noted")
+    key, _ = create_key(tmp_path / "keys.json", "Ann <b>", "read")
+    app = create_app(tmp_path / "store", keys=tmp_path / "keys.json")
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        client.headers["X-API-Key"] = key
+        page = open_page(client, NOTED)
+        (author,) = (attributes for _, attributes in page.elements if attributes.get("name") == "author")
+        assert (author["value"], "readonly" in author) == ("Ann <b>", True)
+    forms = [attributes for tag, attributes in page.elements if tag == "form" and "data-form" in attributes]
+    assert any("hidden" in attributes for attributes in forms), "without a script there is nothing to fill in"

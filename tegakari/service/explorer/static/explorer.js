@@ -3,6 +3,7 @@ import { startExplanations } from "./explanation.js";
 import { startKeys } from "./keys.js";
 import { startKnockouts } from "./knockout.js";
 import { startTexts } from "./texts.js";
+import { startNotes } from "./notes.js";
 import { startParts } from "./parts.js";
 
 startKeys();
@@ -10,3 +11,4 @@ startParts();
 startKnockouts();
 startTexts();
 startExplanations();
+startNotes();

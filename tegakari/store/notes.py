@@ -1,0 +1,307 @@
+"""Notes on features, stored beside the runs: `notes/<run>-<fingerprint>/<layer>-<feature>-<author>.json`.
+
+Runs are immutable, and a note is a person's work: it stays when its run is deleted, and belongs to the run again when
+that is indexed from the same inputs. Every note is a file of its own, replaced whole under a lock, so that several
+processes can write; a file that is damaged or a link is logged and left out.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from tegakari.schemas.api import Page
+from tegakari.schemas.decoding import decode_json
+from tegakari.schemas.errors import NotFoundError, QueryError, StoreError
+from tegakari.schemas.notes import NOTE_FORMAT, Note, NoteChange, StoredNote
+from tegakari.schemas.run import RunManifest
+from tegakari.store.disk.contents import read_bounded
+from tegakari.store.disk.durable import translate_disk_full, write_atomically
+from tegakari.store.disk.layout import notes_directory
+from tegakari.store.queries.cursor import list_name, read_cursor, write_cursor
+from tegakari.store.queries.parameters import check_limit, feature_place
+from tegakari.store.reader import Run
+
+MAX_FILE = 256 * 2**10
+"""Maximum size of the file of a note in bytes."""
+MAX_NOTES = 10_000
+"""Notes of a run."""
+
+_FILE = re.compile(r"(\d{1,9})-(\d{1,9})-[0-9a-f]{16}\.json")
+
+_BREAKS = ("Cc", "Zl", "Zp")
+"""Categories of Unicode: control characters, separators of lines and paragraphs."""
+
+log = structlog.get_logger()
+
+
+def write_note(run: Run, layer: int, feature: int, author: str, change: NoteChange) -> Note:
+    """Change the note of an author on a feature, or write the first; a note with nothing in it is removed.
+
+    Args:
+        run: the run.
+        layer: of the feature.
+        feature: its number in the layer.
+        author: of the note; that of the change is not read.
+        change: what is new; of two changes of the same field the last one stays.
+
+    Raises:
+        NotFoundError: no such layer or feature.
+        QueryError: a field has a value that is not allowed, or the run has MAX_NOTES notes.
+        StoreError: the note cannot be written.
+    """
+    feature_place(run, layer, feature)
+    change = _checked(msgspec.structs.replace(change, author=author))
+    with _locked(run) as directory:
+        file = directory / _file_name(layer, feature, author)
+        before = _read(file, run.manifest)
+        if before is None and sum(1 for _ in _files(directory)) >= MAX_NOTES:
+            raise QueryError(f"run {run.name} has {MAX_NOTES:,} notes", field="note", fix="delete some")
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        note = before or Note(layer=layer, feature=feature, author=author, created=now, updated=now)
+        note = msgspec.structs.replace(note, updated=now, **_new_values(change))
+        if note.empty:
+            file.unlink(missing_ok=True)
+        else:
+            stored = StoredNote(format=NOTE_FORMAT, run=run.name, fingerprint=run.manifest.fingerprint, note=note)
+            write_atomically(file, msgspec.json.format(msgspec.json.encode(stored), indent=1) + b"\n")
+    return note
+
+
+def delete_note(run: Run, layer: int, feature: int, author: str) -> Note:
+    """Remove the note of an author on a feature, and return it.
+
+    Raises:
+        NotFoundError: no such layer, feature or note.
+        StoreError: it cannot be removed.
+    """
+    feature_place(run, layer, feature)
+    if _directory(run).is_dir():
+        with _locked(run) as directory:
+            file = directory / _file_name(layer, feature, author)
+            note = _read(file, run.manifest)
+            if note is not None:
+                file.unlink()
+                return note
+    raise NotFoundError(
+        f"{author!r} has no note on feature {layer}:{feature} of run {run.name}",
+        field="author",
+        fix="the list of notes shows the authors",
+    )
+
+
+def notes(
+    run: Run,
+    *,
+    layer: int | None = None,
+    feature: int | None = None,
+    tag: str | None = None,
+    starred: bool | None = None,
+    author: str | None = None,
+    q: str | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Page[Note]:
+    """Notes of a run that pass every filter, by layer, feature and author.
+
+    Args:
+        run: the run.
+        layer: only notes on features of this layer.
+        feature: only notes on features of this number.
+        tag: only notes with this tag.
+        starred: only notes with a star; False: without.
+        author: only notes of this author.
+        q: only notes with all these words in text or tags; case and width of characters are ignored.
+        limit: rows per page.
+        cursor: `next` of the page before; notes that were written since then appear in their place.
+
+    Raises:
+        QueryError: the limit is out of range.
+        CursorError: the cursor does not come from a page of this list.
+    """
+    check_limit(limit)
+    words = _folded(q or "").split()
+    list_ = list_name(run, "notes", layer, feature, tag, starred, author, words)
+    last = read_cursor(cursor, list_, tuple[int, int, str]) if cursor else None
+    found = sorted(
+        (
+            note
+            for note in stored_notes(
+                run.store, run.manifest, lambda *of: layer in (None, of[0]) and feature in (None, of[1])
+            )
+            if (tag is None or tag in note.tags)
+            and (starred is None or starred == note.starred)
+            and (author is None or author == note.author)
+            and _has_words(note, words)
+            and (last is None or _key(note) > last)
+        ),
+        key=_key,
+    )
+    following = write_cursor(list_, _key(found[limit - 1])) if len(found) > limit else None
+    return Page(found[:limit], following)
+
+
+def starred_features(run: Run, features: Collection[tuple[int, int]]) -> frozenset[tuple[int, int]]:
+    """Those of some features, each by layer and number, that have a star of anybody."""
+    wanted = frozenset(features)
+    found = stored_notes(run.store, run.manifest, lambda *feature: feature in wanted)
+    return frozenset((note.layer, note.feature) for note in found if note.starred)
+
+
+def stored_notes(
+    store: Path, manifest: RunManifest, selected: Callable[[int, int], bool] = lambda *_: True
+) -> Iterator[Note]:
+    """Notes of a run in no order; files that cannot be read are logged and left out.
+
+    Args:
+        store: the store's directory.
+        manifest: of the run.
+        selected: whether notes on a feature, by layer and number, are read.
+    """
+    for file in _files(notes_directory(store, manifest), selected):
+        note = _read(file, manifest)
+        if note is not None:
+            yield note
+
+
+def count_notes(store: Path, manifest: RunManifest) -> int:
+    """Number of files of notes of a run."""
+    return sum(1 for _ in _files(notes_directory(store, manifest)))
+
+
+def _key(note: Note) -> tuple[int, int, str]:
+    return note.layer, note.feature, note.author
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+def _has_words(note: Note, words: list[str]) -> bool:
+    text = _folded("\n".join((note.text, *note.tags))) if words else ""
+    return all(word in text for word in words)
+
+
+def _checked(change: NoteChange) -> NoteChange:
+    """The change, with line feeds alone as line breaks and every tag once.
+
+    Raises:
+        QueryError: a field has a value that is not allowed.
+    """
+    try:
+        change = msgspec.convert(msgspec.to_builtins(change), NoteChange)
+        msgspec.json.encode(change)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `$.")
+        field = path.rstrip("`")
+        value = getattr(change, field.partition("[")[0], None)
+        shown = repr(value) if len(repr(value)) < 60 else f"{repr(value)[:60]}…"
+        raise QueryError(
+            f"{shown} is not allowed: {reason}", field=field, fix="see the limits in docs/api.md"
+        ) from None
+    except UnicodeEncodeError:
+        raise QueryError("the note has half of a surrogate pair", field="text", fix="send valid Unicode") from None
+    _check_name("author", change.author or "", "")
+    for number, tag in enumerate(change.tags or ()):
+        _check_name(f"tags[{number}]", tag, ",")
+    text = None if change.text is None else change.text.replace("\r\n", "\n").replace("\r", "\n").strip()
+    tags = None if change.tags is None else list(dict.fromkeys(change.tags))
+    return msgspec.structs.replace(change, text=text, tags=tags)
+
+
+def _check_name(field: str, name: str, excluded: str) -> None:
+    """Refuse an author or a tag with characters that lists of names cannot have.
+
+    Raises:
+        QueryError: names the field.
+    """
+    breaks = [letter for letter in name if letter in excluded or unicodedata.category(letter) in _BREAKS]
+    if breaks or name != name.strip():
+        what = f"contains {breaks[0]!r}" if breaks else "has spaces around it"
+        raise QueryError(f"{name!r} {what}", field=field, fix="leave these characters out")
+
+
+def _new_values(change: NoteChange) -> dict[str, object]:
+    values = {"starred": change.starred, "tags": change.tags, "text": change.text}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _directory(run: Run) -> Path:
+    return notes_directory(run.store, run.manifest)
+
+
+def _file_name(layer: int, feature: int, author: str) -> str:
+    digest = hashlib.sha256(author.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{layer}-{feature}-{digest}.json"
+
+
+def _is_linked(directory: Path) -> bool:
+    return directory.is_symlink() or directory.parent.is_symlink()
+
+
+def _files(directory: Path, selected: Callable[[int, int], bool] = lambda *_: True) -> Iterator[Path]:
+    """Files of notes on selected features; none where the directory is a link, which would lead out of the store."""
+    if _is_linked(directory):
+        log.warning("notes left out", directory=directory.name, reason="the directory is a link")
+        return
+    try:
+        names = os.listdir(directory)  # noqa: PTH208 - paths of 10,000 entries take ten times as long
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for match in filter(None, map(_FILE.fullmatch, names)):
+        layer, feature = int(match[1]), int(match[2])
+        if selected(layer, feature):
+            yield directory / match[0]
+
+
+def _read(file: Path, manifest: RunManifest) -> Note | None:
+    """The note in a file; None: it is missing, or it is damaged, which is logged."""
+    try:
+        stored = decode_json(read_bounded(file, MAX_FILE), StoredNote)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        log.warning("note left out", file=file.name, reason=str(error))
+        return None
+    note = stored.note
+    if stored.fingerprint != manifest.fingerprint or file.name != _file_name(note.layer, note.feature, note.author):
+        log.warning("note left out", file=file.name, reason="it belongs to another run, feature or author")
+        return None
+    return note
+
+
+@contextmanager
+def _locked(run: Run) -> Iterator[Path]:
+    """The directory of a run's notes, made if it is missing; only one process at a time writes in it.
+
+    Raises:
+        StoreError: it is a link, or cannot be written.
+    """
+    directory = _directory(run)
+    if _is_linked(directory):
+        raise StoreError("cannot write notes: their directory is a link", field="note", fix="put a directory there")
+    try:
+        with translate_disk_full(run.store, field="note", fix="make space and write the note again"):
+            directory.mkdir(parents=True, exist_ok=True)
+            lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield directory
+            finally:
+                os.close(lock)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write notes: {error.strerror or error}",
+            field="note",
+            fix="make the store's directory `notes` writable",
+        ) from None
