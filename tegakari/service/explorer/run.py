@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from litestar import Request, Response
 from litestar.di import NamedDependency
+from litestar.params import QueryParameter
 from markupsafe import Markup
 
 from tegakari.schemas.analysis_kinds import CIRCUIT_ANALYSIS
@@ -21,6 +22,9 @@ from tegakari.store import Run, Store, queries
 from tegakari.store.results import selected_result
 
 LabelOrder = Literal["f1", "label", "documents", "precision", "recall", "specific_features", "shared_features"]
+
+LabelSort = Annotated[LabelOrder, QueryParameter(description="figure by which labels are sorted")]
+FirstLabel = Annotated[int, QueryParameter(description="number of the first label that is shown, from 0")]
 
 LABELS_SHOWN = 100
 CONFUSIONS_SHOWN = 12
@@ -47,8 +51,8 @@ def run_page(
     run: OpenRun,
     store: NamedDependency[Store],
     request: Request[Any, Any, Any],
-    sort: LabelOrder = "f1",
-    first: int = 0,
+    sort: LabelSort = "f1",
+    first: FirstLabel = 0,
 ) -> Response[str]:
     """Labels by a figure, lowest scores first, layers by the variety of their features, confusions, circuit."""
     labels = sorted(queries.labels(run), key=lambda row: _sort_key(row, sort))
