@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="List, show and delete stored resul
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the analysis, or its first digits.")]
 
 ID_DIGITS = 32
-SHOWN_DIGITS = 12
+SHOWN_DIGITS = 8
 """Digits of an id in a table; more than are needed to tell the analyses of a store apart."""
 
 MEGABYTE = 1e6
@@ -48,11 +48,10 @@ def list_analyses(
             "kind": "kind",
             "runs": lambda row: ", ".join(row.runs),
             "settings": "settings_text",
-            "created": lambda row: row.created[:16].replace("T", " "),
-            "seconds": lambda row: f"{row.seconds:.1f}",
-            "MB": lambda row: f"{row.size / MEGABYTE:.2f}",
+            "created": lambda row: row.created[:10],
         },
         title="Stored analyses",
+        drop=("created", "runs"),
         json=json,
         document=page,
     )

@@ -194,7 +194,7 @@ def _analysis_in(directory: Path) -> Analysis | None:
 def stored_analyses(
     store: Path, *, kind: AnalysisKind[Any, Any] | None = None, run: RunManifest | None = None
 ) -> Iterator[Analysis]:
-    """Stored analyses by kind, newest first; damaged ones are logged and left out.
+    """Stored analyses by kind, newest first; damaged ones and those of another format are logged and left out.
 
     Args:
         store: the store's directory.
@@ -204,17 +204,22 @@ def stored_analyses(
     root = analyses_directory(store)
     kinds = [kind.name] if kind else [entry.name for entry in entries(root)]
     for name in kinds:
-        analyses = []
+        analyses, other_formats = [], 0
         for directory in entries(root / name):
             try:
                 analysis = _analysis_in(directory)
             except StoreError as error:  # a damaged analysis must not hide the others
-                log.warning("analysis left out", kind=name, key=directory.name, reason=error.message)
+                if _is_of_other_format(directory):  # after an upgrade all are: one line about them
+                    other_formats += 1
+                else:
+                    log.warning("analysis left out", kind=name, key=directory.name, reason=error.message)
                 continue
             except FileNotFoundError:  # deleted meanwhile
                 continue
             if analysis:
                 analyses.append(analysis)
+        if other_formats:
+            log.info("analyses of another format left out", kind=name, number=other_formats, format=ANALYSIS_FORMAT)
         analyses.sort(key=lambda analysis: (analysis.manifest.created, analysis.manifest.key), reverse=True)
         for analysis in analyses:
             if run is None or RunReference(run=run.run, fingerprint=run.fingerprint) in analysis.manifest.runs:
@@ -359,6 +364,17 @@ def _read_manifest(directory: Path) -> AnalysisManifest:
             else f"delete {directory} and run the analysis again",
         )
     return manifest
+
+
+class _FormatOnly(msgspec.Struct):
+    format: int
+
+
+def _is_of_other_format(directory: Path) -> bool:
+    try:
+        return decode_json(read_bounded(directory / MANIFEST, MAX_MANIFEST), _FormatOnly).format != ANALYSIS_FORMAT
+    except (OSError, msgspec.DecodeError):
+        return False
 
 
 def _damaged(directory: Path, error: Exception) -> StoreError:
