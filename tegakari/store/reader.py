@@ -24,6 +24,7 @@ from tegakari.store.disk.contents import check_contents
 from tegakari.store.disk.layout import CONTENTS, MANIFEST, layer_file, run_directory
 from tegakari.store.disk.publish import published_names, read_manifest
 from tegakari.store.sql.attach import attach_run
+from tegakari.store.suggestion import suggestion
 
 log = structlog.get_logger()
 
@@ -225,7 +226,7 @@ class Run:
             raise NotFoundError(
                 f"run {self.name!r} has no label {label!r}",
                 field="label",
-                fix=f"labels of the run: {self._some_labels}",
+                fix=f"{suggestion(label, self.labels)}labels of the run: {self._some_labels}",
             ) from None
 
     @property
@@ -346,7 +347,7 @@ class Store:
                 return run
         except FileNotFoundError:
             if published := ", ".join(self.names()):
-                fix = f"published runs: {published}"
+                fix = f"{suggestion(name, self.names())}published runs: {published}"
             else:
                 fix = f"the store {self.directory} has no runs: `tegakari index` publishes one, or name another store"
             raise NotFoundError(f"no run {name!r}", field="run", fix=fix) from None

@@ -179,3 +179,13 @@ def choices(handler: BaseRouteHandler, name: str) -> tuple[str, ...]:
     parameter = handler.parsed_fn_signature.parameters.get(name)
     annotations = (parameter.annotation, *get_args(parameter.annotation)) if parameter else ()
     return next((get_args(annotation) for annotation in annotations if get_origin(annotation) is Literal), ())
+
+
+def bounds(handler: BaseRouteHandler, name: str) -> str:
+    """The numbers that a parameter takes, as the fix of another one; empty for parameters without bounds."""
+    parameter = handler.parsed_fn_signature.parameters.get(name)
+    definition = parameter.kwarg_definition if parameter else None
+    smallest, largest = getattr(definition, "ge", None), getattr(definition, "le", None)
+    if smallest is None or largest is None:
+        return "" if smallest is None else f"use {smallest} or more"
+    return f"use a number from {smallest} to {largest}"

@@ -26,7 +26,7 @@ from tegakari.schemas.errors import (
 )
 from tegakari.schemas.problem import Problem
 from tegakari.service.http.body_errors import body_error
-from tegakari.service.http.parameters import BODY, body_type, choices, query_name
+from tegakari.service.http.parameters import BODY, body_type, bounds, choices, query_name
 
 log = structlog.get_logger()
 
@@ -117,7 +117,7 @@ def _handle_validation(request: Request[Any, Any, Any], error: ValidationExcepti
     value = {**request.path_params, **request.query_params}.get(field)
     reason = str(first.get("message", error.detail)).removesuffix(", got `str`")
     allowed = choices(request.route_handler, key)
-    fix = f"use one of: {', '.join(allowed)}" if allowed else "see /schema"
+    fix = f"use one of: {', '.join(allowed)}" if allowed else bounds(request.route_handler, key) or "see /schema"
     return error_response(QueryError(f"{value!r} is not allowed: {reason}", field=field or None, fix=fix))
 
 

@@ -42,9 +42,10 @@ def check_run_name(run: str) -> str:
         StoreError: the name has characters other than a-z, 0-9, dot, dash and underscore, or is longer than 64.
     """
     if not is_run_name(run):
-        raise StoreError(
-            f"{run!r} cannot be the name of a run", field="run", fix="use a-z, 0-9, '.', '_' and '-', 64 at most"
-        )
+        fix = "use a-z, 0-9, '.', '_' and '-', 64 at most"
+        if "," in run:
+            fix = "name one run; where several are compared, the option is repeated: --run a --run b"
+        raise StoreError(f"{run!r} cannot be the name of a run", field="run", fix=fix)
     return run
 
 

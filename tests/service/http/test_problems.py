@@ -82,6 +82,19 @@ def test_failures_are_problems(client: TestClient, path: str, status: int, slug:
     assert problem.keys() == {"type", "title", "status", "detail", "field", "fix"}
 
 
+@pytest.mark.parametrize(
+    ("path", "fix"),
+    [
+        (f"{FEATURES}?limit=5000", "use a number from 1 to 1000"),
+        (f"{FEATURES}?limit=0", "use a number from 1 to 1000"),
+        (f"/v1/runs/{RUN}/layers/-1/features/0", "use 0 or more"),
+    ],
+)
+def test_the_fix_of_a_number_out_of_range_names_the_range(client: TestClient, path: str, fix: str):
+    response = client.get(path)
+    assert (response.status_code, response.json()["fix"]) == (400, fix)
+
+
 def test_the_fix_of_an_unknown_parameter_lists_the_known_ones(client: TestClient):
     assert (
         "layer, pooling, min_cohens_d, variety, onset, limit, cursor" in client.get(f"{FEATURES}?lable=1").json()["fix"]
