@@ -21,7 +21,7 @@ from tegakari.client import ApiError, AsyncClient, Client, UnreachableError
 from tegakari.schemas.explanation import ExplanationSettings
 from tegakari.schemas.filters import FeatureFilters, LabelFeatureFilters
 from tegakari.schemas.knockout import KnockoutSettings
-from tegakari.schemas.notes import Note, NoteChange
+from tegakari.schemas.notes import Note, NoteChange, NoteFilters
 from tegakari.store import Store, queries
 from tests.support.factories import LABELS
 from tests.support.service import RUN
@@ -134,6 +134,7 @@ def test_every_query_parameter_can_be_given(address: str):
         for name in inspect.signature(method).parameters
     }
     taken |= FeatureFilters.__annotations__.keys() | LabelFeatureFilters.__annotations__.keys()
+    taken |= NoteFilters.__annotations__.keys()
     taken |= {"in", "q", "runs"}  # have other names: in_run, words, a and b
     for item in document["paths"].values():
         for operation in item.values():

@@ -177,7 +177,7 @@ def test_a_preflight_is_answered_as_configured_without_a_key(client_of: ClientOf
         preflight = client.options(path, headers={"Origin": NOTEBOOK, **asked})
         assert preflight.status_code == 204
         assert preflight.headers["access-control-allow-origin"] == NOTEBOOK
-        assert {"GET", "POST", "DELETE"} == set(preflight.headers["access-control-allow-methods"].split(", "))
+        assert {"GET", "POST", "PATCH", "DELETE"} == set(preflight.headers["access-control-allow-methods"].split(", "))
         assert "Authorization" in preflight.headers["access-control-allow-headers"]
         assert "Origin" in preflight.headers["vary"]
         refused = client.options(path, headers={"Origin": "https://evil.example", **asked})

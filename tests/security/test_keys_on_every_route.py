@@ -38,6 +38,7 @@ VALUES = {
     "feature": "1",
     "document": f"{LABELS[0]}-000",
     "knockout": "0" * 32,
+    "analysis": "0" * 32,
     "slug": "busy",
     "file_path": "rapidoc-min.js",
 }

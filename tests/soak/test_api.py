@@ -47,8 +47,9 @@ ANY_HOST = ServiceConfig(log="off", warm="off", hosts=["*"])
 """schemathesis names a host of its own."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def schema(store: Path) -> Any:
+    """Of an application of its own: schemathesis shuts down the one that it has tested."""
     return schemathesis.openapi.from_asgi("/schema/openapi.json", create_app(store, ANY_HOST))
 
 

@@ -6,6 +6,7 @@ from litestar.types import Scope
 
 from tegakari.schemas.analysis_kinds import ANALYSIS_KINDS
 from tegakari.service.explorer.language import language_of
+from tegakari.service.explorer.page import POLICY
 from tegakari.service.http.etags import RunOfRequest
 from tegakari.store import Run
 from tegakari.store.disk.layout import analyses_directory, notes_directory
@@ -16,6 +17,7 @@ class RunOfPage(RunOfRequest):
 
     cache_control = "private, no-cache"
     vary = b"Accept, Accept-Encoding, Accept-Language, Cookie"
+    headers = ((b"content-security-policy", POLICY.encode()),)
 
     def state_of(self, scope: Scope, run: Run) -> object:
         """The language, under which name the reader is signed in, and when analyses and notes changed last."""

@@ -35,6 +35,9 @@ class RunOfRequest(ASGIMiddleware):
     cache_control = CACHE_CONTROL
     vary = b"Accept, Accept-Encoding"
 
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """of responses without a body: a browser replaces those of the response that it has by them"""
+
     def state_of(self, scope: Scope, run: Run) -> object:
         """What the responses depend on besides the run and the request; none for data."""
         return None
@@ -61,7 +64,7 @@ class RunOfRequest(ASGIMiddleware):
             await send(message)
 
         if tag in _client_tags(scope):
-            await send({"type": "http.response.start", "status": 304, "headers": cache_headers})
+            await send({"type": "http.response.start", "status": 304, "headers": [*cache_headers, *self.headers]})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         await next_app(scope, receive, send_with_tag)

@@ -128,7 +128,7 @@ def test_a_layer_that_is_refused_while_it_runs_is_left_out(
             raise QueryError("layer 2 does not reach the head", field="layer", fix="choose another layer")
         return run_feature_ablations(models, texts, ablations, progress)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("tegakari.analyses.knockout.compute.run_feature_ablations", refuse_layer_2)
+    monkeypatch.setattr("tegakari.analyses.knockout.forward.run_feature_ablations", refuse_layer_2)
     choice = choose_layer(tmp_path, run, lambda: models, run.labels, KnockoutSettings(k=3))
     by_layer = {effect.layer: effect for effect in choice.effects}
     assert list(by_layer) == run.manifest.saes.layers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -51,18 +52,20 @@ def test_the_error_has_path_value_and_what_is_allowed(body: Any, field: str | No
     assert fix in str(error.fix)
 
 
-def routes_with_bodies(client: TestClient) -> dict[str, tuple[str, type[msgspec.Struct]]]:
-    """Path and type of the body by operation."""
+def routes_with_bodies(client: TestClient) -> dict[str, tuple[str, str, type[msgspec.Struct]]]:
+    """Method, path and type of the body by operation."""
     routes = {}
     for route in client.app.routes:
         for handler in route.route_handlers if isinstance(route, HTTPRoute) else ():
-            if kind := body_type(handler):
-                routes[str(handler.operation_id)] = (route.path.replace("{run:str}", RUN), kind)
+            if handler.include_in_schema is not False and (kind := body_type(handler)):
+                path = re.sub(r"\{(\w+):str\}", lambda name: {"run": RUN}.get(name[1], "0"), route.path)
+                (method,) = handler.http_methods - {"OPTIONS"}
+                routes[str(handler.operation_id)] = (method, path, kind)
     return routes
 
 
-def refused(client: TestClient, path: str, body: Any) -> dict[str, Any]:
-    response = client.post(path, json=body)
+def refused(client: TestClient, method: str, path: str, body: Any) -> dict[str, Any]:
+    response = client.request(method, path, json=body)
     assert response.status_code == 400, response.text
     problem = response.json()
     assert problem["type"] == "/docs/errors/bad-request"
@@ -74,23 +77,23 @@ def refused(client: TestClient, path: str, body: Any) -> dict[str, Any]:
 def test_every_field_of_every_body_is_named_with_its_value(client: TestClient):
     routes = routes_with_bodies(client)
     assert routes.keys() >= {"classifyTexts", "encodeTexts", "knockOut", "querySql"}
-    for operation, (path, kind) in routes.items():
+    for operation, (method, path, kind) in routes.items():
         for field in msgspec.structs.fields(kind):
             name = field.encode_name
-            problem = refused(client, path, {**BODIES[operation], name: {"no": ["such", "value"]}})
+            problem = refused(client, method, path, {**BODIES[operation], name: {"no": ["such", "value"]}})
             assert problem["field"].partition(".")[0] == name, (operation, problem)
             assert "such" in problem["detail"], (operation, problem)
             if field.required:
                 without = {key: value for key, value in BODIES[operation].items() if key != name}
-                missing = refused(client, path, without)
+                missing = refused(client, method, path, without)
                 assert (missing["field"], missing["detail"]) == (name, "the field is missing")
-        unknown = refused(client, path, {**BODIES[operation], "no_such_field": 1})
+        unknown = refused(client, method, path, {**BODIES[operation], "no_such_field": 1})
         assert unknown["field"] == "no_such_field"
         assert all(field.encode_name in unknown["fix"] for field in msgspec.structs.fields(kind))
-        assert refused(client, path, [1])["field"] is None
+        assert refused(client, method, path, [1])["field"] is None
         for content in (b"", b"{", b"\xff", b"[" * 100_000):
             headers = {"Content-Type": "application/json"}
-            response = client.post(path, content=content, headers=headers)
+            response = client.request(method, path, content=content, headers=headers)
             assert response.status_code == 400
             assert response.json()["fix"], (operation, content[:10])
 
