@@ -206,7 +206,7 @@ def test_a_linked_directory_is_neither_read_nor_written(run: Run, tmp_path: Path
     link.unlink()
 
 
-WRITERS = 4
+WRITERS = 3
 CHANGES = 12
 
 
