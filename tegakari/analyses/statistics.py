@@ -7,7 +7,7 @@ covers: docs/statistics.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -80,6 +80,27 @@ def interval_of_share(hits: np.ndarray) -> Interval:
     share = float(hits.mean()) if len(hits) else float("nan")
     low, high = wilson(share, len(hits))
     return Interval(value=share, low=low, high=high)
+
+
+def mean_share_interval(shares: Sequence[float], n: int) -> Interval:
+    """Mean of the shares of the same n items over draws, such as recall in the draws of a control.
+
+    The part of the items is Wilson's at n; that of two or more draws is Student's, of their mean. Both are added in
+    quadrature (Zou and Donner 2008, Statistics in Medicine 27, 1693-1702).
+
+    Args:
+        shares: of each draw, at least one.
+        n: number of items, at least one.
+    """
+    values = np.asarray(shares, np.float64)
+    value = float(values.mean())
+    low, high = wilson(value, n)
+    draws = small_sample_interval(values).high - value if len(values) > 1 else 0.0
+    return Interval(
+        value=value,
+        low=max(0.0, value - math.hypot(value - low, draws)),
+        high=min(1.0, value + math.hypot(high - value, draws)),
+    )
 
 
 class Predictions(NamedTuple):
