@@ -51,6 +51,7 @@ def test_from_the_runs_to_a_knockout(tab: Any, served: Any):
     page.get_by_role("link", name="食品?", exact=True).first.click()
     expect(page.get_by_role("heading", level=1)).to_have_text("食品?")
 
+    tab.expected.append("400 (Bad Request)")  # curve and search end where the layer has no more features
     panel = page.locator("[data-knockout]")
     panel.get_by_label("k", exact=True).fill("5")
     with busy(served):
@@ -71,11 +72,24 @@ def test_from_the_runs_to_a_knockout(tab: Any, served: Any):
     assert panel.locator("a.feature").all_inner_texts() == [
         f"{feature['layer']}:{feature['feature']}" for feature in result["features"]
     ]
-    lost = panel.get_by_role("table").get_by_role("link").all_inner_texts()
+    lost = panel.locator("th a[href*='/labels/']").all_inner_texts()
     assert lost == [row["label"] for row in result["lost"]]
+    assert panel.locator(".recalls tbody tr").count() == 4  # before, after and two controls
     assert serious_violations(page) == []
 
-    tab.expected.append("400 (Bad Request)")  # the curve ends where the layer has no more features
+    panel.get_by_role("button", name="Smallest set").click()
+    expect(panel.locator("svg.chart")).to_be_visible()
+    expect(panel.locator("[data-state]")).to_have_text("", timeout=60_000)
+    tried = {int(row.split("\t")[0]): row for row in panel.locator(".tried tbody tr").all_inner_texts()}
+    sentence = panel.locator(".verdict").first.inner_text()
+    if number := re.search(r"k = (\d+)", sentence):
+        k = int(number[1])
+        assert {k, k - 1} - {0} <= tried.keys()
+        assert panel.locator("a.feature").count() == k
+    else:
+        assert sentence == "No number of features of this layer halves recall beyond its control."
+        assert len(tried) >= 5
+
     panel.get_by_role("button", name="Curve over k").click()
     expect(panel.locator("svg.chart")).to_be_visible()
     expect(panel.locator("[data-state]")).to_have_text("", timeout=60_000)

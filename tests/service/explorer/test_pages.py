@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from litestar.testing import TestClient
 
+import tegakari
 from tegakari.schemas.notes import NoteChange
 from tegakari.service.admission.keys import create_key
 from tegakari.service.app import create_app
@@ -21,11 +24,14 @@ from tegakari.service.explorer.page import POLICY
 from tegakari.service.explorer.sign_in import own_address
 from tegakari.store import Store, queries
 from tegakari.store.notes import write_note
+from tegakari.store.sql.query import run_query
 from tests.support.factories import LABELS, make_run
 from tests.support.service import RUN, UNEVEN, client_of, segment
 
 EXPLORER = Path(language.__file__).parent
 HOSTILE_LABEL = "</script><script>alert(1)</script>"
+QUOTING_LABEL = "it's \\ $(x) `y`"
+HOSTILE_LABELS = [HOSTILE_LABEL, '" onmouseover="alert(1)', "..", "あ" * 200, "مجتمع", "{{ 7 * 7 }}", QUOTING_LABEL]
 
 
 class Page(HTMLParser):
@@ -231,24 +237,48 @@ def test_no_form_leads_to_another_server(client: TestClient, address: str):
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, Path]]:
     store = tmp_path_factory.mktemp("hostile")
     make_run(
-        store, "hostile", labels=[HOSTILE_LABEL, '" onmouseover="alert(1)', "..", "あ" * 200, "مجتمع", "{{ 7 * 7 }}"]
+        store,
+        "hostile",
+        labels=[HOSTILE_LABEL, '" onmouseover="alert(1)', "..", "あ" * 200, "مجتمع", "{{ 7 * 7 }}", QUOTING_LABEL],
     )
     with client_of(store) as client:
-        yield client
+        yield client, store
 
 
-def test_names_are_text_wherever_they_stand(hostile: TestClient):
-    for page in walk(hostile, "/", 4).values():
+def test_names_are_text_wherever_they_stand(hostile: tuple[TestClient, Path]):
+    client, _ = hostile
+    for page in walk(client, "/", 4).values():
         scripts = [attributes for tag, attributes in page.elements if tag == "script"]
         assert [attributes.get("src", "").partition("?")[0] for attributes in scripts] == ["/explorer/explorer.js"]
-    page = open_page(hostile, f"/runs/hostile/labels/{segment(HOSTILE_LABEL)}")
+    page = open_page(client, f"/runs/hostile/labels/{segment(HOSTILE_LABEL)}")
     assert HOSTILE_LABEL in page.text
-    assert "49" not in open_page(hostile, f"/runs/hostile/labels/{segment('{{ 7 * 7 }}')}").attributes(
+    assert "49" not in open_page(client, f"/runs/hostile/labels/{segment('{{ 7 * 7 }}')}").attributes(
         "section", "data-label"
     )
+
+
+def test_commands_beside_the_data_give_it(hostile: tuple[TestClient, Path]):
+    """Python and SQL are run, commands are read as a shell reads them, on labels that quote and interpolate."""
+    client, store = hostile
+    labels = Store(store).run("hostile").labels
+    codes: set[str] = set()
+    for path in walk(client, "/runs/hostile", 6):
+        codes |= set(map(unescape, re.findall("<code>(.*?)</code>", client.get(path).text)))
+    python = [code for code in codes if code.startswith("tegakari.open(")]
+    sql = [code for code in codes if code.startswith("SELECT")]
+    knockouts = [shlex.split(code) for code in codes if code.startswith("tegakari knockout")]
+    for code in python:
+        rows = eval(code.replace('"store"', repr(str(store))), {"tegakari": tegakari})
+        assert not isinstance(rows, str)
+        assert len(list(rows)) >= 0
+    for code in sql:
+        assert run_query(store, ["hostile"], code).num_columns
+    assert {words[words.index("--label") + 1] for words in knockouts} == set(labels)
+    assert len(python) > 2 * len(labels)
+    assert len(sql) > 2 * len(labels)
 
 
 def test_texts_of_scripts_are_json(client: TestClient):

@@ -117,7 +117,7 @@ async function tryK(panel, settings, tried, k) {
     throw error;
   }
   const points = [...tried].sort(([a], [b]) => a - b);
-  panel.querySelector("[data-result]").replaceChildren(chart(points), table(
+  panel.querySelector("[data-result]").replaceChildren(chart(points), table("tried",
     ["k", texts.recall, texts.density_control, texts.beyond_control],
     points.map(([number, { id, result }]) => [
       element("a", { href: `/knockouts/${id}` }, String(number)),
@@ -128,8 +128,8 @@ async function tryK(panel, settings, tried, k) {
   return true;
 }
 
-function table(names, rows) {
-  return element("table", {}, element("thead", {}, element("tr", {}, names.map((name) => element("th", { scope: "col", class: "number" }, name)))),
+function table(kind, names, rows) {
+  return element("table", { class: kind }, element("thead", {}, element("tr", {}, names.map((name) => element("th", { scope: "col", class: "number" }, name)))),
     element("tbody", {}, rows.map((row) => element("tr", {}, row.map((cell) => element("td", { class: "number" }, cell))))));
 }
 
