@@ -242,7 +242,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClie
     make_run(
         store,
         "hostile",
-        labels=[HOSTILE_LABEL, '" onmouseover="alert(1)', "..", "あ" * 200, "مجتمع", "{{ 7 * 7 }}", QUOTING_LABEL],
+        labels=HOSTILE_LABELS,
     )
     with client_of(store) as client:
         yield client, store
@@ -265,17 +265,16 @@ def test_commands_beside_the_data_give_it(hostile: tuple[TestClient, Path]):
     client, store = hostile
     labels = Store(store).run("hostile").labels
     codes: set[str] = set()
-    for path in walk(client, "/runs/hostile", 6):
+    for path in walk(client, "/runs/hostile", len(labels)):
         codes |= set(map(unescape, re.findall("<code>(.*?)</code>", client.get(path).text)))
     python = [code for code in codes if code.startswith("tegakari.open(")]
     sql = [code for code in codes if code.startswith("SELECT")]
     knockouts = [shlex.split(code) for code in codes if code.startswith("tegakari knockout")]
     for code in python:
         rows = eval(code.replace('"store"', repr(str(store))), {"tegakari": tegakari})
-        assert not isinstance(rows, str)
-        assert len(list(rows)) >= 0
+        list(rows)
     for code in sql:
-        assert run_query(store, ["hostile"], code).num_columns
+        assert run_query(store, ["hostile"], code).read_all().num_columns
     assert {words[words.index("--label") + 1] for words in knockouts} == set(labels)
     assert len(python) > 2 * len(labels)
     assert len(sql) > 2 * len(labels)
