@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tegakari.analyses.statistics import mean_share_interval
 from tegakari.store.disk.publish import delete_run
 from tests.support.accessibility import serious_violations
 from tests.support.service import segment
@@ -74,7 +75,12 @@ def test_from_the_runs_to_a_knockout(tab: Any, served: Any):
     ]
     lost = panel.locator("th a[href*='/labels/']").all_inner_texts()
     assert lost == [row["label"] for row in result["lost"]]
-    assert panel.locator(".recalls tbody tr").count() == 4  # before, after and two controls
+    rows = panel.locator(".recalls tbody tr").all_inner_texts()
+    draws = [[result["recall_before"]], [result["recall_after"]]]
+    draws += [result[name]["recalls"] for name in ("control", "density_control")]
+    for row, recalls in zip(rows, draws, strict=True):
+        ends = mean_share_interval(recalls, result["documents"])
+        assert f"{100 * ends.value:.1f} %\t{100 * ends.low:.1f} % – {100 * ends.high:.1f} %" in row
     assert serious_violations(page) == []
 
     panel.get_by_role("button", name="Smallest set").click()

@@ -15,15 +15,18 @@ import pytest
 from litestar.testing import TestClient
 
 import tegakari
+from tegakari.analyses.classification import classification, majority_macro_f1
+from tegakari.analyses.clue_words import clue_words
+from tegakari.analyses.confusion import separating_features
 from tegakari.schemas.notes import NoteChange
 from tegakari.service.admission.keys import create_key
 from tegakari.service.app import create_app
 from tegakari.service.explorer import language
 from tegakari.service.explorer.label import FEATURES_SHOWN
-from tegakari.service.explorer.page import POLICY
+from tegakari.service.explorer.page import POLICY, visible_token
 from tegakari.service.explorer.sign_in import own_address
 from tegakari.store import Store, queries
-from tegakari.store.notes import write_note
+from tegakari.store.notes import delete_note, write_note
 from tegakari.store.sql.query import run_query
 from tests.support.factories import LABELS, make_run
 from tests.support.service import RUN, UNEVEN, client_of, segment
@@ -150,6 +153,28 @@ def test_the_page_of_a_label_shows_its_features(client: TestClient, store: Path)
         assert label in page.text
 
 
+def test_scores_stand_beside_what_they_have_to_beat(client: TestClient, store: Path):
+    run = Store(store).run(RUN)
+    row = queries.labels(run)[0]
+    assert row.f1_low is not None
+    assert f"{row.f1:.3f} {row.f1_low:.2f} – {row.f1_high:.2f}" in open_page(client, f"/runs/{RUN}").text
+    baseline = f"{majority_macro_f1(run):.3f} most frequent label"
+    scores = classification(run).macro_f1
+    for path in ("/", f"/runs/{RUN}"):
+        text = open_page(client, path).text
+        assert baseline in text
+        assert f"{scores.value:.3f} {scores.low:.2f} – {scores.high:.2f}" in text
+
+
+def test_the_page_of_a_label_begins_with_its_clue_words(client: TestClient, store: Path):
+    run = Store(store).run(RUN)
+    page = open_page(client, f"/runs/{RUN}/labels/{segment(LABELS[0])}")
+    assert page.attributes("section", "aria-labelledby")[:2] == ["clues", "knockout"]
+    found = clue_words(run, LABELS[0])
+    for word in found.words:
+        assert f"{visible_token(word.token)} {word.features}/{found.features}" in page.text
+
+
 def test_filters_and_pages_of_features(client: TestClient, store: Path):
     run, label = Store(store).run(RUN), LABELS[0]
     path = f"/runs/{RUN}/labels/{segment(label)}"
@@ -177,6 +202,9 @@ def test_filters_and_pages_of_features(client: TestClient, store: Path):
         (f"/runs/{RUN}/layers/0/features/99999", 404),
         (f"/runs/{RUN}/layers/x/features/0", 400),
         (f"/runs/{RUN}/documents/none", 404),
+        ("/knockouts/none", 404),
+        (f"/knockouts/{'0' * 32}", 404),
+        ("/jobs?cursor=x", 400),
         (f"/runs/{RUN}/confusions/{segment(LABELS[0])}/{segment(LABELS[0])}", 400),
         (f"/runs/{RUN}/labels/{segment(LABELS[0])}?cursor=x", 400),
         (f"/runs/{RUN}?sort=colour", 400),
@@ -381,14 +409,19 @@ def test_pages_change_with_the_notes(noted: TestClient):
 
 
 def test_starred_features_have_a_star_in_tables(noted: TestClient, tmp_path: Path):
-    run, label = Store(tmp_path).run("noted"), LABELS[0]
-    row = queries.label_features(run, label, limit=5).items[4]
-    path = f"/runs/noted/labels/{segment(label)}"
-    before = noted.get(path).text.count("★")
-    write_note(run, row.layer, row.feature, "Ann", NoteChange(starred=True))
-    text = noted.get(path).text
-    assert text.count("★") == before + 1
-    assert re.search(rf'features/{row.feature}">{row.layer}:{row.feature}</a> <span class="star" role="img"', text)
+    run, label, other = Store(tmp_path).run("noted"), *LABELS[:2]
+    document = queries.documents(run, limit=1).items[0].document
+    tables = {
+        f"/runs/noted/labels/{segment(label)}": queries.label_features(run, label, limit=5).items[4],
+        f"/runs/noted/documents/{segment(document)}": queries.document_features(run, document, limit=1).items[0],
+        f"/runs/noted/confusions/{segment(label)}/{segment(other)}": separating_features(run, label, other)[0],
+    }
+    for path, row in tables.items():
+        starred = f'features/{row.feature}">{row.layer}:{row.feature}</a> <span class="star" role="img"'
+        assert starred not in noted.get(path).text
+        write_note(run, row.layer, row.feature, "Ann", NoteChange(starred=True))
+        assert starred in noted.get(path).text, path
+        delete_note(run, row.layer, row.feature, "Ann")
 
 
 def test_the_search_finds_notes(noted: TestClient):
