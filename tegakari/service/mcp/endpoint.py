@@ -67,9 +67,8 @@ async def _api_of(context: Context) -> AsyncIterator[httpx.AsyncClient]:
     scope: Scope = context.request.scope
     headers = {"accept-encoding": "identity"}
     headers |= {name: value for name in _KEY_HEADERS if (value := header(scope, name.encode()))}
-    transport = httpx.ASGITransport(
-        partial(_part_of_request, scope["litestar_app"]), client=scope.get("client") or ("", 0)
-    )
+    app: Any = partial(_part_of_request, scope["litestar_app"])
+    transport = httpx.ASGITransport(app, client=scope.get("client") or ("", 0))
     async with httpx.AsyncClient(
         transport=transport, base_url="http://127.0.0.1", headers=headers, timeout=None
     ) as client:

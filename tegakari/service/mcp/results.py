@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from tegakari.schemas.errors import TooLargeError
-from tegakari.service.mcp.tools import Tool
+from tegakari.service.mcp.tools import Cut, Tool
 
 MAX_CHARACTERS = 40_000
 """Longest result, as JSON: about 10,000 tokens of an English text."""
@@ -48,14 +48,10 @@ def _shown(value: Any, tool: Tool) -> Any:
             for name, field in value.items():
                 if not tool.exact and (field is None or name in tool.hidden):
                     continue
-                if name in tool.cuts and isinstance(field, list):
-                    items, order = tool.cuts[name]
-                    if order is not None:
-                        field = sorted(field, key=lambda item: -item[order])
-                    if len(field) > items:
-                        shown[f"{name}_left_out"] = len(field) - items
-                    field = field[:items]
-                shown[name] = _shown(field, tool)
+                cut = tool.cuts.get(name) if isinstance(field, list) else None
+                shown[name] = _shown(_first(field, cut) if cut else field, tool)
+                if cut and len(field) > cut.items:
+                    shown[f"{name}_left_out"] = len(field) - cut.items
             return shown
         case list():
             return [_shown(item, tool) for item in value]
@@ -64,6 +60,12 @@ def _shown(value: Any, tool: Tool) -> Any:
         case str() if len(value) > MAX_TEXT:
             return f"{value[:MAX_TEXT]} [... cut: {len(value):,} characters]"
     return value
+
+
+def _first(items: list[Any], cut: Cut) -> list[Any]:
+    order = cut.order
+    ordered = items if order is None else sorted(items, key=lambda item: -item[order])
+    return ordered[: cut.items]
 
 
 def _rounded(value: float) -> float:

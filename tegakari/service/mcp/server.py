@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
 import mcp_types as types
@@ -24,7 +24,7 @@ from tegakari.service.mcp.results import json_text, shown_result
 from tegakari.service.mcp.tools import DESCRIPTIONS, INSTRUCTIONS, TOOLS, Tool
 from tegakari.version import __version__
 
-Context = ServerRequestContext[Any, Any]
+Context: TypeAlias = ServerRequestContext[Any, Any]
 
 Connect = Callable[[Context], AbstractAsyncContextManager[httpx.AsyncClient]]
 """Gives a client of the API with the rights of a message's sender."""
@@ -79,7 +79,7 @@ class _ToolCaller:
                 response = await self._response(client, tool, params.arguments or {}, context)
             if not response.is_success:
                 return _error(_problem_of(response), response.headers.get("retry-after"))
-            shown = shown_result(decode_json(response.content, Any), tool)
+            shown = shown_result(decode_json(response.content, dict), tool)
         except TegakariError as error:
             return _error(problem_of(error))
         return types.CallToolResult(content=[types.TextContent(text=json_text(shown))], structured_content=shown)
