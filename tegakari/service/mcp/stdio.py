@@ -10,7 +10,6 @@ from pathlib import Path
 import httpx
 from mcp.server.stdio import stdio_server
 
-from tegakari.service.app import create_app
 from tegakari.service.mcp.server import Context, tool_server
 from tegakari.service.observe.logs import set_up_logs
 from tegakari.store.processes import keep_working_directory_off_path
@@ -33,10 +32,13 @@ def serve_store(store: Path) -> None:
 
 
 async def _serve_store(store: Path) -> None:
+    from tegakari.service.app import create_app  # not needed over a service, and slow to import
+
     app = create_app(store, beside_service=True)
+    transport = httpx.ASGITransport(app)  # pyright: ignore
+    headers = {"accept-encoding": "identity"}
     async with app.lifespan():
-        transport = httpx.ASGITransport(app)  # pyright: ignore
-        await _serve(httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=None))
+        await _serve(httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers, timeout=None))
 
 
 async def _serve(client: httpx.AsyncClient) -> None:
