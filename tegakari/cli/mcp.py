@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
-
 from tegakari.cli.options import StoreOption, is_address, store_name
-from tegakari.client.calls import http_arguments
 from tegakari.extras import needs_extra
 
 ANSWER_SECONDS = 90.0
@@ -22,6 +19,9 @@ def mcp(store: StoreOption = None) -> None:
 
     Example: [bold]tegakari mcp --store store[/]
     """
+    import httpx
+
+    from tegakari.client.calls import http_arguments
     from tegakari.service.mcp.stdio import serve_service, serve_store
 
     name = store_name(store)

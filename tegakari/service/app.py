@@ -15,7 +15,6 @@ from litestar.types import Receive, Scope, Send
 from litestar.utils import normalize_path
 
 from tegakari.schemas.config import ServiceConfig
-from tegakari.schemas.errors import MissingExtraError
 from tegakari.service.admission.gate import Gate, is_long
 from tegakari.service.admission.keys import KeyRing
 from tegakari.service.admission.limits import Rates
@@ -155,7 +154,6 @@ def create_app(
 
     Raises:
         ConfigError: the file of keys is damaged.
-        MissingExtraError: `mcp` is configured, and the extra is not installed.
     """
     run_router = Router("/runs/{run:str}", route_handlers=RUN_HANDLERS, middleware=[RunOfRequest()])
     v1_router = Router(
@@ -222,13 +220,9 @@ def create_app(
 
 
 def _mcp_endpoint(config: ServiceConfig) -> McpEndpoint:
-    # Imported where it is configured: the SDK takes half a second to import.
-    try:
-        from tegakari.service.mcp.endpoint import McpEndpoint
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"{error.name} is not installed", field="service.mcp", fix="pip install 'tegakari[mcp]', or set it to false"
-        ) from error
+    # Imported where it is configured: its packages are an extra, and slow to import.
+    from tegakari.service.mcp.endpoint import McpEndpoint
+
     return McpEndpoint(config.max_body_bytes)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -11,7 +13,7 @@ from litestar.testing import TestClient
 
 from tegakari.schemas.errors import QueryError, TooLargeError
 from tegakari.service.mcp.operations import Operation, operations_of
-from tegakari.service.mcp.results import MAX_CHARACTERS, MAX_TEXT, shown_result
+from tegakari.service.mcp.results import DIGITS, MAX_CHARACTERS, MAX_TEXT, shown_result
 from tegakari.service.mcp.tools import DESCRIPTIONS, INSTRUCTIONS, TOOLS, Cut, Tool
 
 
@@ -109,6 +111,21 @@ def test_arguments_that_make_no_request_are_refused(
     with pytest.raises(QueryError) as refused:
         operations["getLabel"].request(arguments)
     assert (refused.value.field, refused.value.fix) == (field, fix)
+
+
+def test_the_page_describes_every_tool(document: dict[str, Any]):
+    page = (Path(__file__).parents[3] / "docs" / "agents.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+) (\S+)` \| `(\w+)` \|", page, re.M)
+    assert [name for name, *_ in rows] == [tool.name for tool in TOOLS]
+    for tool, (_, method, path, scope) in zip(TOOLS, rows, strict=True):
+        route = path.replace("…", "/v1/runs/{run}")
+        assert document["paths"][route][method.lower()]["operationId"] == tool.operation
+        assert scope == ("read" if method == "GET" else "compute")
+    for configuration in re.findall(r"```json\n(.*?)```", page, re.S):
+        (server,) = json.loads(configuration)["mcpServers"].values()
+        assert server["args"][:2] == ["mcp", "--store"]
+    assert f"numbers have {DIGITS} digits, texts {MAX_TEXT:,} characters" in " ".join(page.split())
+    assert f"{MAX_CHARACTERS:,} at most" in page
 
 
 SHAPED = Tool("tool", "operation", "", hidden=frozenset({"secret"}), cuts={"rows": Cut(2, "score"), "names": Cut(1)})
