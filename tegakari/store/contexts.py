@@ -18,6 +18,7 @@ from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.tables import CONTEXTS as CONTEXTS_TABLE
 from tegakari.schemas.tables import PROBES as PROBES_TABLE
 from tegakari.store.column_types import arrow_schema
+from tegakari.store.disk.additions import ADDITIONS
 from tegakari.store.disk.contents import check_contents
 from tegakari.store.disk.layout import CONTEXTS, additions_directory, context_file, probe_bits_file, probes_file
 from tegakari.store.reader import Run
@@ -165,7 +166,7 @@ def silent_probes(run: Run, layer: int, feature: int) -> np.ndarray:
 def _file(run: Run, layer: int) -> Path:
     directory = contexts_directory(run)
     if directory != run.directory:
-        check_contents(directory)
+        check_contents(directory, ADDITIONS)
     return context_file(directory, layer)
 
 
@@ -173,7 +174,7 @@ def _file(run: Run, layer: int) -> Path:
 def _probes(run: Run) -> Probes:
     with run.opening_files():
         directory = contexts_directory(run)
-        check_contents(directory)
+        check_contents(directory, None if directory == run.directory else ADDITIONS)
         table = pq.read_table(probes_file(directory), schema=arrow_schema(PROBES_TABLE), partitioning=None)
         document, label_id = (table[name].to_numpy() for name in Probes._fields)
         _check(document, run.manifest.corpus.documents)
