@@ -119,8 +119,7 @@ async def list_feature_tokens(
     return await read_blocks(run, partial(queries.feature_tokens, run, layer, feature, limit=limit, cursor=cursor))
 
 
-# Contexts can be added to a run later.
-@read(f"{FEATURE_PATH}/contexts", "listFeatureContexts", "Contexts of a feature", changes=True)
+@read(f"{FEATURE_PATH}/contexts", "listFeatureContexts", "Contexts of a feature")
 def list_feature_contexts(
     run: OpenRun,
     layer: LayerNumber,
