@@ -26,10 +26,12 @@ from tegakari.models.tokens import Tokenized
 from tegakari.schemas.config import POOLINGS, Pooling
 from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, Locations, RunManifest, SaeInfo, Scores
 from tegakari.store.blocks.activations import Activations, ordered
+from tegakari.store.context_writer import write_contexts, write_probe_bits, write_probes
 from tegakari.store.disk.layout import work_directory
 from tegakari.store.disk.publish import publish
 from tegakari.store.sql.writer import RunWriter
 from tests.support.plain_candidates import strongest_candidates
+from tests.support.plain_contexts import plain_contexts, plain_probe_bits, plain_probes
 
 LABELS = ("自動車", "車/軽", "a?b#c&d=e+f %2F", "🚗💨", "مجتمع السيارات", "食べ物 と 料理")
 """Plain text, a slash, characters with a meaning in URLs, only emoji, right to left, spaces."""
@@ -124,8 +126,12 @@ def make_run(
     documents_per_label: int | Sequence[int] = 6,
     pooling: Pooling = "head",
     threads: int | None = None,
+    run_format: int = FORMAT,
 ) -> RunManifest:
-    """Draw a case, merge and publish it; arguments of `random_case`, the pooling of rankings, threads of the merge."""
+    """Draw a case, merge and publish it.
+
+    Beside the arguments of `random_case`: the pooling of rankings, threads of the merge, and the format, 3 or FORMAT.
+    """
     case = random_case(seed=seed, layers=layers, d_sae=d_sae, labels=labels, documents_per_label=documents_per_label)
     recipe = hashlib.sha256(repr((seed, layers, d_sae, tuple(labels), documents_per_label, pooling)).encode())
     work = work_directory(store, name)
@@ -142,10 +148,20 @@ def make_run(
         facts = LayerFacts(D_MODEL, d_sae, "relu", None, LayerQuality(100, 0.9, 8.0, 0, 0.9, 0, 0.0))
         merger.merge_layers(dict.fromkeys(range(layers), facts))
         _, scores = merger.merge_documents()
-    manifest = _manifest(name, recipe.hexdigest(), case, pooling, scores, writer.activations)
+    if run_format == FORMAT:
+        _write_contexts(work / "staged", case)
+    manifest = _manifest(name, recipe.hexdigest(), case, pooling, scores, writer.activations, run_format)
     published = publish(store, work / "staged", manifest)
     shutil.rmtree(work)
     return published
+
+
+def _write_contexts(directory: Path, case: Case) -> None:
+    probes = plain_probes(case.documents)
+    write_probes(directory, probes)
+    for layer, activations in enumerate(case.activations):
+        write_contexts(directory, layer, [plain_contexts(case.documents, activations, layer, TOP_TOKENS)])
+        write_probe_bits(directory, layer, plain_probe_bits(activations, probes))
 
 
 def _document(rng: np.random.Generator, number: int, id_: str, label_id: int) -> IndexedDocument:
@@ -219,12 +235,18 @@ def _document_partial(shard: Shard, case: Case) -> DocumentPartial:
 
 
 def _manifest(
-    name: str, fingerprint: str, case: Case, pooling: Pooling, scores: Scores, activations: int
+    name: str,
+    fingerprint: str,
+    case: Case,
+    pooling: Pooling,
+    scores: Scores,
+    activations: int,
+    run_format: int,
 ) -> RunManifest:
     layers = list(range(len(case.activations)))
     d_sae = case.activations[0][0].shape[1]
     return RunManifest(
-        format=FORMAT,
+        format=run_format,
         run=name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         fingerprint=fingerprint,
