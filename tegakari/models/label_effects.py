@@ -45,7 +45,7 @@ def label_gradients(
             (`Sae.token_sizes`), which is what a unit of activation adds to the residual.
         documents: to average over, each with a countable position.
         batch_tokens: tokens per forward pass.
-        on_step: called after each document's block; it may raise, to end the work.
+        on_step: called after each block; it may raise, to end the work.
 
     Returns:
         layer of an SAE -> float32 [labels, d_model], on the classifier's device.
@@ -94,8 +94,8 @@ def _sizes_at_head(classifier: Classifier, sae: Sae, residual: Tensor, batch: Ba
     )
 
 
-def label_effects(gradients: Tensor, sae: Sae, features: slice = slice(None)) -> Tensor:
-    """Change of each label's logit per unit of a feature's activation, float32 [features, labels].
+def label_effects(gradients: Tensor, sae: Sae) -> Tensor:
+    """Change of the logits of labels per unit of each feature's activation, float32 [d_sae, labels].
 
     `effect[f, label] = W_dec[f] / s . mean over documents of n d logit_label / d h`, with the input scale s of the SAE
     and, if it has an input norm, the token size n.
@@ -103,10 +103,8 @@ def label_effects(gradients: Tensor, sae: Sae, features: slice = slice(None)) ->
     Args:
         gradients: of the SAE's layer, from `label_gradients`, [labels, d_model].
         sae: of one of `direct_layers`.
-        features: to compute.
     """
-    directions = sae.decoder_directions()[features].to(gradients.device, torch.float32)
-    return directions @ gradients.T
+    return sae.decoder_directions().to(gradients.device, torch.float32) @ gradients.T
 
 
 def direct_layers(classifier: Classifier) -> range:

@@ -6,6 +6,7 @@ Most are gathered from the memory-mapped blocks; the others are SQL with bound p
 from tegakari.store.queries.analyses import analyses, analysis
 from tegakari.store.queries.comparison import compare
 from tegakari.store.queries.documents import DETAIL_FEATURES, document, document_features, document_number, documents
+from tegakari.store.queries.effects import feature_effects, label_effects
 from tegakari.store.queries.features import (
     feature,
     feature_documents,
@@ -52,6 +53,7 @@ __all__ = [
     "evaluation_documents",
     "feature",
     "feature_documents",
+    "feature_effects",
     "feature_histogram",
     "feature_labels",
     "feature_neighbours",
@@ -59,6 +61,7 @@ __all__ = [
     "feature_tokens",
     "features",
     "label",
+    "label_effects",
     "label_features",
     "labels",
     "layer_l0",
