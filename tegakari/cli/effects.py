@@ -19,8 +19,8 @@ from tegakari.cli.options import (
     parse_feature,
 )
 from tegakari.cli.output import print_list
-from tegakari.cli.row_limit import first_rows, print_rest
-from tegakari.schemas.api import FeatureEffect, LabelEffect, Page
+from tegakari.cli.row_limit import Pages, first_rows, print_rest
+from tegakari.schemas.api import FeatureEffect, LabelEffect
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.filters import EffectOrder
 
@@ -53,20 +53,21 @@ def effects(
         raise ConfigError("--feature names its layer", field="--layer", fix="omit it")
     order: EffectOrder = "smallest" if smallest else "largest"
     source = open_source(store)
-    page: Page[LabelEffect] | Page[FeatureEffect]
     if label is not None:
-        page = first_rows(
-            lambda limit: source.label_effects(run, label, layer=layer, order=order, limit=limit), k, every, cursor
-        )
+
+        def features(limit: int) -> Pages[LabelEffect]:
+            return source.label_effects(run, label, layer=layer, order=order, limit=limit)
+
+        page, title = first_rows(features, k, every, cursor), f"Effects on {label} in {run}"
         columns = ("layer", "feature", "effect", "cohens_d", "top_tokens", "variety", "density", "max_activation")
-        title = f"Effects on {label} in {run}"
     else:
         of_layer, number = parse_feature(feature or "")
-        page = first_rows(
-            lambda limit: source.feature_effects(run, of_layer, number, order=order, limit=limit), k, every, cursor
-        )
+
+        def labels(limit: int) -> Pages[FeatureEffect]:
+            return source.feature_effects(run, of_layer, number, order=order, limit=limit)
+
+        page, title = first_rows(labels, k, every, cursor), f"Effects of feature {of_layer}:{number} of {run}"
         columns = ("label", "effect")
-        title = f"Effects of feature {of_layer}:{number} of {run}"
     print_list(page.items, columns, title=title, json=json, csv=csv, document=page)
     if not json:
         print_rest(page, k)

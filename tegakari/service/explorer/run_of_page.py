@@ -20,7 +20,7 @@ class RunOfPage(RunOfRequest):
     headers = ((b"content-security-policy", POLICY.encode()),)
 
     def state_of(self, scope: Scope, run: Run) -> object:
-        """The language, the name that the reader is signed in under, and when analyses, notes and additions changed last."""
+        """The language, the name of the reader's key, and when analyses, notes and additions changed last."""
         key = scope["state"].get("key")
         return language_of(scope), key and key.name, _changes(run)
 
