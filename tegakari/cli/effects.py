@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -20,9 +20,11 @@ from tegakari.cli.options import (
 )
 from tegakari.cli.output import print_list
 from tegakari.cli.row_limit import Pages, first_rows, print_rest
-from tegakari.schemas.api import FeatureEffect, LabelEffect
+from tegakari.schemas.api import FeatureEffect, LabelEffect, Page
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.filters import EffectOrder
+
+T = TypeVar("T")
 
 
 def effects(
@@ -53,21 +55,24 @@ def effects(
         raise ConfigError("--feature names its layer", field="--layer", fix="omit it")
     order: EffectOrder = "smallest" if smallest else "largest"
     source = open_source(store)
+
+    def show(page: Page[T], columns: tuple[str, ...], title: str) -> None:
+        print_list(page.items, columns, title=title, json=json, csv=csv, document=page)
+        if not json:
+            print_rest(page, k)
+
     if label is not None:
 
         def features(limit: int) -> Pages[LabelEffect]:
             return source.label_effects(run, label, layer=layer, order=order, limit=limit)
 
-        page, title = first_rows(features, k, every, cursor), f"Effects on {label} in {run}"
         columns = ("layer", "feature", "effect", "cohens_d", "top_tokens", "variety", "density", "max_activation")
+        show(first_rows(features, k, every, cursor), columns, f"Effects on {label} in {run}")
     else:
         of_layer, number = parse_feature(feature or "")
 
         def labels(limit: int) -> Pages[FeatureEffect]:
             return source.feature_effects(run, of_layer, number, order=order, limit=limit)
 
-        page, title = first_rows(labels, k, every, cursor), f"Effects of feature {of_layer}:{number} of {run}"
-        columns = ("label", "effect")
-    print_list(page.items, columns, title=title, json=json, csv=csv, document=page)
-    if not json:
-        print_rest(page, k)
+        title = f"Effects of feature {of_layer}:{number} of {run}"
+        show(first_rows(labels, k, every, cursor), ("label", "effect"), title)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,11 +19,12 @@ from tegakari.indexer.layer_tables import LayerFacts
 from tegakari.indexer.local_models import with_local_models
 from tegakari.indexer.merge import Merger, MergeSettings
 from tegakari.indexer.norm_limits import at_equal_steps, with_norm_limits
-from tegakari.indexer.partial import open_partial, partial_exists, write_partial
+from tegakari.indexer.partial import open_partial, partial_exists
 from tegakari.indexer.processes import index_in_processes
 from tegakari.indexer.recipe import Outcome, manifest_of, recipe_of
 from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards, shard_documents
-from tegakari.indexer.worker import ShardWork, make_worker
+from tegakari.indexer.worker import make_worker
+from tegakari.indexer.write_threads import index_on_threads
 from tegakari.models.classifier import Classifier
 from tegakari.models.explained_variance import LayerQuality, doubts, explained_variance
 from tegakari.models.outliers import finite_limit
@@ -34,7 +33,7 @@ from tegakari.schemas.config import Config
 from tegakari.schemas.corpus import CorpusManifest, Drop
 from tegakari.schemas.errors import CorpusError, ModelError, RunExistsError, StoreError
 from tegakari.schemas.progress import NoProgress, Progress
-from tegakari.schemas.run import RunManifest, Scores
+from tegakari.schemas.run import FORMAT, RunManifest, Scores
 from tegakari.store import vectors
 from tegakari.store.disk.durable import bury, exclusive_lock, translate_disk_full, write_atomically
 from tegakari.store.disk.layout import run_directory, work_directory
@@ -43,9 +42,6 @@ from tegakari.store.disk.publish import read_manifest as read_run_manifest
 from tegakari.store.sql.writer import RunWriter
 
 log = structlog.get_logger()
-
-UNWRITTEN = 2
-"""Shards in memory beside the one that is computed: one is finished while another is written."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,9 @@ class _Timings:
         self.seconds[name] = round(time.perf_counter() - start, 3)
 
 
-def index(config: Config, progress: Progress = NoProgress(), *, workers: int = 1) -> IndexResult:
+def index(
+    config: Config, progress: Progress = NoProgress(), *, workers: int = 1, run_format: int = FORMAT
+) -> IndexResult:
     """Index the corpus of a configuration and publish the run.
 
     A run that was published from the same classifier, SAEs, documents and settings is returned unchanged.
@@ -79,6 +77,7 @@ def index(config: Config, progress: Progress = NoProgress(), *, workers: int = 1
         config: the corpus, the models, the settings of the run, and the store.
         progress: receives the stages.
         workers: number of processes that index shards; it does not affect the tables.
+        run_format: 3 leaves out contexts and probes, so that tests have such runs and benchmarks the difference.
 
     Raises:
         CorpusError, ModelError, SaeError: an input is missing, or the inputs do not fit each other.
@@ -95,7 +94,8 @@ def index(config: Config, progress: Progress = NoProgress(), *, workers: int = 1
         models = load_index_models(config)
     for doubt in grouped_doubts(models.saes):
         log.warning("doubtful SAE", reason=doubt)
-    recipe = recipe_of(config, models, corpus)
+    recipe = recipe_of(config, models, corpus, run_format)
+    contexts = run_format >= FORMAT
     published = run_directory(store, config.index.run)
     if published.is_dir():
         manifest = _manifest_of_same_recipe(published, recipe)
@@ -111,16 +111,17 @@ def index(config: Config, progress: Progress = NoProgress(), *, workers: int = 1
         size = shard_documents(config.index.shard_documents, models.classifier.device.type)
         shards = plan_shards(documents, size, recipe)
         with timings.stage("encode"):
-            _index_shards(config, models, shards, work / "shards", progress, workers)
+            _index_shards(config, models, shards, work / "shards", progress, workers, contexts)
         with timings.stage("explained_variance"):
             quality = _quality(config, models, work / f"explained_variance-{recipe[:32]}.json", progress)
         staged = work / "staged"
         shutil.rmtree(staged, ignore_errors=True)
         with timings.stage("merge"), RunWriter(staged) as writer:
-            scores = _merge(config, models, shards, documents, quality, writer, work, progress)
-        with timings.stage("effects"):
-            tokens = [document.tokens for document in documents]
-            add_label_effects(staged, models.classifier, models.saes, tokens, config.index.batch_tokens, progress)
+            scores = _merge(config, models, shards, documents, quality, writer, work, progress, contexts)
+        if contexts:
+            with timings.stage("effects"):
+                tokens = [document.tokens for document in documents]
+                add_label_effects(staged, models.classifier, models.saes, tokens, config.index.batch_tokens, progress)
         with timings.stage("publish"):
             outcome = Outcome(
                 documents=len(documents),
@@ -130,7 +131,7 @@ def index(config: Config, progress: Progress = NoProgress(), *, workers: int = 1
                 scores=scores,
                 timings=dict(timings.seconds),
             )
-            manifest = publish(store, staged, manifest_of(config, models, corpus, recipe, outcome))
+            manifest = publish(store, staged, manifest_of(config, models, corpus, recipe, outcome, run_format))
         bury(work)
     log.info("published", run=manifest.run, documents=manifest.corpus.documents, seconds=timings.seconds)
     return IndexResult(manifest, already_published=False)
@@ -195,7 +196,13 @@ def _limits(models: IndexModels) -> dict[int, float | None]:
 
 
 def _index_shards(
-    config: Config, models: IndexModels, shards: Sequence[Shard], partials: Path, progress: Progress, workers: int
+    config: Config,
+    models: IndexModels,
+    shards: Sequence[Shard],
+    partials: Path,
+    progress: Progress,
+    workers: int,
+    contexts: bool,
 ) -> None:
     """Index the shards that have no partial."""
     missing = [shard for shard in shards if not partial_exists(partials, shard.key)]
@@ -206,34 +213,12 @@ def _index_shards(
     progress.stage("indexing documents", total, done=done)
     workers = min(workers, len(missing))
     indexed = (
-        index_in_processes(config, missing, partials, workers, _limits(models))
+        index_in_processes(config, missing, partials, workers, _limits(models), contexts=contexts)
         if workers > 1
-        else _index_in_this_process(config, models, missing, partials)
+        else index_on_threads(make_worker(config, models.classifier, models.saes, contexts=contexts), missing, partials)
     )
     for shard in indexed:
         progress.advance(len(shard.documents))
-
-
-def _index_in_this_process(
-    config: Config, models: IndexModels, shards: Sequence[Shard], partials: Path
-) -> Iterator[Shard]:
-    """Index shards; threads finish and write two of them while the next is computed."""
-    worker = make_worker(config, models.classifier, models.saes)
-
-    def write(work: ShardWork) -> None:
-        result = worker.finish(work)
-        write_partial(partials, work.shard, result.positions, result.layers, result.documents)
-
-    with ThreadPoolExecutor(UNWRITTEN, thread_name_prefix="write-partial") as pool:
-        pending: deque[Future[None]] = deque()
-        for shard in shards:
-            work = worker.start(shard)
-            if len(pending) == UNWRITTEN:
-                pending.popleft().result()
-            pending.append(pool.submit(write, work))
-            yield shard
-        for future in pending:
-            future.result()
 
 
 def _quality(config: Config, models: IndexModels, cache: Path, progress: Progress) -> dict[int, LayerQuality]:
@@ -263,9 +248,10 @@ def _merge(
     writer: RunWriter,
     work: Path,
     progress: Progress,
+    contexts: bool,
 ) -> Scores:
     partials = [open_partial(work / "shards", shard.key) for shard in shards]
-    settings = MergeSettings(config.index.pooling, config.index.variety_threshold, config.index.top_tokens)
+    settings = MergeSettings(config.index.pooling, config.index.variety_threshold, config.index.top_tokens, contexts)
     merger = Merger(writer, documents, models.classifier.labels, partials, settings, models.classifier.special_tokens)
     facts = {
         layer: LayerFacts(

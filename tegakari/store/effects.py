@@ -14,6 +14,7 @@ from tegakari.schemas.run import RunManifest
 from tegakari.schemas.tables import LABEL_EFFECTS
 from tegakari.store.blocks.activations import rounded
 from tegakari.store.column_types import arrow_schema
+from tegakari.store.disk.additions import ADDITIONS
 from tegakari.store.disk.contents import check_contents
 from tegakari.store.disk.layout import CONTENTS, EFFECTS, additions_directory, effect_file
 from tegakari.store.reader import Run
@@ -69,7 +70,7 @@ def effects_directory(store: Path, directory: Path, manifest: RunManifest) -> Pa
         StoreError: the directory has links or other files that are not part of it.
     """
     additions = additions_directory(store, manifest)
-    for candidate, names in ((directory, CONTENTS), (additions, None)):
+    for candidate, names in ((directory, CONTENTS), (additions, ADDITIONS)):
         if (candidate / EFFECTS).is_dir():
             check_contents(candidate, names)
             return candidate

@@ -23,8 +23,8 @@ from tegakari.schemas.config.render import render_config
 from tegakari.schemas.notes import NoteChange
 from tegakari.service.admission.keys import create_key
 from tegakari.store import Store
+from tegakari.store.disk.layout import CONTEXTS, MANIFEST, VECTORS
 from tegakari.store.notes import write_note
-from tegakari.store.vectors import VECTORS
 from tests.support.small_case import SmallCase, with_index
 
 COLUMNS = 80
@@ -46,10 +46,12 @@ ARGUMENTS = {
     "runs export": "small --to exported-{view} --format csv",
     "runs publish": "{copy}/runs/small --store published-{view}",
     "runs add-vectors": f"small --store {{bare}} {DEVICE}",
+    "runs add-contexts": f"small --store {{old}} {DEVICE}",
     "runs gc": "--store {garbage}",
     "labels": "--run small",
     "features": "--run small --label 車/軽 -k 5",
     "feature": "--run small --feature 1:3 -k 5",
+    "contexts": "--run small --feature 1:3 -k 5",
     "histogram": "--run small --feature 1:3",
     "effects": "--run small --label 車/軽 -k 5",
     "neighbours": "--run small --feature 1:3 -k 5",
@@ -148,6 +150,11 @@ def invoke(command: str, view: str, columns: int | None, workplace: Path, *optio
     if "{bare}" in ARGUMENTS[command]:
         names["bare"] = f"bare-{view}"
         shutil.copytree(workplace / "store", workplace / names["bare"], ignore=lambda *_: [VECTORS], dirs_exist_ok=True)
+    if "{old}" in ARGUMENTS[command]:
+        names["old"] = f"old-{view}"
+        shutil.copytree(workplace / "store", workplace / names["old"], ignore=lambda *_: [CONTEXTS], dirs_exist_ok=True)
+        manifest = workplace / names["old"] / "runs" / "small" / MANIFEST
+        manifest.write_text(manifest.read_text().replace('"format": 4', '"format": 3'))
     if "{garbage}" in ARGUMENTS[command]:
         (workplace / "garbage" / "work" / "abandoned-index-of-a-run-with-a-long-name-0123456789abcdef").mkdir(
             parents=True, exist_ok=True

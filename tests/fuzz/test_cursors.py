@@ -37,6 +37,7 @@ LISTS: dict[str, Callable[[Run], Query]] = {
     "features by effect": lambda run: partial(queries.label_effects, run, LABELS[0]),
     "labels by effect": lambda run: partial(queries.feature_effects, run, 0, 1, order="smallest"),
     "tokens of a feature": lambda run: partial(queries.feature_tokens, run, 0, 1),
+    "contexts of a feature": lambda run: partial(queries.feature_contexts, run, 0, 1),
     "documents": lambda run: partial(queries.documents, run),
     "documents of a label": lambda run: partial(queries.documents, run, label=LABELS[2]),
     "features of a document": lambda run: partial(queries.document_features, run, DOCUMENT),

@@ -127,8 +127,12 @@ def make_run(
     documents_per_label: int | Sequence[int] = 6,
     pooling: Pooling = "head",
     threads: int | None = None,
+    run_format: int = FORMAT,
 ) -> RunManifest:
-    """Draw a case, merge and publish it; arguments of `random_case`, the pooling of rankings, threads of the merge."""
+    """Draw a case, merge and publish it.
+
+    Beside the arguments of `random_case`: the pooling of rankings, threads of the merge, and the format, 3 or FORMAT.
+    """
     case = random_case(seed=seed, layers=layers, d_sae=d_sae, labels=labels, documents_per_label=documents_per_label)
     recipe = hashlib.sha256(repr((seed, layers, d_sae, tuple(labels), documents_per_label, pooling)).encode())
     work = work_directory(store, name)
@@ -145,9 +149,10 @@ def make_run(
         facts = LayerFacts(D_MODEL, d_sae, "relu", None, LayerQuality(100, 0.9, 8.0, 0, 0.9, 0, 0.0))
         merger.merge_layers(dict.fromkeys(range(layers), facts))
         _, scores = merger.merge_documents()
-    _write_contexts(work / "staged", case)
-    _write_effects(work / "staged", case)
-    manifest = _manifest(name, recipe.hexdigest(), case, pooling, scores, writer.activations)
+    if run_format == FORMAT:
+        _write_contexts(work / "staged", case)
+        _write_effects(work / "staged", case)
+    manifest = _manifest(name, recipe.hexdigest(), case, pooling, scores, writer.activations, run_format)
     published = publish(store, work / "staged", manifest)
     shutil.rmtree(work)
     return published
@@ -243,12 +248,18 @@ def _document_partial(shard: Shard, case: Case) -> DocumentPartial:
 
 
 def _manifest(
-    name: str, fingerprint: str, case: Case, pooling: Pooling, scores: Scores, activations: int
+    name: str,
+    fingerprint: str,
+    case: Case,
+    pooling: Pooling,
+    scores: Scores,
+    activations: int,
+    run_format: int,
 ) -> RunManifest:
     layers = list(range(len(case.activations)))
     d_sae = case.activations[0][0].shape[1]
     return RunManifest(
-        format=FORMAT,
+        format=run_format,
         run=name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         fingerprint=fingerprint,

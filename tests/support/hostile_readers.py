@@ -55,6 +55,7 @@ ROUTES = (
     "/layers/1/features/2/effects",
     f"/labels/{LABEL}/effects?limit=500",
     "/layers/1/features/2/tokens",
+    "/layers/1/features/2/contexts",
     "/layers/1/features/2/documents",
     "/layers/1/features/2/histogram",
     "/layers/1/features/2/neighbours",

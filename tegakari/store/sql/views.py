@@ -17,10 +17,11 @@ import structlog
 from tegakari.schemas.errors import StoreError
 from tegakari.schemas.run import RunManifest
 from tegakari.schemas.tables import ACTIVATIONS as ACTIVATIONS_TABLE
-from tegakari.schemas.tables import LABEL_EFFECTS, TABLES, Column, Table
+from tegakari.schemas.tables import CONTEXTS, LABEL_EFFECTS, TABLES, Column, Table
 from tegakari.store.analysis_rows import analysis_row, runs_of
 from tegakari.store.blocks.activations import check_file
 from tegakari.store.column_types import DUCKDB_TYPES, arrow_schema
+from tegakari.store.contexts import context_files
 from tegakari.store.disk.contents import check_contents
 from tegakari.store.disk.layout import CONTENTS, layer_file, run_directory
 from tegakari.store.disk.publish import published_names, read_manifest
@@ -89,7 +90,7 @@ NOTES = Table(
     ),
 )
 
-VIEWS = tuple(table.name for table in (*TABLES, ACTIVATIONS_TABLE, LABEL_EFFECTS, RUNS, ANALYSES, NOTES))
+VIEWS = tuple(table.name for table in (*TABLES, ACTIVATIONS_TABLE, CONTEXTS, LABEL_EFFECTS, RUNS, ANALYSES, NOTES))
 """Names of the views."""
 
 
@@ -101,11 +102,11 @@ def named_views(sql: str) -> set[str]:
 def add_views(
     connection: duckdb.DuckDBPyConnection, store: Path, runs: Sequence[str], views: Collection[str] = VIEWS
 ) -> None:
-    """Create the views: the tables of `schemas/tables.py`, activations, label effects, `runs`, `analyses` and `notes`.
+    """Create the views: the tables of `schemas/tables.py`, activations, contexts, effects, `runs`, `analyses`, `notes`.
 
-    Tables are attached read-only; activations, label effects and the small tables are registered through Arrow, so that
-    a connection without a file system can read them too. A condition on `run` leaves the other runs unread, and no file
-    is opened for a view that is left out.
+    Tables are attached read-only; files and the small tables are registered through Arrow, so that a connection
+    without a file system can read them too. A condition on `run` leaves the other runs unread, and no file is opened
+    for a view that is left out.
 
     Args:
         connection: of an instance that may attach files.
@@ -121,7 +122,7 @@ def add_views(
     manifests = {run: read_manifest(run_directory(store, run)) for run in runs}
     tables = [table for table in TABLES if table.name in views]
     sources: dict[Table, list[str]] = {table: [] for table in tables}
-    layered = [table for table in (ACTIVATIONS_TABLE, LABEL_EFFECTS) if table.name in views]
+    layered = [table for table in (ACTIVATIONS_TABLE, CONTEXTS, LABEL_EFFECTS) if table.name in views]
     sources |= {table: [] for table in layered}
     for number, run in enumerate(runs if sources else ()):
         directory = run_directory(store, run)
@@ -153,6 +154,8 @@ def add_views(
 
 def _layer_files(table: Table, store: Path, directory: Path, manifest: RunManifest) -> list[Path]:
     """Files of a table with one per layer, which are those of such a run."""
+    if table is CONTEXTS:
+        return context_files(store, directory, manifest)
     if table is LABEL_EFFECTS:
         return list(effect_files(store, directory, manifest).values())
     files = [layer_file(directory, layer) for layer in manifest.saes.layers]
