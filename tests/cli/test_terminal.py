@@ -100,6 +100,7 @@ CONCEPTS = [
 
 UNTESTED = {
     "serve": "prints its log",
+    "mcp": "prints messages of a protocol",
     "demo": "runs the commands above",
     "analyses show": "needs an id: test_stored_results",
     "analyses delete": "needs an id: test_stored_results",

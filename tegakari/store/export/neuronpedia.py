@@ -24,7 +24,7 @@ from tegakari.store.disk.contents import read_bounded
 from tegakari.store.disk.durable import staged_directory, translate_disk_full
 from tegakari.store.effects import layer_effects
 from tegakari.store.export.tables import refuse_existing
-from tegakari.store.queries.contexts import window_texts
+from tegakari.store.queries.feature_contexts import window_texts
 from tegakari.store.queries.features import feature_histogram
 from tegakari.store.queries.search import decoder_directions
 from tegakari.store.reader import Run
