@@ -173,6 +173,14 @@ class LocalStore:
         """Labels by Cohen's d for a feature."""
         return self._pages(api.FeatureLabel, "feature_labels", run, layer, feature, **filters)
 
+    def feature_effects(self, run: str, layer: int, feature: int, **filters: Any) -> LocalPages[api.FeatureEffect]:
+        """Labels by the effect of a feature on their logits."""
+        return self._pages(api.FeatureEffect, "feature_effects", run, layer, feature, **filters)
+
+    def label_effects(self, run: str, label: str, **filters: Any) -> LocalPages[api.LabelEffect]:
+        """Features by their effect on the logit of a label."""
+        return self._pages(api.LabelEffect, "label_effects", run, label, **filters)
+
     def feature_tokens(self, run: str, layer: int, feature: int, **filters: Any) -> LocalPages[api.TopToken]:
         """The strongest positions of a feature, in context."""
         return self._pages(api.TopToken, "feature_tokens", run, layer, feature, **filters)

@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from tegakari.access.source import Source
 from tegakari.cli.options import (
     AllOption,
     CsvOption,
@@ -21,6 +22,7 @@ from tegakari.cli.options import (
 )
 from tegakari.cli.output import print_cut, print_json, print_table, print_text, write_csv
 from tegakari.cli.visible import Context
+from tegakari.schemas.errors import NotFoundError, TegakariError
 
 SHOWN_LABELS = 10
 
@@ -57,12 +59,22 @@ def feature(
         f"Layer {detail.layer} feature {detail.feature} of {run}: active on {detail.density:.2%} of positions, "
         f"maximum {detail.max_activation:.3f}, label variety {detail.variety} (pooling {detail.pooling})"
     )
+    effects = _effects(source, run, layer, number)
     labels = detail.labels if every else detail.labels[:SHOWN_LABELS]
     print_table(
         "Labels",
-        ("label", "d", "documents active", "documents", "mean", "sd", "unweighted d"),
+        ("label", "d", "effect", "documents active", "documents", "mean", "sd", "unweighted d"),
         [
-            (row.label, row.cohens_d, row.documents_active, row.documents, row.mean, row.sd, row.cohens_d_unweighted)
+            (
+                row.label,
+                row.cohens_d,
+                effects.get(row.label),
+                row.documents_active,
+                row.documents,
+                row.mean,
+                row.sd,
+                row.cohens_d_unweighted,
+            )
             for row in labels
         ],
     )
@@ -83,3 +95,13 @@ def feature(
     )
     if more:
         print_cut(len(positions), None, f"-k {max(2 * k, 50)} or --all shows more")
+
+
+def _effects(source: Source, run: str, layer: int, feature: int) -> dict[str, float]:
+    """Effect of a feature on each label; empty for a layer or a run without label effects."""
+    try:
+        return {row.label: row.effect for row in source.feature_effects(run, layer, feature)}
+    except TegakariError as error:
+        if error.status != NotFoundError.status:
+            raise
+        return {}

@@ -273,7 +273,7 @@ def add_vectors_(
 def add_contexts_(
     run: RunArgument, store: StoreDirectoryOption = None, device: DeviceOption = "auto", json: JsonOption = False
 ) -> None:
-    """Add contexts of features and probes to a run of an earlier format; resumes if it was interrupted.
+    """Add contexts of features, probes and label effects to a run of an earlier format; resumes if interrupted.
 
     Example: [bold]tegakari runs add-contexts demo-jpn[/]
     """

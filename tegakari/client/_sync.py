@@ -34,7 +34,7 @@ from tegakari.schemas.api_index import ApiIndex
 from tegakari.schemas.attribution import Attribution, AttributionSettings
 from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.config import Pooling
-from tegakari.schemas.filters import FeatureFilters, LabelFeatureFilters
+from tegakari.schemas.filters import EffectOrder, FeatureFilters, LabelFeatureFilters
 from tegakari.schemas.inference import Classification, ClassifyRequest, EncodedText, EncodeRequest
 from tegakari.schemas.jobs import JobProgress, JobState, KnockoutJob, KnockoutRow
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
@@ -247,6 +247,28 @@ class Client:
         """Labels by Cohen's d for a feature."""
         parameters = {"pooling": pooling, "limit": limit}
         return Pages(self, Call("GET", _feature(run, layer, feature, "labels"), Page[api.FeatureLabel], parameters))
+
+    def feature_effects(
+        self, run: str, layer: int, feature: int, *, order: EffectOrder | None = None, limit: int | None = None
+    ) -> Pages[api.FeatureEffect]:
+        """Labels by the effect of a feature on their logits; largest first, or smallest."""
+        parameters = {"order": order, "limit": limit}
+        where = _feature(run, layer, feature, "effects")
+        return Pages(self, Call("GET", where, Page[api.FeatureEffect], parameters))
+
+    def label_effects(
+        self,
+        run: str,
+        label: str,
+        *,
+        layer: int | None = None,
+        order: EffectOrder | None = None,
+        limit: int | None = None,
+    ) -> Pages[api.LabelEffect]:
+        """Features by their effect on the logit of a label; largest first, or smallest."""
+        parameters = {"layer": layer, "order": order, "limit": limit}
+        where = path("runs", run, "labels", label, "effects")
+        return Pages(self, Call("GET", where, Page[api.LabelEffect], parameters))
 
     def feature_tokens(self, run: str, layer: int, feature: int, *, limit: int | None = None) -> Pages[api.TopToken]:
         """The strongest positions of a feature, in context."""

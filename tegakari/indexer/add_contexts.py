@@ -1,4 +1,4 @@
-"""Contexts and probes of a run of format 3, which was indexed without them."""
+"""Contexts, probes and label effects of a run of format 3, which was indexed without them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tegakari.indexer.corpus_tokens import corpus_tokens
+from tegakari.indexer.effects import add_label_effects
 from tegakari.indexer.layer_contexts import write_layer_contexts, write_probe_documents
 from tegakari.indexer.merged_layer import strongest_positions
 from tegakari.indexer.partial import open_partial, partial_exists
@@ -31,7 +32,7 @@ def add_contexts(
     *,
     batch_tokens: int | None = None,
 ) -> Path:
-    """Compute the contexts and probes of a run with its models, and publish them beside the run.
+    """Compute the contexts, probes and label effects of a run with its models, and publish them beside the run.
 
     They are those that `tegakari index` would have written. Finished shards are kept: the same call resumes after it
     was interrupted.
@@ -61,12 +62,13 @@ def add_contexts(
     busy = StoreError(f"another process adds contexts to run {run.name!r}", field="run", fix="wait for it, or stop it")
     with translate_disk_full(run.store, field="store"), exclusive_lock(work / "lock", busy):
         documents = _documents(run, classifier)
+        size = batch_tokens or IndexConfig().batch_tokens
         worker = Worker(
             classifier,
             saes,
             pooling=manifest.pooling,
             top_tokens=manifest.top_tokens,
-            batch_tokens=batch_tokens or IndexConfig().batch_tokens,
+            batch_tokens=size,
         )
         shards = plan_shards(documents, shard_documents(0, classifier.device.type), f"contexts {manifest.fingerprint}")
         missing = [shard for shard in shards if not partial_exists(work / "shards", shard.key)]
@@ -83,6 +85,8 @@ def add_contexts(
                 write_layer_contexts(staged, layer, d_sae, partials, tokens, strongest)
                 progress.advance()
             write_probe_documents(staged, documents)
+            tokens_of_documents = [document.tokens for document in documents]
+            add_label_effects(staged, classifier, saes, tokens_of_documents, size, progress)
         bury(work)
     return target
 

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from tegakari.indexer.corpus import read_documents, read_manifest
+from tegakari.indexer.effects import add_label_effects
 from tegakari.indexer.index_models import IndexModels, load_index_models
 from tegakari.indexer.layer_tables import LayerFacts
 from tegakari.indexer.local_models import with_local_models
@@ -117,6 +118,10 @@ def index(
         shutil.rmtree(staged, ignore_errors=True)
         with timings.stage("merge"), RunWriter(staged) as writer:
             scores = _merge(config, models, shards, documents, quality, writer, work, progress, contexts)
+        if contexts:
+            with timings.stage("effects"):
+                tokens = [document.tokens for document in documents]
+                add_label_effects(staged, models.classifier, models.saes, tokens, config.index.batch_tokens, progress)
         with timings.stage("publish"):
             outcome = Outcome(
                 documents=len(documents),

@@ -182,6 +182,32 @@ class FeatureLabel(msgspec.Struct, frozen=True, kw_only=True):
     documents: int
 
 
+class FeatureEffect(msgspec.Struct, frozen=True, kw_only=True):
+    """Effect of a feature on a label."""
+
+    label: str
+    effect: float
+    """change of the label's logit per unit of activation, directly through the classifier's final norm and head."""
+
+
+class LabelEffect(msgspec.Struct, frozen=True, kw_only=True):
+    """A feature with its effect on a label."""
+
+    layer: int
+    feature: int
+    effect: float
+    """change of the label's logit per unit of activation, directly through the classifier's final norm and head."""
+    cohens_d: float | None
+    """d of the label, by the run's pooling; null if it is not defined."""
+    variety: int
+    """labels with d above the run's threshold."""
+    density: float
+    """share of positions on which the feature is active."""
+    max_activation: float
+    top_tokens: list[str]
+    """distinct tokens of the strongest positions, strongest first."""
+
+
 class TopToken(msgspec.Struct, frozen=True, kw_only=True):
     """One of the strongest positions of a feature."""
 

@@ -15,6 +15,10 @@ FeatureOrder = Literal["feature", "density", "max_activation", "variety", "cohen
 """Order of features: by layer and feature, or by a figure, largest first."""
 
 
+EffectOrder = Literal["largest", "smallest"]
+"""Order of label effects: largest first, or smallest, which are the most negative."""
+
+
 class LabelFeatureFilters(TypedDict, total=False):
     """Which features of a label are listed; None: no filter."""
 

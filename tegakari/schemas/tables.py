@@ -290,6 +290,20 @@ PROBES = Table(
     ),
 )
 
+LABEL_EFFECTS = Table(
+    "label_effects",
+    "Parquet files effects/layer=NN/: how much a unit of a feature's activation adds to the logit of each label, "
+    "directly through the final norm and the head. Rounded to 11 significant bits. A layer whose residual the blocks "
+    "above do not pass on unchanged has none, and runs of format 3 have none unless `tegakari runs add-contexts` added "
+    "them.",
+    ("label_id", "feature"),
+    (
+        Column("label_id", "int32", "label"),
+        Column("feature", "int32", "feature of the layer"),
+        Column("effect", "float32", "logit per unit of activation where the head reads, rounded"),
+    ),
+)
+
 KNOCKOUTS = Table(
     "knockouts",
     "One row per knockout: predictions of the documents with and without the features.",

@@ -53,6 +53,7 @@ ARGUMENTS = {
     "feature": "--run small --feature 1:3 -k 5",
     "contexts": "--run small --feature 1:3 -k 5",
     "histogram": "--run small --feature 1:3",
+    "effects": "--run small --label 車/軽 -k 5",
     "neighbours": "--run small --feature 1:3 -k 5",
     "specificity": "--run small --permutations 20",
     "documents": "--run small -k 5",

@@ -82,6 +82,8 @@ OPERATIONS: dict[str, Callable[[Client], object]] = {
     "listDocuments": lambda c: c.documents(RUN, correct=True).all(),
     "getDocument": lambda c: c.document(RUN, f"{LABELS[1]}-000", features=3),
     "listDocumentFeatures": lambda c: c.document_features(RUN, f"{LABELS[1]}-000", layer=0).all(),
+    "listFeatureEffects": lambda c: c.feature_effects(RUN, 0, 1, order="smallest").all(),
+    "listLabelEffects": lambda c: c.label_effects(RUN, LABELS[0], layer=1, limit=9).page(),
     "listFeatureNeighbours": lambda c: c.feature_neighbours("small", 0, 1, in_run="small", in_layer=1, limit=3).all(),
     "listSimilarDocuments": lambda c: c.similar_documents("small", c.documents("small").page().items[0].document).all(),
     "searchDocuments": lambda c: c.search("small", "軽トラ", limit=3).all(),

@@ -126,6 +126,7 @@ LISTS = {
     f"/v1/runs/{RUN}/layers/0/features/1/tokens": {"limit", "cursor"},
     f"/v1/runs/{RUN}/layers/0/features/1/contexts": {"quantile", "limit", "cursor"},
     f"/v1/runs/{RUN}/search": {"q", "limit"},
+    f"/v1/runs/{RUN}/layers/0/features/1/effects": {"order", "limit", "cursor"},
     f"/v1/runs/{RUN}/layers/0/features/1/neighbours": {"in", "in_layer", "limit"},
 }
 """Parameters of some lists, beside `format` and `fields`."""

@@ -34,6 +34,8 @@ LISTS: dict[str, Callable[[Run], Query]] = {
     "features": lambda run: partial(queries.features, run),
     "features by d": lambda run: partial(queries.features, run, order="cohens_d"),
     "labels of a feature": lambda run: partial(queries.feature_labels, run, 0, 1),
+    "features by effect": lambda run: partial(queries.label_effects, run, LABELS[0]),
+    "labels by effect": lambda run: partial(queries.feature_effects, run, 0, 1, order="smallest"),
     "tokens of a feature": lambda run: partial(queries.feature_tokens, run, 0, 1),
     "contexts of a feature": lambda run: partial(queries.feature_contexts, run, 0, 1),
     "documents": lambda run: partial(queries.documents, run),

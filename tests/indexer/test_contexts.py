@@ -11,9 +11,11 @@ import torch
 from tegakari.analyses.engine.run_models import load_run_models
 from tegakari.indexer.add_contexts import add_contexts
 from tegakari.indexer.corpus import read_manifest
+from tegakari.indexer.effects import SAMPLE_DOCUMENTS
 from tegakari.indexer.index_models import load_models
 from tegakari.indexer.pipeline import _documents, index
 from tegakari.kernels import encode
+from tegakari.models.label_effects import label_effects, label_gradients
 from tegakari.schemas.errors import NotFoundError, RunExistsError
 from tegakari.schemas.progress import NoProgress
 from tegakari.store import Run, Store
@@ -21,6 +23,7 @@ from tegakari.store.contexts import FeatureContexts, layer_contexts, probes, sil
 from tegakari.store.disk.garbage import find_garbage
 from tegakari.store.disk.layout import additions_directory, context_file
 from tegakari.store.disk.publish import damaged_files, delete_run
+from tegakari.store.effects import layer_effects
 from tests.support.plain_contexts import plain_contexts, plain_probe_bits, plain_probes
 from tests.support.small_case import SmallCase, with_index
 
@@ -76,6 +79,17 @@ def test_contexts_are_those_of_the_definition(small_case: SmallCase, run: Run):
             np.testing.assert_array_equal(silent_probes(run, layer, number), ~of_probes)
 
 
+def test_label_effects_are_those_of_the_models(run: Run):
+    models = load_run_models(run, "cpu")
+    texts = [row["text"] for row in run.rows("SELECT text FROM documents ORDER BY document")]
+    documents = models.classifier.tokenize(texts)
+    assert len(documents) <= SAMPLE_DOCUMENTS
+    gradients = label_gradients(models.classifier, models.saes, documents, 1000)
+    for layer, sae in models.saes.items():
+        expected = label_effects(gradients[layer], sae).T.numpy()
+        np.testing.assert_allclose(layer_effects(run, layer), expected, rtol=2**-9, atol=1e-6)
+
+
 def test_several_processes_and_a_resumed_index_give_the_same_files(small_case: SmallCase, run: Run, tmp_path: Path):
     config = with_index(small_case, tmp_path)
     with pytest.raises(KeyboardInterrupt):
@@ -96,6 +110,8 @@ def test_contexts_added_later_are_the_same(
     assert old.manifest.format == 3
     with pytest.raises(NotFoundError, match="has no contexts"):
         probes(old)
+    with pytest.raises(NotFoundError, match="no label effects"):
+        layer_effects(old, 0)
     models = load_run_models(old, "cpu")
     arguments = old, models.classifier, models.saes
     batch_tokens = config.index.batch_tokens
@@ -108,6 +124,7 @@ def test_contexts_added_later_are_the_same(
         for column, reference in zip(contexts_of(old, layer), contexts_of(run, layer), strict=True):
             np.testing.assert_array_equal(column, reference)
         np.testing.assert_array_equal(silent_probes(old, layer, 3), silent_probes(run, layer, 3))
+        np.testing.assert_allclose(layer_effects(old, layer), layer_effects(run, layer), rtol=2**-9, atol=1e-6)
     with pytest.raises(RunExistsError, match="has contexts"):
         add_contexts(*arguments)
     assert damaged_files(tmp_path, "small") == []

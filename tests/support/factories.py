@@ -29,6 +29,7 @@ from tegakari.store.blocks.activations import Activations, ordered
 from tegakari.store.context_writer import write_contexts, write_probe_bits, write_probes
 from tegakari.store.disk.layout import work_directory
 from tegakari.store.disk.publish import publish
+from tegakari.store.effects import write_effects
 from tegakari.store.sql.writer import RunWriter
 from tests.support.plain_candidates import strongest_candidates
 from tests.support.plain_contexts import plain_contexts, plain_probe_bits, plain_probes
@@ -150,6 +151,7 @@ def make_run(
         _, scores = merger.merge_documents()
     if run_format == FORMAT:
         _write_contexts(work / "staged", case)
+        _write_effects(work / "staged", case)
     manifest = _manifest(name, recipe.hexdigest(), case, pooling, scores, writer.activations, run_format)
     published = publish(store, work / "staged", manifest)
     shutil.rmtree(work)
@@ -162,6 +164,17 @@ def _write_contexts(directory: Path, case: Case) -> None:
     for layer, activations in enumerate(case.activations):
         write_contexts(directory, layer, [plain_contexts(case.documents, activations, layer, TOP_TOKENS)])
         write_probe_bits(directory, layer, plain_probe_bits(activations, probes))
+
+
+def random_effects(case: Case, layer: int) -> np.ndarray:
+    """Label effects of a layer of a case, float32 [labels, d_sae]."""
+    d_sae = case.activations[layer][0].shape[1]
+    return np.random.default_rng(1000 + layer).normal(size=(len(case.labels), d_sae)).astype(np.float32)
+
+
+def _write_effects(directory: Path, case: Case) -> None:
+    for layer in range(len(case.activations)):
+        write_effects(directory, layer, random_effects(case, layer))
 
 
 def _document(rng: np.random.Generator, number: int, id_: str, label_id: int) -> IndexedDocument:

@@ -52,6 +52,8 @@ ROUTES = (
     "/layers/0/features/1",
     "/layers/1/features/2?tokens=10",
     "/layers/1/features/2/labels",
+    "/layers/1/features/2/effects",
+    f"/labels/{LABEL}/effects?limit=500",
     "/layers/1/features/2/tokens",
     "/layers/1/features/2/contexts",
     "/layers/1/features/2/documents",

@@ -17,11 +17,13 @@ from tegakari.service.explorer import charts
 from tegakari.service.explorer.page import page, render
 from tegakari.service.http.parameters import FEATURE_PATH, FeatureNumber, LayerNumber, OpenRun
 from tegakari.store import Run, Store, queries
+from tegakari.store.effects import feature_effects
 from tegakari.store.notes import notes, starred_features
 
 CONTEXTS_SHOWN = 30
 LABELS_SHOWN = 12
 NEIGHBOURS_SHOWN = 8
+EFFECTS_SHOWN = 3
 BINS = 24
 NOTES_SHOWN = 100
 
@@ -38,12 +40,15 @@ def feature_page(
     width = run.manifest.saes.widths[run.manifest.saes.layers.index(layer)]
     found = notes(run, layer=layer, feature=feature, limit=NOTES_SHOWN)
     best = detail.labels[0].label if detail.labels and detail.labels[0].cohens_d is not None else None
+    effects = _effects(run, layer, feature)
     return render(
         request,
         "feature",
         run=queries.run_summary(run),
         feature=detail,
         labels=detail.labels[:LABELS_SHOWN],
+        effects=effects,
+        ends=_ends(effects) if effects else None,
         all_labels=len(detail.labels),
         best=best,
         largest=max((token.activation for token in detail.tokens), default=0.0),
@@ -57,6 +62,21 @@ def feature_page(
         more_notes=found.next is not None,
         author=author_of_key(request),
     )
+
+
+def _effects(run: Run, layer: int, feature: int) -> dict[str, float] | None:
+    """Effect on each label; None: the layer has no label effects."""
+    try:
+        values = feature_effects(run, layer, feature)
+    except NotFoundError:
+        return None
+    return dict(zip(run.labels, values.tolist(), strict=True))
+
+
+def _ends(effects: dict[str, float]) -> list[tuple[str, list[tuple[str, float]]]]:
+    """The labels of the largest effects and of the smallest ones, each with its name among the texts."""
+    ordered = sorted(effects.items(), key=lambda effect: -effect[1])
+    return [("largest_effects", ordered[:EFFECTS_SHOWN]), ("smallest_effects", ordered[::-1][:EFFECTS_SHOWN])]
 
 
 def _histogram(run: Run, layer: int, feature: int, label: str | None) -> Markup | None:

@@ -9,7 +9,7 @@ from tegakari.service.explorer.language import language_of
 from tegakari.service.explorer.page import POLICY
 from tegakari.service.http.etags import RunOfRequest
 from tegakari.store import Run
-from tegakari.store.disk.layout import analyses_directory, notes_directory
+from tegakari.store.disk.layout import additions_directory, analyses_directory, notes_directory
 
 
 class RunOfPage(RunOfRequest):
@@ -20,7 +20,7 @@ class RunOfPage(RunOfRequest):
     headers = ((b"content-security-policy", POLICY.encode()),)
 
     def state_of(self, scope: Scope, run: Run) -> object:
-        """The language, under which name the reader is signed in, and when analyses and notes changed last."""
+        """The language, the name of the reader's key, and when analyses, notes and additions changed last."""
         key = scope["state"].get("key")
         return language_of(scope), key and key.name, _changes(run)
 
@@ -28,7 +28,8 @@ class RunOfPage(RunOfRequest):
 def _changes(run: Run) -> list[int]:
     root = analyses_directory(run.store)
     times: list[int] = []
-    for directory in (*(root / kind.name for kind in ANALYSIS_KINDS), notes_directory(run.store, run.manifest)):
+    of_run = notes_directory(run.store, run.manifest), additions_directory(run.store, run.manifest)
+    for directory in (*(root / kind.name for kind in ANALYSIS_KINDS), *of_run):
         try:
             times.append(directory.stat().st_mtime_ns)
         except FileNotFoundError:

@@ -98,6 +98,10 @@ FeatureOrder = Annotated[
     filters.FeatureOrder,
     QueryParameter(description="`feature` = by layer and feature; else by that figure, largest first"),
 ]
+EffectOrder = Annotated[
+    filters.EffectOrder,
+    QueryParameter(description="largest or smallest (most negative) effects first"),
+]
 WithOnset = Annotated[
     bool,
     QueryParameter(description="also give the tokens on which a feature sets in, and the tokens up to there by lift"),

@@ -17,6 +17,8 @@ LINKS: dict[str, dict[str, dict[str, str]]] = {
     "listLabelFeatures": {"getFeature": _FEATURE, "listFeatureTokens": _FEATURE, "listFeatureDocuments": _FEATURE},
     "listFeatures": {"getFeature": _FEATURE, "listFeatureLabels": _FEATURE, "getFeatureHistogram": _FEATURE},
     "listFeatureLabels": {"getLabel": _LABEL},
+    "listLabelEffects": {"getFeature": _FEATURE, "listFeatureEffects": _FEATURE},
+    "listFeatureEffects": {"getLabel": _LABEL, "listLabelEffects": _LABEL},
     "listFeatureDocuments": {"getDocument": _DOCUMENT},
     "listDocuments": {"getDocument": _DOCUMENT, "listDocumentFeatures": _DOCUMENT},
     "listDocumentFeatures": {"getFeature": _FEATURE},

@@ -12,6 +12,7 @@ from tegakari.schemas.api import (
     ActivationHistogram,
     FeatureContext,
     FeatureDetail,
+    FeatureEffect,
     FeatureLabel,
     FeatureNeighbour,
     FeatureRow,
@@ -28,6 +29,7 @@ from tegakari.service.http.parameters import (
     FEATURE_PATH,
     Cursor,
     DocumentCount,
+    EffectOrder,
     FeatureNumber,
     FeatureOrder,
     LayerFilter,
@@ -111,6 +113,20 @@ async def list_feature_labels(
     return await read_blocks(run, query)
 
 
+# Label effects can be added to a run of format 3 later.
+@read(f"{FEATURE_PATH}/effects", "listFeatureEffects", "Label effects of a feature", changes=True)
+def list_feature_effects(
+    run: OpenRun,
+    layer: LayerNumber,
+    feature: FeatureNumber,
+    order: EffectOrder = "largest",
+    limit: PageSize = 50,
+    cursor: Cursor = None,
+) -> Page[FeatureEffect]:
+    """Labels by how much a unit of the feature's activation adds to their logit, directly through norm and head."""
+    return queries.feature_effects(run, layer, feature, order=order, limit=limit, cursor=cursor)
+
+
 @read(f"{FEATURE_PATH}/tokens", "listFeatureTokens", "Strongest positions of a feature")
 async def list_feature_tokens(
     run: OpenRun, layer: LayerNumber, feature: FeatureNumber, limit: PageSize = 50, cursor: Cursor = None
@@ -166,6 +182,7 @@ RUN_HANDLERS = (
     list_features,
     get_feature,
     list_feature_labels,
+    list_feature_effects,
     list_feature_tokens,
     list_feature_contexts,
     list_feature_documents,

@@ -6,12 +6,13 @@ from functools import partial
 
 from litestar.concurrency import sync_to_thread
 
-from tegakari.schemas.api import LabelDetail, LabelFeature, LabelRow, Page
+from tegakari.schemas.api import LabelDetail, LabelEffect, LabelFeature, LabelRow, Page
 from tegakari.schemas.filters import parse_variety
 from tegakari.service.engine.block_reads import read_blocks
 from tegakari.service.http.operations import read
 from tegakari.service.http.parameters import (
     Cursor,
+    EffectOrder,
     LabelName,
     LayerFilter,
     MinimumD,
@@ -67,4 +68,18 @@ async def list_label_features(
     return await sync_to_thread(query)
 
 
-RUN_HANDLERS = (list_labels, get_label, list_label_features)
+# Label effects can be added to a run of format 3 later.
+@read("/labels/{label:str}/effects", "listLabelEffects", "Features by their effect on a label", changes=True)
+def list_label_effects(
+    run: OpenRun,
+    label: LabelName,
+    layer: LayerFilter = None,
+    order: EffectOrder = "largest",
+    limit: PageSize = 50,
+    cursor: Cursor = None,
+) -> Page[LabelEffect]:
+    """Features that are ever active by how much a unit of their activation adds to the label's logit, directly."""
+    return queries.label_effects(run, label, layer=layer, order=order, limit=limit, cursor=cursor)
+
+
+RUN_HANDLERS = (list_labels, get_label, list_label_features, list_label_effects)

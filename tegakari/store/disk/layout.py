@@ -135,3 +135,8 @@ def probes_file(directory: Path) -> Path:
 def probe_bits_file(directory: Path, layer: int) -> Path:
     """File of the bits of one layer's features on the probes, beside its contexts."""
     return directory / CONTEXTS / f"layer={layer:02d}" / "probes.npy"
+
+
+def effect_file(directory: Path, layer: int) -> Path:
+    """File of one layer's label effects, in the directory of a run or of its additions."""
+    return directory / EFFECTS / f"layer={layer:02d}" / "part-0.parquet"

@@ -1,7 +1,8 @@
 """Export of a run in the layout of Neuronpedia's bulk import, as SAEDashboard's `neuronpedia_export.py` writes it.
 
 Names and types are those of Neuronpedia's `schema.prisma`. A classifier has labels where a language model has tokens to
-predict: a feature's effects on logits are its effects on labels here, Cohen's d. Correlated neurons are empty.
+predict: a feature's effects on logits are its label effects here, or, in a layer without them, Cohen's d. Correlated
+neurons are empty.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store.contexts import STRONGEST, feature_contexts, has_contexts
 from tegakari.store.disk.contents import read_bounded
 from tegakari.store.disk.durable import staged_directory, translate_disk_full
+from tegakari.store.effects import layer_effects
 from tegakari.store.export.tables import refuse_existing
 from tegakari.store.queries.feature_contexts import window_texts
 from tegakari.store.queries.features import feature_histogram
@@ -47,12 +49,18 @@ EXCERPTS_NOTES = {
 
 NOTES = (
     "dataIndex is the document's id, dataSource its label. pos_str and neg_str are labels, pos_values and neg_values "
-    "Cohen's d of the feature for them, logits_hist the distribution of d over all labels. freq_hist is that of the "
+    "{figure} of the feature for them, logits_hist its distribution over all labels. freq_hist is that of the "
     "feature's activation over the documents in which it is active."
 )
 
+FIGURES = {
+    "effect": "the effects (logits per unit of activation, directly through norm and head)",
+    "d": "Cohen's d",
+}
+"""In NOTES: what the values of labels are."""
+
 EFFECTS = 10
-"""Labels with the largest d, and with the smallest."""
+"""Labels with the largest values, and with the smallest."""
 
 
 def _key(name: str) -> str:
@@ -206,18 +214,21 @@ def export_neuronpedia(run: Run, target: Path, *, creator: str, progress: Progre
         for layer, width in zip(run.manifest.saes.layers, run.manifest.saes.widths, strict=True):
             progress.note(f"layer {layer}")
             directory = staged / model / f"{layer}-{SOURCE_SET}"
-            directions = _directions(run, layer)
-            _write_metadata(run, directory, layer, creator)
+            directions, effects = _directions(run, layer), _effects(run, layer)
+            _write_metadata(run, directory, layer, creator, "d" if effects is None else "effect")
+            of_labels = _d(run, layer) if effects is None else effects
             for number, start in enumerate(range(0, width, BATCH_FEATURES)):
                 batch = range(start, min(start + BATCH_FEATURES, width))
                 name = f"batch-{number}.jsonl.gz"
-                features += _write(directory / "features" / name, _features(run, layer, batch, creator, directions))
+                features += _write(
+                    directory / "features" / name, _features(run, layer, batch, creator, directions, of_labels)
+                )
                 activations += _write(directory / "activations" / name, _activations(run, layer, batch, creator))
             progress.advance()
     return {"features": features, "activations": activations}
 
 
-def _write_metadata(run: Run, directory: Path, layer: int, creator: str) -> None:
+def _write_metadata(run: Run, directory: Path, layer: int, creator: str, figure: str) -> None:
     manifest, created = run.manifest, run.manifest.created
     release = Release(creator_id=creator, created_at=created, name=run.name, description=run.name, creator_name=creator)
     model = Model(
@@ -248,7 +259,7 @@ def _write_metadata(run: Run, directory: Path, layer: int, creator: str) -> None
         set_name=SOURCE_SET,
         num_prompts=manifest.corpus.documents,
         dataset=manifest.corpus.source,
-        notes=EXCERPTS_NOTES[has_contexts(run)] + NOTES,
+        notes=EXCERPTS_NOTES[has_contexts(run)] + NOTES.format(figure=FIGURES[figure]),
     )
     for name, row in (("release", release), ("model", model), ("sourceset", source_set), ("source", source)):
         _write(directory / f"{name}.jsonl", iter([row]))
@@ -274,6 +285,19 @@ def _directions(run: Run, layer: int) -> np.ndarray | None:
         return None
 
 
+def _effects(run: Run, layer: int) -> np.ndarray | None:
+    """Label effects of a layer, float32 [labels, features]; None for a layer without them."""
+    try:
+        return layer_effects(run, layer)
+    except NotFoundError:
+        return None
+
+
+def _d(run: Run, layer: int) -> np.ndarray:
+    """Cohen's d of a layer by the run's pooling, float32 [labels, features]; NaN where it is not defined."""
+    return run.blocks.statistics["d", run.manifest.pooling][:, run.blocks.places.slice_of(layer)]
+
+
 def _write(path: Path, rows: Iterator[_Row]) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
@@ -286,16 +310,21 @@ def _write(path: Path, rows: Iterator[_Row]) -> int:
 
 
 def _features(
-    run: Run, layer: int, batch: Sequence[int], creator: str, directions: np.ndarray | None
+    run: Run,
+    layer: int,
+    batch: Sequence[int],
+    creator: str,
+    directions: np.ndarray | None,
+    of_labels: np.ndarray,
 ) -> Iterator[Feature]:
+    """Rows of features; `of_labels` [labels, features] are their label effects, or d."""
     model, first, columns = model_id(run), run.blocks.places.slice_of(layer).start, run.blocks.features
-    d_of_labels = run.blocks.statistics["d", run.manifest.pooling]
     for feature in batch:
         activations = feature_histogram(run, layer, feature)
-        d = np.asarray(d_of_labels[:, first + feature], np.float64)
-        by_d = np.argsort(d, kind="stable")[: np.isfinite(d).sum()]  # NaN is last
-        lowest, highest = by_d[:EFFECTS].tolist(), by_d[::-1][:EFFECTS].tolist()
-        d_counts, d_edges = np.histogram(d[by_d], bins=EFFECTS) if len(by_d) else (np.zeros(0), np.zeros(1))
+        values = np.asarray(of_labels[:, feature], np.float64)
+        order = np.argsort(values, kind="stable")[: np.isfinite(values).sum()]  # NaN is last
+        lowest, highest = order[:EFFECTS].tolist(), order[::-1][:EFFECTS].tolist()
+        counts, edges = np.histogram(values[order], bins=EFFECTS) if len(order) else (np.zeros(0), np.zeros(1))
         yield Feature(
             creator_id=creator,
             created_at=run.manifest.created,
@@ -307,13 +336,13 @@ def _features(
             max_act_approx=float(columns["max_activation"][first + feature]),
             frac_nonzero=float(columns["density"][first + feature]),
             pos_str=[run.labels[label] for label in highest],
-            pos_values=d[highest].tolist(),
+            pos_values=values[highest].tolist(),
             neg_str=[run.labels[label] for label in lowest],
-            neg_values=d[lowest].tolist(),
+            neg_values=values[lowest].tolist(),
             freq_hist_data_bar_heights=activations.counts if activations.documents else (),
             freq_hist_data_bar_values=_centres(activations.edges) if activations.documents else (),
-            logits_hist_data_bar_heights=d_counts.tolist(),
-            logits_hist_data_bar_values=_centres(d_edges.tolist()),
+            logits_hist_data_bar_heights=counts.tolist(),
+            logits_hist_data_bar_values=_centres(edges.tolist()),
             vector=() if directions is None else directions[feature].tolist(),
             has_vector=directions is not None,
         )

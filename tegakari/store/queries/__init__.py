@@ -6,6 +6,7 @@ Most are gathered from the memory-mapped blocks; the others are SQL with bound p
 from tegakari.store.queries.analyses import analyses, analysis
 from tegakari.store.queries.comparison import compare
 from tegakari.store.queries.documents import DETAIL_FEATURES, document, document_features, document_number, documents
+from tegakari.store.queries.effects import feature_effects, label_effects
 from tegakari.store.queries.feature_contexts import feature_contexts, window_texts
 from tegakari.store.queries.features import (
     feature,
@@ -54,6 +55,7 @@ __all__ = [
     "feature",
     "feature_contexts",
     "feature_documents",
+    "feature_effects",
     "feature_histogram",
     "feature_labels",
     "feature_neighbours",
@@ -61,6 +63,7 @@ __all__ = [
     "feature_tokens",
     "features",
     "label",
+    "label_effects",
     "label_features",
     "labels",
     "layer_l0",

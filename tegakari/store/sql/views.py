@@ -17,7 +17,7 @@ import structlog
 from tegakari.schemas.errors import StoreError
 from tegakari.schemas.run import RunManifest
 from tegakari.schemas.tables import ACTIVATIONS as ACTIVATIONS_TABLE
-from tegakari.schemas.tables import CONTEXTS, TABLES, Column, ColumnType, Table
+from tegakari.schemas.tables import CONTEXTS, LABEL_EFFECTS, TABLES, Column, Table
 from tegakari.store.analysis_rows import analysis_row, runs_of
 from tegakari.store.blocks.activations import check_file
 from tegakari.store.column_types import DUCKDB_TYPES, arrow_schema
@@ -25,6 +25,7 @@ from tegakari.store.contexts import context_files
 from tegakari.store.disk.contents import check_contents
 from tegakari.store.disk.layout import CONTENTS, layer_file, run_directory
 from tegakari.store.disk.publish import published_names, read_manifest
+from tegakari.store.effects import effect_files
 from tegakari.store.note_files import all_notes
 from tegakari.store.results import stored_analyses
 from tegakari.store.sql.attach import attach_run
@@ -89,7 +90,7 @@ NOTES = Table(
     ),
 )
 
-VIEWS = tuple(table.name for table in (*TABLES, ACTIVATIONS_TABLE, CONTEXTS, RUNS, ANALYSES, NOTES))
+VIEWS = tuple(table.name for table in (*TABLES, ACTIVATIONS_TABLE, CONTEXTS, LABEL_EFFECTS, RUNS, ANALYSES, NOTES))
 """Names of the views."""
 
 
@@ -101,7 +102,7 @@ def named_views(sql: str) -> set[str]:
 def add_views(
     connection: duckdb.DuckDBPyConnection, store: Path, runs: Sequence[str], views: Collection[str] = VIEWS
 ) -> None:
-    """Create the views: the tables of `schemas/tables.py`, activations, contexts, `runs`, `analyses`, `notes`.
+    """Create the views: the tables of `schemas/tables.py`, activations, contexts, effects, `runs`, `analyses`, `notes`.
 
     Tables are attached read-only; files and the small tables are registered through Arrow, so that a connection
     without a file system can read them too. A condition on `run` leaves the other runs unread, and no file is opened
@@ -121,7 +122,7 @@ def add_views(
     manifests = {run: read_manifest(run_directory(store, run)) for run in runs}
     tables = [table for table in TABLES if table.name in views]
     sources: dict[Table, list[str]] = {table: [] for table in tables}
-    layered = [table for table in (ACTIVATIONS_TABLE, CONTEXTS) if table.name in views]
+    layered = [table for table in (ACTIVATIONS_TABLE, CONTEXTS, LABEL_EFFECTS) if table.name in views]
     sources |= {table: [] for table in layered}
     for number, run in enumerate(runs if sources else ()):
         directory = run_directory(store, run)
@@ -155,6 +156,8 @@ def _layer_files(table: Table, store: Path, directory: Path, manifest: RunManife
     """Files of a table with one per layer, which are those of such a run."""
     if table is CONTEXTS:
         return context_files(store, directory, manifest)
+    if table is LABEL_EFFECTS:
+        return list(effect_files(store, directory, manifest).values())
     files = [layer_file(directory, layer) for layer in manifest.saes.layers]
     for file, width in zip(files, manifest.saes.widths, strict=True):
         check_file(file, width, manifest.corpus.documents)
@@ -197,9 +200,8 @@ def connect(store: Path, runs: Sequence[str], views: Collection[str] = VIEWS) ->
 
 def _empty(table: Table, layered: bool) -> str:
     """A SELECT of no rows, for a store without runs, or for a table that none of the runs has."""
-    columns: list[tuple[str, ColumnType]] = [("layer", "int32")] * layered
-    columns += [(column.name, column.type) for column in table.columns]
-    nulls = ", ".join(f"NULL::{DUCKDB_TYPES[type_]} AS {name}" for name, type_ in columns)
+    layer = (Column("layer", "int32", ""),) if layered else ()
+    nulls = ", ".join(f"NULL::{DUCKDB_TYPES[column.type]} AS {column.name}" for column in (*layer, *table.columns))
     return f"SELECT NULL::VARCHAR AS run, {nulls} LIMIT 0"
 
 

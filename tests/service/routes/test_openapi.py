@@ -70,6 +70,8 @@ READ_ROUTES = {
     "/v1/runs/{run}/labels",
     "/v1/runs/{run}/labels/{label}",
     "/v1/runs/{run}/labels/{label}/features",
+    "/v1/runs/{run}/labels/{label}/effects",
+    "/v1/runs/{run}/layers/{layer}/features/{feature}/effects",
     "/v1/runs/{run}/specificity",
     "/v1/runs/{run}/features",
     "/v1/runs/{run}/layers/{layer}/features/{feature}",

@@ -5,17 +5,20 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tegakari.indexer.pipeline import index
 from tegakari.schemas.errors import StoreError
 from tegakari.store import Store
+from tegakari.store.disk.layout import EFFECTS
 from tegakari.store.export.neuronpedia import SOURCE_SET, export_neuronpedia
 from tegakari.store.queries import feature_contexts, feature_histogram
 from tegakari.store.vectors import publish_added
-from tests.support.factories import make_run, random_case
+from tests.support.factories import make_run, random_case, random_effects
 from tests.support.service import DIRECTIONS, EMBEDDINGS
 from tests.support.small_case import SmallCase, with_index
 
@@ -52,24 +55,19 @@ def test_layout_and_content(tmp_path: Path):
     ]
     assert {"modelId", "maxActApprox", "frac_nonzero", "pos_str", "hookName", "hasVector"} <= features[0].keys()
     assert counts["features"] == 3 * len(features)
-    d_of = {
-        feature: run.rows(
-            "SELECT label, d_head AS d FROM feature_labels JOIN labels USING (label_id) "
-            "WHERE layer = 1 AND feature = $1 AND d_head IS NOT NULL AND NOT isnan(d_head) ORDER BY d",
-            [feature],
-        )
-        for feature in (0, 4, 17)
-    }
-    for feature, rows_by_d in d_of.items():
+    assert "effects (logits" in metadata["notes"]
+    effects = random_effects(random_case(), 1)
+    for feature in (0, 4, 17):
+        by_effect = np.argsort(effects[:, feature]).tolist()
         row, histogram = features[feature], feature_histogram(run, 1, feature)
         assert row["vector"] == pytest.approx(DIRECTIONS[1][feature].tolist())
         assert row["hasVector"]
-        assert row["pos_values"] == pytest.approx([item["d"] for item in reversed(rows_by_d)])
-        assert row["neg_str"] == [item["label"] for item in rows_by_d]
+        assert row["pos_values"] == pytest.approx(effects[by_effect[::-1], feature].tolist(), rel=2**-11)
+        assert row["neg_str"] == [run.labels[label] for label in by_effect]
         assert row["freq_hist_data_bar_heights"] == histogram.counts
         width = histogram.edges[1] - histogram.edges[0]
         assert row["freq_hist_data_bar_values"] == pytest.approx([edge + width / 2 for edge in histogram.edges[:-1]])
-        assert sum(row["logits_hist_data_bar_heights"]) == len(rows_by_d)
+        assert sum(row["logits_hist_data_bar_heights"]) == len(run.labels)
     assert "activation at every token" in metadata["notes"]
     all_excerpts = [row for row in rows(source / "activations" / "batch-0.jsonl.gz") if row["index"] == "4"]
     positions = run.rows(
@@ -92,6 +90,25 @@ def test_layout_and_content(tmp_path: Path):
         assert row["maxValue"] == max(row["values"]) == row["values"][row["maxValueTokenIndex"]]
     with pytest.raises(StoreError, match="exists"):
         export_neuronpedia(run, tmp_path / "out", creator="me")
+
+
+def test_a_run_without_label_effects_is_exported_with_d(tmp_path: Path):
+    make_run(tmp_path / "store", "one", layers=1)
+    run = Store(tmp_path / "store").run("one")
+    shutil.rmtree(run.directory / EFFECTS)
+    export_neuronpedia(run, tmp_path / "out", creator="me")
+    source = tmp_path / "out" / "one" / f"0-{SOURCE_SET}"
+    (metadata,) = rows(source / "source.jsonl")
+    assert "Cohen's d of the feature for them" in metadata["notes"]
+    for row in rows(source / "features" / "batch-0.jsonl.gz")[:5]:
+        rows_by_d = run.rows(
+            "SELECT label, d_head AS d FROM feature_labels JOIN labels USING (label_id) "
+            "WHERE feature = $1 AND d_head IS NOT NULL AND NOT isnan(d_head) ORDER BY d",
+            [int(row["index"])],
+        )
+        assert row["pos_values"] == pytest.approx([item["d"] for item in reversed(rows_by_d)])
+        assert row["neg_str"] == [item["label"] for item in rows_by_d]
+        assert sum(row["logits_hist_data_bar_heights"]) == len(rows_by_d)
 
 
 def test_a_run_without_contexts_has_excerpts_of_its_strongest_positions(tmp_path: Path):

@@ -13,10 +13,10 @@ import pytest
 
 from tegakari.schemas.analysis_kinds import AnalysisKind
 from tegakari.schemas.errors import StoreError
-from tegakari.schemas.tables import ACTIVATIONS, CONTEXTS, TABLES
+from tegakari.schemas.tables import ACTIVATIONS, CONTEXTS, LABEL_EFFECTS, TABLES, Table
 from tegakari.store import Store
 from tegakari.store.disk.layout import ACTIVATIONS as ACTIVATIONS_DIRECTORY
-from tegakari.store.disk.layout import DATABASE, MANIFEST, run_directory
+from tegakari.store.disk.layout import DATABASE, EFFECTS, MANIFEST, run_directory
 from tegakari.store.results import Analysis, publish_analysis
 from tegakari.store.sql.sandbox import SandboxRequest, execute
 from tegakari.store.sql.views import connect
@@ -53,10 +53,11 @@ def test_a_view_has_the_rows_of_all_runs(store: Path, table):
     assert count == [(sum(Store(store).run(run).query(f"FROM {table.name}").num_rows for run in RUNS),)]
 
 
-def test_the_view_of_activations_has_the_rows_of_the_parquet_files(store: Path):
-    columns = ["layer", *(column.name for column in ACTIVATIONS.columns)]
-    view = connect(store, RUNS).sql(f"SELECT {', '.join(columns)} FROM activations WHERE run = 'two' ORDER BY ALL")
-    files = sorted((store / "runs" / "two" / "activations").rglob("*.parquet"))
+@pytest.mark.parametrize(("table", "directory"), [(ACTIVATIONS, "activations"), (LABEL_EFFECTS, "effects")])
+def test_the_view_of_a_table_by_layer_has_the_rows_of_the_parquet_files(store: Path, table: Table, directory: str):
+    columns = ["layer", *(column.name for column in table.columns)]
+    view = connect(store, RUNS).sql(f"SELECT {', '.join(columns)} FROM {table.name} WHERE run = 'two' ORDER BY ALL")
+    files = sorted((store / "runs" / "two" / directory).rglob("*.parquet"))
     expected = [
         (int(file.parent.name.removeprefix("layer=")), *row.values())
         for file in files
@@ -64,6 +65,12 @@ def test_the_view_of_activations_has_the_rows_of_the_parquet_files(store: Path):
     ]
     assert expected
     assert view.fetchall() == sorted(expected)
+
+
+def test_runs_without_label_effects_have_no_rows_of_them(tmp_path: Path):
+    make_run(tmp_path, "one", layers=1)
+    shutil.rmtree(run_directory(tmp_path, "one") / EFFECTS)
+    assert connect(tmp_path, ["one"]).sql("SELECT layer + label_id, effect FROM label_effects").fetchall() == []
 
 
 def test_the_view_of_contexts_leaves_out_runs_that_have_none(store: Path, tmp_path: Path):
@@ -99,7 +106,7 @@ def test_runs_and_analyses_have_views(store: Path):
 
 def test_a_store_without_runs_has_empty_views(tmp_path: Path):
     connection = connect(tmp_path, [])
-    for table in (*TABLES, ACTIVATIONS):
+    for table in (*TABLES, ACTIVATIONS, LABEL_EFFECTS):
         assert connection.sql(f"SELECT run, {table.order[0]} FROM {table.name}").fetchall() == []
     assert connection.sql("FROM runs").fetchall() == []
 
