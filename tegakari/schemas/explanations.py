@@ -118,7 +118,10 @@ class ExplanationScore(msgspec.Struct, frozen=True, kw_only=True):
     judge: Annotated[str, Meta(min_length=1, max_length=MAX_MODEL)]
     """terms: the context contains a term; or the name of a language model"""
     balanced_accuracy: Interval
-    """mean of the shares of active and of other contexts that are told rightly: 0.5 by chance, 1 at best"""
+    """mean of the shares of active and of other contexts that are told rightly: 0.5 by chance, 1 at best. The active
+    contexts are a sample of all strengths of the activation"""
+    strongest: Interval | None = None
+    """the same with the strongest contexts of the corpus as active ones; null: too few of them are held out"""
     active_contexts: Annotated[int, Meta(ge=0)]
     other_contexts: Annotated[int, Meta(ge=0)]
     """for which the judge has an answer"""

@@ -32,7 +32,7 @@ def fill_terms(
     log_odds,  # float64 [forms]: of the corpus, with the prior
     variance,  # float64 [forms]
     rate,  # float64 [forms]: share of windows of the corpus that have the word
-    min_z,  # float64
+    min_z,  # float64 [tests + 1]: z-score of a term among so many words
     min_gain,  # float64
     term_words,  # int32 [features, terms, words]: out, -1 = none
     term_documents,  # int32 [features, terms]: out
@@ -75,7 +75,10 @@ def fill_terms(
                 on[form[word_at[context]]] += 1
         documents[feature] = n_documents
         least = min(2, n_documents)
-        n_candidates = 0
+        n_candidates, tests = 0, 0
+        for index in range(n_touched):
+            tests += count[touched[index]] >= least
+        limit = min_z[min(tests, len(min_z) - 1)]
         for index in range(n_touched):
             word = touched[index]
             share = count[word] / max(n_documents, 1)
@@ -86,7 +89,7 @@ def fill_terms(
             if on[word] > 0:
                 z_on = z_score(on[word], n_documents, alpha[word], prior, log_odds[word], variance[word])
                 z = max(z, z_on)
-            if z < min_z:
+            if z < limit:
                 continue
             place = n_candidates
             if n_candidates == CANDIDATES:  # the last of the best so far
@@ -149,7 +152,7 @@ def fill_terms(
                         term_before[feature, term] += at[best, number] == 2
                 _lengthen(
                     term_words[feature, term], words, begin, stop, document, word_start, word_end, form,
-                    joined, count, alpha, prior, log_odds, variance, n_words, min_z,
+                    joined, count, alpha, prior, log_odds, variance, n_words, min_z[1],
                 )  # fmt: skip
             covered_documents[feature] = covered.sum()
             for index in range(n_candidates):

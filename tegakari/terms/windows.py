@@ -60,14 +60,6 @@ class Corpus(NamedTuple):
         low, high = np.maximum(token - BEFORE, start), np.minimum(token + AFTER, stop - 1)
         return self.first_word[low], np.maximum(self.end_word[high], self.first_word[low])
 
-    def text(self, document: int, position: int) -> tuple[str, int]:
-        """Text of the window around a position, and its first character in the document."""
-        low, high = (int(row[0]) for row in self.window(np.array([document]), np.array([position])))
-        if low == high:
-            return "", 0
-        start, end = int(self.words.start[low]), int(self.words.end[high - 1])
-        return self.texts[document][start:end], start
-
 
 def open_corpus(documents: Documents, manifest: RunManifest) -> Corpus:
     """Cut the documents of a run into words; 10 s for 12,650 posts."""

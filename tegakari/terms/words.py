@@ -25,6 +25,8 @@ class CorpusWords(NamedTuple):
 
     forms: list[str]
     """distinct forms (`form_of`), by word id"""
+    surfaces: list[str]
+    """each form as it is first written"""
     occurrences: np.ndarray
     """int64 [forms]: how often each form occurs"""
     first: np.ndarray
@@ -115,6 +117,7 @@ def form_of(word: str) -> str:
 def corpus_words(texts: Sequence[str]) -> CorpusWords:
     """Cut the documents of a run; about a microsecond per character."""
     ids: dict[str, int] = {}
+    surfaces: list[str] = []
     lengths = np.zeros(len(texts), np.int64)
     form: list[int] = []
     spans: list[tuple[int, int]] = []
@@ -122,7 +125,11 @@ def corpus_words(texts: Sequence[str]) -> CorpusWords:
     for number, text in enumerate(texts):
         of_text = cut(text)
         lengths[number] = len(of_text)
-        form += [ids.setdefault(form_of(text[start:end]), len(ids)) for start, end in of_text]
+        for start, end in of_text:
+            word = ids.setdefault(form_of(text[start:end]), len(ids))
+            if word == len(surfaces):
+                surfaces.append(text[start:end])
+            form.append(word)
         spans += of_text
         starts = [start for start, _ in of_text[1:]]
         joined += [text[end:start] in ("", " ") for (_, end), start in zip(of_text, starts, strict=False)]
@@ -131,6 +138,7 @@ def corpus_words(texts: Sequence[str]) -> CorpusWords:
     forms = np.array(form, np.int32)
     return CorpusWords(
         forms=list(ids),
+        surfaces=surfaces,
         occurrences=np.bincount(forms, minlength=len(ids)).astype(np.int64),
         first=np.concatenate([[0], np.cumsum(lengths)]),
         form=forms,
@@ -138,3 +146,16 @@ def corpus_words(texts: Sequence[str]) -> CorpusWords:
         end=np.ascontiguousarray(rows[:, 1]),
         joined=np.array(joined, bool),
     )
+
+
+def written(words: Sequence[str]) -> str:
+    """Words that follow each other, as one string: Latin letters and digits with spaces between them."""
+    text = ""
+    for word in words:
+        text += " " * (text[-1:].isascii() and text[-1:].isalnum() and word[:1].isascii() and word[:1].isalnum()) + word
+    return text
+
+
+def forms_of(text: str) -> list[str]:
+    """Forms of the words and marks of a text, in order."""
+    return [form_of(text[start:end]) for start, end in cut(text)]
