@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 from heapq import merge
 from itertools import islice
+from operator import itemgetter
 
 from tegakari.schemas.api import Page
 from tegakari.schemas.errors import QueryError
 from tegakari.schemas.explanations import METHODS, Explanation, Method
-from tegakari.store.explanations.terms import term_explanations
-from tegakari.store.explanations.written import Key, Written, key_of, written_log
+from tegakari.store.explanations.terms import term_explanations, terms_after
+from tegakari.store.explanations.written import Filters, Key, written_log
 from tegakari.store.folding import folded
 from tegakari.store.queries.cursor import list_name, read_cursor, write_cursor
 from tegakari.store.queries.parameters import check_finite, check_limit, feature_place
@@ -57,36 +58,16 @@ def explanations(
     if method not in (None, *METHODS):
         raise QueryError(f"{method!r} is not a method", field="method", fix=f"use one of: {', '.join(METHODS)}")
     words = folded(q or "").split()
-    list_ = list_name(run, "explanations", layer, feature, method, author, language, min_score, words)
-    last = read_cursor(cursor, list_, tuple[int, int, str, str]) if cursor else None
-
-    def selected(explanation: Explanation) -> bool:
-        return (
-            (feature is None or explanation.feature == feature)
-            and (method is None or explanation.method == method)
-            and (author is None or explanation.author == author)
-            and (language is None or explanation.language == language)
-        )
-
-    def enough(explanation: Explanation) -> bool:
-        return min_score is None or (explanation.score is not None and explanation.score >= min_score)
-
+    filters = Filters(layer, feature, method, author, language, min_score, words)
+    list_ = list_name(run, "explanations", *filters)
+    last = read_cursor(cursor, list_, Key) if cursor else None
     with written_log(run).read() as written:
-        sources: list[Iterable[Explanation]] = []
-        if method != "terms":
-            sources.append(written.after(last, selected, words, layer))
+        rows = written.after(last, filters, limit + 1)
         if method in (None, "terms") and author in (None, DETERMINISTIC_AUTHOR):
-            sources.append(_deterministic(run, written, last, layer, feature, min_score))
-        rows = list(islice(filter(enough, merge(*sources, key=key_of)), limit + 1))
-    following = write_cursor(list_, key_of(rows[limit - 1])) if len(rows) > limit else None
-    return Page(rows[:limit], following)
-
-
-def _deterministic(
-    run: Run, written: Written, last: Key | None, layer: int | None, feature: int | None, min_score: float | None
-) -> Iterator[Explanation]:
-    """Deterministic explanations in the order of lists."""
-    yield from ()
+            deterministic = terms_after(run, written, last, filters, limit + 1)
+            rows = list(islice(merge(rows, deterministic, key=itemgetter(0)), limit + 1))
+    following = write_cursor(list_, rows[limit - 1][0]) if len(rows) > limit else None
+    return Page([row for _, row in rows[:limit]], following)
 
 
 def feature_explanations(run: Run, layer: int, feature: int) -> list[Explanation]:

@@ -33,6 +33,8 @@ MAX_LOG = 512 * 2**20
 FILE = "log.jsonl"
 
 _CHUNK = 2**22
+_BATCH = 1000
+_DECODER = msgspec.json.Decoder(LogLine)
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 log = structlog.get_logger()
@@ -106,15 +108,24 @@ def _read_from(descriptor: int, start: int, end: int) -> bytes:
 def decode_lines(directory: Path, lines: Sequence[bytes]) -> Iterator[LogLine]:
     """The lines of a log; damaged ones are logged and left out."""
     damaged = 0
-    for line in lines:
-        try:
-            if len(line) > MAX_LINE:
+    for start in range(0, len(lines), _BATCH):
+        batch = lines[start : start + _BATCH]
+        try:  # twice as fast as line by line
+            if max(map(len, batch)) > MAX_LINE:
                 raise msgspec.DecodeError(f"longer than {MAX_LINE:,} bytes")  # noqa: TRY301
-            yield decode_json(line, LogLine)  # type: ignore[arg-type]  # a union is no class
-        except msgspec.DecodeError as error:
-            damaged += 1
-            if damaged == 1:
-                log.warning("line of the explanations left out", directory=directory.name, reason=str(error))
+            yield from _DECODER.decode_lines(b"\n".join(batch).decode("utf-8"))
+            continue
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            pass
+        for line in batch:
+            try:
+                if len(line) > MAX_LINE:
+                    raise msgspec.DecodeError(f"longer than {MAX_LINE:,} bytes")  # noqa: TRY301
+                yield decode_json(line, LogLine)  # type: ignore[arg-type]  # a union is no class
+            except msgspec.DecodeError as error:
+                if damaged == 0:
+                    log.warning("line of the explanations left out", directory=directory.name, reason=str(error))
+                damaged += 1
     if damaged > 1:
         log.warning("lines of the explanations left out", directory=directory.name, lines=damaged)
 
