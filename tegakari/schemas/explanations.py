@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Literal, TypedDict
 
 import msgspec
@@ -15,9 +16,6 @@ MAX_TERMS = 50
 MAX_TERM = 200
 MAX_MODEL = 200
 """Characters of a text, terms of an explanation, characters of a term and of a model's name."""
-
-EXPLANATION_LOG_FORMAT = 1
-"""Version of the log of explanations."""
 
 Method = Literal["terms", "model", "person"]
 METHODS: tuple[Method, ...] = ("terms", "model", "person")
@@ -175,6 +173,12 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
         """Balanced accuracy of detection, mean over scores; None: not scored."""
         values = [score.balanced_accuracy.value for score in self.scores if score.protocol == "detection"]
         return sum(values) / len(values) if values else None
+
+
+def explanation_id(layer: int, feature: int, method: Method, author: str, text: str) -> str:
+    """Id of an explanation: the same sentence about a feature by the same author has the same id."""
+    content = "\0".join((str(layer), str(feature), method, author, text))
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 class NewExplanation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

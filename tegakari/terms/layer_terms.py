@@ -14,13 +14,13 @@ from tegakari.terms.loops import fill_terms
 from tegakari.terms.scripts import NONE
 from tegakari.terms.windows import PRIOR_WORDS, Corpus
 
-TERMS = 6
+TERMS = 8
 """Terms of a feature."""
 TERM_WORDS = 4
 """Words of a term: the cutter parts what belongs together."""
 ALPHA = 0.05
 """Probability that a feature has a term by chance: Bonferroni's bound over the words of its contexts."""
-MIN_GAIN = 0.05
+MIN_GAIN = 0.03
 """Share of the contexts that a term adds to those before it, less what it adds in the corpus."""
 COMMON = 0.8
 """Share of the contexts from which a token, a place or a script is common to them."""

@@ -1,4 +1,4 @@
-"""Paths of a store: runs, unfinished work, analyses, jobs, additions, vectors, notes."""
+"""Paths of a store: runs, unfinished work, analyses, jobs, additions, vectors, notes, explanations."""
 
 from __future__ import annotations
 
@@ -115,6 +115,16 @@ def notes_root(store: Path) -> Path:
 def notes_directory(store: Path, manifest: RunManifest) -> Path:
     """Notes on features of a run; the name contains the run's fingerprint, which identifies it."""
     return notes_root(store) / f"{manifest.run}-{manifest.fingerprint[:16]}"
+
+
+def explanations_root(store: Path) -> Path:
+    """Directory of the explanations of features that people and language models write."""
+    return store / "explanations"
+
+
+def explanations_directory(store: Path, manifest: RunManifest) -> Path:
+    """Explanations of features of a run; the name contains the run's fingerprint, which identifies it."""
+    return explanations_root(store) / f"{manifest.run}-{manifest.fingerprint[:16]}"
 
 
 def layer_file(run: Path, layer: int) -> Path:
