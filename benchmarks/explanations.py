@@ -66,7 +66,7 @@ class StudySizedRun:
         places = layers * FEATURES
         d = draws.normal(0, 0.4, (LABELS, places)).astype(np.float32)
         self.blocks = SimpleNamespace(
-            documents=documents(draws),
+            documents=documents(np.random.default_rng(2)),
             places=Places(list(range(layers)), widths),
             statistics={("d", "max"): d},
             documents_active={"max": draws.integers(0, 118, (LABELS, places), np.uint8)},
