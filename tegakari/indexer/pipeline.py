@@ -120,7 +120,7 @@ def index(
             _index_shards(config, models, shards, work / "shards", progress, workers, contexts)
         with timings.stage("explained_variance"):
             quality = _quality(config, models, work / f"explained_variance-{recipe[:32]}.json", progress)
-        staged = work / "staged"
+        staged = work / "staged" / config.index.run  # `Run` opens it there: a run is in a directory of its name
         shutil.rmtree(staged, ignore_errors=True)
         with timings.stage("merge"), RunWriter(staged) as writer:
             scores = _merge(config, models, shards, documents, quality, writer, work, progress, contexts)
