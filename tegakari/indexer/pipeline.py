@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,11 +18,12 @@ from tegakari.indexer.layer_tables import LayerFacts
 from tegakari.indexer.local_models import with_local_models
 from tegakari.indexer.merge import Merger, MergeSettings
 from tegakari.indexer.norm_limits import at_equal_steps, with_norm_limits
-from tegakari.indexer.partial import open_partial, partial_exists, write_partial
+from tegakari.indexer.partial import open_partial, partial_exists
 from tegakari.indexer.processes import index_in_processes
 from tegakari.indexer.recipe import Outcome, manifest_of, recipe_of
 from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards, shard_documents
-from tegakari.indexer.worker import ShardWork, make_worker
+from tegakari.indexer.worker import make_worker
+from tegakari.indexer.write_threads import index_on_threads
 from tegakari.models.classifier import Classifier
 from tegakari.models.explained_variance import LayerQuality, doubts, explained_variance
 from tegakari.models.outliers import finite_limit
@@ -41,13 +40,9 @@ from tegakari.store.disk.publish import publish, write_staged_manifest
 from tegakari.store.disk.publish import read_manifest as read_run_manifest
 from tegakari.store.reader import Run
 from tegakari.store.sql.writer import RunWriter
-from tegakari.terms import words
 from tegakari.terms.explain import explain_run
 
 log = structlog.get_logger()
-
-UNWRITTEN = 2
-"""Shards in memory beside the one that is computed: one is finished while another is written."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +130,8 @@ def index(
             )
             manifest = manifest_of(config, models, corpus, recipe, outcome, run_format)
             if contexts:
-                _explain(staged, manifest, progress)
+                write_staged_manifest(staged, manifest)
+                explain_run(Run(staged), staged, progress)
         with timings.stage("publish"):
             manifest = publish(store, staged, msgspec.structs.replace(manifest, timings=dict(timings.seconds)))
         bury(work)
@@ -221,32 +217,10 @@ def _index_shards(
     indexed = (
         index_in_processes(config, missing, partials, workers, _limits(models), contexts=contexts)
         if workers > 1
-        else _index_in_this_process(config, models, missing, partials, contexts)
+        else index_on_threads(make_worker(config, models.classifier, models.saes, contexts=contexts), missing, partials)
     )
     for shard in indexed:
         progress.advance(len(shard.documents))
-
-
-def _index_in_this_process(
-    config: Config, models: IndexModels, shards: Sequence[Shard], partials: Path, contexts: bool
-) -> Iterator[Shard]:
-    """Index shards; threads finish and write two of them while the next is computed."""
-    worker = make_worker(config, models.classifier, models.saes, contexts=contexts)
-
-    def write(work: ShardWork) -> None:
-        result = worker.finish(work)
-        write_partial(partials, work.shard, result.positions, result.layers, result.documents)
-
-    with ThreadPoolExecutor(UNWRITTEN, thread_name_prefix="write-partial") as pool:
-        pending: deque[Future[None]] = deque()
-        for shard in shards:
-            work = worker.start(shard)
-            if len(pending) == UNWRITTEN:
-                pending.popleft().result()
-            pending.append(pool.submit(write, work))
-            yield shard
-        for future in pending:
-            future.result()
 
 
 def _quality(config: Config, models: IndexModels, cache: Path, progress: Progress) -> dict[int, LayerQuality]:
@@ -299,12 +273,3 @@ def _merge(
     else:
         log.warning("no vectors", reason="lancedb is not installed", fix="`tegakari runs add-vectors` where it is")
     return scores
-
-
-def _explain(staged: Path, manifest: RunManifest, progress: Progress) -> None:
-    """Write the deterministic explanations of a run that is not published yet."""
-    if words.available():
-        write_staged_manifest(staged, manifest)
-        explain_run(Run(staged), staged, progress)
-    else:
-        log.warning("no explanations", reason=words.MISSING, fix="`tegakari runs add-contexts` where it is installed")

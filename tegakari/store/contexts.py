@@ -18,6 +18,7 @@ from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.tables import CONTEXTS as CONTEXTS_TABLE
 from tegakari.schemas.tables import PROBES as PROBES_TABLE
 from tegakari.store.column_types import arrow_schema
+from tegakari.store.disk.additions import ADDITIONS
 from tegakari.store.disk.contents import check_contents
 from tegakari.store.disk.layout import CONTEXTS, additions_directory, context_file, probe_bits_file, probes_file
 from tegakari.store.reader import Run
@@ -95,6 +96,15 @@ def contexts_directory(run: Run) -> Path:
     )
 
 
+def has_contexts(run: Run) -> bool:
+    """Whether a run has contexts, its own or added ones."""
+    try:
+        contexts_directory(run)
+    except NotFoundError:
+        return False
+    return True
+
+
 def feature_contexts(run: Run, layer: int, feature: int) -> FeatureContexts:
     """Contexts of a feature; none if it is never active.
 
@@ -115,15 +125,25 @@ def feature_contexts(run: Run, layer: int, feature: int) -> FeatureContexts:
         return _contexts(run, layer, rows.slice(start, stop - start)).contexts
 
 
-def layer_contexts(run: Run, layer: int) -> Iterator[tuple[range, LayerContexts]]:
+def layer_contexts(run: Run, layer: int, *, directory: Path | None = None) -> Iterator[tuple[range, LayerContexts]]:
     """Contexts of a layer, one range of features after the other; together the ranges are all features of the layer.
+
+    Args:
+        run: the run.
+        layer: of the run.
+        directory: of the contexts; default: where the run has them.
 
     Raises:
         NotFoundError: the run has no contexts, or was deleted meanwhile.
         StoreError: a file is damaged.
     """
     width = run.manifest.saes.widths[run.manifest.saes.layers.index(layer)]
-    with run.opening_files(), pq.ParquetFile(_file(run, layer), page_checksum_verification=True) as parquet:
+    with (
+        run.opening_files(),
+        pq.ParquetFile(
+            context_file(directory, layer) if directory else _file(run, layer), page_checksum_verification=True
+        ) as parquet,
+    ):
         first = 0
         rest: list[LayerContexts] = []  # of a feature that goes on in the next row group
         for group in range(parquet.num_row_groups):
@@ -165,7 +185,7 @@ def silent_probes(run: Run, layer: int, feature: int) -> np.ndarray:
 def _file(run: Run, layer: int) -> Path:
     directory = contexts_directory(run)
     if directory != run.directory:
-        check_contents(directory)
+        check_contents(directory, ADDITIONS)
     return context_file(directory, layer)
 
 
@@ -173,7 +193,7 @@ def _file(run: Run, layer: int) -> Path:
 def _probes(run: Run) -> Probes:
     with run.opening_files():
         directory = contexts_directory(run)
-        check_contents(directory)
+        check_contents(directory, None if directory == run.directory else ADDITIONS)
         table = pq.read_table(probes_file(directory), schema=arrow_schema(PROBES_TABLE), partitioning=None)
         document, label_id = (table[name].to_numpy() for name in Probes._fields)
         _check(document, run.manifest.corpus.documents)
