@@ -173,7 +173,7 @@ def _evidence(
 ) -> Evidence:
     contexts = int(found.documents[index])
     enough = contexts >= MIN_CONTEXTS
-    token = corpus.token_forms[found.token[index]] if contexts else ""
+    token = corpus.token_forms[found.token[index]] if enough else ""
     token_share = float(found.token_share[index]) if token else 0.0
     place = int(found.place[index]) if enough else -1
     script = int(found.script[index]) if enough else -1

@@ -26,8 +26,8 @@ MIN_TOTAL = 0.3
 would name what little of its contexts they have, and no reader could tell its contexts by them."""
 COMMON = 0.8
 """Share of the contexts from which a token, a place or a script is common to them."""
-BEYOND_CORPUS = 0.3
-"""By how much more of the contexts than of the corpus's tokens a place or script is common."""
+MAX_CORPUS = 0.5
+"""Share of the corpus's tokens up to which a place or a script says anything: in English, all is Latin letters."""
 
 _MIN_Z = np.array([NormalDist().inv_cdf(1 - ALPHA / max(tests, 1)) for tests in range(4097)])
 """z-score of a term among so many words, one-sided; the last one holds for more."""
@@ -147,6 +147,6 @@ def _common(
     kinds = of_contexts.shape[1]
     counts = np.column_stack([np.bincount(row, of_contexts[:, kind], len(n)) for kind in range(kinds)])
     share = counts / n[:, None]
-    common = (share >= COMMON) & (share >= corpus_share + BEYOND_CORPUS)
+    common = (share >= COMMON) & (corpus_share <= MAX_CORPUS)
     any_kind, kind = common.any(1), common.argmax(1)
     return np.where(any_kind, kind, -1), np.where(any_kind, share[np.arange(len(n)), kind], 0.0)

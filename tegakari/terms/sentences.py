@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from tegakari.schemas.explanations import MAX_EXPLANATION, Evidence, Place, Script, Term
+from tegakari.terms.words import form_of
 
 _PLACES: Mapping[Place, tuple[str, str]] = MappingProxyType(
     {
@@ -30,6 +31,9 @@ _SCRIPTS: Mapping[Script, tuple[str, str]] = MappingProxyType(
         "other": ("other scripts", "その他の文字"),
     }
 )
+
+_NAMED_TOKEN = 0.5
+"""Share of the contexts with the same strongest token from which a sentence names it before the words around it."""
 
 _SENTENCE_TERMS = 6
 """Terms that a sentence names; the evidence has all."""
@@ -62,10 +66,12 @@ def _lead(terms: Sequence[Term], evidence: Evidence) -> tuple[str, str]:
     """The first part: what the feature is active on."""
     if "always" in evidence.traits:
         return "Active at nearly every token", "ほぼすべてのトークンで活性する"
-    if "single-token" in evidence.traits and evidence.token:
-        return f"Active on the token “{evidence.token}” alone", f"トークン「{evidence.token}」だけで活性する"
+    if evidence.token and evidence.token_share >= _NAMED_TOKEN:
+        return _token(terms, evidence, evidence.token)
     if terms:
-        return _terms(terms, f"{evidence.covered / max(evidence.contexts, 1):.0%}")
+        en, ja = _near(terms)
+        share = f"{evidence.covered / max(evidence.contexts, 1):.0%}"
+        return f"Active {en} ({share} of its contexts)", f"{ja}活性する（文脈の{share}）"
     if evidence.script is not None:
         en, ja = _SCRIPTS[evidence.script]
         return f"Active on {en}, on no common word", f"共通の語はなく、{ja}で活性する"
@@ -75,16 +81,29 @@ def _lead(terms: Sequence[Term], evidence: Evidence) -> tuple[str, str]:
     return "Active on no common word, place or script", "共通の語・位置・文字種は見つからない"
 
 
-def _terms(terms: Sequence[Term], share: str) -> tuple[str, str]:
+def _token(terms: Sequence[Term], evidence: Evidence, token: str) -> tuple[str, str]:
+    """The strongest token of most contexts, then the words around it."""
+    if "single-token" in evidence.traits:
+        return f"Active on the token “{token}” alone", f"トークン「{token}」だけで活性する"
+    share = f"{evidence.token_share:.0%}"
+    others = [term for term in terms if form_of(term.word) != token]
+    en, ja = _near(others) if others else ("", "")
+    return (
+        f"Active on the token “{token}” ({share} of its contexts)" + f", {en}" * bool(others),
+        f"{ja}トークン「{token}」で活性する（文脈の{share}）",
+    )
+
+
+def _near(terms: Sequence[Term]) -> tuple[str, str]:
+    """Words, and where the strongest token is by them."""
     en = ", ".join(f"“{term.word}”" for term in terms[:_SENTENCE_TERMS])
     ja = "".join(f"「{term.word}」" for term in terms[:_SENTENCE_TERMS])
     contexts = sum(term.contexts for term in terms)
-    preposition, particle = "near", "の近くで"
     if 2 * sum(term.on for term in terms) > contexts:
-        preposition, particle = "on", "で"
-    elif 2 * sum(term.before for term in terms) > contexts:
-        preposition, particle = "after", "の後で"
-    return f"Active {preposition} {en} ({share} of its contexts)", f"{ja}{particle}活性する（文脈の{share}）"
+        return f"on {en}", f"{ja}で"
+    if 2 * sum(term.before for term in terms) > contexts:
+        return f"after {en}", f"{ja}の後で"
+    return f"near {en}", f"{ja}の近くで"
 
 
 def _place(evidence: Evidence) -> tuple[str, str] | None:
@@ -96,7 +115,7 @@ def _place(evidence: Evidence) -> tuple[str, str] | None:
 
 def _script(terms: Sequence[Term], evidence: Evidence) -> tuple[str, str] | None:
     """Script of the strongest token, where it says more than the words."""
-    if evidence.script is None or not terms or "single-token" in evidence.traits:
+    if evidence.script is None or not terms or (evidence.token and evidence.token_share >= _NAMED_TOKEN):
         return None
     if 2 * sum(term.on for term in terms) > sum(term.contexts for term in terms):
         return None
