@@ -23,7 +23,6 @@ from tegakari.client.calls import (
     decoded,
     http_arguments,
     path,
-    pause,
 )
 from tegakari.client.errors import ApiError, UnreachableError
 from tegakari.client.frames import polars_frame
@@ -40,6 +39,7 @@ from tegakari.schemas.jobs import JobProgress, JobState, KnockoutJob, KnockoutRo
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.matching import MatchingResult
 from tegakari.schemas.notes import Note, NoteChange, NoteFilters
+from tegakari.schemas.retries import pause
 from tegakari.schemas.sql import SqlRequest, SqlResult, SqlValue
 from tegakari.schemas.study import ClassificationResult, Comparison, FeatureCues, LabelCues, SparsityResult
 from tegakari.schemas.variants import VariantsResult
@@ -160,7 +160,8 @@ class Client:
                         f"{self._http.base_url} does not answer: {error or type(error).__name__}",
                         fix="is the service running, and is the address right?",
                     ) from error
-            time.sleep(pause(attempt, response))
+            retry_after = None if response is None else response.headers.get("retry-after")
+            time.sleep(pause(attempt, retry_after))
             attempt += 1
 
     def ask(self, call: Call[T]) -> T:

@@ -1,0 +1,1 @@
+"""Explanations of features by language models, and scores of explanations."""
