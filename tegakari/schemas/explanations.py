@@ -37,6 +37,18 @@ ExplanationSentence = Annotated[
 ]
 
 
+Script = Literal["kanji", "hiragana", "katakana", "latin", "digits", "punctuation", "symbols", "space", "other"]
+"""Script of a token's characters; symbols include emoji."""
+
+Place = Literal["head", "first", "last", "after-punctuation"]
+"""Place of a position in its document: the one that the classification head reads, the first or the last with
+characters, or behind punctuation."""
+
+Trait = Literal["never", "always", "single-token", "label-wide", "positional"]
+"""What a feature is active on beside words: no position, nearly all positions, one token, nearly all documents of a
+label, one place in a document."""
+
+
 class Term(msgspec.Struct, frozen=True, kw_only=True):
     """A word that stands around a feature's strong positions more often than in the corpus."""
 
@@ -44,7 +56,45 @@ class Term(msgspec.Struct, frozen=True, kw_only=True):
     z: float
     """log-odds ratio of the word, contexts against corpus, with a Dirichlet prior, over its standard deviation"""
     contexts: Annotated[int, Meta(ge=0)]
-    """contexts of the feature that contain the word"""
+    """contexts of the feature that contain the word, one per document"""
+    on: Annotated[int, Meta(ge=0)] = 0
+    """contexts whose strongest token is a part of the word"""
+    before: Annotated[int, Meta(ge=0)] = 0
+    """contexts in which the word stands before the strongest token only"""
+    corpus_share: float | None = None
+    """expected share of the corpus's windows of the same length that contain the word"""
+
+
+class LabelEvidence(msgspec.Struct, frozen=True, kw_only=True):
+    """A label that a feature is more active in than in others."""
+
+    label: str
+    cohens_d: float
+    """of the run's pooling"""
+    active_share: float
+    """share of the label's documents in which the feature is active anywhere"""
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What the contexts of a feature have in common beside their terms."""
+
+    contexts: Annotated[int, Meta(ge=0)]
+    """contexts that the explanation was made from, one per document"""
+    covered: Annotated[int, Meta(ge=0)]
+    """of them, contexts with at least one term"""
+    traits: list[Trait] = []
+    token: str | None = None
+    """the most frequent strongest token"""
+    token_share: float = 0.0
+    """share of the contexts with this strongest token"""
+    place: Place | None = None
+    """place of the strongest token in most contexts; null: no common place"""
+    place_share: float = 0.0
+    script: Script | None = None
+    """script of the strongest token in most contexts; null: no common script, or that of the corpus"""
+    script_share: float = 0.0
+    labels: list[LabelEvidence] = []
+    """of the largest d above the run's threshold, largest first"""
 
 
 class QuantileScore(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +116,10 @@ class ExplanationScore(msgspec.Struct, frozen=True, kw_only=True):
     judge: Annotated[str, Meta(min_length=1, max_length=MAX_MODEL)]
     """terms: the context contains a term; or the name of a language model"""
     balanced_accuracy: Interval
-    """mean of the shares of active and of other contexts that are told rightly: 0.5 by chance, 1 at best"""
+    """mean of the shares of active and of other contexts that are told rightly: 0.5 by chance, 1 at best. The active
+    contexts are a sample of all strengths of the activation"""
+    strongest: Interval | None = None
+    """the same with the strongest contexts of the corpus as active ones; null: too few of them are held out"""
     active_contexts: Annotated[int, Meta(ge=0)]
     other_contexts: Annotated[int, Meta(ge=0)]
     """for which the judge has an answer"""
@@ -107,7 +160,9 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     created: str
     """ISO 8601, UTC"""
     terms: Annotated[list[Term], Meta(max_length=MAX_TERMS)] = []
-    """of the method terms: the words that the sentence names, strongest first"""
+    """of the method terms: the words that the sentence names, in the order in which they add most contexts"""
+    evidence: Evidence | None = None
+    """of the method terms: what the sentence says beside them"""
     scores: list[ExplanationScore] = []
     """the last one per protocol, negatives and judge"""
     votes: list[Vote] = []

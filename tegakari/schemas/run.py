@@ -11,12 +11,16 @@ from msgspec import Meta
 from tegakari.schemas.config import NAME_PATTERN, Pooling
 from tegakari.schemas.corpus import Drop
 
-FORMAT = 3
-"""Version of a run's layout; a reader refuses runs of other versions.
+FORMAT = 4
+"""Version of a run's layout, as `tegakari index` writes it.
 
 1: the first. 2: rounded activations, strongest documents and features in the blocks, a checksum of run.json. 3: the
-pooling `head`, which was `last`; limits of norms; active documents of features.
+pooling `head`, which was `last`; limits of norms; active documents of features. 4: contexts, probes and label effects.
 """
+
+READ_FORMATS = (3, FORMAT)
+"""Versions that a reader reads; it refuses all others. `tegakari runs add-contexts` adds to a run of format 3 what
+format 4 has more."""
 
 
 RunName = Annotated[str, Meta(pattern=NAME_PATTERN)]

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from tegakari.schemas.config import POOLINGS
 
-ColumnType = Literal["int32", "int64", "float32", "float64", "string", "bool", "int32[]", "string[]"]
+ColumnType = Literal["int32", "int64", "float32", "float64", "string", "bool", "int32[]", "float32[]", "string[]"]
 """Type of the values of a column; `store/column_types.py` has the types of Arrow and DuckDB for it."""
 
 
@@ -255,6 +255,38 @@ ACTIVATIONS = Table(
         Column("feature", "int32", "feature of the layer"),
         Column("document", "int32", "document"),
         Column("activation", "float32", "pooled activation, > 0, rounded"),
+    ),
+)
+
+CONTEXTS = Table(
+    "contexts",
+    "Parquet files contexts/layer=NN/: windows of tokens around positions of each feature, the strongest ones of the "
+    "corpus and a sample of all strengths, with the activation at every token. The sample: of the documents in which a "
+    "feature is active, 80 drawn at random (all, if they are fewer) are ordered by their strongest activation and cut "
+    "into ten tenths, and two documents of each tenth, drawn at random, give the context of their strongest position. "
+    "Activations are rounded as those of the table activations. Runs of format 3 have none, unless "
+    "`tegakari runs add-contexts` added them.",
+    ("feature", "quantile", "rank"),
+    (
+        Column("feature", "int32", "feature of the layer"),
+        Column("quantile", "int32", "0: one of the strongest positions; 1 (weakest) to 10: tenth of the sample"),
+        Column("rank", "int32", "from 1: among the strongest positions by activation, within a tenth in random order"),
+        Column("document", "int32", "document"),
+        Column("position", "int32", "token index in the document"),
+        Column("activation", "float32", "activation at the position, rounded"),
+        Column("start", "int32", "token index of the first token of the window"),
+        Column("activations", "float32[]", "activation at each token of the window, rounded; 0 where not active"),
+    ),
+)
+
+PROBES = Table(
+    "probes",
+    "Parquet file contexts/probes.parquet: documents of which is stored in which features they are active. 16 documents "
+    "of each label, drawn at random, more of each where they are fewer than 256 together.",
+    ("document",),
+    (
+        Column("document", "int32", "document"),
+        Column("label_id", "int32", "label of the document"),
     ),
 )
 

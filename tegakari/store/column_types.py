@@ -14,6 +14,7 @@ ARROW_TYPES: dict[ColumnType, pa.DataType] = {
     "string": pa.string(),
     "bool": pa.bool_(),
     "int32[]": pa.list_(pa.int32()),
+    "float32[]": pa.list_(pa.float32()),
     "string[]": pa.list_(pa.string()),
 }
 
@@ -25,6 +26,7 @@ DUCKDB_TYPES: dict[ColumnType, str] = {
     "string": "VARCHAR",
     "bool": "BOOLEAN",
     "int32[]": "INTEGER[]",
+    "float32[]": "FLOAT[]",
     "string[]": "VARCHAR[]",
 }
 

@@ -26,10 +26,12 @@ from tegakari.models.tokens import Tokenized
 from tegakari.schemas.config import POOLINGS, Pooling
 from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, Locations, RunManifest, SaeInfo, Scores
 from tegakari.store.blocks.activations import Activations, ordered
+from tegakari.store.context_writer import write_contexts, write_probe_bits, write_probes
 from tegakari.store.disk.layout import work_directory
 from tegakari.store.disk.publish import publish
 from tegakari.store.sql.writer import RunWriter
 from tests.support.plain_candidates import strongest_candidates
+from tests.support.plain_contexts import plain_contexts, plain_probe_bits, plain_probes
 
 LABELS = ("自動車", "車/軽", "a?b#c&d=e+f %2F", "🚗💨", "مجتمع السيارات", "食べ物 と 料理")
 """Plain text, a slash, characters with a meaning in URLs, only emoji, right to left, spaces."""
@@ -142,10 +144,19 @@ def make_run(
         facts = LayerFacts(D_MODEL, d_sae, "relu", None, LayerQuality(100, 0.9, 8.0, 0, 0.9, 0, 0.0))
         merger.merge_layers(dict.fromkeys(range(layers), facts))
         _, scores = merger.merge_documents()
+    _write_contexts(work / "staged", case)
     manifest = _manifest(name, recipe.hexdigest(), case, pooling, scores, writer.activations)
     published = publish(store, work / "staged", manifest)
     shutil.rmtree(work)
     return published
+
+
+def _write_contexts(directory: Path, case: Case) -> None:
+    probes = plain_probes(case.documents)
+    write_probes(directory, probes)
+    for layer, activations in enumerate(case.activations):
+        write_contexts(directory, layer, [plain_contexts(case.documents, activations, layer, TOP_TOKENS)])
+        write_probe_bits(directory, layer, plain_probe_bits(activations, probes))
 
 
 def _document(rng: np.random.Generator, number: int, id_: str, label_id: int) -> IndexedDocument:

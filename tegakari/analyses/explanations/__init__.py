@@ -1,1 +1,1 @@
-"""Explanations of features by language models, and scores of explanations."""
+"""Explanations of features, and their scores."""

@@ -1,4 +1,4 @@
-"""Paths of a store: runs, unfinished work, analyses, jobs, vectors, notes, explanations."""
+"""Paths of a store: runs, unfinished work, analyses, jobs, additions, vectors, notes, explanations."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ ACTIVATIONS = "activations"
 VECTORS = "vectors.lance"
 BLOCKS = "hot"
 """Directory of the memory-mapped blocks."""
+CONTEXTS = "contexts"
+EFFECTS = "effects"
+"""Directory of the label effects."""
 
-CONTENTS = (MANIFEST, DATABASE, ACTIVATIONS, VECTORS, BLOCKS)
+CONTENTS = (MANIFEST, DATABASE, ACTIVATIONS, VECTORS, BLOCKS, CONTEXTS, EFFECTS)
 """Names of what the directory of a run contains."""
 
 _NAME = re.compile(NAME_PATTERN)
@@ -94,6 +97,16 @@ def added_vectors_directory(store: Path, manifest: RunManifest) -> Path:
     return vectors_directory(store) / f"{manifest.run}-{manifest.fingerprint[:16]}"
 
 
+def additions_root(store: Path) -> Path:
+    """Directory of what was added to runs of format 3, which lack contexts and label effects."""
+    return store / "additions"
+
+
+def additions_directory(store: Path, manifest: RunManifest) -> Path:
+    """Contexts and label effects of a run that was indexed without them; named by the run and its fingerprint."""
+    return additions_root(store) / f"{manifest.run}-{manifest.fingerprint[:16]}"
+
+
 def notes_root(store: Path) -> Path:
     """Directory of the notes on features."""
     return store / "notes"
@@ -122,3 +135,18 @@ def answers_file(store: Path) -> Path:
 def layer_file(run: Path, layer: int) -> Path:
     """File of one layer's activations."""
     return run / ACTIVATIONS / f"layer={layer:02d}" / "part-0.parquet"
+
+
+def context_file(directory: Path, layer: int) -> Path:
+    """File of one layer's contexts, in the directory of a run or of its additions."""
+    return directory / CONTEXTS / f"layer={layer:02d}" / "part-0.parquet"
+
+
+def probes_file(directory: Path) -> Path:
+    """File of the probes, in the directory of a run or of its additions."""
+    return directory / CONTEXTS / "probes.parquet"
+
+
+def probe_bits_file(directory: Path, layer: int) -> Path:
+    """File of the bits of one layer's features on the probes, beside its contexts."""
+    return directory / CONTEXTS / f"layer={layer:02d}" / "probes.npy"

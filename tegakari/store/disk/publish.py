@@ -10,7 +10,7 @@ import msgspec
 
 from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import NotFoundError, RunExistsError, StoreError
-from tegakari.schemas.run import FORMAT, RunManifest
+from tegakari.schemas.run import FORMAT, READ_FORMATS, RunManifest
 from tegakari.store.disk.contents import check_contents, read_bounded
 from tegakari.store.disk.durable import (
     bury,
@@ -74,9 +74,10 @@ def _decode(directory: Path, raw: bytes) -> RunManifest:
         version = decode_json(raw, _FormatOnly).format
     except msgspec.DecodeError as error:
         raise _damaged(directory, error) from None
-    if version != FORMAT:
+    if version not in READ_FORMATS:
+        readable = " and ".join(map(str, READ_FORMATS))
         raise StoreError(
-            f"{MANIFEST} of run {directory.name} has format {version}, this program reads {FORMAT}",
+            f"{MANIFEST} of run {directory.name} has format {version}, this program reads {readable}",
             field="run",
             fix="upgrade tegakari"
             if version > FORMAT
