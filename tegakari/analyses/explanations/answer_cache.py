@@ -40,7 +40,9 @@ class AnswerCache:
             StoreError: the file is damaged.
         """
         with _translate_errors(self._file):
-            row = self._connection.execute("SELECT answer FROM answers WHERE key = ?", [key_of(model, prompt)]).fetchone()
+            row = self._connection.execute(
+                "SELECT answer FROM answers WHERE key = ?", [key_of(model, prompt)]
+            ).fetchone()
         try:
             return None if row is None else msgspec.json.decode(row[0], type=Answer)
         except msgspec.DecodeError:

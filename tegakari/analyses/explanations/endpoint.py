@@ -1,7 +1,7 @@
 """A server of OpenAI's chat completions: requests with retries, in a format that the server understands.
 
-Written for vLLM, Ollama, llama.cpp and `transformers serve`. Servers differ in how they can be held to a JSON schema: the
-strictest way is tried first, and a server that refuses it gets the next.
+Written for vLLM, Ollama, llama.cpp and `transformers serve`. Servers differ in how they can be held to a JSON schema:
+the strictest way is tried first, and a server that refuses it gets the next.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -118,7 +118,9 @@ def is_local(base_url: str) -> bool:
         host = httpx.URL(base_url).host
     except httpx.InvalidURL as error:
         raise EndpointError(
-            f"{base_url!r} is no address: {error}", field="explain.base_url", fix="give one like http://127.0.0.1:8000/v1"
+            f"{base_url!r} is no address: {error}",
+            field="explain.base_url",
+            fix="give one like http://127.0.0.1:8000/v1",
         ) from None
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -231,9 +233,13 @@ class Endpoint:
         if status in (401, 403):
             variable = self._config.key_variable
             key = "has no key" if not os.environ.get(variable) else "has another one"
-            return self._error(reason, f"put the server's API key into the variable {variable}, which {key}", "key_variable")
+            return self._error(
+                reason, f"put the server's API key into the variable {variable}, which {key}", "key_variable"
+            )
         if status == 404:
-            return self._error(reason, f"does the server have the model {self.model!r}, and is the path right?", "model")
+            return self._error(
+                reason, f"does the server have the model {self.model!r}, and is the path right?", "model"
+            )
         return self._error(reason, "the server's log may say more", "base_url")
 
     def _error(self, reason: str, fix: str, key: str) -> EndpointError:

@@ -170,11 +170,15 @@ class ExplainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """The language model that explains features: any server of OpenAI's chat completions."""
 
     base_url: Annotated[
-        str, Meta(pattern=r"^https?://[^/@\s]+(/\S*)?$", description="address of the server, up to /v1; see docs/explain.md")
+        str,
+        Meta(
+            pattern=r"^https?://[^/@\s]+(/\S*)?$", description="address of the server, up to /v1; see docs/explain.md"
+        ),
     ] = "http://127.0.0.1:8000/v1"
     model: Annotated[str, _about("name of the model on the server; empty = the only one that the server has")] = ""
     key_variable: Annotated[
-        str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$", description="environment variable that holds the server's API key")
+        str,
+        Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$", description="environment variable that holds the server's API key"),
     ] = "TEGAKARI_EXPLAIN_KEY"
     send_texts: Annotated[
         bool, _about("send excerpts of documents to a server on another machine; one on this machine always gets them")
