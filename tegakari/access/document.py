@@ -8,7 +8,7 @@ from html import escape
 from tegakari.access.rows import Rows
 from tegakari.access.source import Source
 from tegakari.schemas.api import DocumentDetail, DocumentFeature, DocumentMatch
-from tegakari.schemas.explanation import Explanation, ExplanationSettings
+from tegakari.schemas.attribution import Attribution, AttributionSettings
 
 
 class Document:
@@ -34,15 +34,15 @@ class Document:
         listing = self._source.similar_documents(self._run, self.id, limit=limit)
         return Rows(f"Documents like {self.id} in {self._run}", listing)
 
-    def explain(self, *, label: str | None = None, layers: list[int] | None = None) -> Explanation:
+    def attribution(self, *, label: str | None = None, layers: list[int] | None = None) -> Attribution:
         """Tokens and features that the document's label depends on; runs the model.
 
         Args:
-            label: whose margin is explained; default: the predicted one.
+            label: whose margin is attributed; default: the predicted one.
             layers: of the features; default: all of the run.
         """
-        settings = ExplanationSettings(document=self.id, label=label, layers=layers)
-        return self._source.explain(self._run, settings)
+        settings = AttributionSettings(document=self.id, label=label, layers=layers)
+        return self._source.attribution(self._run, settings)
 
     def __repr__(self) -> str:
         detail = self.detail

@@ -18,9 +18,9 @@ from tegakari.schemas import api
 from tegakari.schemas.analysis import AnalysisDetail, AnalysisRow
 from tegakari.schemas.analysis_kinds import VARIANTS_ANALYSIS, AnalysisKind
 from tegakari.schemas.api import Page
+from tegakari.schemas.attribution import Attribution, AttributionSettings
 from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.errors import NotFoundError, QueryError, StoreError
-from tegakari.schemas.explanation import Explanation, ExplanationSettings
 from tegakari.schemas.inference import Classification, EncodedText, EncodeRequest
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.matching import MatchingResult
@@ -321,15 +321,15 @@ class LocalStore:
         request = EncodeRequest(texts=texts, **options)
         return encode_request(self._models_of(opened), opened, request, self._progress)
 
-    def explain(self, run: str, settings: ExplanationSettings) -> Explanation:
+    def attribution(self, run: str, settings: AttributionSettings) -> Attribution:
         """Tokens and features that the label of a document or a text depends on; runs the model."""
-        from tegakari.analyses.explanation.settings import explanation_input
+        from tegakari.analyses.attribution.settings import attribution_input
 
         opened = self._run(run)
-        explained = explanation_input(opened, settings)  # before torch is imported
-        from tegakari.analyses.explanation.compute import explain
+        inputs = attribution_input(opened, settings)  # before torch is imported
+        from tegakari.analyses.attribution.compute import attribution
 
-        return explain(self._models_of(opened), opened, explained, self._progress)
+        return attribution(self._models_of(opened), opened, inputs, self._progress)
 
     def knock_out(self, run: str, settings: KnockoutSettings) -> KnockoutResult:
         """Ablate features and re-run the classifier; a stored result is read. Runs the model otherwise."""

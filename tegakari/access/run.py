@@ -13,9 +13,9 @@ from tegakari.access.rows import Rows
 from tegakari.access.source import Source
 from tegakari.schemas.analysis import AnalysisRow
 from tegakari.schemas.api import DocumentMatch, DocumentRow, FeatureRow, LabelRow, LayerSpecificity, RunSummary
+from tegakari.schemas.attribution import Attribution, AttributionSettings
 from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.config import Pooling
-from tegakari.schemas.explanation import Explanation, ExplanationSettings
 from tegakari.schemas.filters import FeatureFilters
 from tegakari.schemas.inference import Classification, EncodedText
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
@@ -129,14 +129,14 @@ class Run:
             settings = KnockoutSettings(label=label, layer=layer, k=k)
         return self._source.knock_out(self.name, settings)
 
-    def explain(self, settings: ExplanationSettings | None = None, *, text: str | None = None) -> Explanation:
+    def attribution(self, settings: AttributionSettings | None = None, *, text: str | None = None) -> Attribution:
         """Tokens and features that the label of a document or a text depends on; runs the model.
 
         Args:
-            settings: everything that an explanation takes; or, in its place:
+            settings: everything that an attribution takes; or, in its place:
             text: title, newline, body.
         """
-        return self._source.explain(self.name, settings or ExplanationSettings(text=text))
+        return self._source.attribution(self.name, settings or AttributionSettings(text=text))
 
     def classify(self, texts: list[str]) -> list[Classification]:
         """Predictions of the classifier for texts; runs the model."""

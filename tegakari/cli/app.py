@@ -10,6 +10,7 @@ import typer
 
 from tegakari.cli import (
     analyses,
+    attribution,
     circuit,
     classification,
     classify,
@@ -22,7 +23,6 @@ from tegakari.cli import (
     document,
     documents,
     encode,
-    explain,
     feature,
     features,
     finetune,
@@ -95,7 +95,7 @@ COMMANDS = {
         sql,
         notes,
     ),
-    "Models": (classify, encode, explain),
+    "Models": (classify, encode, attribution),
     "Analyses": (knockout, circuit, variants, study, compare, classification, sparsity, cues, analyses),
     "Service": (serve, keys),
     "Set-up": (doctor, config),

@@ -30,9 +30,9 @@ from tegakari.schemas import api
 from tegakari.schemas.analysis import AnalysisDetail, AnalysisRow
 from tegakari.schemas.api import Page
 from tegakari.schemas.api_index import ApiIndex
+from tegakari.schemas.attribution import Attribution, AttributionSettings
 from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.config import Pooling
-from tegakari.schemas.explanation import Explanation, ExplanationSettings
 from tegakari.schemas.filters import FeatureFilters, LabelFeatureFilters
 from tegakari.schemas.inference import Classification, ClassifyRequest, EncodedText, EncodeRequest
 from tegakari.schemas.jobs import JobProgress, JobState, KnockoutJob, KnockoutRow
@@ -400,9 +400,9 @@ class Client:
         response = self.ask(Call("POST", path("runs", run, "encode"), Page[EncodedText], body=body))
         return response.items
 
-    def explain(self, run: str, settings: ExplanationSettings) -> Explanation:
+    def attribution(self, run: str, settings: AttributionSettings) -> Attribution:
         """Tokens and features that the label of a document or a text depends on; runs the model."""
-        return self.ask(Call("POST", path("runs", run, "explain"), Explanation, body=settings))
+        return self.ask(Call("POST", path("runs", run, "attribution"), Attribution, body=settings))
 
     def start_knockout(self, run: str, settings: KnockoutSettings, *, wait: float = 0) -> KnockoutJob:
         """Start a knockout and wait for it up to `wait` seconds; runs the model."""

@@ -36,6 +36,7 @@ from tegakari.service.openapi.viewer import openapi_config
 from tegakari.service.routes import (
     analyses,
     api_index,
+    attribution,
     circuit,
     classification,
     classify,
@@ -44,7 +45,6 @@ from tegakari.service.routes import (
     documents,
     encode,
     error_pages,
-    explain,
     features,
     health,
     knockouts,
@@ -77,7 +77,7 @@ RUN_HANDLERS = (
     *analyses.RUN_HANDLERS,
     *classify.RUN_HANDLERS,
     *encode.RUN_HANDLERS,
-    *explain.RUN_HANDLERS,
+    *attribution.RUN_HANDLERS,
     *knockouts.RUN_HANDLERS,
 )
 """Handlers of routes below /v1/runs/{run}."""

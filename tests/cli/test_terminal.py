@@ -62,7 +62,7 @@ ARGUMENTS = {
     "notes delete": "--run small --feature 1:4 --author {view}",
     "classify": f"--run small --text {{text}} {DEVICE} -k 2",
     "encode": f"--run small --text {{text}} {DEVICE} -k 3 --pooling none",
-    "explain": f"--run small --text {{text}} {DEVICE} --candidates 5",
+    "attribution": f"--run small --text {{text}} {DEVICE} --candidates 5",
     "knockout": f"--run small --label 車/軽 --label 食品? --layer 1 -k 4 --draws 2 {DEVICE}",
     "knockout table": f"--run small --run small-b --layer 1 -k 4 --draws 2 {DEVICE}",
     "knockout curve": f"--run small --label 車/軽 -k 4 --draws 2 {DEVICE}",

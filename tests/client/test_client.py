@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from tegakari.client import ApiError, AsyncClient, Client, UnreachableError
-from tegakari.schemas.explanation import ExplanationSettings
+from tegakari.schemas.attribution import AttributionSettings
 from tegakari.schemas.filters import FeatureFilters, LabelFeatureFilters
 from tegakari.schemas.knockout import KnockoutSettings
 from tegakari.schemas.notes import Note, NoteChange, NoteFilters
@@ -85,7 +85,7 @@ OPERATIONS: dict[str, Callable[[Client], object]] = {
     "listSimilarDocuments": lambda c: c.similar_documents("small", c.documents("small").page().items[0].document).all(),
     "searchDocuments": lambda c: c.search("small", "軽トラ", limit=3).all(),
     "classifyTexts": lambda c: c.classify("small", ["軽トラ"]),
-    "explainDocument": lambda c: c.explain("small", ExplanationSettings(text="軽トラ", draws=2)),
+    "attributePrediction": lambda c: c.attribution("small", AttributionSettings(text="軽トラ", draws=2)),
     "encodeTexts": lambda c: c.encode("small", ["軽トラ"], top=3),
     "getClassification": lambda c: c.classification(RUN),
     "getSparsity": lambda c: c.sparsity(RUN),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tegakari.schemas.explanation import ExplanationSettings
+from tegakari.schemas.attribution import AttributionSettings
 from tegakari.schemas.inference import ClassifyRequest, EncodeRequest
 from tegakari.schemas.knockout import KnockoutSettings
 from tegakari.schemas.sql import SqlRequest
@@ -29,9 +29,9 @@ BODIES: dict[str, tuple[str, type[msgspec.Struct], list[Any]]] = {
         EncodeRequest,
         [{"texts": ["a"], "layers": [1], "features": [2, 3], "pooling": "none", "top": 5}],
     ),
-    "explain": (
-        f"/v1/runs/{RUN}/explain",
-        ExplanationSettings,
+    "attribution": (
+        f"/v1/runs/{RUN}/attribution",
+        AttributionSettings,
         [
             {"document": f"{LABELS[0]}-000", "label": LABELS[1], "layers": [0, 2], "candidates": 3, "max_set": 2},
             {"text": "車", "draws": 1, "seed": 3},

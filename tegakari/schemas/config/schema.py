@@ -150,7 +150,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         Natural, _about("requests in progress per key or address, and per worker; more get status 429")
     ] = 64
     max_text_tokens: Annotated[
-        Natural, _about("tokens of a request to classify, encode or explain, times its passes")
+        Natural, _about("tokens of a request to classify, encode or attribute, times its passes")
     ] = 65_536
     max_job_tokens: Annotated[Natural, _about("tokens of the documents of a knockout, times its passes")] = 20_000_000
     job_seconds: Annotated[Positive, _about("time limit of a knockout, waiting included")] = 3600

@@ -30,8 +30,8 @@ class CostLimits(NamedTuple):
         )
         return cost.total
 
-    def tokens_of_explanation(self, cost: Cost) -> int:
-        """Estimated cost of an explanation, at most `max_text_tokens`.
+    def tokens_of_attribution(self, cost: Cost) -> int:
+        """Estimated cost of an attribution, at most `max_text_tokens`.
 
         Raises:
             TooCostlyError: it exceeds that.

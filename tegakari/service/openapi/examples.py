@@ -24,7 +24,7 @@ BODIES: dict[str, Any] = {
     "classifyTexts": {"texts": [TEXT]},
     "encodeTexts": {"texts": [TEXT], "layers": [0], "top": 5},
     "knockOut": {"label": "自動車", "layer": 0, "k": 2, "draws": 2},
-    "explainDocument": {"text": TEXT},
+    "attributePrediction": {"text": TEXT},
     "writeNote": {"author": "aki", "starred": True, "tags": ["旅"], "text": "車の語で立ち上がる"},
     "querySql": {
         "sql": "SELECT run, label, f1 FROM labels WHERE f1 < $f1 ORDER BY f1",

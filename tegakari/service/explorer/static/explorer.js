@@ -1,5 +1,5 @@
 // Starts what a page has: each module finds its own elements and does nothing where there are none.
-import { startExplanations } from "./explanation.js";
+import { startAttribution } from "./attribution.js";
 import { startKeys } from "./keys.js";
 import { startKnockouts } from "./knockout.js";
 import { startTexts } from "./texts.js";
@@ -10,5 +10,5 @@ startKeys();
 startParts();
 startKnockouts();
 startTexts();
-startExplanations();
+startAttribution();
 startNotes();

@@ -1,4 +1,4 @@
-"""`tegakari explain`: why a document gets its label."""
+"""`tegakari attribution`: why a document gets its label."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from rich.cells import cell_len
 from rich.text import Text
 
-from tegakari.analyses.explanation.page import control_summary, page, summary, token_spans
+from tegakari.analyses.attribution.page import control_summary, page, summary, token_spans
 from tegakari.analyses.visible_text import visible_token
 from tegakari.cli.options import (
     CsvOption,
@@ -33,7 +33,7 @@ from tegakari.cli.output import (
 )
 from tegakari.cli.struct_options import checked_settings, struct_options
 from tegakari.extras import extras_named
-from tegakari.schemas.explanation import Explanation, ExplanationSettings
+from tegakari.schemas.attribution import Attribution, AttributionSettings
 
 MARKS = " ░▒▓█"
 """Marks below a token, weakest first: they show its strength without colour."""
@@ -42,11 +42,11 @@ COLORS = ("", "on grey93", "on light_goldenrod2", "on orange1", "bold on dark_or
 
 
 @struct_options(
-    ExplanationSettings,
+    AttributionSettings,
     *("document", "text", "label", "candidates", "max_set", "draws", "seed"),
     flags={"document": ("--document", "-d"), "text": ("--text", "-t"), "label": ("--label", "-l")},
 )
-def explain(
+def attribution(
     run: RunOption,
     *,
     settings: dict[str, Any],
@@ -62,32 +62,32 @@ def explain(
 
     Blocks below a token show how much margin depends on it. --csv writes the features, --plot draws what each costs.
 
-    Example: [bold]tegakari explain --run demo-jpn --text 週末に軽トラで買い物に行きました[/]
+    Example: [bold]tegakari attribution --run demo-jpn --text 週末に軽トラで買い物に行きました[/]
     """
-    request = checked_settings(ExplanationSettings, {**settings, "layers": layer or None}, command="explain")
+    request = checked_settings(AttributionSettings, {**settings, "layers": layer or None}, command="attribution")
     with progress() as bars, extras_named():
-        explanation = open_source(store, device=device, progress=bars).explain(run, request)
+        result = open_source(store, device=device, progress=bars).attribution(run, request)
     if html:
-        html.write_text(page(explanation), encoding="utf-8")
+        html.write_text(page(result), encoding="utf-8")
         print_written(html)
     if plot:
         with extras_named("study"):
-            from tegakari.analyses.explanation.plots import margin_bars
+            from tegakari.analyses.attribution.plots import margin_bars
             from tegakari.analyses.svg import save_svg
 
-            save_svg(margin_bars(explanation), plot)
+            save_svg(margin_bars(result), plot)
         print_written(plot)
     if csv:
-        write_csv(csv, explanation.features)
+        write_csv(csv, result.features)
     if json:
-        print_json(explanation)
+        print_json(result)
         return
-    _print(explanation)
+    _print(result)
 
 
-def _print(explanation: Explanation) -> None:
-    print_text(summary(explanation))
-    for line in marked_lines(explanation, width()):
+def _print(attribution: Attribution) -> None:
+    print_text(summary(attribution))
+    for line in marked_lines(attribution, width()):
         out.print(line, soft_wrap=True)
     print_table(
         "Features, each ablated alone",
@@ -102,22 +102,22 @@ def _print(explanation: Explanation) -> None:
                 feature.logit_lost,
                 feature.top_tokens,
             )
-            for feature in explanation.features
+            for feature in attribution.features
         ],
     )
     print_table(
         "Features ablated together",
         ("layer", "feature", "margin left", "predicted"),
-        [(str(step.layer), str(step.feature), step.margin, step.predicted) for step in explanation.steps],
+        [(str(step.layer), str(step.feature), step.margin, step.predicted) for step in attribution.steps],
     )
-    print_text(control_summary(explanation))
+    print_text(control_summary(attribution))
 
 
-def marked_lines(explanation: Explanation, cells: int | None) -> list[Text]:
+def marked_lines(attribution: Attribution, cells: int | None) -> list[Text]:
     """The text in lines of at most so many cells, each above a line of marks that show the strength of its tokens."""
-    largest = max((token.strength for token in explanation.tokens), default=0) or 1.0
-    levels = [0] * len(explanation.text)
-    for token, (start, end) in zip(explanation.tokens, token_spans(explanation), strict=True):
+    largest = max((token.strength for token in attribution.tokens), default=0) or 1.0
+    levels = [0] * len(attribution.text)
+    for token, (start, end) in zip(attribution.tokens, token_spans(attribution), strict=True):
         level = -int(-token.strength / largest * (len(MARKS) - 1) // 1)
         levels[start:end] = [level] * (end - start)
     lines: list[Text] = []
@@ -131,7 +131,7 @@ def marked_lines(explanation: Explanation, cells: int | None) -> list[Text]:
             lines.append(marks)
         text, marks = Text(no_wrap=True), Text(no_wrap=True)
 
-    for character, level in zip(explanation.text, levels, strict=True):
+    for character, level in zip(attribution.text, levels, strict=True):
         if character == "\n":
             end_line()
             continue

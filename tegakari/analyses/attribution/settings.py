@@ -1,4 +1,4 @@
-"""Settings of an explanation, checked against a run. Needs no model."""
+"""Settings of an attribution, checked against a run. Needs no model."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import msgspec
 import numpy as np
 
 from tegakari.analyses.engine.cost import Cost, cost_of_documents, cost_of_texts
+from tegakari.schemas.attribution import AttributionSettings
 from tegakari.schemas.errors import NotFoundError, QueryError
-from tegakari.schemas.explanation import ExplanationSettings
 from tegakari.store import Run, queries
 
 GRADIENT_PASSES = 3
 """Passes that one forward and backward pass costs."""
 
 
-class ExplanationInput(NamedTuple):
-    """What an explanation reads."""
+class AttributionInput(NamedTuple):
+    """What an attribution reads."""
 
-    settings: ExplanationSettings
+    settings: AttributionSettings
     """with the run's layers filled in"""
     text: str
     cost: Cost
 
 
-def explanation_input(run: Run, settings: ExplanationSettings) -> ExplanationInput:
-    """Text of an explanation and its cost; all layers of the run by default.
+def attribution_input(run: Run, settings: AttributionSettings) -> AttributionInput:
+    """Text of an attribution and its cost; all layers of the run by default.
 
     Args:
         run: published.
@@ -38,7 +38,7 @@ def explanation_input(run: Run, settings: ExplanationSettings) -> ExplanationInp
     """
     if (settings.document is None) == (settings.text is None):
         raise QueryError(
-            "an explanation needs a document or a text", field="document", fix="give `document` or `text`, not both"
+            "an attribution needs a document or a text", field="document", fix="give `document` or `text`, not both"
         )
     if len(run.labels) < 2:
         raise QueryError(
@@ -63,10 +63,10 @@ def explanation_input(run: Run, settings: ExplanationSettings) -> ExplanationInp
         number = queries.document_number(run, settings.document)
         text = run.blocks.documents.text[number].as_py()
         cost = cost_of_documents(run, np.array([number]), passes)
-    return ExplanationInput(msgspec.structs.replace(settings, layers=list(layers)), text, cost)
+    return AttributionInput(msgspec.structs.replace(settings, layers=list(layers)), text, cost)
 
 
-def _sets(settings: ExplanationSettings) -> int:
+def _sets(settings: AttributionSettings) -> int:
     """Most sets of features that are ablated: each candidate, those of the greedy search, and two per draw."""
     steps = min(settings.max_set, settings.candidates)
     search = sum(settings.candidates - step for step in range(1, steps))

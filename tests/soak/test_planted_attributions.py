@@ -1,4 +1,4 @@
-"""Explanations and lift find the clues planted in the demo."""
+"""Attributions and lift find the clues planted in the demo."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tegakari.analyses.attribution.compute import attribution
+from tegakari.analyses.attribution.settings import attribution_input
 from tegakari.analyses.engine.run_models import load_run_models
-from tegakari.analyses.explanation.compute import explain
-from tegakari.analyses.explanation.settings import explanation_input
 from tegakari.demo.communities import COMMUNITIES, shared_by
-from tegakari.schemas.explanation import ExplanationSettings
+from tegakari.schemas.attribution import AttributionSettings
 from tegakari.store import Run, Store, queries
 
 DEMO_STORE = os.environ.get("TEGAKARI_DEMO_STORE", "")
@@ -50,14 +50,14 @@ def test_the_strongest_token_of_a_post_is_part_of_a_planted_clue(run: Run):
     strongest, by_chance, lost, lost_by_others = [], [], [], []
     for number in np.random.default_rng(0).permutation(len(posts))[:DOCUMENTS]:
         post = posts[number]
-        settings = ExplanationSettings(document=post.document)
-        explanation = explain(models, run, explanation_input(run, settings))
-        clues = [is_part_of_clue(token.token.strip(), post.label) for token in explanation.tokens]
-        strongest.append(clues[np.argmax([token.strength for token in explanation.tokens])])
+        settings = AttributionSettings(document=post.document)
+        result = attribution(models, run, attribution_input(run, settings))
+        clues = [is_part_of_clue(token.token.strip(), post.label) for token in result.tokens]
+        strongest.append(clues[np.argmax([token.strength for token in result.tokens])])
         by_chance.append(np.mean(clues))
-        lost.append(explanation.features[0].margin_lost)
-        assert explanation.control
-        lost_by_others.append(explanation.control.single_mean)
+        lost.append(result.features[0].margin_lost)
+        assert result.control
+        lost_by_others.append(result.control.single_mean)
     assert np.mean(strongest) > 2.5 * np.mean(by_chance)
     assert np.mean(strongest) > 0.5
     assert np.mean(lost) > 5 * np.mean(lost_by_others)

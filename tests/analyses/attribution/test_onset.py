@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tegakari.analyses.explanation.onset import onsets, rises, strengths
+from tegakari.analyses.attribution.onset import onsets, rises, strengths
 
 ACTIVATIONS = np.array(
     # a feature that stays, one that rises twice, one that is active at first, one of equal rises, one that is silent

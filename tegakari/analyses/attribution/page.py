@@ -1,11 +1,11 @@
-"""An explanation as one self-contained HTML page: nothing is fetched."""
+"""An attribution as one self-contained HTML page: nothing is fetched."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from tegakari.schemas.explanation import Explanation
+from tegakari.schemas.attribution import Attribution
 
 SHADE = "255, 150, 50"
 """Colour of a token, RGB; its opacity is the strength relative to the largest one."""
@@ -27,19 +27,19 @@ STRONG = 0.1
 """Share from which a token is underlined as well."""
 
 
-def page(explanation: Explanation) -> str:
+def page(attribution: Attribution) -> str:
     """The text with its tokens shaded by strength, the features with what their ablation costs, and the control."""
-    title = f"Why {explanation.label}? {explanation.settings.document or 'text'} of {explanation.run}"
+    title = f"Why {attribution.label}? {attribution.settings.document or 'text'} of {attribution.run}"
     sections = [
         f"<h1>{escape(title)}</h1>",
-        f"<p>{escape(summary(explanation))}</p>",
-        f'<div class="text">{shaded_text(explanation)}</div>',
+        f"<p>{escape(summary(attribution))}</p>",
+        f'<div class="text">{shaded_text(attribution)}</div>',
         '<p class="note">A token is the darker, the more margin the features lose that rise on it.</p>',
         "<h2>Features, each ablated alone</h2>",
-        _features(explanation),
+        _features(attribution),
         "<h2>Features ablated together</h2>",
-        _steps(explanation),
-        f'<p class="note">{escape(control_summary(explanation))}</p>',
+        _steps(attribution),
+        f'<p class="note">{escape(control_summary(attribution))}</p>',
     ]
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -48,40 +48,40 @@ def page(explanation: Explanation) -> str:
     )
 
 
-def summary(explanation: Explanation) -> str:
+def summary(attribution: Attribution) -> str:
     """Label, logit and margin in a sentence, and whether the set ablated changes the prediction."""
-    logits = {score.label: score for score in explanation.labels}
-    label = logits[explanation.label]
+    logits = {score.label: score for score in attribution.labels}
+    label = logits[attribution.label]
     predicted = (
-        "predicted" if explanation.label == explanation.predicted else f"not predicted ({explanation.predicted} is)"
+        "predicted" if attribution.label == attribution.predicted else f"not predicted ({attribution.predicted} is)"
     )
     return (
-        f"{label.label} is {predicted}: logit {label.logit:.2f}, {explanation.margin:+.2f} over {explanation.runner_up}"
-        f" ({logits[explanation.runner_up].logit:.2f}); {explanation.active_features:,} features of layers "
-        f"{', '.join(map(str, explanation.settings.layers or []))} are active"
+        f"{label.label} is {predicted}: logit {label.logit:.2f}, {attribution.margin:+.2f} over {attribution.runner_up}"
+        f" ({logits[attribution.runner_up].logit:.2f}); {attribution.active_features:,} features of layers "
+        f"{', '.join(map(str, attribution.settings.layers or []))} are active"
     )
 
 
-def control_summary(explanation: Explanation) -> str:
+def control_summary(attribution: Attribution) -> str:
     """What the control loses beside the features, in a sentence."""
-    control = explanation.control
+    control = attribution.control
     if control is None:
         return "no control: no feature of the set, no draws, or too few other active features"
-    together = explanation.margin - explanation.steps[-1].margin
+    together = attribution.margin - attribution.steps[-1].margin
     return (
-        f"margin lost without the first feature: {explanation.margin - explanation.steps[0].margin:.2f}, "
+        f"margin lost without the first feature: {attribution.margin - attribution.steps[0].margin:.2f}, "
         f"without all {control.k}: {together:.2f}; without other active features ({control.draws} draws, "
         f"seed {control.seed}), one: {control.single_mean:.2f} on average, {max(control.single_lost):.2f} at most, "
         f"{control.k}: {control.set_mean:.2f} on average, {max(control.set_lost):.2f} at most"
     )
 
 
-def shaded_text(explanation: Explanation) -> str:
+def shaded_text(attribution: Attribution) -> str:
     """The text as HTML, each token shaded by its strength relative to the largest one."""
-    largest = max((token.strength for token in explanation.tokens), default=0) or 1.0
+    largest = max((token.strength for token in attribution.tokens), default=0) or 1.0
     parts, end = [], 0
-    for token, (start, stop) in zip(explanation.tokens, token_spans(explanation), strict=True):
-        parts.append(escape(explanation.text[end:start]))
+    for token, (start, stop) in zip(attribution.tokens, token_spans(attribution), strict=True):
+        parts.append(escape(attribution.text[end:start]))
         end = max(end, stop)
         if start == stop:
             continue
@@ -90,15 +90,15 @@ def shaded_text(explanation: Explanation) -> str:
             f'<span{strong} title="{token.strength:.1%}" style="background:rgba({SHADE}, '
             f'{token.strength / largest:.2f})">{escape(token.token)}</span>'
         )
-    return "".join([*parts, escape(explanation.text[end:])])
+    return "".join([*parts, escape(attribution.text[end:])])
 
 
-def token_spans(explanation: Explanation) -> list[tuple[int, int]]:
+def token_spans(attribution: Attribution) -> list[tuple[int, int]]:
     """Characters [start, end) of each token in the text; tokens of a part of a character after the first: none."""
     spans, at = [], 0
-    for token in explanation.tokens:
-        start = explanation.text.find(token.token, at) if token.token else -1
-        if start < 0 or not _only_space(explanation.text[at:start]):
+    for token in attribution.tokens:
+        start = attribution.text.find(token.token, at) if token.token else -1
+        if start < 0 or not _only_space(attribution.text[at:start]):
             spans.append((at, at))
         else:
             at = start + len(token.token)
@@ -110,8 +110,8 @@ def _only_space(text: str) -> bool:
     return not text or text.isspace()
 
 
-def _features(explanation: Explanation) -> str:
-    largest = max((feature.margin_lost for feature in explanation.features), default=0) or 1.0
+def _features(attribution: Attribution) -> str:
+    largest = max((feature.margin_lost for feature in attribution.features), default=0) or 1.0
     rows = [
         (
             f"{feature.layer}:{feature.feature}",
@@ -122,14 +122,14 @@ def _features(explanation: Explanation) -> str:
             escape(feature.best_label or ""),
             escape(" ".join(feature.top_tokens)),
         )
-        for feature in explanation.features
+        for feature in attribution.features
     ]
     columns = ("feature", "rises on", "margin lost", "", "logit lost", "label of largest d", "top tokens")
     return _table(columns, rows)
 
 
-def _steps(explanation: Explanation) -> str:
-    rows = [(f"{step.layer}:{step.feature}", step.margin, escape(step.predicted)) for step in explanation.steps]
+def _steps(attribution: Attribution) -> str:
+    rows = [(f"{step.layer}:{step.feature}", step.margin, escape(step.predicted)) for step in attribution.steps]
     return _table(("feature", "margin left", "predicted"), rows)
 
 

@@ -1,4 +1,4 @@
-"""A document's explanation over HTTP: its parts fit each other and other routes; wrong requests are refused."""
+"""A document's attribution over HTTP: its parts fit each other and other routes; wrong requests are refused."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from tests.support.live_case import LiveCase
 from tests.support.service import RUN
 
 
-def explain(live_case: LiveCase, **body: Any) -> httpx.Response:
-    return live_case.client.post("/v1/runs/small/explain", json=body)
+def post_attribution(live_case: LiveCase, **body: Any) -> httpx.Response:
+    return live_case.client.post("/v1/runs/small/attribution", json=body)
 
 
-def test_a_document_is_explained(live_case: LiveCase):
+def test_a_document_has_an_attribution(live_case: LiveCase):
     document, text = next(iter(live_case.texts.items()))
-    response = explain(live_case, document=document, candidates=7, max_set=3)
+    response = post_attribution(live_case, document=document, candidates=7, max_set=3)
     assert response.status_code == 200, response.text
     assert response.headers["cache-control"] == "no-store"
-    explanation = response.json()
+    attribution = response.json()
     (classified,) = live_case.client.post("/v1/runs/small/classify", json={"texts": [text]}).json()["items"]
-    assert explanation["predicted"] == explanation["label"] == classified["predicted"]
+    assert attribution["predicted"] == attribution["label"] == classified["predicted"]
     logits = sorted((row["logit"] for row in classified["labels"]), reverse=True)
-    assert explanation["margin"] == pytest.approx(logits[0] - logits[1], abs=3e-4)
+    assert attribution["margin"] == pytest.approx(logits[0] - logits[1], abs=3e-4)
     (encoded,) = live_case.client.post(
         "/v1/runs/small/encode", json={"texts": [text], "pooling": "max", "top": 48}
     ).json()["items"]
     strongest = {(row["layer"], row["feature"]): row["activation"] for row in encoded["features"]}
-    assert explanation["active_features"] == pytest.approx(len(strongest), abs=2)  # near 0, a batch's rounding decides
-    assert len(explanation["features"]) == 7
-    for row in explanation["features"]:
+    assert attribution["active_features"] == pytest.approx(len(strongest), abs=2)  # near 0, a batch's rounding decides
+    assert len(attribution["features"]) == 7
+    for row in attribution["features"]:
         assert row["activation"] == pytest.approx(strongest[row["layer"], row["feature"]], rel=1e-3)
-        assert row["onset_token"] == explanation["tokens"][row["onset"]]["token"]
-    assert [token["token"] for token in explanation["tokens"]] == [token["token"] for token in encoded["tokens"]]
-    assert len(explanation["steps"]) <= 3
-    assert explanation["settings"]["layers"] == [0, 1, 2]
-    assert explain(live_case, document=document, candidates=7, max_set=3).json() == explanation
+        assert row["onset_token"] == attribution["tokens"][row["onset"]]["token"]
+    assert [token["token"] for token in attribution["tokens"]] == [token["token"] for token in encoded["tokens"]]
+    assert len(attribution["steps"]) <= 3
+    assert attribution["settings"]["layers"] == [0, 1, 2]
+    assert post_attribution(live_case, document=document, candidates=7, max_set=3).json() == attribution
 
 
 WRONG: list[tuple[dict[str, Any], int, str]] = [
@@ -61,7 +61,7 @@ WRONG: list[tuple[dict[str, Any], int, str]] = [
 
 @pytest.mark.parametrize(("body", "status", "field"), WRONG)
 def test_wrong_requests_are_refused(live_case: LiveCase, body: dict[str, Any], status: int, field: str):
-    response = explain(live_case, **body)
+    response = post_attribution(live_case, **body)
     assert response.status_code == status, response.text
     problem = response.json()
     assert problem["detail"]
@@ -71,17 +71,17 @@ def test_wrong_requests_are_refused(live_case: LiveCase, body: dict[str, Any], s
 def test_what_costs_too_much_is_refused_with_estimate_and_fix(live_case: LiveCase):
     config = ServiceConfig(log="off", warm="off", max_text_tokens=1000)
     with TestClient(create_app(live_case.store, config), base_url="http://127.0.0.1") as client:
-        response = client.post("/v1/runs/small/explain", json={"text": "今日は" * 100})
+        response = client.post("/v1/runs/small/attribution", json={"text": "今日は" * 100})
         problem = response.json()
         assert (response.status_code, problem["type"]) == (413, "/docs/errors/too-costly")
         assert "1 documents of 24 tokens x 114 passes" in problem["detail"]
         assert "service.max_text_tokens" in problem["fix"]
         cheap = {"text": "今日は", "candidates": 3, "max_set": 1, "draws": 1}
-        assert client.post("/v1/runs/small/explain", json=cheap).status_code == 200
+        assert client.post("/v1/runs/small/attribution", json=cheap).status_code == 200
 
 
 def test_a_run_whose_models_are_elsewhere_is_a_problem(client: TestClient):
-    response = client.post(f"/v1/runs/{RUN}/explain", json={"text": "a"})
+    response = client.post(f"/v1/runs/{RUN}/attribution", json={"text": "a"})
     assert response.status_code == 409, response.text
     assert response.json()["type"] == "/docs/errors/model-not-here"
 

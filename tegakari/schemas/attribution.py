@@ -1,4 +1,4 @@
-"""Explanations: why a classifier gives a document its label."""
+"""Attributions: why a classifier gives a document its label."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ MAX_SET = 20
 Layers = Annotated[list[Index], Meta(min_length=1)]
 
 
-class ExplanationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class AttributionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A document or a text, and the features that are ablated in it. Exactly one of `document` and `text` is given."""
 
     document: Annotated[str | None, Meta(description="id of a document of the run")] = None
     text: Annotated[Text | None, Meta(description="text instead of a document: title, newline, body")] = None
-    label: Annotated[str | None, Meta(description="label to explain; default: the predicted label")] = None
+    label: Annotated[str | None, Meta(description="label whose margin is attributed; default: the predicted one")] = (
+        None
+    )
     layers: Annotated[Layers | None, Meta(description="layers of the features; default: all layers of the run")] = None
     candidates: Annotated[
         int,
@@ -39,7 +41,7 @@ class ExplanationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     seed: Annotated[Seed, Meta(description="of the random control")] = 0
 
 
-class ExplainedToken(msgspec.Struct, frozen=True, kw_only=True):
+class TokenAttribution(msgspec.Struct, frozen=True, kw_only=True):
     """One position of the text."""
 
     position: int
@@ -56,7 +58,7 @@ class ExplainedToken(msgspec.Struct, frozen=True, kw_only=True):
     """share of the margin that the features lose, by where their activations rise; all tokens together have 1."""
 
 
-class ExplainedFeature(msgspec.Struct, frozen=True, kw_only=True):
+class FeatureAttribution(msgspec.Struct, frozen=True, kw_only=True):
     """A feature that is active in the text, and what its ablation costs."""
 
     layer: int
@@ -78,7 +80,7 @@ class ExplainedFeature(msgspec.Struct, frozen=True, kw_only=True):
     """distinct tokens of its strongest positions in the run, strongest first."""
 
 
-class ExplanationStep(msgspec.Struct, frozen=True, kw_only=True):
+class AttributionStep(msgspec.Struct, frozen=True, kw_only=True):
     """A feature that is ablated in addition to those of the steps before."""
 
     layer: int
@@ -89,7 +91,7 @@ class ExplanationStep(msgspec.Struct, frozen=True, kw_only=True):
     """label predicted without them."""
 
 
-class ExplanationControl(msgspec.Struct, frozen=True, kw_only=True):
+class AttributionControl(msgspec.Struct, frozen=True, kw_only=True):
     """Margin lost when other features that are active in the text are ablated.
 
     Per draw, each feature of the greedy set is replaced by one of its layer, drawn from the 10 of most similar largest
@@ -108,17 +110,17 @@ class ExplanationControl(msgspec.Struct, frozen=True, kw_only=True):
     set_mean: float
 
 
-class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+class Attribution(msgspec.Struct, frozen=True, kw_only=True):
     """Why a classifier gives a text its label: the features and tokens that the margin depends on.
 
     The margin is the logit of the label minus the largest other one.
     """
 
     run: str
-    settings: ExplanationSettings
+    settings: AttributionSettings
     """with defaults filled in."""
     label: str
-    """label that is explained."""
+    """label whose margin is attributed."""
     predicted: str
     runner_up: str
     """other label with the largest logit."""
@@ -129,15 +131,15 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     labels: list[LabelScore]
     """logit and probability of each label, in class order."""
     text: str
-    tokens: list[ExplainedToken]
+    tokens: list[TokenAttribution]
     active_features: int
     """features of the layers that are active in the text."""
-    features: list[ExplainedFeature]
+    features: list[FeatureAttribution]
     """the candidates, largest `margin_lost` first."""
-    steps: list[ExplanationStep]
+    steps: list[AttributionStep]
     """the greedy set: per step the feature whose ablation costs most margin beside those before it."""
     flipped: bool
     """whether the label is predicted, and no longer with the set ablated."""
-    control: ExplanationControl | None
+    control: AttributionControl | None
     """null without draws or set, or if a layer has too few other active features."""
     provenance: Provenance

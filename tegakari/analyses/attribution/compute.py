@@ -1,4 +1,4 @@
-"""Explanation of a text's label: candidates, single ablations, the greedy set and its control, strengths of tokens."""
+"""Attribution of a text's label: candidates, single ablations, the greedy set and its control, strengths of tokens."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from functools import partial
 import numpy as np
 import torch
 
+from tegakari.analyses.attribution.ablations import FeatureNumbers, draw_substitutes, greedy_set, margins_of
+from tegakari.analyses.attribution.candidates import ActiveFeatures, active_features
+from tegakari.analyses.attribution.onset import onsets, strengths
+from tegakari.analyses.attribution.settings import AttributionInput
 from tegakari.analyses.engine.prefix_cache import PrefixRequest
 from tegakari.analyses.engine.provenance import provenance_of
 from tegakari.analyses.engine.run_models import RunModels
-from tegakari.analyses.explanation.ablations import FeatureNumbers, draw_substitutes, greedy_set, margins_of
-from tegakari.analyses.explanation.candidates import ActiveFeatures, active_features
-from tegakari.analyses.explanation.onset import onsets, strengths
-from tegakari.analyses.explanation.settings import ExplanationInput
 from tegakari.analyses.knockout.forward import FeatureAblation
 from tegakari.models.rerun.ablate_features import rerun
 from tegakari.models.rerun.prefix import Prefix
 from tegakari.models.tokens import Tokenized
-from tegakari.schemas.errors import QueryError
-from tegakari.schemas.explanation import (
-    ExplainedFeature,
-    ExplainedToken,
-    Explanation,
-    ExplanationControl,
-    ExplanationSettings,
-    ExplanationStep,
+from tegakari.schemas.attribution import (
+    Attribution,
+    AttributionControl,
+    AttributionSettings,
+    AttributionStep,
+    FeatureAttribution,
+    TokenAttribution,
 )
+from tegakari.schemas.errors import QueryError
 from tegakari.schemas.inference import LabelScore
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store import Run, queries
@@ -37,13 +37,15 @@ STRENGTH_DECIMALS = 4
 LOGIT_DECIMALS = 4
 
 
-def explain(models: RunModels, run: Run, explained: ExplanationInput, progress: Progress = NoProgress()) -> Explanation:
-    """Explain the label of one text.
+def attribution(
+    models: RunModels, run: Run, inputs: AttributionInput, progress: Progress = NoProgress()
+) -> Attribution:
+    """Attribute the label of one text to its tokens and features.
 
     Args:
         models: of the run.
         run: published.
-        explained: from `explanation_input`.
+        inputs: from `attribution_input`.
         progress: advanced after each step of the models.
 
     Raises:
@@ -51,17 +53,17 @@ def explain(models: RunModels, run: Run, explained: ExplanationInput, progress: 
         MemoryShortError: it would take more memory than is free.
         KernelError: a residual is not finite.
     """
-    progress.stage(f"{run.name}: explanation")
-    return _TextExplanation(models, run, explained, progress).result()
+    progress.stage(f"{run.name}: attribution")
+    return _TextAttribution(models, run, inputs, progress).result()
 
 
-class _TextExplanation:
+class _TextAttribution:
     """One text with the passes over it."""
 
-    def __init__(self, models: RunModels, run: Run, explained: ExplanationInput, progress: Progress) -> None:
+    def __init__(self, models: RunModels, run: Run, inputs: AttributionInput, progress: Progress) -> None:
         self.models, self.run, self.progress = models, run, progress
-        self.settings: ExplanationSettings = explained.settings
-        self.text = explained.text
+        self.settings: AttributionSettings = inputs.settings
+        self.text = inputs.text
         self.tokens = self._tokenized()
         self.prefix = self._prefix()
         self.logits = self.prefix.logits.cpu().numpy()
@@ -112,7 +114,7 @@ class _TextExplanation:
         )
         return logits[:, 0].cpu().numpy()
 
-    def result(self) -> Explanation:
+    def result(self) -> Attribution:
         settings, names = self.settings, self.models.classifier.labels
         margin = float(margins_of(self.logits, self.label)[0])
         candidates = self.active.strongest(settings.candidates)
@@ -120,7 +122,7 @@ class _TextExplanation:
         lost = margin - margins_of(singles, self.label)
         steps = greedy_set(self.logits_of, candidates, singles, self.label, margin, settings.max_set)
         ablated = [step.number for step in steps]
-        return Explanation(
+        return Attribution(
             run=self.run.name,
             settings=settings,
             label=names[self.label],
@@ -134,7 +136,7 @@ class _TextExplanation:
             active_features=len(self.active.features),
             features=self._features(candidates, singles, lost),
             steps=[
-                ExplanationStep(
+                AttributionStep(
                     layer=self.active.features[step.number].layer,
                     feature=self.active.features[step.number].feature,
                     margin=float(margins_of(step.logits[None], self.label)[0]),
@@ -152,10 +154,10 @@ class _TextExplanation:
         scores = zip(self.models.classifier.labels, logits.tolist(), logits.softmax(0).tolist(), strict=True)
         return [LabelScore(label=label, logit=logit, probability=share) for label, logit, share in scores]
 
-    def _tokens(self, strength: np.ndarray) -> list[ExplainedToken]:
+    def _tokens(self, strength: np.ndarray) -> list[TokenAttribution]:
         by_position = dict(zip(self.active.positions.tolist(), strength.tolist(), strict=True))
         return [
-            ExplainedToken(
+            TokenAttribution(
                 position=position,
                 token=self.text[start:end],
                 start=start,
@@ -166,15 +168,15 @@ class _TextExplanation:
             for position, ((start, end), special) in enumerate(zip(self.tokens.spans, self.tokens.special, strict=True))
         ]
 
-    def _features(self, candidates: list[int], singles: np.ndarray, lost: np.ndarray) -> list[ExplainedFeature]:
+    def _features(self, candidates: list[int], singles: np.ndarray, lost: np.ndarray) -> list[FeatureAttribution]:
         """The candidates, largest loss of margin first, ties by estimate."""
         active: ActiveFeatures = self.active
         positions = active.positions[onsets(active.activations)]
         features = [active.features[number] for number in candidates]
         places = np.array([queries.feature_place(self.run, feature.layer, feature.feature) for feature in features])
         rows = feature_rows(self.run, places)
-        explained = [
-            ExplainedFeature(
+        attributions = [
+            FeatureAttribution(
                 layer=row.layer,
                 feature=row.feature,
                 margin_lost=round(float(lost[rank]), LOGIT_DECIMALS),
@@ -188,13 +190,13 @@ class _TextExplanation:
             )
             for rank, (number, row) in enumerate(zip(candidates, rows, strict=True))
         ]
-        return sorted(explained, key=lambda feature: -feature.margin_lost)
+        return sorted(attributions, key=lambda feature: -feature.margin_lost)
 
     def _token(self, position: int) -> str:
         start, end = self.tokens.spans[position]
         return self.text[start:end]
 
-    def _control(self, ablated: list[int], margin: float) -> ExplanationControl | None:
+    def _control(self, ablated: list[int], margin: float) -> AttributionControl | None:
         settings = self.settings
         if not ablated or not settings.draws:
             return None
@@ -204,7 +206,7 @@ class _TextExplanation:
         logits = self.logits_of([*([drawn[0]] for drawn in sets), *sets])
         lost = np.round(margin - margins_of(logits, self.label), LOGIT_DECIMALS)
         single, together = lost[: len(sets)], lost[len(sets) :]
-        return ExplanationControl(
+        return AttributionControl(
             k=len(ablated),
             draws=settings.draws,
             seed=settings.seed,

@@ -1,4 +1,4 @@
-"""`tegakari explain` on a small run: the text with marks, JSON, a page, a figure."""
+"""`tegakari attribution` on a small run: the text with marks, JSON, a page, a figure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tegakari.cli.app import app
-from tegakari.cli.explain import MARKS, marked_lines
+from tegakari.cli.attribution import MARKS, marked_lines
 from tegakari.indexer.pipeline import index
-from tegakari.schemas.explanation import Explanation
+from tegakari.schemas.attribution import Attribution
 from tests.support.small_case import SmallCase, with_index
 
 TEXT = "質問があります\n軽トラ & <b>今日は</b> とても楽しい一日でした 軽トラ"
@@ -21,18 +21,18 @@ TEXT = "質問があります\n軽トラ & <b>今日は</b> とても楽しい�
 
 @pytest.fixture(scope="module")
 def store(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("explain") / "store"
+    directory = tmp_path_factory.mktemp("attribution") / "store"
     index(with_index(small_case, directory))
     return directory
 
 
-def explain(store: Path, *options: str, columns: int = 80) -> Result:
-    arguments = ["explain", "--run", "small", "--store", str(store), "--device", "cpu", *options]
+def run_attribution(store: Path, *options: str, columns: int = 80) -> Result:
+    arguments = ["attribution", "--run", "small", "--store", str(store), "--device", "cpu", *options]
     return CliRunner().invoke(app, arguments, env={"COLUMNS": str(columns)})
 
 
 def test_marks_stand_below_the_tokens_and_need_no_colour(store: Path):
-    result = explain(store, "--text", TEXT, "--candidates", "6")
+    result = run_attribution(store, "--text", TEXT, "--candidates", "6")
     assert result.exit_code == 0, result.output
     assert "█" in result.stdout
     lines = result.stdout.splitlines()
@@ -43,8 +43,8 @@ def test_marks_stand_below_the_tokens_and_need_no_colour(store: Path):
 
 
 def test_lines_are_as_wide_as_the_terminal(store: Path):
-    explanation = msgspec.json.decode(explain(store, "--text", TEXT, "--json").stdout, type=Explanation)
-    lines = marked_lines(explanation, 20)
+    attribution = msgspec.json.decode(run_attribution(store, "--text", TEXT, "--json").stdout, type=Attribution)
+    lines = marked_lines(attribution, 20)
     assert all(line.cell_len <= 20 for line in lines)
     assert "".join(line.plain for line in lines[::2]) == TEXT.replace("\n", "")
     assert all(set(line.plain) <= set(MARKS) for line in lines[1::2])
@@ -73,15 +73,15 @@ class Texts(HTMLParser):
 
 def test_the_page_has_the_whole_text_and_fetches_nothing(store: Path, tmp_path: Path):
     page, figure = tmp_path / "page.html", tmp_path / "bars.svg"
-    result = explain(store, "--text", TEXT, "--html", str(page), "--plot", str(figure), "--json")
+    result = run_attribution(store, "--text", TEXT, "--html", str(page), "--plot", str(figure), "--json")
     assert result.exit_code == 0, result.output
-    explanation = json.loads(result.stdout)
+    attribution = json.loads(result.stdout)
     parser = Texts()
     parser.feed(page.read_text(encoding="utf-8"))
     assert parser.shaded == TEXT
     assert not {"script", "link", "img"} & parser.tags
     assert not {"src", "href"} & parser.attributes
-    assert str(explanation["features"][0]["feature"]) in page.read_text(encoding="utf-8")
+    assert str(attribution["features"][0]["feature"]) in page.read_text(encoding="utf-8")
     assert figure.read_text(encoding="utf-8").startswith("<?xml")
 
 
@@ -89,7 +89,7 @@ def test_the_page_has_the_whole_text_and_fetches_nothing(store: Path, tmp_path: 
     "options", [(), ("--document", "nope"), ("--text", "a", "--label", "nope"), ("--text", "a", "--candidates", "0")]
 )
 def test_wrong_options_are_errors_with_a_fix(store: Path, options: tuple[str, ...]):
-    result = explain(store, *options)
+    result = run_attribution(store, *options)
     assert result.exit_code != 0
     assert result.exception
     assert getattr(result.exception, "fix", None) or "Invalid" in result.output

@@ -1,4 +1,4 @@
-"""Route that explains the label of a document or a text."""
+"""Route of attributions: what the label of a document or a text depends on."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from litestar.concurrency import sync_to_thread
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
-from tegakari.analyses.explanation.settings import ExplanationInput, explanation_input
-from tegakari.schemas.explanation import Explanation, ExplanationSettings
+from tegakari.analyses.attribution.settings import AttributionInput, attribution_input
+from tegakari.schemas.attribution import Attribution, AttributionSettings
 from tegakari.schemas.progress import Progress
 from tegakari.service.engine.cost_limits import CostLimits
 from tegakari.service.engine.forward_to_models import client_of
@@ -28,36 +28,36 @@ if TYPE_CHECKING:
 
 class _RunInput(NamedTuple):
     run: Run
-    explained: ExplanationInput
+    inputs: AttributionInput
 
 
-@run_models("/explain", "explainDocument", "Why a document gets its label")
-async def explain(
+@run_models("/attribution", "attributePrediction", "Why a document gets its label")
+async def attribution(
     run: OpenRun,
     model_queue: NamedDependency[ModelQueue],
     cost_limits: NamedDependency[CostLimits],
-    data: JSONBody[ExplanationSettings],
+    data: JSONBody[AttributionSettings],
     request: Request[Any, Any, Any],
-) -> Explanation:
+) -> Attribution:
     """Tokens and features that the label of a document or a text depends on.
 
     Each of the features with the largest estimated effect is ablated alone; a greedy search ablates several together;
     both stand beside other active features, drawn at random. Nothing is stored.
     """
-    explained = await sync_to_thread(explanation_input, run, data)
-    tokens = cost_limits.tokens_of_explanation(explained.cost)
-    payload = _RunInput(run, explained)
-    work = model_queue.submit(run, _EXPLAIN, payload, client=client_of(request.scope), tokens=tokens)
+    inputs = await sync_to_thread(attribution_input, run, data)
+    tokens = cost_limits.tokens_of_attribution(inputs.cost)
+    payload = _RunInput(run, inputs)
+    work = model_queue.submit(run, _ATTRIBUTION, payload, client=client_of(request.scope), tokens=tokens)
     return await while_connected(request, work)
 
 
-def _explain(load_models: ModelLoader, payloads: Sequence[_RunInput], progress: Progress) -> Sequence[Explanation]:
-    from tegakari.analyses.explanation.compute import explain
+def _attributions(load_models: ModelLoader, payloads: Sequence[_RunInput], progress: Progress) -> Sequence[Attribution]:
+    from tegakari.analyses.attribution.compute import attribution
 
     models = load_models()
-    return [explain(models, payload.run, payload.explained, progress) for payload in payloads]
+    return [attribution(models, payload.run, payload.inputs, progress) for payload in payloads]
 
 
-_EXPLAIN = BatchWork(_explain)
+_ATTRIBUTION = BatchWork(_attributions)
 
-RUN_HANDLERS = (explain,)
+RUN_HANDLERS = (attribution,)

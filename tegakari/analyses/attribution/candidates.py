@@ -55,7 +55,7 @@ def active_features(
         models: of the run.
         prefix: of a batch of one text, with the residuals of the layers.
         layers: ascending.
-        label: class whose margin is explained.
+        label: class whose margin is attributed.
         other: class with the largest other logit.
         progress: advanced by 0 after each step.
 
@@ -121,4 +121,4 @@ def _check_memory(models: RunModels, tokens: int, layers: list[int]) -> None:
     blocks = classifier.layers - min(layers)
     width = max(models.saes[layer].d_sae for layer in layers)
     required = tokens * position_bytes(classifier, tokens) * blocks + 4 * width * (tokens + 3 * classifier.d_model)
-    refuse_beyond_memory(required, classifier.device, fix="explain a shorter text, or fewer layers")
+    refuse_beyond_memory(required, classifier.device, fix="give a shorter text, or fewer layers")

@@ -1,4 +1,4 @@
-"""Ablations of an explanation: each candidate alone, a greedy set, and the random control of that set."""
+"""Ablations of an attribution: each candidate alone, a greedy set, and the random control of that set."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tegakari.analyses.explanation.candidates import ActiveFeatures
+from tegakari.analyses.attribution.candidates import ActiveFeatures
 from tegakari.analyses.knockout.margin import margins
 
 NEAREST = 10
