@@ -7,12 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import msgspec
-
 from tegakari.analyses.explanations.answer_cache import AnswerCache, open_cache
 from tegakari.analyses.explanations.endpoint import Answer, Endpoint, NoAnswerError, Prompt, open_endpoint
 from tegakari.schemas.config import ExplainConfig
 from tegakari.schemas.errors import EndpointError
+from tegakari.schemas.explain import ModelUsage
 
 MAX_FAILURES = 20
 """Questions without an answer, one after the other, after which no more are asked."""
@@ -20,17 +19,6 @@ MAX_FAILURES = 20
 
 class BudgetSpentError(Exception):
     """The limit of requests or tokens of the configuration is reached; which one is the message."""
-
-
-class Usage(msgspec.Struct, kw_only=True):
-    """What was asked so far."""
-
-    requests: int = 0
-    """sent to the server, retries included"""
-    cached: int = 0
-    """answers that the store had"""
-    tokens: int = 0
-    """of prompts and answers, as the server counts them, or estimated where it does not"""
 
 
 class Asker:
@@ -48,9 +36,9 @@ class Asker:
         self._failures = 0
 
     @property
-    def usage(self) -> Usage:
+    def usage(self) -> ModelUsage:
         """Requests and tokens so far."""
-        return Usage(requests=self._endpoint.requests, cached=self._cached, tokens=self._tokens)
+        return ModelUsage(requests=self._endpoint.requests, cached=self._cached, tokens=self._tokens)
 
     async def ask(self, prompt: Prompt) -> Answer:
         """The answer of the model.
