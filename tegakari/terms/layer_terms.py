@@ -42,6 +42,8 @@ class LayerTerms(NamedTuple):
     """int32 [F]: contexts with a term"""
     words: np.ndarray
     """int32 [F, TERMS, TERM_WORDS]: word ids of each term, -1 beyond its last"""
+    anchor: np.ndarray
+    """int32 [F, TERMS]: the word of each term that the figures are of; the others only lengthen it"""
     z: np.ndarray
     """float64 [F, TERMS]"""
     term_documents: np.ndarray
@@ -55,11 +57,11 @@ class LayerTerms(NamedTuple):
     token_share: np.ndarray
     """float64 [F]"""
     place: np.ndarray
-    """int8 [F]: index into PLACES, -1: no common place"""
+    """int64 [F]: index into PLACES, -1: no common place"""
     place_share: np.ndarray
     """float64 [F]"""
     script: np.ndarray
-    """int8 [F]: index into SCRIPTS, -1: no common script"""
+    """int64 [F]: index into SCRIPTS, -1: no common script"""
     script_share: np.ndarray
     """float64 [F]"""
 
@@ -76,9 +78,7 @@ def layer_terms(corpus: Corpus, features: range, layer: LayerContexts) -> LayerT
     scoring = held_out(layer.feature, contexts.quantile, contexts.rank, contexts.document)
     order = np.flatnonzero(explaining(layer.feature, contexts.document, scoring))
     order = order[np.lexsort((-contexts.activation[order], contexts.document[order], layer.feature[order]))]
-    feature, document, position = (
-        column[order] for column in (layer.feature, contexts.document, contexts.position)
-    )
+    feature, document, position = (column[order] for column in (layer.feature, contexts.document, contexts.position))
     first = np.searchsorted(feature, np.arange(features.start, features.stop + 1))
     token = corpus.first_token[document] + position
     word_start, word_end = corpus.window(document, position)
@@ -86,25 +86,25 @@ def layer_terms(corpus: Corpus, features: range, layer: LayerContexts) -> LayerT
     words = corpus.words
     count = len(features)
     shape = count, TERMS
-    terms = np.full((*shape, TERM_WORDS), -1, np.int32)
+    terms, anchor = np.full((*shape, TERM_WORDS), -1, np.int32), np.full(shape, -1, np.int32)
     term_documents, on, before = (np.zeros(shape, np.int32) for _ in range(3))
     z = np.zeros(shape)
     documents, covered = np.zeros(count, np.int32), np.zeros(count, np.int32)
     fill_terms(
         first, document, word_start, word_end, corpus.first_word[token], is_word, words.form, words.joined,
         corpus.alpha, PRIOR_WORDS, corpus.log_odds, corpus.variance, corpus.rate, _MIN_Z, MIN_GAIN,
-        terms, term_documents, on, before, z, documents, covered,
+        terms, anchor, term_documents, on, before, z, documents, covered,
     )  # fmt: skip
     # One context per document: the strongest, which is the first of a document.
     strongest = np.flatnonzero(np.diff(feature.astype(np.int64) << 32 | document, prepend=-1))
     row, token = feature[strongest] - features.start, token[strongest]
     n = np.maximum(documents, 1)
     form, form_share = _most_frequent(row, corpus.token_form[token], n)
-    place, place_share = _common(_places(corpus, token), _places(corpus), row, n)
+    place, place_share = _common(_places(corpus, token), _places(corpus, np.arange(len(corpus.covers))), row, n)
     scripts = _one_hot(corpus.script[token]), _one_hot(corpus.script)
     script, script_share = _common(*scripts, row, n)
     return LayerTerms(
-        documents, covered, terms, z, term_documents, on, before, form, form_share, place, place_share, script, script_share
+        documents, covered, terms, anchor, z, term_documents, on, before, form, form_share, place, place_share, script, script_share
     )  # fmt: skip
 
 
@@ -119,11 +119,9 @@ def _most_frequent(row: np.ndarray, value: np.ndarray, n: np.ndarray) -> tuple[n
     return values, share
 
 
-def _places(corpus: Corpus, token: np.ndarray | None = None) -> np.ndarray:
-    """Whether tokens stand in each of PLACES, bool [tokens, PLACES]; None: all tokens."""
+def _places(corpus: Corpus, token: np.ndarray) -> np.ndarray:
+    """Whether tokens stand in each of PLACES, bool [tokens, PLACES]."""
     first = corpus.first_token
-    if token is None:
-        token = np.arange(first[-1])
     document = np.searchsorted(first, token, side="right") - 1
     start, end = first[document], first[document + 1] - 1
     head = {"first": token == start, "last": token == end}.get(corpus.head, np.zeros(len(token), bool))
@@ -154,5 +152,5 @@ def _common(
     share = counts / n[:, None]
     base = of_corpus.mean(0) if len(of_corpus) else np.zeros(kinds)
     common = (share >= COMMON) & (share >= base + BEYOND_CORPUS)
-    kind = np.where(common.any(1), common.argmax(1), -1).astype(np.int8)
-    return kind, np.where(kind >= 0, np.take_along_axis(share, np.maximum(kind, 0)[:, None].astype(int), 1)[:, 0], 0.0)
+    any_kind, kind = common.any(1), common.argmax(1)
+    return np.where(any_kind, kind, -1), np.where(any_kind, share[np.arange(len(n)), kind], 0.0)

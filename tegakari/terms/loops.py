@@ -35,6 +35,7 @@ def fill_terms(
     min_z,  # float64 [tests + 1]: z-score of a term among so many words
     min_gain,  # float64
     term_words,  # int32 [features, terms, words]: out, -1 = none
+    term_anchor,  # int32 [features, terms]: out
     term_documents,  # int32 [features, terms]: out
     term_on,  # int32 [features, terms]: out
     term_before,  # int32 [features, terms]: out
@@ -142,7 +143,7 @@ def fill_terms(
                 word = candidates[best]
                 silent *= 1.0 - rate[word]
                 candidate_of[word] = -1
-                term_words[feature, term, 0] = word
+                term_words[feature, term, 0] = term_anchor[feature, term] = word
                 term_documents[feature, term] = count[word]
                 term_z[feature, term] = scores[best]
                 for number in range(n_documents):
@@ -189,9 +190,8 @@ def _lengthen(
         for side in range(2):
             if length == words:
                 break
-            neighbour, votes = -1, 0
+            neighbour, votes, total = -1, 0, 0
             for vote in range(2):  # the majority (Boyer and Moore), then its count
-                total = 0
                 for index in range(n_rows):
                     row = rows[index] - anchor - 1 if side == 0 else rows[index] - anchor + length
                     beside = -1
@@ -207,9 +207,7 @@ def _lengthen(
                     break
             if neighbour < 0 or total < 0.9 * n_rows or n_rows < 2 or count[neighbour] == 0:
                 continue
-            z = z_score(
-                count[neighbour], n_words, alpha[neighbour], prior, log_odds[neighbour], variance[neighbour]
-            )
+            z = z_score(count[neighbour], n_words, alpha[neighbour], prior, log_odds[neighbour], variance[neighbour])
             if z < min_z:
                 continue
             if side == 0:

@@ -24,7 +24,7 @@ PRIOR_WORDS = 500.0
 class Corpus(NamedTuple):
     """Documents of a run: their words, tokens, and what a word's share in a window is compared with."""
 
-    texts: Sequence[str]
+    texts: list[str]
     words: CorpusWords
     first_token: np.ndarray
     """int32 [documents + 1]: row of each document's first token"""
@@ -63,7 +63,7 @@ class Corpus(NamedTuple):
 
 def open_corpus(documents: Documents, manifest: RunManifest) -> Corpus:
     """Cut the documents of a run into words; 10 s for 12,650 posts."""
-    texts = documents.text.to_pylist()
+    texts: list[str] = documents.text.to_pylist()
     words = corpus_words(texts)
     first, starts, ends = documents.first_token, documents.token_starts, documents.token_ends
     covers = ends > starts
@@ -118,13 +118,16 @@ def _words_of_tokens(
     return np.where(covers, low, high), high
 
 
-def _token_forms(texts: Sequence[str], documents: Documents) -> tuple[np.ndarray, list[str]]:
+def _token_forms(texts: list[str], documents: Documents) -> tuple[np.ndarray, list[str]]:
     """Number of each token's form, int32 [T], and the forms; a token has the form of its first occurrence."""
     distinct, rows, inverse = np.unique(documents.token_ids, return_index=True, return_inverse=True)
     document = np.searchsorted(documents.first_token, rows, side="right") - 1
     numbers: dict[str, int] = {}
     of_token = np.empty(len(distinct), np.int32)
-    for index, (row, number) in enumerate(zip(rows.tolist(), document.tolist(), strict=True)):
-        text = texts[number][documents.token_starts[row] : documents.token_ends[row]]
-        of_token[index] = numbers.setdefault(form_of(text.strip()) if text.strip() else "", len(numbers))
+    spans = zip(
+        document.tolist(), documents.token_starts[rows].tolist(), documents.token_ends[rows].tolist(), strict=True
+    )
+    for index, (number, start, end) in enumerate(spans):
+        text = texts[number][start:end].strip()
+        of_token[index] = numbers.setdefault(form_of(text) if text else "", len(numbers))
     return of_token[inverse], list(numbers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -51,7 +51,7 @@ def available() -> bool:
 
 
 @lru_cache(maxsize=1)
-def _tokenizer() -> Callable[..., Iterator[object]]:
+def _tokenizer() -> Callable[..., Iterable[object]]:
     from lancedb import tokenize
 
     return tokenize
@@ -98,9 +98,7 @@ def _marks(gap: str) -> tuple[tuple[int, int], ...]:
     for index, character in enumerate(gap):
         category = unicodedata.category(character)
         follows = bool(spans) and spans[-1][1] == index
-        if follows and (
-            category.startswith(_MODIFIERS) or gap[index - 1] == _JOINER or character == gap[spans[-1][0]]
-        ):
+        if follows and (category.startswith(_MODIFIERS) or gap[index - 1] == _JOINER or character == gap[spans[-1][0]]):
             spans[-1] = (spans[-1][0], index + 1)
         elif not category.startswith(("Z", "C", "M")):
             spans.append((index, index + 1))

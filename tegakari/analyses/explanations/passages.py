@@ -1,8 +1,8 @@
 """Passages that a judge is shown to score an explanation: held-out contexts of the feature, and three kinds of others.
 
 A passage is the window of whole words that explanations are made from (`terms/windows.py`). Contexts in which the
-feature is active are those that no explanation is made from (`terms/held_out.py`). All others are of probes, of which is
-known that the feature is active at none of their tokens.
+feature is active are those that no explanation is made from (`terms/held_out.py`). All others are of probes, of which
+is known that the feature is active at none of their tokens.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Passage(NamedTuple):
 
     text: str
     marks: tuple[tuple[int, int], ...] = ()
-    """first character, and the one after the last, of each run of marked tokens; detection has none, fuzzing has some"""
+    """first character, and the one after the last, of each run of marked tokens; detection has none"""
 
     def marked(self, before: str, after: str) -> str:
         """The text with strings around its marks; the strings themselves are removed from the text first."""

@@ -31,7 +31,7 @@ class Judge(TypingProtocol):
 
     @property
     def name(self) -> str:
-        """terms, or the name of a language model"""
+        """`terms`, or the name of a language model."""
         ...
 
     def __call__(self, explanation: Explanation, passages: Sequence[Passage]) -> Answers:
@@ -124,7 +124,9 @@ def _by_quantile(answers: Answers, quantiles: Sequence[int]) -> list[QuantileSco
     rows = []
     for quantile in sorted(set(quantiles)):
         judged = [
-            answer for answer, number in zip(answers, quantiles, strict=True) if number == quantile and answer is not None
+            answer
+            for answer, number in zip(answers, quantiles, strict=True)
+            if number == quantile and answer is not None
         ]
         if judged:
             rows.append(QuantileScore(quantile=quantile, contexts=len(judged), recognised=sum(judged)))

@@ -18,8 +18,10 @@ BLOCKS = "hot"
 CONTEXTS = "contexts"
 EFFECTS = "effects"
 """Directory of the label effects."""
+EXPLANATIONS = "explanations"
+"""Directory of the deterministic explanations of a run."""
 
-CONTENTS = (MANIFEST, DATABASE, ACTIVATIONS, VECTORS, BLOCKS, CONTEXTS, EFFECTS)
+CONTENTS = (MANIFEST, DATABASE, ACTIVATIONS, VECTORS, BLOCKS, CONTEXTS, EFFECTS, EXPLANATIONS)
 """Names of what the directory of a run contains."""
 
 _NAME = re.compile(NAME_PATTERN)
@@ -150,3 +152,8 @@ def probes_file(directory: Path) -> Path:
 def probe_bits_file(directory: Path, layer: int) -> Path:
     """File of the bits of one layer's features on the probes, beside its contexts."""
     return directory / CONTEXTS / f"layer={layer:02d}" / "probes.npy"
+
+
+def explanation_file(directory: Path, layer: int) -> Path:
+    """File of one layer's deterministic explanations, in the directory of a run or of its additions."""
+    return directory / EXPLANATIONS / f"layer={layer:02d}" / "part-0.parquet"
