@@ -97,8 +97,8 @@ def explain_features(
 ) -> ExplainResult:
     """Ask the model of a configuration for an explanation of each feature, and store them.
 
-    A feature that the model has explained with this prompt is left as it is. Answers and explanations are stored as they
-    arrive, so that a stopped command can be repeated.
+    A feature that the model has explained with this prompt is left as it is. Answers and explanations are stored as
+    they arrive, so that a stopped command can be repeated.
 
     Args:
         run: with contexts.
