@@ -32,6 +32,7 @@ from tegakari.schemas.api_index import ApiIndex
 from tegakari.schemas.attribution import Attribution, AttributionSettings
 from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.config import Pooling
+from tegakari.schemas.explanations import Explanation, ExplanationFilters, NewExplanation, VoteChange
 from tegakari.schemas.filters import FeatureFilters, LabelFeatureFilters
 from tegakari.schemas.inference import Classification, ClassifyRequest, EncodedText, EncodeRequest
 from tegakari.schemas.jobs import JobProgress, JobState, KnockoutJob, KnockoutRow
@@ -333,6 +334,33 @@ class AsyncClient:
     async def delete_note(self, run: str, layer: int, feature: int, *, author: str | None = None) -> Note:
         """Delete the note of an author, default: the caller's, on a feature, and return it."""
         return await self.ask(Call("DELETE", _feature(run, layer, feature, "note"), Note, {"author": author}))
+
+    def explanations(
+        self, run: str, *, limit: int | None = None, **filters: Unpack[ExplanationFilters]
+    ) -> AsyncPages[Explanation]:
+        """Explanations of features of a run that pass every filter; `limit` is the size of a page."""
+        parameters = {**filters, "limit": limit}
+        return AsyncPages(self, Call("GET", path("runs", run, "explanations"), Page[Explanation], parameters))
+
+    def feature_explanations(self, run: str, layer: int, feature: int) -> AsyncPages[Explanation]:
+        """Explanations of a feature, the best first."""
+        return AsyncPages(self, Call("GET", _feature(run, layer, feature, "explanations"), Page[Explanation]))
+
+    async def write_explanation(self, run: str, layer: int, feature: int, new: NewExplanation) -> Explanation:
+        """Add the caller's explanation of a feature; the same text twice is one explanation."""
+        return await self.ask(Call("POST", _feature(run, layer, feature, "explanations"), Explanation, body=new))
+
+    async def vote(self, run: str, layer: int, feature: int, explanation: str, change: VoteChange) -> Explanation:
+        """Give an explanation the caller's vote, which replaces the one before, and return the explanation."""
+        where = _feature(run, layer, feature, "explanations", explanation, "vote")
+        return await self.ask(Call("POST", where, Explanation, body=change))
+
+    async def delete_explanation(
+        self, run: str, layer: int, feature: int, explanation: str, *, author: str | None = None
+    ) -> Explanation:
+        """Delete the explanation of an author, default: the caller, and return it."""
+        where = _feature(run, layer, feature, "explanations", explanation)
+        return await self.ask(Call("DELETE", where, Explanation, {"author": author}))
 
     async def classification(self, run: str) -> ClassificationResult:
         """Scores of a run's classifier with intervals."""

@@ -32,6 +32,7 @@ Language = Annotated[str, Meta(pattern="^[a-z]{2,3}$", description="of the text,
 ExplanationId = Annotated[
     str, Meta(pattern="^[0-9a-f]{16}$", description="of the explanation: hash of feature, method, author and text")
 ]
+VoteValue = Annotated[int, Meta(ge=-1, le=1)]
 ExplanationSentence = Annotated[
     str, Meta(min_length=1, max_length=MAX_EXPLANATION, description="one sentence that says what the feature is")
 ]
@@ -135,7 +136,7 @@ class Vote(msgspec.Struct, frozen=True, kw_only=True):
     """What an author thinks of an explanation."""
 
     author: Author
-    value: Literal[-1, 1]
+    value: VoteValue
     """1: it is right; -1: it is wrong"""
     created: str
     """ISO 8601, UTC"""
@@ -194,7 +195,7 @@ class NewExplanation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class VoteChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The vote of an author on an explanation; it replaces the vote before."""
 
-    value: Literal[-1, 0, 1]
+    value: VoteValue
     """1: it is right; -1: it is wrong; 0: no vote"""
     author: Author | None = None
     """null = the name of the API key, where the service has keys"""

@@ -93,16 +93,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         content = self.rfile.read(int(self.headers.get("content-length", 0)))
-        if not self._has_key():
-            return None
+        if self._has_key() and (body := self._body(content)) is not None:
+            self._complete(body)
+
+    def _body(self, content: bytes) -> dict[str, Any] | None:
+        """The body of a request that is right; None: it was answered with an error."""
+        wrong: tuple[int, str] | None = None
         try:
             body = json.loads(content)
         except ValueError:
-            return self._error(400, "the body is not JSON")
-        if self.path != "/v1/chat/completions":
-            return self._error(404, "no such path")
-        if wrong := _wrong(body, self.server):
-            return self._error(*wrong)
+            wrong = 400, "the body is not JSON"
+        else:
+            wrong = _wrong(body, self.server) if self.path == "/v1/chat/completions" else (404, "no such path")
+        if wrong:
+            self._error(*wrong)
+            return None
+        return body
+
+    def _complete(self, body: dict[str, Any]) -> None:
         with self.server.lock:
             self.server.requests.append(body)
             self.server.concurrency += 1
@@ -112,24 +120,11 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.concurrency -= 1
         if reply.body is not None:
-            return self._send_bytes(reply.status, reply.body, reply.headers, cut=reply.cut)
-        if reply.status != 200:
-            return self._error(reply.status, "the server cannot answer", reply.headers)
-        completion = {
-            "id": "chatcmpl-1",
-            "object": "chat.completion",
-            "created": 1795790586,
-            "model": body["model"],
-            "choices": [
-                {
-                    "index": 0,
-                    "finish_reason": reply.finish_reason,
-                    "message": {"role": "assistant", "content": reply.content},
-                }
-            ],
-            "usage": {"prompt_tokens": 700, "completion_tokens": 20, "total_tokens": 720},
-        }
-        return self._send(200, completion, reply.headers, cut=reply.cut)
+            self._send_bytes(reply.status, reply.body, reply.headers, cut=reply.cut)
+        elif reply.status != 200:
+            self._error(reply.status, "the server cannot answer", reply.headers)
+        else:
+            self._send(200, _completion(body, reply), reply.headers, cut=reply.cut)
 
     def _has_key(self) -> bool:
         if self.server.key is None or self.headers.get("authorization") == f"Bearer {self.server.key}":
@@ -154,6 +149,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+def _completion(body: dict[str, Any], reply: Reply) -> dict[str, Any]:
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1795790586,
+        "model": body["model"],
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": reply.finish_reason,
+                "message": {"role": "assistant", "content": reply.content},
+            }
+        ],
+        "usage": {"prompt_tokens": 700, "completion_tokens": 20, "total_tokens": 720},
+    }
 
 
 def _wrong(body: Any, server: ChatServer) -> tuple[int, str] | None:  # noqa: PLR0911
