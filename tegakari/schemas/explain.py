@@ -65,3 +65,31 @@ class ExplainPlan(msgspec.Struct, frozen=True, kw_only=True):
     """at most"""
     example: str
     """the prompt of the first feature; empty: there is none"""
+
+
+class ScoringResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of scoring explanations by a judge."""
+
+    run: str
+    judge: str
+    """terms, or the name of a language model"""
+    explanations: int
+    """that were selected"""
+    scored: int
+    """explanations with new scores; the others have too few contexts with an answer"""
+    stopped: str | None
+    """why explanations are left over, as a limit that was reached; null: none are"""
+    usage: ModelUsage
+
+
+class ImportResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of importing explanations from files."""
+
+    run: str
+    rows: int
+    """of the files"""
+    added: int
+    stored_before: int
+    """rows that the run has already, or that the files repeat"""
+    skipped: dict[str, int]
+    """reason -> rows"""

@@ -20,6 +20,7 @@ from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store.disk.contents import read_bounded
 from tegakari.store.disk.durable import staged_directory, translate_disk_full
+from tegakari.store.export.neuronpedia_explanations import explanation_rows
 from tegakari.store.export.tables import refuse_existing
 from tegakari.store.queries.features import feature_histogram
 from tegakari.store.queries.search import decoder_directions
@@ -183,14 +184,14 @@ def export_neuronpedia(run: Run, target: Path, *, creator: str, progress: Progre
         progress: one step per layer.
 
     Returns:
-        number of features and of activations.
+        number of features, of activations and of explanations.
 
     Raises:
         StoreError: the directory exists.
         DiskFullError: no space; nothing is left behind.
     """
     refuse_existing(target)
-    features = activations = 0
+    features = activations = explanations = 0
     model = model_id(run)
     with translate_disk_full(target, field="--to"), staged_directory(target) as staged:
         progress.stage("exporting", len(run.manifest.saes.layers))
@@ -204,8 +205,12 @@ def export_neuronpedia(run: Run, target: Path, *, creator: str, progress: Progre
                 name = f"batch-{number}.jsonl.gz"
                 features += _write(directory / "features" / name, _features(run, layer, batch, creator, directions))
                 activations += _write(directory / "activations" / name, _activations(run, layer, batch, creator))
+                rows = explanation_rows(
+                    run, layer, batch, model_id=model, source=directory.name, creator=creator
+                )
+                explanations += _write(directory / "explanations" / name, rows)
             progress.advance()
-    return {"features": features, "activations": activations}
+    return {"features": features, "activations": activations, "explanations": explanations}
 
 
 def _write_metadata(run: Run, directory: Path, layer: int, creator: str) -> None:
@@ -264,7 +269,7 @@ def _directions(run: Run, layer: int) -> np.ndarray | None:
         return None
 
 
-def _write(path: Path, rows: Iterator[_Row]) -> int:
+def _write(path: Path, rows: Iterator[msgspec.Struct]) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
     # Without a time in the header, the same run gives the same bytes.
