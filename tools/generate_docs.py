@@ -15,7 +15,7 @@ from tegakari.schemas.config import Config
 from tegakari.schemas.config.render import render_config
 from tegakari.schemas.errors import error_classes
 from tegakari.schemas.tables import ACTIVATIONS, ANALYSIS_TABLES, TABLES, Table
-from tegakari.store.sql.views import ANALYSES, NOTES, RUNS
+from tegakari.store.sql.views import ANALYSES, EXPLANATIONS, NOTES, RUNS
 from tools.generated import ROOT, main
 
 DOCS = ROOT / "docs"
@@ -61,7 +61,11 @@ def tables_page() -> str:
         "\n## Tables of analyses\n\n"
         "Results that were computed on finished runs lie beside them as Parquet, `store/analyses/<kind>/<key>/`:\n"
     )
-    sections = ((run, (*TABLES, ACTIVATIONS)), (store, (RUNS, ANALYSES, NOTES)), (analyses, ANALYSIS_TABLES))
+    sections = (
+        (run, (*TABLES, ACTIVATIONS)),
+        (store, (RUNS, ANALYSES, NOTES, EXPLANATIONS)),
+        (analyses, ANALYSIS_TABLES),
+    )
     return _head("Tables") + "".join(text + "".join(map(_table, tables)) for text, tables in sections)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import typer
@@ -23,6 +23,10 @@ from tegakari.extras import needs_extra
 from tegakari.schemas.config import ExplainConfig, load_config
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.explain import ExplainPlan, ExplainResult
+
+if TYPE_CHECKING:
+    from tegakari.analyses.explanations.explain_features import Feature
+    from tegakari.store import Run
 
 FeaturesOption = Annotated[
     list[str] | None,
@@ -45,9 +49,7 @@ def explain(
     labels: LabelsOption = None,
     layers: LayersOption = None,
     per_label: PerLabelOption = 5,
-    language: Annotated[
-        Literal["en", "ja"] | None, typer.Option(help="Language; default: `explain.language`.")
-    ] = None,
+    language: Annotated[Literal["en", "ja"] | None, typer.Option(help="Language; default: `explain.language`.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Ask nothing; show the number of requests and tokens, and a prompt.")
     ] = False,
@@ -82,23 +84,23 @@ def explain_settings(config: Path, language: Literal["en", "ja"] | None = None) 
 
 
 def selected_features(
-    run: object, features: list[str] | None, labels: list[str] | None, layers: list[int] | None, per_label: int
-) -> list[tuple[int, int]]:
+    run: Run, features: list[str] | None, labels: list[str] | None, layers: list[int] | None, per_label: int
+) -> list[Feature]:
     """Features of the options of a command: those that are named, or those that carry labels.
 
     Raises:
         ConfigError: both kinds of options are given.
         NotFoundError: no such layer, feature or label.
     """
-    from tegakari.analyses.explanations.explain_features import label_features
+    from tegakari.analyses.explanations.explain_features import Feature, label_features
 
     if not features:
-        return [*label_features(run, labels, layers=layers, per_label=per_label)]  # type: ignore[arg-type]
+        return label_features(run, labels, layers=layers, per_label=per_label)
     if labels or layers:
         raise ConfigError(
             "features are given as well", field="--label" if labels else "--layer", fix="give --feature, or the others"
         )
-    return sorted({parse_feature(feature) for feature in features})
+    return sorted({Feature(*parse_feature(feature)) for feature in features})
 
 
 def _print_plan(plan: ExplainPlan) -> None:

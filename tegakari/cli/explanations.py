@@ -38,9 +38,7 @@ AuthorOption = Annotated[
     typer.Option(help="Author; default: the name of the API key of a service, the login name for a directory."),
 ]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the explanation, as the list shows it.")]
-MethodOption = Annotated[
-    Method | None, typer.Option(help="Only explanations of this method: terms, model or person.")
-]
+MethodOption = Annotated[Method | None, typer.Option(help="Only explanations of this method: terms, model or person.")]
 
 
 @app.command("list")

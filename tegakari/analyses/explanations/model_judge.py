@@ -7,19 +7,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tegakari.analyses.explanations.asker import Asker, BudgetSpentError, open_asker
-from tegakari.analyses.explanations.endpoint import NoAnswerError, check_may_send
+from tegakari.analyses.explanations.asker import Asker, BudgetSpentError
+from tegakari.analyses.explanations.endpoint import NoAnswerError
 from tegakari.analyses.explanations.excerpts import AFTER_MARK, BEFORE_MARK
 from tegakari.analyses.explanations.passages import Passage
 from tegakari.analyses.explanations.prompt_files import prompt_template
-from tegakari.analyses.explanations.scoring import score_explanation
 from tegakari.analyses.explanations.sentences import RefusedError, json_of
-from tegakari.schemas.config import ExplainConfig
-from tegakari.schemas.explain import ScoringResult
 from tegakari.schemas.explanations import Explanation
-from tegakari.schemas.progress import NoProgress, Progress
-from tegakari.store import Run
-from tegakari.store.explanations import NewScore, add_scores
 
 GROUP = 8
 """Passages per question: more are cheaper, and small models lose count of them."""
@@ -80,57 +74,3 @@ def _schema(count: int) -> dict[str, object]:
 
 def _json(text: str) -> str:
     return msgspec.json.encode(text).decode()
-
-
-def score_by_model(
-    run: Run, explanations: Sequence[Explanation], config: ExplainConfig, *, progress: Progress = NoProgress()
-) -> ScoringResult:
-    """Score explanations by the model of a configuration, and store the scores.
-
-    Args:
-        run: with contexts.
-        explanations: stored ones.
-        config: the server, the model and the limits.
-        progress: one step per explanation.
-
-    Raises:
-        EndpointError: the server cannot be used, or may not get the texts.
-        NotFoundError: the run has no contexts, or was deleted meanwhile.
-        StoreError: scores or answers cannot be stored.
-    """
-    check_may_send(config)
-    return asyncio.run(_score(run, explanations, config, progress))
-
-
-async def _score(
-    run: Run, explanations: Sequence[Explanation], config: ExplainConfig, progress: Progress
-) -> ScoringResult:
-    async with open_asker(run.store, config) as asker:
-        judge = ModelJudge(asker, asyncio.get_running_loop())
-        progress.stage("scoring explanations", len(explanations))
-        places = asyncio.Semaphore(config.concurrency)
-        scored: list[Explanation] = []
-
-        async def score(explanation: Explanation) -> None:
-            async with places:
-                if judge.stopped is None:
-                    scores = await asyncio.to_thread(score_explanation, run, explanation, judge)
-                    if scores and judge.stopped is None:  # not by a part of the passages
-                        add_scores(run, [NewScore(explanation, score) for score in scores])
-                        scored.append(explanation)
-            progress.advance()
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for explanation in explanations:
-                    group.create_task(score(explanation))
-        except BaseExceptionGroup as failures:  # what fails for one explanation fails for all of them
-            raise failures.exceptions[0] from None
-        return ScoringResult(
-            run=run.name,
-            judge=judge.name,
-            explanations=len(explanations),
-            scored=len(scored),
-            stopped=judge.stopped,
-            usage=asker.usage,
-        )

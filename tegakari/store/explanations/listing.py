@@ -11,15 +11,12 @@ from operator import itemgetter
 from tegakari.schemas.api import Page
 from tegakari.schemas.errors import QueryError
 from tegakari.schemas.explanations import METHODS, Explanation, Method
-from tegakari.store.explanations.terms import term_explanations, terms_after
+from tegakari.store.explanations.terms import AUTHOR, term_explanations, terms_after
 from tegakari.store.explanations.written import Filters, Key, written_log
 from tegakari.store.folding import folded
 from tegakari.store.queries.cursor import list_name, read_cursor, write_cursor
 from tegakari.store.queries.parameters import check_finite, check_limit, feature_place
 from tegakari.store.reader import Run
-
-DETERMINISTIC_AUTHOR = "tegakari"
-"""Author of the explanations of method terms."""
 
 
 def explanations(
@@ -63,7 +60,7 @@ def explanations(
     last = read_cursor(cursor, list_, Key) if cursor else None
     with written_log(run).read() as written:
         rows = written.after(last, filters, limit + 1)
-        if method in (None, "terms") and author in (None, DETERMINISTIC_AUTHOR):
+        if method in (None, "terms") and author in (None, AUTHOR):
             deterministic = terms_after(run, written, last, filters, limit + 1)
             rows = list(islice(merge(rows, deterministic, key=itemgetter(0)), limit + 1))
     following = write_cursor(list_, rows[limit - 1][0]) if len(rows) > limit else None

@@ -205,9 +205,7 @@ def export_neuronpedia(run: Run, target: Path, *, creator: str, progress: Progre
                 name = f"batch-{number}.jsonl.gz"
                 features += _write(directory / "features" / name, _features(run, layer, batch, creator, directions))
                 activations += _write(directory / "activations" / name, _activations(run, layer, batch, creator))
-                rows = explanation_rows(
-                    run, layer, batch, model_id=model, source=directory.name, creator=creator
-                )
+                rows = explanation_rows(run, layer, batch, model_id=model, source=directory.name, creator=creator)
                 explanations += _write(directory / "explanations" / name, rows)
             progress.advance()
     return {"features": features, "activations": activations, "explanations": explanations}

@@ -1,8 +1,8 @@
-"""Explanations in the layout of Neuronpedia's bulk import and export: `explanations/batch-N.jsonl.gz`, a row per line.
+"""Explanations in the layout of Neuronpedia's bulk import: `explanations/batch-N.jsonl.gz`, a row per line.
 
-Names and types are those of the table Explanation in Neuronpedia's `schema.prisma`, as its `export-data.py` writes them.
-Types and models of explanations are rows of other tables there, which an import does not add: they are null here, and
-`notes` says where an explanation comes from.
+Names and types are those of the table Explanation in Neuronpedia's `schema.prisma`, as its `export-data.py` writes
+them. Types and models of explanations are rows of other tables there, which an import does not add: they are null
+here, and `notes` says where an explanation comes from.
 """
 
 from __future__ import annotations
