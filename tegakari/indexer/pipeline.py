@@ -37,9 +37,12 @@ from tegakari.schemas.run import RunManifest, Scores
 from tegakari.store import vectors
 from tegakari.store.disk.durable import bury, exclusive_lock, translate_disk_full, write_atomically
 from tegakari.store.disk.layout import run_directory, work_directory
-from tegakari.store.disk.publish import publish
+from tegakari.store.disk.publish import publish, write_staged_manifest
 from tegakari.store.disk.publish import read_manifest as read_run_manifest
+from tegakari.store.reader import Run
 from tegakari.store.sql.writer import RunWriter
+from tegakari.terms import words
+from tegakari.terms.explain import explain_run
 
 log = structlog.get_logger()
 
@@ -117,7 +120,7 @@ def index(config: Config, progress: Progress = NoProgress(), *, workers: int = 1
         shutil.rmtree(staged, ignore_errors=True)
         with timings.stage("merge"), RunWriter(staged) as writer:
             scores = _merge(config, models, shards, documents, quality, writer, work, progress)
-        with timings.stage("publish"):
+        with timings.stage("explain"):
             outcome = Outcome(
                 documents=len(documents),
                 positions=sum(len(document.tokens.positions) for document in documents),
@@ -126,6 +129,10 @@ def index(config: Config, progress: Progress = NoProgress(), *, workers: int = 1
                 scores=scores,
                 timings=dict(timings.seconds),
             )
+            write_staged_manifest(staged, manifest_of(config, models, corpus, recipe, outcome))
+            _explain(staged, progress)
+        with timings.stage("publish"):
+            outcome = replace(outcome, timings=dict(timings.seconds))
             manifest = publish(store, staged, manifest_of(config, models, corpus, recipe, outcome))
         bury(work)
     log.info("published", run=manifest.run, documents=manifest.corpus.documents, seconds=timings.seconds)
@@ -281,3 +288,11 @@ def _merge(
     else:
         log.warning("no vectors", reason="lancedb is not installed", fix="`tegakari runs add-vectors` where it is")
     return scores
+
+
+def _explain(staged: Path, progress: Progress) -> None:
+    """Write the deterministic explanations of a run that is not published yet."""
+    if words.available():
+        explain_run(Run(staged), staged, progress)
+    else:
+        log.warning("no explanations", reason=words.MISSING, fix="`tegakari runs add-contexts` where it is installed")

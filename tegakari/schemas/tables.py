@@ -292,8 +292,8 @@ PROBES = Table(
 
 EXPLANATIONS = Table(
     "explanations",
-    "Parquet files explanations/layer=NN/: what the contexts of each feature have in common, without those held out for "
-    "scores; one context per document. Absent from runs that were indexed without LanceDB, which cuts the "
+    "Parquet files explanations/layer=NN/: what contexts of each feature have in common, without those held out "
+    "for scores; one context per document. Absent from runs that were indexed without LanceDB, which cuts the "
     "words, and from runs of format 3, unless they were added.",
     ("feature",),
     (
@@ -309,7 +309,7 @@ EXPLANATIONS = Table(
             "place", "string", "place of the strongest token: head, first, last, after-punctuation; null: none common"
         ),
         Column("place_share", "float32", "share of the contexts with this place"),
-        Column("script", "string", "script of the strongest token; null: none common, or that of the corpus"),
+        Column("script", "string", "its script; null: none is common, or that of the corpus"),
         Column("script_share", "float32", "share of the contexts with this script"),
         Column("label_ids", "int32[]", "labels of the largest d above the run's threshold, largest first"),
         Column("label_d", "float32[]", "their d, the run's pooling"),

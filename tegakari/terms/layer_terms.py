@@ -104,8 +104,21 @@ def layer_terms(corpus: Corpus, features: range, layer: LayerContexts) -> LayerT
     scripts = _one_hot(corpus.script[token]), _one_hot(corpus.script)
     script, script_share = _common(*scripts, row, n)
     return LayerTerms(
-        documents, covered, terms, anchor, z, term_documents, on, before, form, form_share, place, place_share, script, script_share
-    )  # fmt: skip
+        documents=documents,
+        covered=covered,
+        words=terms,
+        anchor=anchor,
+        z=z,
+        term_documents=term_documents,
+        on=on,
+        before=before,
+        token=form,
+        token_share=form_share,
+        place=place,
+        place_share=place_share,
+        script=script,
+        script_share=script_share,
+    )
 
 
 def _most_frequent(row: np.ndarray, value: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ BEFORE = 24
 AFTER = 8
 """Tokens of a window after its position."""
 
-PRIOR_WORDS = 500.0
+PRIOR_WORDS = 50.0
 """Words that the prior of the log-odds counts for."""
 
 

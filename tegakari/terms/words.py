@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
@@ -14,10 +15,13 @@ from tegakari.store.vectors import TOKENIZER
 MAX_WORD = 40
 """Characters of a word; a longer one is left out, as the search index leaves it out."""
 
+MISSING = "lancedb, which cuts the words, is not installed or too old"
+
 _MODIFIERS = ("M", "Cf", "Sk")
 """Categories of characters that change the one before: marks, joiners, skin tones."""
 
 _JOINER = "\u200d"
+_REPEATED = re.compile(r"(.{1,8}?)\1+", re.DOTALL)
 
 
 class CorpusWords(NamedTuple):
@@ -109,7 +113,10 @@ def _marks(gap: str) -> tuple[tuple[int, int], ...]:
 def form_of(word: str) -> str:
     """Form of a word without differences of width and case (NFKC, case folding); a run of one mark is that mark."""
     form = unicodedata.normalize("NFKC", word).casefold()
-    return form[0] if len(form) > 1 and form == form[0] * len(form) and not form[0].isalnum() else form
+    if any(character.isalnum() for character in form):
+        return form
+    repeated = _REPEATED.fullmatch(form)
+    return repeated[1] if repeated else form
 
 
 def corpus_words(texts: Sequence[str]) -> CorpusWords:

@@ -10,6 +10,7 @@ from sklearn.metrics import f1_score
 from tegakari.analyses.statistics import (
     SAMPLES,
     Predictions,
+    balanced_accuracy,
     interval_of_macro_f1,
     interval_of_share,
     macro_f1_difference,
@@ -225,3 +226,35 @@ def test_small_samples_have_the_interval_of_student():
     interval = small_sample_interval(values)
     expected = stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
     assert (interval.low, interval.high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("hits", "rejections"), [((7, 10), (9, 10)), ((10, 10), (10, 10)), ((0, 5), (3, 20))])
+def test_the_interval_of_a_balanced_accuracy_is_newcombes(hits: tuple[int, int], rejections: tuple[int, int]):
+    """By statistics' other way: the difference of two shares, whose Wilson ends are roots of the score equation."""
+
+    def wilson(successes: int, n: int) -> tuple[float, float]:
+        interval = stats.binomtest(successes, n).proportion_ci(method="wilson")
+        return interval.low, interval.high
+
+    def array(successes: int, n: int) -> np.ndarray:
+        return np.arange(n) < successes
+
+    p, q = hits[0] / hits[1], 1 - rejections[0] / rejections[1]
+    (p_low, p_high), (q_low, q_high) = wilson(*hits), wilson(rejections[1] - rejections[0], rejections[1])
+    low = p - q - np.sqrt((p - p_low) ** 2 + (q_high - q) ** 2)
+    high = p - q + np.sqrt((p_high - p) ** 2 + (q - q_low) ** 2)
+    interval = balanced_accuracy(array(*hits), array(*rejections))
+    assert interval.value == pytest.approx((p - q + 1) / 2)
+    assert (interval.low, interval.high) == pytest.approx(((low + 1) / 2, (high + 1) / 2))
+
+
+def test_the_interval_of_a_balanced_accuracy_covers():
+    n, shares = 10, (0.7, 0.9)
+    counts = np.arange(n + 1)
+    covered = 0.0
+    for a in counts:
+        for b in counts:
+            interval = balanced_accuracy(np.arange(n) < a, np.arange(n) < b)
+            probability = stats.binom.pmf(a, n, shares[0]) * stats.binom.pmf(b, n, shares[1])
+            covered += probability * (interval.low <= np.mean(shares) <= interval.high)
+    assert covered > 0.92

@@ -108,12 +108,17 @@ def _encode(manifest: RunManifest) -> bytes:
     return msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(manifest, checksum=digest)), indent=1)
 
 
+def write_staged_manifest(staged: Path, manifest: RunManifest) -> None:
+    """Write run.json of a run that is not published, so that `Run` opens it; `publish` replaces the file."""
+    (staged / MANIFEST).write_bytes(_encode(manifest))
+
+
 def publish(store: Path, staged: Path, manifest: RunManifest) -> RunManifest:
     """Checksum everything below `staged`, write run.json, flush, and rename it to its published name.
 
     Args:
         store: the store's directory.
-        staged: directory of the run's files, without run.json, on the store's file system.
+        staged: directory of the run's files on the store's file system; its run.json, if any, is replaced.
         manifest: the run's manifest, with empty `files`.
 
     Returns:
