@@ -20,7 +20,6 @@ from tegakari.schemas.config import ExplainConfig
 from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import EndpointError
 from tegakari.schemas.retries import pause, requested_pause
-from tegakari.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -254,7 +253,7 @@ async def open_endpoint(config: ExplainConfig) -> AsyncIterator[Endpoint]:
         EndpointError: the texts may not be sent there, or no model is named and the server does not have exactly one.
     """
     check_may_send(config)
-    headers = {"user-agent": f"tegakari/{__version__}", "content-type": "application/json"}
+    headers = {"user-agent": "tegakari", "content-type": "application/json"}
     if key := os.environ.get(config.key_variable, "").strip():
         if not (key.isascii() and key.isprintable()):
             raise EndpointError(
