@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 from tegakari.analyses.explanations.asker import Asker, BudgetSpentError, estimated_tokens, open_asker
@@ -19,7 +21,7 @@ from tegakari.schemas.explain import ExplainPlan, ExplainResult, Unexplained
 from tegakari.schemas.explanations import Explanation, explanation_id
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store import Run, queries
-from tegakari.store.contexts import feature_contexts
+from tegakari.store.contexts import contexts_of
 from tegakari.store.explanations import add_explanations, written_log
 
 MAX_ANSWER_TOKENS = 300
@@ -227,10 +229,15 @@ class _Work:
 def _prompts(run: Run, features: Iterable[Feature], config: ExplainConfig) -> Iterator[tuple[Feature, Prompt | None]]:
     """The question about each feature; None for one that is never active."""
     template = prompt_template(f"explain.{config.language}")
-    for feature in features:
-        contexts = feature_contexts(run, *feature)
-        excerpts = feature_excerpts(run, feature.feature, contexts, config.contexts)
-        yield feature, template.prompt(EXPLANATION_SCHEMA, MAX_ANSWER_TOKENS, excerpts=excerpts) if excerpts else None
+    for layer, group in groupby(sorted(features), key=itemgetter(0)):
+        of_layer = list(group)
+        numbers = [feature.feature for feature in of_layer]
+        for feature, contexts in zip(of_layer, contexts_of(run, layer, numbers), strict=True):
+            excerpts = feature_excerpts(run, feature.feature, contexts, config.contexts)
+            yield (
+                feature,
+                template.prompt(EXPLANATION_SCHEMA, MAX_ANSWER_TOKENS, excerpts=excerpts) if excerpts else None,
+            )
 
 
 def _explained_before(run: Run, features: Iterable[Feature], model: str | None, prompt_version: str) -> set[Feature]:
