@@ -28,7 +28,8 @@ Negatives = Literal["random", "neighbour", "silent"]
 """Contexts in which the feature is not active: of any document, of features with a similar decoder direction, or of
 documents of the feature's labels."""
 
-Language = Annotated[str, Meta(pattern="^[a-z]{2,3}$", description="of the text, by ISO 639, as ja and en")]
+LANGUAGE_PATTERN = "^[a-z]{2,3}$"
+Language = Annotated[str, Meta(pattern=LANGUAGE_PATTERN, description="of the text, by ISO 639, as ja and en")]
 ExplanationId = Annotated[
     str, Meta(pattern="^[0-9a-f]{16}$", description="of the explanation: hash of feature, method, author and text")
 ]

@@ -14,7 +14,7 @@ from msgspec import Struct
 from tegakari.schemas import filters
 from tegakari.schemas.config import POOLINGS, Pooling
 from tegakari.schemas.errors import QueryError
-from tegakari.schemas.explanations import MAX_EXPLANATION, MAX_MODEL, METHODS, Method
+from tegakari.schemas.explanations import LANGUAGE_PATTERN, MAX_EXPLANATION, MAX_MODEL, METHODS, Method
 from tegakari.schemas.notes import MAX_AUTHOR, MAX_TAG, MAX_TEXT
 from tegakari.service.http.negotiation import FORMATS, LIST_PARAMETERS, row_type
 from tegakari.store import Run
@@ -140,7 +140,7 @@ ExplanationAuthorName = Annotated[
     optional("author of the explanation; default: the name of the API key", type="string", maxLength=MAX_MODEL),
 ]
 LanguageFilter = Annotated[
-    str | None, optional("only explanations in this language, as `ja` or `en`", type="string", pattern="^[a-z]{2,3}$")
+    str | None, optional("only explanations in this language, as `ja` or `en`", type="string", pattern=LANGUAGE_PATTERN)
 ]
 MinimumScore = Annotated[
     float | None,

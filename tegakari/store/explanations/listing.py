@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Collection
 from heapq import merge
@@ -10,7 +11,7 @@ from operator import itemgetter
 
 from tegakari.schemas.api import Page
 from tegakari.schemas.errors import QueryError
-from tegakari.schemas.explanations import METHODS, Explanation, Method
+from tegakari.schemas.explanations import LANGUAGE_PATTERN, METHODS, Explanation, Method
 from tegakari.store.explanations.terms import AUTHOR, term_explanations, terms_after
 from tegakari.store.explanations.written import Filters, Key, written_log
 from tegakari.store.folding import folded
@@ -54,6 +55,8 @@ def explanations(
     check_finite("min_score", min_score)
     if method not in (None, *METHODS):
         raise QueryError(f"{method!r} is not a method", field="method", fix=f"use one of: {', '.join(METHODS)}")
+    if language is not None and not re.fullmatch(LANGUAGE_PATTERN, language):
+        raise QueryError(f"{language!r} is no language", field="language", fix="give its code, as ja or en")
     words = folded(q or "").split()
     filters = Filters(layer, feature, method, author, language, min_score, words)
     list_ = list_name(run, "explanations", *filters)

@@ -306,14 +306,6 @@ def test_notes_are_shown_as_text(noted: TestClient):
     page = open_page(noted, NOTED)
     assert HOSTILE_LABEL in page.text
     assert "軽トラ\nonly" in page.text
-
-
-def test_the_search_finds_explanations(noted: TestClient):
-    written = {"author": "Ann <b>", "text": "names of 軽トラ <script>"}
-    noted.post("/v1/runs/noted/layers/1/features/7/explanations", json=written)
-    page = open_page(noted, "/search?run=noted&q=軽トラ")
-    assert "/runs/noted/layers/1/features/7" in page.links
-    assert "names of 軽トラ <script>" in page.text
     (data,) = page.attributes("section", "data-notes")
     assert [note["author"] for note in json.loads(data)] == [HOSTILE_LABEL, "Ann"]
     pages = walk(noted, "/runs/noted/notes", 4)
@@ -374,6 +366,14 @@ def test_the_search_finds_notes(noted: TestClient):
     page = open_page(noted, "/search?run=noted&q=軽トラ")
     assert NOTED in page.links
     assert "軽トラ\nonly" in page.text
+
+
+def test_the_search_finds_explanations(noted: TestClient):
+    written = {"author": "Ann <b>", "text": "names of 軽トラ <script>"}
+    noted.post("/v1/runs/noted/layers/1/features/7/explanations", json=written)
+    page = open_page(noted, "/search?run=noted&q=軽トラ")
+    assert "/runs/noted/layers/1/features/7" in page.links
+    assert "names of 軽トラ <script>" in page.text
 
 
 def test_the_form_of_a_note_has_the_name_of_the_key(tmp_path: Path):

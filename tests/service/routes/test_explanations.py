@@ -54,12 +54,7 @@ def test_an_explanation_is_written_voted_on_listed_and_deleted(client: TestClien
     written = client.post(OF_FEATURE, json=body)
     assert written.status_code == 200
     row = written.json()
-    assert (row["text"], row["language"], row["method"], row["score"] if "score" in row else None) == (
-        "軽トラ <b>",
-        "ja",
-        "person",
-        None,
-    )
+    assert (row["text"], row["language"], row["method"]) == ("軽トラ <b>", "ja", "person")
     assert client.post(OF_FEATURE, json=body).json() == row
     voted = client.post(f"{OF_FEATURE}/{row['id']}/vote", json={"author": "Bob", "value": -1}).json()
     assert [(vote["author"], vote["value"]) for vote in voted["votes"]] == [("Bob", -1)]
@@ -102,7 +97,7 @@ def test_a_wrong_request_is_refused_with_its_field(
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("method", "magic"), ("min_score", "nan"), ("language", "x"), ("limit", 0)]
+    ("name", "value"), [("method", "magic"), ("min_score", "nan"), ("language", "Japanese"), ("limit", 0)]
 )
 def test_a_wrong_filter_is_refused(client: TestClient[Any], name: str, value: object):
     response = client.get(LIST, params={name: str(value)})
