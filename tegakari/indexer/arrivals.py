@@ -37,9 +37,16 @@ class Arrivals:
         self._document.append(np.repeat(numbers, np.diff(ends)))
         self._position.append(np.concatenate(positions).astype(np.int32))
         self._positions += ends[-1]
-        for name in ("document", "position", "order"):
+        for name in ("document", "position", "order", "row", "token"):
             self.__dict__.pop(name, None)
         return place
+
+    def numbers(self, batch: TallyBatch) -> Tensor:
+        """Numbers of the documents of a batch, int64 [D] on the device; the host does not wait for it."""
+        first, device = batch.document, batch.offsets.device
+        documents = self.documents[first : first + len(batch.ends) - 1]
+        numbers = torch.tensor([document.number for document in documents])
+        return numbers.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers.to(device)
 
     @cached_property
     def document(self) -> np.ndarray:
@@ -50,6 +57,17 @@ class Arrivals:
     def position(self) -> np.ndarray:
         """int32 [T]: token index of each position in its document."""
         return np.concatenate(self._position)
+
+    @cached_property
+    def row(self) -> Tensor:
+        """int64 [T] on the CPU: row of the document of each position, in `documents`."""
+        lengths = torch.tensor([len(document.tokens.positions) for document in self.documents])
+        return torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+
+    @cached_property
+    def token(self) -> Tensor:
+        """`position` as a tensor on the CPU."""
+        return torch.from_numpy(self.position)
 
     @cached_property
     def order(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Candidates for the strongest positions of every feature, as a shard contributes them."""
+"""Candidates for the strongest positions of every feature, and entries of contexts, as a shard contributes them."""
 
 from __future__ import annotations
 
@@ -18,3 +18,16 @@ class Candidates(NamedTuple):
     """int32."""
     position: np.ndarray
     """int32, token index in the document."""
+
+
+class ContextEntries(NamedTuple):
+    """Activations in the windows of positions that can become contexts, by (feature, document, position)."""
+
+    feature: np.ndarray
+    """int32."""
+    document: np.ndarray
+    """int32."""
+    position: np.ndarray
+    """int32, token index in the document."""
+    activation: np.ndarray
+    """float32."""

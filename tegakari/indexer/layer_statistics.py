@@ -22,6 +22,8 @@ class MergeSettings(NamedTuple):
     variety_threshold: float
     """of Cohen's d, above which a feature counts for a label."""
     top_tokens: int
+    contexts: bool = False
+    """whether the run has contexts and probes, for which the partials have entries."""
 
     @property
     def cutoffs(self) -> list[float]:

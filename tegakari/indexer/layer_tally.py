@@ -2,30 +2,74 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from tegakari.indexer.arrivals import Arrivals
 from tegakari.indexer.candidates import Candidates
+from tegakari.indexer.context_entries import context_entries, drawn_first, of_pairs, pairs_of
 from tegakari.indexer.moments import label_moments
 from tegakari.indexer.partial import LayerPartial
+from tegakari.indexer.priority import NEVER, pair_priorities
 from tegakari.indexer.shard import Shard
 from tegakari.indexer.strongest_survivors import strongest_survivors
 from tegakari.kernels import Encoder, Survivors, add_to_tally, finish_tally, new_tally
-from tegakari.kernels.types import TallyBatch
+from tegakari.kernels.types import Tally, TallyBatch
 from tegakari.models.head import pooled_by
 from tegakari.models.outliers import ordinary_positions
 from tegakari.models.tokens import Head
 from tegakari.schemas.config import POOLINGS, Pooling
 from tegakari.store.blocks.activations import Activations, rounded
+from tegakari.store.contexts import POOL_DOCUMENTS
+
+
+class Bounds(NamedTuple):
+    """What can still be among the strongest positions and the drawn documents of the corpus.
+
+    Bounds only save work: the merged result is the same.
+    """
+
+    floor: Tensor
+    """[d_sae] float32: at most the `top_tokens`-th strongest activation in the corpus."""
+    drawn: Tensor
+    """[d_sae] int64: at least the POOL_DOCUMENTS-th smallest priority of the documents in which a feature is active."""
+
+
+class Union(NamedTuple):
+    """The strongest activations and the smallest priorities of each feature in the shards so far."""
+
+    strongest: Tensor
+    """[d_sae, top_tokens] float32, descending; 0 beyond the last."""
+    drawn: Tensor
+    """[d_sae, POOL_DOCUMENTS] int64, ascending; NEVER beyond the last."""
+
+    @classmethod
+    def empty(cls, d_sae: int, top_tokens: int, device: torch.device) -> Union:
+        """The union of no shard."""
+        drawn = torch.full((d_sae, POOL_DOCUMENTS), NEVER, device=device)
+        return cls(torch.zeros(d_sae, top_tokens, device=device), drawn)
+
+    def bounds(self) -> Bounds:
+        """Bounds of the next shard."""
+        return Bounds(self.strongest[:, -1].contiguous(), self.drawn[:, -1].contiguous())
 
 
 class LayerTally:
     """Sums and candidates of one layer over the batches of a shard; nothing leaves the device before `finish`."""
 
     def __init__(
-        self, encoder: Encoder, max_norm: float | None, documents: int, top_tokens: int, floor: Tensor, capacity: int
+        self,
+        encoder: Encoder,
+        max_norm: float | None,
+        documents: int,
+        top_tokens: int,
+        bounds: Bounds,
+        seeds: Tensor | None,
+        capacity: int,
+        factor: int,
     ) -> None:
         """Start without documents.
 
@@ -34,54 +78,78 @@ class LayerTally:
             max_norm: limit of norms of its SAE.
             documents: of the shard.
             top_tokens: positions per feature.
-            floor: [d_sae] float32; a lower bound of the `top_tokens`-th strongest activation in the whole corpus. It
-                only saves work: the merged result is the same.
+            bounds: from earlier shards.
+            seeds: int64 [d_sae], from `feature_seeds`; None: without contexts.
             capacity: candidates that a GPU has room for.
+            factor: as of `new_tally`.
         """
         self._encoder = encoder
         self._max_norm = max_norm
         self._top_tokens = top_tokens
+        self._seeds = seeds
         self._kept = 0
-        self.floor = floor
-        self.tally = new_tally(encoder, documents, capacity)
+        self.bounds = bounds
+        self.tally = new_tally(encoder, documents, capacity, factor)
 
     @property
     def d_sae(self) -> int:
         """Number of features."""
         return self._encoder.weight.shape[1]
 
-    def add(self, residual: Tensor, batch: TallyBatch) -> None:
-        """Encode the residuals of a batch and add them; the host does not wait for a GPU."""
+    def add(self, residual: Tensor, batch: TallyBatch, numbers: Tensor) -> None:
+        """Encode the residuals of a batch and add them; the host does not wait for a GPU.
+
+        Args:
+            residual: [T, d_model]
+            batch: its documents.
+            numbers: int64 [D], their numbers.
+        """
         ordinary = ordinary_positions(residual, self._max_norm)
-        add_to_tally(self.tally, residual, self._encoder, batch, self.floor, ordinary)
+        drawn = None if self._seeds is None else self._priorities(self._seeds, numbers) <= self.bounds.drawn
+        add_to_tally(self.tally, residual, self._encoder, batch, self.bounds.floor, ordinary, drawn)
+
+    def _priorities(self, seeds: Tensor, numbers: Tensor) -> Tensor:
+        """Priorities of the pairs of these documents, int64 [D, d_sae]."""
+        return pair_priorities(seeds, numbers[:, None])
 
     def prune(self, arrivals: Arrivals, most: int) -> None:
-        """Drop candidates that are not among the strongest, if there are more than `most` new ones; raises the floor.
+        """Drop candidates that are in no pair of the strongest or drawn ones, if more than `most` are new.
 
-        The host waits for a GPU.
+        Narrows the bounds. The host waits for a GPU.
         """
         candidates = self.tally.candidates
         if candidates.size() - self._kept <= max(most, self._kept):
             return
-        order = arrivals.order.to(self.floor.device)
-        best = strongest_survivors(candidates.survivors(), self._top_tokens, self.d_sae, order)
-        candidates.replace(best.survivors)
-        self._kept = len(best.rank)
+        device = self.bounds.floor.device
+        row, order = arrivals.row.to(device), arrivals.order.to(device)
+        survivors = candidates.survivors()
+        best = strongest_survivors(_at_least(survivors, self.bounds.floor), self._top_tokens, self.d_sae, order)
         last = best.rank == self._top_tokens - 1
-        floor = torch.zeros_like(self.floor)
+        floor = torch.zeros_like(self.bounds.floor)
         floor[best.survivors.feature[last].long()] = best.survivors.activation[last]
-        self.floor = torch.maximum(self.floor, floor)
+        bounds = Bounds(torch.maximum(self.bounds.floor, floor), self.bounds.drawn)
+        kept = best.survivors
+        if self._seeds is not None:
+            maximum = self.tally.pooled.max[: len(arrivals.documents)]
+            priorities = self._priorities(self._seeds, _numbers(arrivals, device))
+            first = drawn_first(Union.empty(self.d_sae, 1, device).drawn, priorities, maximum > 0)
+            bounds = bounds._replace(drawn=torch.minimum(bounds.drawn, first[:, -1]))
+            pairs = (priorities <= bounds.drawn) | pairs_of(best.survivors, row, maximum.shape)
+            kept = of_pairs(survivors, pairs, row)
+        self.bounds = bounds
+        candidates.replace(kept)
+        self._kept = len(kept.feature)
 
     def finish(
-        self, shard: Shard, arrivals: Arrivals, order: Tensor, union: Tensor, pooling: Pooling, head: Head
-    ) -> tuple[LayerPartial, Tensor]:
-        """The layer's contribution, on the CPU, and the union with the shard's strongest activations.
+        self, shard: Shard, arrivals: Arrivals, order: Tensor, union: Union, pooling: Pooling, head: Head
+    ) -> tuple[LayerPartial, Union]:
+        """The layer's contribution, on the CPU, and the union with the shard's strongest activations and priorities.
 
         Args:
             shard: whose documents all have been added.
             arrivals: of the shard.
             order: `arrivals.order` on the device.
-            union: [d_sae, top_tokens] float32, the strongest activations of each feature in other shards.
+            union: of other shards.
             pooling: of the run.
             head: positions that the classification head reads.
 
@@ -97,26 +165,62 @@ class LayerTally:
         active = torch.stack(
             [(part > 0).sum(0, dtype=torch.int32) for part in pooled.split(list(shard.labels.values()))]
         )
-        best = strongest_survivors(survivors, self._top_tokens, self.d_sae, order)
-        union = torch.cat([union, best.table(self.d_sae, self._top_tokens)], dim=1)
-        union = union.sort(dim=1, descending=True).values[:, : self._top_tokens].contiguous()
+        best = strongest_survivors(_at_least(survivors, self.bounds.floor), self._top_tokens, self.d_sae, order)
+        strongest = torch.cat([union.strongest, best.table(self.d_sae, self._top_tokens)], dim=1)
+        strongest = strongest.sort(dim=1, descending=True).values[:, : self._top_tokens].contiguous()
+        union = union._replace(strongest=strongest)
+        # Those of the shard's strongest that the union of all shards so far leaves in the running.
+        candidates = _at_least(best.survivors, strongest[:, -1])
         partial = LayerPartial(
             mean=torch.stack([part.mean for part in moments]).cpu().numpy(),
             m2=torch.stack([part.m2 for part in moments]).cpu().numpy(),
             documents_active=active.cpu().numpy(),
             active=tally.active.cpu().numpy().astype(np.int64),
             total=tally.total.cpu().numpy(),
-            candidates=_candidates(best.survivors, union[:, -1], arrivals),
+            candidates=_candidates(candidates, arrivals),
             activations=_activations(pooled_by(tally.pooled, pooling, head), arrivals),
             outliers=len(order) - int(tally.positions.sum()),
         )
-        return partial, union
+        if self._seeds is None:
+            return partial, union
+        return self._with_contexts(partial, union, self._seeds, tally, survivors, candidates, shard, arrivals)
+
+    def _with_contexts(
+        self,
+        partial: LayerPartial,
+        union: Union,
+        seeds: Tensor,
+        tally: Tally,
+        survivors: Survivors,
+        candidates: Survivors,
+        shard: Shard,
+        arrivals: Arrivals,
+    ) -> tuple[LayerPartial, Union]:
+        """The contribution with entries of contexts and with probes, and the union with the shard's priorities."""
+        maximum = tally.pooled.max
+        priorities = self._priorities(seeds, _numbers(arrivals, maximum.device))
+        union = union._replace(drawn=drawn_first(union.drawn, priorities, maximum > 0))
+        drawn = (priorities <= union.drawn[:, -1]) & (maximum > 0)
+        contexts = context_entries(survivors, candidates, drawn, maximum, arrivals)
+        row = {document.number: row for row, document in enumerate(arrivals.documents)}
+        probes = torch.tensor([row[number] for number in shard.probes], dtype=torch.int64, device=maximum.device)
+        active = (maximum[probes] > 0).cpu().numpy()
+        return partial._replace(contexts=contexts, probes=active), union
 
 
-def _candidates(survivors: Survivors, floor: Tensor, arrivals: Arrivals) -> Candidates:
-    """Those of the strongest survivors that the union of all shards so far leaves in the running."""
-    fits = survivors.activation >= floor[survivors.feature.long()]
-    feature, position, activation = (column[fits].cpu().numpy() for column in survivors)
+def _numbers(arrivals: Arrivals, device: torch.device) -> Tensor:
+    """Numbers of the documents that have arrived, int64 [D]."""
+    return torch.tensor([document.number for document in arrivals.documents], device=device)
+
+
+def _at_least(survivors: Survivors, floor: Tensor) -> Survivors:
+    """Survivors at or above the floor of their feature."""
+    reaches = survivors.activation >= floor[survivors.feature]
+    return Survivors(*(column[reaches] for column in survivors))
+
+
+def _candidates(survivors: Survivors, arrivals: Arrivals) -> Candidates:
+    feature, position, activation = (column.cpu().numpy() for column in survivors)
     return Candidates(feature, activation, arrivals.document[position], arrivals.position[position])
 
 
@@ -130,12 +234,13 @@ def _activations(pooled: Tensor, arrivals: Arrivals) -> Activations:
     return Activations(feature.int().cpu().numpy(), numbers[by_number][place.int().cpu().numpy()], rounded(activation))
 
 
-def capacity_of(batch_positions: int, d_sae: int, top_tokens: int) -> int:
-    """Candidates that a GPU keeps room for in a shard: an eighth of a batch's entries, and four times the strongest.
+def capacity_of(batch_positions: int, d_sae: int, top_tokens: int, contexts: bool) -> int:
+    """Candidates that a GPU keeps room for in a shard: an eighth of a batch's entries, and four times what it keeps.
 
     Args:
-        batch_positions: of the largest batch before floors have risen; 0 afterwards.
+        batch_positions: of the largest batch before bounds have narrowed; 0 afterwards.
         d_sae: number of features.
         top_tokens: positions per feature.
+        contexts: whether all activations of drawn pairs are kept as well, of which a pair has a few.
     """
-    return max(2**16, batch_positions * d_sae // 8, 4 * top_tokens * d_sae)
+    return max(2**16, batch_positions * d_sae // 8, 4 * (top_tokens + (2 * POOL_DOCUMENTS if contexts else 0)) * d_sae)

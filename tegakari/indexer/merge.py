@@ -14,6 +14,7 @@ import torch
 
 from tegakari.indexer.corpus_tokens import corpus_tokens
 from tegakari.indexer.document_tables import confusion_matrix, confusion_rows, document_rows, label_ids, label_rows
+from tegakari.indexer.layer_contexts import write_probe_documents
 from tegakari.indexer.layer_statistics import MergeSettings
 from tegakari.indexer.layer_tables import (
     LayerFacts,
@@ -109,7 +110,7 @@ class Merger:
         self._finish_blocks(blocks)
 
     def merge_documents(self) -> tuple[np.ndarray, Scores]:
-        """Write labels, documents and confusion; after `merge_layers`, which counts the features of the labels.
+        """Write labels, documents, confusion and the probes; after `merge_layers`, which counts features of labels.
 
         Returns:
             document embeddings, float32 [documents, d_model], and the classifier's scores; macro-F1 is the mean over
@@ -124,6 +125,8 @@ class Merger:
         self._writer.append(tables.LABELS, rows)
         f1 = rows["f1"].to_numpy()[confusion.sum(1) > 0]
         accuracy = confusion.trace() / confusion.sum()
+        if self._settings.contexts:
+            write_probe_documents(self._writer.directory, self._documents)
         return self._predictions.embedding, Scores(accuracy=float(accuracy), macro_f1=float(f1.mean()))
 
     def _append_layer(self, blocks: BlocksWriter, merged: MergedLayer, facts: LayerFacts) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from tegakari.indexer.corpus_tokens import CorpusTokens
 from tegakari.indexer.feature_ranges import AT_ONCE, feature_ranges
+from tegakari.indexer.layer_contexts import write_layer_contexts
 from tegakari.indexer.layer_statistics import LayerStatistics, MergeSettings, write_statistics
 from tegakari.indexer.layer_sums import layer_sums
 from tegakari.indexer.merge_loops import merge_activations, select_candidates
@@ -48,6 +49,25 @@ class MergedLayer(NamedTuple):
     """float32 [d_sae, top_tokens]; 0 where there is none."""
 
 
+def strongest_positions(
+    partials: Sequence[Partial], layer: int, d_sae: int, n: int, tokens: CorpusTokens
+) -> tuple[np.ndarray, TopPositions]:
+    """The n strongest positions of each feature of a layer.
+
+    Returns:
+        their rows in `tokens`, int64 [d_sae, n], -1 = none, and the positions.
+    """
+    keys = no_entries(d_sae, n)
+    for features in feature_ranges(partials, layer, CANDIDATES):
+        activation, document, position = features.columns
+        rows = tokens.rows(document, position)
+        select_candidates(features.starts, bits_of(activation), rows, keys[features.start : features.stop])
+    rows, activation = strongest_entries(keys)
+    document = np.where(rows >= 0, tokens.document[rows], -1).astype(np.int32)
+    position = np.where(rows >= 0, rows - tokens.offsets[document], -1).astype(np.int32)
+    return rows, TopPositions(activation, document, position)
+
+
 class LayerMerge(NamedTuple):
     """Inputs and outputs that all layers share."""
 
@@ -64,21 +84,16 @@ class LayerMerge(NamedTuple):
         """Reduce a layer; write its activation file, and its blocks except for features and shown tokens."""
         sums = layer_sums(layer, d_sae, self.partials, self.labels)
         statistics = write_statistics(self.blocks, layer, sums, self.settings)
-        top_rows, top_activation = self._write_top_positions(layer, d_sae)
+        top_rows, strongest = self._write_top_positions(layer, d_sae)
         self._write_activations(layer, d_sae)
-        return MergedLayer(layer, statistics, sums.active, sums.total, sums.outliers, top_rows, top_activation)
+        if self.settings.contexts:
+            write_layer_contexts(self.writer.directory, layer, d_sae, self.partials, self.tokens, strongest)
+        return MergedLayer(layer, statistics, sums.active, sums.total, sums.outliers, top_rows, strongest.activation)
 
-    def _write_top_positions(self, layer: int, d_sae: int) -> tuple[np.ndarray, np.ndarray]:
-        keys = no_entries(d_sae, self.settings.top_tokens)
-        for features in feature_ranges(self.partials, layer, CANDIDATES):
-            activation, document, position = features.columns
-            rows = self.tokens.rows(document, position)
-            select_candidates(features.starts, bits_of(activation), rows, keys[features.start : features.stop])
-        rows, activation = strongest_entries(keys)
-        document = np.where(rows >= 0, self.tokens.document[rows], -1)
-        position = np.where(rows >= 0, rows - self.tokens.offsets[document], -1)
-        self.blocks.write_top_positions(layer, TopPositions(activation, document, position))
-        return rows, activation
+    def _write_top_positions(self, layer: int, d_sae: int) -> tuple[np.ndarray, TopPositions]:
+        rows, strongest = strongest_positions(self.partials, layer, d_sae, self.settings.top_tokens, self.tokens)
+        self.blocks.write_top_positions(layer, strongest)
+        return rows, strongest
 
     def _write_activations(self, layer: int, d_sae: int) -> None:
         heaps = no_entries(d_sae, TOP_DOCUMENTS)

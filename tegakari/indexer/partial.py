@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from tegakari.indexer.array_file import StoredArray, read_rows, write_arrays
-from tegakari.indexer.candidates import Candidates
+from tegakari.indexer.candidates import Candidates, ContextEntries
 from tegakari.indexer.merge_loops import add_features
 from tegakari.indexer.shard import Shard
 from tegakari.indexer.strongest import bits_of, no_entries, strongest_members
@@ -43,6 +43,10 @@ class LayerPartial(NamedTuple):
     """of the run's pooling, by (feature, document), rounded."""
     outliers: int
     """positions that are norm outliers, which no other figure includes."""
+    contexts: ContextEntries | None = None
+    """None: of a run without contexts."""
+    probes: np.ndarray | None = None
+    """bool [P, d_sae]: whether each feature is active in each of the shard's probes; None as above."""
 
 
 class EntryKind(NamedTuple):
@@ -56,6 +60,7 @@ class EntryKind(NamedTuple):
 
 CANDIDATES = EntryKind("candidates", Candidates._fields[1:])
 ACTIVATIONS = EntryKind("activations", Activations._fields[1:])
+CONTEXTS = EntryKind("contexts", ContextEntries._fields[1:])
 
 
 class DocumentPartial(NamedTuple):
@@ -121,6 +126,8 @@ class ShardSummary(msgspec.Struct, frozen=True):
     layers: list[int]
     outliers: list[int]
     """positions that are norm outliers, by layer, parallel to `layers`."""
+    probes: list[int]
+    """as of `Shard.probes`."""
     arrays: dict[str, StoredArray]
 
 
@@ -154,6 +161,10 @@ class Partial:
         """Read the strongest features of a layer in each document, by the rows of `documents`."""
         return Strongest(*(self._rows(f"{layer}.top_features.{name}") for name in Strongest._fields))
 
+    def probes(self, layer: int, d_sae: int) -> np.ndarray:
+        """Read in which features of a layer the shard's probes are active, bool [P, d_sae]."""
+        return np.unpackbits(self._rows(f"{layer}.probes"), axis=1, count=d_sae).astype(bool)
+
     def document_numbers(self) -> np.ndarray:
         """Read the numbers of the documents, int32 [D]."""
         return self._rows("document")
@@ -180,7 +191,7 @@ def write_partial(
     with suppress(FileExistsError), staged_directory(target, directory / f".{shard.key}.{random_suffix()}") as staged:
         outliers = [layers[layer].outliers for layer in sorted(layers)]
         arrays = write_arrays(staged / _ARRAYS, _arrays(layers, documents))
-        summary = ShardSummary(shard.key, shard.labels, positions, sorted(layers), outliers, arrays)
+        summary = ShardSummary(shard.key, shard.labels, positions, sorted(layers), outliers, shard.probes, arrays)
         (staged / _SUMMARY).write_bytes(msgspec.json.encode(summary))
 
 
@@ -191,11 +202,14 @@ def _arrays(layers: dict[int, LayerPartial], documents: DocumentPartial) -> Iter
         for name in ShardSums._fields:
             yield f"{layer}.{name}", getattr(partial, name)
         d_sae = len(partial.active)
-        for kind in (CANDIDATES, ACTIVATIONS):
+        kinds = (CANDIDATES, ACTIVATIONS) if partial.contexts is None else (CANDIDATES, ACTIVATIONS, CONTEXTS)
+        for kind in kinds:
             entries = getattr(partial, kind.name)
             yield f"{layer}.{kind.name}.offsets", _offsets(entries.feature, d_sae)
             for name in kind.columns:
                 yield f"{layer}.{kind.name}.{name}", getattr(entries, name)
+        if partial.probes is not None:
+            yield f"{layer}.probes", np.packbits(partial.probes, axis=1)
         for name, array in _top_features(partial.activations, d_sae, documents.document)._asdict().items():
             yield f"{layer}.top_features.{name}", array
 

@@ -33,7 +33,7 @@ from tegakari.schemas.config import Config
 from tegakari.schemas.corpus import CorpusManifest, Drop
 from tegakari.schemas.errors import CorpusError, ModelError, RunExistsError, StoreError
 from tegakari.schemas.progress import NoProgress, Progress
-from tegakari.schemas.run import RunManifest, Scores
+from tegakari.schemas.run import FORMAT, RunManifest, Scores
 from tegakari.store import vectors
 from tegakari.store.disk.durable import bury, exclusive_lock, translate_disk_full, write_atomically
 from tegakari.store.disk.layout import run_directory, work_directory
@@ -72,7 +72,9 @@ class _Timings:
         self.seconds[name] = round(time.perf_counter() - start, 3)
 
 
-def index(config: Config, progress: Progress = NoProgress(), *, workers: int = 1) -> IndexResult:
+def index(
+    config: Config, progress: Progress = NoProgress(), *, workers: int = 1, run_format: int = FORMAT
+) -> IndexResult:
     """Index the corpus of a configuration and publish the run.
 
     A run that was published from the same classifier, SAEs, documents and settings is returned unchanged.
@@ -81,6 +83,7 @@ def index(config: Config, progress: Progress = NoProgress(), *, workers: int = 1
         config: the corpus, the models, the settings of the run, and the store.
         progress: receives the stages.
         workers: number of processes that index shards; it does not affect the tables.
+        run_format: 3 leaves out contexts and probes, so that tests have such runs and benchmarks the difference.
 
     Raises:
         CorpusError, ModelError, SaeError: an input is missing, or the inputs do not fit each other.
@@ -97,7 +100,8 @@ def index(config: Config, progress: Progress = NoProgress(), *, workers: int = 1
         models = load_index_models(config)
     for doubt in grouped_doubts(models.saes):
         log.warning("doubtful SAE", reason=doubt)
-    recipe = recipe_of(config, models, corpus)
+    recipe = recipe_of(config, models, corpus, run_format)
+    contexts = run_format >= FORMAT
     published = run_directory(store, config.index.run)
     if published.is_dir():
         manifest = _manifest_of_same_recipe(published, recipe)
@@ -113,13 +117,13 @@ def index(config: Config, progress: Progress = NoProgress(), *, workers: int = 1
         size = shard_documents(config.index.shard_documents, models.classifier.device.type)
         shards = plan_shards(documents, size, recipe)
         with timings.stage("encode"):
-            _index_shards(config, models, shards, work / "shards", progress, workers)
+            _index_shards(config, models, shards, work / "shards", progress, workers, contexts)
         with timings.stage("explained_variance"):
             quality = _quality(config, models, work / f"explained_variance-{recipe[:32]}.json", progress)
-        staged = work / "staged"
+        staged = work / "staged" / config.index.run  # `Run` opens it there: a run is in a directory of its name
         shutil.rmtree(staged, ignore_errors=True)
         with timings.stage("merge"), RunWriter(staged) as writer:
-            scores = _merge(config, models, shards, documents, quality, writer, work, progress)
+            scores = _merge(config, models, shards, documents, quality, writer, work, progress, contexts)
         with timings.stage("explain"):
             outcome = Outcome(
                 documents=len(documents),
@@ -129,11 +133,11 @@ def index(config: Config, progress: Progress = NoProgress(), *, workers: int = 1
                 scores=scores,
                 timings=dict(timings.seconds),
             )
-            write_staged_manifest(staged, manifest_of(config, models, corpus, recipe, outcome))
-            _explain(staged, progress)
+            manifest = manifest_of(config, models, corpus, recipe, outcome, run_format)
+            if contexts:
+                _explain(staged, manifest, progress)
         with timings.stage("publish"):
-            outcome = replace(outcome, timings=dict(timings.seconds))
-            manifest = publish(store, staged, manifest_of(config, models, corpus, recipe, outcome))
+            manifest = publish(store, staged, msgspec.structs.replace(manifest, timings=dict(timings.seconds)))
         bury(work)
     log.info("published", run=manifest.run, documents=manifest.corpus.documents, seconds=timings.seconds)
     return IndexResult(manifest, already_published=False)
@@ -198,7 +202,13 @@ def _limits(models: IndexModels) -> dict[int, float | None]:
 
 
 def _index_shards(
-    config: Config, models: IndexModels, shards: Sequence[Shard], partials: Path, progress: Progress, workers: int
+    config: Config,
+    models: IndexModels,
+    shards: Sequence[Shard],
+    partials: Path,
+    progress: Progress,
+    workers: int,
+    contexts: bool,
 ) -> None:
     """Index the shards that have no partial."""
     missing = [shard for shard in shards if not partial_exists(partials, shard.key)]
@@ -209,19 +219,19 @@ def _index_shards(
     progress.stage("indexing documents", total, done=done)
     workers = min(workers, len(missing))
     indexed = (
-        index_in_processes(config, missing, partials, workers, _limits(models))
+        index_in_processes(config, missing, partials, workers, _limits(models), contexts=contexts)
         if workers > 1
-        else _index_in_this_process(config, models, missing, partials)
+        else _index_in_this_process(config, models, missing, partials, contexts)
     )
     for shard in indexed:
         progress.advance(len(shard.documents))
 
 
 def _index_in_this_process(
-    config: Config, models: IndexModels, shards: Sequence[Shard], partials: Path
+    config: Config, models: IndexModels, shards: Sequence[Shard], partials: Path, contexts: bool
 ) -> Iterator[Shard]:
     """Index shards; threads finish and write two of them while the next is computed."""
-    worker = make_worker(config, models.classifier, models.saes)
+    worker = make_worker(config, models.classifier, models.saes, contexts=contexts)
 
     def write(work: ShardWork) -> None:
         result = worker.finish(work)
@@ -266,9 +276,10 @@ def _merge(
     writer: RunWriter,
     work: Path,
     progress: Progress,
+    contexts: bool,
 ) -> Scores:
     partials = [open_partial(work / "shards", shard.key) for shard in shards]
-    settings = MergeSettings(config.index.pooling, config.index.variety_threshold, config.index.top_tokens)
+    settings = MergeSettings(config.index.pooling, config.index.variety_threshold, config.index.top_tokens, contexts)
     merger = Merger(writer, documents, models.classifier.labels, partials, settings, models.classifier.special_tokens)
     facts = {
         layer: LayerFacts(
@@ -290,9 +301,10 @@ def _merge(
     return scores
 
 
-def _explain(staged: Path, progress: Progress) -> None:
+def _explain(staged: Path, manifest: RunManifest, progress: Progress) -> None:
     """Write the deterministic explanations of a run that is not published yet."""
     if words.available():
+        write_staged_manifest(staged, manifest)
         explain_run(Run(staged), staged, progress)
     else:
         log.warning("no explanations", reason=words.MISSING, fix="`tegakari runs add-contexts` where it is installed")

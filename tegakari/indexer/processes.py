@@ -22,7 +22,13 @@ from tegakari.store.processes import end_with_parent
 
 
 def index_in_processes(
-    config: Config, shards: Sequence[Shard], partials: Path, workers: int, limits: Mapping[int, float | None]
+    config: Config,
+    shards: Sequence[Shard],
+    partials: Path,
+    workers: int,
+    limits: Mapping[int, float | None],
+    *,
+    contexts: bool,
 ) -> Iterator[Shard]:
     """Index shards in new processes and yield each shard when its partial is written.
 
@@ -34,6 +40,7 @@ def index_in_processes(
         partials: directory of the partials.
         workers: number of processes, which share this process' number of threads.
         limits: of norms, by layer; None: no residual is an outlier.
+        contexts: as of `Worker`.
 
     Raises:
         StoreError: a process died, for example because the system killed it for lack of memory.
@@ -43,7 +50,7 @@ def index_in_processes(
         workers,
         mp_context=multiprocessing.get_context("spawn"),  # a forked process cannot use torch or a GPU
         initializer=_start_worker,
-        initargs=(config, partials, threads, limits),
+        initargs=(config, partials, threads, limits, contexts),
     ) as pool:
         pending = {pool.submit(_index, shard): shard for shard in shards}
         try:
@@ -64,12 +71,14 @@ _worker: Worker | None = None
 _partials = Path()
 
 
-def _start_worker(config: Config, partials: Path, threads: int, limits: Mapping[int, float | None]) -> None:
+def _start_worker(
+    config: Config, partials: Path, threads: int, limits: Mapping[int, float | None], contexts: bool
+) -> None:
     global _worker, _partials
     end_with_parent(signal.SIGKILL)  # a worker whose parent was killed would wait for its next shard forever
     torch.set_num_threads(threads)
     classifier, saes = load_models(config)
-    _worker, _partials = make_worker(config, classifier, with_limits(saes, limits)), partials
+    _worker, _partials = make_worker(config, classifier, with_limits(saes, limits), contexts=contexts), partials
 
 
 def _index(shard: Shard) -> None:

@@ -22,10 +22,10 @@ from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, Locations, 
 from tegakari.store.versions import recorded_versions
 
 
-def recipe_of(config: Config, models: IndexModels, corpus: CorpusManifest) -> str:
+def recipe_of(config: Config, models: IndexModels, corpus: CorpusManifest, run_format: int = FORMAT) -> str:
     """Hash of the inputs and settings that determine the tables: runs of equal recipes have equal tables."""
     settings = {
-        "format": FORMAT,
+        "format": run_format,
         "classifier": models.classifier_sha256,
         "max_length": config.classifier.max_length,
         "saes": models.saes_sha256,
@@ -59,12 +59,17 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def manifest_of(
-    config: Config, models: IndexModels, corpus: CorpusManifest, recipe: str, outcome: Outcome
+    config: Config,
+    models: IndexModels,
+    corpus: CorpusManifest,
+    recipe: str,
+    outcome: Outcome,
+    run_format: int = FORMAT,
 ) -> RunManifest:
     """The content of run.json without the list of files, which publication adds."""
     saes = [sae for _, sae in sorted(models.saes.items())]
     return RunManifest(
-        format=FORMAT,
+        format=run_format,
         run=config.index.run,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         fingerprint=recipe,

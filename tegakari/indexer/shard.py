@@ -7,6 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
+from tegakari.indexer.priority import probe_priorities
 from tegakari.models.tokens import Tokenized
 
 
@@ -30,6 +33,8 @@ class Shard(NamedTuple):
     """hash of the documents and of the recipe (classifier, SAEs, settings): equal keys have equal partials."""
     documents: list[IndexedDocument]
     """by (label, number)."""
+    probes: list[int]
+    """numbers of those documents that are probes, ascending."""
 
     @property
     def labels(self) -> dict[int, int]:
@@ -40,6 +45,12 @@ class Shard(NamedTuple):
 DOCUMENTS = {"cuda": 512}
 """Documents per shard by kind of device: enough of similar length for batches of 8,192 tokens."""
 CPU_DOCUMENTS = 128
+
+
+LABEL_PROBES = 16
+"""Probes of each label, if it has as many documents."""
+PROBES = 256
+"""Fewest probes of all labels together, if the run has as many documents."""
 
 
 def shard_documents(configured: int, device: str) -> int:
@@ -65,7 +76,26 @@ def plan_shards(documents: Sequence[IndexedDocument], size: int, recipe: str) ->
     """
     by_label = sorted(documents, key=lambda document: (document.label_id, document.number))
     chunks = (by_label[start : start + size] for start in range(0, len(by_label), size))
-    return [Shard(_key(recipe, chunk), chunk) for chunk in chunks]
+    probes = set(probe_documents(documents))
+    return [
+        Shard(_key(recipe, chunk), chunk, sorted(probes.intersection(document.number for document in chunk)))
+        for chunk in chunks
+    ]
+
+
+def probe_documents(documents: Sequence[IndexedDocument]) -> list[int]:
+    """Numbers of the probes, ascending: of each label the documents of smallest hash.
+
+    They are LABEL_PROBES of each label, or more of each until they are PROBES together or all documents.
+    """
+    numbers = np.array([document.number for document in documents], np.int64)
+    labels = np.array([document.label_id for document in documents], np.int64)
+    order = np.lexsort((probe_priorities(numbers), labels))
+    labels = labels[order]
+    rank = np.arange(len(labels)) - np.searchsorted(labels, labels)  # among the documents of its label
+    wanted = min(PROBES, len(labels))
+    of_label = max(LABEL_PROBES, int(np.partition(rank, wanted - 1)[wanted - 1]) + 1)
+    return sorted(numbers[order[rank < of_label]].tolist())
 
 
 def _key(recipe: str, documents: Sequence[IndexedDocument]) -> str:

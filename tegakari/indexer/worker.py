@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from tegakari.indexer.arrivals import Arrivals
-from tegakari.indexer.layer_tally import LayerTally, capacity_of
+from tegakari.indexer.layer_tally import Bounds, LayerTally, Union, capacity_of
 from tegakari.indexer.partial import DocumentPartial, LayerPartial, in_document_order
+from tegakari.indexer.priority import feature_seeds
 from tegakari.indexer.shard import IndexedDocument, Shard
 from tegakari.kernels.dispatch import tallies_on_gpu
 from tegakari.kernels.types import CandidateOverflowError
@@ -49,11 +50,10 @@ class ShardWork(NamedTuple):
     """after the last pass; None on a CPU, where nothing is queued."""
 
 
-class Floors(NamedTuple):
-    """A lower bound, for each feature, of what can still be among the strongest positions of the corpus."""
+class LayerBounds(NamedTuple):
+    """Bounds of all layers, on the device."""
 
-    by_layer: dict[int, Tensor]
-    """[d_sae] float32 each, on the device"""
+    by_layer: dict[int, Bounds]
     ready: torch.cuda.Event | None
     """after the work that computes them; None: on the stream of the passes, or on a CPU."""
 
@@ -61,8 +61,8 @@ class Floors(NamedTuple):
 class Worker:
     """Indexes shards with the loaded models; the merged result does not depend on which worker indexes which shard.
 
-    Floors rise from shard to shard: a candidate is weaker than the strongest of all shards of this worker. They save
-    work and leave the merged result unchanged.
+    Bounds narrow from shard to shard: what is weaker than the strongest of all shards of this worker, and drawn after
+    the documents that they have drawn, is no candidate. They save work and leave the merged result unchanged.
     """
 
     def __init__(
@@ -73,18 +73,31 @@ class Worker:
         pooling: Pooling,
         top_tokens: int,
         batch_tokens: int,
+        contexts: bool = True,
     ) -> None:
+        """Keep the models ready.
+
+        Args:
+            classifier: the classifier.
+            saes: by layer.
+            pooling: of the run.
+            top_tokens: strongest positions per feature.
+            batch_tokens: tokens of a batch.
+            contexts: whether partials have entries of contexts and probes.
+        """
         self._classifier = classifier
         self._max_norms = {layer: sae.max_norm for layer, sae in saes.items()}
         self._encoders = {layer: sae.to(classifier.device).encoder(classifier.dtype) for layer, sae in saes.items()}
         self._pooling: Pooling = pooling
         self._top_tokens = top_tokens
         self._batch_tokens = batch_tokens
-        self._unions = {
-            layer: torch.zeros(encoder.weight.shape[1], top_tokens, device=classifier.device)
-            for layer, encoder in self._encoders.items()
+        widths = {layer: encoder.weight.shape[1] for layer, encoder in self._encoders.items()}
+        self._seeds = {
+            layer: feature_seeds(layer, torch.arange(width, device=classifier.device)) if contexts else None
+            for layer, width in widths.items()
         }
-        self._floors = Floors({layer: union[:, -1].contiguous() for layer, union in self._unions.items()}, None)
+        self._unions = {layer: Union.empty(width, top_tokens, classifier.device) for layer, width in widths.items()}
+        self._bounds = LayerBounds({layer: union.bounds() for layer, union in self._unions.items()}, None)
         self._capacity_factor = 1
         self._cold = True
         self._model = threading.Lock()
@@ -116,9 +129,9 @@ class Worker:
         with self._model:
             cold = self._cold or not tallies_on_gpu(self._classifier.device)
             self._cold = False
-            floors = self._floors  # read once: another thread replaces them, with their event
-            if floors.ready is not None:
-                torch.cuda.current_stream().wait_event(floors.ready)
+            bounds = self._bounds  # read once: another thread replaces them, with their event
+            if bounds.ready is not None:
+                torch.cuda.current_stream().wait_event(bounds.ready)
             lengths = [len(document.tokens) for document in shard.documents]
             groups = [sorted(group) for group in bucketed(lengths, self._batch_tokens)]
             positions = max(sum(len(shard.documents[index].tokens.positions) for index in group) for group in groups)
@@ -128,16 +141,23 @@ class Worker:
                     self._max_norms[layer],
                     len(shard.documents),
                     self._top_tokens,
-                    floors.by_layer[layer],
+                    bounds.by_layer[layer],
+                    self._seeds[layer],
                     self._capacity_factor
-                    * capacity_of(positions if cold else 0, encoder.weight.shape[1], self._top_tokens),
+                    * capacity_of(
+                        positions if cold else 0,
+                        encoder.weight.shape[1],
+                        self._top_tokens,
+                        self._seeds[layer] is not None,
+                    ),
+                    self._capacity_factor,
                 )
                 for layer, encoder in self._encoders.items()
             }
             arrivals = Arrivals()
             outputs = [self._run_batch(shard, group, arrivals, layers, prune=cold) for group in groups]
             if cold:
-                self._floors = Floors({layer: tally.floor for layer, tally in layers.items()}, None)
+                self._bounds = LayerBounds({layer: tally.bounds for layer, tally in layers.items()}, None)
             queued = None
             if self._stream is not None:
                 queued = torch.cuda.Event()
@@ -166,19 +186,20 @@ class Worker:
             order = arrivals.order.to(device)
             self._refuse_faults(work)
             layers: dict[int, LayerPartial] = {}
-            floors: dict[int, Tensor] = {}
+            bounds: dict[int, Bounds] = {}
             for layer, tally in work.layers.items():
                 layers[layer], self._unions[layer] = tally.finish(
                     shard, arrivals, order, self._unions[layer], self._pooling, self._classifier.head
                 )
-                floors[layer] = self._unions[layer][:, -1].contiguous()
+                bounds[layer] = self._unions[layer].bounds()
                 if self._stream is not None:
-                    floors[layer].record_stream(torch.cuda.default_stream(device))
+                    for bound in bounds[layer]:
+                        bound.record_stream(torch.cuda.default_stream(device))
             ready = None
             if self._stream is not None:
                 ready = torch.cuda.Event()
                 ready.record()
-            self._floors = Floors(floors, ready)
+            self._bounds = LayerBounds(bounds, ready)
             documents = self._predictions(work)
         return ShardResult(len(order), layers, documents)
 
@@ -188,12 +209,13 @@ class Worker:
         documents = [shard.documents[index] for index in group]
         batch = self._classifier.batch([document.tokens for document in documents])
         place = arrivals.add(documents, batch.offsets)
+        numbers = arrivals.numbers(place)
 
         faults: list[tuple[int, Tensor]] = []
 
         def on_residual(layer: int, residual: Tensor) -> None:
             try:
-                layers[layer].add(residual, place)
+                layers[layer].add(residual, place, numbers)
                 if prune:
                     layers[layer].prune(arrivals, 2**16)
             except KernelError:
@@ -260,7 +282,7 @@ class Worker:
         )
 
 
-def make_worker(config: Config, classifier: Classifier, saes: Mapping[int, Sae]) -> Worker:
+def make_worker(config: Config, classifier: Classifier, saes: Mapping[int, Sae], *, contexts: bool = True) -> Worker:
     """A worker with the configured settings, on the classifier's device and in its dtype."""
     return Worker(
         classifier,
@@ -268,4 +290,5 @@ def make_worker(config: Config, classifier: Classifier, saes: Mapping[int, Sae])
         pooling=config.index.pooling,
         top_tokens=config.index.top_tokens,
         batch_tokens=config.index.batch_tokens,
+        contexts=contexts,
     )

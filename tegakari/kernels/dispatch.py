@@ -30,6 +30,7 @@ def encode(
     *,
     rows: RowSelection = "last",
     floor: Tensor | None = None,
+    ordered: bool = True,
 ) -> Encoded:
     """Sparse activations of one SAE for the residuals of one layer and batch.
 
@@ -42,6 +43,7 @@ def encode(
             and has at least one position; `offsets[-1] == T`.
         rows: the positions whose active pairs are returned: the last one of each document, all, or none.
         floor: [d_sae] float32. Activations that are > 0 and >= `floor[feature]` become survivors; None: no survivors.
+        ordered: False: survivors may be in any order, which saves a sort.
 
     Returns:
         Rows, pooled activations, column statistics and survivors. Call `trimmed()` on rows and survivors after the
@@ -51,7 +53,7 @@ def encode(
         KernelError: a wrong shape, dtype or device, an empty document, k > d_sae, NaN or infinity. Errors in values on
             a GPU are raised by `trimmed()` and `check()` instead, so that no layer waits for them.
     """
-    inputs = EncodeInputs(residual, encoder, offsets, rows, floor)
+    inputs = EncodeInputs(residual, encoder, offsets, rows, floor, ordered)
     check_inputs(inputs)
     name, path = _path_for(residual.device.type)
     if residual.device.type == "cpu" or name == "torch":

@@ -17,6 +17,7 @@ def encode_ordinary(
     *,
     rows: RowSelection = "last",
     floor: Tensor | None = None,
+    ordered: bool = True,
 ) -> Encoded:
     """Sparse encode in which no feature is active at norm outliers, and no statistic includes them.
 
@@ -30,16 +31,17 @@ def encode_ordinary(
         ordinary: bool [T], the positions that count, such as those that are not norm outliers; None: all.
         rows: as of `encode`.
         floor: as of `encode`.
+        ordered: as of `encode`.
     """
     if ordinary is None or bool(ordinary.all()):
-        return encode(residual, encoder, offsets, rows=rows, floor=floor)
+        return encode(residual, encoder, offsets, rows=rows, floor=floor, ordered=ordered)
     offsets = offsets.to(residual.device)
     lengths = torch.cat([offsets.new_zeros(1), ordinary.cumsum(0)])[offsets].diff()
     position, document = ordinary.nonzero()[:, 0], lengths.nonzero()[:, 0]
     if not len(position):
         return _nothing_active(encoder, len(residual), len(lengths), rows, floor)
     starts = torch.cat([offsets.new_zeros(1), lengths[document].cumsum(0)])
-    encoded = encode(residual[position], encoder, starts, rows=rows, floor=floor)
+    encoded = encode(residual[position], encoder, starts, rows=rows, floor=floor, ordered=ordered)
     encoded.check()
     at_head = ordinary[offsets[1:] - 1]
     last, maximum, mean = (_among_zeros(values, document, len(lengths)) for values in encoded.pooled)

@@ -11,20 +11,21 @@ from tegakari.kernels.types import CandidateBuffer, CandidateList, Encoder, Tall
 from tegakari.kernels.validation import check_encoder
 
 
-def new_tally(encoder: Encoder, documents: int, capacity: int) -> Tally:
+def new_tally(encoder: Encoder, documents: int, capacity: int, factor: int = 1) -> Tally:
     """An empty tally for documents of an SAE, on the SAE's device.
 
     Args:
         encoder: of the SAE.
         documents: maximum of documents.
         capacity: candidates that a GPU has room for; a CPU has room for all.
+        factor: how often the room for the active entries of a batch is multiplied.
 
     Raises:
         KernelError: a wrong shape, dtype or device of the encoder.
     """
     check_encoder(encoder)
     device, d_sae = encoder.weight.device, encoder.weight.shape[1]
-    candidates = CandidateBuffer(capacity, device) if tallies_on_gpu(device) else CandidateList()
+    candidates = CandidateBuffer(capacity, device, factor) if tallies_on_gpu(device) else CandidateList()
     return empty_tally(documents, d_sae, device, candidates)
 
 
@@ -37,6 +38,7 @@ def add_to_tally(
     batch: TallyBatch,
     floor: Tensor,
     ordinary: Tensor | None = None,
+    whole: Tensor | None = None,
 ) -> None:
     """Encode the residuals of one layer and batch, and add them to the layer's tally.
 
@@ -47,6 +49,8 @@ def add_to_tally(
         batch: the documents of the residual, and their rows in the tally.
         floor: [d_sae] float32. Activations that are > 0 and >= `floor[feature]` become candidates.
         ordinary: bool [T], the positions that count; None: all.
+        whole: bool [D, d_sae], pairs of a document and a feature. With it, all activations of these pairs become
+            candidates, and all of every pair whose largest activation is >= `floor[feature]`.
 
     Raises:
         KernelError: NaN or infinity. On a GPU `tally.fault` is set instead, so that no layer waits.
@@ -54,9 +58,11 @@ def add_to_tally(
     if tallies_on_gpu(residual.device):
         from tegakari.kernels.gpu.encode import gpu_tally
 
-        gpu_tally(residual, encoder, batch, floor, ordinary, tally)
+        gpu_tally(residual, encoder, batch, floor, ordinary, tally, whole)
         return
-    encoded = encode_ordinary(residual, encoder, batch.offsets, ordinary, rows="none", floor=floor)
+    # With `whole`, a document's maxima decide, which are known when all its positions have been encoded.
+    least = floor if whole is None else torch.zeros_like(floor)
+    encoded = encode_ordinary(residual, encoder, batch.offsets, ordinary, rows="none", floor=least, ordered=False)
     assert isinstance(tally.candidates, CandidateList)
     assert encoded.survivors is not None
     rows = slice(batch.document, batch.document + len(batch.ends) - 1)
@@ -67,6 +73,10 @@ def add_to_tally(
     tally.active.add_(encoded.columns.count)
     tally.total.add_(encoded.columns.total)
     feature, position, activation = encoded.survivors.trimmed()
+    if whole is not None:
+        of_pairs = whole | (encoded.pooled.max >= floor)
+        entries = of_pairs[batch.owner[position], feature].nonzero()[:, 0]
+        feature, position, activation = feature[entries], position[entries], activation[entries]
     tally.candidates.append(
         encoded.survivors._replace(feature=feature, position=position + batch.position, activation=activation)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -57,6 +58,8 @@ class EncodeInputs(NamedTuple):
     rows: RowSelection = "last"
     floor: Tensor | None = None
     """[d_sae] float32; None: no survivors."""
+    ordered: bool = True
+    """False: survivors may be in any order, which saves a sort."""
 
 
 class Rows(NamedTuple):
@@ -147,7 +150,9 @@ class CandidateOverflowError(Exception):
 class CandidateBuffer:
     """Survivors of many batches on a GPU: kernels append to it, and the host does not know their number."""
 
-    def __init__(self, capacity: int, device: torch.device) -> None:
+    def __init__(self, capacity: int, device: torch.device, factor: int = 1) -> None:
+        self.factor = factor
+        """how often the room for the active entries of a chunk was multiplied, because some did not fit"""
         index = torch.empty(2, capacity, dtype=torch.int32, device=device)
         self.entries = Survivors(index[0], index[1], torch.empty(capacity, device=device))
         """buffers, filled from the start"""
@@ -201,7 +206,8 @@ class Tally(NamedTuple):
     total: Tensor
     """[d_sae] float64: sum of the activations of each feature."""
     candidates: CandidateList | CandidateBuffer
-    """activations at or above their floor; `position` counts the positions of the shard in the order of arrival."""
+    """activations at or above their floor, or all of some pairs; `position` counts the positions of the shard in the
+    order of arrival."""
     fault: Tensor
     """[] int32: 1 + the row of a document with a pre-activation that is NaN or infinite; 0: none."""
 
@@ -237,6 +243,12 @@ class TallyBatch:
         self.position = position
         self.chunks: Any = None
         """what a path plans once for all layers"""
+
+    @cached_property
+    def owner(self) -> Tensor:
+        """int64 [T] on the residual's device: document of the batch that each row belongs to."""
+        rows = torch.arange(self.ends[-1], device=self.offsets.device)
+        return torch.searchsorted(self.offsets, rows, right=True) - 1
 
 
 class DeferredChecks(Protocol):

@@ -61,7 +61,7 @@ def check_inputs(inputs: EncodeInputs) -> None:
     Raises:
         KernelError: names the field, its value and the fix.
     """
-    residual, encoder, offsets, rows, floor = inputs
+    residual, encoder, offsets, rows, floor, _ = inputs
     check_encoder(encoder)
     d_model, d_sae = encoder.weight.shape
     if residual.ndim != 2 or residual.shape[0] == 0 or residual.shape[1] != d_model:

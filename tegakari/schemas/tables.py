@@ -281,8 +281,8 @@ CONTEXTS = Table(
 
 PROBES = Table(
     "probes",
-    "Parquet file contexts/probes.parquet: documents of which is stored in which features they are active. 16 documents "
-    "of each label, drawn at random, more of each where they are fewer than 256 together.",
+    "Parquet file contexts/probes.parquet: documents of which is stored in which features they are active. 16 of "
+    "each label, drawn at random, more of each where they are fewer than 256 together.",
     ("document",),
     (
         Column("document", "int32", "document"),

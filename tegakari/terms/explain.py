@@ -14,7 +14,8 @@ from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store.contexts import LayerContexts, layer_contexts
 from tegakari.store.explanations.term_files import SCHEMA, write_term_rows
 from tegakari.store.reader import Run
-from tegakari.terms.layer_terms import PLACES, LayerTerms, layer_terms
+from tegakari.terms.layer_terms import LayerTerms, layer_terms
+from tegakari.terms.places import PLACES
 from tegakari.terms.scripts import SCRIPTS
 from tegakari.terms.sentences import sentences
 from tegakari.terms.windows import Corpus, open_corpus

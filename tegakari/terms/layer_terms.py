@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tegakari.schemas.explanations import Place
 from tegakari.store.contexts import LayerContexts
 from tegakari.terms.held_out import explaining, held_out
 from tegakari.terms.loops import fill_terms
@@ -29,8 +28,6 @@ BEYOND_CORPUS = 0.3
 
 _MIN_Z = np.array([NormalDist().inv_cdf(1 - ALPHA / max(tests, 1)) for tests in range(4097)])
 """z-score of a term among so many words, one-sided; the last one holds for more."""
-
-PLACES: tuple[Place, ...] = ("head", "first", "last", "after-punctuation")
 
 
 class LayerTerms(NamedTuple):
@@ -100,9 +97,9 @@ def layer_terms(corpus: Corpus, features: range, layer: LayerContexts) -> LayerT
     row, token = feature[strongest] - features.start, token[strongest]
     n = np.maximum(documents, 1)
     form, form_share = _most_frequent(row, corpus.token_form[token], n)
-    place, place_share = _common(_places(corpus, token), _places(corpus, np.arange(len(corpus.covers))), row, n)
-    scripts = _one_hot(corpus.script[token]), _one_hot(corpus.script)
-    script, script_share = _common(*scripts, row, n)
+    place, place_share = _common(corpus.place[token], corpus.place_share, row, n)
+    scripts = corpus.script[token][:, None] == np.arange(NONE)
+    script, script_share = _common(scripts, corpus.script_share, row, n)
     return LayerTerms(
         documents=documents,
         covered=covered,
@@ -132,38 +129,20 @@ def _most_frequent(row: np.ndarray, value: np.ndarray, n: np.ndarray) -> tuple[n
     return values, share
 
 
-def _places(corpus: Corpus, token: np.ndarray) -> np.ndarray:
-    """Whether tokens stand in each of PLACES, bool [tokens, PLACES]."""
-    first = corpus.first_token
-    document = np.searchsorted(first, token, side="right") - 1
-    start, end = first[document], first[document + 1] - 1
-    head = {"first": token == start, "last": token == end}.get(corpus.head, np.zeros(len(token), bool))
-    covering = np.concatenate([[0], np.cumsum(corpus.covers)])
-    here = corpus.covers[token]
-    leading = here & (covering[token] == covering[start])
-    trailing = here & (covering[token + 1] == covering[end + 1])
-    return np.column_stack([head, leading, trailing, corpus.after_punctuation[token]])
-
-
-def _one_hot(script: np.ndarray) -> np.ndarray:
-    return script[:, None] == np.arange(NONE)
-
-
 def _common(
-    of_contexts: np.ndarray, of_corpus: np.ndarray, row: np.ndarray, n: np.ndarray
+    of_contexts: np.ndarray, corpus_share: np.ndarray, row: np.ndarray, n: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The first kind that is common to the contexts of each row, and its share; -1 without one.
 
     Args:
         of_contexts: bool [contexts, kinds].
-        of_corpus: bool [tokens, kinds].
+        corpus_share: float64 [kinds], share of all tokens.
         row: int [contexts].
         n: int [rows], contexts of each row.
     """
     kinds = of_contexts.shape[1]
     counts = np.column_stack([np.bincount(row, of_contexts[:, kind], len(n)) for kind in range(kinds)])
     share = counts / n[:, None]
-    base = of_corpus.mean(0) if len(of_corpus) else np.zeros(kinds)
-    common = (share >= COMMON) & (share >= base + BEYOND_CORPUS)
+    common = (share >= COMMON) & (share >= corpus_share + BEYOND_CORPUS)
     any_kind, kind = common.any(1), common.argmax(1)
     return np.where(any_kind, kind, -1), np.where(any_kind, share[np.arange(len(n)), kind], 0.0)

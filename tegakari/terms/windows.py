@@ -9,7 +9,8 @@ import numpy as np
 
 from tegakari.schemas.run import RunManifest
 from tegakari.store.blocks.mapped import Documents
-from tegakari.terms.scripts import PUNCTUATION, token_scripts
+from tegakari.terms.places import token_places
+from tegakari.terms.scripts import NONE, token_scripts
 from tegakari.terms.words import CorpusWords, corpus_words, form_of
 
 BEFORE = 24
@@ -28,8 +29,6 @@ class Corpus(NamedTuple):
     words: CorpusWords
     first_token: np.ndarray
     """int32 [documents + 1]: row of each document's first token"""
-    head: str
-    """position that the classification head reads: first, last or all"""
     first_word: np.ndarray
     """int64 [T]: row of the first word that a token is a part of; of a token without words, the one after it."""
     end_word: np.ndarray
@@ -38,8 +37,12 @@ class Corpus(NamedTuple):
     """bool [T]: whether a token has characters; special tokens have none."""
     script: np.ndarray
     """int8 [T]: index into SCRIPTS, or NONE"""
-    after_punctuation: np.ndarray
-    """bool [T]"""
+    script_share: np.ndarray
+    """float64 [SCRIPTS]: share of the tokens of each script"""
+    place: np.ndarray
+    """bool [T, PLACES]: whether a token stands in each of PLACES"""
+    place_share: np.ndarray
+    """float64 [PLACES]: share of the tokens there"""
     token_form: np.ndarray
     """int32 [T]: number of the token's form in `token_forms`"""
     token_forms: list[str]
@@ -70,9 +73,7 @@ def open_corpus(documents: Documents, manifest: RunManifest) -> Corpus:
     script = token_scripts(texts, first, starts, ends)
     first_word, end_word = _words_of_tokens(texts, words, first, starts, ends, covers)
     token_form, token_forms = _token_forms(texts, documents)
-    after = np.zeros(len(starts), bool)
-    after[1:] = script[:-1] == PUNCTUATION
-    after[first[:-1][first[:-1] < len(starts)]] = False
+    place = token_places(first, covers, script, manifest.classifier.head)
     # Equation 13 of Monroe et al. with an informative prior, 23: alpha is PRIOR_WORDS by the words' shares.
     total = max(int(words.occurrences.sum()), 1)
     alpha = PRIOR_WORDS * words.occurrences / total
@@ -81,12 +82,13 @@ def open_corpus(documents: Documents, manifest: RunManifest) -> Corpus:
         texts=texts,
         words=words,
         first_token=first,
-        head=manifest.classifier.head,
         first_word=first_word,
         end_word=end_word,
         covers=covers,
         script=script,
-        after_punctuation=after,
+        script_share=np.bincount(script, minlength=NONE + 1)[:NONE] / max(len(script), 1),
+        place=place,
+        place_share=place.sum(0) / max(len(place), 1),
         token_form=token_form,
         token_forms=token_forms,
         alpha=alpha,

@@ -34,7 +34,13 @@ def batches(kind: str, dtype: torch.dtype = torch.float32) -> list[Case]:
     return [case._replace(encoder=cases[0].encoder, floor=cases[0].floor) for case in cases]
 
 
-def tally_of(cases: list[Case], device: torch.device, ordinary: list[torch.Tensor] | None, capacity: int) -> Tally:
+def tally_of(
+    cases: list[Case],
+    device: torch.device,
+    ordinary: list[torch.Tensor] | None,
+    capacity: int,
+    whole: torch.Tensor | None = None,
+) -> Tally:
     encoder = cases[0].encoder
     encoder = encoder._replace(
         **{name: value.to(device) for name, value in encoder._asdict().items() if isinstance(value, torch.Tensor)}
@@ -44,8 +50,10 @@ def tally_of(cases: list[Case], device: torch.device, ordinary: list[torch.Tenso
     for number, case in enumerate(cases):
         batch = TallyBatch(case.offsets.tolist(), case.offsets.to(device), document, position)
         mask = None if ordinary is None else ordinary[number].to(device)
-        add_to_tally(tally, case.residual.to(device), encoder, batch, case.floor.to(device), mask)
-        document, position = document + len(case.offsets) - 1, position + len(case.residual)
+        stop = document + len(case.offsets) - 1
+        pairs = None if whole is None else whole[document:stop].to(device)
+        add_to_tally(tally, case.residual.to(device), encoder, batch, case.floor.to(device), mask, pairs)
+        document, position = stop, position + len(case.residual)
     return finish_tally(tally)
 
 
@@ -80,10 +88,36 @@ def test_a_tally_is_exact(kind: str, outliers: bool, device: torch.device) -> No
     assert triples == sorted(triple for triple in oracle.survivors if ordinary[triple[1]])
 
 
-def test_candidates_beyond_the_buffer_are_noticed(device: torch.device) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_candidates_of_whole_pairs_are_all_their_activations(kind: str, device: torch.device) -> None:
+    """Of pairs that are named, and of those that reach the floor with one position."""
+    cases = batches(kind)
+    residual = torch.cat([case.residual for case in cases])
+    lengths = [*chain.from_iterable(LENGTHS)]
+    offsets = torch.tensor([0, *lengths]).cumsum(0)
+    ordinary = torch.rand(len(residual), generator=torch.Generator().manual_seed(1)) > 0.2
+    whole = torch.rand(len(lengths), D_SAE, generator=torch.Generator().manual_seed(2)) < 0.1
+    masks = list(ordinary.split([sum(lengths) for lengths in LENGTHS]))
+    dense = expected(residual, cases[0].encoder, offsets, cases[0].floor).dense * ordinary.numpy()[:, None]
+    floor = torch.full((D_SAE,), float(np.quantile(dense[dense > 0], 0.8)))
+    cases = [case._replace(floor=floor) for case in cases]
+    candidates = tally_of(cases, device, masks, 100_000, whole).candidates.survivors()
+    wanted = []
+    for document, (start, stop) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
+        for feature in range(D_SAE):
+            column = dense[start:stop, feature]
+            if whole[document, feature] or column.max() >= floor[feature]:
+                wanted += [(feature, start + row, float(column[row])) for row in np.flatnonzero(column).tolist()]
+    assert len(wanted) < np.count_nonzero(dense)
+    assert sorted(zip(*(column.tolist() for column in candidates), strict=True)) == sorted(wanted)
+
+
+@pytest.mark.parametrize("pairs", [False, True], ids=["entries", "pairs"])
+def test_candidates_beyond_the_buffer_are_noticed(pairs: bool, device: torch.device) -> None:
     if dispatch.backend(device) != "triton":
         pytest.skip("only a GPU has a buffer")
-    tally = tally_of(batches("relu"), device, None, 20)
+    whole = torch.ones(len([*chain.from_iterable(LENGTHS)]), D_SAE, dtype=torch.bool) if pairs else None
+    tally = tally_of(batches("relu"), device, None, 20, whole)
     assert isinstance(tally.candidates, CandidateBuffer)
     assert tally.candidates.size() > 20
     with pytest.raises(CandidateOverflowError):

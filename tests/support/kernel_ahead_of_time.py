@@ -133,9 +133,10 @@ def launches(names: list[str]) -> Iterator[Usage]:
         floor = torch.empty(d_sae, device="meta")
         encode.gpu_encode(EncodeInputs(residual, sae, offsets, rows, floor))
         # As an index does: with a mask of ordinary positions, into a tally that outlives the call.
-        tally = empty_tally(documents, d_sae, meta, CandidateBuffer(2**20, meta))
+        tally = empty_tally(documents + 1, d_sae, meta, CandidateBuffer(2**20, meta))
         ordinary = torch.empty(positions, dtype=torch.bool, device="meta")
-        encode.gpu_tally(residual, sae, TallyBatch(ends, offsets, 1, 2), floor, ordinary, tally)
+        whole = torch.empty(documents, d_sae, dtype=torch.bool, device="meta")
+        encode.gpu_tally(residual, sae, TallyBatch(ends, offsets.to(meta), 1, 2), floor, ordinary, tally, whole)
         yield from usages
         usages.clear()
 

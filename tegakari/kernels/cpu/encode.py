@@ -46,7 +46,7 @@ _buffers = _Buffers()
 
 def cpu_encode(inputs: EncodeInputs) -> Encoded:
     """Sparse encode in chunks of rows on `torch.get_num_threads()` threads. See `tegakari.kernels.encode`."""
-    residual, encoder, offsets, rows, floor = inputs
+    residual, encoder, offsets, rows, floor, ordered = inputs
     positions, d_sae = residual.shape[0], encoder.weight.shape[1]
     rounded = encoder.weight.dtype
     weight = encoder.weight.detach()
@@ -69,7 +69,7 @@ def cpu_encode(inputs: EncodeInputs) -> Encoded:
                 refuse_non_finite(residual, encoder)
             if chunk_rows is not None:
                 chunks.append(chunk_rows)
-        survivors = chunk_pass.survivors()
+        survivors = chunk_pass.survivors(ordered=ordered)
     pooled = chunk_pass.pooled
     selected = compressed(pooled.last) if rows == "last" else joined(chunks) if rows == "all" else None
     return Encoded(selected, pooled, chunk_pass.columns, survivors)

@@ -114,14 +114,15 @@ class ChunkPass:
             self.finite &= not bad
         return self._csr(counts, [active for _, active, _ in results]) if pairs else None
 
-    def survivors(self) -> Survivors | None:
-        """Survivors of all chunks, sorted; None without a floor."""
+    def survivors(self, *, ordered: bool) -> Survivors | None:
+        """Survivors of all chunks, sorted or in any order; None without a floor."""
         if not len(self._floor):
             return None
 
         def sort(part: _Range, collected: list[_Pairs]) -> _Pairs:
             joined = _Pairs(*(np.concatenate(column) for column in zip(*collected, strict=True)))
-            loops.sort_survivors(*joined, part.lo, part.hi)
+            if ordered:
+                loops.sort_survivors(*joined, part.lo, part.hi)
             return joined
 
         ranges = list(self._map(sort, self._ranges, self._survivors))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tegakari.kernels.gpu.deferred import CapacityRows, CapacitySurvivors, Flags
 from tegakari.kernels.gpu.gate import BLOCK
+from tegakari.kernels.gpu.pairs import pairs_kernel
 from tegakari.kernels.gpu.place import place_kernel
 from tegakari.kernels.gpu.pool import join_kernel, tile_kernel
 from tegakari.kernels.gpu.tiles import Chunk, plan
@@ -37,6 +38,7 @@ CHUNK = 8192
 TILE = {"ROWS": 8, "PLACED": 2, "num_warps": 1}
 """Rows that the two passes over a tile read at a time."""
 JOIN = {"num_warps": 1}
+PAIRS = {"BLOCK": 1024, "num_warps": 4}
 PLACE = {"ROWS": 4, "num_warps": 4}
 SELECT = {"ROWS": 1, "num_warps": 1}
 """Rows of products per program of TopK, where a row has at most MIN_CLASSES classes of features."""
@@ -82,7 +84,13 @@ def capacity_of(positions: int, d_sae: int) -> Capacity:
 
 
 def gpu_tally(
-    residual: Tensor, encoder: Encoder, batch: TallyBatch, floor: Tensor, ordinary: Tensor | None, tally: Tally
+    residual: Tensor,
+    encoder: Encoder,
+    batch: TallyBatch,
+    floor: Tensor,
+    ordinary: Tensor | None,
+    tally: Tally,
+    whole: Tensor | None = None,
 ) -> None:
     """Add a batch to a tally. See `tegakari.kernels.add_to_tally`."""
     gates = _gates(encoder)
@@ -93,7 +101,36 @@ def gpu_tally(
     for chunk in batch.chunks:
         product = _products(residual, encoder, chunk)
         place = batch.document + chunk.document, batch.position + chunk.first
-        _tally_chunk(product, encoder, gates, factors, chunk, place, floor, ordinary, tally, None)
+        if whole is None:
+            _tally_chunk(product, encoder, gates, factors, chunk, place, floor, ordinary, tally, None)
+            continue
+        active = CandidateBuffer(_active_room(tally, chunk.rows * product.shape[1]), residual.device)
+        to_active = tally._replace(candidates=active)
+        _tally_chunk(product, encoder, gates, factors, chunk, place, torch.zeros_like(floor), ordinary, to_active, None)
+        _add_pairs(tally, active, batch, chunk, whole, floor)
+
+
+def _active_room(tally: Tally, entries: int) -> int:
+    """Capacity for the active entries of a chunk: an eighth, as `capacity_of`; all, once candidates did not fit."""
+    assert isinstance(tally.candidates, CandidateBuffer)
+    return min(entries, max(2**16, entries // 8) * tally.candidates.factor)
+
+
+def _add_pairs(
+    tally: Tally, active: CandidateBuffer, batch: TallyBatch, chunk: Chunk, whole: Tensor, floor: Tensor
+) -> None:
+    """Add the activations of a chunk to the candidates that belong to whole pairs, or to pairs that reach the floor."""
+    candidates = tally.candidates
+    assert isinstance(candidates, CandidateBuffer)
+    first = batch.document + chunk.document
+    maximum = tally.pooled.max[first : first + chunk.documents]
+    of_pairs = whole[chunk.document : chunk.document + chunk.documents] | (maximum >= floor)
+    owner = (batch.owner[chunk.first : chunk.first + chunk.rows] - chunk.document).int()
+    _launch(
+        pairs_kernel, _parts(active.capacity, PAIRS["BLOCK"]),
+        active.number, *active.entries, active.capacity, owner, of_pairs, whole.shape[1],
+        batch.position + chunk.first, candidates.number, *candidates.entries, candidates.capacity, **PAIRS,
+    )  # fmt: skip
 
 
 def gpu_encode(inputs: EncodeInputs, *, capacity: Capacity | None = None) -> Encoded:
@@ -103,7 +140,7 @@ def gpu_encode(inputs: EncodeInputs, *, capacity: Capacity | None = None) -> Enc
         inputs: on the GPU, or on the CPU where Triton interprets its kernels.
         capacity: of the output buffers. Results that do not fit are computed again when the host reads them.
     """
-    residual, encoder, offsets, rows, floor = inputs
+    residual, encoder, offsets, rows, floor, _ = inputs
     positions, d_sae, device = len(residual), encoder.weight.shape[1], residual.device
     documents = len(offsets) - 1
     capacity = capacity or capacity_of(positions, d_sae)

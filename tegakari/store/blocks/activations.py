@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -203,12 +203,19 @@ def _check_fits(part: Activations) -> None:
         )
 
 
-def _bits(activation: np.ndarray) -> np.ndarray:
-    """Upper bits of float32 activations, rounded; int32."""
-    raw = activation.astype(np.float32, copy=False).view(np.int32)
+def rounded_bits(raw: Any) -> Any:
+    """Upper bits of positive float32 activations, rounded; they have the order of the activations.
+
+    Args:
+        raw: int32 array or tensor of the bits of the activations.
+    """
     to_even = (raw >> _DROPPED_BITS) & 1
     nearest = (raw + (2 ** (_DROPPED_BITS - 1) - 1) + to_even) >> _DROPPED_BITS
-    return np.clip(nearest, 1, _LARGEST)
+    return nearest.clip(1, _LARGEST)
+
+
+def _bits(activation: np.ndarray) -> np.ndarray:
+    return rounded_bits(activation.astype(np.float32, copy=False).view(np.int32))
 
 
 def _value(bits: np.ndarray) -> np.ndarray:

@@ -1,0 +1,179 @@
+"""Selection of contexts over shards of any size and order, on every path, against plain Python, to the last bit.
+
+The activations are small integers, so that they do not depend on batches, and most of them are tied.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from tegakari.indexer.arrivals import Arrivals
+from tegakari.indexer.corpus_tokens import corpus_tokens
+from tegakari.indexer.layer_contexts import write_layer_contexts
+from tegakari.indexer.layer_tally import LayerTally, Union
+from tegakari.indexer.merged_layer import strongest_positions
+from tegakari.indexer.partial import DocumentPartial, open_partial, write_partial
+from tegakari.indexer.priority import feature_seeds
+from tegakari.indexer.shard import IndexedDocument, plan_shards, probe_documents
+from tegakari.kernels import Encoder, dispatch
+from tegakari.models.tokens import Tokenized
+from tegakari.store.contexts import FeatureContexts, LayerContexts
+from tests.support.kernel_cases import KINDS, exact_case, needs_triton
+from tests.support.kernel_oracle import expected
+from tests.support.plain_contexts import plain_contexts, plain_probe_bits, plain_probes
+
+LAYER, DOCUMENTS, D_SAE, TOP_TOKENS = 7, 130, 24, 5
+ONCE = 20
+"""Feature that is active once."""
+
+
+class Corpus(NamedTuple):
+    documents: list[IndexedDocument]
+    residuals: list[torch.Tensor]
+    encoder: Encoder
+    max_norm: float
+    activations: list[np.ndarray]
+    """of each document, float32 [positions, d_sae]; none at outliers"""
+
+
+def corpus(kind: str, size: int = DOCUMENTS) -> Corpus:
+    """Documents of 1 to 40 tokens, of which some are special; features of any density, one active once, one never."""
+    rng = np.random.default_rng(3)
+    documents = []
+    for number in range(size):
+        special = [True, *(rng.random(rng.integers(0, 40)) < 0.1).tolist(), False]
+        tokens = Tokenized([1] * len(special), [(0, 1)] * len(special), special, False)
+        documents.append(IndexedDocument(number, f"d{number:03d}", int(rng.integers(0, 4)), "eval", "t", tokens))
+    lengths = [len(document.tokens.positions) for document in documents]
+    case = exact_case(kind, torch.float32, lengths, 13, D_SAE)
+    bias = case.encoder.bias - torch.linspace(0, 24, D_SAE)
+    gate_bias = None if case.encoder.gate_bias is None else case.encoder.gate_bias - torch.linspace(0, 40, D_SAE)
+    encoder = case.encoder._replace(bias=bias, gate_bias=gate_bias)
+    norms = case.residual.norm(dim=1)
+    rare, last = int(norms.argmin()), len(encoder.weight) - 1  # a direction of one position and one feature
+    case.residual[:, last], encoder.weight[last], encoder.weight[:, ONCE] = 0, 0, 0
+    case.residual[rare, last], encoder.weight[last, ONCE], bias[ONCE] = 1, 20, -10
+    norms = case.residual.norm(dim=1)
+    max_norm = float(norms.sort().values[-20])
+    dense = expected(case.residual, encoder, case.offsets, case.floor).dense * (norms <= max_norm).numpy()[:, None]
+    ends = case.offsets.tolist()
+    parts = [slice(start, stop) for start, stop in pairwise(ends)]
+    return Corpus(
+        documents,
+        [case.residual[part] for part in parts],
+        encoder,
+        max_norm,
+        [dense[part].astype(np.float32) for part in parts],
+    )
+
+
+def selected(
+    corpus: Corpus, directory: Path, *, size: int, batch: int, seed: int, carry: bool
+) -> tuple[LayerContexts, np.ndarray]:
+    """Contexts and probes as an index writes them.
+
+    Args:
+        corpus: the documents.
+        directory: of the files.
+        size: documents per shard.
+        batch: documents per batch.
+        seed: of the order of shards and batches.
+        carry: whether bounds are handed from shard to shard.
+    """
+    rng = np.random.default_rng(seed)
+    shards = plan_shards(corpus.documents, size, "recipe")
+    union = Union.empty(D_SAE, TOP_TOKENS, torch.device("cpu"))
+    seeds = feature_seeds(LAYER, torch.arange(D_SAE))
+    for place in rng.permutation(len(shards)).tolist():
+        shard = shards[place]
+        arrivals = Arrivals()
+        if not carry:
+            union = Union.empty(D_SAE, TOP_TOKENS, torch.device("cpu"))
+        tally = LayerTally(
+            corpus.encoder, corpus.max_norm, len(shard.documents), TOP_TOKENS, union.bounds(), seeds, 2**16, 1
+        )
+        order = [shard.documents[number] for number in rng.permutation(len(shard.documents)).tolist()]
+        for first in range(0, len(order), batch):
+            documents = order[first : first + batch]
+            residual = torch.cat([corpus.residuals[document.number] for document in documents])
+            lengths = [len(document.tokens.positions) for document in documents]
+            arrived = arrivals.add(documents, torch.tensor([0, *lengths]).cumsum(0))
+            tally.add(residual, arrived, arrivals.numbers(arrived))
+            tally.prune(arrivals, 50)
+        layer, union = tally.finish(shard, arrivals, arrivals.order, union, "max", "last")
+        numbers = np.array([document.number for document in shard.documents], np.int32)
+        floats = np.zeros(len(numbers), np.float32)
+        predictions = DocumentPartial(numbers, numbers, floats, floats, np.zeros((len(numbers), 2), np.float32))
+        write_partial(directory / "shards", shard, len(arrivals.order), {LAYER: layer}, predictions)
+    partials = [open_partial(directory / "shards", shard.key) for shard in shards]
+    tokens = corpus_tokens(corpus.documents, {})
+    parts: list[LayerContexts] = []
+    bits: list[np.ndarray] = []
+    with pytest.MonkeyPatch.context() as patch:
+        module = "tegakari.indexer.layer_contexts."
+        patch.setattr(module + "AT_ONCE", 300)  # several ranges of features, and parts of ranges
+        patch.setattr(module + "FEATURES_AT_ONCE", 5)
+        patch.setattr(module + "write_contexts", lambda *arguments: parts.extend(arguments[-1]))
+        patch.setattr(module + "write_probe_bits", lambda *arguments: bits.append(arguments[-1]))
+        _, strongest = strongest_positions(partials, LAYER, D_SAE, TOP_TOKENS, tokens)
+        write_layer_contexts(directory, LAYER, D_SAE, partials, tokens, strongest)
+    columns = zip(*(part.contexts for part in parts), strict=True)
+    feature = np.concatenate([part.feature for part in parts])
+    return LayerContexts(feature, FeatureContexts(*map(np.concatenate, columns))), bits[0]
+
+
+@pytest.fixture(params=["numba", "torch", "triton"])
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("TEGAKARI_KERNELS", request.param)
+    dispatch._path_for.cache_clear()
+    if request.param == "triton":
+        needs_triton()
+    yield request.param
+    dispatch._path_for.cache_clear()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_contexts_are_exact_for_any_shards(kind: str, path: str, tmp_path: Path):
+    interpreted = path == "triton" and not torch.cuda.is_available()
+    if interpreted and kind == "topk":
+        pytest.skip("the interpreter takes minutes; tests/kernels/test_tally.py has a smaller case")
+    case = corpus(kind, 12 if interpreted else DOCUMENTS)
+    expected_contexts = plain_contexts(case.documents, case.activations, LAYER, TOP_TOKENS)
+    probes = plain_probes(case.documents)
+    assert probe_documents(case.documents) == probes.document.tolist()
+    active = plain_probe_bits(case.activations, probes)
+    cuts = [
+        {"size": 130, "batch": 130, "seed": 0, "carry": True},
+        {"size": 32, "batch": 7, "seed": 1, "carry": True},
+        {"size": 9, "batch": 4, "seed": 2, "carry": False},
+    ]
+    for number, cut in enumerate(cuts if path == "numba" else cuts[1:2]):
+        contexts, bits = selected(case, tmp_path / str(number), **cut)
+        np.testing.assert_array_equal(contexts.feature, expected_contexts.feature)
+        for name, column, reference in zip(
+            FeatureContexts._fields, contexts.contexts, expected_contexts.contexts, strict=True
+        ):
+            np.testing.assert_array_equal(column, reference, err_msg=f"{cut} {name}")
+        np.testing.assert_array_equal(bits, active)
+
+
+def test_quotas_are_exact():
+    case = corpus("relu")
+    contexts = plain_contexts(case.documents, case.activations, LAYER, TOP_TOKENS)
+    active = np.stack([values.max(0) > 0 for values in case.activations]).sum(0)
+    assert {0, 1} < set(active.tolist())
+    assert active.max() > 80
+    for feature, documents in enumerate(active.tolist()):
+        counts = Counter(contexts.contexts.quantile[contexts.feature == feature].tolist())
+        pool = min(documents, 80)
+        for tenth in range(10):
+            members = pool * (tenth + 1) // 10 - pool * tenth // 10
+            assert counts[tenth + 1] == min(2, members)

@@ -1,0 +1,90 @@
+"""Contexts and probes of an index against plain Python over dense activations of the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tegakari.indexer.corpus import read_manifest
+from tegakari.indexer.index_models import load_models
+from tegakari.indexer.pipeline import _documents, index
+from tegakari.kernels import encode
+from tegakari.schemas.progress import NoProgress
+from tegakari.store import Run, Store
+from tegakari.store.contexts import FeatureContexts, layer_contexts, probes, silent_probes
+from tests.support.plain_contexts import plain_contexts, plain_probe_bits, plain_probes
+from tests.support.small_case import SmallCase, with_index
+
+
+def contexts_of(run: Run, layer: int) -> list[np.ndarray]:
+    """Feature and all columns of a layer's contexts."""
+    parts = [part for _, part in layer_contexts(run, layer)]
+    columns = zip(*((part.feature, *part.contexts) for part in parts), strict=True)
+    return [np.concatenate(column) for column in columns]
+
+
+@pytest.fixture(scope="module")
+def run(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    store = tmp_path_factory.mktemp("store")
+    index(with_index(small_case, store))
+    return Store(store).run("small")
+
+
+def dense_activations(case: SmallCase):
+    """Documents, and by layer the activations of each document, encoded alone."""
+    classifier, saes = load_models(case.config)
+    documents, _ = _documents(case.config, classifier, read_manifest(Path(case.config.corpus.path)))
+    encoders = {layer: sae.encoder(classifier.dtype) for layer, sae in saes.items()}
+    activations: dict[int, list[np.ndarray]] = {layer: [] for layer in saes}
+
+    def on_residual(layer: int, residual: torch.Tensor) -> None:
+        offsets = torch.tensor([0, len(residual)])
+        rows = encode(residual, encoders[layer], offsets, rows="all").rows
+        assert rows is not None
+        values = np.zeros((len(residual), encoders[layer].weight.shape[1]), np.float32)
+        for position in range(len(residual)):
+            entries = slice(rows.indptr[position], rows.indptr[position + 1])
+            values[position, rows.feature[entries]] = rows.activation[entries]
+        activations[layer].append(values)
+
+    for document in documents:
+        classifier.run(classifier.batch([document.tokens]), on_residual, layers=list(saes))
+    return documents, activations
+
+
+def test_contexts_are_those_of_the_definition(small_case: SmallCase, run: Run):
+    documents, activations = dense_activations(small_case)
+    expected_probes = plain_probes(documents)
+    assert all(map(np.array_equal, probes(run), expected_probes))
+    for layer, values in activations.items():
+        expected = plain_contexts(documents, values, layer, run.manifest.top_tokens)
+        feature, *columns = contexts_of(run, layer)
+        for name, column, reference in zip(FeatureContexts._fields, columns, expected.contexts, strict=True):
+            np.testing.assert_allclose(column, reference, rtol=2**-10, err_msg=f"{layer} {name}")
+        np.testing.assert_array_equal(feature, expected.feature)
+        active = plain_probe_bits(values, expected_probes)
+        for number, of_probes in enumerate(active):
+            np.testing.assert_array_equal(silent_probes(run, layer, number), ~of_probes)
+
+
+def test_several_processes_and_a_resumed_index_give_the_same_files(small_case: SmallCase, run: Run, tmp_path: Path):
+    config = with_index(small_case, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        index(config, _Interrupted())
+    assert index(config, workers=2).manifest.files
+    sizes = {file.path: file.sha256 for file in run.manifest.files if file.path.startswith("contexts/")}
+    other = Store(tmp_path).run("small").manifest
+    assert sizes == {file.path: file.sha256 for file in other.files if file.path.startswith("contexts/")}
+    assert len(sizes) == 1 + 2 * len(run.manifest.saes.layers)
+
+
+class _Interrupted(NoProgress):
+    """Interrupts the index after a few shards."""
+
+    def advance(self, steps: int = 1) -> None:
+        self.done = getattr(self, "done", 0) + steps
+        if self.done > 20:
+            raise KeyboardInterrupt
