@@ -1,7 +1,8 @@
-"""Time and size of every page of the explorer: `python -m benchmarks.explorer [--store DIR ...] [--scale 0.1]`.
+"""Time and size of every page of the explorer: `python -m benchmarks.explorer [--store DIR ...] [--large]`.
 
-The stores are those that are named, and runs of the study's shape at a scale (see benchmarks.store). A `tegakari serve`
-per store answers whole requests over HTTP; the median is of 20 requests after 4. The last line is one JSON object.
+The stores are those that are named, and runs of the study's shape at `--scale` (see benchmarks.store); with --large
+also a run with 1,000 labels and one with 26 layers of 16,384 features. A `tegakari serve` per store answers whole
+requests over HTTP; the median is of 20 requests after 4. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -21,11 +22,16 @@ from rich.table import Table
 
 from benchmarks.api import tegakari_server
 from benchmarks.machine import machine
-from benchmarks.store import study_store
+from benchmarks.store import WORK, study_store
+from benchmarks.study_scale import Size, make_study_run
 from tegakari.service import explorer
 from tools.explorer_pages import explorer_pages
 
 WARM_UP, REQUESTS = 3, 20
+LARGE = {
+    "1,000 labels": Size(layers=2, d_sae=512, labels=1000, documents=6000, active=40),
+    "26 layers of 16,384 features": Size(layers=26, d_sae=16_384, labels=4, documents=200, active=60),
+}
 STATIC = Path(explorer.__file__).parent / "static"
 
 
@@ -76,10 +82,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.explorer")
     parser.add_argument("--store", type=Path, action="append", default=[], help="a store, such as demo-work/store")
     parser.add_argument("--scale", type=float, default=0.1, help="of a store of the study's shape; 0: none")
+    parser.add_argument("--large", action="store_true", help="runs with many labels, and with many features")
     options = parser.parse_args(arguments)
     stores = {str(store.parent.name): store for store in options.store}
     if options.scale:
         stores[f"study-scale {options.scale:g}"] = study_store(options.scale)
+    for name, size in LARGE.items() if options.large else ():
+        stores[name] = WORK / f"explorer-{name.replace(' ', '-').replace(',', '')}"
+        make_study_run(stores[name], "large", 0, size)
     console, figures = Console(), {}
     for name, store in stores.items():
         figures[name] = measure_store(store)

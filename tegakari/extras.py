@@ -19,6 +19,8 @@ EXTRA_OF = {
     "pyarrow": "store",
     "structlog": "store",
     "xlsxwriter": "store",
+    "mcp": "mcp",
+    "mcp_types": "mcp",
     "litestar": "serve",
     "markdown_it": "serve",
     "prometheus_client": "serve",

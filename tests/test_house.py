@@ -237,6 +237,7 @@ def test_kernels_and_models_import_on_a_bare_gpu_machine():
         ("tegakari.client", ("torch", "numpy", "duckdb", "pyarrow", "pandas")),
         ("tegakari.cli.app", ("torch", "numpy", "duckdb", "pyarrow", "litestar", "structlog", "httpx")),
         ("tegakari.store.queries", ("torch", "lancedb", "pandas")),
+        ("tegakari.service.app", ("torch", "mcp", "pydantic")),
         ("tegakari.access.local", ("torch", "duckdb", "pyarrow")),
     ],
 )

@@ -17,7 +17,8 @@ def explorer_pages(client: httpx.Client) -> dict[str, str]:
 
     Returns:
         Pages of the last run by name, of its label with most specific features, and of a document that is predicted
-        wrong if there is one. `compare` is left out if the store has a single run, `confusion` if nothing is confused.
+        wrong if there is one. `compare` is left out if the store has a single run, `confusion` if nothing is
+        confused, `knockout` if none is stored.
     """
     runs = [row["run"] for row in _get(client, "/v1/runs")["items"]]
     run = max(runs)
@@ -49,6 +50,8 @@ def explorer_pages(client: httpx.Client) -> dict[str, str]:
     document = _get(client, f"/v1{run_page(run)}/documents", limit=1, **of_document)["items"][0]["document"]
     pages["document"] = document_page(run, document)
     pages["similar"] = f"{pages['document']}/similar"
+    if knockouts := _get(client, "/v1/knockouts", state="done", limit=1)["items"]:
+        pages["knockout"] = f"/knockouts/{knockouts[0]['id']}"
     if len(runs) > 1:
         pages["compare"] = f"/compare?run={min(runs)}&run={run}"
     return pages

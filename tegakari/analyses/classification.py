@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from tegakari.analyses.statistics import interval_of_macro_f1, interval_of_share
+from tegakari.analyses.statistics import interval_of_macro_f1, interval_of_share, macro_f1
 from tegakari.schemas.classifier import REPORT_FILE, ClassifierReport
 from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.study import ClassificationResult
@@ -60,6 +60,18 @@ def classification_without_baseline(run: Run) -> ClassificationResult:
         accuracy=interval_of_share(expected == predicted),
         baseline_macro_f1=None,
     )
+
+
+def majority_macro_f1(run: Run) -> float:
+    """Macro-F1 on the evaluation documents of a classifier that gives all of them the most frequent label.
+
+    Raises:
+        NotFoundError: the run has no evaluation documents.
+    """
+    expected = np.asarray(run.blocks.documents.label_id)[evaluation_documents(run)]
+    labels = len(run.labels)
+    most_frequent = np.bincount(expected, minlength=labels).argmax()
+    return macro_f1(expected, np.full_like(expected, most_frequent), labels)
 
 
 def _baseline(run: Run, documents: int) -> float | None:

@@ -7,17 +7,16 @@ covers: docs/statistics.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from statistics import NormalDist
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from tegakari.schemas.analysis import Interval
+from tegakari.store.score_intervals import Z, wilson
 
 SAMPLES = 2000
 PERCENTILES = (2.5, 97.5)
-_Z = NormalDist().inv_cdf(PERCENTILES[1] / 100)
 _VALUES_PER_BLOCK = 4_000_000
 """Values drawn at a time, so that memory does not grow with n."""
 
@@ -72,14 +71,14 @@ def interval_of_macro_f1(expected: np.ndarray, predicted: np.ndarray, labels: in
     least = 1 / n**2  # of the variance: about that of one document, so that a sample without errors has a design effect
     variance = _variance_within(expected, _macro_f1_influence(expected, predicted, labels), labels)
     design_effect = (variance + least) / (score * (1 - score) / n + least)
-    low, high = _wilson(score, n / design_effect)
+    low, high = wilson(score, n / design_effect)
     return Interval(value=score, low=low, high=high)
 
 
 def interval_of_share(hits: np.ndarray) -> Interval:
     """Share of True in bool [n], with Wilson's score interval (Wilson 1927); NaN for n = 0."""
     share = float(hits.mean()) if len(hits) else float("nan")
-    low, high = _wilson(share, len(hits))
+    low, high = wilson(share, len(hits))
     return Interval(value=share, low=low, high=high)
 
 
@@ -98,6 +97,27 @@ def balanced_accuracy(hits: np.ndarray, rejections: np.ndarray) -> Interval:
     below = math.hypot(*(share.value - share.low for share in shares)) / 2
     above = math.hypot(*(share.high - share.value for share in shares)) / 2
     return Interval(value=value, low=value - below, high=value + above)
+
+
+def mean_share_interval(shares: Sequence[float], n: int) -> Interval:
+    """Mean of the shares of the same n items over draws, such as recall in the draws of a control.
+
+    The part of the items is Wilson's at n; that of two or more draws is Student's, of their mean. Both are added in
+    quadrature (Zou and Donner 2008, Statistics in Medicine 27, 1693-1702).
+
+    Args:
+        shares: of each draw, at least one.
+        n: number of items, at least one.
+    """
+    values = np.asarray(shares, np.float64)
+    value = float(values.mean())
+    low, high = wilson(value, n)
+    draws = small_sample_interval(values).high - value if len(values) > 1 else 0.0
+    return Interval(
+        value=value,
+        low=max(0.0, value - math.hypot(value - low, draws)),
+        high=min(1.0, value + math.hypot(high - value, draws)),
+    )
 
 
 class Predictions(NamedTuple):
@@ -121,7 +141,7 @@ def macro_f1_difference(a: Predictions, b: Predictions) -> Interval:
     n = len(a.expected)
     value = macro_f1(*b) - macro_f1(*a)
     change = _macro_f1_influence(*b) - _macro_f1_influence(*a)
-    half = _Z * math.sqrt(_variance_within(a.expected, change, a.labels) + 0.5 / n**2) if n else float("nan")
+    half = Z * math.sqrt(_variance_within(a.expected, change, a.labels) + 0.5 / n**2) if n else float("nan")
     return Interval(value=value, low=value - half, high=value + half)
 
 
@@ -155,8 +175,8 @@ def share_change_interval(before: np.ndarray, after: np.ndarray) -> tuple[float,
 
     observed = (gained - lost) / n
     return (
-        _root(lambda change: score(change) - _Z, -1.0, observed),
-        _root(lambda change: score(change) + _Z, observed, 1.0),
+        _root(lambda change: score(change) - Z, -1.0, observed),
+        _root(lambda change: score(change) + Z, observed, 1.0),
     )
 
 
@@ -177,7 +197,6 @@ def share_ratio_interval(before: np.ndarray, after: np.ndarray) -> tuple[float, 
         return float("nan"), float("nan")
     share_before, share_after = float(before.mean()), float(after.mean())
     gained, lost, neither = (float(mask.mean()) for mask in (after & ~before, before & ~after, ~before & ~after))
-    z = NormalDist().inv_cdf(PERCENTILES[1] / 100)
 
     def score(ratio: float) -> float:
         """Standardised difference of the observed ratio from a hypothetical one."""
@@ -191,10 +210,10 @@ def share_ratio_interval(before: np.ndarray, after: np.ndarray) -> tuple[float, 
 
     observed = share_after / share_before
     beyond = 2 * observed + 1
-    while score(beyond) > -z:
+    while score(beyond) > -Z:
         beyond *= 2
-    low = _root(lambda ratio: score(ratio) - z, 0.0, observed) if share_after else 0.0
-    return low, _root(lambda ratio: score(ratio) + z, observed, beyond)
+    low = _root(lambda ratio: score(ratio) - Z, 0.0, observed) if share_after else 0.0
+    return low, _root(lambda ratio: score(ratio) + Z, observed, beyond)
 
 
 def net_change_interval(after: np.ndarray, controls: np.ndarray) -> Interval:
@@ -256,15 +275,6 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if function(middle) > 0 else (low, middle)
     return (low + high) / 2
-
-
-def _wilson(share: float, n: float) -> tuple[float, float]:
-    """Ends of Wilson's score interval of a share of n items; (nan, nan) for n = 0."""
-    if not n:
-        return float("nan"), float("nan")
-    centre, spread = share + _Z**2 / (2 * n), _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n * n))
-    low, high = ((centre + side * spread) / (1 + _Z**2 / n) for side in (-1, 1))
-    return max(0.0, min(low, share)), min(1.0, max(high, share))  # at 0 and 1 the rounded ends miss the share
 
 
 def _confusion(expected: np.ndarray, predicted: np.ndarray, labels: int) -> np.ndarray:

@@ -34,6 +34,7 @@ from tegakari.cli import (
     keys,
     knockout,
     labels,
+    mcp,
     neighbours,
     notes,
     renamed_options,
@@ -100,7 +101,7 @@ COMMANDS = {
     ),
     "Models": (classify, encode, attribution, explain),
     "Analyses": (knockout, circuit, variants, study, compare, classification, sparsity, cues, analyses),
-    "Service": (serve, keys),
+    "Service": (serve, mcp, keys),
     "Set-up": (doctor, config),
 }
 """Section of the help page -> modules. A module is named as its command: a function of that name, or a group `app`."""

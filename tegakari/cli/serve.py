@@ -29,6 +29,12 @@ def serve(
         list[str] | None,
         typer.Option(help="Run whose models are loaded at the start; repeatable. Default: the configuration's."),
     ] = None,
+    mcp: Annotated[
+        bool | None,
+        typer.Option(
+            "--mcp/--no-mcp", help="Tools for agents at /mcp; default: the configuration's.", show_default=False
+        ),
+    ] = None,
     insecure: Annotated[
         int,
         typer.Option(
@@ -56,6 +62,7 @@ def serve(
         "keys": keys and str(keys),
         "log": log,
         "preload": preload or None,
+        "mcp": mcp,
     }
     changes = {key: value for key, value in settings.items() if value is not None}
     run(msgspec.structs.replace(service, **changes), store_directory(store, config), insecure=insecure)

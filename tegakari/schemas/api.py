@@ -44,6 +44,10 @@ class LabelRow(msgspec.Struct, frozen=True, kw_only=True):
     precision: float
     recall: float
     f1: float
+    f1_low: float | None
+    """lower end of its 95 % interval over documents: Wilson's indirect method; null if the label has no documents and
+    is never predicted."""
+    f1_high: float | None
     specific_features: int
     """features with d above the run's threshold for this label and no other."""
     shared_features: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from litestar import Litestar, Request, Router
 from litestar.datastructures import State
@@ -61,6 +61,9 @@ from tegakari.service.routes import (
 )
 from tegakari.store import Store
 from tegakari.store.disk.job_files import Retention
+
+if TYPE_CHECKING:
+    from tegakari.service.mcp.endpoint import McpEndpoint
 
 RUN_HANDLERS = (
     *runs.RUN_HANDLERS,
@@ -138,6 +141,7 @@ def create_app(
     keys: Path | None = None,
     shared: Path | None = None,
     behind_gate: bool = False,
+    beside_service: bool = False,
 ) -> Api:
     """Build the API over a store; it notices runs that are published or deleted later.
 
@@ -148,6 +152,7 @@ def create_app(
         shared: directory that the workers of a service share: they count together there and reach the model process.
             None: the service is one process.
         behind_gate: this is the model process: requests come from workers, which have admitted them.
+        beside_service: a service may serve the same store: its jobs go on.
 
     Raises:
         ConfigError: the file of keys is damaged.
@@ -189,8 +194,9 @@ def create_app(
         "preload": preload,
         "limits": config,
     }
+    endpoint = None if behind_gate or not config.mcp else _mcp_endpoint(config)
     app = Api(
-        [operation_router, page_router, explorer_router, v1_router],
+        [operation_router, page_router, explorer_router, v1_router, *([endpoint.handler()] if endpoint else [])],
         state=State(state),
         dependencies={
             "store": Provide(_store, sync_to_thread=False),
@@ -201,8 +207,9 @@ def create_app(
             "limits": Provide(_limits, sync_to_thread=False),
             "preload": Provide(_preload, sync_to_thread=False),
         },
+        lifespan=[endpoint.run] if endpoint else [],
         # With several workers, the model process marks the jobs.
-        on_startup=[*([] if shared else [jobs.mark_interrupted]), preload.start, warm_up.start],
+        on_startup=[*([] if shared or beside_service else [jobs.mark_interrupted]), preload.start, warm_up.start],
         on_shutdown=[preload.stop, warm_up.stop, jobs.close, model_queue.close, sql_processes.close],
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=openapi_config(),
@@ -212,6 +219,13 @@ def create_app(
     rates = Rates(shared / "rates" if shared else None)
     app.gate = None if behind_gate else Gate(config, keys=KeyRing(keys), rates=rates)
     return app
+
+
+def _mcp_endpoint(config: ServiceConfig) -> McpEndpoint:
+    # Imported where it is configured: its packages are an extra, and slow to import.
+    from tegakari.service.mcp.endpoint import McpEndpoint
+
+    return McpEndpoint(config.max_body_bytes)
 
 
 async def _check_parameters(request: Request[Any, Any, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Notes on features, stored beside the runs: `notes/<run>-<fingerprint>/<layer>-<feature>-<author>.json`.
+"""Notes on features, stored beside the runs.
 
 Runs are immutable, and a note is a person's work: it stays when its run is deleted, and belongs to the run again when
 that is indexed from the same inputs. Every note is a file of its own, replaced whole under a lock, so that several
@@ -8,39 +8,31 @@ processes can write; a file that is damaged or a link is logged and left out.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
-import re
-from collections.abc import Callable, Collection, Iterator
+from bisect import bisect_right
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 import msgspec
-import structlog
 
 from tegakari.schemas.api import Page
-from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import NotFoundError, QueryError, StoreError
 from tegakari.schemas.notes import NOTE_FORMAT, Note, NoteChange, StoredNote
 from tegakari.schemas.run import RunManifest
-from tegakari.store.disk.contents import read_bounded
 from tegakari.store.disk.durable import translate_disk_full, write_atomically
 from tegakari.store.disk.layout import notes_directory
 from tegakari.store.field_checks import check_name, checked
 from tegakari.store.folding import folded
+from tegakari.store.note_files import all_notes, file_name, is_linked, note_entries, note_key, notes_on, read_note
 from tegakari.store.queries.cursor import list_name, read_cursor, write_cursor
 from tegakari.store.queries.parameters import check_limit, feature_place
 from tegakari.store.reader import Run
 
-MAX_FILE = 256 * 2**10
-"""Maximum size of the file of a note in bytes."""
 MAX_NOTES = 10_000
 """Notes of a run."""
-
-_FILE = re.compile(r"(\d{1,9})-(\d{1,9})-[0-9a-f]{16}\.json")
-
-log = structlog.get_logger()
 
 
 def write_note(run: Run, layer: int, feature: int, author: str, change: NoteChange) -> Note:
@@ -61,9 +53,9 @@ def write_note(run: Run, layer: int, feature: int, author: str, change: NoteChan
     feature_place(run, layer, feature)
     change = _checked(msgspec.structs.replace(change, author=author))
     with _locked(run) as directory:
-        file = directory / _file_name(layer, feature, author)
-        before = _read(file, run.manifest)
-        if before is None and sum(1 for _ in _files(directory)) >= MAX_NOTES:
+        file = directory / file_name(layer, feature, author)
+        before = read_note(file, run.manifest)
+        if before is None and sum(1 for _ in note_entries(directory)) >= MAX_NOTES:
             raise QueryError(f"run {run.name} has {MAX_NOTES:,} notes", field="note", fix="delete some")
         now = datetime.now(UTC).isoformat(timespec="seconds")
         note = before or Note(layer=layer, feature=feature, author=author, created=now, updated=now)
@@ -86,8 +78,8 @@ def delete_note(run: Run, layer: int, feature: int, author: str) -> Note:
     feature_place(run, layer, feature)
     if _directory(run).is_dir():
         with _locked(run) as directory:
-            file = directory / _file_name(layer, feature, author)
-            note = _read(file, run.manifest)
+            file = directory / file_name(layer, feature, author)
+            note = read_note(file, run.manifest)
             if note is not None:
                 file.unlink()
                 return note
@@ -131,54 +123,31 @@ def notes(
     words = folded(q or "").split()
     list_ = list_name(run, "notes", layer, feature, tag, starred, author, words)
     last = read_cursor(cursor, list_, tuple[int, int, str]) if cursor else None
-    found = sorted(
-        (
-            note
-            for note in stored_notes(
-                run.store, run.manifest, lambda *of: layer in (None, of[0]) and feature in (None, of[1])
-            )
-            if (tag is None or tag in note.tags)
-            and (starred is None or starred == note.starred)
-            and (author is None or author == note.author)
-            and _has_words(note, words)
-            and (last is None or _key(note) > last)
-        ),
-        key=_key,
+    rows = all_notes(run.store, run.manifest)
+    matching = (
+        note
+        for note in rows[bisect_right(rows, last, key=note_key) if last else 0 :]
+        if (layer is None or layer == note.layer)
+        and (feature is None or feature == note.feature)
+        and (tag is None or tag in note.tags)
+        and (starred is None or starred == note.starred)
+        and (author is None or author == note.author)
+        and _has_words(note, words)
     )
-    following = write_cursor(list_, _key(found[limit - 1])) if len(found) > limit else None
+    found = list(islice(matching, limit + 1))
+    following = write_cursor(list_, note_key(found[limit - 1])) if len(found) > limit else None
     return Page(found[:limit], following)
 
 
 def starred_features(run: Run, features: Collection[tuple[int, int]]) -> frozenset[tuple[int, int]]:
     """Those of some features, each by layer and number, that have a star of anybody."""
-    wanted = frozenset(features)
-    found = stored_notes(run.store, run.manifest, lambda *feature: feature in wanted)
+    found = notes_on(run.store, run.manifest, features)
     return frozenset((note.layer, note.feature) for note in found if note.starred)
-
-
-def stored_notes(
-    store: Path, manifest: RunManifest, selected: Callable[[int, int], bool] = lambda *_: True
-) -> Iterator[Note]:
-    """Notes of a run in no order; files that cannot be read are logged and left out.
-
-    Args:
-        store: the store's directory.
-        manifest: of the run.
-        selected: whether notes on a feature, by layer and number, are read.
-    """
-    for file in _files(notes_directory(store, manifest), selected):
-        note = _read(file, manifest)
-        if note is not None:
-            yield note
 
 
 def count_notes(store: Path, manifest: RunManifest) -> int:
     """Number of files of notes of a run."""
-    return sum(1 for _ in _files(notes_directory(store, manifest)))
-
-
-def _key(note: Note) -> tuple[int, int, str]:
-    return note.layer, note.feature, note.author
+    return sum(1 for _ in note_entries(notes_directory(store, manifest)))
 
 
 def _has_words(note: Note, words: list[str]) -> bool:
@@ -210,46 +179,6 @@ def _directory(run: Run) -> Path:
     return notes_directory(run.store, run.manifest)
 
 
-def _file_name(layer: int, feature: int, author: str) -> str:
-    digest = hashlib.sha256(author.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return f"{layer}-{feature}-{digest}.json"
-
-
-def _is_linked(directory: Path) -> bool:
-    return directory.is_symlink() or directory.parent.is_symlink()
-
-
-def _files(directory: Path, selected: Callable[[int, int], bool] = lambda *_: True) -> Iterator[Path]:
-    """Files of notes on selected features; none where the directory is a link, which would lead out of the store."""
-    if _is_linked(directory):
-        log.warning("notes left out", directory=directory.name, reason="the directory is a link")
-        return
-    try:
-        names = os.listdir(directory)  # noqa: PTH208 - paths of 10,000 entries take ten times as long
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for match in filter(None, map(_FILE.fullmatch, names)):
-        layer, feature = int(match[1]), int(match[2])
-        if selected(layer, feature):
-            yield directory / match[0]
-
-
-def _read(file: Path, manifest: RunManifest) -> Note | None:
-    """The note in a file; None: it is missing, or it is damaged, which is logged."""
-    try:
-        stored = decode_json(read_bounded(file, MAX_FILE), StoredNote)
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        log.warning("note left out", file=file.name, reason=str(error))
-        return None
-    note = stored.note
-    if stored.fingerprint != manifest.fingerprint or file.name != _file_name(note.layer, note.feature, note.author):
-        log.warning("note left out", file=file.name, reason="it belongs to another run, feature or author")
-        return None
-    return note
-
-
 @contextmanager
 def _locked(run: Run) -> Iterator[Path]:
     """The directory of a run's notes, made if it is missing; only one process at a time writes in it.
@@ -258,7 +187,7 @@ def _locked(run: Run) -> Iterator[Path]:
         StoreError: it is a link, or cannot be written.
     """
     directory = _directory(run)
-    if _is_linked(directory):
+    if is_linked(directory):
         raise StoreError("cannot write notes: their directory is a link", field="note", fix="put a directory there")
     try:
         with translate_disk_full(run.store, field="note", fix="make space and write the note again"):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
+from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score, f1_score
 
-from tegakari.analyses.classification import classification
+from tegakari.analyses.classification import classification, majority_macro_f1
 from tegakari.store import Run
 from tests.support.factories import Case
 
@@ -31,3 +32,10 @@ def test_the_width_of_an_interval_is_that_of_the_normal_approximation(random_run
     result = classification(random_run[0])
     spread = math.sqrt(result.accuracy.value * (1 - result.accuracy.value) / result.documents)
     assert result.accuracy.high - result.accuracy.low == pytest.approx(2 * 1.96 * spread, rel=0.05)
+
+
+def test_the_most_frequent_label_as_a_baseline_agrees_with_sklearn(random_run: tuple[Run, Case]):
+    rows = random_run[0].rows("SELECT label_id FROM documents ORDER BY document")
+    expected = [row["label_id"] for row in rows]
+    predicted = DummyClassifier(strategy="most_frequent").fit(expected, expected).predict(expected)
+    assert majority_macro_f1(random_run[0]) == pytest.approx(f1_score(expected, predicted, average="macro"))

@@ -15,6 +15,7 @@ from tegakari.analyses.statistics import (
     interval_of_share,
     macro_f1_difference,
     mean_interval,
+    mean_share_interval,
     net_change_interval,
     net_mean_interval,
     share_change_interval,
@@ -258,3 +259,15 @@ def test_the_interval_of_a_balanced_accuracy_covers():
             probability = stats.binom.pmf(a, n, shares[0]) * stats.binom.pmf(b, n, shares[1])
             covered += probability * (interval.low <= np.mean(shares) <= interval.high)
     assert covered > 0.92
+
+
+def test_the_interval_of_a_mean_share_over_draws_is_wilsons_and_students_in_quadrature():
+    one = stats.binomtest(34, 40).proportion_ci(method="wilson")
+    alone = mean_share_interval([0.85], 40)
+    assert (alone.value, alone.low, alone.high) == pytest.approx((0.85, one.low, one.high))
+    draws = [0.85, 0.9, 0.8, 0.875, 0.825]
+    student = stats.t.interval(0.95, 4, loc=np.mean(draws), scale=stats.sem(draws))
+    interval = mean_share_interval(draws, 40)
+    assert interval.low == pytest.approx(0.85 - np.hypot(0.85 - one.low, 0.85 - student[0]))
+    assert interval.high == pytest.approx(0.85 + np.hypot(one.high - 0.85, student[1] - 0.85))
+    assert mean_share_interval([1.0, 1.0], 10).high == 1

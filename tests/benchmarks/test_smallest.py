@@ -72,12 +72,10 @@ def test_patching(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
 
 @pytest.mark.slow
 def test_growth(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(growth, "TIMES", (1, 16))
+    monkeypatch.setattr(growth, "TIMES", (1, 8))
     growth.main(["--documents", "24", "--work", str(tmp_path)])
     result = figures(capsys)
-    assert (
-        result["tokens_16x_over_1x"] > 12
-    )  # and even more than 16: a tokenizer trained on few texts has longer tokens
+    assert result["tokens_16x_over_1x"] > 6  # and even more than 8: a tokenizer of few texts has longer tokens
     assert result["peak_memory_growth"] < 1.3
     assert set(result) >= {"time_16x_over_1x", "processor_time_16x_over_1x", "peak_megabytes"}
 

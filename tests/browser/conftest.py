@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+import tegakari
 from tegakari.indexer.pipeline import index
 from tests.support.factories import make_run
 from tests.support.serving import serving
@@ -26,7 +27,7 @@ RIGHT_TO_LEFT_LABEL = "مجتمع السيارات القديمة"
 
 
 class Served(NamedTuple):
-    """A served store: runs small-head and small-max, whose models are on this machine, and drawn and gone."""
+    """A served store: small-head and small-max, whose models are on this machine, with a knockout; drawn and gone."""
 
     url: str
     store: Path
@@ -41,7 +42,7 @@ class Tab(NamedTuple):
     """parts of console errors that the test provokes"""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     if chromium_command() is None:
         pytest.skip("NO CHROMIUM on the PATH: the explorer is not tested in a browser (apt-get install chromium)")
@@ -49,11 +50,12 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def served(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     store = tmp_path_factory.mktemp("store")
     for pooling in ("head", "max"):
         index(with_index(small_case, store, run=f"small-{pooling}", pooling=pooling))
+    tegakari.open(store)["small-max"].label("食品?").knockout(0, k=3)
     make_run(store, "drawn", labels=[LONG_LABEL, RIGHT_TO_LEFT_LABEL, "</script><script>alert(1)</script>"])
     make_run(store, "gone", labels=["a", "b"], layers=1)
     with serving("--store", store) as (url, _), httpx.Client(base_url=url, timeout=60) as client:

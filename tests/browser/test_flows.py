@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tegakari.analyses.statistics import mean_share_interval
 from tegakari.store.disk.publish import delete_run
 from tests.support.accessibility import serious_violations
 from tests.support.service import segment
@@ -51,6 +52,7 @@ def test_from_the_runs_to_a_knockout(tab: Any, served: Any):
     page.get_by_role("link", name="食品?", exact=True).first.click()
     expect(page.get_by_role("heading", level=1)).to_have_text("食品?")
 
+    tab.expected.append("400 (Bad Request)")  # curve and search end where the layer has no more features
     panel = page.locator("[data-knockout]")
     panel.get_by_label("k", exact=True).fill("5")
     with busy(served):
@@ -71,11 +73,29 @@ def test_from_the_runs_to_a_knockout(tab: Any, served: Any):
     assert panel.locator("a.feature").all_inner_texts() == [
         f"{feature['layer']}:{feature['feature']}" for feature in result["features"]
     ]
-    lost = panel.get_by_role("table").get_by_role("link").all_inner_texts()
+    lost = panel.locator("th a[href*='/labels/']").all_inner_texts()
     assert lost == [row["label"] for row in result["lost"]]
+    rows = panel.locator(".recalls tbody tr").all_inner_texts()
+    draws = [[result["recall_before"]], [result["recall_after"]]]
+    draws += [result[name]["recalls"] for name in ("control", "density_control")]
+    for row, recalls in zip(rows, draws, strict=True):
+        ends = mean_share_interval(recalls, result["documents"])
+        assert f"{100 * ends.value:.1f} %\t{100 * ends.low:.1f} % – {100 * ends.high:.1f} %" in row
     assert serious_violations(page) == []
 
-    tab.expected.append("400 (Bad Request)")  # the curve ends where the layer has no more features
+    panel.get_by_role("button", name="Smallest set").click()
+    expect(panel.locator("svg.chart")).to_be_visible()
+    expect(panel.locator("[data-state]")).to_have_text("", timeout=60_000)
+    tried = {int(row.split("\t")[0]): row for row in panel.locator(".tried tbody tr").all_inner_texts()}
+    sentence = panel.locator(".verdict").first.inner_text()
+    if number := re.search(r"k = (\d+)", sentence):
+        k = int(number[1])
+        assert {k, k - 1} - {0} <= tried.keys()
+        assert panel.locator("a.feature").count() == k
+    else:
+        assert sentence == "No number of features of this layer halves recall beyond its control."
+        assert len(tried) >= 5
+
     panel.get_by_role("button", name="Curve over k").click()
     expect(panel.locator("svg.chart")).to_be_visible()
     expect(panel.locator("[data-state]")).to_have_text("", timeout=60_000)

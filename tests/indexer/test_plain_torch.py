@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tegakari.indexer.pipeline import index
 from tegakari.schemas.config.render import render_config
 from tegakari.store.reader import Run
 from tests.support.small_case import SmallCase, with_index
@@ -22,7 +23,7 @@ TOLERANCE = {"rtol": 2e-5, "atol": 2e-6}
 
 
 def index_with(kernels: str, case: SmallCase, root: Path) -> Run:
-    """Index in a new process: the path of encode is chosen once per process."""
+    """Index in a new process: this one has chosen its path of encode."""
     config = with_index(case, root / kernels)
     config_file = root / f"{kernels}.toml"
     config_file.write_text(render_config(config))
@@ -36,7 +37,9 @@ def index_with(kernels: str, case: SmallCase, root: Path) -> Run:
 @pytest.fixture(scope="module")
 def runs(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
     root = tmp_path_factory.mktemp("plain-torch")
-    return index_with("numba", small_case, root), index_with("torch", small_case, root)
+    compiled = with_index(small_case, root / "numba")
+    index(compiled)
+    return Run(root / "numba" / "runs" / compiled.index.run), index_with("torch", small_case, root)
 
 
 def assert_close(name: str, compiled: pa.Table, plain: pa.Table) -> None:

@@ -58,6 +58,7 @@ def test_version_and_help(bare_python: Path):
         (("labels", "--run", "a", "--store", "/tmp"), "store"),
         (("runs", "export", "a", "--store", "/tmp", "--to", "/tmp/never"), "store"),
         (("sql", "SELECT 1", "--store", "/tmp"), "store"),
+        (("mcp", "--store", "/tmp"), "mcp"),
         (("serve", "--store", "/tmp"), "serve"),
         (("keys", "list", "--keys", "/tmp/no-keys.json"), "serve"),
         (("circuit", "--run", "a", "--store", "/tmp"), "study"),

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import time
 from pathlib import Path
 
 import msgspec
@@ -14,8 +15,8 @@ import pytest
 
 from tegakari.schemas.errors import CursorError, NotFoundError, QueryError, StoreError
 from tegakari.schemas.notes import MAX_TAG, MAX_TAGS, MAX_TEXT, Note, NoteChange
-from tegakari.store import Run, Store
-from tegakari.store import notes as note_files
+from tegakari.store import Run, Store, note_files
+from tegakari.store import notes as notes_module
 from tegakari.store.disk.garbage import GRAVE_SECONDS, find_garbage
 from tegakari.store.disk.layout import notes_directory
 from tegakari.store.disk.publish import delete_run
@@ -158,7 +159,7 @@ def test_notes_need_a_feature_of_the_run(run: Run):
 
 
 def test_a_run_has_a_largest_number_of_notes(run: Run, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(note_files, "MAX_NOTES", 2)
+    monkeypatch.setattr(notes_module, "MAX_NOTES", 2)
     write_note(run, 0, 0, "Ann", NoteChange(starred=True))
     write_note(run, 0, 1, "Ann", NoteChange(starred=True))
     with pytest.raises(QueryError, match="has 2 notes"):
@@ -189,6 +190,47 @@ def test_damaged_and_hostile_files_are_left_out(run: Run, tmp_path: Path):
     assert [row.text for row in notes(run).items] == ["again"]
 
 
+def test_a_file_is_read_once_until_it_is_replaced(run: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(note_files, "SETTLED_NS", -1)
+    first, second = (write_note(run, 1, feature, "Ann", NoteChange(text="first")) for feature in (3, 4))
+    reads: list[str] = []
+    read = note_files.read_note
+    monkeypatch.setattr(note_files, "read_note", lambda file, of: reads.append(file.name) or read(file, of))
+    for _ in range(3):
+        assert notes(run).items == [first, second]
+        assert starred_features(run, [(1, 3)]) == set()
+    assert len(reads) == 2
+    file = notes_directory(run.store, run.manifest) / file_name(first)
+    file.with_name("new").write_bytes(file.read_bytes().replace(b"first", b"third").replace(b"false", b"true"))
+    file.with_name("new").replace(file)  # as another process does it
+    assert [note.text for note in notes(run).items] == ["third", "first"]
+    assert starred_features(run, [(1, 3), (1, 4)]) == {(1, 3)}
+    assert len(reads) == 3
+    file.unlink()
+    assert notes(run).items == [second]
+
+
+def test_a_directory_that_has_just_changed_is_read_again(run: Run, monkeypatch: pytest.MonkeyPatch):
+    """Two changes within a step of the file system's clock leave the same times."""
+    write_note(run, 1, 3, "Ann", NoteChange(text="first"))
+    monkeypatch.setattr(note_files, "_state", lambda directory: (1, 2, time.time_ns()))
+    assert len(notes(run).items) == 1
+    write_note(run, 1, 4, "Ann", NoteChange(text="second"))
+    assert len(notes(run).items) == 2
+
+
+def test_only_so_many_bytes_of_notes_stay_in_memory(run: Run, monkeypatch: pytest.MonkeyPatch):
+    listings = note_files.NoteListings()
+    monkeypatch.setattr(note_files, "_listings", listings)
+    write_note(run, 1, 3, "Ann", NoteChange(text="x" * 100))
+    assert len(notes(run).items) == 1
+    assert listings.size == file_of(run).stat().st_size
+    monkeypatch.setattr(note_files, "MAX_CACHED", 100)
+    write_note(run, 1, 4, "Ann", NoteChange(text="x" * 100))
+    assert [len(notes(run).items) for _ in range(2)] == [2, 2]
+    assert listings.size == 0
+
+
 @pytest.mark.parametrize("linked", ["notes", "run"])
 def test_a_linked_directory_is_neither_read_nor_written(run: Run, tmp_path: Path, linked: str):
     write_note(run, 1, 3, "Ann", NoteChange(text="whole"))
@@ -206,7 +248,7 @@ def test_a_linked_directory_is_neither_read_nor_written(run: Run, tmp_path: Path
     link.unlink()
 
 
-WRITERS = 4
+WRITERS = 3
 CHANGES = 12
 
 
@@ -261,4 +303,4 @@ def test_notes_outlive_their_run_and_are_no_garbage(drawn: Path, tmp_path: Path)
 
 
 def file_name(note: Note) -> str:
-    return note_files._file_name(note.layer, note.feature, note.author)  # pyright: ignore[reportPrivateUsage]
+    return note_files.file_name(note.layer, note.feature, note.author)

@@ -163,6 +163,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     log: Annotated[LogFormat, _about("one line per request: text, json or off")] = "text"
     warm: Annotated[Warm, _about("newest run at start: compute slow queries; models = and load its models")] = "queries"
     preload: Annotated[list[str], _about("runs whose models are loaded at start; /readyz waits for them")] = []
+    mcp: Annotated[bool, _about("tools for agents at /mcp, if the extra `mcp` is installed")] = False
     telemetry: Annotated[bool, _about("OpenTelemetry traces, if its packages are installed")] = False
 
 

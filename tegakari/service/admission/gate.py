@@ -48,6 +48,10 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MAX_ADDRESS = 8192
 """Maximum length of path and query in bytes. The router keeps a thousand of each in memory, before it knows the key."""
 
+PART_OF_REQUEST = "part_of_request"
+"""State of a request that the application sends to itself for one that was admitted: it adds nothing to the rate of the
+client. Key and scope are checked as for any other."""
+
 _BODY_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 _JSON_METHODS = ("POST", "PUT", "PATCH")
 
@@ -154,7 +158,8 @@ class Gate:
         client = f"key {key.id}" if key else f"address {address[0] if address else ''}"
         self._begin_of(client)
         scope["state"]["client"] = client
-        self._limit_rate(client, key)
+        if PART_OF_REQUEST not in scope["state"]:
+            self._limit_rate(client, key)
         length = header(scope, b"content-length")
         if length.isdecimal() and (len(length) > 18 or int(length) > self._config.max_body_bytes):
             raise too_large(self._config.max_body_bytes)

@@ -29,7 +29,9 @@ _MAX_HOST = 262
 _READING_METHODS = ("GET", "HEAD", "OPTIONS")
 
 _METHODS = b"GET, POST, PATCH, DELETE"
-_REQUEST_HEADERS = b"Authorization, X-API-Key, Content-Type, If-None-Match, X-Request-ID"
+_REQUEST_HEADERS = (
+    b"Authorization, X-API-Key, Content-Type, If-None-Match, X-Request-ID, MCP-Protocol-Version, Mcp-Method, Mcp-Name"
+)
 _RESPONSE_HEADERS = b"ETag, Link, Location, Content-Location, Retry-After, X-Request-ID, Tegakari-Truncated"
 _PREFLIGHT_SECONDS = b"600"
 

@@ -118,12 +118,22 @@ def heat_map(title: str, rows: Sequence[tuple[str, Sequence[Cell]]], columns: Se
     return _svg(title, width, AXIS + len(rows) * (size + 2), elements)
 
 
-def share_bar(share: float, title: str) -> Markup:
-    """A bar whose length is a share from 0 to 1."""
+def share_bar(share: float, title: str, ends: tuple[float | None, float | None] = (None, None)) -> Markup:
+    """A bar whose length is a share from 0 to 1, with a line from one end of its interval to the other."""
+    low, high = (None if end is None else _percent(end) for end in ends)
+    line = (
+        Markup()
+        if low is None or high is None
+        else Markup('<rect x="{}" y="3" width="{}" height="2" class="ends"/>').format(low, round(high - low, 1))
+    )
     return Markup(
         '<svg class="share" viewBox="0 0 100 8" preserveAspectRatio="none" role="img" aria-label="{}"><title>{}</title>'
-        '<rect width="100" height="8" class="track"/><rect width="{}" height="8" class="bar-1"/></svg>'
-    ).format(title, title, round(100 * min(max(share, 0), 1), 1))
+        '<rect width="100" height="8" class="track"/><rect width="{}" height="8" class="bar-1"/>{}</svg>'
+    ).format(title, title, _percent(share), line)
+
+
+def _percent(share: float) -> float:
+    return round(100 * min(max(share, 0), 1), 1)
 
 
 def _svg(title: str, width: float, height: float, elements: Sequence[Markup]) -> Markup:

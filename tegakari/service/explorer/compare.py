@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any, NamedTuple
 
 from litestar import Request, Response
@@ -14,11 +15,13 @@ from tegakari.schemas.api import LabelRow
 from tegakari.schemas.errors import NotFoundError, QueryError
 from tegakari.schemas.matching import MatchingResult, OnlyInOne
 from tegakari.schemas.study import Comparison
+from tegakari.service.engine.result_cache import cached_per_run
 from tegakari.service.explorer.page import page, render
 from tegakari.service.explorer.run import circuit_of
 from tegakari.service.http.etags import open_run
 from tegakari.store import Run, Store, queries
-from tegakari.store.results import selected_result
+from tegakari.store.queries.comparison import comparison_of_study
+from tegakari.store.results import default_settings, find_analysis, selected_result
 
 ComparedRuns = Annotated[list[str], QueryParameter(name="run", description="name of a run; given twice")]
 
@@ -46,6 +49,7 @@ def compare_page(store: NamedDependency[Store], request: Request[Any, Any, Any],
             f"{len(set(run))} different runs are named, not 2", field="run", fix="name two runs: /compare?run=a&run=b"
         )
     runs = [open_run(store, name) for name in run]
+    study = _study_of(*runs)
     rows = [{row.label: row for row in queries.labels(one)} for one in runs]
     return render(
         request,
@@ -57,28 +61,36 @@ def compare_page(store: NamedDependency[Store], request: Request[Any, Any, Any],
             [label for label in rows[1] if label not in rows[0]],
         ],
         circuits=_circuits_of(store, runs),
-        study=_figures_of(runs),
-        matching=(matching := _matching_of(store, runs)),
-        one_sided=_one_sided_features(matching) if matching else [],
+        study=study.figures if study else None,
+        matching=study.matching if study else None,
+        one_sided=_one_sided_features(study.matching) if study and study.matching else [],
     )
 
 
-def _figures_of(runs: list[Run]) -> Comparison | None:
-    """Figures of the stored study of both runs with the default settings; None: there is none."""
-    try:
-        return queries.compare(*runs)
-    except NotFoundError:
-        return None
+class StudyOfPair(NamedTuple):
+    """What the page shows of the study of two runs."""
+
+    figures: Comparison
+    matching: MatchingResult | None
 
 
-def _matching_of(store: Store, runs: list[Run]) -> MatchingResult | None:
-    """Shared features in the stored study of both runs, which can have them in either order; None: there is none."""
-    for ordered in (runs, runs[::-1]):
-        try:
-            return selected_result(store.directory, STUDY_ANALYSIS, [run.manifest for run in ordered]).matching
-        except NotFoundError:
-            continue
+def _study_of(first: Run, second: Run) -> StudyOfPair | None:
+    """The stored study of both runs with the default settings, in either order; None: there is none."""
+    for a, b, turn in ((first, second, False), (second, first, True)):
+        manifests = [a.manifest, b.manifest]
+        settings = default_settings(STUDY_ANALYSIS, manifests)
+        analysis = settings and find_analysis(a.store, STUDY_ANALYSIS, manifests, settings)
+        if analysis:
+            with suppress(NotFoundError):  # deleted since it was found
+                return _decoded_study(a, b, turn, analysis.manifest.created)
     return None
+
+
+@cached_per_run
+def _decoded_study(a: Run, b: Run, turn: bool, _created: str) -> StudyOfPair:
+    """The parts of a stored study; one that is computed again has another time."""
+    study = selected_result(a.store, STUDY_ANALYSIS, [a.manifest, b.manifest])
+    return StudyOfPair(comparison_of_study(study, turn=turn), study.matching)
 
 
 def _circuits_of(store: Store, runs: list[Run]) -> list[Markup] | None:

@@ -13,6 +13,7 @@ from tegakari.service.engine.result_cache import cached_per_run
 from tegakari.service.explorer.page import page, render
 from tegakari.service.http.parameters import Cursor, LabelName, OpenRun
 from tegakari.store import queries
+from tegakari.store.notes import starred_features
 
 DOCUMENTS_SHOWN = 25
 FEATURES_SHOWN = 20
@@ -33,6 +34,7 @@ def confusion_page(
         raise QueryError(
             f"{label!r} is confused with itself", field="predicted", fix="name two labels; the label has its own page"
         )
+    features = _separating_features(run, label, predicted)[:FEATURES_SHOWN]
     return render(
         request,
         "confusion",
@@ -41,7 +43,8 @@ def confusion_page(
         predicted=predicted,
         documents=queries.documents(run, label=label, predicted=predicted, limit=DOCUMENTS_SHOWN, cursor=cursor),
         detail=queries.label(run, label),
-        features=_separating_features(run, label, predicted)[:FEATURES_SHOWN],
+        features=features,
+        stars=starred_features(run, [(row.layer, row.feature) for row in features]),
     )
 
 

@@ -11,6 +11,7 @@ from tegakari.schemas.errors import NotFoundError
 from tegakari.service.explorer.page import page, render
 from tegakari.service.http.parameters import DocumentId, OpenRun
 from tegakari.store import queries
+from tegakari.store.notes import starred_features
 
 FEATURES_PER_LAYER = 5
 SIMILAR_SHOWN = 8
@@ -26,6 +27,7 @@ def document_page(run: OpenRun, document: DocumentId, request: Request[Any, Any,
         run=queries.run_summary(run),
         document=detail,
         margin=None if detail.correct else detail.predicted_logit - detail.label_logit,
+        stars=starred_features(run, [(row.layer, row.feature) for row in detail.features]),
         layers=[(layer, list(rows)) for layer, rows in groupby(detail.features, lambda row: row.layer)],
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,7 +17,7 @@ from tegakari.service.explorer import charts
 from tegakari.service.explorer.page import page, render
 from tegakari.service.http.parameters import FEATURE_PATH, FeatureNumber, LayerNumber, OpenRun
 from tegakari.store import Run, Store, queries
-from tegakari.store.notes import notes
+from tegakari.store.notes import notes, starred_features
 
 CONTEXTS_SHOWN = 30
 LABELS_SHOWN = 12
@@ -80,23 +80,32 @@ def neighbours_page(
     request: Request[Any, Any, Any],
 ) -> Response[str]:
     """Features of close decoder directions, of this run and of the others."""
-    groups = [(other.name, _neighbours(run, layer, feature, other)) for other in (run, *store.runs())]
+    others = [other for other in store.runs() if other.name != run.name]
     return render(
         request,
         "neighbours",
         run=queries.run_summary(run),
         layer=layer,
         number=feature,
-        groups=[groups[0], *(group for group in groups[1:] if group[0] != run.name)],
+        groups=[_neighbours(run, layer, feature, within) for within in (run, *others)],
     )
 
 
-def _neighbours(run: Run, layer: int, feature: int, within: Run) -> list[FeatureNeighbour] | None:
-    """Features of close decoder directions; None: one of the runs has no vectors, or another width."""
+class Neighbours(NamedTuple):
+    """Features of one run whose decoder directions are close to that of a feature."""
+
+    run: str
+    rows: list[FeatureNeighbour] | None
+    """None: one of the runs has no vectors, or another width"""
+    stars: frozenset[tuple[int, int]]
+
+
+def _neighbours(run: Run, layer: int, feature: int, within: Run) -> Neighbours:
     try:
-        return queries.feature_neighbours(run, layer, feature, within=within, limit=NEIGHBOURS_SHOWN)
+        rows = queries.feature_neighbours(run, layer, feature, within=within, limit=NEIGHBOURS_SHOWN)
     except (NotFoundError, QueryError):
-        return None
+        return Neighbours(within.name, None, frozenset())
+    return Neighbours(within.name, rows, starred_features(within, [(row.layer, row.feature) for row in rows]))
 
 
 RUN_HANDLERS = (feature_page, neighbours_page)

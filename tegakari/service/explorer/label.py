@@ -8,9 +8,11 @@ import numpy as np
 from litestar import Request, Response
 from markupsafe import Markup
 
+from tegakari.analyses.clue_words import clue_words
 from tegakari.analyses.statistics import interval_of_share
 from tegakari.schemas.analysis import Interval
 from tegakari.schemas.filters import parse_variety
+from tegakari.service.engine.result_cache import cached_per_run
 from tegakari.service.explorer import charts
 from tegakari.service.explorer.page import page, render
 from tegakari.service.http.parameters import Cursor, LabelName, LayerFilter, OpenRun, VarietyFilter
@@ -54,6 +56,7 @@ def label_page(
         run=queries.run_summary(run),
         label=detail,
         recall=_recall_interval(run, label),
+        clues=_clue_words(run, label),
         predicted_as=[(row["label"], row["documents"]) for row in others],
         features=features,
         stars=starred_features(run, [(row.layer, row.feature) for row in features.items]),
@@ -96,5 +99,7 @@ def _best_layer(run: Run, label: str) -> int:
     strongest = queries.label_features(run, label, limit=1).items
     return strongest[0].layer if strongest else run.manifest.saes.layers[-1]
 
+
+_clue_words = cached_per_run(clue_words)
 
 RUN_HANDLERS = (label_page,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -137,8 +138,14 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(ADDRESSES, charts=charts)
+    environment.filters.update(python=repr, shell=shlex.quote, sql=sql_text)
     environment.filters.update(figure=figure, percent=percent, count=count, shade=shade, token=visible_token)
     return environment
+
+
+def sql_text(text: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def figure(value: float | None, digits: int = 3) -> str:

@@ -13,6 +13,7 @@ from tegakari.service.explorer import (
     document,
     feature,
     jobs,
+    knockout,
     label,
     notes,
     run,
@@ -42,6 +43,7 @@ HANDLERS = (
     *search.HANDLERS,
     *try_text.HANDLERS,
     *jobs.HANDLERS,
+    *knockout.HANDLERS,
     *sign_in.HANDLERS,
 )
 

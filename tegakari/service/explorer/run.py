@@ -16,7 +16,7 @@ from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.errors import NotFoundError
 from tegakari.service.explorer import charts
 from tegakari.service.explorer.page import page, render
-from tegakari.service.explorer.run_list import layers_of
+from tegakari.service.explorer.run_list import layers_of, scores_beside_baseline
 from tegakari.service.http.parameters import OpenRun
 from tegakari.store import Run, Store, queries
 from tegakari.store.results import selected_result
@@ -63,6 +63,7 @@ def run_page(
         request,
         "run",
         run=queries.run_summary(run),
+        scores=scores_beside_baseline(run),
         labels=labels[first : first + LABELS_SHOWN],
         all_labels=len(labels),
         first=first,

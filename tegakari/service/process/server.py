@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import structlog
@@ -20,7 +21,7 @@ from litestar.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from tegakari.schemas.config import ServiceConfig
-from tegakari.schemas.errors import ConfigError
+from tegakari.schemas.errors import ConfigError, MissingExtraError
 from tegakari.service.admission.keys import KeyRing, read_keys
 from tegakari.service.observe import METRICS_DIRECTORY
 from tegakari.service.observe.logs import set_up_logs
@@ -54,6 +55,7 @@ def serve(config: ServiceConfig, store: Path, *, insecure: int = 0) -> None:
             everything. 2: on all addresses, those of networks that are joined later as well.
 
     Raises:
+        MissingExtraError: `mcp` is configured, and its packages are not installed.
         ConfigError: a run to preload is not published; the address is no loopback address and there are neither keys
             nor enough `insecure`; it is not an address of this machine, or the port is taken; or the file of keys is
             damaged.
@@ -62,6 +64,7 @@ def serve(config: ServiceConfig, store: Path, *, insecure: int = 0) -> None:
     keep_working_directory_off_path()
     keys = Path(config.keys)
     _check_preload(config, store)
+    _check_mcp(config)
     listener = _listen(config, has_keys=bool(read_keys(keys)), insecure=insecure)
     if not store.is_dir():
         log.warning("the store does not exist yet", store=str(store), fix="index a run, or check --store")
@@ -85,6 +88,13 @@ def _check_preload(config: ServiceConfig, store: Path) -> None:
                 field="service.preload",
                 fix=f"published runs: {', '.join(names) or 'none'}",
             )
+
+
+def _check_mcp(config: ServiceConfig) -> None:
+    if config.mcp and find_spec("mcp") is None:
+        raise MissingExtraError(
+            "mcp is not installed", field="service.mcp", fix="pip install 'tegakari[mcp]', or leave the tools out"
+        )
 
 
 def _run(config: ServiceConfig, application: partial[ASGIApp], listener: socket.socket, shared: Path | None) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tegakari.analyses.classification import classification_without_baseline, with_baseline
+from tegakari.analyses.classification import with_baseline
 from tegakari.schemas.study import ClassificationResult
-from tegakari.service.engine.result_cache import cached_per_run
+from tegakari.service.engine.run_scores import scores_of_run
 from tegakari.service.http.operations import read
 from tegakari.service.http.parameters import OpenRun
 
@@ -13,9 +13,7 @@ from tegakari.service.http.parameters import OpenRun
 @read("/classification", "getClassification", "Scores of the classifier", changes=True)
 def get_classification(run: OpenRun) -> ClassificationResult:
     """Macro-F1 and accuracy on the evaluation documents, with intervals, beside the baseline."""
-    return with_baseline(run, _scores(run))
+    return with_baseline(run, scores_of_run(run))
 
-
-_scores = cached_per_run(classification_without_baseline)
 
 RUN_HANDLERS = (get_classification,)

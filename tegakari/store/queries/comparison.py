@@ -26,17 +26,17 @@ def compare(first: Run, second: Run, *, analysis: str | None = None) -> Comparis
     """
     runs = [first.manifest, second.manifest]
     try:
-        return _comparison(selected_result(first.store, STUDY_ANALYSIS, runs, analysis))
+        return comparison_of_study(selected_result(first.store, STUDY_ANALYSIS, runs, analysis))
     except NotFoundError as missing:
         try:
             turned = selected_result(first.store, STUDY_ANALYSIS, runs[::-1], analysis)
         except NotFoundError as missing_turned:
             # Of the two errors the one that names stored studies helps more.
             raise (missing_turned if missing.field == "runs" else missing) from None
-        return _comparison(turned, turn=True)
+        return comparison_of_study(turned, turn=True)
 
 
-def _comparison(study: StudyResult, *, turn: bool = False) -> Comparison:
+def comparison_of_study(study: StudyResult, *, turn: bool = False) -> Comparison:
     """The comparison of a study of two runs.
 
     Args:

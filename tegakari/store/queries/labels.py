@@ -6,6 +6,7 @@ import math
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
 
 from tegakari.schemas.api import (
     Confusion,
@@ -27,6 +28,7 @@ from tegakari.store.queries.parameters import (
 )
 from tegakari.store.queries.rows import label_feature_rows
 from tegakari.store.reader import Run
+from tegakari.store.score_intervals import f1_ends
 
 T = TypeVar("T")
 
@@ -43,7 +45,14 @@ WHERE c.label_id = $label_id ORDER BY c.documents DESC, c.predicted_id
 
 def labels(run: Run) -> list[LabelRow]:
     """All labels of the run, by class index."""
-    return _rows(run, _LABELS, {}, LabelRow)
+    documents = run.blocks.documents
+    right = documents.label_id[documents.label_id == documents.predicted_id]
+    hits, predictions = (np.bincount(ids, minlength=len(run.labels)) for ids in (right, documents.predicted_id))
+    rows = run.rows(_LABELS)
+    for number, row in enumerate(rows):
+        ends = f1_ends(int(hits[number]), row["documents"], int(predictions[number]))
+        row["f1_low"], row["f1_high"] = (None if math.isnan(end) else end for end in ends)
+    return _converted(run, rows, LabelRow)
 
 
 def label(run: Run, name: str) -> LabelDetail:
@@ -53,7 +62,7 @@ def label(run: Run, name: str) -> LabelDetail:
         NotFoundError: the run has no such label.
     """
     label_id = run.label_id(name)
-    predictions = _rows(run, _PREDICTIONS, {"label_id": label_id}, Confusion)
+    predictions = _converted(run, run.rows(_PREDICTIONS, {"label_id": label_id}), Confusion)
     return LabelDetail(**msgspec.structs.asdict(labels(run)[label_id]), predictions=predictions)
 
 
@@ -113,8 +122,8 @@ def _smallest_d(run: Run, min_cohens_d: float | None, variety: Variety | None) -
     return above_threshold if min_cohens_d is None else max(min_cohens_d, above_threshold)
 
 
-def _rows(run: Run, sql: str, parameters: dict[str, Any], row_type: type[T]) -> list[T]:
+def _converted(run: Run, rows: list[dict[str, Any]], row_type: type[T]) -> list[T]:
     try:
-        return msgspec.convert(run.rows(sql, parameters), list[row_type])
+        return msgspec.convert(rows, list[row_type])
     except msgspec.ValidationError as error:  # a null where there is none in a run of this program
         raise run.unreadable(error) from error

@@ -24,7 +24,7 @@ from tegakari.store.column_types import arrow_schema
 from tegakari.store.disk.contents import check_contents
 from tegakari.store.disk.layout import ACTIVATIONS, CONTENTS, layer_file, run_directory
 from tegakari.store.disk.publish import published_names, read_manifest
-from tegakari.store.notes import stored_notes
+from tegakari.store.note_files import all_notes
 from tegakari.store.results import stored_analyses
 from tegakari.store.sql.attach import attach_run
 from tegakari.store.sql.explanation_rows import EXPLANATIONS, explanation_batches
@@ -254,7 +254,7 @@ def _analyses(store: Path, runs: Collection[str]) -> list[dict[str, object]]:
 
 def _notes(store: Path, runs: Sequence[RunManifest]) -> list[dict[str, object]]:
     """Rows of NOTES of these runs."""
-    return [{"run": run.run, **msgspec.structs.asdict(note)} for run in runs for note in stored_notes(store, run)]
+    return [{"run": run.run, **msgspec.structs.asdict(note)} for run in runs for note in all_notes(store, run)]
 
 
 def _published(store: Path) -> dict[str, RunManifest]:

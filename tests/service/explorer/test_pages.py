@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from litestar.testing import TestClient
 
+import tegakari
+from tegakari.analyses.classification import classification, majority_macro_f1
+from tegakari.analyses.clue_words import clue_words
+from tegakari.analyses.confusion import separating_features
 from tegakari.schemas.notes import NoteChange
 from tegakari.service.admission.keys import create_key
 from tegakari.service.app import create_app
 from tegakari.service.explorer import language
 from tegakari.service.explorer.label import FEATURES_SHOWN
-from tegakari.service.explorer.page import POLICY
+from tegakari.service.explorer.page import POLICY, visible_token
 from tegakari.service.explorer.sign_in import own_address
 from tegakari.store import Store, queries
-from tegakari.store.notes import write_note
+from tegakari.store.notes import delete_note, write_note
+from tegakari.store.sql.query import run_query
 from tests.support.factories import LABELS, make_run
 from tests.support.service import RUN, UNEVEN, client_of, segment
 
 EXPLORER = Path(language.__file__).parent
 HOSTILE_LABEL = "</script><script>alert(1)</script>"
+QUOTING_LABEL = "it's \\ $(x) `y`"
+HOSTILE_LABELS = [HOSTILE_LABEL, '" onmouseover="alert(1)', "..", "あ" * 200, "مجتمع", "{{ 7 * 7 }}", QUOTING_LABEL]
 
 
 class Page(HTMLParser):
@@ -144,6 +153,28 @@ def test_the_page_of_a_label_shows_its_features(client: TestClient, store: Path)
         assert label in page.text
 
 
+def test_scores_stand_beside_what_they_have_to_beat(client: TestClient, store: Path):
+    run = Store(store).run(RUN)
+    row = queries.labels(run)[0]
+    assert row.f1_low is not None
+    assert f"{row.f1:.3f} {row.f1_low:.2f} – {row.f1_high:.2f}" in open_page(client, f"/runs/{RUN}").text
+    baseline = f"{majority_macro_f1(run):.3f} most frequent label"
+    scores = classification(run).macro_f1
+    for path in ("/", f"/runs/{RUN}"):
+        text = open_page(client, path).text
+        assert baseline in text
+        assert f"{scores.value:.3f} {scores.low:.2f} – {scores.high:.2f}" in text
+
+
+def test_the_page_of_a_label_begins_with_its_clue_words(client: TestClient, store: Path):
+    run = Store(store).run(RUN)
+    page = open_page(client, f"/runs/{RUN}/labels/{segment(LABELS[0])}")
+    assert page.attributes("section", "aria-labelledby")[:2] == ["clues", "knockout"]
+    found = clue_words(run, LABELS[0])
+    for word in found.words:
+        assert f"{visible_token(word.token)} {word.features}/{found.features}" in page.text
+
+
 def test_filters_and_pages_of_features(client: TestClient, store: Path):
     run, label = Store(store).run(RUN), LABELS[0]
     path = f"/runs/{RUN}/labels/{segment(label)}"
@@ -171,6 +202,9 @@ def test_filters_and_pages_of_features(client: TestClient, store: Path):
         (f"/runs/{RUN}/layers/0/features/99999", 404),
         (f"/runs/{RUN}/layers/x/features/0", 400),
         (f"/runs/{RUN}/documents/none", 404),
+        ("/knockouts/none", 404),
+        (f"/knockouts/{'0' * 32}", 404),
+        ("/jobs?cursor=x", 400),
         (f"/runs/{RUN}/confusions/{segment(LABELS[0])}/{segment(LABELS[0])}", 400),
         (f"/runs/{RUN}/labels/{segment(LABELS[0])}?cursor=x", 400),
         (f"/runs/{RUN}?sort=colour", 400),
@@ -231,24 +265,47 @@ def test_no_form_leads_to_another_server(client: TestClient, address: str):
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, Path]]:
     store = tmp_path_factory.mktemp("hostile")
     make_run(
-        store, "hostile", labels=[HOSTILE_LABEL, '" onmouseover="alert(1)', "..", "あ" * 200, "مجتمع", "{{ 7 * 7 }}"]
+        store,
+        "hostile",
+        labels=HOSTILE_LABELS,
     )
     with client_of(store) as client:
-        yield client
+        yield client, store
 
 
-def test_names_are_text_wherever_they_stand(hostile: TestClient):
-    for page in walk(hostile, "/", 4).values():
+def test_names_are_text_wherever_they_stand(hostile: tuple[TestClient, Path]):
+    client, _ = hostile
+    for page in walk(client, "/", 4).values():
         scripts = [attributes for tag, attributes in page.elements if tag == "script"]
         assert [attributes.get("src", "").partition("?")[0] for attributes in scripts] == ["/explorer/explorer.js"]
-    page = open_page(hostile, f"/runs/hostile/labels/{segment(HOSTILE_LABEL)}")
+    page = open_page(client, f"/runs/hostile/labels/{segment(HOSTILE_LABEL)}")
     assert HOSTILE_LABEL in page.text
-    assert "49" not in open_page(hostile, f"/runs/hostile/labels/{segment('{{ 7 * 7 }}')}").attributes(
+    assert "49" not in open_page(client, f"/runs/hostile/labels/{segment('{{ 7 * 7 }}')}").attributes(
         "section", "data-label"
     )
+
+
+def test_commands_beside_the_data_give_it(hostile: tuple[TestClient, Path]):
+    """Python and SQL are run, commands are read as a shell reads them, on labels that quote and interpolate."""
+    client, store = hostile
+    labels = Store(store).run("hostile").labels
+    codes: set[str] = set()
+    for path in walk(client, "/runs/hostile", len(labels)):
+        codes |= set(map(unescape, re.findall("<code>(.*?)</code>", client.get(path).text)))
+    python = [code for code in codes if code.startswith("tegakari.open(")]
+    sql = [code for code in codes if code.startswith("SELECT")]
+    knockouts = [shlex.split(code) for code in codes if code.startswith("tegakari knockout")]
+    for code in python:
+        rows = eval(code.replace('"store"', repr(str(store))), {"tegakari": tegakari})
+        list(rows)
+    for code in sql:
+        assert run_query(store, ["hostile"], code).read_all().num_columns
+    assert {words[words.index("--label") + 1] for words in knockouts} == set(labels)
+    assert len(python) > 2 * len(labels)
+    assert len(sql) > 2 * len(labels)
 
 
 def test_texts_of_scripts_are_json(client: TestClient):
@@ -352,14 +409,19 @@ def test_pages_change_with_the_notes(noted: TestClient):
 
 
 def test_starred_features_have_a_star_in_tables(noted: TestClient, tmp_path: Path):
-    run, label = Store(tmp_path).run("noted"), LABELS[0]
-    row = queries.label_features(run, label, limit=5).items[4]
-    path = f"/runs/noted/labels/{segment(label)}"
-    before = noted.get(path).text.count("★")
-    write_note(run, row.layer, row.feature, "Ann", NoteChange(starred=True))
-    text = noted.get(path).text
-    assert text.count("★") == before + 1
-    assert re.search(rf'features/{row.feature}">{row.layer}:{row.feature}</a> <span class="star" role="img"', text)
+    run, label, other = Store(tmp_path).run("noted"), *LABELS[:2]
+    document = queries.documents(run, limit=1).items[0].document
+    tables = {
+        f"/runs/noted/labels/{segment(label)}": queries.label_features(run, label, limit=5).items[4],
+        f"/runs/noted/documents/{segment(document)}": queries.document_features(run, document, limit=1).items[0],
+        f"/runs/noted/confusions/{segment(label)}/{segment(other)}": separating_features(run, label, other)[0],
+    }
+    for path, row in tables.items():
+        starred = f'features/{row.feature}">{row.layer}:{row.feature}</a> <span class="star" role="img"'
+        assert starred not in noted.get(path).text
+        write_note(run, row.layer, row.feature, "Ann", NoteChange(starred=True))
+        assert starred in noted.get(path).text, path
+        delete_note(run, row.layer, row.feature, "Ann")
 
 
 def test_the_search_finds_notes(noted: TestClient):

@@ -100,6 +100,6 @@ def test_insecure_listens_on_every_address(store: Path):
         try:
             assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
             return
-        except httpx.ConnectError:
+        except httpx.TransportError:
             time.sleep(0.1)
     raise AssertionError("the server never responded")

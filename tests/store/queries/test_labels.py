@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from scipy.stats import binomtest
 
 from tegakari.schemas.config import POOLINGS
 from tegakari.store import Run, queries
@@ -69,6 +70,21 @@ def test_a_third_of_the_features_are_tied(uneven_run: Run):
     rows = queries.label_features(uneven_run, LABELS[0], limit=1000).items
     ties = sum(first.cohens_d == second.cohens_d for first, second in itertools.pairwise(rows))
     assert ties >= len(rows) // 3
+
+
+def test_the_interval_of_f1_is_that_of_the_share_of_hits_among_documents_of_the_label_or_given_it(uneven_run: Run):
+    rows = uneven_run.rows("SELECT label_id, predicted_id FROM documents")
+    for number, label in enumerate(queries.labels(uneven_run)):
+        either = [row for row in rows if number in row.values()]
+        if not either:
+            assert (label.f1_low, label.f1_high) == (None, None)
+            continue
+        hits = sum(row["label_id"] == row["predicted_id"] for row in either)
+        share = binomtest(hits, len(either)).proportion_ci(method="wilson")
+        assert label.f1 == pytest.approx(2 * hits / (len(either) + hits))
+        assert label.f1_low == pytest.approx(2 * share.low / (1 + share.low))
+        assert label.f1_high == pytest.approx(2 * share.high / (1 + share.high))
+        assert label.f1_low <= label.f1 <= label.f1_high
 
 
 def test_specific_and_shared_features_of_each_label_are_counted(uneven_run: Run):

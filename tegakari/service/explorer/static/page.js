@@ -45,6 +45,15 @@ export const segment = (name) => {
   return encodeURIComponent(/^(%(25)*2E){1,2}$/i.test(name) ? encodeURIComponent(name) : name);
 };
 
+/** The part of another page that stands in this one. */
+export async function part(address) {
+  const response = await fetch(address, { headers: { Accept: "text/html" } });
+  const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  const included = page.querySelector("[data-included]");
+  if (!response.ok || !included) throw new Problem(page.querySelector("[role=alert]")?.textContent ?? response.statusText);
+  return included;
+}
+
 export const figure = (value, digits = 3) => (value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−"));
 
 export const percent = (value) => `${figure(100 * value, 1)} %`;

@@ -1,5 +1,5 @@
 // Parts of a page that are loaded when they come into view, and commands that are copied with a click.
-import { element, texts } from "./page.js";
+import { Problem, element, part, texts } from "./page.js";
 
 export function startParts() {
   const observer = new IntersectionObserver((entries) => {
@@ -14,11 +14,11 @@ export function startParts() {
 }
 
 async function include(section) {
-  const response = await fetch(section.dataset.include);
-  if (!response.ok) return; // the link to the part stays
-  const page = new DOMParser().parseFromString(await response.text(), "text/html");
-  const part = page.querySelector("[data-included]");
-  if (part) section.querySelector("p").replaceWith(part);
+  try {
+    section.querySelector("p").replaceWith(await part(section.dataset.include));
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error; // else the link to the part stays
+  }
 }
 
 function addCopyButton(command) {

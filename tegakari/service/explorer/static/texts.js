@@ -92,7 +92,7 @@ async function showWithout(page, panel, text, ticked, place) {
     return { layer, feature };
   });
   panel.dataset.knockout = `/v1${page}/knockouts`;
-  const result = await knockOut(panel, { texts: [text], features, draws: 0, details: "predictions" });
+  const { result } = await knockOut(panel, { texts: [text], features, draws: 0, details: "predictions" });
   const [outcome] = result.outcomes ?? [];
   if (!outcome) throw new Problem(texts.failed);
   place.replaceChildren(element("p", { class: "verdict" },
