@@ -169,7 +169,7 @@ def write(
     """
     new = NewExplanation(text=text, language=language, author=author)
     explanation = open_source(store).write_explanation(run, *parse_feature(feature), new)
-    _report(f"written as {explanation.author}: {explanation.id}", explanation, json)
+    _report(f"written as {explanation.author}", explanation, json)
 
 
 @app.command()
