@@ -10,6 +10,7 @@ from tegakari.access.rows import Rows
 from tegakari.access.source import Source
 from tegakari.schemas.api import (
     ActivationHistogram,
+    FeatureContext,
     FeatureDetail,
     FeatureLabel,
     FeatureNeighbour,
@@ -48,6 +49,15 @@ class Feature:
         return Rows(
             f"Strongest positions of {self._title}", self._source.feature_tokens(self._run, self.layer, self.index)
         )
+
+    def contexts(self, *, quantile: int | None = None) -> Rows[FeatureContext]:
+        """Windows of tokens around positions, with the activation at every token: the strongest ones and a sample.
+
+        Args:
+            quantile: 0: only the strongest positions; 1 (weakest) to 10: only this tenth of the sample.
+        """
+        listing = self._source.feature_contexts(self._run, self.layer, self.index, quantile=quantile)
+        return Rows(f"Contexts of {self._title}", listing)
 
     def onset(self) -> FeatureOnset:
         """Tokens on which the feature sets in, over its stored strongest positions, and tokens up to there by lift."""

@@ -178,6 +178,10 @@ class LocalStore:
         """The strongest positions of a feature, in context."""
         return self._pages(api.TopToken, "feature_tokens", run, layer, feature, **filters)
 
+    def feature_contexts(self, run: str, layer: int, feature: int, **filters: Any) -> LocalPages[api.FeatureContext]:
+        """Windows of tokens around positions of a feature, of all strengths, with its activation at every token."""
+        return self._pages(api.FeatureContext, "feature_contexts", run, layer, feature, **filters)
+
     def feature_documents(self, run: str, layer: int, feature: int, **filters: Any) -> LocalPages[api.TopDocument]:
         """The documents in which a feature is strongest."""
         return self._list(api.TopDocument, "feature_documents", run, layer, feature, **filters)

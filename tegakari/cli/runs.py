@@ -268,6 +268,26 @@ def add_vectors_(
     _report(f"run {run} has vectors", RunState(run=run, state="with vectors"), json)
 
 
+@app.command("add-contexts")
+@needs_extra("index")
+def add_contexts_(
+    run: RunArgument, store: StoreDirectoryOption = None, device: DeviceOption = "auto", json: JsonOption = False
+) -> None:
+    """Add contexts of features and probes to a run of an earlier format; resumes if it was interrupted.
+
+    Example: [bold]tegakari runs add-contexts demo-jpn[/]
+    """
+    from tegakari.analyses.engine.run_models import load_run_models
+    from tegakari.indexer.add_contexts import add_contexts
+    from tegakari.store import Store
+
+    opened = Store(store_directory(store)).run(run)
+    with progress() as bars:
+        models = load_run_models(opened, device)
+        add_contexts(opened, models.classifier, models.saes, bars)
+    _report(f"run {run} has contexts", RunState(run=run, state="with contexts"), json)
+
+
 @app.command("gc")
 @needs_extra("store")
 def gc(

@@ -259,6 +259,13 @@ class AsyncClient:
         where = _feature(run, layer, feature, "tokens")
         return AsyncPages(self, Call("GET", where, Page[api.TopToken], {"limit": limit}))
 
+    def feature_contexts(
+        self, run: str, layer: int, feature: int, *, quantile: int | None = None, limit: int | None = None
+    ) -> AsyncPages[api.FeatureContext]:
+        """Windows of tokens around positions of a feature, of all strengths, with its activation at every token."""
+        where = _feature(run, layer, feature, "contexts")
+        return AsyncPages(self, Call("GET", where, Page[api.FeatureContext], {"quantile": quantile, "limit": limit}))
+
     def feature_documents(
         self, run: str, layer: int, feature: int, *, limit: int | None = None
     ) -> AsyncPages[api.TopDocument]:

@@ -255,6 +255,13 @@ class Client:
         where = _feature(run, layer, feature, "tokens")
         return Pages(self, Call("GET", where, Page[api.TopToken], {"limit": limit}))
 
+    def feature_contexts(
+        self, run: str, layer: int, feature: int, *, quantile: int | None = None, limit: int | None = None
+    ) -> Pages[api.FeatureContext]:
+        """Windows of tokens around positions of a feature, of all strengths, with its activation at every token."""
+        where = _feature(run, layer, feature, "contexts")
+        return Pages(self, Call("GET", where, Page[api.FeatureContext], {"quantile": quantile, "limit": limit}))
+
     def feature_documents(
         self, run: str, layer: int, feature: int, *, limit: int | None = None
     ) -> Pages[api.TopDocument]:

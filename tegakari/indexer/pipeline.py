@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,11 +18,12 @@ from tegakari.indexer.layer_tables import LayerFacts
 from tegakari.indexer.local_models import with_local_models
 from tegakari.indexer.merge import Merger, MergeSettings
 from tegakari.indexer.norm_limits import at_equal_steps, with_norm_limits
-from tegakari.indexer.partial import open_partial, partial_exists, write_partial
+from tegakari.indexer.partial import open_partial, partial_exists
 from tegakari.indexer.processes import index_in_processes
 from tegakari.indexer.recipe import Outcome, manifest_of, recipe_of
 from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards, shard_documents
-from tegakari.indexer.worker import ShardWork, make_worker
+from tegakari.indexer.worker import make_worker
+from tegakari.indexer.write_threads import index_on_threads
 from tegakari.models.classifier import Classifier
 from tegakari.models.explained_variance import LayerQuality, doubts, explained_variance
 from tegakari.models.outliers import finite_limit
@@ -45,9 +44,6 @@ from tegakari.terms import words
 from tegakari.terms.explain import explain_run
 
 log = structlog.get_logger()
-
-UNWRITTEN = 2
-"""Shards in memory beside the one that is computed: one is finished while another is written."""
 
 
 @dataclass(frozen=True)
@@ -221,32 +217,10 @@ def _index_shards(
     indexed = (
         index_in_processes(config, missing, partials, workers, _limits(models), contexts=contexts)
         if workers > 1
-        else _index_in_this_process(config, models, missing, partials, contexts)
+        else index_on_threads(make_worker(config, models.classifier, models.saes, contexts=contexts), missing, partials)
     )
     for shard in indexed:
         progress.advance(len(shard.documents))
-
-
-def _index_in_this_process(
-    config: Config, models: IndexModels, shards: Sequence[Shard], partials: Path, contexts: bool
-) -> Iterator[Shard]:
-    """Index shards; threads finish and write two of them while the next is computed."""
-    worker = make_worker(config, models.classifier, models.saes, contexts=contexts)
-
-    def write(work: ShardWork) -> None:
-        result = worker.finish(work)
-        write_partial(partials, work.shard, result.positions, result.layers, result.documents)
-
-    with ThreadPoolExecutor(UNWRITTEN, thread_name_prefix="write-partial") as pool:
-        pending: deque[Future[None]] = deque()
-        for shard in shards:
-            work = worker.start(shard)
-            if len(pending) == UNWRITTEN:
-                pending.popleft().result()
-            pending.append(pool.submit(write, work))
-            yield shard
-        for future in pending:
-            future.result()
 
 
 def _quality(config: Config, models: IndexModels, cache: Path, progress: Progress) -> dict[int, LayerQuality]:

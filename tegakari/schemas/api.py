@@ -199,6 +199,28 @@ class TopToken(msgspec.Struct, frozen=True, kw_only=True):
     """text after the token, limited to a window."""
 
 
+class FeatureContext(msgspec.Struct, frozen=True, kw_only=True):
+    """A window of tokens around a position at which a feature is active, with its activation at every token."""
+
+    quantile: int
+    """0: one of the strongest positions of the corpus; 1 (weakest) to 10: tenth of a sample of all strengths."""
+    rank: int
+    """from 1: among the strongest positions by activation, within a tenth in random order."""
+    activation: float
+    """at the position; stored with 11 significant bits."""
+    document: str
+    """id of the document."""
+    label: str
+    position: int
+    """token index in the document."""
+    start: int
+    """token index of the first token of the window."""
+    tokens: list[str]
+    """texts of the tokens of the window, up to 8 on each side; joined, they are its text."""
+    activations: list[float]
+    """activation at each token; 0 where the feature is not active."""
+
+
 class TopDocument(msgspec.Struct, frozen=True, kw_only=True):
     """One of the documents in which a feature is strongest, by the run's pooling."""
 

@@ -15,9 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tegakari.schemas.errors import NotFoundError
+from tegakari.schemas.run import RunManifest
 from tegakari.schemas.tables import CONTEXTS as CONTEXTS_TABLE
 from tegakari.schemas.tables import PROBES as PROBES_TABLE
 from tegakari.store.column_types import arrow_schema
+from tegakari.store.disk.additions import ADDITIONS
 from tegakari.store.disk.contents import check_contents
 from tegakari.store.disk.layout import CONTEXTS, additions_directory, context_file, probe_bits_file, probes_file
 from tegakari.store.reader import Run
@@ -87,12 +89,43 @@ def contexts_directory(run: Run) -> Path:
     Raises:
         NotFoundError: the run is of format 3 and nothing was added.
     """
-    for directory in (run.directory, additions_directory(run.store, run.manifest)):
-        if (directory / CONTEXTS).is_dir():
-            return directory
+    directory = _directory(run.store, run.directory, run.manifest)
+    if directory is not None:
+        return directory
     raise NotFoundError(
         f"run {run.name!r} has no contexts", field="run", fix=f"`tegakari runs add-contexts {run.name}` adds them"
     )
+
+
+def has_contexts(run: Run) -> bool:
+    """Whether a run has contexts, its own or added ones."""
+    return _directory(run.store, run.directory, run.manifest) is not None
+
+
+def _directory(store: Path, directory: Path, manifest: RunManifest) -> Path | None:
+    """Of the directory of a run and that of its additions, the one that has contexts; None: there are none."""
+    if (directory / CONTEXTS).is_dir():
+        return directory
+    additions = additions_directory(store, manifest)
+    if not (additions / CONTEXTS).is_dir():
+        return None
+    check_contents(additions, ADDITIONS)
+    return additions
+
+
+def context_files(store: Path, directory: Path, manifest: RunManifest) -> list[Path]:
+    """Files of the contexts of a run, one per layer, whose columns are those of such files; none: it has none.
+
+    Raises:
+        OSError, ValueError, pyarrow.ArrowException: a file is missing or damaged.
+    """
+    found = _directory(store, directory, manifest)
+    files = [] if found is None else [context_file(found, layer) for layer in manifest.saes.layers]
+    for file in files:
+        with pq.ParquetFile(file) as parquet:
+            if not parquet.schema_arrow.equals(arrow_schema(CONTEXTS_TABLE)):
+                raise ValueError(f"{file.name} has other columns than contexts")
+    return files
 
 
 def feature_contexts(run: Run, layer: int, feature: int) -> FeatureContexts:
@@ -184,18 +217,15 @@ def silent_probes(run: Run, layer: int, feature: int) -> np.ndarray:
 
 
 def _file(run: Run, layer: int) -> Path:
-    directory = contexts_directory(run)
-    if directory != run.directory:
-        check_contents(directory)
-    return context_file(directory, layer)
+    return context_file(contexts_directory(run), layer)
 
 
 @weakly_cached(maxsize=64)
 def _probes(run: Run) -> Probes:
     with run.opening_files():
-        directory = contexts_directory(run)
-        check_contents(directory)
-        table = pq.read_table(probes_file(directory), schema=arrow_schema(PROBES_TABLE), partitioning=None)
+        table = pq.ParquetFile(probes_file(contexts_directory(run)), page_checksum_verification=True).read()
+        if not table.schema.remove_metadata().equals(arrow_schema(PROBES_TABLE)):
+            raise ValueError("the probes have other columns")
         document, label_id = (table[name].to_numpy() for name in Probes._fields)
         _check(document, run.manifest.corpus.documents)
         _check(label_id, run.manifest.corpus.labels)

@@ -49,6 +49,7 @@ def test_rows_are_those_of_the_queries(run: tegakari.Run, directory: Path):
     assert run.label(label).detail == queries.label(opened, label)
     assert run.feature(1, 3).detail == queries.feature(opened, 1, 3)
     assert list(run.feature(1, 3).tokens()) == queries.feature_tokens(opened, 1, 3, limit=1000).items
+    assert list(run.feature(1, 3).contexts()) == queries.feature_contexts(opened, 1, 3, limit=1000).items
     assert list(run.feature(1, 3).documents()) == queries.feature_documents(opened, 1, 3)
     assert list(run.specificity()) == queries.specificity(opened)
     documents = run.documents()

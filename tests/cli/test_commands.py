@@ -192,7 +192,7 @@ def test_a_run_is_deleted_after_a_question_or_with_yes(tmp_path: Path):
 def test_options_have_one_spelling(path: tuple[str, ...], command: Any):
     options = {spelling for parameter in command.params for spelling in parameter.opts}
     assert not options & set(RENAMED)
-    assert "--json" in options or path[0] in ("serve", "demo")
+    assert "--json" in options or path[0] in ("serve", "mcp", "demo")
 
 
 def test_every_command_is_in_a_section_of_the_help_page():

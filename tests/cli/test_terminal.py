@@ -24,9 +24,9 @@ from tegakari.schemas.explanations import NewExplanation, explanation_id
 from tegakari.schemas.notes import NoteChange
 from tegakari.service.admission.keys import create_key
 from tegakari.store import Store
+from tegakari.store.disk.layout import CONTEXTS, MANIFEST, VECTORS
 from tegakari.store.explanations import write_explanation
 from tegakari.store.notes import write_note
-from tegakari.store.vectors import VECTORS
 from tests.support.small_case import SmallCase, with_index
 
 COLUMNS = 80
@@ -48,10 +48,12 @@ ARGUMENTS = {
     "runs export": "small --to exported-{view} --format csv",
     "runs publish": "{copy}/runs/small --store published-{view}",
     "runs add-vectors": f"small --store {{bare}} {DEVICE}",
+    "runs add-contexts": f"small --store {{old}} {DEVICE}",
     "runs gc": "--store {garbage}",
     "labels": "--run small",
     "features": "--run small --label 車/軽 -k 5",
     "feature": "--run small --feature 1:3 -k 5",
+    "contexts": "--run small --feature 1:3 -k 5",
     "histogram": "--run small --feature 1:3",
     "neighbours": "--run small --feature 1:3 -k 5",
     "specificity": "--run small --permutations 20",
@@ -106,6 +108,7 @@ CONCEPTS = [
 
 UNTESTED = {
     "serve": "prints its log",
+    "mcp": "prints messages of a protocol",
     "demo": "runs the commands above",
     "analyses show": "needs an id: test_stored_results",
     "analyses delete": "needs an id: test_stored_results",
@@ -162,6 +165,11 @@ def invoke(command: str, view: str, columns: int | None, workplace: Path, *optio
     if "{bare}" in ARGUMENTS[command]:
         names["bare"] = f"bare-{view}"
         shutil.copytree(workplace / "store", workplace / names["bare"], ignore=lambda *_: [VECTORS], dirs_exist_ok=True)
+    if "{old}" in ARGUMENTS[command]:
+        names["old"] = f"old-{view}"
+        shutil.copytree(workplace / "store", workplace / names["old"], ignore=lambda *_: [CONTEXTS], dirs_exist_ok=True)
+        manifest = workplace / names["old"] / "runs" / "small" / MANIFEST
+        manifest.write_text(manifest.read_text().replace('"format": 4', '"format": 3'))
     if "{garbage}" in ARGUMENTS[command]:
         (workplace / "garbage" / "work" / "abandoned-index-of-a-run-with-a-long-name-0123456789abcdef").mkdir(
             parents=True, exist_ok=True

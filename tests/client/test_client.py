@@ -92,6 +92,7 @@ OPERATIONS: dict[str, Callable[[Client], object]] = {
     "getFeature": lambda c: c.feature(RUN, 0, 1, tokens=2),
     "listFeatureLabels": lambda c: c.feature_labels(RUN, 0, 1).all(),
     "listFeatureTokens": lambda c: c.feature_tokens(RUN, 0, 1).all(),
+    "listFeatureContexts": lambda c: c.feature_contexts(RUN, 0, 1, quantile=10).all(),
     "listFeatureDocuments": lambda c: c.feature_documents(RUN, 0, 1).all(),
     "getFeatureHistogram": lambda c: c.feature_histogram(RUN, 0, 1),
     "listDocuments": lambda c: c.documents(RUN, correct=True).all(),

@@ -124,6 +124,7 @@ LISTS = {
     },
     f"/v1/runs/{RUN}/documents": {"label", "predicted", "correct", "limit", "cursor"},
     f"/v1/runs/{RUN}/layers/0/features/1/tokens": {"limit", "cursor"},
+    f"/v1/runs/{RUN}/layers/0/features/1/contexts": {"quantile", "limit", "cursor"},
     f"/v1/runs/{RUN}/search": {"q", "limit"},
     f"/v1/runs/{RUN}/layers/0/features/1/neighbours": {"in", "in_layer", "limit"},
 }

@@ -35,6 +35,7 @@ LISTS: dict[str, Callable[[Run], Query]] = {
     "features by d": lambda run: partial(queries.features, run, order="cohens_d"),
     "labels of a feature": lambda run: partial(queries.feature_labels, run, 0, 1),
     "tokens of a feature": lambda run: partial(queries.feature_tokens, run, 0, 1),
+    "contexts of a feature": lambda run: partial(queries.feature_contexts, run, 0, 1),
     "documents": lambda run: partial(queries.documents, run),
     "documents of a label": lambda run: partial(queries.documents, run, label=LABELS[2]),
     "features of a document": lambda run: partial(queries.document_features, run, DOCUMENT),

@@ -8,13 +8,19 @@ import numpy as np
 import pytest
 import torch
 
+from tegakari.analyses.engine.run_models import load_run_models
+from tegakari.indexer.add_contexts import add_contexts
 from tegakari.indexer.corpus import read_manifest
 from tegakari.indexer.index_models import load_models
 from tegakari.indexer.pipeline import _documents, index
 from tegakari.kernels import encode
+from tegakari.schemas.errors import NotFoundError, RunExistsError
 from tegakari.schemas.progress import NoProgress
 from tegakari.store import Run, Store
 from tegakari.store.contexts import FeatureContexts, layer_contexts, probes, silent_probes
+from tegakari.store.disk.garbage import find_garbage
+from tegakari.store.disk.layout import additions_directory, context_file
+from tegakari.store.disk.publish import damaged_files, delete_run
 from tests.support.plain_contexts import plain_contexts, plain_probe_bits, plain_probes
 from tests.support.small_case import SmallCase, with_index
 
@@ -79,6 +85,40 @@ def test_several_processes_and_a_resumed_index_give_the_same_files(small_case: S
     other = Store(tmp_path).run("small").manifest
     assert sizes == {file.path: file.sha256 for file in other.files if file.path.startswith("contexts/")}
     assert len(sizes) == 1 + 2 * len(run.manifest.saes.layers)
+
+
+def test_contexts_added_later_are_the_same(
+    small_case: SmallCase, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = with_index(small_case, tmp_path)
+    index(config, run_format=3)
+    old = Store(tmp_path).run("small")
+    assert old.manifest.format == 3
+    with pytest.raises(NotFoundError, match="has no contexts"):
+        probes(old)
+    models = load_run_models(old, "cpu")
+    arguments = old, models.classifier, models.saes
+    batch_tokens = config.index.batch_tokens
+    monkeypatch.setattr("tegakari.indexer.add_contexts.shard_documents", lambda *_: 5)
+    with pytest.raises(KeyboardInterrupt):
+        add_contexts(*arguments, _Interrupted(), batch_tokens=batch_tokens)
+    assert not additions_directory(tmp_path, old.manifest).exists()
+    add_contexts(*arguments, batch_tokens=batch_tokens)
+    for layer in run.manifest.saes.layers:
+        for column, reference in zip(contexts_of(old, layer), contexts_of(run, layer), strict=True):
+            np.testing.assert_array_equal(column, reference)
+        np.testing.assert_array_equal(silent_probes(old, layer, 3), silent_probes(run, layer, 3))
+    with pytest.raises(RunExistsError, match="has contexts"):
+        add_contexts(*arguments)
+    assert damaged_files(tmp_path, "small") == []
+    assert find_garbage(tmp_path) == []
+    file = context_file(additions_directory(tmp_path, old.manifest), 0)
+    file.write_bytes(file.read_bytes()[:-1])
+    assert damaged_files(tmp_path, "small") == [
+        "additions: contexts/layer=00/part-0.parquet: content differs from its checksum"
+    ]
+    delete_run(tmp_path, "small")
+    assert [garbage.reason for garbage in find_garbage(tmp_path)] == ["additions to a deleted run"]
 
 
 class _Interrupted(NoProgress):

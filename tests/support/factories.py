@@ -126,11 +126,15 @@ def make_run(
     documents_per_label: int | Sequence[int] = 6,
     pooling: Pooling = "head",
     threads: int | None = None,
+    run_format: int = FORMAT,
 ) -> RunManifest:
-    """Draw a case, merge and publish it; arguments of `random_case`, the pooling of rankings, threads of the merge."""
+    """Draw a case, merge and publish it.
+
+    Beside the arguments of `random_case`: the pooling of rankings, threads of the merge, and the format, 3 or FORMAT.
+    """
     case = random_case(seed=seed, layers=layers, d_sae=d_sae, labels=labels, documents_per_label=documents_per_label)
     recipe = repr((seed, layers, d_sae, tuple(labels), documents_per_label, pooling))
-    return publish_case(store, name, case, recipe, pooling=pooling, threads=threads)
+    return publish_case(store, name, case, recipe, pooling=pooling, threads=threads, run_format=run_format)
 
 
 def publish_case(
@@ -142,6 +146,7 @@ def publish_case(
     pooling: Pooling = "head",
     threads: int | None = None,
     top_tokens: int = TOP_TOKENS,
+    run_format: int = FORMAT,
 ) -> RunManifest:
     """Merge and publish a case; runs of equal recipes have equal fingerprints."""
     fingerprint = hashlib.sha256(recipe.encode()).hexdigest()
@@ -160,8 +165,9 @@ def publish_case(
         facts = LayerFacts(D_MODEL, d_sae, "relu", None, LayerQuality(100, 0.9, 8.0, 0, 0.9, 0, 0.0))
         merger.merge_layers(dict.fromkeys(range(layers), facts))
         _, scores = merger.merge_documents()
-    _write_contexts(work / "staged", case, top_tokens)
-    manifest = _manifest(name, fingerprint, case, pooling, scores, writer.activations, top_tokens)
+    if run_format == FORMAT:
+        _write_contexts(work / "staged", case, top_tokens)
+    manifest = _manifest(name, fingerprint, case, pooling, scores, writer.activations, top_tokens, run_format)
     published = publish(store, work / "staged", manifest)
     shutil.rmtree(work)
     return published
@@ -246,12 +252,19 @@ def _document_partial(shard: Shard, case: Case) -> DocumentPartial:
 
 
 def _manifest(
-    name: str, fingerprint: str, case: Case, pooling: Pooling, scores: Scores, activations: int, top_tokens: int
+    name: str,
+    fingerprint: str,
+    case: Case,
+    pooling: Pooling,
+    scores: Scores,
+    activations: int,
+    top_tokens: int,
+    run_format: int,
 ) -> RunManifest:
     layers = list(range(len(case.activations)))
     d_sae = case.activations[0][0].shape[1]
     return RunManifest(
-        format=FORMAT,
+        format=run_format,
         run=name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         fingerprint=fingerprint,

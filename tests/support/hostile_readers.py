@@ -53,6 +53,7 @@ ROUTES = (
     "/layers/1/features/2?tokens=10",
     "/layers/1/features/2/labels",
     "/layers/1/features/2/tokens",
+    "/layers/1/features/2/contexts",
     "/layers/1/features/2/documents",
     "/layers/1/features/2/histogram",
     "/layers/1/features/2/neighbours",

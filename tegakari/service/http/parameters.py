@@ -76,6 +76,15 @@ FeatureCount = Annotated[
         description=f"number of strongest features per layer; default: {DETAIL_FEATURES}", ge=0, le=TOP_FEATURES
     ),
 ]
+QuantileFilter = Annotated[
+    int | None,
+    optional(
+        "0: only the strongest positions; 1 (weakest) to 10: only this tenth of the sample",
+        type="integer",
+        minimum=0,
+        maximum=10,
+    ),
+]
 TokenFilter = Annotated[
     str | None,
     optional("only features with this top token, ignoring case and surrounding spaces", type="string"),

@@ -10,6 +10,7 @@ from litestar.di import NamedDependency
 
 from tegakari.schemas.api import (
     ActivationHistogram,
+    FeatureContext,
     FeatureDetail,
     FeatureLabel,
     FeatureNeighbour,
@@ -37,6 +38,7 @@ from tegakari.service.http.parameters import (
     OpenRun,
     PageSize,
     PoolingName,
+    QuantileFilter,
     TokenCount,
     TokenFilter,
     VarietyFilter,
@@ -117,6 +119,19 @@ async def list_feature_tokens(
     return await read_blocks(run, partial(queries.feature_tokens, run, layer, feature, limit=limit, cursor=cursor))
 
 
+@read(f"{FEATURE_PATH}/contexts", "listFeatureContexts", "Contexts of a feature")
+def list_feature_contexts(
+    run: OpenRun,
+    layer: LayerNumber,
+    feature: FeatureNumber,
+    quantile: QuantileFilter = None,
+    limit: PageSize = 50,
+    cursor: Cursor = None,
+) -> Page[FeatureContext]:
+    """Windows of tokens with the activation at each: of the strongest positions, then of a sample in ten tenths."""
+    return queries.feature_contexts(run, layer, feature, quantile=quantile, limit=limit, cursor=cursor)
+
+
 @read(f"{FEATURE_PATH}/documents", "listFeatureDocuments", "Strongest documents of a feature")
 async def list_feature_documents(
     run: OpenRun, layer: LayerNumber, feature: FeatureNumber, limit: DocumentCount = 20
@@ -152,6 +167,7 @@ RUN_HANDLERS = (
     get_feature,
     list_feature_labels,
     list_feature_tokens,
+    list_feature_contexts,
     list_feature_documents,
     get_feature_histogram,
     list_feature_neighbours,

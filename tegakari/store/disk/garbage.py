@@ -16,6 +16,8 @@ from tegakari.store.disk.durable import bury, exclusive_lock, is_grave, is_locke
 from tegakari.store.disk.job_files import DEFAULT_RETENTION, JobFiles, Retention
 from tegakari.store.disk.layout import (
     added_vectors_directory,
+    additions_directory,
+    additions_root,
     entries,
     jobs_directory,
     notes_root,
@@ -57,7 +59,18 @@ def find_garbage(store: Path, *, jobs: Retention = DEFAULT_RETENTION, now: float
     damaged = set(reader.names()) - {run.name for run in runs}
     garbage = (
         *_unfinished_work(store, now),
-        *_orphaned_vectors(store, runs, damaged),
+        *_orphaned(
+            vectors_directory(store),
+            {added_vectors_directory(store, run.manifest) for run in runs},
+            damaged,
+            "vectors of a deleted run",
+        ),
+        *_orphaned(
+            additions_root(store),
+            {additions_directory(store, run.manifest) for run in runs},
+            damaged,
+            "additions to a deleted run",
+        ),
         *_orphaned_analyses(store, runs, damaged),
         *((path, "state of a job that ended long ago") for path in JobFiles(store).expired(jobs, now)),
         *_unfinished_files(store, now),
@@ -90,11 +103,11 @@ def _unfinished_work(store: Path, now: float) -> Iterator[tuple[Path, str]]:
             yield entry, "unfinished work without a change for a day"
 
 
-def _orphaned_vectors(store: Path, runs: list[Run], damaged: set[str]) -> Iterator[tuple[Path, str]]:
-    needed = {added_vectors_directory(store, run.manifest) for run in runs}
-    for entry in entries(vectors_directory(store)):
+def _orphaned(root: Path, needed: set[Path], damaged: set[str], reason: str) -> Iterator[tuple[Path, str]]:
+    """Directories of runs, named by run and fingerprint, that no run needs."""
+    for entry in entries(root):
         if entry not in needed and entry.name.rpartition("-")[0] not in damaged:
-            yield entry, "vectors of a deleted run"
+            yield entry, reason
 
 
 def _orphaned_analyses(store: Path, runs: list[Run], damaged: set[str]) -> Iterator[tuple[Path, str]]:

@@ -11,6 +11,7 @@ import msgspec
 from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import NotFoundError, RunExistsError, StoreError
 from tegakari.schemas.run import FORMAT, READ_FORMATS, RunManifest
+from tegakari.store.disk.additions import damaged_additions
 from tegakari.store.disk.contents import check_contents, read_bounded
 from tegakari.store.disk.durable import (
     bury,
@@ -157,10 +158,10 @@ def delete_run(store: Path, run: str) -> None:
 
 
 def damaged_files(store: Path, run: str) -> list[str]:
-    """Compare every file of a run with run.json.
+    """Compare every file of a run with run.json, and every file of its additions with their list.
 
     Returns:
-        a description per file that is missing, changed, or not part of the run.
+        a description per file that is missing, changed, or not part of the run or its additions.
 
     Raises:
         NotFoundError: no such run.
@@ -168,7 +169,9 @@ def damaged_files(store: Path, run: str) -> list[str]:
     """
     directory = _existing_run(store, run)
     try:
-        return _damage(directory)
+        problems = _damage(directory)
+        additions = [] if problems else damaged_additions(store, _decode(directory, _read(directory)))
+        return problems + [f"additions: {problem}" for problem in additions]
     except FileNotFoundError:
         if directory.is_dir():
             raise

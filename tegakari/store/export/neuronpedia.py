@@ -10,7 +10,7 @@ import gzip
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,10 +18,12 @@ import numpy as np
 from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.progress import NoProgress, Progress
+from tegakari.store.contexts import STRONGEST, feature_contexts, has_contexts
 from tegakari.store.disk.contents import read_bounded
 from tegakari.store.disk.durable import staged_directory, translate_disk_full
 from tegakari.store.export.neuronpedia_explanations import explanation_rows
 from tegakari.store.export.tables import refuse_existing
+from tegakari.store.queries.contexts import window_texts
 from tegakari.store.queries.features import feature_histogram
 from tegakari.store.queries.search import decoder_directions
 from tegakari.store.reader import Run
@@ -31,13 +33,20 @@ BATCH_FEATURES = 1024
 MAX_CONFIG = 2**20
 """bytes of a model's config.json"""
 EXCERPTS = 20
-"""Excerpts per feature: of the documents of its strongest positions."""
+"""Excerpts per feature of the documents of its strongest positions; those of the sample come behind them."""
 
 WINDOW_TOKENS = 24
-"""Tokens on each side of the strongest position in an excerpt."""
+"""Tokens on each side of the strongest position in an excerpt of a run without contexts."""
+
+EXCERPTS_NOTES = {
+    True: "An excerpt is a context of the run: the strongest of each of 20 documents, then a sample of all strengths, "
+    "with the activation at every token, rounded to 11 significant bits. ",
+    False: "Only the strongest positions of a feature have their activation; other tokens of an excerpt are written as "
+    "0, because the run has no contexts. ",
+}
+"""By whether the run has contexts."""
 
 NOTES = (
-    "Only the strongest positions of a feature have their activation; other tokens of an excerpt are written as 0. "
     "dataIndex is the document's id, dataSource its label. pos_str and neg_str are labels, pos_values and neg_values "
     "Cohen's d of the feature for them, logits_hist the distribution of d over all labels. freq_hist is that of the "
     "feature's activation over the documents in which it is active."
@@ -127,7 +136,7 @@ class Source(_Row, frozen=True, kw_only=True):
     set_name: str
     num_prompts: int
     dataset: str
-    notes: str = NOTES
+    notes: str
     visibility: str = "PRIVATE"
 
 
@@ -242,6 +251,7 @@ def _write_metadata(run: Run, directory: Path, layer: int, creator: str) -> None
         set_name=SOURCE_SET,
         num_prompts=manifest.corpus.documents,
         dataset=manifest.corpus.source,
+        notes=EXCERPTS_NOTES[has_contexts(run)] + NOTES,
     )
     for name, row in (("release", release), ("model", model), ("sourceset", source_set), ("source", source)):
         _write(directory / f"{name}.jsonl", iter([row]))
@@ -317,9 +327,58 @@ def _centres(edges: Sequence[float]) -> list[float]:
     return [(low + high) / 2 for low, high in pairwise(edges)]
 
 
+class _Excerpt(NamedTuple):
+    """Consecutive tokens of a document around a position."""
+
+    number: int
+    """unique for a feature"""
+    document: int
+    position: int
+    start: int
+    values: np.ndarray
+    """float32, activation at each token"""
+
+
 def _activations(run: Run, layer: int, batch: Sequence[int], creator: str) -> Iterator[Activation]:
-    """Excerpts around the strongest positions of features, one per document, strongest first."""
-    model, first, documents = model_id(run), run.blocks.places.slice_of(layer).start, run.blocks.documents
+    """Excerpts of features, strongest first."""
+    model, documents = model_id(run), run.blocks.documents
+    excerpts = _contexts(run, layer, batch) if has_contexts(run) else _strongest(run, layer, batch)
+    for feature, excerpt in excerpts:
+        place = excerpt.position - excerpt.start
+        yield Activation(
+            id=f"{run.manifest.fingerprint[:12]}-{layer}-{feature}-{excerpt.number}",
+            creator_id=creator,
+            created_at=run.manifest.created,
+            model_id=model,
+            layer=f"{layer}-{SOURCE_SET}",
+            index=str(feature),
+            tokens=window_texts(run, excerpt.document, excerpt.start, len(excerpt.values)),
+            values=excerpt.values.tolist(),
+            max_value=float(excerpt.values.max()),
+            max_value_token_index=int(excerpt.values.argmax()),
+            min_value=float(excerpt.values.min()),
+            qualifying_token_index=place,
+            data_index=documents.id[excerpt.document].as_py(),
+            data_source=run.labels[int(documents.label_id[excerpt.document])],
+        )
+
+
+def _contexts(run: Run, layer: int, batch: Sequence[int]) -> Iterator[tuple[int, _Excerpt]]:
+    """Contexts of features: the strongest of each of EXCERPTS documents, then those of the sample, strongest first."""
+    for feature in batch:
+        contexts = feature_contexts(run, layer, feature)
+        strongest = np.flatnonzero(contexts.quantile == STRONGEST)
+        _, earliest = np.unique(contexts.document[strongest], return_index=True)
+        sample = np.flatnonzero(contexts.quantile != STRONGEST)[::-1]
+        for row in (*strongest[np.sort(earliest)][:EXCERPTS].tolist(), *sample.tolist()):
+            values = contexts.activations[row, : contexts.length[row]]
+            numbers = (int(column[row]) for column in (contexts.document, contexts.position, contexts.start))
+            yield feature, _Excerpt(row, *numbers, values)
+
+
+def _strongest(run: Run, layer: int, batch: Sequence[int]) -> Iterator[tuple[int, _Excerpt]]:
+    """Excerpts around the strongest positions of features of a run without contexts, one per document."""
+    first, documents = run.blocks.places.slice_of(layer).start, run.blocks.documents
     for feature in batch:
         activation, document, position = (column[first + feature] for column in run.blocks.top_positions)
         ranks = np.flatnonzero(document >= 0)
@@ -332,22 +391,4 @@ def _activations(run: Run, layer: int, batch: Sequence[int], creator: str) -> It
             values = np.zeros(stop - start, np.float32)
             inside = (document == number) & (position >= start) & (position < stop)
             values[position[inside] - start] = activation[inside]
-            text = documents.text[number].as_py()
-            window = slice(begin + start, begin + stop)
-            spans = zip(documents.token_starts[window].tolist(), documents.token_ends[window].tolist(), strict=True)
-            yield Activation(
-                id=f"{run.manifest.fingerprint[:12]}-{layer}-{feature}-{rank}",
-                creator_id=creator,
-                created_at=run.manifest.created,
-                model_id=model,
-                layer=f"{layer}-{SOURCE_SET}",
-                index=str(feature),
-                tokens=[text[token_start:token_end] for token_start, token_end in spans],
-                values=values.tolist(),
-                max_value=float(values.max()),
-                max_value_token_index=strongest - start,
-                min_value=float(values.min()),
-                qualifying_token_index=strongest - start,
-                data_index=documents.id[number].as_py(),
-                data_source=run.labels[int(documents.label_id[number])],
-            )
+            yield feature, _Excerpt(rank, number, strongest, start, values)

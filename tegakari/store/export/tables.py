@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tegakari.schemas.errors import StoreError
 from tegakari.schemas.progress import NoProgress, Progress
-from tegakari.schemas.tables import ACTIVATIONS, TABLES, Table
+from tegakari.schemas.tables import ACTIVATIONS, CONTEXTS, TABLES, Table
 from tegakari.store.disk.durable import staged_directory, translate_disk_full
 from tegakari.store.disk.layout import MANIFEST
 from tegakari.store.export import formats
@@ -19,7 +19,7 @@ from tegakari.store.reader import Run
 from tegakari.store.sql.query import run_query
 from tegakari.store.sql.views import EXPLANATIONS, NOTES
 
-EXPORTED: tuple[Table, ...] = (*TABLES, ACTIVATIONS, NOTES, EXPLANATIONS)
+EXPORTED: tuple[Table, ...] = (*TABLES, ACTIVATIONS, CONTEXTS, NOTES, EXPLANATIONS)
 
 
 def export_run(
@@ -38,7 +38,7 @@ def export_run(
         run: a published run.
         target: directory to create.
         file_format: one of `formats.WRITERS`.
-        tables: names of tables; default: all, including activations, notes and explanations.
+        tables: names of tables; default: all, including activations, contexts, notes and explanations.
         spreadsheet: whether to write texts that a spreadsheet would take for formulas with an apostrophe, in CSV.
         bom: whether CSV begins with a byte order mark.
         progress: one step per table.
@@ -62,7 +62,7 @@ def export_run(
         progress.stage("exporting", len(selected))
         for table in selected:
             progress.note(table.name)
-            order = ", ".join(("layer", *table.order) if table is ACTIVATIONS else table.order)
+            order = ", ".join(("layer", *table.order) if table in (ACTIVATIONS, CONTEXTS) else table.order)
             rows = run_query(run.store, [run.name], f"SELECT * EXCLUDE run FROM {table.name} ORDER BY {order}")
             rows = _with_descriptions(rows, table)
             if spreadsheet:

@@ -5,6 +5,7 @@ Most are gathered from the memory-mapped blocks; the others are SQL with bound p
 
 from tegakari.store.queries.analyses import analyses, analysis
 from tegakari.store.queries.comparison import compare
+from tegakari.store.queries.contexts import feature_contexts, window_texts
 from tegakari.store.queries.documents import DETAIL_FEATURES, document, document_features, document_number, documents
 from tegakari.store.queries.features import (
     feature,
@@ -51,6 +52,7 @@ __all__ = [
     "documents",
     "evaluation_documents",
     "feature",
+    "feature_contexts",
     "feature_documents",
     "feature_histogram",
     "feature_labels",
@@ -67,4 +69,5 @@ __all__ = [
     "similar_documents",
     "similar_pairs",
     "specificity",
+    "window_texts",
 ]

@@ -17,12 +17,13 @@ import structlog
 from tegakari.schemas.errors import StoreError
 from tegakari.schemas.run import RunManifest
 from tegakari.schemas.tables import ACTIVATIONS as ACTIVATIONS_TABLE
-from tegakari.schemas.tables import TABLES, Column, Table
+from tegakari.schemas.tables import CONTEXTS, TABLES, Column, ColumnType, Table
 from tegakari.store.analysis_rows import analysis_row, runs_of
 from tegakari.store.blocks.activations import check_file
-from tegakari.store.column_types import arrow_schema
+from tegakari.store.column_types import DUCKDB_TYPES, arrow_schema
+from tegakari.store.contexts import context_files
 from tegakari.store.disk.contents import check_contents
-from tegakari.store.disk.layout import ACTIVATIONS, CONTENTS, layer_file, run_directory
+from tegakari.store.disk.layout import CONTENTS, layer_file, run_directory
 from tegakari.store.disk.publish import published_names, read_manifest
 from tegakari.store.note_files import all_notes
 from tegakari.store.results import stored_analyses
@@ -89,7 +90,7 @@ NOTES = Table(
     ),
 )
 
-VIEWS = tuple(table.name for table in (*TABLES, ACTIVATIONS_TABLE, RUNS, ANALYSES, NOTES, EXPLANATIONS))
+VIEWS = tuple(table.name for table in (*TABLES, ACTIVATIONS_TABLE, CONTEXTS, RUNS, ANALYSES, NOTES, EXPLANATIONS))
 """Names of the views."""
 
 
@@ -101,9 +102,9 @@ def named_views(sql: str) -> set[str]:
 def add_views(
     connection: duckdb.DuckDBPyConnection, store: Path, runs: Sequence[str], views: Collection[str] = VIEWS
 ) -> None:
-    """Create the views: the tables of `schemas/tables.py`, activations, `runs`, `analyses`, `notes` and `explanations`.
+    """Create the views: tables of `schemas/tables.py`, contexts, `runs`, `analyses`, `notes` and `explanations`.
 
-    Tables are attached read-only; activations and the small tables are registered through Arrow, so that a connection
+    Tables are attached read-only; files and the small tables are registered through Arrow, so that a connection
     without a file system can read them too. A condition on `run` leaves the other runs unread, and no file is opened
     for a view that is left out.
 
@@ -121,8 +122,8 @@ def add_views(
     manifests = {run: read_manifest(run_directory(store, run)) for run in runs}
     tables = [table for table in TABLES if table.name in views]
     sources: dict[Table, list[str]] = {table: [] for table in tables}
-    if ACTIVATIONS_TABLE.name in views:
-        sources[ACTIVATIONS_TABLE] = []
+    layered = [table for table in (ACTIVATIONS_TABLE, CONTEXTS) if table.name in views]
+    sources |= {table: [] for table in layered}
     for number, run in enumerate(runs if sources else ()):
         directory = run_directory(store, run)
         check_contents(directory, CONTENTS)
@@ -131,13 +132,16 @@ def add_views(
                 attach_run(connection, directory, f"run_{number}")
         for table in tables:
             sources[table].append(f"SELECT '{run}' AS run, * FROM run_{number}.main.{table.name}")
-        if ACTIVATIONS_TABLE in sources:
-            connection.register(f"activations_{number}", _activations(directory, manifests[run]))
-            sources[ACTIVATIONS_TABLE].append(
-                f"SELECT '{run}' AS run, layer, feature, document, activation FROM activations_{number}"
-            )
+        for table in layered:
+            with _translate_damage(run):
+                files = _layer_files(table, store, directory, manifests[run])
+            if files:
+                name = f"{table.name}_{number}"
+                connection.register(name, _layers(table, files))
+                columns = ", ".join(column.name for column in table.columns)
+                sources[table].append(f"SELECT '{run}' AS run, layer, {columns} FROM {name}")
     for table, selects in sources.items():
-        union = " UNION ALL BY NAME ".join(selects) or f"SELECT * FROM ({_empty(table)})"
+        union = " UNION ALL BY NAME ".join(selects) or f"SELECT * FROM ({_empty(table, table in layered)})"
         connection.execute(f"CREATE TEMP VIEW {table.name} AS {union}")
     if RUNS.name in views:
         rows = [_row(manifest) for manifest in manifests.values()]
@@ -155,21 +159,27 @@ def add_views(
         connection.register(EXPLANATIONS.name, _FileRows(EXPLANATIONS, partial(explanation_batches, store, list(runs))))
 
 
-def _activations(directory: Path, manifest: RunManifest) -> ds.Dataset:
-    """The activation files of a run, with their layer as a column."""
+def _layer_files(table: Table, store: Path, directory: Path, manifest: RunManifest) -> list[Path]:
+    """Files of a table with one per layer, which are those of such a run."""
+    if table is CONTEXTS:
+        return context_files(store, directory, manifest)
+    files = [layer_file(directory, layer) for layer in manifest.saes.layers]
+    for file, width in zip(files, manifest.saes.widths, strict=True):
+        check_file(file, width, manifest.corpus.documents)
+    return files
+
+
+def _layers(table: Table, files: Sequence[Path]) -> ds.Dataset:
+    """The files of a table, `layer=NN/part-0.parquet`, with their layer as a column."""
     import pyarrow.dataset as ds  # imports pandas where it is installed: 0.3 s that only queries need
 
-    files = [layer_file(directory, layer) for layer in manifest.saes.layers]
-    with _translate_damage(manifest.run):
-        for file, width in zip(files, manifest.saes.widths, strict=True):
-            check_file(file, width, manifest.corpus.documents)
     layer = pa.field("layer", pa.int32())
     return ds.dataset(
         files,
-        arrow_schema(ACTIVATIONS_TABLE).append(layer),
+        arrow_schema(table).append(layer),
         format="parquet",
         partitioning=ds.partitioning(pa.schema([layer]), flavor="hive"),
-        partition_base_dir=str(directory / ACTIVATIONS),
+        partition_base_dir=str(files[0].parent.parent),
     )
 
 
@@ -193,10 +203,12 @@ def connect(store: Path, runs: Sequence[str], views: Collection[str] = VIEWS) ->
     return connection
 
 
-def _empty(table: Table) -> str:
-    """A SELECT of no rows, for a store without runs."""
-    names = ", ".join(f"NULL AS {column.name}" for column in table.columns)
-    return f"SELECT NULL AS run, {names} LIMIT 0"
+def _empty(table: Table, layered: bool) -> str:
+    """A SELECT of no rows, for a store without runs, or for a table that none of the runs has."""
+    columns: list[tuple[str, ColumnType]] = [("layer", "int32")] * layered
+    columns += [(column.name, column.type) for column in table.columns]
+    nulls = ", ".join(f"NULL::{DUCKDB_TYPES[type_]} AS {name}" for name, type_ in columns)
+    return f"SELECT NULL::VARCHAR AS run, {nulls} LIMIT 0"
 
 
 def _row(manifest: RunManifest) -> dict[str, object]:

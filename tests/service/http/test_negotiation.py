@@ -25,6 +25,7 @@ LISTS = [
     f"{BASE}/features",
     f"{BASE}/layers/0/features/1/labels",
     f"{BASE}/layers/0/features/1/tokens",
+    f"{BASE}/layers/0/features/1/contexts",
     f"{BASE}/layers/0/features/1/documents",
     f"{BASE}/documents",
     f"{BASE}/documents/{segment(f'{LABELS[1]}-001')}/features",

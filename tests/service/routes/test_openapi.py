@@ -75,6 +75,7 @@ READ_ROUTES = {
     "/v1/runs/{run}/layers/{layer}/features/{feature}",
     "/v1/runs/{run}/layers/{layer}/features/{feature}/labels",
     "/v1/runs/{run}/layers/{layer}/features/{feature}/tokens",
+    "/v1/runs/{run}/layers/{layer}/features/{feature}/contexts",
     "/v1/runs/{run}/layers/{layer}/features/{feature}/documents",
     "/v1/runs/{run}/layers/{layer}/features/{feature}/histogram",
     "/v1/runs/{run}/documents",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tegakari.schemas.errors import NotFoundError, RunExistsError, StoreError
-from tegakari.schemas.run import FORMAT
+from tegakari.schemas.run import FORMAT, READ_FORMATS
 from tegakari.store import Store
 from tegakari.store.disk import publish as publish_module
 from tegakari.store.disk.publish import adopt_run, damaged_files, delete_run
@@ -77,7 +77,7 @@ def test_missing_and_additional_files_are_named(store: Path):
         (directory / "other.duckdb").rename(database)
 
 
-@pytest.mark.parametrize(("version", "fix"), [(FORMAT + 1, "upgrade"), (FORMAT - 1, "index again")])
+@pytest.mark.parametrize(("version", "fix"), [(FORMAT + 1, "upgrade"), (READ_FORMATS[0] - 1, "index again")])
 def test_runs_of_other_formats_are_refused_with_a_fix(store: Path, version: int, fix: str):
     file = store / "runs" / "drawn" / "run.json"
     raw = file.read_bytes()

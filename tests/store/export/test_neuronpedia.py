@@ -13,7 +13,7 @@ from tegakari.indexer.pipeline import index
 from tegakari.schemas.errors import StoreError
 from tegakari.store import Store
 from tegakari.store.export.neuronpedia import SOURCE_SET, export_neuronpedia
-from tegakari.store.queries import feature_histogram
+from tegakari.store.queries import feature_contexts, feature_histogram
 from tegakari.store.vectors import publish_added
 from tests.support.factories import make_run, random_case
 from tests.support.service import DIRECTIONS, EMBEDDINGS
@@ -70,21 +70,45 @@ def test_layout_and_content(tmp_path: Path):
         width = histogram.edges[1] - histogram.edges[0]
         assert row["freq_hist_data_bar_values"] == pytest.approx([edge + width / 2 for edge in histogram.edges[:-1]])
         assert sum(row["logits_hist_data_bar_heights"]) == len(rows_by_d)
-    excerpts = [row for row in rows(source / "activations" / "batch-0.jsonl.gz") if row["index"] == "4"]
+    assert "activation at every token" in metadata["notes"]
+    all_excerpts = [row for row in rows(source / "activations" / "batch-0.jsonl.gz") if row["index"] == "4"]
     positions = run.rows(
         "SELECT id, label, activation, token, document FROM top_tokens JOIN documents USING (document) "
         "JOIN labels USING (label_id) WHERE layer = 1 AND feature = 4 ORDER BY rank"
     )
     first_of = list({row["document"]: row for row in reversed(positions)}.values())
     by_strength = sorted(first_of, key=positions.index)
-    assert len(excerpts) == len(by_strength)
+    excerpts, sample = all_excerpts[: len(by_strength)], all_excerpts[len(by_strength) :]
     for row, position in zip(excerpts, by_strength, strict=True):
         assert (row["dataIndex"], row["dataSource"]) == (position["id"], position["label"])
-        assert row["tokens"][row["maxValueTokenIndex"]] == position["token"]
-        assert row["values"][row["maxValueTokenIndex"]] == row["maxValue"] == pytest.approx(position["activation"])
+        at = row["qualifyingTokenIndex"]
+        assert row["tokens"][at] == position["token"]
+        assert row["values"][at] == pytest.approx(position["activation"], rel=2**-11)
+    contexts = feature_contexts(run, 1, 4, limit=1000).items
+    expected_sample = [context for context in reversed(contexts) if context.quantile > 0]
+    assert [(row["tokens"], row["values"]) for row in sample] == [(c.tokens, c.activations) for c in expected_sample]
+    for row in all_excerpts:
         assert len(row["tokens"]) == len(row["values"])
+        assert row["maxValue"] == max(row["values"]) == row["values"][row["maxValueTokenIndex"]]
     with pytest.raises(StoreError, match="exists"):
         export_neuronpedia(run, tmp_path / "out", creator="me")
+
+
+def test_a_run_without_contexts_has_excerpts_of_its_strongest_positions(tmp_path: Path):
+    make_run(tmp_path / "store", "old", layers=1, run_format=3)
+    run = Store(tmp_path / "store").run("old")
+    export_neuronpedia(run, tmp_path / "out", creator="me")
+    source = tmp_path / "out" / "old" / f"0-{SOURCE_SET}"
+    (metadata,) = rows(source / "source.jsonl")
+    assert "other tokens of an excerpt are written as 0" in metadata["notes"]
+    excerpts = [row for row in rows(source / "activations" / "batch-0.jsonl.gz") if row["index"] == "4"]
+    positions = run.rows(
+        "SELECT DISTINCT ON (document) token, activation FROM top_tokens WHERE feature = 4 ORDER BY document, rank"
+    )
+    written = sorted((row["tokens"][row["qualifyingTokenIndex"]], row["maxValue"]) for row in excerpts)
+    stored = sorted((row["token"], row["activation"]) for row in positions)
+    assert [token for token, _ in written] == [token for token, _ in stored]
+    assert [value for _, value in written] == pytest.approx([value for _, value in stored])
 
 
 def test_rows_have_what_neuronpedia_checks(tmp_path: Path):

@@ -13,7 +13,7 @@ import pytest
 
 from tegakari.schemas.analysis_kinds import AnalysisKind
 from tegakari.schemas.errors import StoreError
-from tegakari.schemas.tables import ACTIVATIONS, TABLES
+from tegakari.schemas.tables import ACTIVATIONS, CONTEXTS, TABLES
 from tegakari.store import Store
 from tegakari.store.disk.layout import ACTIVATIONS as ACTIVATIONS_DIRECTORY
 from tegakari.store.disk.layout import DATABASE, MANIFEST, run_directory
@@ -64,6 +64,22 @@ def test_the_view_of_activations_has_the_rows_of_the_parquet_files(store: Path):
     ]
     assert expected
     assert view.fetchall() == sorted(expected)
+
+
+def test_the_view_of_contexts_leaves_out_runs_that_have_none(store: Path, tmp_path: Path):
+    columns = ["layer", *(column.name for column in CONTEXTS.columns)]
+    view = connect(store, RUNS).sql(f"SELECT {', '.join(columns)} FROM contexts WHERE run = 'two' ORDER BY ALL")
+    expected = [
+        (int(file.parent.name.removeprefix("layer=")), *row.values())
+        for file in sorted((store / "runs" / "two" / "contexts").rglob("part-0.parquet"))
+        for row in pq.ParquetFile(file).read().to_pylist()
+    ]
+    assert expected
+    assert view.fetchall() == sorted(expected)
+    make_run(tmp_path, "old", run_format=3)
+    view = connect(tmp_path, ["old"]).sql("SELECT layer, activations FROM contexts")
+    assert view.fetchall() == []
+    assert [str(kind) for kind in view.types] == ["INTEGER", "FLOAT[]"]
 
 
 def test_a_condition_on_the_run_leaves_the_others_unread(store: Path):
