@@ -273,18 +273,24 @@ def add_vectors_(
 def add_contexts_(
     run: RunArgument, store: StoreDirectoryOption = None, device: DeviceOption = "auto", json: JsonOption = False
 ) -> None:
-    """Add contexts of features and probes to a run of an earlier format; resumes if it was interrupted.
+    """Add contexts, probes and explanations of features to a run without them; resumes if it was interrupted.
 
     Example: [bold]tegakari runs add-contexts demo-jpn[/]
     """
+    from tegakari.analyses.add_explanations import add_explanations
     from tegakari.analyses.engine.run_models import load_run_models
     from tegakari.indexer.add_contexts import add_contexts
     from tegakari.store import Store
+    from tegakari.store.contexts import has_contexts
+    from tegakari.store.explanations.term_files import explanations_of_run
 
     opened = Store(store_directory(store)).run(run)
     with progress() as bars:
-        models = load_run_models(opened, device)
-        add_contexts(opened, models.classifier, models.saes, bars)
+        if has_contexts(opened) and explanations_of_run(opened) is None:  # indexed without LanceDB
+            add_explanations(opened, progress=bars)
+        else:
+            models = load_run_models(opened, device)
+            add_contexts(opened, models.classifier, models.saes, bars)
     _report(f"run {run} has contexts", RunState(run=run, state="with contexts"), json)
 
 

@@ -1,4 +1,4 @@
-"""Contexts and probes of a run of format 3, which was indexed without them."""
+"""Contexts, probes and explanations of a run of format 3, which was indexed without them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from tegakari.store.disk.additions import publish_additions
 from tegakari.store.disk.durable import bury, exclusive_lock, translate_disk_full
 from tegakari.store.disk.layout import CONTEXTS, additions_directory, work_directory
 from tegakari.store.reader import Run
+from tegakari.terms.explain import explain_run
 
 
 def add_contexts(
@@ -31,7 +32,7 @@ def add_contexts(
     *,
     batch_tokens: int | None = None,
 ) -> Path:
-    """Compute the contexts and probes of a run with its models, and publish them beside the run.
+    """Compute the contexts and probes of a run with its models, explain its features, and publish all beside the run.
 
     They are those that `tegakari index` would have written. Finished shards are kept: the same call resumes after it
     was interrupted.
@@ -83,6 +84,7 @@ def add_contexts(
                 write_layer_contexts(staged, layer, d_sae, partials, tokens, strongest)
                 progress.advance()
             write_probe_documents(staged, documents)
+            explain_run(run, staged, progress, contexts=staged)
         bury(work)
     return target
 

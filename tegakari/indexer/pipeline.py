@@ -40,7 +40,6 @@ from tegakari.store.disk.publish import publish, write_staged_manifest
 from tegakari.store.disk.publish import read_manifest as read_run_manifest
 from tegakari.store.reader import Run
 from tegakari.store.sql.writer import RunWriter
-from tegakari.terms import words
 from tegakari.terms.explain import explain_run
 
 log = structlog.get_logger()
@@ -131,7 +130,8 @@ def index(
             )
             manifest = manifest_of(config, models, corpus, recipe, outcome, run_format)
             if contexts:
-                _explain(staged, manifest, progress)
+                write_staged_manifest(staged, manifest)
+                explain_run(Run(staged), staged, progress)
         with timings.stage("publish"):
             manifest = publish(store, staged, msgspec.structs.replace(manifest, timings=dict(timings.seconds)))
         bury(work)
@@ -273,12 +273,3 @@ def _merge(
     else:
         log.warning("no vectors", reason="lancedb is not installed", fix="`tegakari runs add-vectors` where it is")
     return scores
-
-
-def _explain(staged: Path, manifest: RunManifest, progress: Progress) -> None:
-    """Write the deterministic explanations of a run that is not published yet."""
-    if words.available():
-        write_staged_manifest(staged, manifest)
-        explain_run(Run(staged), staged, progress)
-    else:
-        log.warning("no explanations", reason=words.MISSING, fix="`tegakari runs add-contexts` where it is installed")

@@ -169,15 +169,25 @@ def _feature_bounds(parquet: pq.ParquetFile, group: int) -> tuple[int, int]:
     return bounds.min, bounds.max
 
 
-def layer_contexts(run: Run, layer: int) -> Iterator[tuple[range, LayerContexts]]:
+def layer_contexts(run: Run, layer: int, *, directory: Path | None = None) -> Iterator[tuple[range, LayerContexts]]:
     """Contexts of a layer, one range of features after the other; together the ranges are all features of the layer.
+
+    Args:
+        run: the run.
+        layer: of the run.
+        directory: of the contexts; default: where the run has them.
 
     Raises:
         NotFoundError: the run has no contexts, or was deleted meanwhile.
         StoreError: a file is damaged.
     """
     width = run.manifest.saes.widths[run.manifest.saes.layers.index(layer)]
-    with run.opening_files(), pq.ParquetFile(_file(run, layer), page_checksum_verification=True) as parquet:
+    with (
+        run.opening_files(),
+        pq.ParquetFile(
+            context_file(directory, layer) if directory else _file(run, layer), page_checksum_verification=True
+        ) as parquet,
+    ):
         first = 0
         rest: list[LayerContexts] = []  # of a feature that goes on in the next row group
         for group in range(parquet.num_row_groups):

@@ -8,18 +8,22 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import structlog
 
 from tegakari.schemas.explanations import MAX_TERM, Evidence, LabelEvidence, Term, Trait
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store.contexts import LayerContexts, layer_contexts
 from tegakari.store.explanations.term_files import SCHEMA, write_term_rows
 from tegakari.store.reader import Run
+from tegakari.terms import words
 from tegakari.terms.layer_terms import LayerTerms, layer_terms
 from tegakari.terms.places import PLACES
 from tegakari.terms.scripts import SCRIPTS
 from tegakari.terms.sentences import sentences
 from tegakari.terms.windows import Corpus, open_corpus
 from tegakari.terms.words import written
+
+log = structlog.get_logger()
 
 LABELS = 3
 """Labels of a feature."""
@@ -47,28 +51,34 @@ class LayerLabels(NamedTuple):
     """float64 [d_sae]"""
 
 
-def explain_run(run: Run, directory: Path, progress: Progress = NoProgress()) -> None:
+def explain_run(run: Run, directory: Path, progress: Progress = NoProgress(), *, contexts: Path | None = None) -> None:
     """Explain every feature of a run; memory does not grow with the number of layers.
 
+    Where LanceDB is missing, which cuts the words, nothing is written and a warning is logged.
+
     Args:
-        run: with contexts; it is read only.
-        directory: of the run while it is staged, or of its additions, for the files.
+        run: published, or staged with its run.json; it is read only.
+        directory: of the staged run, or of its staged additions, for the files.
         progress: receives the layers.
+        contexts: directory that has the run's contexts; default: where the run has them.
 
     Raises:
         NotFoundError: the run has no contexts.
         StoreError: the run is damaged.
     """
+    if not words.available():
+        log.warning("no explanations", reason="lancedb, which cuts the words, is not installed or too old")
+        return
     corpus = open_corpus(run.blocks.documents, run.manifest)
     progress.stage("explaining features", len(run.manifest.saes.layers))
     for layer in run.manifest.saes.layers:
-        write_term_rows(directory, layer, _layer_rows(run, corpus, layer))
+        write_term_rows(directory, layer, _layer_rows(run, corpus, layer, contexts))
         progress.advance(1)
 
 
-def _layer_rows(run: Run, corpus: Corpus, layer: int) -> Iterator[pa.RecordBatch]:
+def _layer_rows(run: Run, corpus: Corpus, layer: int, directory: Path | None) -> Iterator[pa.RecordBatch]:
     labels = layer_labels(run, layer)
-    for features, contexts in layer_contexts(run, layer):
+    for features, contexts in layer_contexts(run, layer, directory=directory):
         yield term_rows(run.labels, corpus, labels, features, contexts)
 
 
@@ -140,10 +150,10 @@ def term_rows(
 def _terms(corpus: Corpus, found: LayerTerms, index: int) -> list[Term]:
     surfaces = corpus.words.surfaces
     terms = []
-    for row, words in enumerate(found.words[index].tolist()):
-        if words[0] < 0:
+    for row, numbers in enumerate(found.words[index].tolist()):
+        if numbers[0] < 0:
             break
-        word = written([surfaces[number] for number in words if number >= 0])[:MAX_TERM]
+        word = written([surfaces[number] for number in numbers if number >= 0])[:MAX_TERM]
         if all(term.word != word for term in terms):
             terms.append(
                 Term(

@@ -21,6 +21,9 @@ ALPHA = 0.05
 """Probability that a feature has a term by chance: Bonferroni's bound over the words of its contexts."""
 MIN_GAIN = 0.03
 """Share of the contexts that a term adds to those before it, less what it adds in the corpus."""
+MIN_TOTAL = 0.3
+"""Share of the contexts that all terms together have, less that of the corpus, below which a feature has no terms: they
+would name what little of its contexts they have, and no reader could tell its contexts by them."""
 COMMON = 0.8
 """Share of the contexts from which a token, a place or a script is common to them."""
 BEYOND_CORPUS = 0.3
@@ -90,6 +93,7 @@ def layer_terms(corpus: Corpus, features: range, layer: LayerContexts) -> LayerT
     fill_terms(
         first, document, word_start, word_end, corpus.first_word[token], is_word, words.form, words.joined,
         corpus.alpha, PRIOR_WORDS, corpus.log_odds, corpus.variance, corpus.rate, _MIN_Z, MIN_GAIN,
+        MIN_TOTAL, COMMON,
         terms, anchor, term_documents, on, before, z, documents, covered,
     )  # fmt: skip
     # One context per document: the strongest, which is the first of a document.

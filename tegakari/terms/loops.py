@@ -33,7 +33,9 @@ def fill_terms(
     variance,  # float64 [forms]
     rate,  # float64 [forms]: share of windows of the corpus that have the word
     min_z,  # float64 [tests + 1]: z-score of a term among so many words
-    min_gain,  # float64
+    min_gain,  # float64: of a term
+    min_total,  # float64: gain of all terms together
+    common,  # float64: share of documents whose position is on a term, from which they need no gain
     term_words,  # int32 [features, terms, words]: out, -1 = none
     term_anchor,  # int32 [features, terms]: out
     term_documents,  # int32 [features, terms]: out
@@ -156,6 +158,13 @@ def fill_terms(
                     joined, count, alpha, prior, log_odds, variance, n_words, min_z[1],
                 )  # fmt: skip
             covered_documents[feature] = covered.sum()
+            if (
+                covered_documents[feature] / n_documents - (1.0 - silent) < min_total
+                and term_on[feature].max() < common * n_documents
+            ):
+                covered_documents[feature] = 0
+                term_words[feature], term_anchor[feature], term_z[feature] = -1, -1, 0.0
+                term_documents[feature], term_on[feature], term_before[feature] = 0, 0, 0
             for index in range(n_candidates):
                 candidate_of[candidates[index]] = -1
         for index in range(n_touched):

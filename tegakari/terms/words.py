@@ -15,8 +15,6 @@ from tegakari.store.vectors import TOKENIZER
 MAX_WORD = 40
 """Characters of a word; a longer one is left out, as the search index leaves it out."""
 
-MISSING = "lancedb, which cuts the words, is not installed or too old"
-
 _MODIFIERS = ("M", "Cf", "Sk")
 """Categories of characters that change the one before: marks, joiners, skin tones."""
 

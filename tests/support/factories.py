@@ -167,7 +167,7 @@ def publish_case(
         _, scores = merger.merge_documents()
     if run_format == FORMAT:
         _write_contexts(work / "staged", case, top_tokens)
-    manifest = _manifest(name, fingerprint, case, pooling, scores, writer.activations, top_tokens, run_format)
+    manifest = _manifest(name, fingerprint, case, pooling, scores, writer.activations, run_format, top_tokens)
     published = publish(store, work / "staged", manifest)
     shutil.rmtree(work)
     return published
@@ -258,8 +258,8 @@ def _manifest(
     pooling: Pooling,
     scores: Scores,
     activations: int,
-    top_tokens: int,
     run_format: int,
+    top_tokens: int,
 ) -> RunManifest:
     layers = list(range(len(case.activations)))
     d_sae = case.activations[0][0].shape[1]

@@ -39,9 +39,9 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> Run:
     with pytest.raises(NotFoundError, match="has no explanations"):
         terms_explanation(run, 0, 0)
     assert term_explanations(run, 0, [0]) == []
-    add_explanations(store, run)
+    add_explanations(run)
     with pytest.raises(RunExistsError, match="has explanations"):
-        add_explanations(store, run)
+        add_explanations(run)
     assert damaged_files(store, "planted") == []
     return run
 
@@ -118,7 +118,7 @@ def test_explanations_of_a_layer_are_those_of_its_features(explained: Run):
 
 def test_explanations_do_not_depend_on_what_is_computed_beside_them(explained: Run, tmp_path: Path):
     again = planted_run(tmp_path)
-    add_explanations(tmp_path, again)
+    add_explanations(again)
     files = [next(explanations_of_run(run).rglob("*.parquet")) for run in (explained, again)]  # type: ignore[union-attr]
     assert files[0].read_bytes() == files[1].read_bytes()
     assert PER_LABEL == 60
@@ -127,7 +127,7 @@ def test_explanations_do_not_depend_on_what_is_computed_beside_them(explained: R
 def test_every_feature_of_drawn_runs_has_a_sentence(tmp_path: Path):
     make_run(tmp_path, "drawn", documents_per_label=(6, 5, 1, 7, 2, 0))
     run = Store(tmp_path).run("drawn")
-    add_explanations(tmp_path, run)
+    add_explanations(run)
     for layer in (0, 1, 2):
         texts = [explanation.text for explanation in layer_explanations(run, layer)]
         assert len(texts) == 40

@@ -23,7 +23,7 @@ from tests.support.planted_features import AFTER_CLUE, ALWAYS, CLUE, EMOJI, ENGL
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     store = tmp_path_factory.mktemp("store")
     run = planted_run(store)
-    add_explanations(store, run)
+    add_explanations(run)
     return run
 
 
