@@ -108,6 +108,13 @@ class SaeError(TegakariError):
     title = "A sparse autoencoder cannot be used"
 
 
+class EndpointError(TegakariError):
+    """The server of the language model that explains features cannot be used, or may not get the texts."""
+
+    slug = "endpoint-failed"
+    title = "The language model's server cannot be used"
+
+
 class KernelError(TegakariError):
     """Sparse encode refuses its input: a shape, a dtype, NaN or infinity."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
-from tegakari.schemas.explanations import Explanation, ExplanationId, ExplanationScore
+from tegakari.schemas.explanations import Explanation, ExplanationId, ExplanationScore, VoteValue
 from tegakari.schemas.notes import Author
 
 EXPLANATION_LOG_FORMAT = 1
@@ -50,7 +50,7 @@ class VoteChanged(_Line, frozen=True, kw_only=True, tag="vote"):
     layer: Number
     feature: Number
     author: Author
-    value: Literal[-1, 0, 1]
+    value: VoteValue
     created: str
 
 

@@ -28,10 +28,12 @@ Negatives = Literal["random", "neighbour", "silent"]
 """Contexts in which the feature is not active: of any document, of features with a similar decoder direction, or of
 documents of the feature's labels."""
 
-Language = Annotated[str, Meta(pattern="^[a-z]{2,3}$", description="of the text, by ISO 639, as ja and en")]
+LANGUAGE_PATTERN = "^[a-z]{2,3}$"
+Language = Annotated[str, Meta(pattern=LANGUAGE_PATTERN, description="of the text, by ISO 639, as ja and en")]
 ExplanationId = Annotated[
     str, Meta(pattern="^[0-9a-f]{16}$", description="of the explanation: hash of feature, method, author and text")
 ]
+VoteValue = Annotated[int, Meta(ge=-1, le=1)]
 ExplanationSentence = Annotated[
     str, Meta(min_length=1, max_length=MAX_EXPLANATION, description="one sentence that says what the feature is")
 ]
@@ -135,7 +137,7 @@ class Vote(msgspec.Struct, frozen=True, kw_only=True):
     """What an author thinks of an explanation."""
 
     author: Author
-    value: Literal[-1, 1]
+    value: VoteValue
     """1: it is right; -1: it is wrong"""
     created: str
     """ISO 8601, UTC"""
@@ -194,7 +196,7 @@ class NewExplanation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class VoteChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The vote of an author on an explanation; it replaces the vote before."""
 
-    value: Literal[-1, 0, 1]
+    value: VoteValue
     """1: it is right; -1: it is wrong; 0: no vote"""
     author: Author | None = None
     """null = the name of the API key, where the service has keys"""

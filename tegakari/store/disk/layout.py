@@ -129,6 +129,11 @@ def explanations_directory(store: Path, manifest: RunManifest) -> Path:
     return explanations_root(store) / f"{manifest.run}-{manifest.fingerprint[:16]}"
 
 
+def answers_file(store: Path) -> Path:
+    """Database of the answers of language models, by model and prompt."""
+    return explanations_root(store) / "answers.sqlite"
+
+
 def layer_file(run: Path, layer: int) -> Path:
     """File of one layer's activations."""
     return run / ACTIVATIONS / f"layer={layer:02d}" / "part-0.parquet"

@@ -11,26 +11,32 @@ from tegakari.store.explanations.changes import (
     write_explanation,
 )
 from tegakari.store.explanations.listing import (
-    DETERMINISTIC_AUTHOR,
     best_explanations,
     explanations,
     feature_explanations,
     order_of,
 )
+from tegakari.store.explanations.term_files import explanations_of_run
+from tegakari.store.explanations.term_texts import layer_texts
+from tegakari.store.explanations.terms import AUTHOR, LANGUAGES, term_explanations
 from tegakari.store.explanations.written import written_log
 
 __all__ = [
-    "DETERMINISTIC_AUTHOR",
+    "AUTHOR",
+    "LANGUAGES",
     "NewScore",
     "add_explanations",
     "add_scores",
     "best_explanations",
     "delete_explanation",
     "explanations",
+    "explanations_of_run",
     "feature_explanations",
     "language_of",
+    "layer_texts",
     "one_line",
     "order_of",
+    "term_explanations",
     "vote",
     "write_explanation",
     "written_log",

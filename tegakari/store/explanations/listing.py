@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Collection
 from heapq import merge
@@ -10,16 +11,13 @@ from operator import itemgetter
 
 from tegakari.schemas.api import Page
 from tegakari.schemas.errors import QueryError
-from tegakari.schemas.explanations import METHODS, Explanation, Method
-from tegakari.store.explanations.terms import term_explanations, terms_after
+from tegakari.schemas.explanations import LANGUAGE_PATTERN, METHODS, Explanation, Method
+from tegakari.store.explanations.terms import AUTHOR, term_explanations, terms_after
 from tegakari.store.explanations.written import Filters, Key, written_log
 from tegakari.store.folding import folded
 from tegakari.store.queries.cursor import list_name, read_cursor, write_cursor
 from tegakari.store.queries.parameters import check_finite, check_limit, feature_place
 from tegakari.store.reader import Run
-
-DETERMINISTIC_AUTHOR = "tegakari"
-"""Author of the explanations of method terms."""
 
 
 def explanations(
@@ -57,13 +55,15 @@ def explanations(
     check_finite("min_score", min_score)
     if method not in (None, *METHODS):
         raise QueryError(f"{method!r} is not a method", field="method", fix=f"use one of: {', '.join(METHODS)}")
+    if language is not None and not re.fullmatch(LANGUAGE_PATTERN, language):
+        raise QueryError(f"{language!r} is no language", field="language", fix="give its code, as ja or en")
     words = folded(q or "").split()
     filters = Filters(layer, feature, method, author, language, min_score, words)
     list_ = list_name(run, "explanations", *filters)
     last = read_cursor(cursor, list_, Key) if cursor else None
     with written_log(run).read() as written:
         rows = written.after(last, filters, limit + 1)
-        if method in (None, "terms") and author in (None, DETERMINISTIC_AUTHOR):
+        if method in (None, "terms") and author in (None, AUTHOR):
             deterministic = terms_after(run, written, last, filters, limit + 1)
             rows = list(islice(merge(rows, deterministic, key=itemgetter(0)), limit + 1))
     following = write_cursor(list_, rows[limit - 1][0]) if len(rows) > limit else None

@@ -7,6 +7,7 @@ from typing import Any
 
 from tegakari.schemas.explanations import Evidence, Explanation, LabelEvidence, Term, explanation_id
 from tegakari.store.explanations.term_files import explanations_of_run, read_term_rows
+from tegakari.store.explanations.term_texts import features_with
 from tegakari.store.explanations.written import Filters, Key, Written
 from tegakari.store.folding import folded
 from tegakari.store.queries.parameters import feature_place
@@ -72,6 +73,8 @@ def terms_after(
         features = range(start, width)
         if filters.feature is not None:
             features = range(filters.feature, filters.feature + 1) if filters.feature in features else range(0)
+        if filters.words and len(features) > 1:
+            features = [feature for feature in features_with(run, layer, filters.words).tolist() if feature in features]
         if filters.min_score is not None:  # without scores in the log there are none
             features = sorted({feature for at, feature in written.scored_features() if at == layer} & set(features))
         for first in range(0, len(features), _ROWS):

@@ -167,6 +167,18 @@ class Written:
         """The explanations of a feature, in the order of the log."""
         return [self.complete(self._explanations[number]) for number in self._of_feature.get((layer, feature), ())]
 
+    def __iter__(self) -> Iterator[Explanation]:
+        """Explanations, with scores and votes, in the order of the log."""
+        return (self.complete(self._explanations[number]) for number in self._numbers.values())
+
+    def judged_features(self) -> dict[int, set[int]]:
+        """Layer -> features of which an explanation has a score or a vote in the log."""
+        features: dict[int, set[int]] = {}
+        for identifier in self._scores.keys() | self._votes.keys():
+            layer, feature = self._features[identifier]
+            features.setdefault(layer, set()).add(feature)
+        return features
+
     def scored_features(self) -> Collection[tuple[int, int]]:
         """Features of which an explanation has a score in the log."""
         return {self._features[identifier] for identifier in self._scores}

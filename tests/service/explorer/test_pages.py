@@ -430,6 +430,14 @@ def test_the_search_finds_notes(noted: TestClient):
     assert "軽トラ\nonly" in page.text
 
 
+def test_the_search_finds_explanations(noted: TestClient):
+    written = {"author": "Ann <b>", "text": "names of 軽トラ <script>"}
+    noted.post("/v1/runs/noted/layers/1/features/7/explanations", json=written)
+    page = open_page(noted, "/search?run=noted&q=軽トラ")
+    assert "/runs/noted/layers/1/features/7" in page.links
+    assert "names of 軽トラ <script>" in page.text
+
+
 def test_the_form_of_a_note_has_the_name_of_the_key(tmp_path: Path):
     make_run(tmp_path / "store", "noted")
     key, _ = create_key(tmp_path / "keys.json", "Ann <b>", "read")
