@@ -165,6 +165,16 @@ def test_a_text_of_ones_own(tab: Any, served: Any):
     expect(page.locator("[data-encode] mark").first).to_be_visible()
 
 
+def test_a_note_is_written(tab: Any):
+    page = tab.page
+    page.goto(f"/runs/{RUN}/layers/1/features/7")
+    notes = page.locator("[data-note]")
+    notes.get_by_label("author").fill("Ann")
+    notes.get_by_label("star", exact=True).check()
+    notes.get_by_role("button", name="Save").click()
+    expect(page.locator("h1 .star")).to_be_visible()
+
+
 def test_two_runs_are_compared(tab: Any):
     page = tab.page
     page.goto("/")
