@@ -17,7 +17,7 @@ import structlog
 from tegakari.schemas.errors import StoreError
 from tegakari.schemas.run import RunManifest
 from tegakari.schemas.tables import ACTIVATIONS as ACTIVATIONS_TABLE
-from tegakari.schemas.tables import CONTEXTS, TABLES, Column, ColumnType, Table
+from tegakari.schemas.tables import CONTEXTS, TABLES, Column, Table
 from tegakari.store.analysis_rows import analysis_row, runs_of
 from tegakari.store.blocks.activations import check_file
 from tegakari.store.column_types import DUCKDB_TYPES, arrow_schema
@@ -197,9 +197,8 @@ def connect(store: Path, runs: Sequence[str], views: Collection[str] = VIEWS) ->
 
 def _empty(table: Table, layered: bool) -> str:
     """A SELECT of no rows, for a store without runs, or for a table that none of the runs has."""
-    columns: list[tuple[str, ColumnType]] = [("layer", "int32")] * layered
-    columns += [(column.name, column.type) for column in table.columns]
-    nulls = ", ".join(f"NULL::{DUCKDB_TYPES[type_]} AS {name}" for name, type_ in columns)
+    columns = [Column("layer", "int32", "")] * layered + list(table.columns)
+    nulls = ", ".join(f"NULL::{DUCKDB_TYPES[column.type]} AS {column.name}" for column in columns)
     return f"SELECT NULL::VARCHAR AS run, {nulls} LIMIT 0"
 
 
