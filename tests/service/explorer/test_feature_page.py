@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import pytest
 from litestar.testing import TestClient
-from tegakari.schemas.explanations import NewExplanation, VoteChange
-from tegakari.store.explanations import vote, write_explanation
 
 from tegakari.schemas.api import FeatureContext
+from tegakari.schemas.explanations import NewExplanation, VoteChange
 from tegakari.service.explorer.contexts import STRONGEST_SHOWN, Context, ContextToken, shown_context
 from tegakari.store import Run, Store, queries
 from tegakari.store.contexts import STRONGEST
 from tegakari.store.disk.layout import CONTEXTS
+from tegakari.store.explanations import vote, write_explanation
 from tests.support.factories import LABELS, make_run
 from tests.support.service import client_of, segment
 
