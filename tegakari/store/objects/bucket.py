@@ -1,8 +1,9 @@
-"""A store in a bucket: objects by path, read as streams, created once, listed and deleted; errors that name the right."""
+"""A store in a bucket: objects by path, streamed, created once, listed, deleted; errors name the missing right."""
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -31,6 +32,9 @@ UPLOAD_PART = 8 * 2**20
 
 UPLOAD_CONNECTIONS = 2
 """Parts of one file that are uploaded at a time."""
+
+BROKEN_CONNECTIONS = 4
+"""Connections in a row that may break before they bring a byte."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _STATUS = re.compile(r"status code: (\d{3}[\w ]*)")
@@ -70,6 +74,9 @@ class StoredObject(NamedTuple):
     modified: datetime
 
 
+DEFAULT_RETRY = Retry()
+
+
 class Bucket:
     """A bucket, or a prefix of one. Safe to share between threads.
 
@@ -77,7 +84,7 @@ class Bucket:
     AWS_SECRET_ACCESS_KEY, else the role of the machine, container or pod.
     """
 
-    def __init__(self, url: str, retry: Retry = Retry()) -> None:
+    def __init__(self, url: str, retry: Retry = DEFAULT_RETRY) -> None:
         """Connect to nothing yet.
 
         Args:
@@ -88,6 +95,7 @@ class Bucket:
             ConfigError: the URL names no bucket, or the environment has a wrong setting.
         """
         self.name, self.prefix = _parse(url)
+        self._retry = retry
         self.url = f"{SCHEME}{self.name}/{self.prefix}".rstrip("/")
         try:
             self._store = S3Store(
@@ -138,11 +146,27 @@ class Bucket:
     def stream(self, path: str, start: int, end: int) -> Iterator[bytes]:
         """Bytes `start` to `end` of an object, in chunks of at least CHUNK bytes but the last.
 
+        A connection that breaks is replaced by one for the rest.
+
         Raises:
             FileNotFoundError: there is no such object.
-            BrokenTransferError: the connection ended before the last byte.
+            BrokenTransferError: several connections in a row ended before they brought a byte.
             ObjectStorageError: it cannot be read.
         """
+        broken = 0
+        while start < end:
+            position = start
+            try:
+                for chunk in self._stream_once(path, start, end):
+                    yield chunk
+                    start += len(chunk)
+            except BrokenTransferError:
+                broken = 0 if start > position else broken + 1
+                if broken == BROKEN_CONNECTIONS:
+                    raise
+                time.sleep(self._retry.wait * 2**broken)
+
+    def _stream_once(self, path: str, start: int, end: int) -> Iterator[bytes]:
         with self._requests("read", path, missing=True):
             chunks = iter(obstore.get(self._store, path, options={"range": (start, end)}).stream(CHUNK))
         position = start

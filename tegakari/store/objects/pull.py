@@ -6,13 +6,11 @@ import hashlib
 import os
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from tegakari.schemas.errors import (
-    BrokenTransferError,
     DiskFullError,
     NotFoundError,
     ObjectStorageError,
@@ -40,12 +38,6 @@ PART = 32 * 2**20
 """Bytes of a request."""
 
 PARTS_AT_A_TIME = 8
-
-BROKEN_CONNECTIONS = 4
-"""Connections in a row that may break before they bring a byte; requests that fail before are repeated by obstore."""
-
-BROKEN_SECONDS = 0.5
-"""Wait after the first of them; it doubles."""
 
 SPARE_BYTES = 64 * 2**20
 """Free space of the disk that a pull leaves to others, at most a tenth of the run."""
@@ -154,7 +146,7 @@ class _Pull:
         free = shutil.disk_usage(self._disk).free
         if self._missing_bytes + min(SPARE_BYTES, total // 10) > free:
             raise DiskFullError(
-                f"run {run!r} needs {self._missing_bytes:,} more bytes, and {free:,} are free on the disk of {self._disk}",
+                f"run {run!r} needs {self._missing_bytes:,} more bytes, and the disk of {self._disk} has {free:,}",
                 field="store",
                 fix="make space and run the same command again; what was received is kept",
             )
@@ -197,21 +189,11 @@ class _Pull:
     def _receive_part(self, part: _Part, transfers: Transfers) -> None:
         path = self.published.path(part.entry.path)
         position, end = part.range
-        broken = 0
         with PartialFile(self._parts / part.entry.path, self._journals / part.entry.path) as file:
-            while position < end:
-                start = position
-                try:
-                    for chunk in self.bucket.stream(path, position, end):
-                        file.write(position, chunk)
-                        position += len(chunk)
-                        transfers.moved(len(chunk))
-                except BrokenTransferError:
-                    broken = broken + 1 if position == start else 0
-                    if broken == BROKEN_CONNECTIONS:
-                        raise
-                    transfers.moved(0)
-                    time.sleep(BROKEN_SECONDS * 2 ** max(broken - 1, 0))
+            for chunk in self.bucket.stream(path, position, end):
+                file.write(position, chunk)
+                position += len(chunk)
+                transfers.moved(len(chunk))
 
     def _verify(self, entry: FileEntry) -> None:
         file = self._parts / entry.path
@@ -223,7 +205,7 @@ class _Pull:
                 f"{self.bucket.url}/{self.published.path(entry.path)}: content differs from its checksum "
                 f"(SHA-256 {digest[:16]}…, run.json lists {entry.sha256[:16]}…)",
                 field="store",
-                fix="replace the object by a copy of the file, then run the same command again: it fetches this file only",
+                fix="replace the object by a copy of the file, then run the same command again: the rest is kept",
             )
         descriptor = os.open(file, os.O_RDONLY)
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _RECORD = struct.Struct("<QQ")
 
 
@@ -24,11 +25,9 @@ class PartialFile:
 
     def __init__(self, file: Path, journal: Path) -> None:
         """Open or create both files; their directories exist."""
-        self._file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        self._file = os.open(file, _FLAGS, 0o644)
         try:
-            self._journal = os.open(
-                journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
-            )
+            self._journal = os.open(journal, _FLAGS | os.O_APPEND, 0o644)
         except OSError:
             os.close(self._file)
             raise
