@@ -19,6 +19,7 @@ import structlog
 
 from tegakari.schemas.errors import NotFoundError, NotPulledError, StoreError
 from tegakari.schemas.run import RunManifest
+from tegakari.store.disk.contents import read_bounded
 from tegakari.store.disk.layout import (
     catalogue_directory,
     check_run_name,
@@ -27,7 +28,6 @@ from tegakari.store.disk.layout import (
     use_file,
 )
 from tegakari.store.disk.publish import MAX_MANIFEST, check_manifest
-from tegakari.store.disk.contents import read_bounded
 from tegakari.store.reader import Run, Store
 
 log = structlog.get_logger()
@@ -61,33 +61,30 @@ class CachedStore(Store):
             NotFoundError: it is not.
             StoreError: the run is damaged or of another format.
         """
-        check_run_name(name)
+        if not (catalogue_directory(self.directory) / f"{check_run_name(name)}.json").is_file():
+            return super().run(name)
         self._record_use(name)
         lease = _lease(use_file(self.directory, name))
         try:
-            if lease is None:  # it is being evicted
-                raise NotFoundError(f"no run {name!r}", field="run")
-            run = super().run(name)
-            with self._leasing:
-                if run not in self._leased:
-                    self._leased.add(run)
-                    weakref.finalize(run, os.close, lease)
-                    lease = None
-            return run
+            if lease is not None:
+                run = super().run(name)
+                with self._leasing:
+                    if run not in self._leased:
+                        self._leased.add(run)
+                        weakref.finalize(run, os.close, lease)
+                        lease = None
+                return run
         except NotFoundError:
-            if not (catalogue_directory(self.directory) / f"{name}.json").is_file():
-                with suppress(FileNotFoundError):
-                    use_file(self.directory, name).unlink()
-                raise
-            self._used.pop(name, None)  # the next request is recorded again
-            raise NotPulledError(
-                f"run {name!r} is in the bucket and not on this machine yet{_failure(self.directory, name)}",
-                field="run",
-                fix="repeat the request after the seconds of Retry-After",
-            ) from None
+            pass
         finally:
             if lease is not None:
                 os.close(lease)
+        self._record_use(name, at_once=True)
+        raise NotPulledError(
+            f"run {name!r} is in the bucket and not on this machine yet{_failure(self.directory, name)}",
+            field="run",
+            fix="repeat the request after the seconds of Retry-After",
+        )
 
     def release_idle(self, seconds: float = IDLE_SECONDS) -> None:
         """Close runs that no request has named for a while; requests in progress keep theirs open."""
@@ -96,9 +93,9 @@ class CachedStore(Store):
             for name in [name for name in self._open if now - self._used.get(name, 0) > seconds]:
                 del self._open[name]
 
-    def _record_use(self, name: str) -> None:
+    def _record_use(self, name: str, *, at_once: bool = False) -> None:
         now = time.monotonic()
-        if now - self._used.get(name, -USE_SECONDS) < USE_SECONDS:
+        if not at_once and now - self._used.get(name, -USE_SECONDS) < USE_SECONDS:
             return
         self._used[name] = now
         with suppress(OSError):  # a full disk does not keep runs from being read
@@ -138,7 +135,7 @@ def _failure(store: Path, run: str) -> str:
 
 
 def _lease(file: Path) -> int | None:
-    """A shared lock on a file until the descriptor is closed; None: another process removes the run."""
+    """A shared lock on a file until the descriptor is closed; None: the run is being evicted, or the disk is full."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

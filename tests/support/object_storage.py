@@ -154,7 +154,7 @@ class Proxy:
                 self.wfile.write(content)
                 return len(content)
 
-            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _pass
+            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _pass  # noqa: N815
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
@@ -171,10 +171,10 @@ class Proxy:
     def _fault(self, method: str, path: str) -> Fault | None:
         with self._lock:
             for number, fault in enumerate(self.faults):
-                if fault.method == method and re.search(fault.path, path):
-                    if self._counts.get(number, 0) < fault.times:
-                        self._counts[number] = self._counts.get(number, 0) + 1
-                        return fault
+                matches = fault.method == method and re.search(fault.path, path)
+                if matches and self._counts.get(number, 0) < fault.times:
+                    self._counts[number] = self._counts.get(number, 0) + 1
+                    return fault
         return None
 
     def set_faults(self, *faults: Fault) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from tegakari.schemas.progress import CancelledWorkError, NoProgress
 from tegakari.schemas.run import RunManifest
 from tegakari.store.cached import catalogue, failure_file
 from tegakari.store.disk.durable import exclusive_lock, write_atomically
-from tegakari.store.disk.layout import catalogue_directory, run_directory, use_file
+from tegakari.store.disk.layout import catalogue_directory, run_directory, use_file, work_root
 from tegakari.store.disk.publish import delete_run, published_names, read_content
 from tegakari.store.objects.bucket import Bucket
 from tegakari.store.objects.published_runs import published_runs
@@ -25,11 +27,15 @@ from tegakari.store.objects.pull import pull_run
 log = structlog.get_logger()
 
 POLL_SECONDS = 30.0
-DEMAND_SECONDS = 0.5
+REQUEST_SECONDS = 0.5
 """Time between two looks at what is requested."""
 
 FAILURE_SECONDS = 30.0
 """Time after which a run that could not be copied is tried again."""
+
+
+STOP_SECONDS = 10.0
+"""Time that a copy has to end with the service; the next service goes on with it."""
 
 
 class CacheSettings(NamedTuple):
@@ -50,6 +56,8 @@ class Cache:
         self.directory = settings.directory
         self._settings = settings
         self._stopping = threading.Event()
+        self._manifests: dict[str, RunManifest] = {}
+        """runs of the bucket by name"""
         self._retry_at: dict[str, float] = {}
         """run -> time of the next attempt"""
 
@@ -67,10 +75,11 @@ class Cache:
             try:
                 self.refresh()
             except TegakariError as error:
-                if not catalogue(self.directory):
+                self._manifests = {manifest.run: manifest for manifest in catalogue(self.directory)}
+                if not self._manifests:
                     raise
                 log.warning("bucket not read; the cache is served", bucket=self.bucket.url, reason=str(error))
-            threads = [threading.Thread(target=loop, name="cache") for loop in (self._poll, self._pull)]
+            threads = [threading.Thread(target=loop, name="cache", daemon=True) for loop in (self._poll, self._pull)]
             for thread in threads:
                 thread.start()
             try:
@@ -78,7 +87,7 @@ class Cache:
             finally:
                 self._stopping.set()
                 for thread in threads:
-                    thread.join()
+                    thread.join(STOP_SECONDS)
 
     def refresh(self) -> None:
         """Take the names of the bucket's runs over; delete copies of those that were deleted or replaced.
@@ -86,22 +95,23 @@ class Cache:
         Raises:
             ObjectStorageError: the bucket cannot be read; nothing was deleted.
         """
-        published = {run.manifest.run: run.content for run in published_runs(self.bucket)}
+        published = {run.manifest.run: run for run in published_runs(self.bucket)}
         directory = catalogue_directory(self.directory)
-        for manifest in catalogue(self.directory):
-            if manifest.run not in published:
-                (directory / f"{manifest.run}.json").unlink(missing_ok=True)
-                failure_file(self.directory, manifest.run).unlink(missing_ok=True)
-                log.info("run was deleted in the bucket", run=manifest.run)
-        for run, content in published.items():
-            file = directory / f"{run}.json"
-            if not file.is_file() or file.read_bytes() != content:
-                write_atomically(file, content)
-                self._retry_at.pop(run, None)
-        for run in published_names(self.directory):
-            if run not in published or read_content(run_directory(self.directory, run)) != published[run]:
+        for file in directory.glob("*.json"):
+            if file.stem not in published:
+                file.unlink(missing_ok=True)
+                failure_file(self.directory, file.stem).unlink(missing_ok=True)
+                log.info("run was deleted in the bucket", run=file.stem)
+        for name, run in published.items():
+            file = directory / f"{name}.json"
+            if not file.is_file() or file.read_bytes() != run.content:
+                write_atomically(file, run.content)
+                self._retry_at.pop(name, None)
+        for name in published_names(self.directory):
+            if name not in published or read_content(run_directory(self.directory, name)) != published[name].content:
                 with suppress(NotFoundError):
-                    delete_run(self.directory, run)
+                    delete_run(self.directory, name)
+        self._manifests = {name: run.manifest for name, run in published.items()}
 
     def pull(self, run: str) -> None:
         """Copy a run to the disk, evicting others as needed; nothing if it is there.
@@ -111,14 +121,30 @@ class Cache:
             DiskFullError: it does not fit beside the runs that are in use.
             StoreError, ObjectStorageError: as of `pull_run`.
         """
-        manifests = {manifest.run: manifest for manifest in catalogue(self.directory)}
-        if run not in manifests:
-            raise NotFoundError(
-                f"no run {run!r} in {self.bucket.url}", field="run", fix=f"runs: {', '.join(manifests) or 'none'}"
-            )
+        if run not in self._manifests:
+            names = ", ".join(self._manifests)
+            raise NotFoundError(f"no run {run!r} in {self.bucket.url}", field="run", fix=f"runs: {names or 'none'}")
         if run not in published_names(self.directory):
-            self._make_room(manifests[run])
-            self._copy(manifests[run], demanded=True)
+            self._make_room(self._manifests[run])
+            self._copy(self._manifests[run], requested=True)
+
+    def is_stopping(self) -> bool:
+        """Whether the service stops."""
+        return self._stopping.is_set()
+
+    def requested(self) -> list[RunManifest]:
+        """Runs that were requested and can be copied now, the last request first."""
+        runs = [manifest for manifest in self._remote() if self._last_use(manifest.run)]
+        return sorted(runs, key=lambda manifest: -self._last_use(manifest.run))
+
+    def _remote(self) -> list[RunManifest]:
+        """Runs that are not on the disk, but those whose copying failed a moment ago."""
+        local, now = set(published_names(self.directory)), time.monotonic()
+        return [
+            manifest
+            for name, manifest in self._manifests.items()
+            if name not in local and self._retry_at.get(name, 0) <= now
+        ]
 
     def _poll(self) -> None:
         while not self._stopping.wait(self._settings.poll_seconds):
@@ -131,87 +157,71 @@ class Cache:
         while not self._stopping.is_set():
             try:
                 pulled = self._pull_next()
-            except Exception as error:  # noqa: BLE001
-                log.error("cache", reason=str(error))
+            except Exception as error:  # noqa: BLE001 - as above
+                log.exception("cache", reason=str(error))
                 pulled = False
             if not pulled:
-                self._stopping.wait(DEMAND_SECONDS)
+                self._stopping.wait(REQUEST_SECONDS)
 
     def _pull_next(self) -> bool:
-        """Copy the run that was requested last, or one that nobody has requested where there is room for it."""
-        local = set(published_names(self.directory))
-        now = time.monotonic()
-        remote = [
-            manifest
-            for manifest in catalogue(self.directory)
-            if manifest.run not in local and self._retry_at.get(manifest.run, 0) <= now
-        ]
-        demanded = [manifest for manifest in remote if self._last_use(manifest.run)]
-        if demanded:
-            manifest = max(demanded, key=lambda manifest: self._last_use(manifest.run))
-        else:
-            fitting = [manifest for manifest in remote if self._free() is None or _size(manifest) <= (self._free() or 0)]
-            if not fitting:
-                return False
-            manifest = max(fitting, key=lambda manifest: manifest.created)
-        failure = failure_file(self.directory, manifest.run)
+        """Copy the run that was requested last, or the newest one that fits beside the others."""
+        requested = self.requested()
+        free = self._free()
+        candidates = requested or [manifest for manifest in self._remote() if free is None or _size(manifest) <= free]
+        if not candidates:
+            return False
+        manifest = candidates[0] if requested else max(candidates, key=lambda manifest: manifest.created)
         try:
-            if demanded:
-                self._make_room(manifest)
-            self._copy(manifest, demanded=bool(demanded))
+            self._make_room(manifest)
+        except DiskFullError as error:
+            self._record_failure(manifest, error.message, error)
+            return False
+        try:
+            self._copy(manifest, requested=bool(requested))
         except CancelledWorkError:
             return True
         except (TegakariError, OSError) as error:
-            self._retry_at[manifest.run] = now + FAILURE_SECONDS
-            log.warning("run not pulled", run=manifest.run, reason=str(error))
-            shown = error.message if isinstance(error, _DoesNotFitError) else "the last attempt to copy it failed"
-            write_atomically(failure, shown.encode())
+            self._record_failure(manifest, "the last attempt to copy it failed", error)
             return False
-        failure.unlink(missing_ok=True)
+        failure_file(self.directory, manifest.run).unlink(missing_ok=True)
         return True
 
-    def _copy(self, manifest: RunManifest, *, demanded: bool) -> None:
+    def _record_failure(self, manifest: RunManifest, reason: str, error: Exception) -> None:
+        """Log a failure, and tell those who request the run without naming files of this machine."""
+        self._retry_at[manifest.run] = time.monotonic() + FAILURE_SECONDS
+        log.warning("run not pulled", run=manifest.run, reason=str(error))
+        with suppress(OSError):
+            write_atomically(failure_file(self.directory, manifest.run), reason.encode())
+
+    def _copy(self, manifest: RunManifest, *, requested: bool) -> None:
         started = time.perf_counter()
-        pull_run(self.bucket, manifest.run, self.directory, _Interruption(self, demanded))
+        pull_run(self.bucket, manifest.run, self.directory, _Interruption(self, requested))
         log.info("run pulled", run=manifest.run, bytes=_size(manifest), seconds=round(time.perf_counter() - started, 2))
 
-    def is_wanted_elsewhere(self) -> bool:
-        """Whether the service stops, or somebody waits for a run."""
-        if self._stopping.is_set():
-            return True
-        local = set(published_names(self.directory))
-        return any(
-            self._last_use(file.stem) and file.stem not in local and file.stem not in self._retry_at
-            for file in catalogue_directory(self.directory).glob("*.json")
-        )
-
-    @property
-    def is_stopping(self) -> bool:
-        """Whether the service stops."""
-        return self._stopping.is_set()
-
     def _make_room(self, manifest: RunManifest) -> None:
-        """Evict runs, the one that was used least recently first, until a run fits.
+        """Evict what is needed least until a run fits: broken pulls, then runs by their last use, none that is open.
 
         Raises:
-            _DoesNotFitError: it does not fit beside those that are in use.
+            DiskFullError: it does not fit beside those that are open. Clients may read the message.
         """
         limit, size = self._settings.max_bytes, _size(manifest)
         if limit is None:
             return
         if size > limit:
-            raise _DoesNotFitError(
+            raise DiskFullError(
                 f"run {manifest.run!r} has {size:,} bytes, more than the {limit:,} of the cache",
                 field="--cache-gb",
                 fix=f"give the cache {size / 1e9:.3g} GB or more",
             )
+        if size > limit - self._taken():
+            for work in self._broken_pulls():
+                shutil.rmtree(work, ignore_errors=True)
         for run in sorted(published_names(self.directory), key=self._last_use):
-            if size <= (self._free() or 0):
-                return
-            self._evict(run)
-        if size > (free := self._free() or 0):
-            raise _DoesNotFitError(
-                f"run {manifest.run!r} has {size:,} bytes; of the {limit:,} of the cache, {limit - free:,} are in use",
+            if size > limit - self._taken():
+                self._evict(run)
+        if size > limit - (taken := self._taken()):
+            raise DiskFullError(
+                f"run {manifest.run!r} has {size:,} bytes; of the {limit:,} of the cache, {taken:,} are in use",
                 field="--cache-gb",
                 fix="wait until the requests for other runs have ended, or give the cache more space",
             )
@@ -219,23 +229,24 @@ class Cache:
     def _evict(self, run: str) -> None:
         file = use_file(self.directory, run)
         file.parent.mkdir(exist_ok=True)
-        if not file.exists():  # pulled in advance, and never requested
-            file.touch()
-        with suppress(_InUseError), exclusive_lock(file, _InUseError()):
-            with suppress(NotFoundError):
-                delete_run(self.directory, run)
-            file.unlink(missing_ok=True)  # it is not requested any more
+        in_use = StoreError(f"run {run!r} is in use")
+        with suppress(StoreError, NotFoundError), exclusive_lock(file, in_use):
+            os.utime(file, (0, 0))  # it is not requested any more
+            delete_run(self.directory, run)
             log.info("run evicted", run=run)
 
     def _free(self) -> int | None:
-        """Bytes of the cache that no run takes; None: it has no limit but the disk."""
-        if self._settings.max_bytes is None:
-            return None
-        taken = 0
-        for run in published_names(self.directory):
-            files = run_directory(self.directory, run).rglob("*")
-            taken += sum(file.stat().st_size for file in files if file.is_file())
-        return self._settings.max_bytes - taken
+        """Bytes of the cache that are left; None: it has no limit but the disk."""
+        return None if self._settings.max_bytes is None else self._settings.max_bytes - self._taken()
+
+    def _taken(self) -> int:
+        """Bytes of the runs in the cache and of pulls that broke."""
+        local = [self._manifests[run] for run in published_names(self.directory) if run in self._manifests]
+        files = [file.stat().st_blocks * 512 for work in self._broken_pulls() for file in work.rglob("*")]
+        return sum(map(_size, local)) + sum(files)
+
+    def _broken_pulls(self) -> list[Path]:
+        return list(work_root(self.directory).glob("pull-*"))
 
     def _last_use(self, run: str) -> float:
         """Time of the last request for a run, in seconds; 0: none since it was evicted."""
@@ -245,26 +256,15 @@ class Cache:
             return 0
 
 
-class _InUseError(StoreError):
-    """A run is open in some process."""
-
-    def __init__(self) -> None:
-        super().__init__("the run is in use")
-
-
-class _DoesNotFitError(DiskFullError):
-    """A run is larger than what may be evicted; clients may read the message."""
-
-
 class _Interruption(NoProgress):
     """Ends a copy when the service stops, or when another run is requested and this one is not."""
 
-    def __init__(self, cache: Cache, demanded: bool) -> None:
+    def __init__(self, cache: Cache, requested: bool) -> None:
         self._cache = cache
-        self._demanded = demanded
+        self._requested = requested
 
     def advance(self, steps: int = 1) -> None:
-        if self._cache.is_stopping or (not self._demanded and self._cache.is_wanted_elsewhere()):
+        if self._cache.is_stopping() or (not self._requested and self._cache.requested()):
             raise CancelledWorkError
 
 

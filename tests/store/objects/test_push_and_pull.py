@@ -8,8 +8,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 pytest.importorskip("obstore", reason="pip install -c constraints.txt -e '.[test]'")
@@ -24,11 +27,13 @@ from tegakari.schemas.errors import (
     StoreError,
 )
 from tegakari.schemas.progress import NoProgress
+from tegakari.schemas.run import RunManifest
 from tegakari.store import Store
+from tegakari.store.disk import publish as publish_module
 from tegakari.store.disk.publish import damaged_files
 from tegakari.store.objects import bucket as bucket_module
-from tegakari.store.objects import pull as pull_module
 from tegakari.store.objects import published_runs as published_module
+from tegakari.store.objects import pull as pull_module
 from tegakari.store.objects.bucket import Bucket, Retry
 from tegakari.store.objects.published_runs import (
     abandoned_uploads,
@@ -62,7 +67,8 @@ def faulty(proxy: Proxy, bucket: Bucket) -> Bucket:
 
 def contents(store: Path) -> dict[str, bytes]:
     directory = store / "runs" / "drawn"
-    return {file.relative_to(directory).as_posix(): file.read_bytes() for file in directory.rglob("*") if file.is_file()}
+    files = [file for file in directory.rglob("*") if file.is_file()]
+    return {file.relative_to(directory).as_posix(): file.read_bytes() for file in files}
 
 
 def paths(bucket: Bucket) -> list[str]:
@@ -137,9 +143,7 @@ def test_of_twelve_racing_publishers_one_wins_and_the_others_clean_up(
     assert contents(tmp_path / "pulled") == contents(pushed_store)
 
 
-def test_a_server_that_fails_at_times_is_asked_again(
-    pushed_store: Path, faulty: Bucket, proxy: Proxy, tmp_path: Path
-):
+def test_a_server_that_fails_at_times_is_asked_again(pushed_store: Path, faulty: Bucket, proxy: Proxy, tmp_path: Path):
     store = own_store(pushed_store, tmp_path / "store")
     proxy.set_faults(*(Fault(method, status=503, code="SlowDown", times=2) for method in ("GET", "PUT")))
     push_run(faulty, store, "drawn")
@@ -336,18 +340,12 @@ def test_a_full_disk_is_reported_with_numbers_and_the_pull_resumes(
 def test_a_run_json_of_someone_else_is_checked(
     change: Callable[[dict], object], pushed_store: Path, bucket: Bucket, tmp_path: Path
 ):
-    from tegakari.store.disk import publish as publish_module
-
     manifest = json.loads((pushed_store / "runs" / "drawn" / "run.json").read_bytes())
     change(manifest)
     content = json.dumps(manifest).encode()
     if manifest["positions"] != 1:  # signed by whoever wrote it
-        import msgspec
-
-        try:
-            content = publish_module._encode(msgspec.json.decode(content, type=publish_module.RunManifest))
-        except msgspec.ValidationError:
-            pass
+        with suppress(msgspec.ValidationError):
+            content = publish_module._encode(msgspec.json.decode(content, type=RunManifest))
     bucket.create("runs/drawn/run.json", b'{"upload":"0123456789abcdef","manifest":' + content + b"}")
     with pytest.raises(StoreError):
         pull_run(bucket, "drawn", tmp_path)
@@ -356,8 +354,6 @@ def test_a_run_json_of_someone_else_is_checked(
 
 
 def test_uploads_that_no_run_needs_are_found_after_a_day(pushed_store: Path, bucket: Bucket, tmp_path: Path):
-    from datetime import UTC, datetime, timedelta
-
     push_run(bucket, own_store(pushed_store, tmp_path / "store"), "drawn")
     bucket.create("runs/drawn/00000000000000aa/hot/rest.npy", b"12345")
     assert list(abandoned_uploads(bucket)) == []
