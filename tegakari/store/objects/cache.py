@@ -157,7 +157,7 @@ class Cache:
         while not self._stopping.is_set():
             try:
                 pulled = self._pull_next()
-            except Exception as error:  # noqa: BLE001 - as above
+            except Exception as error:
                 log.exception("cache", reason=str(error))
                 pulled = False
             if not pulled:
