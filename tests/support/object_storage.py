@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import logging
+import random
 import re
 import socket
 import threading
@@ -11,10 +12,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import pytest
+
+from tegakari.schemas.run import RunManifest, Scores
+from tegakari.store.disk.layout import work_directory
+from tegakari.store.disk.publish import publish
+from tests.support.factories import _manifest, random_case
 
 REASON = "moto and obstore are needed: pip install -c constraints.txt -e '.[test]'"
 
@@ -46,6 +53,28 @@ def environment(endpoint: str) -> dict[str, str]:
 
 def make_bucket(endpoint: str, name: str) -> None:
     httpx.put(f"{endpoint}/{name}").raise_for_status()
+
+
+FILES = {
+    "index.duckdb": 150_000,
+    "activations/layer=00/part-0.parquet": 90_001,
+    "hot/documents.arrow": 20_000,
+    "hot/empty.npy": 0,
+    "vectors.lance/_versions/1.manifest": 1,
+}
+"""Path -> bytes of the files of `make_plain_run`."""
+
+
+def make_plain_run(store: Path, name: str, *, seed: int = 0) -> RunManifest:
+    """Publish what a transfer sees of a run: few files of random content, one of them empty."""
+    case = random_case(seed=seed, layers=1, d_sae=4, documents_per_label=1)
+    manifest = _manifest(name, f"{seed:064x}", case, "head", Scores(accuracy=1.0, macro_f1=1.0), 0)
+    staged = work_directory(store, name)
+    generator = random.Random(seed)
+    for path, size in FILES.items():
+        (staged / path).parent.mkdir(parents=True, exist_ok=True)
+        (staged / path).write_bytes(generator.randbytes(size))
+    return publish(store, staged, manifest)
 
 
 class Fault(NamedTuple):

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.factories import make_run
-from tests.support.object_storage import Proxy
+from tests.support.object_storage import Proxy, make_plain_run
 
 
 @pytest.fixture(scope="session")
 def pushed_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with the run `drawn`; not to be changed."""
     store = tmp_path_factory.mktemp("pushed")
-    make_run(store, "drawn", layers=2, d_sae=400)
+    make_plain_run(store, "drawn")
     return store
 
 

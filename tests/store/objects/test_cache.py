@@ -21,8 +21,7 @@ from tegakari.store.objects.bucket import Bucket, Retry
 from tegakari.store.objects.cache import Cache, CacheSettings
 from tegakari.store.objects.published_runs import delete_published_run
 from tegakari.store.objects.push import push_run
-from tests.support.factories import make_run
-from tests.support.object_storage import Fault, Proxy
+from tests.support.object_storage import Fault, Proxy, make_plain_run
 
 QUICK = Retry(seconds=5, attempts=2, wait=0.01, longest_wait=0.05, silence=2)
 NAMES = ("first", "second", "third")
@@ -33,7 +32,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with three runs of about one size."""
     store = tmp_path_factory.mktemp("origin")
     for seed, name in enumerate(NAMES):
-        make_run(store, name, layers=1, seed=seed)
+        make_plain_run(store, name, seed=seed)
     return store
 
 
@@ -82,7 +81,7 @@ def test_runs_are_evicted_by_use_and_never_while_they_are_open(bucket: Bucket, o
     cache._retry_at.clear()
     settle(cache)
     assert set(store.names()) == {opened.name, remote.run}
-    assert store.run(remote.run).labels == Store(origin).run(remote.run).labels
+    assert store.run(remote.run).manifest == Store(origin).run(remote.run).manifest
     with pytest.raises(NotPulledError):
         store.run(closed)
 
@@ -120,7 +119,7 @@ def test_new_deleted_and_replaced_runs_are_noticed_and_an_outage_deletes_nothing
     held = store.run("second")
     delete_published_run(bucket, "first")
     delete_published_run(bucket, "second")
-    make_run(tmp_path / "newer", "second", layers=1, seed=9)
+    make_plain_run(tmp_path / "newer", "second", seed=9)
     push_run(bucket, tmp_path / "newer", "second")
     cache.refresh()
     assert store.names() == ["third"]
@@ -150,7 +149,7 @@ def test_a_service_starts_from_its_cache_while_the_bucket_is_away(bucket: Bucket
             pass
     proxy.set_faults(Fault(status=503))
     with Cache(away, CacheSettings(cache)).kept():
-        assert open_store(cache).run("first").labels
+        assert open_store(cache).run("first").manifest.run == "first"
 
 
 def test_analyses_of_an_evicted_run_are_no_garbage(bucket: Bucket, tmp_path: Path):

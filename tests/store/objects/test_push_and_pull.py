@@ -48,7 +48,7 @@ from tegakari.store.objects.push import push_run
 from tegakari.store.objects.verify import damaged_objects
 from tests.support.object_storage import Fault, Proxy
 
-QUICK = Retry(seconds=5, attempts=3, wait=0.01, longest_wait=0.05, silence=2)
+QUICK = Retry(seconds=5, attempts=3, wait=0.005, longest_wait=0.02, silence=2)
 
 
 @pytest.fixture
