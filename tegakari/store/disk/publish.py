@@ -200,8 +200,8 @@ def damaged_files(store: Path, run: str) -> list[str]:
     """
     directory = _existing_run(store, run)
     try:
-        problems = _damage(directory)
-        additions = [] if problems else damaged_additions(store, _decode(directory, _read(directory)))
+        problems = run_damage(directory)
+        additions = [] if problems else damaged_additions(store, _decode(directory, read_content(directory)))
         return problems + [f"additions: {problem}" for problem in additions]
     except FileNotFoundError:
         if directory.is_dir():
@@ -236,7 +236,7 @@ def adopt_run(store: Path, source: Path) -> RunManifest:
     source = source.resolve()  # the user names it, also by a link; what is in it is someone else's
     if not (source / MANIFEST).is_file():
         raise NotFoundError(f"no {MANIFEST} in {source}", field="directory", fix="name the directory of one run")
-    if damage := _damage(source):
+    if damage := run_damage(source):
         raise StoreError("; ".join(damage), field=str(source), fix="copy the run again")
     manifest = _decode(source, read_content(source))
     target = run_directory(store, manifest.run)
@@ -256,7 +256,16 @@ def adopt_run(store: Path, source: Path) -> RunManifest:
     return manifest
 
 
-def _damage(directory: Path) -> list[str]:
+def run_damage(directory: Path) -> list[str]:
+    """Compare the files of a run with its run.json.
+
+    Returns:
+        a description per file that is missing, changed, or not part of the run.
+
+    Raises:
+        FileNotFoundError: there is no such directory.
+        StoreError: run.json is missing, damaged or of another format.
+    """
     check_contents(directory)
     raw = read_content(directory)
     manifest = _decode(directory, raw)

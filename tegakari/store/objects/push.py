@@ -9,12 +9,12 @@ from pathlib import Path
 import msgspec
 
 from tegakari.schemas.decoding import decode_json
-from tegakari.schemas.errors import RunExistsError, StoreError
+from tegakari.schemas.errors import NotFoundError, RunExistsError, StoreError
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.schemas.run import FileEntry, RunManifest
 from tegakari.store.disk.durable import exclusive_lock, random_suffix, write_atomically
 from tegakari.store.disk.layout import run_directory, work_directory
-from tegakari.store.disk.publish import check_manifest, damaged_files, read_content
+from tegakari.store.disk.publish import check_manifest, read_content, run_damage
 from tegakari.store.objects.bucket import Bucket
 from tegakari.store.objects.published_runs import (
     delete_upload,
@@ -55,9 +55,11 @@ def push_run(bucket: Bucket, store: Path, run: str, progress: Progress = NoProgr
         RunExistsError: the bucket has a run of this name; what was uploaded is deleted.
         ObjectStorageError: the bucket cannot be read or written.
     """
-    if damage := damaged_files(store, run):
-        raise StoreError("; ".join(damage), field=f"run {run}", fix="restore the run from a copy, then push it")
     directory = run_directory(store, run)
+    if not directory.is_dir():
+        raise NotFoundError(f"no run {run!r} in {store}", field="run", fix="`tegakari runs list` shows the runs")
+    if damage := run_damage(directory):
+        raise StoreError("; ".join(damage), field=f"run {run}", fix="restore the run from a copy, then push it")
     content = read_content(directory)
     manifest = check_manifest(run, content)
     if published_run(bucket, run) is not None:
