@@ -305,7 +305,7 @@ def add_contexts_(
         else:
             models = load_run_models(opened, device)
             add_contexts(opened, models.classifier, models.saes, bars)
-    _report(f"run {run} has contexts", RunState(run=run, state="with contexts"), json)
+    print_state(f"run {run} has contexts", RunState(run=run, state="with contexts"), json)
 
 
 @app.command("gc")

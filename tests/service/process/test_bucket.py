@@ -26,7 +26,7 @@ def tegakari(*arguments: str | Path) -> str:
     return done.stdout
 
 
-def waited(client: httpx.Client, path: str, run: str, seconds: float = 30) -> dict:
+def waited(client: httpx.Client, path: str, run: str, seconds: float = 60) -> dict:
     """The row of a run in the list once a request for it succeeds."""
     until = time.monotonic() + seconds
     while (response := client.get(path)).status_code != 200:
@@ -58,14 +58,14 @@ def test_a_bucket_is_filled_listed_and_served_with_a_cache_for_one_run(s3_bucket
     limit = max(sizes.values()) + min(sizes.values()) // 2
     assert limit > 1_000_000
     options = ("--store", s3_bucket, "--cache", cache, "--cache-gb", str(limit / 1e9), "--poll-seconds", "0.2")
-    with serving(*options, "--log", "off") as (address, _), httpx.Client(base_url=address) as client:
+    with serving(*options, "--log", "off") as (address, _), httpx.Client(base_url=address, timeout=60) as client:
         assert waited(client, "/v1/runs/small/labels", "small")["state"] == "ready"  # the newer one, in advance
         states = {row["run"]: row["state"] for row in client.get("/v1/runs").json()["items"]}
         assert states == {"large": "remote", "small": "ready"}
         refused = client.get("/v1/runs/large/labels")
         assert (refused.status_code, refused.json()["type"]) == (503, "/docs/errors/run-not-pulled")
         assert int(refused.headers["Retry-After"]) > 0
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while "are in use" not in client.get("/v1/runs/large").text and time.monotonic() < until:
             time.sleep(0.1)
         detail = client.get("/v1/runs/large").json()["detail"]
@@ -78,7 +78,7 @@ def test_a_bucket_is_filled_listed_and_served_with_a_cache_for_one_run(s3_bucket
         make_run(origin, "later", seed=5, layers=1)
         tegakari("runs", "push", "later", s3_bucket, "--store", origin)
         tegakari("runs", "delete", "small", "--yes", "--store", s3_bucket)
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while [row["run"] for row in client.get("/v1/runs").json()["items"]] != ["large", "later"]:
             assert time.monotonic() < until
             time.sleep(0.1)
