@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import statistics
 import time
@@ -42,6 +43,8 @@ class PageFigures(NamedTuple):
     """of the first request"""
     median_ms: float
     """of the requests after the warm-up"""
+    cpu_ms: float
+    """of the server, mean of the same requests: other programs of the machine do not count"""
     html_kb: float
     """1,000 bytes, uncompressed, with pictures"""
     text_kb: float
@@ -50,13 +53,17 @@ class PageFigures(NamedTuple):
     """as a browser receives it"""
 
 
-def measure(client: httpx.Client, path: str) -> PageFigures:
-    """Request a page until its median is known."""
+def measure(client: httpx.Client, path: str, server: int) -> PageFigures:
+    """Request a page of a server, by the id of its process, until its median is known."""
     seconds = []
-    for _ in range(1 + WARM_UP + REQUESTS):
+    cpu_before = 0.0
+    for number in range(1 + WARM_UP + REQUESTS):
+        if number == 1 + WARM_UP:
+            cpu_before = _cpu_seconds(server)
         start = time.perf_counter()
         client.get(path)
         seconds.append(time.perf_counter() - start)
+    cpu = _cpu_seconds(server) - cpu_before
     html = client.get(path).text
     received = client.send(client.build_request("GET", path, headers={"Accept-Encoding": "gzip"}), stream=True)
     compressed = sum(map(len, received.iter_raw()))
@@ -64,17 +71,27 @@ def measure(client: httpx.Client, path: str) -> PageFigures:
     return PageFigures(
         1e3 * seconds[0],
         1e3 * statistics.median(seconds[1 + WARM_UP :]),
+        1e3 * cpu / REQUESTS,
         len(html.encode()) / 1e3,
         len(re.sub(r"<svg.*?</svg>", "", html, flags=re.DOTALL).encode()) / 1e3,
         compressed / 1e3,
     )
 
 
+def _cpu_seconds(process: int) -> float:
+    """User and system time of a process, as Linux counts it in hundredths of a second."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def measure_store(store: Path) -> dict[str, PageFigures]:
     """Figures of every page of a store, by name."""
     headers = {"Accept-Encoding": "identity", "Accept": "text/html"}
-    with tegakari_server(store, 1) as (url, _, _), httpx.Client(base_url=url, timeout=120, headers=headers) as client:
-        return {name: measure(client, path) for name, path in explorer_pages(client).items()}
+    with (
+        tegakari_server(store, 1) as (url, server, _),
+        httpx.Client(base_url=url, timeout=120, headers=headers) as client,
+    ):
+        return {name: measure(client, path, server) for name, path in explorer_pages(client).items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -93,7 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console, figures = Console(), {}
     for name, store in stores.items():
         figures[name] = measure_store(store)
-        table = Table("page", *("first ms", "median ms", "html kB", "without pictures kB", "compressed kB"), title=name)
+        table = Table(
+            "page", *("first ms", "median ms", "CPU ms", "html kB", "without pictures kB", "compressed kB"), title=name
+        )
         for page, row in figures[name].items():
             table.add_row(page, *(f"{value:.1f}" for value in row))
         console.print(table)

@@ -15,7 +15,7 @@ from tegakari.schemas.config import Config
 from tegakari.schemas.config.render import render_config
 from tegakari.schemas.errors import error_classes
 from tegakari.schemas.tables import ACTIVATIONS, ANALYSIS_TABLES, CONTEXTS, LABEL_EFFECTS, PROBES, TABLES, Table
-from tegakari.store.sql.views import ANALYSES, NOTES, RUNS
+from tegakari.store.sql.views import ANALYSES, EXPLANATIONS, NOTES, RUNS
 from tools.generated import ROOT, main
 
 DOCS = ROOT / "docs"
@@ -63,7 +63,7 @@ def tables_page() -> str:
     )
     sections = (
         (run, (*TABLES, ACTIVATIONS, CONTEXTS, PROBES, LABEL_EFFECTS)),
-        (store, (RUNS, ANALYSES, NOTES)),
+        (store, (RUNS, ANALYSES, NOTES, EXPLANATIONS)),
         (analyses, ANALYSIS_TABLES),
     )
     return _head("Tables") + "".join(text + "".join(map(_table, tables)) for text, tables in sections)

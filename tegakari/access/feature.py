@@ -20,6 +20,7 @@ from tegakari.schemas.api import (
     TopToken,
 )
 from tegakari.schemas.config import Pooling
+from tegakari.schemas.explanations import Explanation, NewExplanation, VoteChange
 from tegakari.schemas.filters import EffectOrder
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, LayerFeature
 from tegakari.schemas.notes import Note, NoteChange
@@ -134,6 +135,40 @@ class Feature:
     def delete_note(self, *, author: str | None = None) -> Note:
         """Delete the note of an author, default as in `write_note`, and return it."""
         return self._source.delete_note(self._run, self.layer, self.index, author=author)
+
+    def explanations(self) -> Rows[Explanation]:
+        """Explanations of the feature, the best first: by votes, then those of people, then by score."""
+        listing = self._source.feature_explanations(self._run, self.layer, self.index)
+        return Rows(f"Explanations of {self._title}", listing)
+
+    def write_explanation(self, text: str, *, language: str | None = None, author: str | None = None) -> Explanation:
+        """Add an explanation of the feature; the same text twice is one explanation.
+
+        Args:
+            text: one sentence, up to 1,000 characters.
+            language: of the text, as ja or en; default: by its letters.
+            author: default as in `write_note`.
+
+        Raises:
+            TegakariError: a value is not allowed, or the service has no keys and there is no author.
+        """
+        new = NewExplanation(text=text, language=language, author=author)
+        return self._source.write_explanation(self._run, self.layer, self.index, new)
+
+    def vote(self, explanation: str, value: int, *, author: str | None = None) -> Explanation:
+        """Give an explanation a vote, and return the explanation.
+
+        Args:
+            explanation: its id.
+            value: 1: it is right; -1: it is wrong; 0: no vote.
+            author: default as in `write_note`.
+        """
+        change = VoteChange(value=value, author=author)
+        return self._source.vote(self._run, self.layer, self.index, explanation, change)
+
+    def delete_explanation(self, explanation: str, *, author: str | None = None) -> Explanation:
+        """Delete an explanation of an author, default as in `write_note`, and return it."""
+        return self._source.delete_explanation(self._run, self.layer, self.index, explanation, author=author)
 
     @property
     def _title(self) -> str:

@@ -21,6 +21,7 @@ from tegakari.schemas.api import Page
 from tegakari.schemas.attribution import Attribution, AttributionSettings
 from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.errors import NotFoundError, QueryError, StoreError
+from tegakari.schemas.explanations import Explanation, NewExplanation, VoteChange
 from tegakari.schemas.inference import Classification, EncodedText, EncodeRequest
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.matching import MatchingResult
@@ -244,6 +245,41 @@ class LocalStore:
 
         return delete_note(self._run(run), layer, feature, _author(author))
 
+    def explanations(self, run: str, **filters: Any) -> LocalPages[Explanation]:
+        """Explanations of features of a run that pass every filter."""
+        from tegakari.store.explanations import explanations
+
+        opened = self._run(run)
+        given: dict[str, Any] = {"limit": PAGE_ROWS, **_given(filters)}
+        return LocalPages(Explanation, lambda cursor: explanations(opened, cursor=cursor, **given))
+
+    def feature_explanations(self, run: str, layer: int, feature: int) -> LocalPages[Explanation]:
+        """Explanations of a feature, the best first."""
+        from tegakari.store.explanations import feature_explanations
+
+        opened = self._run(run)
+        return LocalPages(Explanation, lambda _: Page(feature_explanations(opened, layer, feature)))
+
+    def write_explanation(self, run: str, layer: int, feature: int, new: NewExplanation) -> Explanation:
+        """Add an explanation of a feature; default author: the login name."""
+        from tegakari.store.explanations import write_explanation
+
+        return write_explanation(self._run(run), layer, feature, _author(new.author), new)
+
+    def vote(self, run: str, layer: int, feature: int, explanation: str, change: VoteChange) -> Explanation:
+        """Give an explanation a vote, default author: the login name, and return the explanation."""
+        from tegakari.store.explanations import vote
+
+        return vote(self._run(run), layer, feature, explanation, _author(change.author), change)
+
+    def delete_explanation(
+        self, run: str, layer: int, feature: int, explanation: str, *, author: str | None = None
+    ) -> Explanation:
+        """Delete the explanation of an author, default: the login name, and return it."""
+        from tegakari.store.explanations import delete_explanation
+
+        return delete_explanation(self._run(run), layer, feature, explanation, _author(author))
+
     def classification(self, run: str) -> ClassificationResult:
         """Scores of a run's classifier with intervals."""
         from tegakari.analyses.classification import classification
@@ -398,7 +434,7 @@ def _author(name: str | None) -> str:
     try:
         return getpass.getuser()
     except (OSError, KeyError):
-        raise QueryError("the note has no author", field="author", fix="give a name") from None
+        raise QueryError("there is no author", field="author", fix="give a name") from None
 
 
 def _given(filters: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tegakari.schemas.api import DocumentMatch, DocumentRow, FeatureRow, LabelRo
 from tegakari.schemas.attribution import Attribution, AttributionSettings
 from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.config import Pooling
+from tegakari.schemas.explanations import Explanation, ExplanationFilters
 from tegakari.schemas.filters import FeatureFilters
 from tegakari.schemas.inference import Classification, EncodedText
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
@@ -78,6 +79,10 @@ class Run:
     def notes(self, **filters: Unpack[NoteFilters]) -> Rows[Note]:
         """Notes on features that pass every filter, by layer, feature and author."""
         return Rows(f"Notes on {self.name}", self._source.notes(self.name, **filters))
+
+    def explanations(self, **filters: Unpack[ExplanationFilters]) -> Rows[Explanation]:
+        """Explanations of features that pass every filter, by layer and feature."""
+        return Rows(f"Explanations in {self.name}", self._source.explanations(self.name, **filters))
 
     def specificity(self, *, pooling: Pooling | None = None, analysis: str | None = None) -> Rows[LayerSpecificity]:
         """Weak, label-specific and shared features of each layer.

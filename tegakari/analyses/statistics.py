@@ -103,6 +103,23 @@ def mean_share_interval(shares: Sequence[float], n: int) -> Interval:
     )
 
 
+def balanced_accuracy(hits: np.ndarray, rejections: np.ndarray) -> Interval:
+    """Mean of two shares of True, of positives that are recognised and of negatives that are rejected.
+
+    The interval is Newcombe's for a sum of two independent shares, from the distances of their Wilson intervals (the
+    hybrid score method 10 of Newcombe 1998, Statistics in Medicine 17, 873-890; Zou and Donner 2008).
+
+    Args:
+        hits: bool [n], n at least 1.
+        rejections: bool [m], m at least 1.
+    """
+    shares = interval_of_share(hits), interval_of_share(rejections)
+    value = sum(share.value for share in shares) / 2
+    below = math.hypot(*(share.value - share.low for share in shares)) / 2
+    above = math.hypot(*(share.high - share.value for share in shares)) / 2
+    return Interval(value=value, low=value - below, high=value + above)
+
+
 class Predictions(NamedTuple):
     """Predictions of one classifier for documents whose classes are known."""
 

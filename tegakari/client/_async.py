@@ -22,7 +22,6 @@ from tegakari.client.calls import (
     decoded,
     http_arguments,
     path,
-    pause,
 )
 from tegakari.client.errors import ApiError, UnreachableError
 from tegakari.client.frames import polars_frame
@@ -33,12 +32,14 @@ from tegakari.schemas.api_index import ApiIndex
 from tegakari.schemas.attribution import Attribution, AttributionSettings
 from tegakari.schemas.circuit import CircuitResult
 from tegakari.schemas.config import Pooling
+from tegakari.schemas.explanations import Explanation, ExplanationFilters, NewExplanation, VoteChange
 from tegakari.schemas.filters import EffectOrder, FeatureFilters, LabelFeatureFilters
 from tegakari.schemas.inference import Classification, ClassifyRequest, EncodedText, EncodeRequest
 from tegakari.schemas.jobs import JobProgress, JobState, KnockoutJob, KnockoutRow
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.matching import MatchingResult
 from tegakari.schemas.notes import Note, NoteChange, NoteFilters
+from tegakari.schemas.retries import pause
 from tegakari.schemas.sql import SqlRequest, SqlResult, SqlValue
 from tegakari.schemas.study import ClassificationResult, Comparison, FeatureCues, LabelCues, SparsityResult
 from tegakari.schemas.variants import VariantsResult
@@ -160,7 +161,8 @@ class AsyncClient:
                         f"{self._http.base_url} does not answer: {error or type(error).__name__}",
                         fix="is the service running, and is the address right?",
                     ) from error
-            await asyncio.sleep(pause(attempt, response))
+            retry_after = None if response is None else response.headers.get("retry-after")
+            await asyncio.sleep(pause(attempt, retry_after))
             attempt += 1
 
     async def ask(self, call: Call[T]) -> T:
@@ -361,6 +363,33 @@ class AsyncClient:
     async def delete_note(self, run: str, layer: int, feature: int, *, author: str | None = None) -> Note:
         """Delete the note of an author, default: the caller's, on a feature, and return it."""
         return await self.ask(Call("DELETE", _feature(run, layer, feature, "note"), Note, {"author": author}))
+
+    def explanations(
+        self, run: str, *, limit: int | None = None, **filters: Unpack[ExplanationFilters]
+    ) -> AsyncPages[Explanation]:
+        """Explanations of features of a run that pass every filter; `limit` is the size of a page."""
+        parameters = {**filters, "limit": limit}
+        return AsyncPages(self, Call("GET", path("runs", run, "explanations"), Page[Explanation], parameters))
+
+    def feature_explanations(self, run: str, layer: int, feature: int) -> AsyncPages[Explanation]:
+        """Explanations of a feature, the best first."""
+        return AsyncPages(self, Call("GET", _feature(run, layer, feature, "explanations"), Page[Explanation]))
+
+    async def write_explanation(self, run: str, layer: int, feature: int, new: NewExplanation) -> Explanation:
+        """Add the caller's explanation of a feature; the same text twice is one explanation."""
+        return await self.ask(Call("POST", _feature(run, layer, feature, "explanations"), Explanation, body=new))
+
+    async def vote(self, run: str, layer: int, feature: int, explanation: str, change: VoteChange) -> Explanation:
+        """Give an explanation the caller's vote, which replaces the one before, and return the explanation."""
+        where = _feature(run, layer, feature, "explanations", explanation, "vote")
+        return await self.ask(Call("POST", where, Explanation, body=change))
+
+    async def delete_explanation(
+        self, run: str, layer: int, feature: int, explanation: str, *, author: str | None = None
+    ) -> Explanation:
+        """Delete the explanation of an author, default: the caller, and return it."""
+        where = _feature(run, layer, feature, "explanations", explanation)
+        return await self.ask(Call("DELETE", where, Explanation, {"author": author}))
 
     async def classification(self, run: str) -> ClassificationResult:
         """Scores of a run's classifier with intervals."""

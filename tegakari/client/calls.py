@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -26,10 +25,6 @@ EVENT_DATA = "data: "
 
 RETRIED = (429, 503)
 """Temporary statuses. Requests that change something, as a job or a note, can be repeated: a retry is safe."""
-
-FIRST_PAUSE = 0.2
-LONGEST_PAUSE = 30.0
-"""seconds"""
 
 
 class Call(NamedTuple, Generic[T]):
@@ -72,15 +67,6 @@ def http_arguments(url: str, key: str | None, timeout: float) -> dict[str, Any]:
     if key:
         headers["authorization"] = f"Bearer {key}"
     return {"base_url": url.rstrip("/"), "timeout": timeout, "headers": headers}
-
-
-def pause(attempt: int, response: httpx.Response | None) -> float:
-    """Seconds until the next attempt: Retry-After of the response, else exponential backoff with jitter."""
-    if response is not None:
-        retry_after = response.headers.get("retry-after", "")
-        if retry_after.isdigit():
-            return min(float(retry_after), LONGEST_PAUSE)
-    return min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE) * random.uniform(0.5, 1)
 
 
 def decoded(response: httpx.Response, response_type: type[T]) -> T:

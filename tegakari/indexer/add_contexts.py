@@ -1,4 +1,4 @@
-"""Contexts, probes and label effects of a run of format 3, which was indexed without them."""
+"""Contexts, probes, label effects and explanations of a run of format 3, which was indexed without them."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tegakari.store.disk.additions import publish_additions
 from tegakari.store.disk.durable import bury, exclusive_lock, translate_disk_full
 from tegakari.store.disk.layout import CONTEXTS, additions_directory, work_directory
 from tegakari.store.reader import Run
+from tegakari.terms.explain import explain_run
 
 
 def add_contexts(
@@ -32,7 +33,7 @@ def add_contexts(
     *,
     batch_tokens: int | None = None,
 ) -> Path:
-    """Compute the contexts, probes and label effects of a run with its models, and publish them beside the run.
+    """Compute contexts, probes and effects of a run with its models, explain its features, and publish all beside it.
 
     They are those that `tegakari index` would have written. Finished shards are kept: the same call resumes after it
     was interrupted.
@@ -87,6 +88,7 @@ def add_contexts(
             write_probe_documents(staged, documents)
             tokens_of_documents = [document.tokens for document in documents]
             add_label_effects(staged, classifier, saes, tokens_of_documents, size, progress)
+            explain_run(run, staged, progress, contexts=staged)
         bury(work)
     return target
 

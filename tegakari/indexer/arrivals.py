@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +12,32 @@ from torch import Tensor
 
 from tegakari.indexer.shard import IndexedDocument
 from tegakari.kernels.types import TallyBatch
+
+
+class Places(NamedTuple):
+    """Where positions are, on the device of a tally; T positions of a shard, or of a batch."""
+
+    rank: Tensor
+    """int32 [T]: order of the positions by document and token."""
+    row: Tensor
+    """int64 [T]: row of the document of each position."""
+    token: Tensor
+    """int32 [T]: token index in the document."""
+
+
+class Arrival(NamedTuple):
+    """A batch of documents."""
+
+    batch: TallyBatch
+    numbers: Tensor
+    """int64 [D] on the device: numbers of the documents"""
+    token: np.ndarray
+    """int32 [T]: token index in the document of each position"""
+
+    def places(self) -> Places:
+        """Places of the positions of the batch, on a CPU."""
+        token = torch.from_numpy(self.token)
+        return Places(torch.arange(len(token), dtype=torch.int32), self.batch.owner, token)
 
 
 class Arrivals:
@@ -22,7 +49,7 @@ class Arrivals:
         self._position: list[np.ndarray] = []
         self._positions = 0
 
-    def add(self, documents: Sequence[IndexedDocument], offsets: Tensor) -> TallyBatch:
+    def add(self, documents: Sequence[IndexedDocument], offsets: Tensor) -> Arrival:
         """Add the documents of a batch; returns their place in the tallies of the shard.
 
         Args:
@@ -31,22 +58,23 @@ class Arrivals:
         """
         positions = [document.tokens.positions for document in documents]
         ends = [0, *np.cumsum([len(of_document) for of_document in positions]).tolist()]
-        place = TallyBatch(ends, offsets, len(self.documents), self._positions)
+        batch = TallyBatch(ends, offsets, len(self.documents), self._positions)
         numbers = np.array([document.number for document in documents], np.int32)
         self.documents.extend(documents)
         self._document.append(np.repeat(numbers, np.diff(ends)))
         self._position.append(np.concatenate(positions).astype(np.int32))
         self._positions += ends[-1]
-        for name in ("document", "position", "order", "row", "token"):
+        for name in ("document", "position", "order"):
             self.__dict__.pop(name, None)
-        return place
+        on_cpu, device = torch.from_numpy(numbers.astype(np.int64)), offsets.device
+        on_device = on_cpu.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else on_cpu.to(device)
+        return Arrival(batch, on_device, self._position[-1])
 
-    def numbers(self, batch: TallyBatch) -> Tensor:
-        """Numbers of the documents of a batch, int64 [D] on the device; the host does not wait for it."""
-        first, device = batch.document, batch.offsets.device
-        documents = self.documents[first : first + len(batch.ends) - 1]
-        numbers = torch.tensor([document.number for document in documents])
-        return numbers.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers.to(device)
+    def places(self, device: torch.device) -> Places:
+        """Places of all positions so far."""
+        lengths = torch.tensor([len(document.tokens.positions) for document in self.documents])
+        row = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+        return Places(self.order.to(device), row.to(device), torch.from_numpy(self.position).to(device))
 
     @cached_property
     def document(self) -> np.ndarray:
@@ -57,17 +85,6 @@ class Arrivals:
     def position(self) -> np.ndarray:
         """int32 [T]: token index of each position in its document."""
         return np.concatenate(self._position)
-
-    @cached_property
-    def row(self) -> Tensor:
-        """int64 [T] on the CPU: row of the document of each position, in `documents`."""
-        lengths = torch.tensor([len(document.tokens.positions) for document in self.documents])
-        return torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-
-    @cached_property
-    def token(self) -> Tensor:
-        """`position` as a tensor on the CPU."""
-        return torch.from_numpy(self.position)
 
     @cached_property
     def order(self) -> Tensor:

@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tegakari.indexer.arrivals import Arrivals
+from tegakari.indexer.arrivals import Arrival, Arrivals
 from tegakari.indexer.candidates import Candidates
-from tegakari.indexer.context_entries import context_entries, drawn_first, of_pairs, pairs_of
+from tegakari.indexer.context_entries import context_entries, drawn_first, in_windows
 from tegakari.indexer.moments import label_moments
 from tegakari.indexer.partial import LayerPartial
 from tegakari.indexer.priority import NEVER, pair_priorities
 from tegakari.indexer.shard import Shard
 from tegakari.indexer.strongest_survivors import strongest_survivors
 from tegakari.kernels import Encoder, Survivors, add_to_tally, finish_tally, new_tally
-from tegakari.kernels.types import Tally, TallyBatch
+from tegakari.kernels.types import CandidateList
 from tegakari.models.head import pooled_by
 from tegakari.models.outliers import ordinary_positions
 from tegakari.models.tokens import Head
@@ -96,17 +96,21 @@ class LayerTally:
         """Number of features."""
         return self._encoder.weight.shape[1]
 
-    def add(self, residual: Tensor, batch: TallyBatch, numbers: Tensor) -> None:
-        """Encode the residuals of a batch and add them; the host does not wait for a GPU.
-
-        Args:
-            residual: [T, d_model]
-            batch: its documents.
-            numbers: int64 [D], their numbers.
-        """
+    def add(self, residual: Tensor, arrival: Arrival) -> None:
+        """Encode the residuals of a batch, [T, d_model], and add them; the host does not wait for a GPU."""
         ordinary = ordinary_positions(residual, self._max_norm)
-        drawn = None if self._seeds is None else self._priorities(self._seeds, numbers) <= self.bounds.drawn
-        add_to_tally(self.tally, residual, self._encoder, batch, self.bounds.floor, ordinary, drawn)
+        batch, floor = arrival.batch, self.bounds.floor
+        drawn = None if self._seeds is None else self._priorities(self._seeds, arrival.numbers) <= self.bounds.drawn
+        add_to_tally(self.tally, residual, self._encoder, batch, floor, ordinary, drawn)
+        candidates = self.tally.candidates
+        if drawn is None or not isinstance(candidates, CandidateList) or floor.is_cuda or not floor.any():
+            return  # without a floor, all are centres of windows
+        # At once, so that memory holds no more than windows: a GPU would wait.
+        feature, position, activation = candidates.take_last()
+        maximum = self.tally.pooled.max[batch.document : batch.document + len(drawn)]
+        last = Survivors(feature, position - batch.position, activation)
+        feature, position, activation = in_windows(last, drawn & (maximum > 0), maximum, floor, arrival.places())
+        candidates.append(Survivors(feature, position + batch.position, activation))
 
     def _priorities(self, seeds: Tensor, numbers: Tensor) -> Tensor:
         """Priorities of the pairs of these documents, int64 [D, d_sae]."""
@@ -120,10 +124,9 @@ class LayerTally:
         candidates = self.tally.candidates
         if candidates.size() - self._kept <= max(most, self._kept):
             return
-        device = self.bounds.floor.device
-        row, order = arrivals.row.to(device), arrivals.order.to(device)
+        places = arrivals.places(self.bounds.floor.device)
         survivors = candidates.survivors()
-        best = strongest_survivors(_at_least(survivors, self.bounds.floor), self._top_tokens, self.d_sae, order)
+        best = strongest_survivors(_at_least(survivors, self.bounds.floor), self._top_tokens, self.d_sae, places.rank)
         last = best.rank == self._top_tokens - 1
         floor = torch.zeros_like(self.bounds.floor)
         floor[best.survivors.feature[last].long()] = best.survivors.activation[last]
@@ -131,11 +134,11 @@ class LayerTally:
         kept = best.survivors
         if self._seeds is not None:
             maximum = self.tally.pooled.max[: len(arrivals.documents)]
-            priorities = self._priorities(self._seeds, _numbers(arrivals, device))
-            first = drawn_first(Union.empty(self.d_sae, 1, device).drawn, priorities, maximum > 0)
+            priorities = self._priorities(self._seeds, _numbers(arrivals, maximum.device))
+            first = drawn_first(Union.empty(self.d_sae, 1, maximum.device).drawn, priorities, maximum > 0)
             bounds = bounds._replace(drawn=torch.minimum(bounds.drawn, first[:, -1]))
-            pairs = (priorities <= bounds.drawn) | pairs_of(best.survivors, row, maximum.shape)
-            kept = of_pairs(survivors, pairs, row)
+            drawn = (priorities <= bounds.drawn) & (maximum > 0)
+            kept = in_windows(survivors, drawn, maximum, bounds.floor, places)
         self.bounds = bounds
         candidates.replace(kept)
         self._kept = len(kept.feature)
@@ -183,25 +186,24 @@ class LayerTally:
         )
         if self._seeds is None:
             return partial, union
-        return self._with_contexts(partial, union, self._seeds, tally, survivors, candidates, shard, arrivals)
+        return self._with_contexts(partial, union, self._seeds, tally.pooled.max, survivors, shard, arrivals)
 
     def _with_contexts(
         self,
         partial: LayerPartial,
         union: Union,
         seeds: Tensor,
-        tally: Tally,
+        maximum: Tensor,
         survivors: Survivors,
-        candidates: Survivors,
         shard: Shard,
         arrivals: Arrivals,
     ) -> tuple[LayerPartial, Union]:
         """The contribution with entries of contexts and with probes, and the union with the shard's priorities."""
-        maximum = tally.pooled.max
         priorities = self._priorities(seeds, _numbers(arrivals, maximum.device))
         union = union._replace(drawn=drawn_first(union.drawn, priorities, maximum > 0))
         drawn = (priorities <= union.drawn[:, -1]) & (maximum > 0)
-        contexts = context_entries(survivors, candidates, drawn, maximum, arrivals)
+        places = arrivals.places(maximum.device)
+        contexts = context_entries(in_windows(survivors, drawn, maximum, union.strongest[:, -1], places), arrivals)
         row = {document.number: row for row, document in enumerate(arrivals.documents)}
         probes = torch.tensor([row[number] for number in shard.probes], dtype=torch.int64, device=maximum.device)
         active = (maximum[probes] > 0).cpu().numpy()

@@ -37,9 +37,11 @@ from tegakari.schemas.run import FORMAT, RunManifest, Scores
 from tegakari.store import vectors
 from tegakari.store.disk.durable import bury, exclusive_lock, translate_disk_full, write_atomically
 from tegakari.store.disk.layout import run_directory, work_directory
-from tegakari.store.disk.publish import publish
+from tegakari.store.disk.publish import publish, write_staged_manifest
 from tegakari.store.disk.publish import read_manifest as read_run_manifest
+from tegakari.store.reader import Run
 from tegakari.store.sql.writer import RunWriter
+from tegakari.terms.explain import explain_run
 
 log = structlog.get_logger()
 
@@ -114,7 +116,7 @@ def index(
             _index_shards(config, models, shards, work / "shards", progress, workers, contexts)
         with timings.stage("explained_variance"):
             quality = _quality(config, models, work / f"explained_variance-{recipe[:32]}.json", progress)
-        staged = work / "staged"
+        staged = work / "staged" / config.index.run  # `Run` opens it there: a run is in a directory of its name
         shutil.rmtree(staged, ignore_errors=True)
         with timings.stage("merge"), RunWriter(staged) as writer:
             scores = _merge(config, models, shards, documents, quality, writer, work, progress, contexts)
@@ -122,7 +124,7 @@ def index(
             with timings.stage("effects"):
                 tokens = [document.tokens for document in documents]
                 add_label_effects(staged, models.classifier, models.saes, tokens, config.index.batch_tokens, progress)
-        with timings.stage("publish"):
+        with timings.stage("explain"):
             outcome = Outcome(
                 documents=len(documents),
                 positions=sum(len(document.tokens.positions) for document in documents),
@@ -131,7 +133,12 @@ def index(
                 scores=scores,
                 timings=dict(timings.seconds),
             )
-            manifest = publish(store, staged, manifest_of(config, models, corpus, recipe, outcome, run_format))
+            manifest = manifest_of(config, models, corpus, recipe, outcome, run_format)
+            if contexts:
+                write_staged_manifest(staged, manifest)
+                explain_run(Run(staged), staged, progress)
+        with timings.stage("publish"):
+            manifest = publish(store, staged, msgspec.structs.replace(manifest, timings=dict(timings.seconds)))
         bury(work)
     log.info("published", run=manifest.run, documents=manifest.corpus.documents, seconds=timings.seconds)
     return IndexResult(manifest, already_published=False)

@@ -208,14 +208,13 @@ class Worker:
     ) -> Output:
         documents = [shard.documents[index] for index in group]
         batch = self._classifier.batch([document.tokens for document in documents])
-        place = arrivals.add(documents, batch.offsets)
-        numbers = arrivals.numbers(place)
+        arrival = arrivals.add(documents, batch.offsets)
 
         faults: list[tuple[int, Tensor]] = []
 
         def on_residual(layer: int, residual: Tensor) -> None:
             try:
-                layers[layer].add(residual, place, numbers)
+                layers[layer].add(residual, arrival)
                 if prune:
                     layers[layer].prune(arrivals, 2**16)
             except KernelError:
@@ -225,7 +224,7 @@ class Worker:
         try:
             return self._classifier.run(batch, on_residual, layers=list(layers))
         except KernelError as error:  # after the pass, since the cause is found by another one
-            raise self._located(error, *faults[0], documents, place.ends) from error
+            raise self._located(error, *faults[0], documents, arrival.batch.ends) from error
 
     def _predictions(self, work: ShardWork) -> DocumentPartial:
         logits = torch.cat([output.logits for output in work.outputs]).cpu()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tegakari.kernels.dispatch import tallies_on_gpu
+from tegakari.kernels.dispatch import backend, tallies_on_gpu
 from tegakari.kernels.ordinary import encode_ordinary
-from tegakari.kernels.types import CandidateBuffer, CandidateList, Encoder, Tally, TallyBatch, empty_tally
+from tegakari.kernels.types import CandidateBuffer, CandidateList, Encoder, Survivors, Tally, TallyBatch, empty_tally
 from tegakari.kernels.validation import check_encoder
 
 
@@ -74,12 +74,29 @@ def add_to_tally(
     tally.total.add_(encoded.columns.total)
     feature, position, activation = encoded.survivors.trimmed()
     if whole is not None:
-        of_pairs = whole | (encoded.pooled.max >= floor)
-        entries = of_pairs[batch.owner[position], feature].nonzero()[:, 0]
-        feature, position, activation = feature[entries], position[entries], activation[entries]
+        feature, position, activation = of_pairs(
+            Survivors(feature, position, activation), whole | (encoded.pooled.max >= floor), batch.owner
+        )
     tally.candidates.append(
         encoded.survivors._replace(feature=feature, position=position + batch.position, activation=activation)
     )
+
+
+def of_pairs(survivors: Survivors, pairs: Tensor, owner: Tensor) -> Survivors:
+    """The survivors of some pairs of a document and a feature; the host waits for a GPU.
+
+    Args:
+        survivors: in any order.
+        pairs: bool [D, d_sae]
+        owner: int64 [T], document of each position.
+    """
+    if backend(pairs.device) == "numba":
+        from tegakari.kernels.cpu.loops import select_pairs
+
+        arrays = (tensor.numpy() for tensor in (*survivors, owner, pairs))
+        return Survivors(*map(torch.from_numpy, select_pairs(*arrays)))
+    entries = pairs[owner[survivors.position], survivors.feature].nonzero()[:, 0]
+    return Survivors(*(column[entries] for column in survivors))
 
 
 def finish_tally(tally: Tally) -> Tally:

@@ -126,6 +126,10 @@ class CandidateList:
         """Add survivors, in any order."""
         self._parts.append(survivors)
 
+    def take_last(self) -> Survivors:
+        """Remove what was appended last, and return it."""
+        return self._parts.pop()
+
     def size(self) -> int:
         """Number of survivors."""
         return sum(len(part.feature) for part in self._parts)

@@ -108,6 +108,13 @@ class SaeError(TegakariError):
     title = "A sparse autoencoder cannot be used"
 
 
+class EndpointError(TegakariError):
+    """The server of the language model that explains features cannot be used, or may not get the texts."""
+
+    slug = "endpoint-failed"
+    title = "The language model's server cannot be used"
+
+
 class KernelError(TegakariError):
     """Sparse encode refuses its input: a shape, a dtype, NaN or infinity."""
 
@@ -148,6 +155,26 @@ class DiskFullError(StoreError):
     slug = "disk-full"
     status = 507
     title = "The server's disk is full"
+
+
+class ObjectStorageError(StoreError):
+    """A bucket cannot be read or written: a missing right, a server that fails, a damaged object."""
+
+    slug = "object-storage"
+    title = "Object storage failed"
+
+
+class BrokenTransferError(ObjectStorageError):
+    """The connection ended before the whole object was received; the rest can be requested."""
+
+
+class NotPulledError(TegakariError):
+    """The run is in the bucket that is served, and its files are not on this machine yet."""
+
+    slug = "run-not-pulled"
+    status = 503
+    title = "The run is being copied to this machine"
+    retry_after = 10
 
 
 class NotFoundError(TegakariError):

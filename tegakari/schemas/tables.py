@@ -304,6 +304,39 @@ LABEL_EFFECTS = Table(
     ),
 )
 
+EXPLANATIONS = Table(
+    "explanations",
+    "Parquet files explanations/layer=NN/: what contexts of each feature have in common, without those held out "
+    "for scores; one context per document. Absent from runs that were indexed without LanceDB, which cuts the "
+    "words, and from runs of format 3, unless they were added.",
+    ("feature",),
+    (
+        Column("feature", "int32", "feature of the layer"),
+        Column("en", "string", "sentence in English"),
+        Column("ja", "string", "sentence in Japanese"),
+        Column("contexts", "int32", "contexts that the explanation is made from"),
+        Column("covered", "int32", "of them, contexts with at least one term"),
+        Column("traits", "string[]", "never, always, single-token, label-wide, positional"),
+        Column("token", "string", "most frequent strongest token; null: none with characters"),
+        Column("token_share", "float32", "share of the contexts with this token"),
+        Column(
+            "place", "string", "place of the strongest token: head, first, last, after-punctuation; null: none common"
+        ),
+        Column("place_share", "float32", "share of the contexts with this place"),
+        Column("script", "string", "its script; null: none is common, or that of the corpus"),
+        Column("script_share", "float32", "share of the contexts with this script"),
+        Column("label_ids", "int32[]", "labels of the largest d above the run's threshold, largest first"),
+        Column("label_d", "float32[]", "their d, the run's pooling"),
+        Column("label_active", "float32[]", "share of their documents in which the feature is active anywhere"),
+        Column("terms", "string[]", "words, in the order in which they add most contexts"),
+        Column("term_z", "float32[]", "log-odds ratio of each term over its standard deviation"),
+        Column("term_contexts", "int32[]", "contexts with each term"),
+        Column("term_on", "int32[]", "contexts whose strongest token is a part of the term"),
+        Column("term_before", "int32[]", "contexts with the term before the strongest token only"),
+        Column("term_corpus_share", "float32[]", "expected share of the corpus's windows with each term"),
+    ),
+)
+
 KNOCKOUTS = Table(
     "knockouts",
     "One row per knockout: predictions of the documents with and without the features.",

@@ -6,7 +6,7 @@ token. A probe is a document of which is known in which features it is active.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -135,28 +135,59 @@ def feature_contexts(run: Run, layer: int, feature: int) -> FeatureContexts:
         NotFoundError: the run has no contexts, or was deleted meanwhile.
         StoreError: a file is damaged.
     """
+    (contexts,) = contexts_of(run, layer, [feature])
+    return contexts
+
+
+def contexts_of(run: Run, layer: int, features: Sequence[int]) -> Iterator[FeatureContexts]:
+    """Contexts of each of some features of a layer, in their order; ascending ones read each part of the file once.
+
+    Raises:
+        NotFoundError: the run has no contexts, or was deleted meanwhile.
+        StoreError: a file is damaged.
+    """
     with run.opening_files(), pq.ParquetFile(_file(run, layer), page_checksum_verification=True) as parquet:
-        groups = []
-        for group in range(parquet.num_row_groups):
-            bounds = parquet.metadata.row_group(group).column(0).statistics
-            if bounds is None or not bounds.has_min_max:
-                raise ValueError("the contexts do not state the bounds of their features")
-            if bounds.min <= feature <= bounds.max:
-                groups.append(group)
-        rows = parquet.read_row_groups(groups)
-        start, stop = np.searchsorted(rows["feature"].to_numpy(), [feature, feature + 1]).tolist()
-        return _contexts(run, layer, rows.slice(start, stop - start)).contexts
+        bounds = np.array([_feature_bounds(parquet, group) for group in range(parquet.num_row_groups)])
+        bounds = bounds.reshape(-1, 2)
+        empty = _contexts(run, layer, parquet.schema_arrow.empty_table())
+        parts: dict[int, LayerContexts] = {}
+        for feature in features:
+            groups = np.flatnonzero((bounds[:, 0] <= feature) & (feature <= bounds[:, 1])).tolist()
+            parts = {
+                group: parts[group] if group in parts else _contexts(run, layer, parquet.read_row_group(group))
+                for group in groups
+            }
+            part = _joined(list(parts.values())) if parts else empty
+            start, stop = np.searchsorted(part.feature, [feature, feature + 1]).tolist()
+            yield _sliced(part, slice(start, stop)).contexts
 
 
-def layer_contexts(run: Run, layer: int) -> Iterator[tuple[range, LayerContexts]]:
+def _feature_bounds(parquet: pq.ParquetFile, group: int) -> tuple[int, int]:
+    bounds = parquet.metadata.row_group(group).column(0).statistics
+    if bounds is None or not bounds.has_min_max:
+        raise ValueError("the contexts do not state the bounds of their features")
+    return bounds.min, bounds.max
+
+
+def layer_contexts(run: Run, layer: int, *, directory: Path | None = None) -> Iterator[tuple[range, LayerContexts]]:
     """Contexts of a layer, one range of features after the other; together the ranges are all features of the layer.
+
+    Args:
+        run: the run.
+        layer: of the run.
+        directory: of the contexts; default: where the run has them.
 
     Raises:
         NotFoundError: the run has no contexts, or was deleted meanwhile.
         StoreError: a file is damaged.
     """
     width = run.manifest.saes.widths[run.manifest.saes.layers.index(layer)]
-    with run.opening_files(), pq.ParquetFile(_file(run, layer), page_checksum_verification=True) as parquet:
+    with (
+        run.opening_files(),
+        pq.ParquetFile(
+            context_file(directory, layer) if directory else _file(run, layer), page_checksum_verification=True
+        ) as parquet,
+    ):
         first = 0
         rest: list[LayerContexts] = []  # of a feature that goes on in the next row group
         for group in range(parquet.num_row_groups):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import unicodedata
 from bisect import bisect_right
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -25,6 +24,8 @@ from tegakari.schemas.notes import NOTE_FORMAT, Note, NoteChange, StoredNote
 from tegakari.schemas.run import RunManifest
 from tegakari.store.disk.durable import translate_disk_full, write_atomically
 from tegakari.store.disk.layout import notes_directory
+from tegakari.store.field_checks import check_name, checked
+from tegakari.store.folding import folded
 from tegakari.store.note_files import all_notes, file_name, is_linked, note_entries, note_key, notes_on, read_note
 from tegakari.store.queries.cursor import list_name, read_cursor, write_cursor
 from tegakari.store.queries.parameters import check_limit, feature_place
@@ -32,9 +33,6 @@ from tegakari.store.reader import Run
 
 MAX_NOTES = 10_000
 """Notes of a run."""
-
-_BREAKS = ("Cc", "Zl", "Zp")
-"""Categories of Unicode: control characters, separators of lines and paragraphs."""
 
 
 def write_note(run: Run, layer: int, feature: int, author: str, change: NoteChange) -> Note:
@@ -122,7 +120,7 @@ def notes(
         CursorError: the cursor does not come from a page of this list.
     """
     check_limit(limit)
-    words = _folded(q or "").split()
+    words = folded(q or "").split()
     list_ = list_name(run, "notes", layer, feature, tag, starred, author, words)
     last = read_cursor(cursor, list_, tuple[int, int, str]) if cursor else None
     rows = all_notes(run.store, run.manifest)
@@ -152,12 +150,8 @@ def count_notes(store: Path, manifest: RunManifest) -> int:
     return sum(1 for _ in note_entries(notes_directory(store, manifest)))
 
 
-def _folded(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
-
-
 def _has_words(note: Note, words: list[str]) -> bool:
-    text = _folded("\n".join((note.text, *note.tags))) if words else ""
+    text = folded("\n".join((note.text, *note.tags))) if words else ""
     return all(word in text for word in words)
 
 
@@ -167,37 +161,13 @@ def _checked(change: NoteChange) -> NoteChange:
     Raises:
         QueryError: a field has a value that is not allowed.
     """
-    try:
-        change = msgspec.convert(msgspec.to_builtins(change), NoteChange)
-        msgspec.json.encode(change)
-    except msgspec.ValidationError as error:
-        reason, _, path = str(error).partition(" - at `$.")
-        field = path.rstrip("`")
-        value = getattr(change, field.partition("[")[0], None)
-        shown = repr(value) if len(repr(value)) < 60 else f"{repr(value)[:60]}…"
-        raise QueryError(
-            f"{shown} is not allowed: {reason}", field=field, fix="see the limits in docs/api.md"
-        ) from None
-    except UnicodeEncodeError:
-        raise QueryError("the note has half of a surrogate pair", field="text", fix="send valid Unicode") from None
-    _check_name("author", change.author or "", "")
+    change = checked(change)
+    check_name("author", change.author or "")
     for number, tag in enumerate(change.tags or ()):
-        _check_name(f"tags[{number}]", tag, ",")
+        check_name(f"tags[{number}]", tag, ",")
     text = None if change.text is None else change.text.replace("\r\n", "\n").replace("\r", "\n").strip()
     tags = None if change.tags is None else list(dict.fromkeys(change.tags))
     return msgspec.structs.replace(change, text=text, tags=tags)
-
-
-def _check_name(field: str, name: str, excluded: str) -> None:
-    """Refuse an author or a tag with characters that lists of names cannot have.
-
-    Raises:
-        QueryError: names the field.
-    """
-    breaks = [letter for letter in name if letter in excluded or unicodedata.category(letter) in _BREAKS]
-    if breaks or name != name.strip():
-        what = f"contains {breaks[0]!r}" if breaks else "has spaces around it"
-        raise QueryError(f"{name!r} {what}", field=field, fix="leave these characters out")
 
 
 def _new_values(change: NoteChange) -> dict[str, object]:

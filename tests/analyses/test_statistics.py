@@ -10,6 +10,7 @@ from sklearn.metrics import f1_score
 from tegakari.analyses.statistics import (
     SAMPLES,
     Predictions,
+    balanced_accuracy,
     interval_of_macro_f1,
     interval_of_share,
     macro_f1_difference,
@@ -238,3 +239,35 @@ def test_the_interval_of_a_mean_share_over_draws_is_wilsons_and_students_in_quad
     assert interval.low == pytest.approx(0.85 - np.hypot(0.85 - one.low, 0.85 - student[0]))
     assert interval.high == pytest.approx(0.85 + np.hypot(one.high - 0.85, student[1] - 0.85))
     assert mean_share_interval([1.0, 1.0], 10).high == 1
+
+
+@pytest.mark.parametrize(("hits", "rejections"), [((7, 10), (9, 10)), ((10, 10), (10, 10)), ((0, 5), (3, 20))])
+def test_the_interval_of_a_balanced_accuracy_is_newcombes(hits: tuple[int, int], rejections: tuple[int, int]):
+    """By statistics' other way: the difference of two shares, whose Wilson ends are roots of the score equation."""
+
+    def wilson(successes: int, n: int) -> tuple[float, float]:
+        interval = stats.binomtest(successes, n).proportion_ci(method="wilson")
+        return interval.low, interval.high
+
+    def array(successes: int, n: int) -> np.ndarray:
+        return np.arange(n) < successes
+
+    p, q = hits[0] / hits[1], 1 - rejections[0] / rejections[1]
+    (p_low, p_high), (q_low, q_high) = wilson(*hits), wilson(rejections[1] - rejections[0], rejections[1])
+    low = p - q - np.sqrt((p - p_low) ** 2 + (q_high - q) ** 2)
+    high = p - q + np.sqrt((p_high - p) ** 2 + (q - q_low) ** 2)
+    interval = balanced_accuracy(array(*hits), array(*rejections))
+    assert interval.value == pytest.approx((p - q + 1) / 2)
+    assert (interval.low, interval.high) == pytest.approx(((low + 1) / 2, (high + 1) / 2))
+
+
+def test_the_interval_of_a_balanced_accuracy_covers():
+    n, shares = 10, (0.7, 0.9)
+    counts = np.arange(n + 1)
+    covered = 0.0
+    for a in counts:
+        for b in counts:
+            interval = balanced_accuracy(np.arange(n) < a, np.arange(n) < b)
+            probability = stats.binom.pmf(a, n, shares[0]) * stats.binom.pmf(b, n, shares[1])
+            covered += probability * (interval.low <= np.mean(shares) <= interval.high)
+    assert covered > 0.92

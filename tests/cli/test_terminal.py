@@ -20,10 +20,12 @@ from tegakari.cli.app import app
 from tegakari.indexer.pipeline import index
 from tegakari.schemas.config import SaesConfig
 from tegakari.schemas.config.render import render_config
+from tegakari.schemas.explanations import NewExplanation, explanation_id
 from tegakari.schemas.notes import NoteChange
 from tegakari.service.admission.keys import create_key
 from tegakari.store import Store
 from tegakari.store.disk.layout import CONTEXTS, MANIFEST, VECTORS
+from tegakari.store.explanations import write_explanation
 from tegakari.store.notes import write_note
 from tests.support.small_case import SmallCase, with_index
 
@@ -63,6 +65,13 @@ ARGUMENTS = {
     "notes list": "--run small-b 軽トラ -k 5",
     "notes write": "--run small --feature 1:3 --star --tag 車 --text 軽トラ --author {view}",
     "notes delete": "--run small --feature 1:4 --author {view}",
+    "explanations list": "--run small-b 軽トラ -k 5",
+    "explanations score": "--run small --label 車/軽 --per-label 2",
+    "explanations write": "--run small --feature 1:3 軽トラの語 --author {view}",
+    "explanations vote": "{explanation} up --run small --feature 1:4 --author {view}",
+    "explanations delete": "{explanation} --run small --feature 1:4 --author {view}",
+    "explanations import": "batch-0.jsonl --run small",
+    "explain": "--run small --label 車/軽 --per-label 2 --dry-run",
     "classify": f"--run small --text {{text}} {DEVICE} -k 2",
     "encode": f"--run small --text {{text}} {DEVICE} -k 3 --pooling none",
     "attribution": f"--run small --text {{text}} {DEVICE} --candidates 5",
@@ -102,6 +111,8 @@ UNTESTED = {
     "serve": "prints its log",
     "mcp": "prints messages of a protocol",
     "demo": "runs the commands above",
+    "runs push": "needs a bucket: test_bucket",
+    "runs pull": "needs a bucket: test_bucket",
     "analyses show": "needs an id: test_stored_results",
     "analyses delete": "needs an id: test_stored_results",
 }
@@ -136,16 +147,22 @@ def workplace(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -
         index(with_index(small_case, root / "store", run=run))
     for view in ("wide", "narrow", "json"):
         write_note(Store(root / "store").run("small"), 1, 4, view, NoteChange(text="to be deleted"))
+        write_explanation(Store(root / "store").run("small"), 1, 4, view, NewExplanation(text="to be deleted"))
         long = NoteChange(
             text=f"軽トラ\n{'fires on the names of small trucks ' * 20}", tags=["車", "truck"], starred=True
         )
         write_note(Store(root / "store").run("small-b"), 1, 5, f"author {view}", long)
+        sentence = NewExplanation(text=f"軽トラ and {'the names of small trucks ' * 20}")
+        write_explanation(Store(root / "store").run("small-b"), 1, 5, f"author {view}", sentence)
+    row = {"layer": "1-res", "index": "3", "description": "small trucks", "explanationModelName": "gpt-4o-mini"}
+    (root / "batch-0.jsonl").write_text(json.dumps(row))
     return root
 
 
 def invoke(command: str, view: str, columns: int | None, workplace: Path, *options: str) -> Result:
     """A command in the workplace, on a terminal of so many columns; None: in a pipe."""
     names = {"view": view, "text": TEXT.replace(" ", ""), "copy": f"copy-{view}", "garbage": "garbage", "key": ""}
+    names["explanation"] = explanation_id(1, 4, "person", view, "to be deleted")
     if "{copy}" in ARGUMENTS[command]:
         shutil.copytree(workplace / "store", workplace / names["copy"], dirs_exist_ok=True)
     if "{bare}" in ARGUMENTS[command]:

@@ -19,6 +19,7 @@ import pytest
 
 from tegakari.client import ApiError, AsyncClient, Client, UnreachableError
 from tegakari.schemas.attribution import AttributionSettings
+from tegakari.schemas.explanations import Explanation, ExplanationFilters, NewExplanation, VoteChange
 from tegakari.schemas.filters import FeatureFilters, LabelFeatureFilters
 from tegakari.schemas.knockout import KnockoutSettings
 from tegakari.schemas.notes import Note, NoteChange, NoteFilters
@@ -56,10 +57,25 @@ def deleted_note(client: Client) -> Note:
     return client.delete_note(RUN, 2, 5, author="Ann")
 
 
+def written_explanation(client: Client) -> Explanation:
+    return client.write_explanation(RUN, 2, 5, NewExplanation(author="Ann", text="kei trucks"))
+
+
+def deleted_explanation(client: Client) -> Explanation:
+    return client.delete_explanation(RUN, 2, 5, written_explanation(client).id, author="Ann")
+
+
 OPERATIONS: dict[str, Callable[[Client], object]] = {
     "listNotes": lambda c: written_note(c) in c.notes(RUN, layer=2, feature=5).all(),
     "writeNote": written_note,
     "deleteNote": deleted_note,
+    "listExplanations": lambda c: written_explanation(c).id in {row.id for row in c.explanations(RUN, layer=2).all()},
+    "listFeatureExplanations": lambda c: written_explanation(c) and c.feature_explanations(RUN, 2, 5).all(),
+    "writeExplanation": written_explanation,
+    "voteOnExplanation": lambda c: (
+        c.vote(RUN, 2, 5, written_explanation(c).id, VoteChange(value=1, author="Bob")).votes[0].value == 1
+    ),
+    "deleteExplanation": deleted_explanation,
     "getIndex": lambda c: c.index().operations,
     "getHealth": lambda c: c.healthy(),
     "getReadiness": lambda c: c.ready(),
@@ -137,7 +153,7 @@ def test_every_query_parameter_can_be_given(address: str):
         for name in inspect.signature(method).parameters
     }
     taken |= FeatureFilters.__annotations__.keys() | LabelFeatureFilters.__annotations__.keys()
-    taken |= NoteFilters.__annotations__.keys()
+    taken |= NoteFilters.__annotations__.keys() | ExplanationFilters.__annotations__.keys()
     taken |= {"in", "q", "runs"}  # have other names: in_run, words, a and b
     for item in document["paths"].values():
         for operation in item.values():

@@ -95,6 +95,7 @@ def test_a_key_that_reads_gets_documented_responses_and_computes_nothing(service
 def test_a_key_that_computes_gets_documented_responses(service: tuple[Any, dict[str, str]]):
     schema, keys = service
     counts = responses(schema, {"X-API-Key": keys["compute"]}, examples=5, validate=True)
-    of_admin = {"deleteAnalysis", "deleteNote", "writeNote"}  # the last two in the name of another author
+    of_admin = {"deleteAnalysis", "deleteNote", "writeNote"}  # notes and explanations: in the name of another author
+    of_admin |= {"deleteExplanation", "voteOnExplanation", "writeExplanation"}
     assert {entry[0] for entry in counts if entry[2] == 403} <= of_admin
     assert not {entry for entry in counts if entry[2] == 401 or (entry[2] >= 500 and entry[2] != 503)}

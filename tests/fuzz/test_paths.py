@@ -23,6 +23,7 @@ VALUES = {
     "predicted": LABELS[1],
     "knockout": "0" * 32,
     "analysis": "0" * 32,
+    "explanation": "0" * 16,
     "slug": "busy",
     "path": "openapi.json",
     "file_path": "rapidoc-min.js",

@@ -105,8 +105,7 @@ def selected(
             documents = order[first : first + batch]
             residual = torch.cat([corpus.residuals[document.number] for document in documents])
             lengths = [len(document.tokens.positions) for document in documents]
-            arrived = arrivals.add(documents, torch.tensor([0, *lengths]).cumsum(0))
-            tally.add(residual, arrived, arrivals.numbers(arrived))
+            tally.add(residual, arrivals.add(documents, torch.tensor([0, *lengths]).cumsum(0)))
             tally.prune(arrivals, 50)
         layer, union = tally.finish(shard, arrivals, arrivals.order, union, "max", "last")
         numbers = np.array([document.number for document in shard.documents], np.int32)

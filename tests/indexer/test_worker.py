@@ -90,13 +90,14 @@ def test_a_gpus_path_gives_what_a_cpus_gives(inputs, triton: None, monkeypatch: 
 
 
 def test_candidates_that_do_not_fit_are_found_again(inputs, triton: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    shards: list[Shard] = inputs[2]
+    shards: list[Shard] = inputs[2][:2]
     expected = [worker_of(inputs).index(shard) for shard in shards]
-    monkeypatch.setattr("tegakari.indexer.worker.capacity_of", lambda *sizes: 512)
+    monkeypatch.setattr("tegakari.indexer.worker.capacity_of", lambda *sizes: 2048)
     worker = worker_of(inputs)
     for shard, reference in zip(shards, expected, strict=True):
         result = worker.index(shard)
         assert_equal(result, reference)
+    assert worker._capacity_factor > 1
 
 
 def test_the_host_does_not_wait_for_a_layer_of_a_batch(inputs, triton: None) -> None:

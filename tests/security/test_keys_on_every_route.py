@@ -39,6 +39,7 @@ VALUES = {
     "document": f"{LABELS[0]}-000",
     "knockout": "0" * 32,
     "analysis": "0" * 32,
+    "explanation": "0" * 16,
     "slug": "busy",
     "file_path": "rapidoc-min.js",
 }

@@ -88,6 +88,8 @@ def test_examples_return_the_fields_of_the_page(server: httpx.Client, store: Pat
     command = example.command.replace(ADDRESS, str(server.base_url).rstrip("/"))
     first = server.get(f"/v1/runs/{RUN}/documents", params={"label": LABELS[0]}).json()["items"][0]["document"]
     server.patch(f"/v1/runs/{RUN}/layers/1/features/3/note", json={"author": "Ann", "starred": True})
+    sentence = {"author": "Ann", "text": "names of small trucks"}
+    explanation = server.post(f"/v1/runs/{RUN}/layers/1/features/3/explanations", json=sentence).json()
     done = subprocess.run(
         f"{command} -sS --fail-with-body",
         shell=True,
@@ -97,6 +99,7 @@ def test_examples_return_the_fields_of_the_page(server: httpx.Client, store: Pat
         env={
             **os.environ,
             "DOCUMENT": quote(first, safe=""),
+            "EXPLANATION": explanation["id"],
             "KNOCKOUT": _knockout(server, store),
             "ANALYSIS": analysis_of(Store(store).run(RUN)),
         },

@@ -134,35 +134,52 @@ def make_run(
     Beside the arguments of `random_case`: the pooling of rankings, threads of the merge, and the format, 3 or FORMAT.
     """
     case = random_case(seed=seed, layers=layers, d_sae=d_sae, labels=labels, documents_per_label=documents_per_label)
-    recipe = hashlib.sha256(repr((seed, layers, d_sae, tuple(labels), documents_per_label, pooling)).encode())
+    recipe = repr((seed, layers, d_sae, tuple(labels), documents_per_label, pooling))
+    return publish_case(store, name, case, recipe, pooling=pooling, threads=threads, run_format=run_format)
+
+
+def publish_case(
+    store: Path,
+    name: str,
+    case: Case,
+    recipe: str,
+    *,
+    pooling: Pooling = "head",
+    threads: int | None = None,
+    top_tokens: int = TOP_TOKENS,
+    run_format: int = FORMAT,
+) -> RunManifest:
+    """Merge and publish a case; runs of equal recipes have equal fingerprints."""
+    fingerprint = hashlib.sha256(recipe.encode()).hexdigest()
+    layers, d_sae = len(case.activations), case.activations[0][0].shape[1]
     work = work_directory(store, name)
-    shards = plan_shards(case.documents, SHARD_DOCUMENTS, recipe.hexdigest())
+    shards = plan_shards(case.documents, SHARD_DOCUMENTS, fingerprint)
     for shard in shards:
-        parts = {layer: _layer_partial(shard, case.activations[layer], pooling) for layer in range(layers)}
+        parts = {layer: _layer_partial(shard, case.activations[layer], pooling, top_tokens) for layer in range(layers)}
         positions = sum(len(document.tokens.positions) for document in shard.documents)
         write_partial(work / "shards", shard, positions, parts, _document_partial(shard, case))
     partials = [open_partial(work / "shards", shard.key) for shard in shards]
     with RunWriter(work / "staged") as writer:
         merger = Merger(
-            writer, case.documents, case.labels, partials, MergeSettings(pooling, 1.0, TOP_TOKENS), {}, threads
+            writer, case.documents, case.labels, partials, MergeSettings(pooling, 1.0, top_tokens), {}, threads
         )
         facts = LayerFacts(D_MODEL, d_sae, "relu", None, LayerQuality(100, 0.9, 8.0, 0, 0.9, 0, 0.0))
         merger.merge_layers(dict.fromkeys(range(layers), facts))
         _, scores = merger.merge_documents()
     if run_format == FORMAT:
-        _write_contexts(work / "staged", case)
+        _write_contexts(work / "staged", case, top_tokens)
         _write_effects(work / "staged", case)
-    manifest = _manifest(name, recipe.hexdigest(), case, pooling, scores, writer.activations, run_format)
+    manifest = _manifest(name, fingerprint, case, pooling, scores, writer.activations, run_format, top_tokens)
     published = publish(store, work / "staged", manifest)
     shutil.rmtree(work)
     return published
 
 
-def _write_contexts(directory: Path, case: Case) -> None:
+def _write_contexts(directory: Path, case: Case, top_tokens: int) -> None:
     probes = plain_probes(case.documents)
     write_probes(directory, probes)
     for layer, activations in enumerate(case.activations):
-        write_contexts(directory, layer, [plain_contexts(case.documents, activations, layer, TOP_TOKENS)])
+        write_contexts(directory, layer, [plain_contexts(case.documents, activations, layer, top_tokens)])
         write_probe_bits(directory, layer, plain_probe_bits(activations, probes))
 
 
@@ -211,7 +228,7 @@ def _pool(values: np.ndarray, pooling: Pooling) -> np.ndarray:
             return values.mean(0, dtype=np.float64).astype(np.float32)
 
 
-def _layer_partial(shard: Shard, activations: Sequence[np.ndarray], pooling: Pooling) -> LayerPartial:
+def _layer_partial(shard: Shard, activations: Sequence[np.ndarray], pooling: Pooling, top_tokens: int) -> LayerPartial:
     shard_activations = [activations[document.number] for document in shard.documents]
     pooled = {kind: np.stack([_pool(values, kind) for values in shard_activations]) for kind in POOLINGS}
     stacked = np.stack([pooled[kind] for kind in POOLINGS], axis=1)
@@ -230,7 +247,7 @@ def _layer_partial(shard: Shard, activations: Sequence[np.ndarray], pooling: Poo
         np.stack([(part > 0).sum(0, dtype=np.int32) for part in np.split(stacked, ends[:-1])]),
         (values > 0).sum(0),
         values.sum(0, dtype=np.float64),
-        strongest_candidates(candidates, TOP_TOKENS),
+        strongest_candidates(candidates, top_tokens),
         ordered([Activations(active_feature.astype(np.int32), numbers[index], pooled[pooling][index, active_feature])]),
         outliers=0,
     )
@@ -255,6 +272,7 @@ def _manifest(
     scores: Scores,
     activations: int,
     run_format: int,
+    top_tokens: int,
 ) -> RunManifest:
     layers = list(range(len(case.activations)))
     d_sae = case.activations[0][0].shape[1]
@@ -291,7 +309,7 @@ def _manifest(
         ),
         pooling=pooling,
         variety_threshold=1.0,
-        top_tokens=TOP_TOKENS,
+        top_tokens=top_tokens,
         positions=sum(len(document.tokens.positions) for document in case.documents),
         activations=activations,
         skipped=[],

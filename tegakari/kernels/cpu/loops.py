@@ -302,3 +302,26 @@ def sort_survivors(feature, position, activation, lo, hi):
             feature[i] = lo + f
             position[i] = position_of(keys[i])
             bits[i] = ~np.uint32(keys[i] >> np.uint64(32))
+
+
+@compiled
+def select_pairs(feature, position, activation, owner, pairs):
+    """Select the entries of some pairs of a document and a feature, in their order.
+
+    Args:
+        feature: int32 [n].
+        position: int32 [n].
+        activation: float32 [n].
+        owner: int64 [T], document of each position.
+        pairs: bool [D, d_sae].
+
+    Returns:
+        feature, position and activation of the selected entries.
+    """
+    chosen = np.empty(len(feature), np.int32)
+    selected = 0
+    for i in range(len(feature)):
+        chosen[selected] = i
+        selected += np.int64(pairs[owner[position[i]], feature[i]])  # without a branch, which would be mispredicted
+    chosen = chosen[:selected]
+    return feature[chosen], position[chosen], activation[chosen]

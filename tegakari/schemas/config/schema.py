@@ -1,4 +1,4 @@
-"""Keys of `tegakari.toml`: one file configures import, training, indexing and serving.
+"""Keys of `tegakari.toml`: one file configures import, training, indexing, serving, explaining.
 
 Defaults and descriptions of the keys are defined only here; `tegakari init` renders the file from these types.
 """
@@ -167,6 +167,34 @@ class ServiceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     telemetry: Annotated[bool, _about("OpenTelemetry traces, if its packages are installed")] = False
 
 
+class ExplainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The language model that explains features: any server of OpenAI's chat completions."""
+
+    base_url: Annotated[
+        str,
+        Meta(
+            pattern=r"^https?://[^/@\s]+(/\S*)?$", description="address of the server, up to /v1; see docs/explain.md"
+        ),
+    ] = "http://127.0.0.1:8000/v1"
+    model: Annotated[str, _about("name of the model on the server; empty = the only one that the server has")] = ""
+    key_variable: Annotated[
+        str,
+        Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$", description="environment variable that holds the server's API key"),
+    ] = "TEGAKARI_EXPLAIN_KEY"
+    send_texts: Annotated[
+        bool, _about("send excerpts of documents to a server on another machine; one on this machine always gets them")
+    ] = False
+    language: Annotated[Literal["en", "ja"], _about("language of the explanations: en or ja")] = "en"
+    contexts: Annotated[int, Meta(ge=1, le=60, description="excerpts per prompt")] = 20
+    concurrency: Annotated[int, Meta(ge=1, le=256, description="requests in progress")] = 8
+    timeout: Annotated[Positive, _about("time limit of an answer, in seconds")] = 120
+    retries: Annotated[
+        int, Meta(ge=0, le=20, description="repeated requests after a failure that can pass, such as status 429 or 503")
+    ] = 5
+    max_requests: Annotated[Natural, _about("limit of requests per command, retries included")] = 10_000
+    max_tokens: Annotated[Natural, _about("limit of tokens per command, prompts and answers together")] = 20_000_000
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All sections of `tegakari.toml`."""
 
@@ -175,3 +203,4 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     saes: SaesConfig = msgspec.field(default_factory=SaesConfig)
     index: IndexConfig = msgspec.field(default_factory=IndexConfig)
     service: ServiceConfig = msgspec.field(default_factory=ServiceConfig)
+    explain: ExplainConfig = msgspec.field(default_factory=ExplainConfig)

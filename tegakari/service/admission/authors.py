@@ -1,4 +1,4 @@
-"""Authors of notes: the name of a request's API key, or the name in the request where the service has no keys."""
+"""Authors of notes and explanations: the name of the API key; without keys, the name in the request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tegakari.schemas.keys import ApiKey
 
 
 def author_of(request: Request[Any, Any, Any], named: str | None) -> str:
-    """Author of the note that a request writes or deletes.
+    """Author of the note, explanation or vote that a request writes or deletes.
 
     Args:
         request: with the key that the gate has checked.
@@ -25,7 +25,9 @@ def author_of(request: Request[Any, Any, Any], named: str | None) -> str:
     if key is None:
         if named is None:
             raise BodyError(
-                "the note has no author", field="author", fix="give `author`, the name under which others see the note"
+                "there is no author",
+                field="author",
+                fix="give `author`, the name under which others see what you write",
             )
         return named
     if named is None or named == key.name:
@@ -33,7 +35,7 @@ def author_of(request: Request[Any, Any, Any], named: str | None) -> str:
     if key.scope == "admin":
         return named
     raise KeyScopeError(
-        f"the key {key.id} writes notes of {key.name!r}, not of {named!r}",
+        f"the key {key.id} writes in the name of {key.name!r}, not of {named!r}",
         field="author",
         fix="leave `author` out, or use a key with scope admin",
     )

@@ -63,7 +63,8 @@ def compare_page(store: NamedDependency[Store], request: Request[Any, Any, Any],
         circuits=_circuits_of(store, runs),
         study=study.figures if study else None,
         matching=study.matching if study else None,
-        one_sided=_one_sided_features(study.matching) if study and study.matching else [],
+        places=[study.matching.runs.index(one.name) for one in runs] if study and study.matching else [],
+        one_sided=_one_sided_features(study.matching, runs) if study and study.matching else [],
     )
 
 
@@ -99,18 +100,16 @@ def _circuits_of(store: Store, runs: list[Run]) -> list[Markup] | None:
     return pictures if len(pictures) == len(runs) else None
 
 
-def _one_sided_features(matching: MatchingResult) -> list[tuple[str, list[tuple[OnlyInOne, list[ExampleFeature]]]]]:
+def _one_sided_features(
+    matching: MatchingResult, runs: list[Run]
+) -> list[tuple[str, list[tuple[OnlyInOne, list[ExampleFeature]]]]]:
     """By label: what each run alone has of it, in the order of the runs, with examples."""
     rows = {(row.run, row.label): row for row in matching.only}
     labels = dict.fromkeys(row.label for row in matching.only)
     return [
         (
             label,
-            [
-                (row, [_example(text) for text in row.examples])
-                for run in matching.runs
-                if (row := rows.get((run, label)))
-            ],
+            [(row, [_example(text) for text in row.examples]) for run in runs if (row := rows.get((run.name, label)))],
         )
         for label in labels
     ]

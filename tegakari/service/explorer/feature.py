@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
 from litestar import Request, Response
 from litestar.di import NamedDependency
+from litestar.params import QueryParameter
 from markupsafe import Markup
 
 from tegakari.schemas.api import FeatureNeighbour
 from tegakari.schemas.errors import NotFoundError, QueryError
+from tegakari.schemas.explanations import Explanation
 from tegakari.service.admission.authors import author_of_key
 from tegakari.service.explorer import charts
+from tegakari.service.explorer.contexts import context_groups
+from tegakari.service.explorer.language import language_of
 from tegakari.service.explorer.page import page, render
 from tegakari.service.http.parameters import FEATURE_PATH, FeatureNumber, LayerNumber, OpenRun
 from tegakari.store import Run, Store, queries
+from tegakari.store.contexts import WINDOW
 from tegakari.store.effects import feature_effects
+from tegakari.store.explanations import feature_explanations
 from tegakari.store.notes import notes, starred_features
 
 CONTEXTS_SHOWN = 30
@@ -27,6 +33,10 @@ EFFECTS_SHOWN = 3
 BINS = 24
 NOTES_SHOWN = 100
 
+TokensBeside = Annotated[
+    int, QueryParameter(name="beside", description="tokens of a context on each side", ge=1, le=WINDOW)
+]
+
 
 @page(FEATURE_PATH)
 def feature_page(
@@ -34,11 +44,13 @@ def feature_page(
     layer: LayerNumber,
     feature: FeatureNumber,
     request: Request[Any, Any, Any],
+    tokens_beside: TokensBeside = WINDOW,
 ) -> Response[str]:
     """One feature of one layer."""
     detail = queries.feature(run, layer, feature, tokens=min(CONTEXTS_SHOWN, run.manifest.top_tokens), onset=True)
     width = run.manifest.saes.widths[run.manifest.saes.layers.index(layer)]
     found = notes(run, layer=layer, feature=feature, limit=NOTES_SHOWN)
+    contexts = context_groups(run, layer, feature, tokens_beside)
     best = detail.labels[0].label if detail.labels and detail.labels[0].cohens_d is not None else None
     effects = _effects(run, layer, feature)
     return render(
@@ -51,6 +63,9 @@ def feature_page(
         ends=_ends(effects) if effects else None,
         all_labels=len(detail.labels),
         best=best,
+        contexts=contexts,
+        tokens_beside=tokens_beside,
+        explanations=_explanations(run, layer, feature, language_of(request.scope)),
         largest=max((token.activation for token in detail.tokens), default=0.0),
         picture=_histogram(run, layer, feature, best),
         documents=queries.feature_documents(run, layer, feature, limit=10),
@@ -77,6 +92,12 @@ def _ends(effects: dict[str, float]) -> list[tuple[str, list[tuple[str, float]]]
     """The labels of the largest effects and of the smallest ones, each with its name among the texts."""
     ordered = sorted(effects.items(), key=lambda effect: -effect[1])
     return [("largest_effects", ordered[:EFFECTS_SHOWN]), ("smallest_effects", ordered[::-1][:EFFECTS_SHOWN])]
+
+
+def _explanations(run: Run, layer: int, feature: int, language: str) -> list[Explanation]:
+    """Explanations, the best first; of the deterministic ones the one in the language of the page."""
+    rows = feature_explanations(run, layer, feature)
+    return [row for row in rows if row.method != "terms" or row.language == language]
 
 
 def _histogram(run: Run, layer: int, feature: int, label: str | None) -> Markup | None:

@@ -139,7 +139,9 @@ def _environment() -> Environment:
     )
     environment.globals.update(ADDRESSES, charts=charts)
     environment.filters.update(python=repr, shell=shlex.quote, sql=sql_text)
-    environment.filters.update(figure=figure, percent=percent, count=count, shade=shade, token=visible_token)
+    environment.filters.update(
+        figure=figure, percent=percent, count=count, shade=shade, token=visible_token, broken=broken_token
+    )
     return environment
 
 
@@ -167,6 +169,11 @@ def shade(activation: float, largest: float) -> str:
     """Class of the shading of a token."""
     share = min(max(activation / largest, 0), 1) if largest > 0 else 0
     return f"shade-{round(share * SHADES)}"
+
+
+def broken_token(text: str) -> str:
+    """A token in its line: line breaks stay, with a sign before each."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "⏎\n")
 
 
 def visible_token(text: str) -> str:

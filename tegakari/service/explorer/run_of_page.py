@@ -1,4 +1,4 @@
-"""ETags of the pages of a run, which also depend on the reader, on the analyses that are stored and on notes."""
+"""ETags of the pages of a run, which also depend on the reader, and on analyses, notes and explanations."""
 
 from __future__ import annotations
 
@@ -9,18 +9,24 @@ from tegakari.service.explorer.language import language_of
 from tegakari.service.explorer.page import POLICY
 from tegakari.service.http.etags import RunOfRequest
 from tegakari.store import Run
-from tegakari.store.disk.layout import additions_directory, analyses_directory, notes_directory
+from tegakari.store.disk.layout import (
+    additions_directory,
+    analyses_directory,
+    explanations_directory,
+    notes_directory,
+)
+from tegakari.store.explanations.log_file import FILE as LOG
 
 
 class RunOfPage(RunOfRequest):
-    """Opens the run of a page; the ETag changes with analyses and notes, so that browsers send it each time."""
+    """Opens the run of a page; the ETag changes with what is stored beside it, so that browsers send it each time."""
 
     cache_control = "private, no-cache"
     vary = b"Accept, Accept-Encoding, Accept-Language, Cookie"
     headers = ((b"content-security-policy", POLICY.encode()),)
 
     def state_of(self, scope: Scope, run: Run) -> object:
-        """The language, the name of the reader's key, and when analyses, notes and additions changed last."""
+        """The language, under which name the reader is signed in, and when what is stored beside the run changed."""
         key = scope["state"].get("key")
         return language_of(scope), key and key.name, _changes(run)
 
@@ -28,8 +34,12 @@ class RunOfPage(RunOfRequest):
 def _changes(run: Run) -> list[int]:
     root = analyses_directory(run.store)
     times: list[int] = []
-    of_run = notes_directory(run.store, run.manifest), additions_directory(run.store, run.manifest)
-    for directory in (*(root / kind.name for kind in ANALYSIS_KINDS), *of_run):
+    for directory in (
+        *(root / kind.name for kind in ANALYSIS_KINDS),
+        notes_directory(run.store, run.manifest),
+        explanations_directory(run.store, run.manifest) / LOG,
+        additions_directory(run.store, run.manifest),
+    ):
         try:
             times.append(directory.stat().st_mtime_ns)
         except FileNotFoundError:

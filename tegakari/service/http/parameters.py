@@ -14,6 +14,7 @@ from msgspec import Struct
 from tegakari.schemas import filters
 from tegakari.schemas.config import POOLINGS, Pooling
 from tegakari.schemas.errors import QueryError
+from tegakari.schemas.explanations import LANGUAGE_PATTERN, MAX_EXPLANATION, MAX_MODEL, METHODS, Method
 from tegakari.schemas.notes import MAX_AUTHOR, MAX_TAG, MAX_TEXT
 from tegakari.service.http.negotiation import FORMATS, LIST_PARAMETERS, row_type
 from tegakari.store import Run
@@ -131,6 +132,42 @@ NoteWords = Annotated[
         maxLength=MAX_TEXT,
     ),
 ]
+MethodFilter = Annotated[
+    Method | None,
+    optional(
+        "only explanations of this method: made from words, by a language model, by a person",
+        type="string",
+        enum=list(METHODS),
+    ),
+]
+ExplanationAuthorFilter = Annotated[
+    str | None,
+    optional(
+        "only explanations of this author: `tegakari`, the name of a language model, or a person",
+        type="string",
+        maxLength=MAX_MODEL,
+    ),
+]
+ExplanationAuthorName = Annotated[
+    str | None,
+    optional("author of the explanation; default: the name of the API key", type="string", maxLength=MAX_MODEL),
+]
+LanguageFilter = Annotated[
+    str | None, optional("only explanations in this language, as `ja` or `en`", type="string", pattern=LANGUAGE_PATTERN)
+]
+MinimumScore = Annotated[
+    float | None,
+    optional("only explanations whose detection has at least this balanced accuracy, mean over scores", type="number"),
+]
+ExplanationWords = Annotated[
+    str | None,
+    optional(
+        "only explanations with all these words in their text, whatever their case and width",
+        type="string",
+        maxLength=MAX_EXPLANATION,
+    ),
+]
+ExplanationIdName = Annotated[str, PathParameter(description="id of the explanation")]
 FormatName = Annotated[
     str | None,
     optional("format of the rows; default: by `Accept`, else json", type="string", enum=["json", *FORMATS]),

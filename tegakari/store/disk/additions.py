@@ -1,4 +1,4 @@
-"""What was added to a run after its publication: contexts, probes and label effects of a run of format 3."""
+"""What was added to a run after its publication: contexts, probes, label effects and explanations."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tegakari.schemas.errors import StoreError
 from tegakari.schemas.run import FileEntry, RunManifest
 from tegakari.store.disk.contents import check_contents, read_bounded
 from tegakari.store.disk.durable import checksums, random_suffix, sha256_of, staged_directory
-from tegakari.store.disk.layout import CONTEXTS, EFFECTS, additions_directory, work_directory
+from tegakari.store.disk.layout import CONTEXTS, EFFECTS, EXPLANATIONS, additions_directory, work_directory
 
 CHECKSUMS = "files.json"
 """List of the files of the additions, with their checksums."""
 
-ADDITIONS = (CHECKSUMS, CONTEXTS, EFFECTS)
+ADDITIONS = (CHECKSUMS, CONTEXTS, EFFECTS, EXPLANATIONS)
 """Names of what the additions of a run contain."""
 
 MAX_CHECKSUMS = 16 * 2**20

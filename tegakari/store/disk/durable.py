@@ -178,11 +178,12 @@ def fsync_tree(directory: Path) -> None:
     """Flush every file and directory below `directory`, then `directory` itself."""
     for root, _, names in os.walk(directory):
         for name in names:
-            _fsync(Path(root) / name)
-        _fsync(Path(root))
+            fsync(Path(root) / name)
+        fsync(Path(root))
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Flush a file, or the names in a directory, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -193,7 +194,7 @@ def _fsync(path: Path) -> None:
 def rename_into_place(source: Path, target: Path) -> None:
     """Rename on one file system and flush the rename itself."""
     source.rename(target)
-    _fsync(target.parent)
+    fsync(target.parent)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Paths of a store: runs, unfinished work, analyses, jobs, additions, vectors, notes."""
+"""Paths of a store: runs, unfinished work, analyses, jobs, additions, vectors, notes, explanations."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ BLOCKS = "hot"
 CONTEXTS = "contexts"
 EFFECTS = "effects"
 """Directory of the label effects."""
+EXPLANATIONS = "explanations"
+"""Directory of the deterministic explanations of a run."""
 
-CONTENTS = (MANIFEST, DATABASE, ACTIVATIONS, VECTORS, BLOCKS, CONTEXTS, EFFECTS)
+CONTENTS = (MANIFEST, DATABASE, ACTIVATIONS, VECTORS, BLOCKS, CONTEXTS, EFFECTS, EXPLANATIONS)
 """Names of what the directory of a run contains."""
 
 _NAME = re.compile(NAME_PATTERN)
@@ -117,6 +119,21 @@ def notes_directory(store: Path, manifest: RunManifest) -> Path:
     return notes_root(store) / f"{manifest.run}-{manifest.fingerprint[:16]}"
 
 
+def explanations_root(store: Path) -> Path:
+    """Directory of the explanations of features that people and language models write."""
+    return store / "explanations"
+
+
+def explanations_directory(store: Path, manifest: RunManifest) -> Path:
+    """Explanations of features of a run; the name contains the run's fingerprint, which identifies it."""
+    return explanations_root(store) / f"{manifest.run}-{manifest.fingerprint[:16]}"
+
+
+def answers_file(store: Path) -> Path:
+    """Database of the answers of language models, by model and prompt."""
+    return explanations_root(store) / "answers.sqlite"
+
+
 def layer_file(run: Path, layer: int) -> Path:
     """File of one layer's activations."""
     return run / ACTIVATIONS / f"layer={layer:02d}" / "part-0.parquet"
@@ -140,3 +157,18 @@ def probe_bits_file(directory: Path, layer: int) -> Path:
 def effect_file(directory: Path, layer: int) -> Path:
     """File of one layer's label effects, in the directory of a run or of its additions."""
     return directory / EFFECTS / f"layer={layer:02d}" / "part-0.parquet"
+
+
+def explanation_file(directory: Path, layer: int) -> Path:
+    """File of one layer's deterministic explanations, in the directory of a run or of its additions."""
+    return directory / EXPLANATIONS / f"layer={layer:02d}" / "part-0.parquet"
+
+
+def catalogue_directory(store: Path) -> Path:
+    """run.json of every run of the bucket that the store is a cache of; a store of its own has no such directory."""
+    return store / "catalogue"
+
+
+def use_file(store: Path, run: str) -> Path:
+    """File of a cache whose time is that of the last request for a run; readers of the run hold a shared lock on it."""
+    return store / "use" / check_run_name(run)

@@ -23,6 +23,7 @@ from tegakari.store.contexts import STRONGEST, feature_contexts, has_contexts
 from tegakari.store.disk.contents import read_bounded
 from tegakari.store.disk.durable import staged_directory, translate_disk_full
 from tegakari.store.effects import layer_effects
+from tegakari.store.export.neuronpedia_explanations import explanation_rows
 from tegakari.store.export.tables import refuse_existing
 from tegakari.store.queries.feature_contexts import window_texts
 from tegakari.store.queries.features import feature_histogram
@@ -200,14 +201,14 @@ def export_neuronpedia(run: Run, target: Path, *, creator: str, progress: Progre
         progress: one step per layer.
 
     Returns:
-        number of features and of activations.
+        number of features, of activations and of explanations.
 
     Raises:
         StoreError: the directory exists.
         DiskFullError: no space; nothing is left behind.
     """
     refuse_existing(target)
-    features = activations = 0
+    features = activations = explanations = 0
     model = model_id(run)
     with translate_disk_full(target, field="--to"), staged_directory(target) as staged:
         progress.stage("exporting", len(run.manifest.saes.layers))
@@ -224,8 +225,10 @@ def export_neuronpedia(run: Run, target: Path, *, creator: str, progress: Progre
                     directory / "features" / name, _features(run, layer, batch, creator, directions, of_labels)
                 )
                 activations += _write(directory / "activations" / name, _activations(run, layer, batch, creator))
+                rows = explanation_rows(run, layer, batch, model_id=model, source=directory.name, creator=creator)
+                explanations += _write(directory / "explanations" / name, rows)
             progress.advance()
-    return {"features": features, "activations": activations}
+    return {"features": features, "activations": activations, "explanations": explanations}
 
 
 def _write_metadata(run: Run, directory: Path, layer: int, creator: str, figure: str) -> None:
@@ -298,7 +301,7 @@ def _d(run: Run, layer: int) -> np.ndarray:
     return run.blocks.statistics["d", run.manifest.pooling][:, run.blocks.places.slice_of(layer)]
 
 
-def _write(path: Path, rows: Iterator[_Row]) -> int:
+def _write(path: Path, rows: Iterator[msgspec.Struct]) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
     # Without a time in the header, the same run gives the same bytes.
@@ -398,8 +401,8 @@ def _contexts(run: Run, layer: int, batch: Sequence[int]) -> Iterator[tuple[int,
         sample = np.flatnonzero(contexts.quantile != STRONGEST)[::-1]
         for row in (*strongest[np.sort(earliest)][:EXCERPTS].tolist(), *sample.tolist()):
             values = contexts.activations[row, : contexts.length[row]]
-            numbers = (int(column[row]) for column in (contexts.document, contexts.position, contexts.start))
-            yield feature, _Excerpt(row, *numbers, values)
+            document, position = int(contexts.document[row]), int(contexts.position[row])
+            yield feature, _Excerpt(row, document, position, int(contexts.start[row]), values)
 
 
 def _strongest(run: Run, layer: int, batch: Sequence[int]) -> Iterator[tuple[int, _Excerpt]]:

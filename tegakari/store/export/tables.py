@@ -1,4 +1,4 @@
-"""Export of a run's tables and the notes on its features as Parquet, Arrow, CSV or XLSX files."""
+"""Export of a run's tables and the notes on and explanations of its features as Parquet, Arrow, CSV or XLSX files."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tegakari.store.export import formats
 from tegakari.store.export.spreadsheets import for_spreadsheets
 from tegakari.store.reader import Run
 from tegakari.store.sql.query import run_query
-from tegakari.store.sql.views import NOTES
+from tegakari.store.sql.views import EXPLANATIONS, NOTES
 
-EXPORTED: tuple[Table, ...] = (*TABLES, ACTIVATIONS, CONTEXTS, LABEL_EFFECTS, NOTES)
+EXPORTED: tuple[Table, ...] = (*TABLES, ACTIVATIONS, CONTEXTS, LABEL_EFFECTS, NOTES, EXPLANATIONS)
 
 
 def export_run(
@@ -38,7 +38,7 @@ def export_run(
         run: a published run.
         target: directory to create.
         file_format: one of `formats.WRITERS`.
-        tables: names of tables; default: all, including activations, contexts, label effects and notes.
+        tables: names of tables; default: all, with activations, contexts, label effects, notes and explanations.
         spreadsheet: whether to write texts that a spreadsheet would take for formulas with an apostrophe, in CSV.
         bom: whether CSV begins with a byte order mark.
         progress: one step per table.

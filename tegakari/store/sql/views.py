@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from tegakari.store.effects import effect_files
 from tegakari.store.note_files import all_notes
 from tegakari.store.results import stored_analyses
 from tegakari.store.sql.attach import attach_run
+from tegakari.store.sql.explanation_rows import EXPLANATIONS, explanation_batches
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -90,7 +91,9 @@ NOTES = Table(
     ),
 )
 
-VIEWS = tuple(table.name for table in (*TABLES, ACTIVATIONS_TABLE, CONTEXTS, LABEL_EFFECTS, RUNS, ANALYSES, NOTES))
+VIEWS = tuple(
+    table.name for table in (*TABLES, ACTIVATIONS_TABLE, CONTEXTS, LABEL_EFFECTS, RUNS, ANALYSES, NOTES, EXPLANATIONS)
+)
 """Names of the views."""
 
 
@@ -102,7 +105,7 @@ def named_views(sql: str) -> set[str]:
 def add_views(
     connection: duckdb.DuckDBPyConnection, store: Path, runs: Sequence[str], views: Collection[str] = VIEWS
 ) -> None:
-    """Create the views: the tables of `schemas/tables.py`, activations, contexts, effects, `runs`, `analyses`, `notes`.
+    """Create the views of VIEWS.
 
     Tables are attached read-only; files and the small tables are registered through Arrow, so that a connection
     without a file system can read them too. A condition on `run` leaves the other runs unread, and no file is opened
@@ -147,9 +150,16 @@ def add_views(
         rows = [_row(manifest) for manifest in manifests.values()]
         connection.register(RUNS.name, pa.Table.from_pylist(rows, arrow_schema(RUNS)))
     if ANALYSES.name in views:
-        connection.register(ANALYSES.name, _FileRows(ANALYSES, partial(_analyses, store, frozenset(manifests))))
+        connection.register(
+            ANALYSES.name, _FileRows(ANALYSES, _once(ANALYSES, partial(_analyses, store, frozenset(manifests))))
+        )
     if NOTES.name in views:
-        connection.register(NOTES.name, _FileRows(NOTES, partial(_notes, store, list(manifests.values()))))
+        connection.register(
+            NOTES.name, _FileRows(NOTES, _once(NOTES, partial(_notes, store, list(manifests.values()))))
+        )
+
+    if EXPLANATIONS.name in views:
+        connection.register(EXPLANATIONS.name, _FileRows(EXPLANATIONS, partial(explanation_batches, store, list(runs))))
 
 
 def _layer_files(table: Table, store: Path, directory: Path, manifest: RunManifest) -> list[Path]:
@@ -224,16 +234,19 @@ def _row(manifest: RunManifest) -> dict[str, object]:
 class _FileRows:
     """Rows of a view from files, which are read when a query scans the view, and not when it names it only."""
 
-    def __init__(self, table: Table, rows: Callable[[], list[dict[str, object]]]) -> None:
+    def __init__(self, table: Table, batches: Callable[[], Iterable[pa.RecordBatch]]) -> None:
         self._schema = arrow_schema(table)
-        self._rows = cache(rows)
+        self._batches = batches
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """DuckDB asks for a stream per scan, and for others of which it reads the schema only."""
         return pa.RecordBatchReader.from_batches(self._schema, self._batches()).__arrow_c_stream__(requested_schema)
 
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        yield pa.RecordBatch.from_pylist(self._rows(), self._schema)
+
+def _once(table: Table, rows: Callable[[], list[dict[str, object]]]) -> Callable[[], Iterable[pa.RecordBatch]]:
+    """One batch of rows that are read for the first scan of a view, and kept for the others."""
+    read = cache(lambda: pa.RecordBatch.from_pylist(rows(), arrow_schema(table)))
+    return lambda: [read()]
 
 
 def _analyses(store: Path, runs: Collection[str]) -> list[dict[str, object]]:

@@ -28,7 +28,7 @@ from tegakari.service.explorer.sign_in import own_address
 from tegakari.store import Store, queries
 from tegakari.store.notes import delete_note, write_note
 from tegakari.store.sql.query import run_query
-from tests.support.factories import LABELS, make_run
+from tests.support.factories import LABELS, make_run, publish_case, random_case
 from tests.support.service import RUN, UNEVEN, client_of, segment
 
 EXPLORER = Path(language.__file__).parent
@@ -175,6 +175,21 @@ def test_the_page_of_a_label_begins_with_its_clue_words(client: TestClient, stor
         assert f"{visible_token(word.token)} {word.features}/{found.features}" in page.text
 
 
+def test_a_long_post_is_whole_on_its_page_alone_and_training_documents_have_no_score(tmp_path: Path):
+    case = random_case()
+    longest = case.documents[0]
+    longest = longest._replace(text=longest.text + "長" * 100_000)
+    publish_case(tmp_path, "long", case._replace(documents=[longest, *case.documents[1:]]), "long")
+    manifest = tmp_path / "runs/long/run.json"
+    manifest.write_text(re.sub('"split": ?"eval"', '"split": "train"', manifest.read_text()))
+    with client_of(tmp_path) as client:
+        assert "長" * 100_000 in open_page(client, f"/runs/long/documents/{segment(longest.id)}").text
+        for path, page in walk(client, "/", 4).items():
+            if not path.startswith(f"/runs/long/documents/{segment(longest.id)}"):
+                assert len("".join(page.texts)) < 50_000, path
+        assert "most frequent label" not in open_page(client, "/").text
+
+
 def test_filters_and_pages_of_features(client: TestClient, store: Path):
     run, label = Store(store).run(RUN), LABELS[0]
     path = f"/runs/{RUN}/labels/{segment(label)}"
@@ -240,7 +255,7 @@ def test_both_languages_have_all_texts():
         assert fields[0] == fields[1], key
     sources = "".join(file.read_text(encoding="utf-8") for file in (EXPLORER / "templates").iterdir())
     for key in re.findall(r"""\bt\(["'](\w+?)["']""", sources):
-        assert key == "state_" or key in tables[0]
+        assert key in ("state_", "method_") or key in tables[0]
     scripts = "".join(file.read_text(encoding="utf-8") for file in (EXPLORER / "static").glob("*.js"))
     assert set(re.findall(r"\btexts\.(?!js\b)(\w+)", scripts)) <= language.script_texts("en").keys()
 
@@ -430,6 +445,14 @@ def test_the_search_finds_notes(noted: TestClient):
     assert "軽トラ\nonly" in page.text
 
 
+def test_the_search_finds_explanations(noted: TestClient):
+    written = {"author": "Ann <b>", "text": "names of 軽トラ <script>"}
+    noted.post("/v1/runs/noted/layers/1/features/7/explanations", json=written)
+    page = open_page(noted, "/search?run=noted&q=軽トラ")
+    assert "/runs/noted/layers/1/features/7" in page.links
+    assert "names of 軽トラ <script>" in page.text
+
+
 def test_the_form_of_a_note_has_the_name_of_the_key(tmp_path: Path):
     make_run(tmp_path / "store", "noted")
     key, _ = create_key(tmp_path / "keys.json", "Ann <b>", "read")
@@ -437,7 +460,7 @@ def test_the_form_of_a_note_has_the_name_of_the_key(tmp_path: Path):
     with TestClient(app, base_url="http://127.0.0.1") as client:
         client.headers["X-API-Key"] = key
         page = open_page(client, NOTED)
-        (author,) = (attributes for _, attributes in page.elements if attributes.get("name") == "author")
-        assert (author["value"], "readonly" in author) == ("Ann <b>", True)
+        authors = [attributes for _, attributes in page.elements if attributes.get("name") == "author"]
+        assert [(author["value"], "readonly" in author) for author in authors] == 2 * [("Ann <b>", True)]
     forms = [attributes for tag, attributes in page.elements if tag == "form" and "data-form" in attributes]
     assert any("hidden" in attributes for attributes in forms), "without a script there is nothing to fill in"
