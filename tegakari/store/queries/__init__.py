@@ -6,7 +6,7 @@ Most are gathered from the memory-mapped blocks; the others are SQL with bound p
 from tegakari.store.queries.analyses import analyses, analysis
 from tegakari.store.queries.comparison import compare
 from tegakari.store.queries.documents import DETAIL_FEATURES, document, document_features, document_number, documents
-from tegakari.store.queries.effects import feature_effects, label_effects
+from tegakari.store.queries.label_effects import feature_effects, label_effects
 from tegakari.store.queries.feature_contexts import feature_contexts, window_texts
 from tegakari.store.queries.features import (
     feature,
