@@ -16,6 +16,7 @@ EXTRA_OF = {
     "duckdb": "store",
     "lancedb": "store",
     "numpy": "store",
+    "obstore": "s3",
     "pyarrow": "store",
     "structlog": "store",
     "xlsxwriter": "store",

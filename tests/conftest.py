@@ -114,3 +114,24 @@ def small_case(tiny_gemma2_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
     from tests.support.small_case import make_small_case  # kernels' tests run where the indexer's dependencies are not
 
     return make_small_case(tmp_path_factory.mktemp("case"), tiny_gemma2_dir)
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """Address of an S3 server on loopback; skips without moto and obstore."""
+    from tests.support.object_storage import s3_server
+
+    with s3_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def s3_bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of a new bucket of that server; the environment names the server and credentials."""
+    from tests.support.object_storage import environment, make_bucket
+
+    for name, value in environment(s3_endpoint).items():
+        monkeypatch.setenv(name, value)
+    bucket = f"b{os.urandom(6).hex()}"
+    make_bucket(s3_endpoint, bucket)
+    return f"s3://{bucket}/stores/one"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tools.generated import ROOT, main
 
-EXTRAS = ("serve", "study")
+EXTRAS = ("serve", "study", "s3")
 """Extras of the image."""
 
 PYTHON = "3.12"

@@ -12,6 +12,7 @@ from tegakari.schemas.api import (
     ActivationHistogram,
     FeatureContext,
     FeatureDetail,
+    FeatureEffect,
     FeatureLabel,
     FeatureNeighbour,
     FeatureOnset,
@@ -20,6 +21,7 @@ from tegakari.schemas.api import (
 )
 from tegakari.schemas.config import Pooling
 from tegakari.schemas.explanations import Explanation, NewExplanation, VoteChange
+from tegakari.schemas.filters import EffectOrder
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings, LayerFeature
 from tegakari.schemas.notes import Note, NoteChange
 from tegakari.schemas.study import FeatureCues
@@ -43,6 +45,15 @@ class Feature:
         """Labels by Cohen's d for the feature, largest first."""
         listing = self._source.feature_labels(self._run, self.layer, self.index, pooling=pooling)
         return Rows(f"Labels of {self._title}", listing)
+
+    def effects(self, *, order: EffectOrder = "largest") -> Rows[FeatureEffect]:
+        """Labels by how much a unit of the feature's activation adds to their logit, directly through norm and head.
+
+        Raises:
+            TegakariError: the run or the layer has no label effects.
+        """
+        listing = self._source.feature_effects(self._run, self.layer, self.index, order=order)
+        return Rows(f"Effects of {self._title}", listing)
 
     def tokens(self) -> Rows[TopToken]:
         """The strongest positions of the corpus, as many as the run keeps, each with the text around it."""

@@ -10,8 +10,8 @@ import msgspec
 from tegakari.access.html import table
 from tegakari.access.rows import Rows
 from tegakari.access.source import Source
-from tegakari.schemas.api import DocumentRow, LabelDetail, LabelFeature
-from tegakari.schemas.filters import LabelFeatureFilters
+from tegakari.schemas.api import DocumentRow, LabelDetail, LabelEffect, LabelFeature
+from tegakari.schemas.filters import EffectOrder, LabelFeatureFilters
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.schemas.study import LabelCues
 
@@ -41,6 +41,15 @@ class Label:
         """
         listing = self._source.label_features(self._run, self.name, **filters)
         return Rows(f"Features of {self.name} in {self._run}", listing)
+
+    def effects(self, *, layer: int | None = None, order: EffectOrder = "largest") -> Rows[LabelEffect]:
+        """Features by how much a unit of their activation adds to the label's logit, directly through norm and head.
+
+        Raises:
+            TegakariError: the run or the layer has no label effects.
+        """
+        listing = self._source.label_effects(self._run, self.name, layer=layer, order=order)
+        return Rows(f"Effects on {self.name} in {self._run}", listing)
 
     def documents(self, *, predicted: str | None = None, correct: bool | None = None) -> Rows[DocumentRow]:
         """Documents of the label by id, optionally only those predicted as `predicted`, or (in)correctly."""

@@ -101,6 +101,26 @@ StoreDirectoryOption = Annotated[
         show_default=False,
     ),
 ]
+AnyStoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        help="Store: a directory, a bucket (s3://bucket/prefix), or the address of a service (http://...), whose "
+        "key is in TEGAKARI_KEY. Default: the store of the configuration file, else ./store.",
+        envvar="TEGAKARI_STORE",
+        show_default=False,
+    ),
+]
+DirectoryOrBucketOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        help="Store: a directory, or a bucket (s3://bucket/prefix). Default: the store of the configuration file, "
+        "else ./store.",
+        envvar="TEGAKARI_STORE",
+        show_default=False,
+    ),
+]
 SpreadsheetOption = Annotated[
     bool,
     typer.Option("--spreadsheet", help="CSV for spreadsheets: texts that they would run as formulas get a leading '."),
@@ -213,9 +233,10 @@ def store_directory(store: str | None, config: Path = DEFAULT_CONFIG) -> Path:
     """The store of a command that needs its files.
 
     Raises:
-        ConfigError: the store is a service.
+        ConfigError: the store is a service or a bucket.
     """
     name = store_name(store, config)
+    refuse_bucket(name)
     if is_address(name):
         raise ConfigError(
             f"{name} is a service; this command needs the store's files",
@@ -230,6 +251,25 @@ def is_address(store: str) -> bool:
     return store.startswith(("http://", "https://"))
 
 
+def is_bucket(store: str) -> bool:
+    """Whether a store is a bucket of S3 rather than a directory or a service."""
+    return store.startswith("s3://")
+
+
+def refuse_bucket(store: str) -> None:
+    """Refuse a bucket where files of a disk are read.
+
+    Raises:
+        ConfigError: the store is a bucket.
+    """
+    if is_bucket(store):
+        raise ConfigError(
+            f"{store} is a bucket; this command needs a store on a disk",
+            field="--store",
+            fix=f"copy a run with `tegakari runs pull RUN --from {store} --store DIRECTORY`, and name that directory",
+        )
+
+
 def open_source(store: str | None, *, device: str = "auto", progress: Progress | None = None) -> Source:
     """The store of a command, as its queries need it: a directory or a service.
 
@@ -239,9 +279,11 @@ def open_source(store: str | None, *, device: str = "auto", progress: Progress |
         progress: of knockouts in a directory.
 
     Raises:
+        ConfigError: the store is a bucket.
         MissingExtraError: the store is a directory, and `tegakari[store]` is not installed.
     """
     name = store_name(store)
+    refuse_bucket(name)
     if is_address(name):
         from tegakari.client import Client
 

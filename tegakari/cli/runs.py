@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
+from tegakari.cli.bucket_runs import (
+    RunState,
+    bucket_summaries,
+    collect_bucket,
+    confirm_deletion,
+    delete_bucket_run,
+    open_bucket,
+    print_state,
+    pull,
+    push,
+)
 from tegakari.cli.options import (
     DEFAULT_CONFIG,
+    AnyStoreOption,
     BomOption,
     CsvOption,
     DeviceOption,
+    DirectoryOrBucketOption,
     JsonOption,
     SpreadsheetOption,
     StoreDirectoryOption,
-    StoreOption,
     complete_run,
     is_address,
+    is_bucket,
     open_source,
     store_directory,
     store_name,
@@ -28,7 +39,7 @@ from tegakari.cli.options import (
 from tegakari.cli.output import err, page_of, print_json, print_list, print_table, print_text, progress, set_up_logging
 from tegakari.cli.output_paths import output_directory
 from tegakari.extras import needs_extra
-from tegakari.schemas.errors import ConfigError, StoreError
+from tegakari.schemas.errors import StoreError
 
 app = typer.Typer(
     help="Published runs: list, show, verify, export, publish, delete, collect garbage.",
@@ -41,7 +52,7 @@ RunArgument = Annotated[str, typer.Argument(help="Name of a published run.", aut
 
 
 @app.callback()
-def runs(context: typer.Context, store: StoreOption = None, csv: CsvOption = None, json: JsonOption = False) -> None:
+def runs(context: typer.Context, store: AnyStoreOption = None, csv: CsvOption = None, json: JsonOption = False) -> None:
     """List the published runs; subcommands inspect, export, publish and delete them.
 
     Example: [bold]tegakari runs[/]
@@ -53,12 +64,13 @@ def runs(context: typer.Context, store: StoreOption = None, csv: CsvOption = Non
 
 
 @app.command("list")
-def list_(store: StoreOption = None, csv: CsvOption = None, json: JsonOption = False) -> None:
+def list_(store: AnyStoreOption = None, csv: CsvOption = None, json: JsonOption = False) -> None:
     """List the published runs.
 
     Example: [bold]tegakari runs list --json[/]
     """
-    rows = list(open_source(store).runs())
+    name = store_name(store)
+    rows = bucket_summaries(name) if is_bucket(name) else list(open_source(store).runs())
     print_list(
         rows,
         {
@@ -82,19 +94,30 @@ def list_(store: StoreOption = None, csv: CsvOption = None, json: JsonOption = F
 def _place(store: str | None) -> str:
     """The store in use, as a person can look for it."""
     name = store_name(store)
-    return name if is_address(name) else f"the store {Path(name).absolute()}"
+    return name if is_address(name) or is_bucket(name) else f"the store {Path(name).absolute()}"
+
+
+app.command("push")(push)
+app.command("pull")(pull)
 
 
 @app.command("show")
 @needs_extra("store")
-def show(run: RunArgument, store: StoreDirectoryOption = None, json: JsonOption = False) -> None:
+def show(run: RunArgument, store: DirectoryOrBucketOption = None, json: JsonOption = False) -> None:
     """Show what a run was made from and what it holds; with --json run.json, with settings, versions and checksums.
 
     Example: [bold]tegakari runs show demo-jpn[/]
     """
-    from tegakari.store import Store
+    name = store_name(store)
+    if is_bucket(name):
+        bucket = open_bucket(name)
+        from tegakari.store.objects.published_runs import existing_run
 
-    manifest = Store(store_directory(store)).run(run).manifest
+        manifest = existing_run(bucket, run).manifest
+    else:
+        from tegakari.store import Store
+
+        manifest = Store(store_directory(store)).run(run).manifest
     if json:
         print_json(manifest)
         return
@@ -119,33 +142,27 @@ def show(run: RunArgument, store: StoreDirectoryOption = None, json: JsonOption 
 
 @app.command("verify")
 @needs_extra("store")
-def verify(run: RunArgument, store: StoreDirectoryOption = None, json: JsonOption = False) -> None:
+def verify(run: RunArgument, store: DirectoryOrBucketOption = None, json: JsonOption = False) -> None:
     """Read every file of a run again and compare it with its checksum.
 
     Example: [bold]tegakari runs verify demo-jpn[/]
     """
-    from tegakari.store.disk.publish import damaged_files
+    name = store_name(store)
+    if is_bucket(name):
+        bucket = open_bucket(name)
+        from tegakari.store.objects.verify import damaged_objects
 
-    problems = damaged_files(store_directory(store), run)
+        with progress() as bars:
+            problems = damaged_objects(bucket, run, bars)
+    else:
+        from tegakari.store.disk.publish import damaged_files
+
+        problems = damaged_files(store_directory(store), run)
     if problems:
         raise StoreError(
             "; ".join(problems), field=f"run {run}", fix="delete the run and index again, or restore it from a copy"
         )
-    _report(f"run {run}: every file matches its checksum", RunState(run=run, state="verified"), json)
-
-
-class RunState(msgspec.Struct, frozen=True, kw_only=True):
-    """What a command did with a run."""
-
-    run: str
-    state: str
-
-
-def _report(sentence: str, state: RunState, json: bool) -> None:
-    if json:
-        print_json(state)
-    else:
-        print_text(sentence)
+    print_state(f"run {run}: every file matches its checksum", RunState(run=run, state="verified"), json)
 
 
 @app.command("delete")
@@ -153,7 +170,7 @@ def _report(sentence: str, state: RunState, json: bool) -> None:
 def delete(
     run: RunArgument,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    store: StoreDirectoryOption = None,
+    store: DirectoryOrBucketOption = None,
     json: JsonOption = False,
 ) -> None:
     """Delete a run, with one rename, then its files; notes on its features stay. Asks first, or needs --yes.
@@ -165,6 +182,11 @@ def delete(
     from tegakari.store.disk.publish import delete_run, read_manifest
     from tegakari.store.notes import count_notes
 
+    name = store_name(store)
+    if is_bucket(name):
+        delete_bucket_run(name, run, yes=yes)
+        print_state(f"run {run} deleted", RunState(run=run, state="deleted"), json)
+        return
     directory = store_directory(store)
     kept_notes = ""
     with suppress(StoreError, FileNotFoundError):  # a damaged run can be deleted as well
@@ -172,17 +194,9 @@ def delete(
         if notes := count_notes(directory, manifest):
             kept_notes = f"; notes on its features stay ({notes:,}) in {notes_directory(directory, manifest)}"
     if not yes:
-        manifest = Store(directory).run(run).manifest
-        if not sys.stdin.isatty():
-            raise ConfigError(f"run {run} would be deleted for good", field="--yes", fix="give --yes")
-        typer.confirm(
-            f"Delete run {run} of {directory.absolute()} ({manifest.corpus.documents:,} documents, "
-            f"created {manifest.created[:10]})?",
-            abort=True,
-            err=True,
-        )
+        confirm_deletion(Store(directory).run(run).manifest, str(directory.absolute()))
     delete_run(directory, run)
-    _report(f"run {run} deleted{kept_notes}", RunState(run=run, state="deleted"), json)
+    print_state(f"run {run} deleted{kept_notes}", RunState(run=run, state="deleted"), json)
 
 
 @app.command("export")
@@ -247,7 +261,7 @@ def publish(
     from tegakari.store.disk.publish import adopt_run
 
     manifest = adopt_run(store_directory(store), directory)
-    _report(f"run {manifest.run} published", RunState(run=manifest.run, state="published"), json)
+    print_state(f"run {manifest.run} published", RunState(run=manifest.run, state="published"), json)
 
 
 @app.command("add-vectors")
@@ -265,7 +279,7 @@ def add_vectors_(
     directory = store_directory(store)
     with progress() as bars:
         add_vectors(directory, Store(directory).run(run), device=device, progress=bars)
-    _report(f"run {run} has vectors", RunState(run=run, state="with vectors"), json)
+    print_state(f"run {run} has vectors", RunState(run=run, state="with vectors"), json)
 
 
 @app.command("add-contexts")
@@ -291,20 +305,24 @@ def add_contexts_(
         else:
             models = load_run_models(opened, device)
             add_contexts(opened, models.classifier, models.saes, bars)
-    _report(f"run {run} has contexts", RunState(run=run, state="with contexts"), json)
+    print_state(f"run {run} has contexts", RunState(run=run, state="with contexts"), json)
 
 
 @app.command("gc")
 @needs_extra("store")
 def gc(
     delete: Annotated[bool, typer.Option("--delete", help="Remove what is listed.")] = False,
-    store: StoreDirectoryOption = None,
+    store: DirectoryOrBucketOption = None,
     json: JsonOption = False,
 ) -> None:
     """Collect garbage: list or remove abandoned work and files, old jobs, vectors and analyses of deleted runs.
 
     Example: [bold]tegakari runs gc --delete[/]
     """
+    name = store_name(store)
+    if is_bucket(name):
+        collect_bucket(name, delete=delete, json=json)
+        return
     from tegakari.schemas.config import ServiceConfig, load_config
     from tegakari.store.disk.garbage import collect, find_garbage
     from tegakari.store.disk.job_files import Retention

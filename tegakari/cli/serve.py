@@ -8,7 +8,15 @@ from typing import Annotated, get_args
 import msgspec
 import typer
 
-from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, StoreDirectoryOption, store_directory
+from tegakari.cli.bucket_runs import open_bucket
+from tegakari.cli.options import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    DirectoryOrBucketOption,
+    is_bucket,
+    store_directory,
+    store_name,
+)
 from tegakari.extras import needs_extra
 from tegakari.schemas.config import LogFormat, ServiceConfig, load_config
 from tegakari.schemas.errors import ConfigError
@@ -17,7 +25,16 @@ from tegakari.schemas.errors import ConfigError
 @needs_extra("serve")
 def serve(
     config: ConfigOption = DEFAULT_CONFIG,
-    store: StoreDirectoryOption = None,
+    store: DirectoryOrBucketOption = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Directory for the copies of a bucket's runs; needed with s3://...")
+    ] = None,
+    cache_gb: Annotated[
+        float | None, typer.Option(help="Size of the cache in GB (10^9 bytes); default: the disk.", min=0.001)
+    ] = None,
+    poll_seconds: Annotated[
+        float, typer.Option(help="Time between two looks at a bucket for new and deleted runs.", min=0.1)
+    ] = 30,
     host: Annotated[str | None, typer.Option(help="Address to bind; default: the configuration's.")] = None,
     port: Annotated[
         int | None, typer.Option(help="Port; default: the configuration's.", envvar="TEGAKARI_PORT")
@@ -44,7 +61,7 @@ def serve(
         ),
     ] = 0,
 ) -> None:
-    """Serve the store's REST API.
+    """Serve the store's REST API. The runs of a bucket are copied to a cache.
 
     Example: [bold]tegakari serve --store store --port 8765[/]
     """
@@ -65,4 +82,20 @@ def serve(
         "mcp": mcp,
     }
     changes = {key: value for key, value in settings.items() if value is not None}
-    run(msgspec.structs.replace(service, **changes), store_directory(store, config), insecure=insecure)
+    service = msgspec.structs.replace(service, **changes)
+    name = store_name(store, config)
+    if not is_bucket(name):
+        if cache is not None or cache_gb is not None:
+            raise ConfigError(
+                f"{name} is no bucket", field="--cache", fix="name a bucket, as --store s3://bucket/prefix"
+            )
+        run(service, store_directory(store, config), insecure=insecure)
+        return
+    if cache is None:
+        raise ConfigError("a bucket needs a directory for copies", field="--cache", fix="give --cache DIRECTORY")
+    bucket = open_bucket(name)
+    from tegakari.store.objects.cache import Cache, CacheSettings
+
+    max_bytes = None if cache_gb is None else int(cache_gb * 10**9)
+    kept = Cache(bucket, CacheSettings(cache, max_bytes, poll_seconds))
+    run(service, cache, insecure=insecure, cache=kept)

@@ -20,6 +20,7 @@ from tegakari.cli.options import (
     StoreOption,
     complete_run,
     is_address,
+    refuse_bucket,
     store_name,
 )
 from tegakari.cli.output import err, print_cut, print_json, print_table, print_text, printable
@@ -72,6 +73,7 @@ def sql(
     if is_address(name) and (json or chosen is None):  # needs no Arrow on this machine
         _print_remote(name, text, runs, json=json)
         return
+    refuse_bucket(name)
     with extras_named("store"):
         from tegakari.store import Store
         from tegakari.store.export.formats import check_bom

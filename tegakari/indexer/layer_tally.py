@@ -103,8 +103,8 @@ class LayerTally:
         drawn = None if self._seeds is None else self._priorities(self._seeds, arrival.numbers) <= self.bounds.drawn
         add_to_tally(self.tally, residual, self._encoder, batch, floor, ordinary, drawn)
         candidates = self.tally.candidates
-        if drawn is None or not isinstance(candidates, CandidateList) or floor.is_cuda:
-            return
+        if drawn is None or not isinstance(candidates, CandidateList) or floor.is_cuda or not floor.any():
+            return  # without a floor, all are centres of windows
         # At once, so that memory holds no more than windows: a GPU would wait.
         feature, position, activation = candidates.take_last()
         maximum = self.tally.pooled.max[batch.document : batch.document + len(drawn)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import msgspec
 
@@ -34,6 +34,8 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     positions: int
     scores: Scores
     synthetic: bool
+    state: Literal["ready", "remote"] = "ready"
+    """`remote`: the run is in the bucket that is served, and the first request for it copies it to the server."""
 
 
 class LabelRow(msgspec.Struct, frozen=True, kw_only=True):

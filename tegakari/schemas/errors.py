@@ -157,6 +157,26 @@ class DiskFullError(StoreError):
     title = "The server's disk is full"
 
 
+class ObjectStorageError(StoreError):
+    """A bucket cannot be read or written: a missing right, a server that fails, a damaged object."""
+
+    slug = "object-storage"
+    title = "Object storage failed"
+
+
+class BrokenTransferError(ObjectStorageError):
+    """The connection ended before the whole object was received; the rest can be requested."""
+
+
+class NotPulledError(TegakariError):
+    """The run is in the bucket that is served, and its files are not on this machine yet."""
+
+    slug = "run-not-pulled"
+    status = 503
+    title = "The run is being copied to this machine"
+    retry_after = 10
+
+
 class NotFoundError(TegakariError):
     """The run, label, layer, feature or document does not exist."""
 

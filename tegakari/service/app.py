@@ -20,6 +20,7 @@ from tegakari.service.admission.keys import KeyRing
 from tegakari.service.admission.limits import Rates
 from tegakari.service.engine.cost_limits import CostLimits
 from tegakari.service.engine.forward_to_models import ForwardToModelProcess, models_client
+from tegakari.service.engine.idle_runs import IdleRuns
 from tegakari.service.engine.jobs import JobLimits, Jobs
 from tegakari.service.engine.preload import Preload
 from tegakari.service.engine.queue import MODELS_IN_MEMORY, ModelQueue
@@ -60,6 +61,7 @@ from tegakari.service.routes import (
     variants,
 )
 from tegakari.store import Store
+from tegakari.store.cached import CachedStore, open_store
 from tegakari.store.disk.job_files import Retention
 
 if TYPE_CHECKING:
@@ -175,7 +177,7 @@ def create_app(
     cost_limits = CostLimits(config.max_text_tokens, config.max_job_tokens)
     retention = Retention(config.job_days, config.job_bytes)
     jobs = Jobs(store, model_queue, cost_limits, JobLimits(config.job_seconds, retention))
-    opened_store = Store(store)
+    opened_store = open_store(store)
     warm_up = WarmUp(
         opened_store,
         None if shared else model_queue,
@@ -184,6 +186,7 @@ def create_app(
     )
     models_process = models_client(shared) if shared else None
     preload = Preload(opened_store, config.preload, model_queue, models_process)
+    background = [preload, warm_up, *([IdleRuns(opened_store)] if isinstance(opened_store, CachedStore) else [])]
     state = {
         "store": opened_store,
         "model_queue": model_queue,
@@ -209,8 +212,11 @@ def create_app(
         },
         lifespan=[endpoint.run] if endpoint else [],
         # With several workers, the model process marks the jobs.
-        on_startup=[*([] if shared or beside_service else [jobs.mark_interrupted]), preload.start, warm_up.start],
-        on_shutdown=[preload.stop, warm_up.stop, jobs.close, model_queue.close, sql_processes.close],
+        on_startup=[
+            *([] if shared or beside_service else [jobs.mark_interrupted]),
+            *(task.start for task in background),
+        ],
+        on_shutdown=[*(task.stop for task in background), jobs.close, model_queue.close, sql_processes.close],
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=openapi_config(),
         request_max_body_size=config.max_body_bytes,

@@ -307,6 +307,10 @@ class Store:
         """Names of the published runs, sorted."""
         return published_names(self.directory)
 
+    def remote(self) -> list[RunManifest]:
+        """Manifests of runs of the bucket that this store is a cache of, without their files; a store has none."""
+        return []
+
     def runs(self) -> list[Run]:
         """All readable published runs, by name; damaged ones are logged and left out."""
         self._release_deleted()

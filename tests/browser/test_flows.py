@@ -165,14 +165,22 @@ def test_a_text_of_ones_own(tab: Any, served: Any):
     expect(page.locator("[data-encode] mark").first).to_be_visible()
 
 
-def test_a_note_is_written(tab: Any):
+def test_a_note_and_an_explanation_are_written_and_voted_on(tab: Any):
     page = tab.page
     page.goto(f"/runs/{RUN}/layers/1/features/7")
-    notes = page.locator("[data-note]")
+    notes, explanations = page.locator("[data-note]"), page.locator("[data-explanations]")
     notes.get_by_label("author").fill("Ann")
     notes.get_by_label("star", exact=True).check()
     notes.get_by_role("button", name="Save").click()
     expect(page.locator("h1 .star")).to_be_visible()
+    explanations.get_by_text("Write an explanation").click()
+    expect(explanations.get_by_label("author")).to_have_value("Ann")
+    explanations.get_by_label("your explanation").fill("fires on <b>soup</b>")
+    explanations.get_by_role("button", name="Save").click()
+    article = explanations.get_by_role("article").filter(has_text="fires on <b>soup</b>")
+    article.get_by_role("button", name="It is right").click()
+    expect(article).to_contain_text("+1 −0")
+    assert serious_violations(page) == []
 
 
 def test_two_runs_are_compared(tab: Any):

@@ -111,6 +111,8 @@ UNTESTED = {
     "serve": "prints its log",
     "mcp": "prints messages of a protocol",
     "demo": "runs the commands above",
+    "runs push": "needs a bucket: test_bucket",
+    "runs pull": "needs a bucket: test_bucket",
     "analyses show": "needs an id: test_stored_results",
     "analyses delete": "needs an id: test_stored_results",
 }

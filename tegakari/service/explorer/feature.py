@@ -13,14 +13,17 @@ from markupsafe import Markup
 
 from tegakari.schemas.api import FeatureNeighbour
 from tegakari.schemas.errors import NotFoundError, QueryError
+from tegakari.schemas.explanations import Explanation
 from tegakari.service.admission.authors import author_of_key
 from tegakari.service.explorer import charts
 from tegakari.service.explorer.contexts import context_groups
+from tegakari.service.explorer.language import language_of
 from tegakari.service.explorer.page import page, render
 from tegakari.service.http.parameters import FEATURE_PATH, FeatureNumber, LayerNumber, OpenRun
 from tegakari.store import Run, Store, queries
 from tegakari.store.contexts import WINDOW
 from tegakari.store.effects import feature_effects
+from tegakari.store.explanations import feature_explanations
 from tegakari.store.notes import notes, starred_features
 
 CONTEXTS_SHOWN = 30
@@ -62,6 +65,7 @@ def feature_page(
         best=best,
         contexts=contexts,
         tokens_beside=tokens_beside,
+        explanations=_explanations(run, layer, feature, language_of(request.scope)),
         largest=max((token.activation for token in detail.tokens), default=0.0),
         picture=_histogram(run, layer, feature, best),
         documents=queries.feature_documents(run, layer, feature, limit=10),
@@ -88,6 +92,12 @@ def _ends(effects: dict[str, float]) -> list[tuple[str, list[tuple[str, float]]]
     """The labels of the largest effects and of the smallest ones, each with its name among the texts."""
     ordered = sorted(effects.items(), key=lambda effect: -effect[1])
     return [("largest_effects", ordered[:EFFECTS_SHOWN]), ("smallest_effects", ordered[::-1][:EFFECTS_SHOWN])]
+
+
+def _explanations(run: Run, layer: int, feature: int, language: str) -> list[Explanation]:
+    """Explanations, the best first; of the deterministic ones the one in the language of the page."""
+    rows = feature_explanations(run, layer, feature)
+    return [row for row in rows if row.method != "terms" or row.language == language]
 
 
 def _histogram(run: Run, layer: int, feature: int, label: str | None) -> Markup | None:

@@ -14,9 +14,11 @@ from tegakari.schemas.analysis import Interval
 from tegakari.schemas.filters import parse_variety
 from tegakari.service.engine.result_cache import cached_per_run
 from tegakari.service.explorer import charts
+from tegakari.service.explorer.language import language_of
 from tegakari.service.explorer.page import page, render
 from tegakari.service.http.parameters import Cursor, LabelName, LayerFilter, OpenRun, VarietyFilter
 from tegakari.store import Run, queries
+from tegakari.store.explanations import best_explanations
 from tegakari.store.notes import starred_features
 
 FEATURES_SHOWN = 25
@@ -60,6 +62,9 @@ def label_page(
         predicted_as=[(row["label"], row["documents"]) for row in others],
         features=features,
         stars=starred_features(run, [(row.layer, row.feature) for row in features.items]),
+        explanations=best_explanations(
+            run, [(row.layer, row.feature) for row in features.items], language=language_of(request.scope)
+        ),
         layer=layer,
         variety=variety,
         picture=_strip(run, label),

@@ -54,7 +54,7 @@ def runs_page(store: NamedDependency[Store], request: Request[Any, Any, Any]) ->
         except StoreError as error:  # one damaged run must not hide the others
             log.warning("run left out", run=name, reason=str(error))
             damaged.append(name)
-    return render(request, "runs", entries=entries, damaged=damaged)
+    return render(request, "runs", entries=entries, damaged=damaged, remote=store.remote())
 
 
 @cached_per_run

@@ -1,4 +1,4 @@
-"""ETags of the pages of a run, which also depend on the reader, and on analyses, notes and additions."""
+"""ETags of the pages of a run, which also depend on the reader, and on analyses, notes and explanations."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from tegakari.store import Run
 from tegakari.store.disk.layout import (
     additions_directory,
     analyses_directory,
+    explanations_directory,
     notes_directory,
 )
+from tegakari.store.explanations.log_file import FILE as LOG
 
 
 class RunOfPage(RunOfRequest):
@@ -35,6 +37,7 @@ def _changes(run: Run) -> list[int]:
     for directory in (
         *(root / kind.name for kind in ANALYSIS_KINDS),
         notes_directory(run.store, run.manifest),
+        explanations_directory(run.store, run.manifest) / LOG,
         additions_directory(run.store, run.manifest),
     ):
         try:

@@ -11,11 +11,12 @@ from tegakari.schemas.api import DocumentMatch, FeatureRow
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.explanations import Explanation
 from tegakari.schemas.notes import Note
+from tegakari.service.explorer.language import language_of
 from tegakari.service.explorer.page import page, render
 from tegakari.service.http.etags import open_run
 from tegakari.service.http.parameters import optional
 from tegakari.store import Run, Store, queries
-from tegakari.store.explanations import explanations
+from tegakari.store.explanations import best_explanations, explanations
 from tegakari.store.notes import notes, starred_features
 
 RESULTS_SHOWN = 20
@@ -35,15 +36,17 @@ def search_page(
     words = q.strip()[:MAX_QUERY]
     documents, features, labels = None, list[FeatureRow](), list[str]()
     found, stars = list[Note](), frozenset[tuple[int, int]]()
-    explained = list[Explanation]()
+    explained, best = list[Explanation](), dict[tuple[int, int], Explanation]()
     if chosen is not None and words:
         documents = _documents(chosen, words)
         order = "cohens_d"
         features = queries.features(chosen, token=words, order=order, limit=RESULTS_SHOWN, onset=True).items
         labels = [label for label in chosen.labels if words.casefold() in label.casefold()][:RESULTS_SHOWN]
-        explained = explanations(chosen, q=words, limit=RESULTS_SHOWN).items
         found = notes(chosen, q=words, limit=RESULTS_SHOWN).items
-        stars = starred_features(chosen, [(row.layer, row.feature) for row in features])
+        places, language = [(row.layer, row.feature) for row in features], language_of(request.scope)
+        stars = starred_features(chosen, places)
+        best = best_explanations(chosen, places, language=language)
+        explained = explanations(chosen, q=words, limit=RESULTS_SHOWN).items
     return render(
         request,
         "search",
@@ -53,8 +56,9 @@ def search_page(
         documents=documents,
         features=features,
         labels=labels,
-        explanations=explained,
         notes=found,
+        explanations=explained,
+        best=best,
         stars=stars,
     )
 

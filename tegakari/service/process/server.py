@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
@@ -30,6 +31,9 @@ from tegakari.service.process.slow_clients import SlowClientProtocol
 from tegakari.store.disk.publish import published_names
 from tegakari.store.processes import end_with_parent, keep_working_directory_off_path
 
+if TYPE_CHECKING:
+    from tegakari.store.objects.cache import Cache
+
 log = structlog.get_logger()
 
 SHUTDOWN_SECONDS = 10
@@ -45,7 +49,7 @@ UNREAD_SECONDS = 30
 """Time for which the kernel keeps what a client does not take, also after the server has closed the connection."""
 
 
-def serve(config: ServiceConfig, store: Path, *, insecure: int = 0) -> None:
+def serve(config: ServiceConfig, store: Path, *, insecure: int = 0, cache: Cache | None = None) -> None:
     """Serve a store until SIGINT or SIGTERM, then finish the requests in progress and return.
 
     Args:
@@ -53,15 +57,25 @@ def serve(config: ServiceConfig, store: Path, *, insecure: int = 0) -> None:
         store: the store's directory.
         insecure: 1: listen without keys on an address that other machines reach; anyone who reaches it can then read
             everything. 2: on all addresses, those of networks that are joined later as well.
+        cache: of a bucket, which keeps the store's directory in step with it; None: the store is its own.
 
     Raises:
         MissingExtraError: `mcp` is configured, and its packages are not installed.
         ConfigError: a run to preload is not published; the address is no loopback address and there are neither keys
             nor enough `insecure`; it is not an address of this machine, or the port is taken; or the file of keys is
             damaged.
+        ObjectStorageError: the bucket cannot be read, and nothing of it is in the cache.
     """
     set_up_logs(config.log)
     keep_working_directory_off_path()
+    with cache.kept() if cache is not None else nullcontext():
+        if cache is not None:
+            for name in config.preload:
+                cache.pull(name)
+        _serve(config, store, insecure)
+
+
+def _serve(config: ServiceConfig, store: Path, insecure: int) -> None:
     keys = Path(config.keys)
     _check_preload(config, store)
     _check_mcp(config)

@@ -16,7 +16,7 @@ log = structlog.get_logger()
 
 @read("/runs", "listRuns", "Published runs", problems=(400,), changes=True)
 def list_runs(store: NamedDependency[Store]) -> Page[RunSummary]:
-    """All published runs by name, those published a moment ago included."""
+    """All published runs by name, those published a moment ago and those that are only in the bucket included."""
     summaries = []
     for name in store.names():
         try:
@@ -25,7 +25,8 @@ def list_runs(store: NamedDependency[Store]) -> Page[RunSummary]:
             continue
         except StoreError as error:  # one damaged run must not hide the others
             log.warning("run left out", run=name, reason=str(error))
-    return Page(summaries)
+    summaries += map(queries.remote_summary, store.remote())
+    return Page(sorted(summaries, key=lambda summary: summary.run))
 
 
 @read("/", "getRun", "A run")

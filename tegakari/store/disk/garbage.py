@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tegakari.schemas.errors import StoreError
+from tegakari.schemas.run import RunManifest
+from tegakari.store.cached import catalogue
 from tegakari.store.disk.durable import bury, exclusive_lock, is_grave, is_locked, is_temporary
 from tegakari.store.disk.job_files import DEFAULT_RETENTION, JobFiles, Retention
 from tegakari.store.disk.layout import (
@@ -24,7 +26,7 @@ from tegakari.store.disk.layout import (
     vectors_directory,
     work_root,
 )
-from tegakari.store.reader import Run, Store
+from tegakari.store.reader import Store
 from tegakari.store.results import stored_analyses
 
 WORK_SECONDS = 24 * 3600
@@ -57,21 +59,23 @@ def find_garbage(store: Path, *, jobs: Retention = DEFAULT_RETENTION, now: float
     reader = Store(store)
     runs = reader.runs()
     damaged = set(reader.names()) - {run.name for run in runs}
+    # What belongs to a run that is evicted from a cache, and may come back, is no garbage.
+    manifests = [*(run.manifest for run in runs), *catalogue(store)]
     garbage = (
         *_unfinished_work(store, now),
         *_orphaned(
             vectors_directory(store),
-            {added_vectors_directory(store, run.manifest) for run in runs},
+            {added_vectors_directory(store, manifest) for manifest in manifests},
             damaged,
             "vectors of a deleted run",
         ),
         *_orphaned(
             additions_root(store),
-            {additions_directory(store, run.manifest) for run in runs},
+            {additions_directory(store, manifest) for manifest in manifests},
             damaged,
             "additions to a deleted run",
         ),
-        *_orphaned_analyses(store, runs, damaged),
+        *_orphaned_analyses(store, manifests, damaged),
         *((path, "state of a job that ended long ago") for path in JobFiles(store).expired(jobs, now)),
         *_unfinished_files(store, now),
     )
@@ -110,8 +114,8 @@ def _orphaned(root: Path, needed: set[Path], damaged: set[str], reason: str) -> 
             yield entry, reason
 
 
-def _orphaned_analyses(store: Path, runs: list[Run], damaged: set[str]) -> Iterator[tuple[Path, str]]:
-    published = {(run.name, run.manifest.fingerprint) for run in runs}
+def _orphaned_analyses(store: Path, manifests: list[RunManifest], damaged: set[str]) -> Iterator[tuple[Path, str]]:
+    published = {(manifest.run, manifest.fingerprint) for manifest in manifests}
     for analysis in stored_analyses(store):
         deleted = [
             run.run

@@ -162,3 +162,13 @@ def effect_file(directory: Path, layer: int) -> Path:
 def explanation_file(directory: Path, layer: int) -> Path:
     """File of one layer's deterministic explanations, in the directory of a run or of its additions."""
     return directory / EXPLANATIONS / f"layer={layer:02d}" / "part-0.parquet"
+
+
+def catalogue_directory(store: Path) -> Path:
+    """run.json of every run of the bucket that the store is a cache of; a store of its own has no such directory."""
+    return store / "catalogue"
+
+
+def use_file(store: Path, run: str) -> Path:
+    """File of a cache whose time is that of the last request for a run; readers of the run hold a shared lock on it."""
+    return store / "use" / check_run_name(run)

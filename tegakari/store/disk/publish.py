@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
@@ -53,7 +53,7 @@ def read_manifest(directory: Path) -> RunManifest:
     Raises:
         StoreError: it is missing or damaged, of another format, or of a run with another name.
     """
-    manifest = _decode(directory, _read(directory))
+    manifest = _decode(directory, read_content(directory))
     if manifest.run != directory.name:  # paths are built from both names
         raise StoreError(
             f"the directory {directory.name} contains the run {manifest.run!r}",
@@ -63,7 +63,38 @@ def read_manifest(directory: Path) -> RunManifest:
     return manifest
 
 
-def _read(directory: Path) -> bytes:
+def check_manifest(run: str, content: bytes) -> RunManifest:
+    """Decode a run.json that came from elsewhere.
+
+    Args:
+        run: name of the run that it must describe.
+        content: of run.json.
+
+    Raises:
+        StoreError: it is damaged, of another format, of another run, or its list of files cannot be one of a run.
+    """
+    manifest = _decode(Path(run), content)
+    if manifest.run != run or content != _encode(manifest):
+        raise StoreError(
+            f"{MANIFEST} of run {run}: content differs from its checksum, or is of the run {manifest.run!r}",
+            field="run",
+            fix="delete the run there and publish it again",
+        )
+    paths = {entry.path for entry in manifest.files}
+    directories = {parent.as_posix() for path in paths for parent in PurePosixPath(path).parents}
+    if len(paths) < len(manifest.files) or MANIFEST in paths or paths & directories:
+        raise StoreError(
+            f"{MANIFEST} of run {run} lists a path twice", field="run", fix="delete the run there; it is no run"
+        )
+    return manifest
+
+
+def read_content(directory: Path) -> bytes:
+    """The bytes of run.json.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
     try:
         return read_bounded(directory / MANIFEST, MAX_MANIFEST)
     except OSError as error:
@@ -169,8 +200,8 @@ def damaged_files(store: Path, run: str) -> list[str]:
     """
     directory = _existing_run(store, run)
     try:
-        problems = _damage(directory)
-        additions = [] if problems else damaged_additions(store, _decode(directory, _read(directory)))
+        problems = run_damage(directory)
+        additions = [] if problems else damaged_additions(store, _decode(directory, read_content(directory)))
         return problems + [f"additions: {problem}" for problem in additions]
     except FileNotFoundError:
         if directory.is_dir():
@@ -205,9 +236,9 @@ def adopt_run(store: Path, source: Path) -> RunManifest:
     source = source.resolve()  # the user names it, also by a link; what is in it is someone else's
     if not (source / MANIFEST).is_file():
         raise NotFoundError(f"no {MANIFEST} in {source}", field="directory", fix="name the directory of one run")
-    if damage := _damage(source):
+    if damage := run_damage(source):
         raise StoreError("; ".join(damage), field=str(source), fix="copy the run again")
-    manifest = _decode(source, _read(source))
+    manifest = _decode(source, read_content(source))
     target = run_directory(store, manifest.run)
     name_taken = RunExistsError(f"run {manifest.run!r} exists in {store}", field="run", fix="delete that run first")
     remove_without_files(target)
@@ -225,9 +256,18 @@ def adopt_run(store: Path, source: Path) -> RunManifest:
     return manifest
 
 
-def _damage(directory: Path) -> list[str]:
+def run_damage(directory: Path) -> list[str]:
+    """Compare the files of a run with its run.json.
+
+    Returns:
+        a description per file that is missing, changed, or not part of the run.
+
+    Raises:
+        FileNotFoundError: there is no such directory.
+        StoreError: run.json is missing, damaged or of another format.
+    """
     check_contents(directory)
-    raw = _read(directory)
+    raw = read_content(directory)
     manifest = _decode(directory, raw)
     if raw != _encode(manifest):  # then its list of files cannot be trusted either
         return [f"{MANIFEST}: content differs from its checksum"]

@@ -401,10 +401,8 @@ def _contexts(run: Run, layer: int, batch: Sequence[int]) -> Iterator[tuple[int,
         sample = np.flatnonzero(contexts.quantile != STRONGEST)[::-1]
         for row in (*strongest[np.sort(earliest)][:EXCERPTS].tolist(), *sample.tolist()):
             values = contexts.activations[row, : contexts.length[row]]
-            document, position, start = (
-                int(column[row]) for column in (contexts.document, contexts.position, contexts.start)
-            )
-            yield feature, _Excerpt(row, document, position, start, values)
+            document, position = int(contexts.document[row]), int(contexts.position[row])
+            yield feature, _Excerpt(row, document, position, int(contexts.start[row]), values)
 
 
 def _strongest(run: Run, layer: int, batch: Sequence[int]) -> Iterator[tuple[int, _Excerpt]]:

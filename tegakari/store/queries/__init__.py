@@ -25,7 +25,7 @@ from tegakari.store.queries.parameters import (
     check_pooling,
     feature_place,
 )
-from tegakari.store.queries.runs import evaluation_documents, layer_l0, run_summary, specificity
+from tegakari.store.queries.runs import evaluation_documents, layer_l0, remote_summary, run_summary, specificity
 from tegakari.store.queries.search import (
     decoder_directions,
     document_embeddings,
@@ -67,6 +67,7 @@ __all__ = [
     "label_features",
     "labels",
     "layer_l0",
+    "remote_summary",
     "run_summary",
     "search",
     "similar_documents",

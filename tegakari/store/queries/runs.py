@@ -17,6 +17,7 @@ from tegakari.schemas.api import (
     RunSummary,
 )
 from tegakari.schemas.errors import NotFoundError, QueryError
+from tegakari.schemas.run import RunManifest
 from tegakari.store.queries.parameters import check_pooling
 from tegakari.store.reader import Run
 from tegakari.store.results import selected_result
@@ -25,6 +26,11 @@ from tegakari.store.results import selected_result
 def run_summary(run: Run) -> RunSummary:
     """Row of the run in a list."""
     return msgspec.convert(run.manifest, RunSummary, from_attributes=True)
+
+
+def remote_summary(manifest: RunManifest) -> RunSummary:
+    """Row of a run whose files are in a bucket."""
+    return msgspec.structs.replace(msgspec.convert(manifest, RunSummary, from_attributes=True), state="remote")
 
 
 _SPECIFICITY = """

@@ -1,4 +1,4 @@
-"""The page of a feature: its contexts with the activation of every token."""
+"""The page of a feature: its contexts with their activations, and its explanations, here and wherever it is listed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ import pytest
 from litestar.testing import TestClient
 
 from tegakari.schemas.api import FeatureContext
+from tegakari.schemas.explanations import NewExplanation, VoteChange
 from tegakari.service.explorer.contexts import STRONGEST_SHOWN, Context, ContextToken, shown_context
 from tegakari.store import Run, Store, queries
 from tegakari.store.contexts import STRONGEST
 from tegakari.store.disk.layout import CONTEXTS
+from tegakari.store.explanations import vote, write_explanation
 from tests.support.factories import LABELS, make_run
-from tests.support.service import client_of
+from tests.support.service import client_of, segment
+
+HOSTILE = "</bdi><script>alert(1)</script> 軽トラ"
 
 
 class Drawn(NamedTuple):
@@ -94,3 +98,23 @@ def test_a_run_without_contexts_says_how_to_add_them(drawn: Drawn):
     assert response.status_code == 200
     assert "tegakari runs add-contexts drawn" in response.text
     assert windows(response.text) == []
+
+
+def test_explanations_are_shown_as_text_wherever_the_feature_is_listed(drawn: Drawn):
+    label = f"/runs/drawn/labels/{segment(LABELS[0])}"
+    before = {path: drawn.client.get(path).headers["etag"] for path in (drawn.path, label)}
+    write_explanation(drawn.run, drawn.layer, drawn.feature, "Bob", NewExplanation(text="Second best."))
+    best = write_explanation(drawn.run, drawn.layer, drawn.feature, "Ann <b>", NewExplanation(text=HOSTILE))
+    vote(drawn.run, drawn.layer, drawn.feature, best.id, "Cid", VoteChange(value=1))
+    for path, tag in before.items():
+        response = drawn.client.get(path, headers={"If-None-Match": tag})
+        assert response.status_code == 200, path
+        assert HOSTILE in unescape(response.text)
+        assert response.text.count("<script") == 1
+    page = drawn.client.get(drawn.path).text
+    assert page.index("Ann &lt;b&gt;") < page.index("Second best.")
+    assert "+1 −0" in page
+    assert "Second best." not in drawn.client.get(label).text
+    found = drawn.client.get("/search", params={"run": "drawn", "q": "second"}).text
+    assert "Second best." in found
+    assert drawn.path in found

@@ -1,7 +1,6 @@
 // The panel of notes on a feature: the reader's own note is filled in and sent, then the page is loaded again.
+import { fillAuthor, keepAuthor } from "./author.js";
 import { inPanel, request } from "./page.js";
-
-const AUTHOR = "tegakari-author"; // where the browser keeps the name of the reader
 
 export function startNotes() {
   for (const panel of document.querySelectorAll("[data-note]")) startPanel(panel);
@@ -18,7 +17,7 @@ function startPanel(panel) {
     tags.value = own.tags.join(", ");
     text.value = own.text;
   };
-  if (!author.readOnly) author.value = storage()?.getItem(AUTHOR) ?? "";
+  fillAuthor(author);
   author.addEventListener("change", fillIn);
   fillIn();
   form.hidden = false;
@@ -28,17 +27,8 @@ function startPanel(panel) {
       const name = author.value.trim();
       const body = { author: name, starred: starred.checked, tags: tags.value.split(/[,、]/).map((tag) => tag.trim()).filter(Boolean), text: text.value };
       await request(panel.dataset.note, { method: "PATCH", body });
-      if (!author.readOnly) storage()?.setItem(AUTHOR, name);
+      keepAuthor(author);
       location.reload();
     });
   });
-}
-
-/** Storage of the browser; null where the reader has switched it off. */
-function storage() {
-  try {
-    return localStorage;
-  } catch {
-    return null;
-  }
 }
