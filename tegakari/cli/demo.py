@@ -41,4 +41,4 @@ def demo(
         features.features(settings.run, SHOWN_LABEL, variety="specific", k=8, store=settings.store)
     if serve_:
         last = load_config(configs[0])
-        serve.serve(configs[0], last.index.store, last.service.host, port)
+        serve.serve(configs[0], store=last.index.store, host=last.service.host, port=port)

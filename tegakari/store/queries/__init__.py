@@ -6,7 +6,6 @@ Most are gathered from the memory-mapped blocks; the others are SQL with bound p
 from tegakari.store.queries.analyses import analyses, analysis
 from tegakari.store.queries.comparison import compare
 from tegakari.store.queries.documents import DETAIL_FEATURES, document, document_features, document_number, documents
-from tegakari.store.queries.effects import feature_effects, label_effects
 from tegakari.store.queries.feature_contexts import feature_contexts, window_texts
 from tegakari.store.queries.features import (
     feature,
@@ -16,6 +15,7 @@ from tegakari.store.queries.features import (
     feature_tokens,
     features,
 )
+from tegakari.store.queries.label_effects import feature_effects, label_effects
 from tegakari.store.queries.labels import label, label_features, labels
 from tegakari.store.queries.pairs import DEFAULT_MIN_COSINE, Pairs, similar_pairs
 from tegakari.store.queries.parameters import (
