@@ -31,7 +31,7 @@ from tests.support.planted_features import ALWAYS, CLUE, D_SAE, ENGLISH_CLUE, NE
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     store = tmp_path_factory.mktemp("store")
     run = planted_run(store)
-    add_explanations(store, run)
+    add_explanations(run)
     for number in (CLUE, NEVER):
         write_explanation(run, 0, number, "Ann", NewExplanation(text="kei trucks 軽トラ"))
     return run
