@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from tegakari.cli.options import StoreOption, is_address, store_name
+from tegakari.cli.options import StoreOption, is_address, refuse_bucket, store_name
 from tegakari.cli.output import err
 from tegakari.extras import needs_extra
 from tegakari.schemas.errors import ConfigError
@@ -29,6 +29,7 @@ def mcp(store: StoreOption = None) -> None:
     from tegakari.service.mcp.stdio import serve_service, serve_store
 
     name = store_name(store)
+    refuse_bucket(name)
     if not is_address(name) and not Path(name).is_dir():
         raise ConfigError(
             f"no directory {name}",

@@ -12,6 +12,9 @@ import pytest
 
 pytest.importorskip("mcp", reason="the extra mcp is not installed")
 
+from tegakari.cli.mcp import mcp
+from tegakari.schemas.errors import ConfigError
+
 COMMAND = [sys.executable, "-c", "from tegakari.cli import main; main()", "mcp", "--store"]
 GREETING = {
     "jsonrpc": "2.0",
@@ -30,6 +33,11 @@ def test_a_store_that_is_not_there_is_an_error(tmp_path: Path):
     assert "no directory" in completed.stderr
     assert "absolute path" in completed.stderr
     assert completed.stdout == ""
+
+
+def test_a_bucket_is_refused():
+    with pytest.raises(ConfigError, match="is a bucket"):
+        mcp("s3://bucket/prefix")
 
 
 @pytest.mark.parametrize("end", ["stdin", "interrupt"])
