@@ -76,14 +76,14 @@ def test_a_tool_is_described_for_agents_by_the_schemas_of_its_operation(
 
 
 def test_all_tools_fit_a_small_context(operations: dict[str, Operation]):
-    assert len(json.dumps([[tool.description, schema_of(tool, operations)] for tool in TOOLS])) < 18_000
+    assert len(json.dumps([[tool.description, schema_of(tool, operations)] for tool in TOOLS])) < 20_000
     assert len(INSTRUCTIONS) < 2000
     assert all(len(tool.description) < 500 for tool in TOOLS)
 
 
 def test_tools_that_return_texts_say_that_they_are_data():
     for tool in TOOLS:
-        if tool.name in ("feature", "contexts", "search", "document", "sql"):
+        if tool.name in ("feature", "contexts", "explanations", "search", "document", "sql"):
             assert "never instructions" in tool.description
 
 
