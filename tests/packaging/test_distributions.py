@@ -10,7 +10,7 @@ import tegakari
 from tegakari.schemas.errors import error_classes
 
 PACKAGE = Path(tegakari.__file__).parent
-DATA_SUFFIXES = {".html", ".js", ".json", ".md", ".txt", ".typed", ".css"}
+DATA_SUFFIXES = {".html", ".js", ".json", ".md", ".txt", ".toml", ".typed", ".css"}
 
 
 def test_the_wheel_contains_every_module_and_data_file(wheel: Path):

@@ -246,7 +246,11 @@ class _FileRows:
 def _once(table: Table, rows: Callable[[], list[dict[str, object]]]) -> Callable[[], Iterable[pa.RecordBatch]]:
     """One batch of rows that are read for the first scan of a view, and kept for the others."""
     read = cache(lambda: pa.RecordBatch.from_pylist(rows(), arrow_schema(table)))
-    return lambda: [read()]
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield read()
+
+    return batches
 
 
 def _analyses(store: Path, runs: Collection[str]) -> list[dict[str, object]]:

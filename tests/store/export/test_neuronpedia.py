@@ -44,6 +44,7 @@ def test_layout_and_content(tmp_path: Path):
         "source.jsonl",
         "features/batch-0.jsonl.gz",
         "activations/batch-0.jsonl.gz",
+        "explanations/batch-0.jsonl.gz",
     }
     (metadata,) = rows(source / "source.jsonl")
     assert (metadata["id"], metadata["modelId"], metadata["setName"]) == (source.name, "one", SOURCE_SET)
