@@ -42,7 +42,7 @@ class Tab(NamedTuple):
     """parts of console errors that the test provokes"""
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if chromium_command() is None:
         pytest.skip("NO CHROMIUM on the PATH: the explorer is not tested in a browser (apt-get install chromium)")
@@ -50,7 +50,7 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def served(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     store = tmp_path_factory.mktemp("store")
     for pooling in ("head", "max"):
