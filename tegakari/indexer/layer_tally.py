@@ -37,6 +37,14 @@ class Bounds(NamedTuple):
     drawn: Tensor
     """[d_sae] int64: at least the POOL_DOCUMENTS-th smallest priority of the documents in which a feature is active."""
 
+    def narrowed(self, other: Bounds) -> Bounds:
+        """What both of two bounds leave, on one device."""
+        return Bounds(torch.maximum(self.floor, other.floor), torch.minimum(self.drawn, other.drawn))
+
+    def to(self, device: torch.device) -> Bounds:
+        """The bounds on a device."""
+        return Bounds(self.floor.to(device), self.drawn.to(device))
+
 
 class Union(NamedTuple):
     """The strongest activations and the smallest priorities of each feature in the shards so far."""
@@ -201,9 +209,11 @@ class LayerTally:
         """The contribution with entries of contexts and with probes, and the union with the shard's priorities."""
         priorities = self._priorities(seeds, _numbers(arrivals, maximum.device))
         union = union._replace(drawn=drawn_first(union.drawn, priorities, maximum > 0))
-        drawn = (priorities <= union.drawn[:, -1]) & (maximum > 0)
+        # Of what is beyond the shard's bounds, which can be narrower than the union, not all is among the survivors.
+        bounds = union.bounds().narrowed(self.bounds)
+        drawn = (priorities <= bounds.drawn) & (maximum > 0)
         places = arrivals.places(maximum.device)
-        contexts = context_entries(in_windows(survivors, drawn, maximum, union.strongest[:, -1], places), arrivals)
+        contexts = context_entries(in_windows(survivors, drawn, maximum, bounds.floor, places), arrivals)
         row = {document.number: row for row, document in enumerate(arrivals.documents)}
         probes = torch.tensor([row[number] for number in shard.probes], dtype=torch.int64, device=maximum.device)
         active = (maximum[probes] > 0).cpu().numpy()
