@@ -60,6 +60,11 @@ class Union(NamedTuple):
         drawn = torch.full((d_sae, POOL_DOCUMENTS), NEVER, device=device)
         return cls(torch.zeros(d_sae, top_tokens, device=device), drawn)
 
+    def with_strongest(self, table: Tensor) -> Union:
+        """The union with the strongest activations of another shard, [d_sae, top_tokens], 0 beyond the last."""
+        together = torch.cat([self.strongest, table], dim=1).sort(dim=1, descending=True).values
+        return self._replace(strongest=together[:, : table.shape[1]].contiguous())
+
     def bounds(self) -> Bounds:
         """Bounds of the next shard."""
         return Bounds(self.strongest[:, -1].contiguous(), self.drawn[:, -1].contiguous())
@@ -177,11 +182,9 @@ class LayerTally:
             [(part > 0).sum(0, dtype=torch.int32) for part in pooled.split(list(shard.labels.values()))]
         )
         best = strongest_survivors(_at_least(survivors, self.bounds.floor), self._top_tokens, self.d_sae, order)
-        strongest = torch.cat([union.strongest, best.table(self.d_sae, self._top_tokens)], dim=1)
-        strongest = strongest.sort(dim=1, descending=True).values[:, : self._top_tokens].contiguous()
-        union = union._replace(strongest=strongest)
+        union = union.with_strongest(best.table(self.d_sae, self._top_tokens))
         # Those of the shard's strongest that the union of all shards so far leaves in the running.
-        candidates = _at_least(best.survivors, strongest[:, -1])
+        candidates = _at_least(best.survivors, union.strongest[:, -1])
         partial = LayerPartial(
             mean=torch.stack([part.mean for part in moments]).cpu().numpy(),
             m2=torch.stack([part.m2 for part in moments]).cpu().numpy(),
