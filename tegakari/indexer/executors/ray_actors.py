@@ -90,7 +90,7 @@ class _Pool:
         gpus_per_worker: float,
         wait_seconds: float,
     ) -> None:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
 
         self._ray = ray
         self._actor_class = ray.remote(

@@ -24,7 +24,7 @@ def connected(address: str) -> Iterator[None]:
         MissingExtraError: Ray is not installed.
     """
     with extras_named("ray"):
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
     if ray.is_initialized():
         yield
         return
@@ -45,7 +45,7 @@ def connected(address: str) -> Iterator[None]:
 
 def resources() -> str:
     """CPUs and GPUs of the cluster in words."""
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 
     total, free = ray.cluster_resources(), ray.available_resources()
     counts = (f"{free.get(kind, 0):g} of {total.get(kind, 0):g} {kind}s are free" for kind in ("CPU", "GPU"))

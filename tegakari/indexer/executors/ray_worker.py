@@ -55,7 +55,7 @@ class RayWorker:
             StoreError: the driver's disk is not that of this node.
             TegakariError: of the models.
         """
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
 
         start, node = time.perf_counter(), ray.util.get_node_ip_address()
         if not token.is_file():
