@@ -79,7 +79,7 @@ def test_a_damaged_file_of_bounds_is_no_hint(tmp_path: Path):
     write_bounds(file, {3: bounds})
     assert [column.tolist() for column in read_bounds(file)[3]] == [column.tolist() for column in bounds]
     content = bytearray(file.read_bytes())
-    content[content.index(torch.tensor(2.0).numpy().tobytes())] ^= 1
+    content[content.index(bounds.floor.numpy().tobytes())] ^= 1
     file.write_bytes(content)
     assert read_bounds(file) == {}
     file.write_bytes(content[: len(content) // 2])

@@ -120,6 +120,8 @@ class _Pool:
             self._hire()
             calls = {call: actor for actor, call in self._loading.items()}
             calls |= {call: actor for actor, held in self._held.items() for call in held}
+            if not calls:
+                time.sleep(1.0)
             done, _ = self._ray.wait(list(calls), timeout=1.0) if calls else ([], [])
             for call in done:
                 yield from self._take_result(calls[call], call)
