@@ -42,7 +42,7 @@ RayOption = Annotated[
 ]
 GpusOption = Annotated[
     float | None,
-    typer.Option("--gpus-per-worker", min=0, max=8, help="GPUs that Ray gives each worker. [default: 0]"),
+    typer.Option("--gpus-per-worker", min=0, max=8, help="GPUs that Ray gives each worker; default: 0."),
 ]
 WaitOption = Annotated[
     float | None,
@@ -50,7 +50,7 @@ WaitOption = Annotated[
         "--wait-seconds",
         min=1,
         max=86400,
-        help=f"End if no worker of --ray is ready for so long. [default: {WAIT_SECONDS:g}]",
+        help=f"End if no worker of --ray is ready for so long; default: {WAIT_SECONDS:g}.",
     ),
 ]
 
