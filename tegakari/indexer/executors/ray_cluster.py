@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 
 from tegakari.extras import extras_named
 from tegakari.schemas.errors import ConfigError
@@ -30,7 +30,8 @@ def connected(address: str) -> Iterator[None]:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        ray.init(address, log_to_driver=True, logging_level="WARNING")
+        with chdir("/"):  # Ray lets workers import modules from the driver's working directory
+            ray.init(address, log_to_driver=True, logging_level="WARNING")
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise ConfigError(
             f"{address!r} is not a Ray cluster that can be used: {_first_line(error)}",
