@@ -105,7 +105,9 @@ class _Pool:
         self._held: dict[Any, dict[Any, Shard]] = {}
         """Ready actor -> call -> shard, oldest first."""
         self._loading: dict[Any, Any] = {}
-        """Actor without models yet -> call."""
+        """Actor that is asked whether it is ready -> call."""
+        self._ready: set[Any] = set()
+        """Actors that have been ready."""
         self._hire_after = 0.0
 
     def finished_shards(self) -> Iterator[Shard]:
@@ -157,9 +159,11 @@ class _Pool:
             return
         if actor in self._loading:
             del self._loading[actor]
-            self._check(result)
-            log.info("worker ready", node=result.node, process=result.process, seconds=round(result.seconds, 1))
             self._held[actor] = {}
+            if actor not in self._ready:
+                self._check(result)
+                self._ready.add(actor)
+                log.info("worker ready", node=result.node, process=result.process, seconds=round(result.seconds, 1))
         else:
             self._left -= 1
             yield self._held[actor].pop(call)
@@ -175,8 +179,9 @@ class _Pool:
         reason = str(error).strip().partition("\n")[0]
         self._kill(actor)
         if self._loading.pop(actor, None) is not None:
-            log.warning("a worker died while it loaded the models", reason=reason)
-            self._hire_after = time.monotonic() + PAUSE_SECONDS
+            log.warning("a worker died", reason=reason, loaded=actor in self._ready)
+            if actor not in self._ready:
+                self._hire_after = time.monotonic() + PAUSE_SECONDS
             return
         shards = list(self._held.pop(actor).values())
         written = [partial_exists(self._settings.partials, shard.key) for shard in shards]
@@ -186,8 +191,10 @@ class _Pool:
         self._left -= len(finished)
         yield from finished
         self._queue.put_back(lost)
-        for other in self._held:
-            self._give(other)
+        # Idle workers may have died with the same node: they are asked, so that no shard counts as lost with them.
+        for other in [other for other, held in self._held.items() if not held]:
+            del self._held[other]
+            self._loading[other] = other.load.remote(self._settings, self._token)
 
     def _check(self, readiness: Readiness) -> None:
         """Refuse a worker whose partials would not be those of this process."""

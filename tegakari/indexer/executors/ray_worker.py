@@ -43,9 +43,11 @@ class RayWorker:
     def __init__(self) -> None:
         """Log to stderr, which Ray brings to the driver's: its stdout has the result of the command."""
         structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+        self._writer: ShardWriter
+        self._readiness: Readiness | None = None
 
     def load(self, settings: WorkerSettings, token: Path) -> Readiness:
-        """Load the models.
+        """Load the models, unless they are loaded.
 
         Args:
             settings: of the index.
@@ -55,6 +57,8 @@ class RayWorker:
             StoreError: the driver's disk is not that of this node.
             TegakariError: of the models.
         """
+        if self._readiness is not None:
+            return self._readiness
         import ray  # pyright: ignore[reportMissingImports]
 
         start, node = time.perf_counter(), ray.util.get_node_ip_address()
@@ -64,11 +68,11 @@ class RayWorker:
                 field="index.store",
                 fix="put store, models and corpus on a disk that all nodes have under the same path",
             )
-        self._writer: ShardWriter
         self._writer, classifier = settings.load()
         seconds = time.perf_counter() - start
         kind = Kind(__version__, classifier.device.type, str(classifier.dtype).removeprefix("torch."))
-        return Readiness(node, os.getpid(), seconds, kind)
+        self._readiness = Readiness(node, os.getpid(), seconds, kind)
+        return self._readiness
 
     def write(self, shard: Shard) -> None:
         """Index a shard and write its partial."""
