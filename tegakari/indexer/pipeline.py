@@ -160,7 +160,7 @@ def index_part(
     inputs = _load(config, progress, FORMAT)
     run = inputs.config.index.run
     if _published(inputs):
-        return IndexedPart(run, str(part), shards=0, missing=0, published=True)
+        return IndexedPart(run=run, part=str(part), shards=0, missing=0, published=True)
     inputs.work.mkdir(parents=True, exist_ok=True)
     with translate_disk_full(inputs.store, field="index.store"), part_lock(inputs.work, part):
         plan = _plan(inputs)
@@ -169,7 +169,7 @@ def index_part(
         if part.number == 1:  # for the merge, which may run on a machine without a GPU's speed
             _quality(inputs, plan)
         missing = len(_missing(inputs, plan.shards))
-    return IndexedPart(run, str(part), shards=len(shards), missing=missing, published=False)
+    return IndexedPart(run=run, part=str(part), shards=len(shards), missing=missing, published=False)
 
 
 def merge(config: Config, progress: Progress = NoProgress()) -> IndexResult:
