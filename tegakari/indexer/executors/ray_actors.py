@@ -25,7 +25,7 @@ from tegakari.indexer.shard import Shard
 from tegakari.indexer.write_threads import UNWRITTEN
 from tegakari.schemas.errors import ConfigError, StoreError, TegakariError
 from tegakari.store.disk.durable import random_suffix, write_atomically
-from tegakari.version import __version__
+from tegakari.store.versions import recorded_versions
 
 log = structlog.get_logger()
 
@@ -65,7 +65,11 @@ class RayActors:
         settings = settings._replace(partials=settings.partials.resolve(), bounds=settings.bounds.resolve())
         token = settings.partials / f".token-{random_suffix()}"
         write_atomically(token, b"")
-        kind = Kind(__version__, models.classifier.device.type, str(models.classifier.dtype).removeprefix("torch."))
+        kind = Kind(
+            recorded_versions()["tegakari"],
+            models.classifier.device.type,
+            str(models.classifier.dtype).removeprefix("torch."),
+        )
         try:
             with connected(self._address):
                 pool = _Pool(settings, token, kind, shards, self._workers, self._gpus_per_worker, self._wait_seconds)

@@ -14,7 +14,7 @@ from tegakari.indexer.executors.executor import WorkerSettings
 from tegakari.indexer.shard import Shard
 from tegakari.indexer.shard_writer import ShardWriter
 from tegakari.schemas.errors import StoreError
-from tegakari.version import __version__
+from tegakari.store.versions import recorded_versions
 
 
 class Kind(NamedTuple):
@@ -70,7 +70,9 @@ class RayWorker:
             )
         self._writer, classifier = settings.load()
         seconds = time.perf_counter() - start
-        kind = Kind(__version__, classifier.device.type, str(classifier.dtype).removeprefix("torch."))
+        kind = Kind(
+            recorded_versions()["tegakari"], classifier.device.type, str(classifier.dtype).removeprefix("torch.")
+        )
         self._readiness = Readiness(node, os.getpid(), seconds, kind)
         return self._readiness
 
