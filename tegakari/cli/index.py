@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption
 from tegakari.cli.output import print_json, print_text, progress
-from tegakari.extras import needs_extra
+from tegakari.extras import extras_named, needs_extra
 from tegakari.schemas.config import load_config
 from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.run import IndexedPart, RunManifest
@@ -99,6 +100,8 @@ def _executor(workers: int, address: str | None, gpus_per_worker: float | None, 
         if workers > 64:
             raise ConfigError(f"{workers} processes", field="--workers", fix="use 64 at most, or add --ray")
         return Processes(workers)
+    with extras_named("ray"):
+        import_module("ray")
     from tegakari.indexer.executors.ray_actors import RayActors
 
     wait_seconds = WAIT_SECONDS if wait_seconds is None else wait_seconds

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 
-from tegakari.extras import extras_named
 from tegakari.schemas.errors import ConfigError
 
 
@@ -21,10 +20,9 @@ def connected(address: str) -> Iterator[None]:
 
     Raises:
         ConfigError: there is no cluster, or it does not let this process in.
-        MissingExtraError: Ray is not installed.
     """
-    with extras_named("ray"):
-        import ray  # pyright: ignore[reportMissingImports]
+    import ray  # pyright: ignore[reportMissingImports]
+
     if ray.is_initialized():
         yield
         return
