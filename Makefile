@@ -41,7 +41,11 @@ serve: $(VENV)/ready ## serve the demo's store
 test: $(VENV)/ready ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
 
-soak: $(VENV)/ready ## the long survival tests, then all loads at once for SOAK_SECONDS, with curves
+$(VENV)/soak-ready: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
+	touch $@
+
+soak: $(VENV)/soak-ready ## the long survival tests, then all loads at once for SOAK_SECONDS, with curves
 	OMP_NUM_THREADS=1 TEGAKARI_SOAK=1 $(BIN)/python -m pytest tests/soak tests/indexer/test_processes.py tests/indexer/test_disk_full.py tests/store/disk/test_publish.py tests/store/test_reader.py tests/fuzz
 	$(BIN)/python -m benchmarks.soak --seconds $(SOAK_SECONDS)
 

@@ -35,6 +35,7 @@ EXTRA_OF = {
     "transformers": "index",
     "jinja2": "study",
     "matplotlib": "study",
+    "ray": "ray",
 }
 """Import name of a package -> the smallest extra that brings it."""
 

@@ -11,6 +11,7 @@ from tegakari.indexer.layer_contexts import write_layer_contexts, write_probe_do
 from tegakari.indexer.merged_layer import strongest_positions
 from tegakari.indexer.partial import open_partial, partial_exists
 from tegakari.indexer.shard import IndexedDocument, plan_shards, shard_documents
+from tegakari.indexer.shard_writer import ShardWriter
 from tegakari.indexer.worker import Worker
 from tegakari.indexer.write_threads import index_on_threads
 from tegakari.models.classifier import Classifier
@@ -75,7 +76,7 @@ def add_contexts(
         missing = [shard for shard in shards if not partial_exists(work / "shards", shard.key)]
         left = sum(len(shard.documents) for shard in missing)
         progress.stage("indexing documents", len(documents), done=len(documents) - left)
-        for shard in index_on_threads(worker, missing, work / "shards"):
+        for shard in index_on_threads(ShardWriter(worker, work / "shards"), missing):
             progress.advance(len(shard.documents))
         partials = [open_partial(work / "shards", shard.key) for shard in shards]
         tokens = corpus_tokens(documents, {})

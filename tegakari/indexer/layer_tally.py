@@ -37,6 +37,14 @@ class Bounds(NamedTuple):
     drawn: Tensor
     """[d_sae] int64: at least the POOL_DOCUMENTS-th smallest priority of the documents in which a feature is active."""
 
+    def narrowed(self, other: Bounds) -> Bounds:
+        """What both of two bounds leave, on one device."""
+        return Bounds(torch.maximum(self.floor, other.floor), torch.minimum(self.drawn, other.drawn))
+
+    def to(self, device: torch.device) -> Bounds:
+        """The bounds on a device."""
+        return Bounds(self.floor.to(device), self.drawn.to(device))
+
 
 class Union(NamedTuple):
     """The strongest activations and the smallest priorities of each feature in the shards so far."""
@@ -51,6 +59,11 @@ class Union(NamedTuple):
         """The union of no shard."""
         drawn = torch.full((d_sae, POOL_DOCUMENTS), NEVER, device=device)
         return cls(torch.zeros(d_sae, top_tokens, device=device), drawn)
+
+    def with_strongest(self, table: Tensor) -> Union:
+        """The union with the strongest activations of another shard, [d_sae, top_tokens], 0 beyond the last."""
+        together = torch.cat([self.strongest, table], dim=1).sort(dim=1, descending=True).values
+        return self._replace(strongest=together[:, : table.shape[1]].contiguous())
 
     def bounds(self) -> Bounds:
         """Bounds of the next shard."""
@@ -169,11 +182,9 @@ class LayerTally:
             [(part > 0).sum(0, dtype=torch.int32) for part in pooled.split(list(shard.labels.values()))]
         )
         best = strongest_survivors(_at_least(survivors, self.bounds.floor), self._top_tokens, self.d_sae, order)
-        strongest = torch.cat([union.strongest, best.table(self.d_sae, self._top_tokens)], dim=1)
-        strongest = strongest.sort(dim=1, descending=True).values[:, : self._top_tokens].contiguous()
-        union = union._replace(strongest=strongest)
+        union = union.with_strongest(best.table(self.d_sae, self._top_tokens))
         # Those of the shard's strongest that the union of all shards so far leaves in the running.
-        candidates = _at_least(best.survivors, strongest[:, -1])
+        candidates = _at_least(best.survivors, union.strongest[:, -1])
         partial = LayerPartial(
             mean=torch.stack([part.mean for part in moments]).cpu().numpy(),
             m2=torch.stack([part.m2 for part in moments]).cpu().numpy(),
@@ -201,9 +212,11 @@ class LayerTally:
         """The contribution with entries of contexts and with probes, and the union with the shard's priorities."""
         priorities = self._priorities(seeds, _numbers(arrivals, maximum.device))
         union = union._replace(drawn=drawn_first(union.drawn, priorities, maximum > 0))
-        drawn = (priorities <= union.drawn[:, -1]) & (maximum > 0)
+        # Of what is beyond the shard's bounds, which can be narrower than the union, not all is among the survivors.
+        bounds = union.bounds().narrowed(self.bounds)
+        drawn = (priorities <= bounds.drawn) & (maximum > 0)
         places = arrivals.places(maximum.device)
-        contexts = context_entries(in_windows(survivors, drawn, maximum, union.strongest[:, -1], places), arrivals)
+        contexts = context_entries(in_windows(survivors, drawn, maximum, bounds.floor, places), arrivals)
         row = {document.number: row for row, document in enumerate(arrivals.documents)}
         probes = torch.tensor([row[number] for number in shard.probes], dtype=torch.int64, device=maximum.device)
         active = (maximum[probes] > 0).cpu().numpy()

@@ -1,4 +1,7 @@
-"""Stages of an index (`tegakari index`): shards, explained variance, merge, publication; resumed if interrupted."""
+"""Stages of an index (`tegakari index`): shards, explained variance, merge, publication; resumed if interrupted.
+
+They run in one command, or shards and merge in commands of their own, on as many machines as there are parts.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,16 @@ import structlog
 
 from tegakari.indexer.corpus import read_documents, read_manifest
 from tegakari.indexer.effects import add_label_effects
+from tegakari.indexer.executors import Executor, InProcess, WorkerSettings
 from tegakari.indexer.index_models import IndexModels, load_index_models
 from tegakari.indexer.layer_tables import LayerFacts
 from tegakari.indexer.local_models import with_local_models
 from tegakari.indexer.merge import Merger, MergeSettings
 from tegakari.indexer.norm_limits import at_equal_steps, with_norm_limits
 from tegakari.indexer.partial import open_partial, partial_exists
-from tegakari.indexer.processes import index_in_processes
+from tegakari.indexer.parts import WHOLE, Part, part_lock, unfinished_error
 from tegakari.indexer.recipe import Outcome, manifest_of, recipe_of
 from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards, shard_documents
-from tegakari.indexer.worker import make_worker
-from tegakari.indexer.write_threads import index_on_threads
 from tegakari.models.classifier import Classifier
 from tegakari.models.explained_variance import LayerQuality, doubts, explained_variance
 from tegakari.models.outliers import finite_limit
@@ -33,9 +35,9 @@ from tegakari.schemas.config import Config
 from tegakari.schemas.corpus import CorpusManifest, Drop
 from tegakari.schemas.errors import CorpusError, ModelError, RunExistsError, StoreError
 from tegakari.schemas.progress import NoProgress, Progress
-from tegakari.schemas.run import FORMAT, RunManifest, Scores
+from tegakari.schemas.run import FORMAT, IndexedPart, RunManifest, Scores
 from tegakari.store import vectors
-from tegakari.store.disk.durable import bury, exclusive_lock, translate_disk_full, write_atomically
+from tegakari.store.disk.durable import awaited_lock, bury, exclusive_lock, translate_disk_full, write_atomically
 from tegakari.store.disk.layout import run_directory, work_directory
 from tegakari.store.disk.publish import publish, write_staged_manifest
 from tegakari.store.disk.publish import read_manifest as read_run_manifest
@@ -68,8 +70,50 @@ class _Timings:
         self.seconds[name] = round(time.perf_counter() - start, 3)
 
 
+@dataclass(frozen=True)
+class _Inputs:
+    """What a run is made from."""
+
+    config: Config
+    """with models of this machine."""
+    corpus: CorpusManifest
+    models: IndexModels
+    recipe: str
+    run_format: int
+    progress: Progress
+    timings: _Timings
+
+    @property
+    def store(self) -> Path:
+        return Path(self.config.index.store)
+
+    @property
+    def work(self) -> Path:
+        """Directory of the unfinished work."""
+        return work_directory(self.store, self.config.index.run)
+
+    @property
+    def contexts(self) -> bool:
+        return self.run_format >= FORMAT
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The shards of a run."""
+
+    models: IndexModels
+    """SAEs have their limits of norms."""
+    documents: list[IndexedDocument]
+    skipped: list[Drop]
+    shards: list[Shard]
+
+
 def index(
-    config: Config, progress: Progress = NoProgress(), *, workers: int = 1, run_format: int = FORMAT
+    config: Config,
+    progress: Progress = NoProgress(),
+    *,
+    executor: Executor = InProcess(),
+    run_format: int = FORMAT,
 ) -> IndexResult:
     """Index the corpus of a configuration and publish the run.
 
@@ -78,17 +122,74 @@ def index(
     Args:
         config: the corpus, the models, the settings of the run, and the store.
         progress: receives the stages.
-        workers: number of processes that index shards; it does not affect the tables.
+        executor: where shards are computed; it does not affect the tables.
         run_format: 3 leaves out contexts and probes, so that tests have such runs and benchmarks the difference.
 
     Raises:
         CorpusError, ModelError, SaeError: an input is missing, or the inputs do not fit each other.
         RunExistsError: a run of this name exists that has other inputs or settings.
-        StoreError: another process is indexing this run, or a worker process died.
+        StoreError: another process is indexing this run, or workers died.
         DiskFullError: no space; finished shards are kept.
     """
-    store = Path(config.index.store)
-    work = work_directory(store, config.index.run)
+    inputs = _load(config, progress, run_format)
+    if published := _published(inputs):
+        return published
+    with translate_disk_full(inputs.store, field="index.store"), _lock(inputs.work):
+        plan = _plan(inputs)
+        _index_shards(inputs, plan, plan.shards, executor)
+        return _merge_and_publish(inputs, plan)
+
+
+def index_part(
+    config: Config, progress: Progress = NoProgress(), *, part: Part = WHOLE, executor: Executor = InProcess()
+) -> IndexedPart:
+    """Index a part of the shards and keep them in the store's directory of unfinished work, for `merge`.
+
+    Several processes, on machines that share the store, can index different parts at once.
+
+    Args:
+        config: as of `index`.
+        progress: receives the stages.
+        part: of the shards.
+        executor: where they are computed.
+
+    Raises:
+        StoreError: another process indexes this part, or the whole run.
+        CorpusError, ModelError, SaeError, RunExistsError, DiskFullError: as of `index`.
+    """
+    inputs = _load(config, progress, FORMAT)
+    run = inputs.config.index.run
+    if _published(inputs):
+        return IndexedPart(run=run, part=str(part), shards=0, missing=0, published=True)
+    inputs.work.mkdir(parents=True, exist_ok=True)
+    with translate_disk_full(inputs.store, field="index.store"), part_lock(inputs.work, part):
+        plan = _plan(inputs)
+        shards = part.of(plan.shards)
+        _index_shards(inputs, plan, shards, executor)
+        if part.number == 1:  # for the merge, which may run on a machine without a GPU's speed
+            _quality(inputs, plan)
+        missing = len(_missing(inputs, plan.shards))
+    return IndexedPart(run=run, part=str(part), shards=len(shards), missing=missing, published=False)
+
+
+def merge(config: Config, progress: Progress = NoProgress()) -> IndexResult:
+    """Merge the shards that `index_part` has indexed, and publish the run.
+
+    Raises:
+        StoreError: shards are missing, or another process is indexing this run.
+        CorpusError, ModelError, SaeError, RunExistsError, DiskFullError: as of `index`.
+    """
+    inputs = _load(config, progress, FORMAT)
+    if published := _published(inputs):
+        return published
+    with translate_disk_full(inputs.store, field="index.store"), _lock(inputs.work):
+        plan = _plan(inputs)
+        if missing := _missing(inputs, plan.shards):
+            raise unfinished_error(inputs.work, plan.shards, missing)
+        return _merge_and_publish(inputs, plan)
+
+
+def _load(config: Config, progress: Progress, run_format: int) -> _Inputs:
     timings = _Timings()
     with timings.stage("load"):
         corpus = read_manifest(Path(config.corpus.path))
@@ -97,49 +198,62 @@ def index(
     for doubt in grouped_doubts(models.saes):
         log.warning("doubtful SAE", reason=doubt)
     recipe = recipe_of(config, models, corpus, run_format)
-    contexts = run_format >= FORMAT
-    published = run_directory(store, config.index.run)
-    if published.is_dir():
-        manifest = _manifest_of_same_recipe(published, recipe)
-        if work.exists():  # the process was killed between publication and the removal of its work
-            with _lock(work):
-                bury(work)
-        return IndexResult(manifest, already_published=True)
-    with translate_disk_full(store, field="index.store"), _lock(work):
-        with timings.stage("tokenize"):
-            documents, skipped = _documents(config, models.classifier, corpus)
-        with timings.stage("norm_limits"):
-            models = _with_norm_limits(config, models, documents, work / f"norm_limits-{recipe[:32]}.json")
-        size = shard_documents(config.index.shard_documents, models.classifier.device.type)
-        shards = plan_shards(documents, size, recipe)
-        with timings.stage("encode"):
-            _index_shards(config, models, shards, work / "shards", progress, workers, contexts)
-        with timings.stage("explained_variance"):
-            quality = _quality(config, models, work / f"explained_variance-{recipe[:32]}.json", progress)
-        staged = work / "staged" / config.index.run  # `Run` opens it there: a run is in a directory of its name
-        shutil.rmtree(staged, ignore_errors=True)
-        with timings.stage("merge"), RunWriter(staged) as writer:
-            scores = _merge(config, models, shards, documents, quality, writer, work, progress, contexts)
-        if contexts:
-            with timings.stage("effects"):
-                tokens = [document.tokens for document in documents]
-                add_label_effects(staged, models.classifier, models.saes, tokens, config.index.batch_tokens, progress)
-        with timings.stage("explain"):
-            outcome = Outcome(
-                documents=len(documents),
-                positions=sum(len(document.tokens.positions) for document in documents),
-                activations=writer.activations,
-                skipped=skipped,
-                scores=scores,
-                timings=dict(timings.seconds),
-            )
-            manifest = manifest_of(config, models, corpus, recipe, outcome, run_format)
-            if contexts:
-                write_staged_manifest(staged, manifest)
-                explain_run(Run(staged), staged, progress)
-        with timings.stage("publish"):
-            manifest = publish(store, staged, msgspec.structs.replace(manifest, timings=dict(timings.seconds)))
-        bury(work)
+    return _Inputs(config, corpus, models, recipe, run_format, progress, timings)
+
+
+def _published(inputs: _Inputs) -> IndexResult | None:
+    """The run, if it was published from the same inputs before."""
+    published = run_directory(inputs.store, inputs.config.index.run)
+    if not published.is_dir():
+        return None
+    manifest = _manifest_of_same_recipe(published, inputs.recipe)
+    if inputs.work.exists():  # the process was killed between publication and the removal of its work
+        with _lock(inputs.work):
+            bury(inputs.work)
+    return IndexResult(manifest, already_published=True)
+
+
+def _plan(inputs: _Inputs) -> _Plan:
+    config, models = inputs.config, inputs.models
+    with inputs.timings.stage("tokenize"):
+        documents, skipped = _documents(config, models.classifier, inputs.corpus)
+    cache = inputs.work / f"norm_limits-{inputs.recipe[:32]}.json"
+    # Limits of two machines could differ by rounding: one part measures them, the others wait for it.
+    with inputs.timings.stage("norm_limits"), awaited_lock(inputs.work / "lock-norm-limits"):
+        models = _with_norm_limits(config, models, documents, cache)
+    size = shard_documents(config.index.shard_documents, models.classifier.device.type)
+    return _Plan(models, documents, skipped, plan_shards(documents, size, inputs.recipe))
+
+
+def _merge_and_publish(inputs: _Inputs, plan: _Plan) -> IndexResult:
+    config, timings = inputs.config, inputs.timings
+    with timings.stage("explained_variance"):
+        quality = _quality(inputs, plan)
+    staged = inputs.work / "staged" / config.index.run  # `Run` opens it there: a run is in a directory of its name
+    shutil.rmtree(staged, ignore_errors=True)
+    with timings.stage("merge"), RunWriter(staged) as writer:
+        scores = _merge(inputs, plan, quality, writer)
+    if inputs.contexts:
+        with timings.stage("effects"):
+            tokens = [document.tokens for document in plan.documents]
+            classifier, saes = plan.models.classifier, plan.models.saes
+            add_label_effects(staged, classifier, saes, tokens, config.index.batch_tokens, inputs.progress)
+    with timings.stage("explain"):
+        outcome = Outcome(
+            documents=len(plan.documents),
+            positions=sum(len(document.tokens.positions) for document in plan.documents),
+            activations=writer.activations,
+            skipped=plan.skipped,
+            scores=scores,
+            timings=dict(timings.seconds),
+        )
+        manifest = manifest_of(config, plan.models, inputs.corpus, inputs.recipe, outcome, inputs.run_format)
+        if inputs.contexts:
+            write_staged_manifest(staged, manifest)
+            explain_run(Run(staged), staged, inputs.progress)
+    with timings.stage("publish"):
+        manifest = publish(inputs.store, staged, msgspec.structs.replace(manifest, timings=dict(timings.seconds)))
+    bury(inputs.work)
     log.info("published", run=manifest.run, documents=manifest.corpus.documents, seconds=timings.seconds)
     return IndexResult(manifest, already_published=False)
 
@@ -202,42 +316,40 @@ def _limits(models: IndexModels) -> dict[int, float | None]:
     return {layer: finite_limit(sae.max_norm) for layer, sae in models.saes.items()}
 
 
-def _index_shards(
-    config: Config,
-    models: IndexModels,
-    shards: Sequence[Shard],
-    partials: Path,
-    progress: Progress,
-    workers: int,
-    contexts: bool,
-) -> None:
-    """Index the shards that have no partial."""
-    missing = [shard for shard in shards if not partial_exists(partials, shard.key)]
+def _missing(inputs: _Inputs, shards: Sequence[Shard]) -> list[Shard]:
+    """The shards that have no partial."""
+    return [shard for shard in shards if not partial_exists(inputs.work / "shards", shard.key)]
+
+
+def _index_shards(inputs: _Inputs, plan: _Plan, shards: Sequence[Shard], executor: Executor) -> None:
+    """Index those of the shards that have no partial."""
+    partials = inputs.work / "shards"
+    partials.mkdir(exist_ok=True)
+    missing = _missing(inputs, shards)
     total = sum(len(shard.documents) for shard in shards)
     done = total - sum(len(shard.documents) for shard in missing)
     if done:
         log.info("resuming", finished_documents=done, shards_left=len(missing))
-    progress.stage("indexing documents", total, done=done)
-    workers = min(workers, len(missing))
-    indexed = (
-        index_in_processes(config, missing, partials, workers, _limits(models), contexts=contexts)
-        if workers > 1
-        else index_on_threads(make_worker(config, models.classifier, models.saes, contexts=contexts), missing, partials)
-    )
-    for shard in indexed:
-        progress.advance(len(shard.documents))
+    bounds = inputs.work / f"bounds-{inputs.recipe[:32]}.npz"
+    settings = WorkerSettings(inputs.config, _limits(plan.models), inputs.contexts, partials, bounds)
+    inputs.progress.stage("indexing documents", total, done=done)
+    with inputs.timings.stage("encode"):
+        for shard in executor.index(settings, plan.models, missing):
+            inputs.progress.advance(len(shard.documents))
 
 
-def _quality(config: Config, models: IndexModels, cache: Path, progress: Progress) -> dict[int, LayerQuality]:
+def _quality(inputs: _Inputs, plan: _Plan) -> dict[int, LayerQuality]:
     """Explained variance on evaluation documents at equal steps over the corpus; cached for a resumed index."""
+    config, models = inputs.config, plan.models
+    cache = inputs.work / f"explained_variance-{inputs.recipe[:32]}.json"
     if cache.is_file():
         return msgspec.json.decode(cache.read_bytes(), type=dict[int, LayerQuality])
     held_out = read_documents(Path(config.corpus.path), "eval")
     sample = at_equal_steps(held_out, config.index.explained_variance_documents)
     texts = [document.text for document in sample]
-    progress.stage("measuring explained variance", len(texts))
+    inputs.progress.stage("measuring explained variance", len(texts))
     quality = explained_variance(
-        models.classifier, models.saes, texts, batch_tokens=config.index.batch_tokens, advance=progress.advance
+        models.classifier, models.saes, texts, batch_tokens=config.index.batch_tokens, advance=inputs.progress.advance
     )
     for layer, layer_quality in quality.items():
         for reason in doubts(layer_quality):
@@ -246,19 +358,12 @@ def _quality(config: Config, models: IndexModels, cache: Path, progress: Progres
     return quality
 
 
-def _merge(
-    config: Config,
-    models: IndexModels,
-    shards: Sequence[Shard],
-    documents: Sequence[IndexedDocument],
-    quality: dict[int, LayerQuality],
-    writer: RunWriter,
-    work: Path,
-    progress: Progress,
-    contexts: bool,
-) -> Scores:
-    partials = [open_partial(work / "shards", shard.key) for shard in shards]
-    settings = MergeSettings(config.index.pooling, config.index.variety_threshold, config.index.top_tokens, contexts)
+def _merge(inputs: _Inputs, plan: _Plan, quality: dict[int, LayerQuality], writer: RunWriter) -> Scores:
+    config, models, documents = inputs.config, plan.models, plan.documents
+    partials = [open_partial(inputs.work / "shards", shard.key) for shard in plan.shards]
+    settings = MergeSettings(
+        config.index.pooling, config.index.variety_threshold, config.index.top_tokens, inputs.contexts
+    )
     merger = Merger(writer, documents, models.classifier.labels, partials, settings, models.classifier.special_tokens)
     facts = {
         layer: LayerFacts(
@@ -270,7 +375,7 @@ def _merge(
         )
         for layer, sae in models.saes.items()
     }
-    merger.merge_layers(facts, progress)
+    merger.merge_layers(facts, inputs.progress)
     embeddings, scores = merger.merge_documents()
     if vectors.available():
         directions = {layer: sae.decoder_directions().float().cpu().numpy() for layer, sae in models.saes.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +62,8 @@ class Worker:
     """Indexes shards with the loaded models; the merged result does not depend on which worker indexes which shard.
 
     Bounds narrow from shard to shard: what is weaker than the strongest of all shards of this worker, and drawn after
-    the documents that they have drawn, is no candidate. They save work and leave the merged result unchanged.
+    the documents that they have drawn, is no candidate; so is what bounds of other workers exclude (`exchange`). They
+    save work and leave the merged result unchanged.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Worker:
         }
         self._unions = {layer: Union.empty(width, top_tokens, classifier.device) for layer, width in widths.items()}
         self._bounds = LayerBounds({layer: union.bounds() for layer, union in self._unions.items()}, None)
+        self._foreign: dict[int, Bounds] = {}
         self._capacity_factor = 1
         self._cold = True
         self._model = threading.Lock()
@@ -177,29 +179,52 @@ class Worker:
             self._double_capacity()
             return self.index(work.shard)
 
+    def exchange(self, foreign: Mapping[int, Bounds]) -> dict[int, Bounds]:
+        """Narrow the bounds of the shards to come, and tell them to other workers.
+
+        Args:
+            foreign: by layer, of other workers of the same run, on any device.
+
+        Returns:
+            the narrowed bounds of all layers, on the CPU.
+        """
+        with self._sums, self._on_stream():
+            self._foreign = {layer: bounds.to(self._classifier.device) for layer, bounds in foreign.items()}
+            self._narrow_bounds()
+            return {layer: bounds.to(torch.device("cpu")) for layer, bounds in self._bounds.by_layer.items()}
+
+    def _on_stream(self) -> AbstractContextManager[object]:
+        """Work of the block goes to the stream of `finish`."""
+        return torch.cuda.stream(self._stream) if self._stream is not None else nullcontext()
+
+    def _narrow_bounds(self) -> None:
+        """Set the bounds of the shards to come, on the stream of `finish`."""
+        by_layer = {layer: union.bounds() for layer, union in self._unions.items()}
+        for layer, foreign in self._foreign.items():
+            by_layer[layer] = by_layer[layer].narrowed(foreign)
+        ready = None
+        if self._stream is not None:
+            for bounds in by_layer.values():
+                for bound in bounds:
+                    bound.record_stream(torch.cuda.default_stream(self._classifier.device))
+            ready = torch.cuda.Event()
+            ready.record()
+        self._bounds = LayerBounds(by_layer, ready)
+
     def _finish(self, work: ShardWork) -> ShardResult:
         shard, arrivals = work.shard, work.arrivals
         device = self._classifier.device
-        with torch.no_grad(), torch.cuda.stream(self._stream) if self._stream is not None else nullcontext():
+        with torch.no_grad(), self._on_stream():
             if self._stream is not None and work.queued is not None:
                 self._stream.wait_event(work.queued)
             order = arrivals.order.to(device)
             self._refuse_faults(work)
             layers: dict[int, LayerPartial] = {}
-            bounds: dict[int, Bounds] = {}
             for layer, tally in work.layers.items():
                 layers[layer], self._unions[layer] = tally.finish(
                     shard, arrivals, order, self._unions[layer], self._pooling, self._classifier.head
                 )
-                bounds[layer] = self._unions[layer].bounds()
-                if self._stream is not None:
-                    for bound in bounds[layer]:
-                        bound.record_stream(torch.cuda.default_stream(device))
-            ready = None
-            if self._stream is not None:
-                ready = torch.cuda.Event()
-                ready.record()
-            self._bounds = LayerBounds(bounds, ready)
+            self._narrow_bounds()
             documents = self._predictions(work)
         return ShardResult(len(order), layers, documents)
 

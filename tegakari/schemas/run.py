@@ -140,6 +140,20 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     macro_f1: float
 
 
+class IndexedPart(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a run's shards that `tegakari index --shards I/N` or `--only shards` has indexed."""
+
+    run: str
+    part: str
+    """I/N; 1/1: all shards"""
+    shards: Count
+    """shards of the part"""
+    missing: Count
+    """shards of the run that are not indexed yet, of any part"""
+    published: bool
+    """whether the run was published before, from the same inputs, so that there was nothing to do"""
+
+
 class RunManifest(msgspec.Struct, frozen=True, kw_only=True):
     """run.json of a published run."""
 

@@ -12,6 +12,7 @@ from tegakari.analyses.engine.run_models import load_run_models
 from tegakari.indexer.add_contexts import add_contexts
 from tegakari.indexer.corpus import read_manifest
 from tegakari.indexer.effects import SAMPLE_DOCUMENTS
+from tegakari.indexer.executors import Processes
 from tegakari.indexer.index_models import load_models
 from tegakari.indexer.pipeline import _documents, index
 from tegakari.kernels import encode
@@ -94,7 +95,7 @@ def test_several_processes_and_a_resumed_index_give_the_same_files(small_case: S
     config = with_index(small_case, tmp_path)
     with pytest.raises(KeyboardInterrupt):
         index(config, _Interrupted())
-    assert index(config, workers=2).manifest.files
+    assert index(config, executor=Processes(2)).manifest.files
     sizes = {file.path: file.sha256 for file in run.manifest.files if file.path.startswith("contexts/")}
     other = Store(tmp_path).run("small").manifest
     assert sizes == {file.path: file.sha256 for file in other.files if file.path.startswith("contexts/")}

@@ -22,6 +22,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from tegakari.analyses.engine.run_models import load_run_models
 from tegakari.analyses.inference import encode_request
 from tegakari.analyses.variants.forward import strongest_features
+from tegakari.indexer.executors import Processes
 from tegakari.indexer.pipeline import index
 from tegakari.indexer.training.saes import train_saes
 from tegakari.models.explained_variance import explained_variance
@@ -233,7 +234,7 @@ def test_saes_without_a_limit_get_one_from_the_documents(
         index=msgspec.structs.replace(case.config.index, store=str(tmp_path)),
     )
     assert {sae.max_norm for sae in load_saes(Path(config.saes.path)).values()} == {None}
-    manifest = index(config, workers=workers).manifest
+    manifest = index(config, executor=Processes(workers)).manifest
     rows = Store(tmp_path).run("small").rows("SELECT max_norm, outlier_positions FROM layers ORDER BY layer")
     assert [row["max_norm"] for row in rows] == manifest.saes.max_norms
     outliers = sum(int(document.outlier.sum()) for document in oracle(case, "eval"))

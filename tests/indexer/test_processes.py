@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tegakari.indexer.executors import Processes
 from tegakari.indexer.pipeline import index
 from tegakari.schemas.errors import ModelError, StoreError
 from tegakari.store import Store
@@ -29,7 +30,7 @@ def tables(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> d
 
 @pytest.mark.parametrize("workers", [2, pytest.param(4, marks=only_in_a_soak)])
 def test_the_number_of_workers_does_not_change_the_tables(small_case: SmallCase, tmp_path: Path, tables, workers: int):
-    index(with_index(small_case, tmp_path, shard_documents=1), workers=workers)
+    index(with_index(small_case, tmp_path, shard_documents=1), executor=Processes(workers))
     assert tables_of(tmp_path / "runs" / "small") == tables
 
 
@@ -60,7 +61,7 @@ def test_the_death_of_a_worker_is_reported_and_the_next_index_resumes(small_case
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
     with pytest.raises(StoreError, match="worker process died") as caught:
-        index(config, workers=2)
+        index(config, executor=Processes(2))
     killer.join()
     assert caught.value.field == "--workers"
     assert Store(tmp_path / "store").names() == []

@@ -42,6 +42,6 @@ def test_metadata_names_every_extra(wheel: Path):
     archive = zipfile.ZipFile(wheel)
     (metadata,) = (name for name in archive.namelist() if name.endswith("METADATA"))
     text = archive.read(metadata).decode()
-    for extra in ("store", "serve", "index", "study", "telemetry", "all"):
+    for extra in ("store", "serve", "index", "ray", "study", "telemetry", "all"):
         assert f"Provides-Extra: {extra}\n" in text
     assert f"Version: {tegakari.__version__}\n" in text

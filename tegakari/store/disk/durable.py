@@ -60,11 +60,32 @@ def exclusive_lock(path: Path, busy: TegakariError) -> Iterator[None]:
         path: an existing directory, or a file, which is created if missing.
         busy: raised if another process holds the lock.
     """
+    with _lock(path, fcntl.LOCK_EX, busy):
+        yield
+
+
+@contextmanager
+def shared_lock(path: Path, busy: TegakariError) -> Iterator[None]:
+    """As `exclusive_lock`, but several processes can hold it, while none holds the exclusive one."""
+    with _lock(path, fcntl.LOCK_SH, busy):
+        yield
+
+
+@contextmanager
+def awaited_lock(path: Path) -> Iterator[None]:
+    """As `exclusive_lock`, after waiting until no other process holds it."""
+    with _lock(path, fcntl.LOCK_EX, None):
+        yield
+
+
+@contextmanager
+def _lock(path: Path, operation: int, busy: TegakariError | None) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, operation | (0 if busy is None else fcntl.LOCK_NB))
         except BlockingIOError:
+            assert busy is not None
             raise busy from None
         yield
     finally:

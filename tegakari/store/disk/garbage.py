@@ -135,7 +135,7 @@ def _unfinished_files(store: Path, now: float) -> Iterator[tuple[Path, str]]:
 
 def _locks(work: Path) -> list[Path]:
     """What a process that uses a directory has locked."""
-    return [path for path in (work, work / "lock") if path.exists()]
+    return [path for path in (work, *sorted(work.glob("lock*"))) if path.exists()]
 
 
 def _last_change(path: Path, now: float) -> float:
