@@ -46,7 +46,7 @@ $(VENV)/soak-ready: $(VENV)/ready
 	touch $@
 
 soak: $(VENV)/soak-ready ## the long survival tests, then all loads at once for SOAK_SECONDS, with curves
-	OMP_NUM_THREADS=1 TEGAKARI_SOAK=1 $(BIN)/python -m pytest tests/soak tests/security/test_hostile_runs.py tests/indexer/test_processes.py tests/indexer/test_disk_full.py tests/store/disk/test_publish.py tests/store/test_reader.py tests/fuzz
+	OMP_NUM_THREADS=1 TEGAKARI_SOAK=1 $(BIN)/python -m pytest tests/soak tests/benchmarks/test_smallest.py tests/security/test_hostile_runs.py tests/indexer/test_processes.py tests/indexer/test_disk_full.py tests/store/disk/test_publish.py tests/store/test_reader.py tests/fuzz
 	$(BIN)/python -m benchmarks.soak --seconds $(SOAK_SECONDS)
 
 check: $(VENV)/lint-ready ## linter, formatter, type checker; generated and vendored files

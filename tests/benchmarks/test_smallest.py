@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,7 @@ def test_patching(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("TEGAKARI_SOAK" not in os.environ, reason="long; `make soak` runs it")
 def test_growth(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(growth, "TIMES", (1, 8))
     growth.main(["--documents", "24", "--work", str(tmp_path)])

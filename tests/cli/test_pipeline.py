@@ -130,7 +130,7 @@ def test_the_readmes_commands_run(demo: Path):
         for line in block.splitlines()
         if "--run demo-jpn" in line and "--run demo-base" not in line
     ]
-    assert len(lines) == 7
+    assert len(lines) == 10
     for line in lines:
         assert run(*shlex.split(for_toy_size(line), comments=True)[1:], "--store", str(demo / "store"))
 

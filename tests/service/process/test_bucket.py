@@ -39,6 +39,7 @@ def waited(client: httpx.Client, path: str, run: str, seconds: float = 60) -> di
 def test_a_bucket_is_filled_listed_and_served_with_a_cache_for_one_run(s3_bucket: str, tmp_path: Path):
     origin, cache = tmp_path / "origin", tmp_path / "cache"
     for seed, name in enumerate(("large", "small")):
+        time.sleep(seed)  # the newer run is pulled in advance, and times of runs have seconds
         make_run(origin, name, seed=seed, layers=1, d_sae=700 if name == "large" else 60)
         published = tegakari("runs", "push", name, s3_bucket, "--store", origin)
         assert f"run {name} published in {s3_bucket}" in published
