@@ -58,7 +58,7 @@ def served(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -> I
     tegakari.open(store)["small-max"].label("食品?").knockout(0, k=3)
     make_run(store, "drawn", labels=[LONG_LABEL, RIGHT_TO_LEFT_LABEL, "</script><script>alert(1)</script>"])
     make_run(store, "gone", labels=["a", "b"], layers=1)
-    with serving("--store", store) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
+    with serving("--store", store, "--log", "off") as (url, _), httpx.Client(base_url=url, timeout=60) as client:
         yield Served(url, store, client)
 
 

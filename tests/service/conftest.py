@@ -54,5 +54,5 @@ def live_case(small_case: SmallCase, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def server(store: Path) -> Iterator[httpx.Client]:
-    with serving("--store", store) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
+    with serving("--store", store, "--log", "off") as (url, _), httpx.Client(base_url=url, timeout=60) as client:
         yield client

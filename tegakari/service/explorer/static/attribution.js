@@ -22,7 +22,7 @@ function attributionContent(page, attribution) {
     element("div", { class: "post whole", lang: "ja" }, tokens.map((token) =>
       element("mark", { class: shade(token.strength, largest), title: percent(token.strength) }, visible(token.token)))),
     element("p", {}, texts.attribution_shade),
-    element("div", { class: "wide" }, element("table", { "data-rows": true },
+    element("div", { class: "wide", tabindex: "0" }, element("table", { "data-rows": true },
       element("caption", {}, texts.attribution_features),
       element("thead", {}, element("tr", {}, [texts.feature, texts.margin_lost, texts.logit_lost, texts.onset, texts.best_label, texts.top_tokens].map(
         (name, place) => element("th", { scope: "col", class: place === 1 || place === 2 ? "number" : null }, name)))),
