@@ -81,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Candidates with the floor of the union and of the best shard.")
     parser.add_argument("--shards", type=int, default=120)
     options = parser.parse_args(arguments)
-    result: dict[str, object] = {"shards": options.shards, "tables_equal": True}
+    tables_equal = True
+    result: dict[str, float] = {"shards": options.shards}
     for active in ACTIVE:
         best_shard = counted(options.shards, active, union=False)
         union = counted(options.shards, active, union=True)
@@ -89,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         four_shared = counted(options.shards, active, union=True, workers=4, shared=True)
         counts = {"best shard": best_shard, "union": union, "4 workers": four, "4 workers, shared": four_shared}
         for name, count in counts.items():
-            result["tables_equal"] &= torch.equal(count.strongest, best_shard.strongest)  # type: ignore[operator]
+            tables_equal &= torch.equal(count.strongest, best_shard.strongest)
             print(
                 f"{active} active: {name}: {sum(count.per_shard):,.0f} candidates per feature, {count.late():.2f} late"
             )
@@ -98,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             result["late_candidates_over_union"] = best_shard.late() / union.late()
             result["candidates_over_union_4_workers"] = sum(best_shard.per_shard) / sum(four.per_shard)
             result["candidates_over_union_4_workers_shared"] = sum(best_shard.per_shard) / sum(four_shared.per_shard)
-    sys.stdout.write(json.dumps(rounded(result) | machine()) + "\n")
+    sys.stdout.write(json.dumps({"tables_equal": tables_equal} | rounded(result) | machine()) + "\n")
 
 
 if __name__ == "__main__":

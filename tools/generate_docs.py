@@ -14,7 +14,16 @@ from tegakari.client import Client
 from tegakari.schemas.config import Config
 from tegakari.schemas.config.render import render_config
 from tegakari.schemas.errors import error_classes
-from tegakari.schemas.tables import ACTIVATIONS, ANALYSIS_TABLES, CONTEXTS, LABEL_EFFECTS, PROBES, TABLES, Table
+from tegakari.schemas.tables import (
+    ACTIVATIONS,
+    ANALYSIS_TABLES,
+    CONTEXTS,
+    LABEL_EFFECTS,
+    PROBES,
+    TABLES,
+    TERM_EXPLANATIONS,
+    Table,
+)
 from tegakari.store.sql.views import ANALYSES, EXPLANATIONS, NOTES, RUNS
 from tools.generated import ROOT, main
 
@@ -62,7 +71,7 @@ def tables_page() -> str:
         "Results that were computed on finished runs lie beside them as Parquet, `store/analyses/<kind>/<key>/`:\n"
     )
     sections = (
-        (run, (*TABLES, ACTIVATIONS, CONTEXTS, PROBES, LABEL_EFFECTS)),
+        (run, (*TABLES, ACTIVATIONS, CONTEXTS, PROBES, LABEL_EFFECTS, TERM_EXPLANATIONS)),
         (store, (RUNS, ANALYSES, NOTES, EXPLANATIONS)),
         (analyses, ANALYSIS_TABLES),
     )

@@ -11,6 +11,7 @@ from tegakari.cli.explain import FeaturesOption, LayersOption, PerLabelOption, e
 from tegakari.cli.options import (
     DEFAULT_CONFIG,
     AllOption,
+    AuthorOption,
     ConfigOption,
     CsvOption,
     CursorOption,
@@ -21,6 +22,7 @@ from tegakari.cli.options import (
     RunOption,
     StoreDirectoryOption,
     StoreOption,
+    feature_filter,
     open_run,
     open_source,
     parse_feature,
@@ -28,15 +30,10 @@ from tegakari.cli.options import (
 from tegakari.cli.output import print_json, print_list, print_table, print_text, progress
 from tegakari.cli.row_limit import first_rows, print_rest
 from tegakari.extras import needs_extra
-from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.explanations import Explanation, ExplanationFilters, Method, NewExplanation, VoteChange
 
 app = typer.Typer(help="Explanations of features: list, score, write, vote, delete, import.", no_args_is_help=True)
 
-AuthorOption = Annotated[
-    str | None,
-    typer.Option(help="Author; default: the name of the API key of a service, the login name for a directory."),
-]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the explanation, as the list shows it.")]
 MethodOption = Annotated[Method | None, typer.Option(help="Only explanations of this method: terms, model or person.")]
 
@@ -68,18 +65,16 @@ def list_(
 
     Example: [bold]tegakari explanations list --run demo-jpn --language ja 温泉[/]
     """
+    layer, number = feature_filter(feature, layer)
     filters = ExplanationFilters(
         layer=layer,
+        feature=number,
         method=method,
         author=author,
         language=language,
         min_score=min_score,
         q=" ".join(words or ()) or None,
     )
-    if feature is not None:
-        if layer is not None:
-            raise ConfigError("a feature is given as well", field="--layer", fix="give --feature L:F or --layer")
-        filters["layer"], filters["feature"] = parse_feature(feature)
     source = open_source(store)
     page = first_rows(lambda limit: source.explanations(run, limit=limit, **filters), k, every, cursor)
     print_list(

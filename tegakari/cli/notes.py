@@ -8,6 +8,7 @@ import typer
 
 from tegakari.cli.options import (
     AllOption,
+    AuthorOption,
     CsvOption,
     CursorOption,
     FeatureOption,
@@ -15,6 +16,7 @@ from tegakari.cli.options import (
     RowsOption,
     RunOption,
     StoreOption,
+    feature_filter,
     open_source,
     parse_feature,
 )
@@ -24,11 +26,6 @@ from tegakari.schemas.errors import ConfigError
 from tegakari.schemas.notes import Note, NoteChange, NoteFilters
 
 app = typer.Typer(help="Notes on features: list, write, delete.", no_args_is_help=True)
-
-AuthorOption = Annotated[
-    str | None,
-    typer.Option(help="Author; default: the name of the API key of a service, the login name for a directory."),
-]
 
 
 @app.command("list")
@@ -55,11 +52,10 @@ def list_(
 
     Example: [bold]tegakari notes list --run demo-jpn --tag 季節[/]
     """
-    filters = NoteFilters(layer=layer, tag=tag, starred=starred, author=author, q=" ".join(words or ()) or None)
-    if feature is not None:
-        if layer is not None:
-            raise ConfigError("a feature is given as well", field="--layer", fix="give --feature L:F or --layer")
-        filters["layer"], filters["feature"] = parse_feature(feature)
+    layer, number = feature_filter(feature, layer)
+    filters = NoteFilters(
+        layer=layer, feature=number, tag=tag, starred=starred, author=author, q=" ".join(words or ()) or None
+    )
     source = open_source(store)
     page = first_rows(lambda limit: source.notes(run, limit=limit, **filters), k, every, cursor)
     print_list(

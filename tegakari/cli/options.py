@@ -182,6 +182,10 @@ TextsOption = Annotated[
 ]
 RowsOption = Annotated[int, typer.Option("-k", min=1, max=MAX_ROWS, help="Rows.")]
 AllOption = Annotated[bool, typer.Option("--all", help="All rows.")]
+AuthorOption = Annotated[
+    str | None,
+    typer.Option(help="Author; default: the name of the API key of a service, the login name for a directory."),
+]
 CursorOption = Annotated[str | None, typer.Option("--cursor", help="`next` of the page before.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
 CsvOption = Annotated[
@@ -216,6 +220,19 @@ def parse_feature(text: str) -> tuple[int, int]:
     if not (layer.isascii() and layer.isdigit() and feature.isascii() and feature.isdigit()):
         raise ConfigError(f"{text!r} is no feature", field="--feature", fix="write LAYER:FEATURE, as 2:17")
     return int(layer), int(feature)
+
+
+def feature_filter(feature: str | None, layer: int | None) -> tuple[int | None, int | None]:
+    """Layer and feature that a list is restricted to, of the options `--feature` and `--layer`; None: no restriction.
+
+    Raises:
+        ConfigError: the feature is not LAYER:FEATURE, or both options are given.
+    """
+    if feature is None:
+        return layer, None
+    if layer is not None:
+        raise ConfigError("a feature is given as well", field="--layer", fix="give --feature L:F or --layer")
+    return parse_feature(feature)
 
 
 def store_name(store: str | None, config: Path = DEFAULT_CONFIG) -> str:

@@ -304,8 +304,8 @@ LABEL_EFFECTS = Table(
     ),
 )
 
-EXPLANATIONS = Table(
-    "explanations",
+TERM_EXPLANATIONS = Table(
+    "term_explanations",
     "Parquet files explanations/layer=NN/: what contexts of each feature have in common, without those held out "
     "for scores; one context per document. Absent from runs that were indexed without LanceDB, which cuts the "
     "words, and from runs of format 3, unless they were added.",

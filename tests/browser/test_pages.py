@@ -33,10 +33,25 @@ def overflow(page: Page) -> int:
 SMALLEST_SHIFT = 0.002
 """Score of a layout shift that counts: on a busy machine a table is painted before its last rows have come."""
 
+LOADS = 3
+"""Loads of a page that must all shift."""
+
 ALL_COMBINATIONS = ("run", "label", "feature", "document")
 """Pages on which axe looks at both widths in both colours; at the others it looks at two of the four."""
 
 BACKGROUNDS = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 27)"}
+
+
+def layout_shifts(page: Any, path: str) -> list[Any]:
+    """Shifts of the layout that happen each time the page is loaded: on a busy machine, a part may come late once."""
+    shifts: list[Any] = []
+    for _ in range(LOADS):
+        page.goto(path)
+        seen = page.evaluate(LAYOUT_SHIFTS)
+        shifts = [shift for shift in seen if shift[0] > SMALLEST_SHIFT and "part" not in shift]
+        if not shifts:
+            break
+    return shifts
 
 
 def test_every_page(open_tab: Callable[..., Any], served: Any):
@@ -48,9 +63,7 @@ def test_every_page(open_tab: Callable[..., Any], served: Any):
     faults: dict[str, list[Any]] = {}
     for name, path in pages.items():
         tab.page.set_viewport_size({"width": 1280, "height": 900})
-        tab.page.goto(path)
-        shifts = tab.page.evaluate(LAYOUT_SHIFTS)
-        faults[name] = [shift for shift in shifts if shift[0] > SMALLEST_SHIFT and "part" not in shift]
+        faults[name] = layout_shifts(tab.page, path)
         for width in (1280, 390, 2560):
             tab.page.set_viewport_size({"width": width, "height": 900})
             if overflow(tab.page):

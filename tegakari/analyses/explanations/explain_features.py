@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -162,15 +162,9 @@ class _Work:
         queue: asyncio.Queue[tuple[Feature, Prompt | None] | None] = asyncio.Queue(concurrency * _AHEAD)
 
         async def make() -> None:
-            done = object()
-            while self.stopped is None:
-                part = await asyncio.to_thread(lambda: [next(prompts, done) for _ in range(_AHEAD)])
+            while self.stopped is None and (part := await asyncio.to_thread(lambda: list(islice(prompts, _AHEAD)))):
                 for item in part:
-                    if item is done:
-                        break
-                    await queue.put(item)  # type: ignore[arg-type]
-                if done in part:
-                    break
+                    await queue.put(item)
             for _ in range(concurrency):
                 await queue.put(None)
 

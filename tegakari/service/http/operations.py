@@ -1,12 +1,12 @@
-"""Decorators of route handlers: what all reading routes share, and all routes that run models."""
+"""Decorators of route handlers: what all reading routes share, all that write, and all that run models."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from inspect import iscoroutinefunction
-from typing import Any
+from typing import Any, Literal
 
-from litestar import get, post
+from litestar import delete, get, patch, post
 from litestar.datastructures import CacheControlHeader
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import ResponseSpec
@@ -29,6 +29,7 @@ FORM = "form"
 """Option of a route: its body may be a form, which only this service's own pages may send."""
 
 READ_PROBLEMS = (400, 404, 500)
+WRITE_PROBLEMS = (400, 404, 413, 415, 500, 507)
 MODEL_PROBLEMS = (400, 404, 409, 413, 415, 500, 503)
 """Statuses of the problems of a route that runs models."""
 
@@ -65,6 +66,31 @@ def read(
         )(function)
 
     return decorate
+
+
+def write(
+    method: Literal["POST", "PATCH", "DELETE"], path: str, operation_id: str, summary: str
+) -> Callable[[Handler], HTTPRouteHandler]:
+    """Serve a change of what people write beside a run, with a function that runs in a thread and returns the result.
+
+    Args:
+        method: of HTTP.
+        path: below the router of the route.
+        operation_id: its name in OpenAPI.
+        summary: its title in OpenAPI.
+    """
+    return _WRITING[method](
+        path,
+        operation_id=operation_id,
+        summary=summary,
+        status_code=200,
+        responses=documented(*WRITE_PROBLEMS),
+        cache_control=NO_STORE,
+        sync_to_thread=True,
+    )
+
+
+_WRITING: Mapping[str, type[post] | type[patch] | type[delete]] = {"POST": post, "PATCH": patch, "DELETE": delete}
 
 
 def run_models(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from litestar import Request, delete, post
+from litestar import Request
 from litestar.params import JSONBody
 
 from tegakari.schemas.api import Page
 from tegakari.schemas.explanations import Explanation, NewExplanation, VoteChange
 from tegakari.service.admission.authors import author_of
-from tegakari.service.http.operations import NO_STORE, read
+from tegakari.service.http.operations import read, write
 from tegakari.service.http.parameters import (
     FEATURE_PATH,
     Cursor,
@@ -28,12 +28,10 @@ from tegakari.service.http.parameters import (
     OpenRun,
     PageSize,
 )
-from tegakari.service.http.problems import documented
 from tegakari.store import explanations
 
 EXPLANATIONS_PATH = f"{FEATURE_PATH}/explanations"
 EXPLANATION_PATH = f"{EXPLANATIONS_PATH}/{{explanation:str}}"
-WRITE_PROBLEMS = (400, 404, 413, 415, 500, 507)
 
 
 # Explanations are written while the run stays as it is.
@@ -71,15 +69,7 @@ def list_feature_explanations(run: OpenRun, layer: LayerNumber, feature: Feature
     return Page(explanations.feature_explanations(run, layer, feature))
 
 
-@post(
-    EXPLANATIONS_PATH,
-    operation_id="writeExplanation",
-    summary="Write an explanation of a feature",
-    status_code=200,
-    responses=documented(*WRITE_PROBLEMS),
-    cache_control=NO_STORE,
-    sync_to_thread=True,
-)
+@write("POST", EXPLANATIONS_PATH, "writeExplanation", "Write an explanation of a feature")
 def write_explanation(
     run: OpenRun,
     layer: LayerNumber,
@@ -94,15 +84,7 @@ def write_explanation(
     return explanations.write_explanation(run, layer, feature, author_of(request, data.author), data)
 
 
-@post(
-    f"{EXPLANATION_PATH}/vote",
-    operation_id="voteOnExplanation",
-    summary="Vote on an explanation",
-    status_code=200,
-    responses=documented(*WRITE_PROBLEMS),
-    cache_control=NO_STORE,
-    sync_to_thread=True,
-)
+@write("POST", f"{EXPLANATION_PATH}/vote", "voteOnExplanation", "Vote on an explanation")
 def vote_on_explanation(
     run: OpenRun,
     layer: LayerNumber,
@@ -115,15 +97,7 @@ def vote_on_explanation(
     return explanations.vote(run, layer, feature, explanation, author_of(request, data.author), data)
 
 
-@delete(
-    EXPLANATION_PATH,
-    operation_id="deleteExplanation",
-    summary="Delete an explanation",
-    status_code=200,
-    responses=documented(*WRITE_PROBLEMS),
-    cache_control=NO_STORE,
-    sync_to_thread=True,
-)
+@write("DELETE", EXPLANATION_PATH, "deleteExplanation", "Delete an explanation")
 def delete_explanation(
     run: OpenRun,
     layer: LayerNumber,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from litestar import Request, delete, patch
+from litestar import Request
 from litestar.params import JSONBody
 
 from tegakari.schemas.api import Page
 from tegakari.schemas.notes import Note, NoteChange
 from tegakari.service.admission.authors import author_of
-from tegakari.service.http.operations import NO_STORE, read
+from tegakari.service.http.operations import read, write
 from tegakari.service.http.parameters import (
     FEATURE_PATH,
     AuthorFilter,
@@ -26,11 +26,9 @@ from tegakari.service.http.parameters import (
     StarredFilter,
     TagFilter,
 )
-from tegakari.service.http.problems import documented
 from tegakari.store import notes
 
 NOTE_PATH = f"{FEATURE_PATH}/note"
-WRITE_PROBLEMS = (400, 404, 413, 415, 500, 507)
 
 
 # Notes are written while the run stays as it is.
@@ -60,14 +58,7 @@ def list_notes(
     )
 
 
-@patch(
-    NOTE_PATH,
-    operation_id="writeNote",
-    summary="Write a note on a feature",
-    responses=documented(*WRITE_PROBLEMS),
-    cache_control=NO_STORE,
-    sync_to_thread=True,
-)
+@write("PATCH", NOTE_PATH, "writeNote", "Write a note on a feature")
 def write_note(
     run: OpenRun,
     layer: LayerNumber,
@@ -83,15 +74,7 @@ def write_note(
     return notes.write_note(run, layer, feature, author_of(request, data.author), data)
 
 
-@delete(
-    NOTE_PATH,
-    operation_id="deleteNote",
-    summary="Delete a note on a feature",
-    status_code=200,
-    responses=documented(*WRITE_PROBLEMS),
-    cache_control=NO_STORE,
-    sync_to_thread=True,
-)
+@write("DELETE", NOTE_PATH, "deleteNote", "Delete a note on a feature")
 def delete_note(
     run: OpenRun,
     layer: LayerNumber,

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tegakari.schemas.errors import NotFoundError
-from tegakari.schemas.tables import EXPLANATIONS as EXPLANATIONS_TABLE
+from tegakari.schemas.tables import TERM_EXPLANATIONS
 from tegakari.store.column_types import arrow_schema
 from tegakari.store.disk.contents import check_contents
 from tegakari.store.disk.layout import EXPLANATIONS, additions_directory, explanation_file
@@ -19,7 +19,7 @@ from tegakari.store.reader import Run
 ROW_GROUP = 512
 """Features per row group: what a query for one feature reads."""
 
-SCHEMA = arrow_schema(EXPLANATIONS_TABLE)
+SCHEMA = arrow_schema(TERM_EXPLANATIONS)
 
 
 def write_term_rows(directory: Path, layer: int, rows: Iterable[pa.RecordBatch]) -> None:
