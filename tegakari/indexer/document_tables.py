@@ -7,34 +7,40 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from tegakari.indexer.corpus_tokens import CorpusTokens
-from tegakari.indexer.partial import DocumentPartial
+from tegakari.indexer.predictions import Predictions
 from tegakari.indexer.shard import IndexedDocument
 
 
-def document_rows(documents: Sequence[IndexedDocument], predictions: DocumentPartial, tokens: CorpusTokens) -> pa.Table:
+def document_rows(documents: Sequence[IndexedDocument], predictions: Predictions, numbers: slice) -> pa.Table:
     """Rows of the table documents.
 
     Args:
-        documents: by number.
-        predictions: of the same documents, in the same order.
-        tokens: of the same documents.
+        documents: at least one, with consecutive numbers.
+        predictions: for all documents.
+        numbers: of the documents.
     """
+    arrays = [document.tokens.arrays for document in documents]
+    tokens = np.array([len(token_ids) for token_ids, _ in arrays], np.int32)
+    offsets = np.cumsum([0, *tokens]).astype(np.int32)
+    spans = np.concatenate([spans for _, spans in arrays])
+    columns = {
+        "token_ids": np.concatenate([token_ids for token_ids, _ in arrays]),
+        "token_starts": np.ascontiguousarray(spans[:, 0]),
+        "token_ends": np.ascontiguousarray(spans[:, 1]),
+    }
     return pa.table(
         {
-            "document": predictions.document,
+            "document": np.array([document.number for document in documents], np.int32),
             "id": [document.id for document in documents],
             "label_id": label_ids(documents),
             "split": [document.split for document in documents],
-            "predicted_id": predictions.predicted_id,
-            "label_logit": predictions.label_logit,
-            "predicted_logit": predictions.predicted_logit,
-            "tokens": np.diff(tokens.offsets).astype(np.int32),
+            "predicted_id": predictions.predicted_id[numbers],
+            "label_logit": predictions.label_logit[numbers],
+            "predicted_logit": predictions.predicted_logit[numbers],
+            "tokens": tokens,
             "truncated": [document.tokens.truncated for document in documents],
             "text": [document.text for document in documents],
-            "token_ids": tokens.by_document(tokens.token_id),
-            "token_starts": tokens.by_document(tokens.char_start),
-            "token_ends": tokens.by_document(tokens.char_end),
+            **{name: pa.ListArray.from_arrays(offsets, values) for name, values in columns.items()},
         }
     )
 
