@@ -22,16 +22,16 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.environments import WORK
-from benchmarks.machine import machine, rounded
-from benchmarks.study_scale import Size, merge_study, write_study_shards
-from tegakari.indexer.executors import Processes
 from tegakari.indexer.merge_memory import GIGABYTE
+
+if TYPE_CHECKING:  # processes that merge import this module as well, but not models and Lance
+    from benchmarks.study_scale import Size
 
 TIMES = (1, 16)
 SHARD_DOCUMENTS = 128
@@ -59,6 +59,9 @@ class Point(NamedTuple):
 
 def merge_once(work: Path, size: Size, processes: int, memory: int) -> Point:
     """Merge partials that exist; measures its process, which must do nothing else."""
+    from benchmarks.study_scale import merge_study, write_study_shards
+    from tegakari.indexer.executors import Processes
+
     documents, shards = write_study_shards(work, size)
     for left in ("layers", "merged"):
         shutil.rmtree(work / left, ignore_errors=True)
@@ -79,6 +82,8 @@ def merge_once(work: Path, size: Size, processes: int, memory: int) -> Point:
 
 def measured(work: Path, size: Size, processes: int, memory: int) -> Point:
     """A point, in a process of its own."""
+    from benchmarks.study_scale import write_study_shards
+
     write_study_shards(work, size, processes=2)
     command = [sys.executable, "-m", "benchmarks.merge_growth", "--work", str(work)]
     command += ["--once", json.dumps(size._asdict()), str(processes), str(memory)]
@@ -90,6 +95,9 @@ def measured(work: Path, size: Size, processes: int, memory: int) -> Point:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the points and one JSON object."""
+    from benchmarks.machine import machine, rounded
+    from benchmarks.study_scale import Size
+
     parser = argparse.ArgumentParser(description="Memory and time of the merge as shards grow.")
     parser.add_argument("--shards", type=int, default=8, help="of the smaller run")
     parser.add_argument("--memory-gb", type=float, default=0.25, help="index.merge_memory_gb")

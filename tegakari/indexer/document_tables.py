@@ -19,15 +19,7 @@ def document_rows(documents: Sequence[IndexedDocument], predictions: Predictions
         predictions: for all documents.
         numbers: of the documents.
     """
-    arrays = [document.tokens.arrays for document in documents]
-    tokens = np.array([len(token_ids) for token_ids, _ in arrays], np.int32)
-    offsets = np.cumsum([0, *tokens]).astype(np.int32)
-    spans = np.concatenate([spans for _, spans in arrays])
-    columns = {
-        "token_ids": np.concatenate([token_ids for token_ids, _ in arrays]),
-        "token_starts": np.ascontiguousarray(spans[:, 0]),
-        "token_ends": np.ascontiguousarray(spans[:, 1]),
-    }
+    token_ids, token_starts, token_ends = _token_columns(documents)
     return pa.table(
         {
             "document": np.array([document.number for document in documents], np.int32),
@@ -37,12 +29,41 @@ def document_rows(documents: Sequence[IndexedDocument], predictions: Predictions
             "predicted_id": predictions.predicted_id[numbers],
             "label_logit": predictions.label_logit[numbers],
             "predicted_logit": predictions.predicted_logit[numbers],
-            "tokens": tokens,
+            "tokens": token_ids.value_lengths(),
             "truncated": [document.tokens.truncated for document in documents],
             "text": [document.text for document in documents],
-            **{name: pa.ListArray.from_arrays(offsets, values) for name, values in columns.items()},
+            "token_ids": token_ids,
+            "token_starts": token_starts,
+            "token_ends": token_ends,
         }
     )
+
+
+def block_documents(documents: Sequence[IndexedDocument], predictions: Predictions) -> pa.Table:
+    """Documents as the blocks have them; columns as of `BlocksWriter.finish`."""
+    token_ids, token_starts, token_ends = _token_columns(documents)
+    return pa.table(
+        {
+            "id": [document.id for document in documents],
+            "label_id": label_ids(documents),
+            "predicted_id": predictions.predicted_id,
+            "text": pa.array((document.text for document in documents), pa.large_string()),  # may exceed 2 GiB
+            "token_ids": token_ids,
+            "token_starts": token_starts,
+            "token_ends": token_ends,
+        }
+    )
+
+
+def _token_columns(documents: Sequence[IndexedDocument]) -> list[pa.ListArray]:
+    """Ids, first characters, and the characters after the last, of the tokens of documents; one list per document."""
+    offsets = np.cumsum([0, *(len(document.tokens) for document in documents)], dtype=np.int32)
+    columns = [np.empty(offsets[-1], np.int32) for _ in range(3)]
+    for start, stop, document in zip(offsets[:-1], offsets[1:], documents, strict=True):
+        token_ids, spans = document.tokens.arrays
+        for column, values in zip(columns, (token_ids, spans[:, 0], spans[:, 1]), strict=True):
+            column[start:stop] = values
+    return [pa.ListArray.from_arrays(offsets, column) for column in columns]
 
 
 def label_ids(documents: Sequence[IndexedDocument]) -> np.ndarray:

@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from tegakari.indexer.document_tables import confusion_matrix, confusion_rows, document_rows, label_ids, label_rows
+from tegakari.indexer.document_tables import (
+    block_documents,
+    confusion_matrix,
+    confusion_rows,
+    document_rows,
+    label_ids,
+    label_rows,
+)
 from tegakari.indexer.layer_contexts import write_probe_documents
 from tegakari.indexer.layer_facts import LayerFacts, layer_rows
 from tegakari.indexer.layer_statistics import MergeSettings
@@ -44,6 +51,9 @@ _BLOCK_ROWS = 8192
 """Rows of a block that are copied at once."""
 
 _DOCUMENTS_AT_ONCE = 4096
+
+_LABELS_AT_ONCE = min(4, os.cpu_count() or 1)
+"""Labels that are read ahead: 150 bytes for each of the features of all layers."""
 
 
 def merged_layers(
@@ -116,7 +126,7 @@ class Assembler:
             alive = [self._append_layer(blocks, layer, layers[layer.layer], positions) for layer in merged]
             self._append_labels(blocks, places, merged, np.concatenate(alive))
             scores = self._append_documents(specific, shared)
-            blocks.finish(self._block_documents())
+            blocks.finish(block_documents(self._documents, self._predictions))
         for layer in merged:
             link_files(layer.directory, self._writer.directory)
         if self._settings.contexts:
@@ -162,8 +172,8 @@ class Assembler:
             return batch, statistics, blocks.orders(statistics, self._settings.pooling)
 
         def batches() -> Iterator[pa.RecordBatch]:
-            with ThreadPoolExecutor(thread_name_prefix="merge-label") as pool:
-                for batch, statistics, orders in _in_order(pool, of_label, range(len(self._labels))):
+            with ThreadPoolExecutor(_LABELS_AT_ONCE, thread_name_prefix="merge-label") as pool:
+                for batch, statistics, orders in _in_order(pool, of_label, range(len(self._labels)), _LABELS_AT_ONCE):
                     blocks.append_label(statistics, orders)
                     yield batch
 
@@ -171,7 +181,9 @@ class Assembler:
 
     def _append_documents(self, specific: np.ndarray, shared: np.ndarray) -> Scores:
         for start in range(0, len(self._documents), _DOCUMENTS_AT_ONCE):
-            self._writer.append(tables.DOCUMENTS, self._document_rows(slice(start, start + _DOCUMENTS_AT_ONCE)))
+            numbers = slice(start, start + _DOCUMENTS_AT_ONCE)
+            rows = document_rows(self._documents[numbers], self._predictions, numbers)
+            self._writer.append(tables.DOCUMENTS, rows)
         confusion = confusion_matrix(
             label_ids(self._documents), self._predictions.predicted_id, labels=len(self._labels)
         )
@@ -180,16 +192,6 @@ class Assembler:
         self._writer.append(tables.LABELS, rows)
         f1 = rows["f1"].to_numpy()[confusion.sum(1) > 0]
         return Scores(accuracy=float(confusion.trace() / confusion.sum()), macro_f1=float(f1.mean()))
-
-    def _block_documents(self) -> pa.Table:
-        documents = self._document_rows(slice(None)).select(
-            ["id", "label_id", "predicted_id", "text", "token_ids", "token_starts", "token_ends"]
-        )
-        index = documents.schema.get_field_index("text")
-        return documents.set_column(index, "text", documents["text"].cast(pa.large_string()))  # may exceed 2 GiB
-
-    def _document_rows(self, numbers: slice) -> pa.Table:
-        return document_rows(self._documents[numbers], self._predictions, numbers)
 
 
 def link_files(source: Path, target: Path) -> None:
@@ -204,13 +206,15 @@ def link_files(source: Path, target: Path) -> None:
                 shutil.copyfile(file, name)
 
 
-def _in_order(pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """Results in the order of the items, of which as many as there are cores are computed before they are taken."""
+def _in_order(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Sequence[Item], ahead: int
+) -> Iterator[Result]:
+    """Results in the order of the items, of which at most `ahead` are computed before they are taken."""
     pending: deque[Future[Result]] = deque()
     try:
         for item in items:
             pending.append(pool.submit(function, item))
-            if len(pending) > (os.cpu_count() or 1):
+            if len(pending) > ahead:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
