@@ -2,8 +2,8 @@
 
     python -P benchmarks/merge_process.py generate|merge DIRECTORY SIZE [THREADS]
 
-SIZE is a JSON object of the fields of `benchmarks.study_scale.Size`. Except for THREADS, the file uses only what commit
-d8cd02c has as well. `merge` writes one JSON object: seconds, processor seconds, peak memory.
+SIZE is a JSON object of the fields of `benchmarks.study_scale.Size`. `generate` uses only what commit d8cd02c has as
+well, and `merge` calls the merge that there is. It writes one JSON object: seconds, processor seconds, peak memory.
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from benchmarks import study_scale
 from benchmarks.study_scale import TOP_TOKENS, Size, _documents, _write_shard
-from tegakari.indexer.layer_tables import LayerFacts
-from tegakari.indexer.merge import Merger, MergeSettings
 from tegakari.indexer.partial import open_partial, partial_exists
 from tegakari.indexer.shard import Shard, plan_shards
-from tegakari.store.sql.writer import RunWriter
 
 SEED = 0
 
@@ -45,26 +43,47 @@ def generate(directory: Path, size: Size) -> None:
 
 def merge(directory: Path, size: Size, threads: int | None) -> dict[str, float]:
     """Merge into a directory that is removed afterwards."""
-    partials = [open_partial(directory / "shards", shard.key) for shard in shards_of(size)]
-    documents = _documents(SEED, size)
-    labels = [f"label-{number:03d}" for number in range(size.labels)]
-    out = directory / "merged"
-    shutil.rmtree(out, ignore_errors=True)
-    facts = dict.fromkeys(range(size.layers), LayerFacts(size.d_model, size.d_sae, "relu", None, None))
-    options = {} if threads is None else {"threads": threads}
+    shards, out = shards_of(size), directory / "merged"
+    for left in (out, directory / "layers"):
+        shutil.rmtree(left, ignore_errors=True)
     wall, processor = time.perf_counter(), time.process_time()
-    with RunWriter(out) as writer:
-        merger = Merger(writer, documents, labels, partials, MergeSettings("head", 1.0, TOP_TOKENS), {}, **options)
-        merger.merge_layers(facts)
-        merger.merge_documents()
+    activations = (
+        merge_now(directory, size, threads)
+        if hasattr(study_scale, "merge_study")
+        else merge_before(directory, size, shards)
+    )
     figures = {
         "seconds": time.perf_counter() - wall,
         "processor_seconds": time.process_time() - processor,
         "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "activations": writer.activations,
+        "activations": activations,
     }
     shutil.rmtree(out)
     return figures
+
+
+def merge_now(directory: Path, size: Size, threads: int | None) -> int:
+    from tegakari.indexer.executors import InProcess
+
+    documents, shards = _documents(SEED, size), shards_of(size)
+    executor = InProcess(threads)
+    return study_scale.merge_study(directory, directory / "merged", size, documents, shards, executor).activations
+
+
+def merge_before(directory: Path, size: Size, shards: list[Shard]) -> int:
+    from tegakari.indexer.layer_tables import LayerFacts  # type: ignore[attr-defined]
+    from tegakari.indexer.merge import Merger, MergeSettings  # type: ignore[attr-defined]
+    from tegakari.store.sql.writer import RunWriter
+
+    partials = [open_partial(directory / "shards", shard.key) for shard in shards]
+    documents = _documents(SEED, size)
+    labels = [f"label-{number:03d}" for number in range(size.labels)]
+    facts = dict.fromkeys(range(size.layers), LayerFacts(size.d_model, size.d_sae, "relu", None, None))
+    with RunWriter(directory / "merged") as writer:
+        merger = Merger(writer, documents, labels, partials, MergeSettings("head", 1.0, TOP_TOKENS), {})
+        merger.merge_layers(facts)
+        merger.merge_documents()
+    return writer.activations  # type: ignore[attr-defined]
 
 
 def main(action: str, directory: str, size: str, threads: str = "") -> None:

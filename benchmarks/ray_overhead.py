@@ -15,7 +15,7 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -26,6 +26,7 @@ from benchmarks.machine import machine, rounded
 from tegakari.indexer.executors import Executor, InProcess, WorkerSettings
 from tegakari.indexer.executors.ray_actors import RayActors
 from tegakari.indexer.index_models import IndexModels
+from tegakari.indexer.merged_layer import LayerMerge
 from tegakari.indexer.pipeline import index_part
 from tegakari.indexer.shard import Shard
 from tegakari.schemas.config import Config
@@ -43,6 +44,9 @@ class Timed:
             self.times.append(time.perf_counter())
             yield shard
         self.times.append(time.perf_counter())
+
+    def merge(self, merge: LayerMerge, layers: Mapping[int, int]) -> Iterator[int]:
+        return self._executor.merge(merge, layers)
 
     def milliseconds(self) -> float:
         """Time per shard after the first."""

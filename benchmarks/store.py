@@ -38,10 +38,10 @@ from benchmarks import postgres
 from benchmarks.study_scale import Size, make_study_run
 from tegakari.schemas.api import LabelFeature
 from tegakari.store import Store, queries
-from tegakari.store.blocks.activations import Activations, ordered
+from tegakari.store.blocks.activations import Activations, ordered, write_activations
+from tegakari.store.disk.durable import fsync
 from tegakari.store.disk.layout import layer_file, run_directory
 from tegakari.store.reader import Run
-from tegakari.store.sql.writer import RunWriter
 
 WORK = Path(__file__).parent / "work"
 CODE = ("benchmarks/study_scale.py", "tegakari/indexer/merge.py", "tegakari/indexer/merged_layer.py",
@@ -240,12 +240,11 @@ def write_rate(run: Run, layers: int = 4) -> dict[int, float]:
     rates: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(5):
         for threads, measured_rates in rates.items():
-            with tempfile.TemporaryDirectory(dir=WORK) as scratch, RunWriter(Path(scratch)) as writer:
+            with tempfile.TemporaryDirectory(dir=WORK) as scratch:
 
-                def write(layer: int, writer: RunWriter = writer) -> None:
-                    writer.write_activations(layer, [ordered(parts[layer])])
-                    with layer_file(writer.directory, layer).open("rb") as file:
-                        os.fsync(file.fileno())
+                def write(layer: int, directory: Path = Path(scratch)) -> None:
+                    write_activations(directory / str(layer), [ordered(parts[layer])])
+                    fsync(directory / str(layer))
 
                 start = time.perf_counter()
                 with ThreadPoolExecutor(threads) as pool:

@@ -25,10 +25,15 @@ import torch
 from rich.console import Console
 
 from tegakari.indexer.candidates import Candidates
-from tegakari.indexer.layer_tables import LayerFacts
-from tegakari.indexer.merge import Merger, MergeSettings
+from tegakari.indexer.executors import Executor, InProcess
+from tegakari.indexer.layer_facts import LayerFacts
+from tegakari.indexer.layer_statistics import MergeSettings
+from tegakari.indexer.merge import Assembler, Assembly, merged_layers
+from tegakari.indexer.merge_memory import GIGABYTE
+from tegakari.indexer.merged_layer import LayerMerge
 from tegakari.indexer.moments import label_moments
 from tegakari.indexer.partial import DocumentPartial, LayerPartial, open_partial, partial_exists, write_partial
+from tegakari.indexer.predictions import Predictions
 from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards
 from tegakari.models.tokens import Tokenized
 from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, Locations, RunManifest, SaeInfo
@@ -39,6 +44,8 @@ from tegakari.store.disk.publish import publish, read_manifest
 from tegakari.store.sql.writer import RunWriter
 
 TOP_TOKENS = 100
+POSITIONS = 40
+"""Countable positions of a document"""
 WORDS = "今日 商品 の 軽自動車 会議 は 新しい 予約 を お願い します 味噌汁 面接 物件 実験 キャンペーン です 。".split()  # noqa: SIM905
 
 
@@ -69,26 +76,18 @@ def make_study_run(store: Path, name: str, seed: int, size: Size, *, with_vector
     started = time.perf_counter()
     work = work_directory(store, name)
     fingerprint = hashlib.sha256(repr((seed, size)).encode()).hexdigest()
-    documents = _documents(seed, size)
-    shards = plan_shards(documents, 128, fingerprint)
-    missing = [shard for shard in shards if not partial_exists(work / "shards", shard.key)]
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        list(pool.map(_write_shard, missing, [work] * len(missing), [seed] * len(missing), [size] * len(missing)))
+    documents, shards = write_study_shards(work, size, seed, processes=2)
     generated = time.perf_counter()
-    partials = [open_partial(work / "shards", shard.key) for shard in shards]
     shutil.rmtree(work / "staged", ignore_errors=True)
-    with RunWriter(work / "staged") as writer:
-        names = [f"コミュニティ{number:03d}" for number in range(size.labels)]
-        merger = Merger(writer, documents, names, partials, MergeSettings("head", 1.0, TOP_TOKENS), {})
-        facts = LayerFacts(size.d_model, size.d_sae, "relu", max_norm=None, quality=None)
-        merger.merge_layers(dict.fromkeys(range(size.layers), facts))
-        embeddings, scores = merger.merge_documents()
-        if with_vectors:
-            rng = np.random.default_rng(seed)
-            directions = {
-                layer: rng.standard_normal((size.d_sae, size.d_model), dtype=np.float32) for layer in range(size.layers)
-            }
-            vectors.write_vectors(writer.directory, directions, embeddings, [document.text for document in documents])
+    predictions = Predictions([open_partial(work / "shards", shard.key, layer=-1) for shard in shards])
+    assembly = merge_study(work, work / "staged", size, documents, shards)
+    if with_vectors:
+        rng = np.random.default_rng(seed)
+        directions = {
+            layer: rng.standard_normal((size.d_sae, size.d_model), dtype=np.float32) for layer in range(size.layers)
+        }
+        texts = [document.text for document in documents]
+        vectors.write_vectors(work / "staged", directions, predictions.embeddings(), texts)
     merged = time.perf_counter()
     manifest = RunManifest(
         format=FORMAT,
@@ -122,10 +121,10 @@ def make_study_run(store: Path, name: str, seed: int, size: Size, *, with_vector
         pooling="head",
         variety_threshold=1.0,
         top_tokens=TOP_TOKENS,
-        positions=sum(partial.summary.positions for partial in partials),
-        activations=writer.activations,
+        positions=POSITIONS * len(documents),
+        activations=assembly.activations,
         skipped=[],
-        scores=scores,
+        scores=assembly.scores,
         kernels="none",
         versions={},
         timings={"generate": generated - started, "merge": merged - generated},
@@ -135,6 +134,43 @@ def make_study_run(store: Path, name: str, seed: int, size: Size, *, with_vector
     manifest = publish(store, work / "staged", manifest)
     shutil.rmtree(work)
     return manifest
+
+
+def write_study_shards(
+    work: Path, size: Size, seed: int = 0, *, shard_documents: int = 128, processes: int = 1
+) -> tuple[list[IndexedDocument], list[Shard]]:
+    """Write the partials of a run that are missing below a directory, and return its documents and shards."""
+    documents = _documents(seed, size)
+    shards = plan_shards(documents, shard_documents, hashlib.sha256(repr((seed, size)).encode()).hexdigest())
+    missing = [shard for shard in shards if not partial_exists(work / "shards", shard.key)]
+    if processes == 1:
+        for shard in missing:
+            _write_shard(shard, work, seed, size)
+        return documents, shards
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(_write_shard, missing, [work] * len(missing), [seed] * len(missing), [size] * len(missing)))
+    return documents, shards
+
+
+def merge_study(
+    work: Path,
+    staged: Path,
+    size: Size,
+    documents: Sequence[IndexedDocument],
+    shards: Sequence[Shard],
+    executor: Executor = InProcess(),
+    memory: int = GIGABYTE // 2,
+) -> Assembly:
+    """Merge the partials in `work`, by the code of `index`, and write what comes from them into `staged`."""
+    keys, settings = [shard.key for shard in shards], MergeSettings("head", 1.0, TOP_TOKENS)
+    merge = LayerMerge(work / "shards", keys, work / "layers", size.labels, settings, memory)
+    merged = merged_layers(merge, dict.fromkeys(range(size.layers), size.d_sae), executor)
+    predictions = Predictions([open_partial(work / "shards", key, layer=-1) for key in keys])
+    facts = LayerFacts(size.d_model, size.d_sae, "relu", max_norm=None, quality=None)
+    names = [f"コミュニティ{number:03d}" for number in range(size.labels)]
+    with RunWriter(staged) as writer:
+        assembler = Assembler(writer, documents, names, predictions, settings)
+        return assembler.write(dict.fromkeys(range(size.layers), facts), merged, POSITIONS * len(documents))
 
 
 def _documents(seed: int, size: Size) -> list[IndexedDocument]:
@@ -166,7 +202,7 @@ def _write_shard(shard: Shard, work: Path, seed: int, size: Size) -> None:
         logit,
         rng.standard_normal((len(numbers), size.d_model), dtype=np.float32),
     )
-    write_partial(work / "shards", shard, 40 * len(numbers), layers, document_partial)
+    write_partial(work / "shards", shard, POSITIONS * len(numbers), layers, document_partial, {})
 
 
 def _layer(shard: Shard, layer: int, seed: int, size: Size) -> LayerPartial:

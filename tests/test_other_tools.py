@@ -36,7 +36,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directions = {layer: draw.standard_normal((40, D_MODEL)).astype(np.float32) for layer in run.manifest.saes.layers}
     embeddings = draw.standard_normal((run.manifest.corpus.documents, D_MODEL)).astype(np.float32)
     if not (run.directory / VECTORS).exists():
-        write_vectors(run.directory, directions, embeddings, ["x"] * len(embeddings))
+        write_vectors(run.directory, directions, [embeddings], ["x"] * len(embeddings))
     return directory
 
 

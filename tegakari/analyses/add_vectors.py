@@ -49,4 +49,4 @@ def add_vectors(store: Path, run: Run, *, device: str = "auto", progress: Progre
         embeddings[members] = models.classifier.run(batch).embeddings.cpu().numpy()
         progress.advance(len(members))
     directions = {layer: sae.decoder_directions().float().cpu().numpy() for layer, sae in models.saes.items()}
-    return publish_added(store, run.manifest, directions, embeddings, texts)
+    return publish_added(store, run.manifest, directions, [embeddings], texts)

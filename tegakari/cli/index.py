@@ -26,7 +26,7 @@ WorkersOption = Annotated[
         "-w",
         min=1,
         max=4096,
-        help="Processes, or actors of --ray; each loads the models. Same tables for any number.",
+        help="Processes, or actors of --ray; for shards, each loads the models. Same tables for any number.",
     ),
 ]
 ShardsOption = Annotated[
@@ -84,7 +84,7 @@ def index(
             _print_part(pipeline.index_part(settings, bars, part=part, executor=executor), json)
             return
         if only == "merge":
-            result = pipeline.merge(settings, bars)
+            result = pipeline.merge(settings, bars, executor=executor)
         else:
             result = pipeline.index(settings, bars, executor=executor)
     _print_run(result.manifest, result.already_published, json)

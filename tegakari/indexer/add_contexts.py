@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tegakari.indexer.corpus_tokens import corpus_tokens
+from tegakari.indexer.corpus_documents import corpus_documents
 from tegakari.indexer.effects import add_label_effects
 from tegakari.indexer.layer_contexts import write_layer_contexts, write_probe_documents
-from tegakari.indexer.merged_layer import strongest_positions
+from tegakari.indexer.merge_memory import GIGABYTE, memory_of_ranges
 from tegakari.indexer.partial import open_partial, partial_exists
 from tegakari.indexer.shard import IndexedDocument, plan_shards, shard_documents
 from tegakari.indexer.shard_writer import ShardWriter
+from tegakari.indexer.top_positions import strongest_positions
 from tegakari.indexer.worker import Worker
 from tegakari.indexer.write_threads import index_on_threads
 from tegakari.models.classifier import Classifier
@@ -78,13 +79,20 @@ def add_contexts(
         progress.stage("indexing documents", len(documents), done=len(documents) - left)
         for shard in index_on_threads(ShardWriter(worker, work / "shards"), missing):
             progress.advance(len(shard.documents))
-        partials = [open_partial(work / "shards", shard.key) for shard in shards]
-        tokens = corpus_tokens(documents, {})
         progress.stage("merging layers", len(saes))
         with publish_additions(run.store, manifest) as staged:
             for layer, d_sae in zip(manifest.saes.layers, manifest.saes.widths, strict=True):
-                _, strongest = strongest_positions(partials, layer, d_sae, manifest.top_tokens, tokens)
-                write_layer_contexts(staged, layer, d_sae, partials, tokens, strongest)
+                partials = [open_partial(work / "shards", shard.key, layer) for shard in shards]
+                corpus = corpus_documents(partials)
+                memory = memory_of_ranges(
+                    round(IndexConfig().merge_memory_gb * GIGABYTE),
+                    shards=len(shards),
+                    documents=len(documents),
+                    d_sae=d_sae,
+                    top_tokens=manifest.top_tokens,
+                )
+                strongest = strongest_positions(partials, layer, d_sae, manifest.top_tokens, corpus, memory)
+                write_layer_contexts(staged, layer, d_sae, partials, corpus, strongest, memory)
                 progress.advance()
             write_probe_documents(staged, documents)
             tokens_of_documents = [document.tokens for document in documents]

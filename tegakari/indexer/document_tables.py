@@ -7,36 +7,63 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from tegakari.indexer.corpus_tokens import CorpusTokens
-from tegakari.indexer.partial import DocumentPartial
+from tegakari.indexer.predictions import Predictions
 from tegakari.indexer.shard import IndexedDocument
 
 
-def document_rows(documents: Sequence[IndexedDocument], predictions: DocumentPartial, tokens: CorpusTokens) -> pa.Table:
+def document_rows(documents: Sequence[IndexedDocument], predictions: Predictions, numbers: slice) -> pa.Table:
     """Rows of the table documents.
 
     Args:
-        documents: by number.
-        predictions: of the same documents, in the same order.
-        tokens: of the same documents.
+        documents: at least one, with consecutive numbers.
+        predictions: for all documents.
+        numbers: of the documents.
     """
+    token_ids, token_starts, token_ends = _token_columns(documents)
     return pa.table(
         {
-            "document": predictions.document,
+            "document": np.array([document.number for document in documents], np.int32),
             "id": [document.id for document in documents],
             "label_id": label_ids(documents),
             "split": [document.split for document in documents],
-            "predicted_id": predictions.predicted_id,
-            "label_logit": predictions.label_logit,
-            "predicted_logit": predictions.predicted_logit,
-            "tokens": np.diff(tokens.offsets).astype(np.int32),
+            "predicted_id": predictions.predicted_id[numbers],
+            "label_logit": predictions.label_logit[numbers],
+            "predicted_logit": predictions.predicted_logit[numbers],
+            "tokens": token_ids.value_lengths(),
             "truncated": [document.tokens.truncated for document in documents],
             "text": [document.text for document in documents],
-            "token_ids": tokens.by_document(tokens.token_id),
-            "token_starts": tokens.by_document(tokens.char_start),
-            "token_ends": tokens.by_document(tokens.char_end),
+            "token_ids": token_ids,
+            "token_starts": token_starts,
+            "token_ends": token_ends,
         }
     )
+
+
+def block_documents(documents: Sequence[IndexedDocument], predictions: Predictions) -> pa.Table:
+    """Documents as the blocks have them; columns as of `BlocksWriter.finish`."""
+    token_ids, token_starts, token_ends = _token_columns(documents)
+    return pa.table(
+        {
+            "id": [document.id for document in documents],
+            "label_id": label_ids(documents),
+            "predicted_id": predictions.predicted_id,
+            "text": pa.array((document.text for document in documents), pa.large_string()),  # may exceed 2 GiB
+            "token_ids": token_ids,
+            "token_starts": token_starts,
+            "token_ends": token_ends,
+        }
+    )
+
+
+def _token_columns(documents: Sequence[IndexedDocument]) -> list[pa.ListArray]:
+    """Ids, first characters, and the characters after the last, of the tokens of documents; one list per document."""
+    offsets = np.cumsum([0, *(len(document.tokens) for document in documents)], dtype=np.int32)
+    columns = [np.empty(offsets[-1], np.int32) for _ in range(3)]
+    for start, stop, document in zip(offsets[:-1], offsets[1:], documents, strict=True):
+        token_ids, spans = document.tokens.arrays
+        for column, values in zip(columns, (token_ids, spans[:, 0], spans[:, 1]), strict=True):
+            column[start:stop] = values
+    return [pa.ListArray.from_arrays(offsets, column) for column in columns]
 
 
 def label_ids(documents: Sequence[IndexedDocument]) -> np.ndarray:

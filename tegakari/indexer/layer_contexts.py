@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from tegakari.indexer.context_loops import select_contexts
-from tegakari.indexer.corpus_tokens import CorpusTokens
-from tegakari.indexer.feature_ranges import FeatureRange, feature_ranges
+from tegakari.indexer.corpus_documents import CorpusDocuments
+from tegakari.indexer.feature_ranges import FeatureRange, equal_ranges, feature_ranges
 from tegakari.indexer.partial import CONTEXTS, Partial
 from tegakari.indexer.priority import feature_seeds, pair_priorities
 from tegakari.indexer.shard import IndexedDocument, probe_documents
@@ -25,11 +25,11 @@ from tegakari.store.contexts import (
     Probes,
 )
 
-AT_ONCE = 2**21
-"""Entries that are in memory at once: 80 MB."""
-
 FEATURES_AT_ONCE = 1024
-"""Features whose contexts are in memory at once: 12 MB with 100 strongest positions."""
+"""Features whose contexts are in memory at once: 24 MB with 100 strongest positions."""
+
+PROBE_BYTES = 4
+"""Memory per feature and probe: bits as read, as bytes, in order, and as stored."""
 
 
 def write_layer_contexts(
@@ -37,8 +37,9 @@ def write_layer_contexts(
     layer: int,
     d_sae: int,
     partials: Sequence[Partial],
-    tokens: CorpusTokens,
+    corpus: CorpusDocuments,
     strongest: TopPositions,
+    memory: int,
 ) -> None:
     """Write the contexts of a layer, and in which probes its features are active.
 
@@ -47,13 +48,20 @@ def write_layer_contexts(
         layer: the layer.
         d_sae: its features.
         partials: of all shards.
-        tokens: of all documents.
+        corpus: all documents.
         strongest: positions of the layer, [d_sae, top_tokens].
+        memory: bytes to take at most.
     """
-    write_contexts(directory, layer, _contexts(layer, partials, tokens, strongest))
-    parts = [(partial.summary.probes, partial.probes(layer, d_sae)) for partial in partials]
-    order = np.argsort(np.concatenate([numbers for numbers, _ in parts]))
-    write_probe_bits(directory, layer, np.concatenate([active for _, active in parts])[order].T)
+    write_contexts(directory, layer, _contexts(layer, d_sae, partials, corpus, strongest, memory))
+    order = np.argsort(np.concatenate([partial.summary.probes for partial in partials]))
+    ranges = equal_ranges(d_sae, memory // (PROBE_BYTES * len(order)))
+    parts = (_probe_bits(layer, partials, order, *features) for features in ranges)
+    write_probe_bits(directory, layer, parts, (d_sae, len(order)))
+
+
+def _probe_bits(layer: int, partials: Sequence[Partial], order: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """In which probes, by number, the features of a range are active; bool [features, probes]."""
+    return np.concatenate([partial.probes(layer, start, stop) for partial in partials])[order].T
 
 
 def write_probe_documents(directory: Path, documents: Sequence[IndexedDocument]) -> None:
@@ -64,10 +72,15 @@ def write_probe_documents(directory: Path, documents: Sequence[IndexedDocument])
 
 
 def _contexts(
-    layer: int, partials: Sequence[Partial], tokens: CorpusTokens, strongest: TopPositions
+    layer: int,
+    d_sae: int,
+    partials: Sequence[Partial],
+    corpus: CorpusDocuments,
+    strongest: TopPositions,
+    memory: int,
 ) -> Iterator[LayerContexts]:
-    lengths = np.diff(tokens.offsets)
-    for features in feature_ranges(partials, layer, CONTEXTS, AT_ONCE):
+    lengths = np.diff(corpus.offsets)
+    for features in feature_ranges(partials, layer, d_sae, CONTEXTS, memory):
         document, position, activation = features.columns
         entries = document, position, rounded(activation)
         priorities = _priorities(layer, features)

@@ -1,16 +1,17 @@
-"""Statistics of the labels of one layer: written to the blocks, and what the tables need of them."""
+"""Statistics of labels in a range of features: those of every label, and what the tables need of them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from tegakari.indexer.cohens_d import LabelStatistics, best_labels, label_statistics, specific_and_shared
-from tegakari.indexer.layer_sums import LayerSums
+from tegakari.indexer.layer_sums import SUMS_BYTES, LayerSums
 from tegakari.indexer.moments import Moments
 from tegakari.schemas.config import POOLINGS, Pooling
-from tegakari.store.blocks.writer import BlocksWriter
+from tegakari.store.blocks.files import DOCUMENTS_ACTIVE, STATISTICS, label_column
 from tegakari.store.queries.runs import HIGH_D_CUTOFFS
 
 
@@ -32,7 +33,7 @@ class MergeSettings(NamedTuple):
 
 
 class LayerStatistics(NamedTuple):
-    """What the tables need of the statistics of labels."""
+    """What the tables need of the statistics of features, of a layer or of a range of its features."""
 
     documents: Moments[np.ndarray]
     """over all documents, float64 [poolings, d_sae]."""
@@ -48,48 +49,95 @@ class LayerStatistics(NamedTuple):
     """int64 [labels]: features whose d, in the run's pooling, is above the threshold for this label alone."""
     shared: np.ndarray
     """int64 [labels]: features whose d is above the threshold for this label and others."""
+    active: np.ndarray
+    """int64 [d_sae]: positions at which each feature is active."""
+    total: np.ndarray
+    """float64 [d_sae]: sum of the activations of each feature."""
 
 
-def write_statistics(blocks: BlocksWriter, layer: int, sums: LayerSums, settings: MergeSettings) -> LayerStatistics:
-    """Compute the statistics of a layer and write them to the blocks.
+LABEL_BYTES = SUMS_BYTES + 8 + len(POOLINGS) * (3 * 4 + 2 * 4)
+"""Memory per feature and label: sums, exact d, and the stored statistics, of which counts are converted."""
+
+
+def stored_types(documents: int) -> dict[str, np.dtype]:
+    """Type of each stored statistic of labels, by the name of its column; `documents` of the run."""
+    counts = np.min_scalar_type(documents)
+    return {
+        label_column(name, pooling): np.dtype(np.float32) if name in STATISTICS else counts
+        for pooling in POOLINGS
+        for name in (*STATISTICS, DOCUMENTS_ACTIVE)
+    }
+
+
+def range_statistics(sums: LayerSums, settings: MergeSettings) -> tuple[LayerStatistics, dict[str, np.ndarray]]:
+    """Compute the statistics of a range of features.
 
     Args:
-        blocks: of the run.
-        layer: the layer.
-        sums: of the layer.
+        sums: of the range.
         settings: of the run.
+
+    Returns:
+        what the tables need, and the stored statistics of every label, [labels, F] by name of the column.
     """
     cutoffs = settings.cutoffs
+    shape = len(sums.n), len(sums.active)
     moments, varieties = [], []
-    d = np.empty((len(sums.n), len(sums.active)))  # of the run's pooling: thresholds are compared in float64
+    stored: dict[str, np.ndarray] = {}
+    exact = np.empty(shape)  # of the run's pooling: thresholds are compared in float64
     for index, pooling in enumerate(POOLINGS):
-        stored = blocks.label_statistics(layer, pooling)
-        exact = d if pooling == settings.pooling else stored.d
+        is_default = pooling == settings.pooling
+        mean, sd, d = (np.empty(shape, np.float32) for _ in STATISTICS)
         whole, variety = label_statistics(
             sums.n,
             sums.mean[:, index],
             sums.m2[:, index],
             alive=sums.active > 0,
             cutoffs=cutoffs,
-            statistics=LabelStatistics(stored.mean, stored.sd, exact),
+            statistics=LabelStatistics(mean, sd, exact if is_default else d),
         )
-        stored.documents_active[:] = sums.documents_active[:, index]
-        if pooling == settings.pooling:
-            stored.d[:] = d
+        if is_default:
+            d[:] = exact
+        columns = mean, sd, d, sums.documents_active[:, index]
+        for name, column in zip((*STATISTICS, DOCUMENTS_ACTIVE), columns, strict=True):
+            stored[label_column(name, pooling)] = column
         moments.append(whole)
         varieties.append(variety)
     default = POOLINGS.index(settings.pooling)
     documents_active = sums.documents_active[:, default]
-    best = best_labels(d, documents_active, sums.mean[:, default])
+    best = best_labels(exact, documents_active, sums.mean[:, default])
     features = np.arange(len(best))
     threshold = cutoffs.index(settings.variety_threshold)
-    specific, shared = specific_and_shared(d, varieties[default][threshold], settings.variety_threshold)
-    return LayerStatistics(
+    specific, shared = specific_and_shared(exact, varieties[default][threshold], settings.variety_threshold)
+    statistics = LayerStatistics(
         documents=Moments(moments[0].n, *(np.stack(columns) for columns in list(zip(*moments, strict=True))[1:])),
         variety=np.stack(varieties),
         best_label=best,
-        best_d=d[best, features],
+        best_d=exact[best, features],
         best_documents_active=documents_active[best, features],
         specific=specific,
         shared=shared,
+        active=sums.active,
+        total=sums.total,
+    )
+    return statistics, stored
+
+
+def joined(parts: Sequence[LayerStatistics]) -> LayerStatistics:
+    """Statistics of a layer from those of its ranges, in order."""
+    first, *_ = parts
+
+    def columns(name: str) -> Iterator[np.ndarray]:
+        return (getattr(part, name) for part in parts)
+
+    whole = Moments(
+        first.documents.n,
+        np.concatenate([part.documents.mean for part in parts], axis=-1),
+        np.concatenate([part.documents.m2 for part in parts], axis=-1),
+    )
+    per_feature = ("variety", "best_label", "best_d", "best_documents_active", "active", "total")
+    return LayerStatistics(
+        documents=whole,
+        specific=sum(columns("specific"), np.zeros_like(first.specific)),
+        shared=sum(columns("shared"), np.zeros_like(first.shared)),
+        **{name: np.concatenate(list(columns(name)), axis=-1) for name in per_feature},
     )

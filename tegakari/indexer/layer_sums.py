@@ -1,4 +1,4 @@
-"""Sums of one layer over all shards: moments of every label, counts and totals of every feature."""
+"""Sums of a range of features over all shards: moments of every label, counts and totals of every feature."""
 
 from __future__ import annotations
 
@@ -13,39 +13,42 @@ from tegakari.schemas.config import POOLINGS
 
 
 class LayerSums(NamedTuple):
-    """Sums of a layer over the whole corpus."""
+    """Sums of F features of a layer over the whole corpus."""
 
     n: np.ndarray
     """int64 [labels]: documents of each label."""
     mean: np.ndarray
-    """float64 [labels, poolings, d_sae]"""
+    """float64 [labels, poolings, F]"""
     m2: np.ndarray
-    """float64 [labels, poolings, d_sae]"""
+    """float64 [labels, poolings, F]"""
     documents_active: np.ndarray
-    """int32 [labels, poolings, d_sae]: documents of each label in which each feature is active."""
+    """int32 [labels, poolings, F]: documents of each label in which each feature is active."""
     active: np.ndarray
-    """int64 [d_sae]: positions at which each feature is active."""
+    """int64 [F]: positions at which each feature is active."""
     total: np.ndarray
-    """float64 [d_sae]: sum of the activations of each feature."""
-    outliers: int
-    """positions that are norm outliers, which no other figure includes."""
+    """float64 [F]: sum of the activations of each feature."""
 
 
-def layer_sums(layer: int, d_sae: int, partials: Sequence[Partial], labels: int) -> LayerSums:
-    """Add up a layer, one shard after the other.
+SUMS_BYTES = len(POOLINGS) * (8 + 8 + 4)
+"""Memory per feature and label of the corpus, and per feature and label of the shard whose sums are read."""
+
+
+def layer_sums(layer: int, start: int, stop: int, partials: Sequence[Partial], labels: int) -> LayerSums:
+    """Add up the features of a layer from `start` to `stop`, one shard after the other.
 
     Args:
         layer: the layer.
-        d_sae: its features.
+        start: first feature.
+        stop: the feature after the last.
         partials: in the order of shards, on which the last bits depend.
         labels: number of labels.
     """
-    shape = (labels, len(POOLINGS), d_sae)
+    shape = (labels, len(POOLINGS), stop - start)
     n = np.zeros(labels, np.int64)
     mean, m2, documents_active = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int32)
-    active, total = np.zeros(d_sae, np.int64), np.zeros(d_sae)
+    active, total = np.zeros(stop - start, np.int64), np.zeros(stop - start)
     for partial in partials:
-        part = partial.sums(layer)
+        part = partial.sums(layer, start, stop)
         for (label_id, documents), part_mean, part_m2, part_active in zip(
             partial.summary.labels.items(), part.mean, part.m2, part.documents_active, strict=True
         ):
@@ -61,5 +64,4 @@ def layer_sums(layer: int, d_sae: int, partials: Sequence[Partial], labels: int)
             documents_active[label_id] += part_active
         active += part.active
         total += part.total
-    outliers = sum(partial.outliers(layer) for partial in partials)
-    return LayerSums(n, mean, m2, documents_active, active, total, outliers)
+    return LayerSums(n, mean, m2, documents_active, active, total)

@@ -1,188 +1,219 @@
-"""Merge of the partials into the tables of a run: layers on threads, rows in a fixed order."""
+"""Merge of the partials into the tables and blocks of a run: layers anywhere, in any order, then their assembly.
+
+The merge of a layer is a function of the layer that writes files of its own (`merged_layer`). The assembly reads them
+in the order of layers, then a row per label of each, and keeps nothing that grows with shards or features: one thread
+writes, and others read ahead.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import torch
 
-from tegakari.indexer.corpus_tokens import corpus_tokens
-from tegakari.indexer.document_tables import confusion_matrix, confusion_rows, document_rows, label_ids, label_rows
-from tegakari.indexer.layer_contexts import write_probe_documents
-from tegakari.indexer.layer_statistics import MergeSettings
-from tegakari.indexer.layer_tables import (
-    LayerFacts,
-    feature_rows,
-    layer_rows,
-    shown_tokens,
-    specificity_rows,
-    top_token_rows,
+from tegakari.indexer.document_tables import (
+    block_documents,
+    confusion_matrix,
+    confusion_rows,
+    document_rows,
+    label_ids,
+    label_rows,
 )
-from tegakari.indexer.merged_layer import LayerMerge, MergedLayer, layer_bytes
-from tegakari.indexer.partial import Partial, in_document_order
+from tegakari.indexer.layer_contexts import write_probe_documents
+from tegakari.indexer.layer_facts import LayerFacts, layer_rows
+from tegakari.indexer.layer_statistics import MergeSettings
+from tegakari.indexer.merged_layer import LayerMerge, MergedLayer
+from tegakari.indexer.predictions import Predictions
 from tegakari.indexer.shard import IndexedDocument
-from tegakari.models.memory import free_bytes
 from tegakari.schemas import tables
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.schemas.run import Scores
-from tegakari.store.blocks.files import Places
+from tegakari.store.blocks.activations import Strongest
+from tegakari.store.blocks.files import Places, TopPositions
 from tegakari.store.blocks.writer import BlocksWriter
 from tegakari.store.column_types import arrow_schema
 from tegakari.store.sql.writer import RunWriter
 
+if TYPE_CHECKING:
+    from tegakari.indexer.executors import Executor
 
-class Merger:
-    """Writes the tables of one run from its partials, in shard order."""
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_BLOCK_ROWS = 8192
+"""Rows of a block that are copied at once."""
+
+_DOCUMENTS_AT_ONCE = 4096
+
+_LABELS_AT_ONCE = min(4, os.cpu_count() or 1)
+"""Labels that are read ahead: 150 bytes for each of the features of all layers."""
+
+
+def merged_layers(
+    merge: LayerMerge, layers: Mapping[int, int], executor: Executor, progress: Progress = NoProgress()
+) -> list[MergedLayer]:
+    """Merge the layers that are not merged yet, and open all, ascending.
+
+    Args:
+        merge: what the layers share.
+        layers: features of each.
+        executor: where they are merged; it does not affect the files.
+        progress: receives the stage "merging layers".
+    """
+    missing = {layer: d_sae for layer, d_sae in sorted(layers.items()) if not merge.is_merged(layer)}
+    progress.stage("merging layers", len(layers), done=len(layers) - len(missing))
+    for _ in executor.merge(merge, missing):
+        progress.advance()
+    return [MergedLayer(merge.directory, layer) for layer in sorted(layers)]
+
+
+class Assembly(NamedTuple):
+    """What is written of a run beside its files."""
+
+    activations: int
+    """stored activations of all layers"""
+    scores: Scores
+    """of the classifier; macro-F1 is the mean over the labels that have documents."""
+
+
+class Assembler:
+    """Writes the tables and blocks of one run from its merged layers and the predictions of its shards."""
 
     def __init__(
         self,
         writer: RunWriter,
         documents: Sequence[IndexedDocument],
         labels: Sequence[str],
-        partials: Sequence[Partial],
+        predictions: Predictions,
         settings: MergeSettings,
-        special_tokens: Mapping[int, str],
-        threads: int | None = None,
     ) -> None:
-        """Read the predictions of the partials.
+        """Nothing is written yet.
 
         Args:
             writer: of the run's files.
             documents: by number.
             labels: by class index.
-            partials: in the order of shards.
+            predictions: for the documents.
             settings: of the run.
-            special_tokens: text of each special token, by id.
-            threads: number of layers that are merged at a time; default: as many as cores and memory allow.
         """
         self._writer = writer
         self._documents = documents
         self._labels = labels
-        self._partials = partials
+        self._predictions = predictions
         self._settings = settings
-        self._threads = threads
-        self._specific = np.zeros(len(labels), np.int64)
-        self._shared = np.zeros(len(labels), np.int64)
-        self._tokens = corpus_tokens(documents, special_tokens)
-        self._predictions = in_document_order([partial.documents() for partial in partials])
-        self._positions = sum(partial.summary.positions for partial in partials)
 
-    def merge_layers(self, layers: dict[int, LayerFacts], progress: Progress = NoProgress()) -> None:
-        """Write layers, features, top_tokens, specificity, feature_labels, the activation files and the blocks.
-
-        Layers are merged on threads, and their rows are appended in ascending order: the tables do not depend on the
-        number of threads.
+    def write(self, layers: Mapping[int, LayerFacts], merged: Sequence[MergedLayer], positions: int) -> Assembly:
+        """Write everything but vectors.
 
         Args:
             layers: facts by layer.
-            progress: receives the stage "merging layers".
+            merged: all layers, ascending.
+            positions: countable positions of all documents.
         """
-        progress.stage("merging layers", len(layers))
-        places = Places(sorted(layers), [facts.d_sae for _, facts in sorted(layers.items())])
-        blocks = BlocksWriter(
+        places = Places([layer.layer for layer in merged], [layers[layer.layer].d_sae for layer in merged])
+        specific = sum((np.array(layer.summary.specific) for layer in merged), np.zeros(len(self._labels), np.int64))
+        shared = sum((np.array(layer.summary.shared) for layer in merged), np.zeros(len(self._labels), np.int64))
+        with BlocksWriter(
             self._writer.directory, places, len(self._labels), len(self._documents), self._settings.top_tokens
-        )
-        merge = LayerMerge(
-            self._partials,
-            len(self._labels),
-            len(self._documents),
-            self._tokens,
-            self._settings,
-            blocks,
-            self._writer,
-        )
-        alive: list[np.ndarray] = []
-        threads = self._threads or _threads(len(self._labels), max(places.widths))
-        with ThreadPoolExecutor(min(threads, len(layers)), thread_name_prefix="merge-layer") as pool:
-            for merged in _in_order(pool, merge.merge, zip(places.layers, places.widths, strict=True), threads):
-                self._append_layer(blocks, merged, layers[merged.layer])
-                alive.append(np.flatnonzero(merged.active) + places.slice_of(merged.layer).start)
-                progress.advance()
-            orders = pool.map(partial(blocks.write_order, self._settings.pooling), range(len(self._labels)))
-            self._append_feature_labels(blocks, places, np.concatenate(alive))
-            list(orders)
-        self._finish_blocks(blocks)
+        ) as blocks:
+            alive = [self._append_layer(blocks, layer, layers[layer.layer], positions) for layer in merged]
+            self._append_labels(blocks, places, merged, np.concatenate(alive))
+            scores = self._append_documents(specific, shared)
+            blocks.finish(block_documents(self._documents, self._predictions))
+        for layer in merged:
+            link_files(layer.directory, self._writer.directory)
+        if self._settings.contexts:
+            write_probe_documents(self._writer.directory, self._documents)
+        return Assembly(sum(layer.summary.activations for layer in merged), scores)
 
-    def merge_documents(self) -> tuple[np.ndarray, Scores]:
-        """Write labels, documents, confusion and the probes; after `merge_layers`, which counts features of labels.
+    def _append_layer(self, blocks: BlocksWriter, merged: MergedLayer, facts: LayerFacts, positions: int) -> np.ndarray:
+        """Append the rows of a layer; returns which of its features are ever active, bool [d_sae]."""
+        features = pa.Table.from_batches(merged.batches(tables.FEATURES), arrow_schema(tables.FEATURES))
+        active = features["active_positions"].to_numpy()
+        self._writer.append(tables.LAYERS, layer_rows(merged.layer, facts, active, positions, merged.summary.outliers))
+        self._writer.append(tables.FEATURES, features)
+        self._writer.append_batches(tables.TOP_TOKENS, merged.batches(tables.TOP_TOKENS))
+        self._writer.append_batches(tables.SPECIFICITY, merged.batches(tables.SPECIFICITY))
+        blocks.append_features(features)
+        rows = {"token": facts.d_sae, "document": facts.d_sae, "feature": len(self._documents)}
+        for subject, columns in (("token", TopPositions), ("document", Strongest), ("feature", Strongest)):
+            for column in columns.types():
+                for start in range(0, rows[subject], _BLOCK_ROWS):
+                    stop = min(start + _BLOCK_ROWS, rows[subject])
+                    blocks.append_top(subject, column, merged.rows(f"top_{subject}.{column}", start, stop))
+        return active > 0
 
-        Returns:
-            document embeddings, float32 [documents, d_model], and the classifier's scores; macro-F1 is the mean over
-            the labels that have documents.
-        """
-        self._writer.append(tables.DOCUMENTS, self._document_rows())
+    def _append_labels(
+        self, blocks: BlocksWriter, places: Places, merged: Sequence[MergedLayer], is_alive: np.ndarray
+    ) -> None:
+        """Write the statistics of each label into the blocks and, of features that are ever active, feature_labels."""
+        (alive,) = np.nonzero(is_alive)
+        layer = np.repeat(np.array(places.layers, np.int32), places.widths)[alive]
+        feature = np.concatenate([np.arange(width, dtype=np.int32) for width in places.widths])[alive]
+        schema = arrow_schema(tables.FEATURE_LABELS)
+        names = [name for name in schema.names if name not in ("label_id", "layer", "feature")]
+
+        def of_label(label_id: int) -> tuple[pa.RecordBatch, dict[str, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+            rows = slice(label_id, label_id + 1)
+            statistics = {
+                name: np.concatenate([layer.rows(name, rows.start, rows.stop)[0] for layer in merged]) for name in names
+            }
+            columns = {"label_id": np.full(len(alive), label_id, np.int32), "layer": layer, "feature": feature}
+            for name, field in zip(names, map(schema.field, names), strict=True):
+                columns[name] = pa.array(statistics[name][alive], from_pandas=True).cast(field.type)  # NaN: null
+            batch = pa.RecordBatch.from_arrays([pa.array(columns[name]) for name in schema.names], schema=schema)
+            return batch, statistics, blocks.orders(statistics, self._settings.pooling)
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            with ThreadPoolExecutor(_LABELS_AT_ONCE, thread_name_prefix="merge-label") as pool:
+                for batch, statistics, orders in _in_order(pool, of_label, range(len(self._labels)), _LABELS_AT_ONCE):
+                    blocks.append_label(statistics, orders)
+                    yield batch
+
+        self._writer.append_batches(tables.FEATURE_LABELS, batches())
+
+    def _append_documents(self, specific: np.ndarray, shared: np.ndarray) -> Scores:
+        for start in range(0, len(self._documents), _DOCUMENTS_AT_ONCE):
+            numbers = slice(start, start + _DOCUMENTS_AT_ONCE)
+            rows = document_rows(self._documents[numbers], self._predictions, numbers)
+            self._writer.append(tables.DOCUMENTS, rows)
         confusion = confusion_matrix(
             label_ids(self._documents), self._predictions.predicted_id, labels=len(self._labels)
         )
         self._writer.append(tables.CONFUSION, confusion_rows(confusion))
-        rows = label_rows(self._labels, confusion, self._specific, self._shared)
+        rows = label_rows(self._labels, confusion, specific, shared)
         self._writer.append(tables.LABELS, rows)
         f1 = rows["f1"].to_numpy()[confusion.sum(1) > 0]
-        accuracy = confusion.trace() / confusion.sum()
-        if self._settings.contexts:
-            write_probe_documents(self._writer.directory, self._documents)
-        return self._predictions.embedding, Scores(accuracy=float(accuracy), macro_f1=float(f1.mean()))
-
-    def _append_layer(self, blocks: BlocksWriter, merged: MergedLayer, facts: LayerFacts) -> None:
-        shown = shown_tokens(merged, self._tokens)
-        features = feature_rows(merged, self._tokens, shown, self._positions, self._settings)
-        self._writer.append(tables.LAYERS, layer_rows(merged, facts, self._positions))
-        self._writer.append(tables.TOP_TOKENS, top_token_rows(merged, self._tokens))
-        self._writer.append(tables.FEATURES, features)
-        self._writer.append(tables.SPECIFICITY, specificity_rows(merged, self._settings))
-        blocks.append_features(merged.layer, features, shown)
-        self._specific += merged.statistics.specific
-        self._shared += merged.statistics.shared
-
-    def _append_feature_labels(self, blocks: BlocksWriter, places: Places, alive: np.ndarray) -> None:
-        """Write feature_labels from the blocks, label by label, for features that are ever active."""
-        layer = np.repeat(np.array(places.layers, np.int32), places.widths)[alive]
-        feature = np.concatenate([np.arange(width, dtype=np.int32) for width in places.widths])[alive]
-        schema = arrow_schema(tables.FEATURE_LABELS)
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            for label_id in range(len(self._labels)):
-                columns = {"label_id": np.full(len(alive), label_id, np.int32), "layer": layer, "feature": feature}
-                for name, values in blocks.label_rows(label_id).items():
-                    columns[name] = pa.array(values[alive], from_pandas=True)  # NaN becomes null
-                yield pa.RecordBatch.from_arrays([pa.array(columns[name]) for name in schema.names], schema=schema)
-
-        self._writer.append_batches(tables.FEATURE_LABELS, batches())
-
-    def _finish_blocks(self, blocks: BlocksWriter) -> None:
-        documents = self._document_rows().select(
-            ["id", "label_id", "predicted_id", "text", "token_ids", "token_starts", "token_ends"]
-        )
-        index = documents.schema.get_field_index("text")
-        documents = documents.set_column(index, "text", documents["text"].cast(pa.large_string()))  # may exceed 2 GiB
-        blocks.finish(documents, self._tokens.texts)
-
-    def _document_rows(self) -> pa.Table:
-        return document_rows(self._documents, self._predictions, self._tokens)
+        return Scores(accuracy=float(confusion.trace() / confusion.sum()), macro_f1=float(f1.mean()))
 
 
-def _threads(labels: int, d_sae: int) -> int:
-    """Layers to merge at a time: one per core, in at most half of the free memory."""
-    return max(1, min(os.cpu_count() or 1, free_bytes(torch.device("cpu")) // 2 // layer_bytes(labels, d_sae)))
+def link_files(source: Path, target: Path) -> None:
+    """Put the files in directories below `source` below `target` as well, without a copy where links are possible."""
+    for file in sorted(source.glob("*/**/*")):
+        if file.is_file():
+            name = target / file.relative_to(source)
+            name.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(file, name)
+            except OSError:  # the file system has no hard links
+                shutil.copyfile(file, name)
 
 
 def _in_order(
-    pool: ThreadPoolExecutor,
-    function: Callable[[int, int], MergedLayer],
-    arguments: Iterable[tuple[int, int]],
-    ahead: int,
-) -> Iterator[MergedLayer]:
-    """Results in the order of the arguments, of which at most `ahead` are computed before they are taken."""
-    pending: deque[Future[MergedLayer]] = deque()
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Sequence[Item], ahead: int
+) -> Iterator[Result]:
+    """Results in the order of the items, of which at most `ahead` are computed before they are taken."""
+    pending: deque[Future[Result]] = deque()
     try:
-        for pair in arguments:
-            pending.append(pool.submit(function, *pair))
+        for item in items:
+            pending.append(pool.submit(function, item))
             if len(pending) > ahead:
                 yield pending.popleft().result()
         while pending:

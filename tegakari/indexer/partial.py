@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -10,10 +10,11 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from tegakari.indexer.array_file import StoredArray, read_rows, write_arrays
+from tegakari.indexer.array_file import StoredArray, read_columns, read_rows, write_arrays
 from tegakari.indexer.candidates import Candidates, ContextEntries
 from tegakari.indexer.merge_loops import add_features
 from tegakari.indexer.shard import Shard
+from tegakari.indexer.shard_tokens import ShardTokens, shard_tokens
 from tegakari.indexer.strongest import bits_of, no_entries, strongest_members
 from tegakari.store.blocks.activations import Activations, Strongest
 from tegakari.store.blocks.files import TOP_FEATURES
@@ -56,11 +57,13 @@ class EntryKind(NamedTuple):
     """field of `LayerPartial`."""
     columns: tuple[str, ...]
     """its columns but `feature`."""
+    merge_bytes: int
+    """memory per entry while the entries of a range of features are merged."""
 
 
-CANDIDATES = EntryKind("candidates", Candidates._fields[1:])
-ACTIVATIONS = EntryKind("activations", Activations._fields[1:])
-CONTEXTS = EntryKind("contexts", ContextEntries._fields[1:])
+CANDIDATES = EntryKind("candidates", Candidates._fields[1:], 48)
+ACTIVATIONS = EntryKind("activations", Activations._fields[1:], 40)
+CONTEXTS = EntryKind("contexts", ContextEntries._fields[1:], 100)
 
 
 class DocumentPartial(NamedTuple):
@@ -93,6 +96,15 @@ def in_document_order(parts: Sequence[DocumentPartial]) -> DocumentPartial:
     return DocumentPartial(*joined)
 
 
+class DocumentClasses(NamedTuple):
+    """The fields of `DocumentPartial` but the embedding."""
+
+    document: np.ndarray
+    predicted_id: np.ndarray
+    label_logit: np.ndarray
+    predicted_logit: np.ndarray
+
+
 class ShardSums(NamedTuple):
     """Sums of a shard over one layer; fields of `LayerPartial`."""
 
@@ -101,19 +113,6 @@ class ShardSums(NamedTuple):
     documents_active: np.ndarray
     active: np.ndarray
     total: np.ndarray
-
-
-class StoredCandidates(NamedTuple):
-    """Candidates of a layer, strongest first for each feature."""
-
-    offsets: np.ndarray
-    """int64 [d_sae + 1]: first candidate of each feature."""
-    activation: np.ndarray
-    """float32 [N]"""
-    document: np.ndarray
-    """int32 [N]"""
-    position: np.ndarray
-    """int32 [N]"""
 
 
 class ShardSummary(msgspec.Struct, frozen=True):
@@ -134,48 +133,90 @@ class ShardSummary(msgspec.Struct, frozen=True):
 class Partial:
     """The partial of a shard on disk."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, layer: int | None = None) -> None:
+        """Read what the partial contains.
+
+        Args:
+            directory: of the partial.
+            layer: the only layer that is read; what is known of the others would take most of the memory.
+        """
         self.directory = directory
         self.summary = msgspec.json.decode((directory / _SUMMARY).read_bytes(), type=ShardSummary)
+        if layer is not None:
+            arrays = self.summary.arrays.items()
+            own = {name: array for name, array in arrays if "." not in name or name.startswith(f"{layer}.")}
+            self.summary = msgspec.structs.replace(self.summary, arrays=own)
 
     def _rows(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         return read_rows(self.directory / _ARRAYS, self.summary.arrays[name], start, stop)
+
+    def _columns(self, name: str, start: int, stop: int) -> np.ndarray:
+        return read_columns(self.directory / _ARRAYS, self.summary.arrays[name], start, stop)
+
+    @property
+    def documents(self) -> int:
+        """Number of documents."""
+        return sum(self.summary.labels.values())
 
     def outliers(self, layer: int) -> int:
         """Positions of a layer that are norm outliers."""
         return self.summary.outliers[self.summary.layers.index(layer)]
 
-    def sums(self, layer: int) -> ShardSums:
-        """Read the sums of a layer."""
-        return ShardSums(*(self._rows(f"{layer}.{name}") for name in ShardSums._fields))
+    def sums(self, layer: int, start: int, stop: int) -> ShardSums:
+        """Read the sums of the features of a layer from `start` to `stop`."""
+        return ShardSums(*(self._columns(f"{layer}.{name}", start, stop) for name in ShardSums._fields))
 
-    def offsets(self, layer: int, kind: EntryKind) -> np.ndarray:
-        """Read the first entry of each feature of a layer, int64 [d_sae + 1]."""
-        return self._rows(f"{layer}.{kind.name}.offsets")
+    def offsets(self, layer: int, kind: EntryKind, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Read the first entry of the features of a layer from `start` to `stop`; int64, [d_sae + 1] in all."""
+        return self._rows(f"{layer}.{kind.name}.offsets", start, stop)
 
     def column(self, layer: int, kind: EntryKind, name: str, start: int, stop: int) -> np.ndarray:
         """Read a column of the entries of a layer from one entry to another."""
         return self._rows(f"{layer}.{kind.name}.{name}", start, stop)
 
     def top_features(self, layer: int) -> Strongest:
-        """Read the strongest features of a layer in each document, by the rows of `documents`."""
+        """Read the strongest features of a layer in each document, by the rows of `document_numbers`."""
         return Strongest(*(self._rows(f"{layer}.top_features.{name}") for name in Strongest._fields))
 
-    def probes(self, layer: int, d_sae: int) -> np.ndarray:
-        """Read in which features of a layer the shard's probes are active, bool [P, d_sae]."""
-        return np.unpackbits(self._rows(f"{layer}.probes"), axis=1, count=d_sae).astype(bool)
+    def probes(self, layer: int, start: int, stop: int) -> np.ndarray:
+        """Read in which features of a layer the shard's probes are active, bool [P, stop - start].
+
+        Args:
+            layer: the layer.
+            start: first feature, a multiple of 8.
+            stop: the feature after the last.
+        """
+        packed = self._columns(f"{layer}.probes", start // 8, -(-stop // 8))
+        return np.unpackbits(packed, axis=1, count=stop - start).astype(bool)
 
     def document_numbers(self) -> np.ndarray:
         """Read the numbers of the documents, int32 [D]."""
         return self._rows("document")
 
-    def documents(self) -> DocumentPartial:
-        """Read the predictions for the documents."""
-        return DocumentPartial(*map(self._rows, DocumentPartial._fields))
+    def token_counts(self) -> np.ndarray:
+        """Read the number of tokens of each document, int32 [D]."""
+        return self._rows("token_counts")
+
+    def tokens(self) -> ShardTokens:
+        """Read the tokens of the documents."""
+        return ShardTokens(*map(self._rows, ShardTokens._fields))
+
+    def classes(self) -> DocumentClasses:
+        """Read what the classifier predicted for the documents."""
+        return DocumentClasses(*map(self._rows, DocumentClasses._fields))
+
+    def embeddings(self, start: int, stop: int) -> np.ndarray:
+        """Read the embeddings of the documents from row `start` to `stop`, float32 [stop - start, d_model]."""
+        return self._rows("embedding", start, stop)
 
 
 def write_partial(
-    directory: Path, shard: Shard, positions: int, layers: dict[int, LayerPartial], documents: DocumentPartial
+    directory: Path,
+    shard: Shard,
+    positions: int,
+    layers: dict[int, LayerPartial],
+    documents: DocumentPartial,
+    special_tokens: Mapping[int, str],
 ) -> None:
     """Write the partial of a shard, which appears under the shard's key with one rename.
 
@@ -185,19 +226,24 @@ def write_partial(
         positions: countable positions of its documents.
         layers: its contribution by layer.
         documents: its predictions.
+        special_tokens: as of `shard_tokens`.
     """
     target = directory / shard.key
     # A worker that was given up may finish the same shard at the same time; its partial is equal to this one.
     with suppress(FileExistsError), staged_directory(target, directory / f".{shard.key}.{random_suffix()}") as staged:
         outliers = [layers[layer].outliers for layer in sorted(layers)]
-        arrays = write_arrays(staged / _ARRAYS, _arrays(layers, documents))
+        tokens = shard_tokens(shard.documents, special_tokens)
+        arrays = write_arrays(staged / _ARRAYS, _arrays(layers, documents, tokens))
         summary = ShardSummary(shard.key, shard.labels, positions, sorted(layers), outliers, shard.probes, arrays)
         (staged / _SUMMARY).write_bytes(msgspec.json.encode(summary))
 
 
-def _arrays(layers: dict[int, LayerPartial], documents: DocumentPartial) -> Iterator[tuple[str, np.ndarray]]:
-    for name, array in documents._asdict().items():
-        yield name, array
+def _arrays(
+    layers: dict[int, LayerPartial], documents: DocumentPartial, tokens: ShardTokens
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Arrays by name; those of a layer have its number before a dot."""
+    yield from documents._asdict().items()
+    yield from tokens._asdict().items()
     for layer, partial in sorted(layers.items()):
         for name in ShardSums._fields:
             yield f"{layer}.{name}", getattr(partial, name)
@@ -240,6 +286,6 @@ def partial_exists(directory: Path, key: str) -> bool:
     return (directory / key / _SUMMARY).is_file()
 
 
-def open_partial(directory: Path, key: str) -> Partial:
-    """The partial of a shard, by the shard's key."""
-    return Partial(directory / key)
+def open_partial(directory: Path, key: str, layer: int | None = None) -> Partial:
+    """The partial of a shard, by the shard's key; to read one layer, or all."""
+    return Partial(directory / key, layer)

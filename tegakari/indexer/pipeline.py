@@ -19,12 +19,16 @@ from tegakari.indexer.corpus import read_documents, read_manifest
 from tegakari.indexer.effects import add_label_effects
 from tegakari.indexer.executors import Executor, InProcess, WorkerSettings
 from tegakari.indexer.index_models import IndexModels, load_index_models
-from tegakari.indexer.layer_tables import LayerFacts
+from tegakari.indexer.layer_facts import LayerFacts
+from tegakari.indexer.layer_statistics import MergeSettings
 from tegakari.indexer.local_models import with_local_models
-from tegakari.indexer.merge import Merger, MergeSettings
+from tegakari.indexer.merge import Assembler, Assembly, merged_layers
+from tegakari.indexer.merge_memory import GIGABYTE
+from tegakari.indexer.merged_layer import LayerMerge
 from tegakari.indexer.norm_limits import at_equal_steps, with_norm_limits
 from tegakari.indexer.partial import open_partial, partial_exists
 from tegakari.indexer.parts import WHOLE, Part, part_lock, unfinished_error
+from tegakari.indexer.predictions import Predictions
 from tegakari.indexer.recipe import Outcome, manifest_of, recipe_of
 from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards, shard_documents
 from tegakari.models.classifier import Classifier
@@ -35,7 +39,7 @@ from tegakari.schemas.config import Config
 from tegakari.schemas.corpus import CorpusManifest, Drop
 from tegakari.schemas.errors import CorpusError, ModelError, RunExistsError, StoreError
 from tegakari.schemas.progress import NoProgress, Progress
-from tegakari.schemas.run import FORMAT, IndexedPart, RunManifest, Scores
+from tegakari.schemas.run import FORMAT, IndexedPart, RunManifest
 from tegakari.store import vectors
 from tegakari.store.disk.durable import awaited_lock, bury, exclusive_lock, translate_disk_full, write_atomically
 from tegakari.store.disk.layout import run_directory, work_directory
@@ -137,7 +141,7 @@ def index(
     with translate_disk_full(inputs.store, field="index.store"), _lock(inputs.work):
         plan = _plan(inputs)
         _index_shards(inputs, plan, plan.shards, executor)
-        return _merge_and_publish(inputs, plan)
+        return _merge_and_publish(inputs, plan, executor)
 
 
 def index_part(
@@ -172,8 +176,13 @@ def index_part(
     return IndexedPart(run=run, part=str(part), shards=len(shards), missing=missing, published=False)
 
 
-def merge(config: Config, progress: Progress = NoProgress()) -> IndexResult:
+def merge(config: Config, progress: Progress = NoProgress(), *, executor: Executor = InProcess()) -> IndexResult:
     """Merge the shards that `index_part` has indexed, and publish the run.
+
+    Args:
+        config: as of `index`.
+        progress: receives the stages.
+        executor: where layers are merged.
 
     Raises:
         StoreError: shards are missing, or another process is indexing this run.
@@ -186,7 +195,7 @@ def merge(config: Config, progress: Progress = NoProgress()) -> IndexResult:
         plan = _plan(inputs)
         if missing := _missing(inputs, plan.shards):
             raise unfinished_error(inputs.work, plan.shards, missing)
-        return _merge_and_publish(inputs, plan)
+        return _merge_and_publish(inputs, plan, executor)
 
 
 def _load(config: Config, progress: Progress, run_format: int) -> _Inputs:
@@ -225,14 +234,14 @@ def _plan(inputs: _Inputs) -> _Plan:
     return _Plan(models, documents, skipped, plan_shards(documents, size, inputs.recipe))
 
 
-def _merge_and_publish(inputs: _Inputs, plan: _Plan) -> IndexResult:
+def _merge_and_publish(inputs: _Inputs, plan: _Plan, executor: Executor) -> IndexResult:
     config, timings = inputs.config, inputs.timings
     with timings.stage("explained_variance"):
         quality = _quality(inputs, plan)
     staged = inputs.work / "staged" / config.index.run  # `Run` opens it there: a run is in a directory of its name
     shutil.rmtree(staged, ignore_errors=True)
-    with timings.stage("merge"), RunWriter(staged) as writer:
-        scores = _merge(inputs, plan, quality, writer)
+    with timings.stage("merge"):
+        assembly = _merge(inputs, plan, quality, executor, staged)
     if inputs.contexts:
         with timings.stage("effects"):
             tokens = [document.tokens for document in plan.documents]
@@ -242,9 +251,9 @@ def _merge_and_publish(inputs: _Inputs, plan: _Plan) -> IndexResult:
         outcome = Outcome(
             documents=len(plan.documents),
             positions=sum(len(document.tokens.positions) for document in plan.documents),
-            activations=writer.activations,
+            activations=assembly.activations,
             skipped=plan.skipped,
-            scores=scores,
+            scores=assembly.scores,
             timings=dict(timings.seconds),
         )
         manifest = manifest_of(config, plan.models, inputs.corpus, inputs.recipe, outcome, inputs.run_format)
@@ -358,13 +367,21 @@ def _quality(inputs: _Inputs, plan: _Plan) -> dict[int, LayerQuality]:
     return quality
 
 
-def _merge(inputs: _Inputs, plan: _Plan, quality: dict[int, LayerQuality], writer: RunWriter) -> Scores:
+def _merge(
+    inputs: _Inputs, plan: _Plan, quality: dict[int, LayerQuality], executor: Executor, staged: Path
+) -> Assembly:
+    """Write all files of the run that come from its shards."""
     config, models, documents = inputs.config, plan.models, plan.documents
-    partials = [open_partial(inputs.work / "shards", shard.key) for shard in plan.shards]
     settings = MergeSettings(
         config.index.pooling, config.index.variety_threshold, config.index.top_tokens, inputs.contexts
     )
-    merger = Merger(writer, documents, models.classifier.labels, partials, settings, models.classifier.special_tokens)
+    partials = inputs.work / "shards"
+    keys = [shard.key for shard in plan.shards]
+    memory = round(config.index.merge_memory_gb * GIGABYTE)
+    directory = inputs.work / f"layers-{inputs.recipe[:32]}"
+    merge = LayerMerge(partials, keys, directory, len(models.classifier.labels), settings, memory)
+    widths = {layer: sae.d_sae for layer, sae in models.saes.items()}
+    merged = merged_layers(merge, widths, executor, inputs.progress)
     facts = {
         layer: LayerFacts(
             models.classifier.d_model,
@@ -375,11 +392,16 @@ def _merge(inputs: _Inputs, plan: _Plan, quality: dict[int, LayerQuality], write
         )
         for layer, sae in models.saes.items()
     }
-    merger.merge_layers(facts, inputs.progress)
-    embeddings, scores = merger.merge_documents()
+    predictions = Predictions([open_partial(partials, key, layer=-1) for key in keys])
+    inputs.progress.stage("writing tables", len(models.classifier.labels))
+    positions = sum(len(document.tokens.positions) for document in documents)
+    with RunWriter(staged) as writer:
+        assembler = Assembler(writer, documents, models.classifier.labels, predictions, settings)
+        assembly = assembler.write(facts, merged, positions)
     if vectors.available():
         directions = {layer: sae.decoder_directions().float().cpu().numpy() for layer, sae in models.saes.items()}
-        vectors.write_vectors(writer.directory, directions, embeddings, [document.text for document in documents])
+        texts = [document.text for document in documents]
+        vectors.write_vectors(staged, directions, predictions.embeddings(), texts)
     else:
         log.warning("no vectors", reason="lancedb is not installed", fix="`tegakari runs add-vectors` where it is")
-    return scores
+    return assembly

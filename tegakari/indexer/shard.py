@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from tegakari.indexer.priority import probe_priorities
-from tegakari.models.tokens import Tokenized
+
+if TYPE_CHECKING:  # processes that merge layers need no models
+    from tegakari.models.tokens import Tokenized
 
 
 class IndexedDocument(NamedTuple):
@@ -41,6 +43,9 @@ class Shard(NamedTuple):
         """Number of documents of each label of the shard, by label id, ascending."""
         return documents_per_label(self.documents)
 
+
+PARTIAL_FORMAT = 2
+"""Version of the files of a partial: part of a shard's key, so that partials of another version are not read."""
 
 DOCUMENTS = {"cuda": 512}
 """Documents per shard by kind of device: enough of similar length for batches of 8,192 tokens."""
@@ -99,7 +104,7 @@ def probe_documents(documents: Sequence[IndexedDocument]) -> list[int]:
 
 
 def _key(recipe: str, documents: Sequence[IndexedDocument]) -> str:
-    digest = hashlib.sha256(f"{recipe} {documents_per_label(documents)}".encode())
+    digest = hashlib.sha256(f"{PARTIAL_FORMAT} {recipe} {documents_per_label(documents)}".encode())
     for document in documents:
         digest.update(f"\0{document.number}\0{document.id}\0{document.text}".encode())
     return digest.hexdigest()[:32]

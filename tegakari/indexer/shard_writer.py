@@ -32,7 +32,14 @@ class ShardWriter:
     def finish(self, work: ShardWork) -> None:
         """Wait for the passes of a shard and write its partial."""
         result = self._worker.finish(work)
-        write_partial(self._partials, work.shard, result.positions, result.layers, result.documents)
+        write_partial(
+            self._partials,
+            work.shard,
+            result.positions,
+            result.layers,
+            result.documents,
+            self._worker.special_tokens,
+        )
         if self._bounds is not None:
             self._bounds.exchange()
 

@@ -86,6 +86,8 @@ class Worker:
             batch_tokens: tokens of a batch.
             contexts: whether partials have entries of contexts and probes.
         """
+        self.special_tokens: Mapping[int, str] = classifier.special_tokens
+        """text of each special token, by id"""
         self._classifier = classifier
         self._max_norms = {layer: sae.max_norm for layer, sae in saes.items()}
         self._encoders = {layer: sae.to(classifier.device).encoder(classifier.dtype) for layer, sae in saes.items()}

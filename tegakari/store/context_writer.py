@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 
 from tegakari.schemas.tables import CONTEXTS, PROBES
 from tegakari.store.blocks.activations import rounded
+from tegakari.store.blocks.npy_file import NpyFile
+from tegakari.store.blocks.row_groups import row_groups
 from tegakari.store.column_types import arrow_schema
 from tegakari.store.contexts import WINDOW_TOKENS, LayerContexts, Probes
 from tegakari.store.disk.layout import context_file, probe_bits_file, probes_file
@@ -49,9 +51,9 @@ def write_contexts(directory: Path, layer: int, parts: Iterable[LayerContexts]) 
         },
         write_page_checksum=True,
     ) as writer:
-        for part in parts:
-            writer.write_table(_rows(part, schema), row_group_size=ROW_GROUP)
-            rows += len(part.feature)
+        for group in row_groups((_rows(part, schema) for part in parts), schema, ROW_GROUP):
+            writer.write_table(group, row_group_size=ROW_GROUP)
+            rows += len(group)
     return rows
 
 
@@ -87,14 +89,18 @@ def write_probes(directory: Path, probes: Probes) -> None:
     pq.write_table(pa.table(list(probes), schema=arrow_schema(PROBES)), file, write_page_checksum=True)
 
 
-def write_probe_bits(directory: Path, layer: int, active: np.ndarray) -> None:
+def write_probe_bits(directory: Path, layer: int, parts: Iterable[np.ndarray], shape: tuple[int, int]) -> None:
     """Write in which probes the features of a layer are active.
 
     Args:
         directory: of a run or of its additions.
         layer: the layer.
-        active: bool [d_sae, P].
+        parts: bool [features, P], one range of features after the other.
+        shape: d_sae and P.
     """
     file = probe_bits_file(directory, layer)
     file.parent.mkdir(parents=True, exist_ok=True)
-    np.save(file, np.packbits(active, axis=1))
+    d_sae, probes = shape
+    with NpyFile(file, np.uint8, d_sae, -(-probes // 8)) as bits:
+        for active in parts:
+            bits.append(np.packbits(active, axis=1))

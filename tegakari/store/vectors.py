@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ TOKENIZER = "icu"
 """Splits text into words by Unicode's rules and a built-in dictionary: Lance's only tokenizer that finds Japanese words
 of one character without a download."""
 
+_TEXTS_AT_ONCE = 4096
+
 
 def available() -> bool:
     """Whether LanceDB is installed; `tegakari runs add-vectors` adds vectors to a run that was indexed without it."""
@@ -38,14 +40,14 @@ def available() -> bool:
 
 
 def write_vectors(
-    directory: Path, directions: Mapping[int, np.ndarray], embeddings: np.ndarray, texts: Sequence[str]
+    directory: Path, directions: Mapping[int, np.ndarray], embeddings: Iterable[np.ndarray], texts: Sequence[str]
 ) -> None:
     """Write the three tables.
 
     Args:
         directory: staged directory of the run or of its added vectors.
         directions: layer -> decoder directions, float32 [d_sae, d_model].
-        embeddings: float32 [documents, d_model], in document order.
+        embeddings: of consecutive documents, float32 [n, d_model].
         texts: texts of the documents.
     """
     import lancedb
@@ -59,16 +61,30 @@ def write_vectors(
             numbers = np.arange(len(rows), dtype=np.int32)
             yield pa.record_batch([np.full_like(numbers, layer), numbers, _vector_array(rows)], schema=schema)
 
-    database.create_table(
-        DIRECTIONS, pa.RecordBatchReader.from_batches(schema, batches()), schema=schema, mode="overwrite"
-    )
-    documents = pa.array(np.arange(len(embeddings), dtype=np.int32))
-    database.create_table(
-        EMBEDDINGS, pa.table({"document": documents, "vector": _vector_array(embeddings)}), mode="overwrite"
-    )
-    words = database.create_table(
-        TEXTS, pa.table({"document": documents, "text": pa.array(texts, pa.string())}), mode="overwrite"
-    )
+    vectors = pa.schema([("document", pa.int32()), ("vector", schema.field("vector").type)])
+
+    def vector_batches() -> Iterator[pa.RecordBatch]:
+        start = 0
+        for rows in embeddings:
+            numbers = np.arange(start, start + len(rows), dtype=np.int32)
+            yield pa.record_batch([numbers, _vector_array(rows)], schema=vectors)
+            start += len(rows)
+
+    contents = pa.schema([("document", pa.int32()), ("text", pa.string())])
+
+    def text_batches() -> Iterator[pa.RecordBatch]:
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            of_batch = texts[start : start + _TEXTS_AT_ONCE]
+            numbers = np.arange(start, start + len(of_batch), dtype=np.int32)
+            yield pa.record_batch([numbers, pa.array(of_batch, pa.string())], schema=contents)
+
+    def create(name: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> Any:
+        reader = pa.RecordBatchReader.from_batches(schema, batches)
+        return database.create_table(name, reader, schema=schema, mode="overwrite")
+
+    create(DIRECTIONS, schema, batches())
+    create(EMBEDDINGS, vectors, vector_batches())
+    words = create(TEXTS, contents, text_batches())
     words.create_index(
         "text",
         config=lancedb.index.FTS(base_tokenizer=TOKENIZER, with_position=True, stem=False, remove_stop_words=False),
@@ -79,7 +95,7 @@ def publish_added(
     store: Path,
     manifest: RunManifest,
     directions: Mapping[int, np.ndarray],
-    embeddings: np.ndarray,
+    embeddings: Iterable[np.ndarray],
     texts: Sequence[str],
 ) -> Path:
     """Add vectors to a run that was indexed without them; the tables appear whole or not at all.
@@ -88,7 +104,7 @@ def publish_added(
         store: the store's directory.
         manifest: of the run.
         directions: layer -> decoder directions, float32 [d_sae, d_model].
-        embeddings: float32 [documents, d_model], in document order.
+        embeddings: of consecutive documents, float32 [n, d_model].
         texts: texts of the documents.
 
     Returns:

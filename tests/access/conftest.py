@@ -23,7 +23,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     random = np.random.default_rng(5)
     directions = {layer: random.normal(size=(40, D_MODEL)).astype(np.float32) for layer in range(3)}
     embeddings = random.normal(size=(6 * len(LABELS), D_MODEL)).astype(np.float32)
-    publish_added(store, manifest, directions, embeddings, [document.text for document in random_case().documents])
+    publish_added(store, manifest, directions, [embeddings], [document.text for document in random_case().documents])
     make_run(store, "other", seed=1)
     return store
 

@@ -20,7 +20,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Read only."""
     directory = tmp_path_factory.mktemp("store")
     manifest = make_run(directory, RUN)
-    publish_added(directory, manifest, DIRECTIONS, EMBEDDINGS, [document.text for document in random_case().documents])
+    publish_added(
+        directory, manifest, DIRECTIONS, [EMBEDDINGS], [document.text for document in random_case().documents]
+    )
     return directory
 
 

@@ -16,13 +16,13 @@ import pytest
 import torch
 
 from tegakari.indexer.arrivals import Arrivals
-from tegakari.indexer.corpus_tokens import corpus_tokens
+from tegakari.indexer.corpus_documents import corpus_documents
 from tegakari.indexer.layer_contexts import write_layer_contexts
 from tegakari.indexer.layer_tally import LayerTally, Union
-from tegakari.indexer.merged_layer import strongest_positions
 from tegakari.indexer.partial import DocumentPartial, open_partial, write_partial
 from tegakari.indexer.priority import feature_seeds
 from tegakari.indexer.shard import IndexedDocument, plan_shards, probe_documents
+from tegakari.indexer.top_positions import strongest_positions
 from tegakari.kernels import Encoder, dispatch
 from tegakari.models.tokens import Tokenized
 from tegakari.store.contexts import FeatureContexts, LayerContexts
@@ -111,22 +111,22 @@ def selected(
         numbers = np.array([document.number for document in shard.documents], np.int32)
         floats = np.zeros(len(numbers), np.float32)
         predictions = DocumentPartial(numbers, numbers, floats, floats, np.zeros((len(numbers), 2), np.float32))
-        write_partial(directory / "shards", shard, len(arrivals.order), {LAYER: layer}, predictions)
+        write_partial(directory / "shards", shard, len(arrivals.order), {LAYER: layer}, predictions, {})
     partials = [open_partial(directory / "shards", shard.key) for shard in shards]
-    tokens = corpus_tokens(corpus.documents, {})
+    merged_documents = corpus_documents(partials)
     parts: list[LayerContexts] = []
     bits: list[np.ndarray] = []
     with pytest.MonkeyPatch.context() as patch:
         module = "tegakari.indexer.layer_contexts."
-        patch.setattr(module + "AT_ONCE", 300)  # several ranges of features, and parts of ranges
         patch.setattr(module + "FEATURES_AT_ONCE", 5)
         patch.setattr(module + "write_contexts", lambda *arguments: parts.extend(arguments[-1]))
-        patch.setattr(module + "write_probe_bits", lambda *arguments: bits.append(arguments[-1]))
-        _, strongest = strongest_positions(partials, LAYER, D_SAE, TOP_TOKENS, tokens)
-        write_layer_contexts(directory, LAYER, D_SAE, partials, tokens, strongest)
+        patch.setattr(module + "write_probe_bits", lambda *arguments: bits.extend(arguments[2]))
+        memory = 30_000  # several ranges of features, and parts of ranges
+        strongest = strongest_positions(partials, LAYER, D_SAE, TOP_TOKENS, merged_documents, memory)
+        write_layer_contexts(directory, LAYER, D_SAE, partials, merged_documents, strongest, memory)
     columns = zip(*(part.contexts for part in parts), strict=True)
     feature = np.concatenate([part.feature for part in parts])
-    return LayerContexts(feature, FeatureContexts(*map(np.concatenate, columns))), bits[0]
+    return LayerContexts(feature, FeatureContexts(*map(np.concatenate, columns))), np.concatenate(bits)
 
 
 @pytest.fixture(params=["numba", "torch", "triton"])

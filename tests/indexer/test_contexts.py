@@ -96,10 +96,11 @@ def test_several_processes_and_a_resumed_index_give_the_same_files(small_case: S
     with pytest.raises(KeyboardInterrupt):
         index(config, _Interrupted())
     assert index(config, executor=Processes(2)).manifest.files
-    sizes = {file.path: file.sha256 for file in run.manifest.files if file.path.startswith("contexts/")}
+    directories = ("contexts/", "activations/", "hot/")
+    sizes = {file.path: file.sha256 for file in run.manifest.files if file.path.startswith(directories)}
     other = Store(tmp_path).run("small").manifest
-    assert sizes == {file.path: file.sha256 for file in other.files if file.path.startswith("contexts/")}
-    assert len(sizes) == 1 + 2 * len(run.manifest.saes.layers)
+    assert sizes == {file.path: file.sha256 for file in other.files if file.path.startswith(directories)}
+    assert sum(path.startswith("contexts/") for path in sizes) == 1 + 2 * len(run.manifest.saes.layers)
 
 
 def test_contexts_added_later_are_the_same(

@@ -1,12 +1,18 @@
-"""The merge: its result does not depend on threads, and errors of a layer end it."""
+"""The merge: its files do not depend on threads or memory, its memory is bounded, it resumes, and errors end it."""
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from benchmarks.study_scale import TOP_TOKENS, Size, write_study_shards
 from tegakari.indexer import merged_layer
+from tegakari.indexer.executors import InProcess
+from tegakari.indexer.layer_statistics import MergeSettings
+from tegakari.indexer.merged_layer import LayerMerge
+from tegakari.schemas.errors import ConfigError
 from tegakari.store.disk.layout import run_directory
 from tests.support.factories import make_run
 from tests.support.run_tables import tables_of
@@ -18,24 +24,65 @@ def files_of(run: Path) -> dict[str, bytes]:
     return {file.relative_to(run).as_posix(): file.read_bytes() for file in files}
 
 
-def test_the_number_of_threads_does_not_change_the_run(tmp_path: Path):
-    for threads in (1, 3):
-        make_run(tmp_path / str(threads), "a", layers=5, threads=threads)
-    one, three = (run_directory(tmp_path / name, "a") for name in ("1", "3"))
-    assert tables_of(one) == tables_of(three)
-    assert files_of(one) == files_of(three)
-    assert len(files_of(one)) > 20
+def test_threads_and_memory_do_not_change_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    make_run(tmp_path / "one", "a", layers=5, executor=InProcess(1))
+    whole = run_directory(tmp_path / "one", "a")
+    assert len(files_of(whole)) > 20
+    for memory in (1, 20_000):  # of 40 features, 8 and a few more at a time
+        monkeypatch.setattr(merged_layer, "memory_of_ranges", lambda *_, memory=memory, **__: memory)
+        make_run(tmp_path / str(memory), "a", layers=5, executor=InProcess(3))
+        run = run_directory(tmp_path / str(memory), "a")
+        assert tables_of(run) == tables_of(whole)
+        assert files_of(run) == files_of(whole)
 
 
-def test_an_error_in_a_layer_is_raised_and_nothing_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    original = merged_layer.LayerMerge.merge
+def test_an_error_in_a_layer_is_raised_and_the_next_merge_keeps_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    original = LayerMerge.merge
+    merged: list[int] = []
+    full = True
 
     def failing(self, layer: int, d_sae: int):
-        if layer == 2:
+        if full and layer == 2:
             raise OSError(28, "No space left on device")
-        return original(self, layer, d_sae)
+        merged.append(layer)
+        original(self, layer, d_sae)
 
-    monkeypatch.setattr(merged_layer.LayerMerge, "merge", failing)
+    monkeypatch.setattr(LayerMerge, "merge", failing)
     with pytest.raises(OSError, match="No space left"):
-        make_run(tmp_path, "a", layers=5, threads=2)
+        make_run(tmp_path, "a", layers=5, executor=InProcess(1))
     assert not run_directory(tmp_path, "a").exists()
+    assert merged
+    assert 2 not in merged
+    full = False
+    make_run(tmp_path, "a", layers=5, executor=InProcess(1))
+    assert sorted(merged) == [0, 1, 2, 3, 4]  # each once
+    make_run(tmp_path / "at once", "a", layers=5)
+    assert files_of(run_directory(tmp_path, "a")) == files_of(run_directory(tmp_path / "at once", "a"))
+
+
+def test_the_memory_of_a_layer_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """NumPy's arrays, which are all that grows: without the bound they would take 50 MB and more."""
+    size = Size(layers=1, d_sae=4096, labels=20, documents=640, active=200, d_model=8)
+    _, shards = write_study_shards(tmp_path, size)
+    keys, settings = [shard.key for shard in shards], MergeSettings("head", 1.0, TOP_TOKENS)
+    peaks = []
+    for memory in (2 * 10**6, 2 * 10**8):
+        monkeypatch.setattr(merged_layer, "memory_of_ranges", lambda *_, memory=memory, **__: memory)
+        merge = LayerMerge(tmp_path / "shards", keys, tmp_path / str(memory), size.labels, settings, 1)
+        tracemalloc.start()
+        merge.merge(0, size.d_sae)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    whole_layer = size.d_sae * (1000 + 12 * TOP_TOKENS)
+    assert peaks[0] < 2 * 10**6 + whole_layer + 2 * 10**6
+    assert peaks[1] > 2 * peaks[0]
+
+
+def test_too_little_memory_is_an_error_that_says_how_much_is_needed(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"0\.01 GB are too little to merge a layer of 40 features") as caught:
+        make_run(tmp_path, "a", memory=10**7)
+    assert caught.value.field == "index.merge_memory_gb"
+    needed = float(str(caught.value.fix).rpartition(" ")[2])
+    make_run(tmp_path, "a", memory=round(needed * 10**9))

@@ -69,15 +69,15 @@ def partials(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         )
         floats = np.zeros(len(numbers), np.float32)
         predictions = DocumentPartial(numbers, numbers, floats, floats, np.zeros((len(numbers), 2), np.float32))
-        write_partial(directory, shard, POSITIONS * len(numbers), {5: layer}, predictions)
+        write_partial(directory, shard, POSITIONS * len(numbers), {5: layer}, predictions, {})
     return [open_partial(directory, shard.key) for shard in shards]
 
 
-@pytest.mark.parametrize("at_once", [1, 500, 2**23])
+@pytest.mark.parametrize("memory", [1, 30_000, 2**28])
 @pytest.mark.parametrize("n", [1, 7, 50])
-def test_the_strongest_positions_are_those_of_a_sort(partials: list[Partial], n: int, at_once: int):
+def test_the_strongest_positions_are_those_of_a_sort(partials: list[Partial], n: int, memory: int):
     keys = no_entries(FEATURES, n)
-    for features in feature_ranges(partials, 5, CANDIDATES, at_once):
+    for features in feature_ranges(partials, 5, FEATURES, CANDIDATES, memory):
         activation, document, position = features.columns
         rows = document.astype(np.int64) * POSITIONS + position
         select_candidates(features.starts, bits_of(activation), rows, keys[features.start : features.stop])
@@ -89,14 +89,14 @@ def test_the_strongest_positions_are_those_of_a_sort(partials: list[Partial], n:
         assert activation[feature].tolist() == [*values[order].tolist(), *(0 for _ in padding)]
 
 
-@pytest.mark.parametrize("at_once", [1, 100, 2**23])
+@pytest.mark.parametrize("memory", [1, 10_000, 2**28])
 @pytest.mark.parametrize("n", [1, 7, 100])
 def test_activations_are_ordered_and_the_strongest_documents_those_of_a_sort(
-    partials: list[Partial], n: int, at_once: int
+    partials: list[Partial], n: int, memory: int
 ):
     heaps = no_entries(FEATURES, n)
     parts = []
-    for features in feature_ranges(partials, 5, ACTIVATIONS, at_once):
+    for features in feature_ranges(partials, 5, FEATURES, ACTIVATIONS, memory):
         document, activation = features.columns
         merged = tuple(np.empty(len(document), kind) for kind in (np.int32, np.int32, np.uint32))
         heaps_of_range = heaps[features.start : features.stop]

@@ -88,6 +88,6 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     random = np.random.default_rng(5)
     directions = {layer: random.normal(size=(40, D_MODEL)).astype(np.float32) for layer in range(3)}
     embeddings = random.normal(size=(len(case.documents), D_MODEL)).astype(np.float32)
-    publish_added(store, manifest, directions, embeddings, [document.text for document in case.documents])
+    publish_added(store, manifest, directions, [embeddings], [document.text for document in case.documents])
     with serving("--store", store) as (url, _):
         yield url

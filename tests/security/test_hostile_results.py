@@ -116,7 +116,7 @@ def vectors(tmp_path: Path) -> Path:
     random = np.random.default_rng(0)
     directions = {0: random.normal(size=(12, D_MODEL)).astype(np.float32)}
     embeddings = random.normal(size=(12, D_MODEL)).astype(np.float32)
-    return publish_added(store, manifest, directions, embeddings, ["car"] * 12)
+    return publish_added(store, manifest, directions, [embeddings], ["car"] * 12)
 
 
 def overwritten(vectors: Path, name: str, table: pa.Table) -> None:

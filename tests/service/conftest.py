@@ -25,7 +25,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("store")
     manifest = make_run(directory, RUN)
     texts = [document.text for document in random_case().documents]
-    publish_added(directory, manifest, DIRECTIONS, EMBEDDINGS, texts)
+    publish_added(directory, manifest, DIRECTIONS, [EMBEDDINGS], texts)
     make_run(directory, UNEVEN, seed=1, layers=1, documents_per_label=UNEVEN_DOCUMENTS, pooling="max")
     return directory
 

@@ -16,15 +16,20 @@ import numpy as np
 import torch
 
 from tegakari.indexer.candidates import Candidates
-from tegakari.indexer.layer_tables import LayerFacts
-from tegakari.indexer.merge import Merger, MergeSettings
+from tegakari.indexer.executors import Executor, InProcess
+from tegakari.indexer.layer_facts import LayerFacts
+from tegakari.indexer.layer_statistics import MergeSettings
+from tegakari.indexer.merge import Assembler, Assembly, merged_layers
+from tegakari.indexer.merge_memory import GIGABYTE
+from tegakari.indexer.merged_layer import LayerMerge
 from tegakari.indexer.moments import label_moments
 from tegakari.indexer.partial import DocumentPartial, LayerPartial, open_partial, write_partial
+from tegakari.indexer.predictions import Predictions
 from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards
 from tegakari.models.explained_variance import LayerQuality
 from tegakari.models.tokens import Tokenized
 from tegakari.schemas.config import POOLINGS, Pooling
-from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, Locations, RunManifest, SaeInfo, Scores
+from tegakari.schemas.run import FORMAT, ClassifierInfo, CorpusInfo, Locations, RunManifest, SaeInfo
 from tegakari.store.blocks.activations import Activations, ordered
 from tegakari.store.context_writer import write_contexts, write_probe_bits, write_probes
 from tegakari.store.disk.layout import work_directory
@@ -126,16 +131,20 @@ def make_run(
     labels: Sequence[str] = LABELS,
     documents_per_label: int | Sequence[int] = 6,
     pooling: Pooling = "head",
-    threads: int | None = None,
+    executor: Executor = InProcess(),
+    memory: int = GIGABYTE,
     run_format: int = FORMAT,
 ) -> RunManifest:
     """Draw a case, merge and publish it.
 
-    Beside the arguments of `random_case`: the pooling of rankings, threads of the merge, and the format, 3 or FORMAT.
+    Beside the arguments of `random_case`: the pooling of rankings, executor and memory of the merge, and the format, 3
+    or FORMAT.
     """
     case = random_case(seed=seed, layers=layers, d_sae=d_sae, labels=labels, documents_per_label=documents_per_label)
     recipe = repr((seed, layers, d_sae, tuple(labels), documents_per_label, pooling))
-    return publish_case(store, name, case, recipe, pooling=pooling, threads=threads, run_format=run_format)
+    return publish_case(
+        store, name, case, recipe, pooling=pooling, executor=executor, memory=memory, run_format=run_format
+    )
 
 
 def publish_case(
@@ -145,7 +154,8 @@ def publish_case(
     recipe: str,
     *,
     pooling: Pooling = "head",
-    threads: int | None = None,
+    executor: Executor = InProcess(),
+    memory: int = GIGABYTE,
     top_tokens: int = TOP_TOKENS,
     run_format: int = FORMAT,
 ) -> RunManifest:
@@ -157,19 +167,20 @@ def publish_case(
     for shard in shards:
         parts = {layer: _layer_partial(shard, case.activations[layer], pooling, top_tokens) for layer in range(layers)}
         positions = sum(len(document.tokens.positions) for document in shard.documents)
-        write_partial(work / "shards", shard, positions, parts, _document_partial(shard, case))
-    partials = [open_partial(work / "shards", shard.key) for shard in shards]
+        write_partial(work / "shards", shard, positions, parts, _document_partial(shard, case), {})
+    keys, settings = [shard.key for shard in shards], MergeSettings(pooling, 1.0, top_tokens)
+    merge = LayerMerge(work / "shards", keys, work / "layers", len(case.labels), settings, memory)
+    merged = merged_layers(merge, dict.fromkeys(range(layers), d_sae), executor)
+    predictions = Predictions([open_partial(work / "shards", key) for key in keys])
+    facts = LayerFacts(D_MODEL, d_sae, "relu", None, LayerQuality(100, 0.9, 8.0, 0, 0.9, 0, 0.0))
+    positions = sum(len(document.tokens.positions) for document in case.documents)
     with RunWriter(work / "staged") as writer:
-        merger = Merger(
-            writer, case.documents, case.labels, partials, MergeSettings(pooling, 1.0, top_tokens), {}, threads
-        )
-        facts = LayerFacts(D_MODEL, d_sae, "relu", None, LayerQuality(100, 0.9, 8.0, 0, 0.9, 0, 0.0))
-        merger.merge_layers(dict.fromkeys(range(layers), facts))
-        _, scores = merger.merge_documents()
+        assembler = Assembler(writer, case.documents, case.labels, predictions, settings)
+        assembly = assembler.write(dict.fromkeys(range(layers), facts), merged, positions)
     if run_format == FORMAT:
         _write_contexts(work / "staged", case, top_tokens)
         _write_effects(work / "staged", case)
-    manifest = _manifest(name, fingerprint, case, pooling, scores, writer.activations, run_format, top_tokens)
+    manifest = _manifest(name, fingerprint, case, pooling, assembly, run_format, top_tokens)
     published = publish(store, work / "staged", manifest)
     shutil.rmtree(work)
     return published
@@ -180,7 +191,8 @@ def _write_contexts(directory: Path, case: Case, top_tokens: int) -> None:
     write_probes(directory, probes)
     for layer, activations in enumerate(case.activations):
         write_contexts(directory, layer, [plain_contexts(case.documents, activations, layer, top_tokens)])
-        write_probe_bits(directory, layer, plain_probe_bits(activations, probes))
+        bits = plain_probe_bits(activations, probes)
+        write_probe_bits(directory, layer, [bits], bits.shape)
 
 
 def random_effects(case: Case, layer: int) -> np.ndarray:
@@ -269,8 +281,7 @@ def _manifest(
     fingerprint: str,
     case: Case,
     pooling: Pooling,
-    scores: Scores,
-    activations: int,
+    assembly: Assembly,
     run_format: int,
     top_tokens: int,
 ) -> RunManifest:
@@ -311,9 +322,9 @@ def _manifest(
         variety_threshold=1.0,
         top_tokens=top_tokens,
         positions=sum(len(document.tokens.positions) for document in case.documents),
-        activations=activations,
+        activations=assembly.activations,
         skipped=[],
-        scores=scores,
+        scores=assembly.scores,
         kernels="none",
         versions={},
         timings={},

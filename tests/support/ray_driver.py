@@ -13,13 +13,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from tegakari.indexer.executors import WorkerSettings
 from tegakari.indexer.executors.ray_actors import RayActors
 from tegakari.indexer.index_models import IndexModels
+from tegakari.indexer.merged_layer import LayerMerge
 from tegakari.indexer.pipeline import index
 from tegakari.indexer.shard import Shard
 from tegakari.indexer.shard_writer import ShardWriter
@@ -75,6 +76,9 @@ class FaultyExecutor:
 
     def index(self, settings: WorkerSettings, models: IndexModels, shards: Sequence[Shard]) -> Iterator[Shard]:
         return self._actors.index(FaultySettings(settings, self._faults), models, shards)  # type: ignore[arg-type]
+
+    def merge(self, merge: LayerMerge, layers: Mapping[int, int]) -> Iterator[int]:
+        return self._actors.merge(merge, layers)
 
 
 class Lines(NoProgress):

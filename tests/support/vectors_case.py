@@ -54,7 +54,7 @@ def _add_vectors(store: Path, run: Run, seed: int) -> Vectors:
     embeddings = draw.standard_normal((run.manifest.corpus.documents, D_MODEL)).astype(np.float32)
     texts = [row["text"] for row in run.rows("SELECT text FROM documents ORDER BY document")]
     texts[:3] = ["今日は車で買い物に行きました", "犬と散歩をした", "軽トラックを買った"]
-    publish_added(store, run.manifest, directions, embeddings, texts)
+    publish_added(store, run.manifest, directions, [embeddings], texts)
     return Vectors(directions, embeddings)
 
 

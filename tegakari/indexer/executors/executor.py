@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import torch
+
 from tegakari.indexer.index_models import IndexModels, load_models
+from tegakari.indexer.merged_layer import LayerMerge
 from tegakari.indexer.norm_limits import with_limits
 from tegakari.indexer.shard import Shard
 from tegakari.indexer.shard_writer import ShardWriter
 from tegakari.indexer.worker import make_worker
 from tegakari.models.classifier import Classifier
+from tegakari.models.memory import free_bytes
 from tegakari.models.sae import Sae
 from tegakari.schemas.config import Config
 
@@ -41,9 +46,10 @@ class WorkerSettings(NamedTuple):
 
 
 class Executor(Protocol):
-    """Computes shards: in this process, in others, or on other machines.
+    """Computes shards and merges layers: in this process, in others, or on other machines.
 
-    The tables of the run are the same: a partial does not depend on the worker, but for candidates that are dropped.
+    The tables of the run are the same: a partial does not depend on the worker, but for candidates that are dropped,
+    and a merged layer depends on the partials alone.
     """
 
     def index(self, settings: WorkerSettings, models: IndexModels, shards: Sequence[Shard]) -> Iterator[Shard]:
@@ -59,3 +65,21 @@ class Executor(Protocol):
             StoreError: workers died, or there are none.
         """
         ...
+
+    def merge(self, merge: LayerMerge, layers: Mapping[int, int]) -> Iterator[int]:
+        """Merge layers and yield each when its files are written.
+
+        Args:
+            merge: what the layers share.
+            layers: features of each.
+
+        Raises:
+            TegakariError, OSError: of a layer, as `LayerMerge.merge`.
+            StoreError: workers died, or there are none.
+        """
+        ...
+
+
+def layers_at_once(merge: LayerMerge) -> int:
+    """Layers to merge at a time on this machine: one per core, in at most half of the free memory."""
+    return max(1, min(os.cpu_count() or 1, free_bytes(torch.device("cpu")) // 2 // merge.memory))

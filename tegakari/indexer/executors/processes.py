@@ -1,22 +1,29 @@
-"""Shards in several processes of this machine: each loads the models and indexes one shard after the other."""
+"""Shards and layers in several processes of this machine, one after the other in each.
+
+Those that index load the models; those that merge need none.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
 
 import torch
 
-from tegakari.indexer.executors.executor import WorkerSettings
+from tegakari.indexer.executors.executor import WorkerSettings, layers_at_once
 from tegakari.indexer.executors.in_process import InProcess
 from tegakari.indexer.index_models import IndexModels
+from tegakari.indexer.merged_layer import LayerMerge
 from tegakari.indexer.shard import Shard
 from tegakari.indexer.shard_writer import ShardWriter
 from tegakari.schemas.errors import StoreError
 from tegakari.store.processes import end_with_parent
+
+Item = TypeVar("Item")
 
 
 class Processes:
@@ -35,18 +42,36 @@ class Processes:
         workers = min(self._workers, len(shards))
         if workers < 2:
             return InProcess().index(settings, models, shards)
-        return _index_in_processes(settings, shards, workers)
+        threads = max(1, torch.get_num_threads() // workers)
+        return _results(workers, _start_worker, (settings, threads), [(shard, (_write, shard)) for shard in shards])
+
+    def merge(self, merge: LayerMerge, layers: Mapping[int, int]) -> Iterator[int]:
+        """As `Executor.merge`; a process takes `merge.memory` beside itself."""
+        workers = min(self._workers, len(layers), layers_at_once(merge))
+        if workers < 2:
+            return InProcess(1).merge(merge, layers)
+        calls = [(layer, (merge.merge, layer, d_sae)) for layer, d_sae in layers.items()]
+        return _results(workers, end_with_parent, (signal.SIGKILL,), calls)
 
 
-def _index_in_processes(settings: WorkerSettings, shards: Sequence[Shard], workers: int) -> Iterator[Shard]:
-    threads = max(1, torch.get_num_threads() // workers)
+def _results(
+    workers: int, start: Callable[..., None], arguments: tuple[Any, ...], calls: Sequence[tuple[Item, tuple[Any, ...]]]
+) -> Iterator[Item]:
+    """Call functions in new processes, and yield the item of each call when it is done.
+
+    Args:
+        workers: number of processes.
+        start: first function of each process.
+        arguments: of `start`.
+        calls: of each item, function and arguments.
+    """
     with ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("spawn"),  # a forked process cannot use torch or a GPU
-        initializer=_start_worker,
-        initargs=(settings, threads),
+        initializer=start,
+        initargs=arguments,
     ) as pool:
-        pending = {pool.submit(_write, shard): shard for shard in shards}
+        pending: dict[Future[None], Item] = {pool.submit(*call): item for item, call in calls}
         try:
             for future in as_completed(pending):
                 future.result()

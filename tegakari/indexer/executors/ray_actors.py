@@ -7,7 +7,7 @@ silence. Here, a worker gets shards once it is ready, a lost worker is replaced,
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import compress
 from pathlib import Path
@@ -17,9 +17,11 @@ import structlog
 
 from tegakari.indexer.executors.executor import WorkerSettings
 from tegakari.indexer.executors.ray_cluster import connected, resources
+from tegakari.indexer.executors.ray_layers import merge_in_tasks
 from tegakari.indexer.executors.ray_worker import Kind, RayWorker, Readiness
 from tegakari.indexer.executors.shard_queue import ShardQueue
 from tegakari.indexer.index_models import IndexModels
+from tegakari.indexer.merged_layer import LayerMerge
 from tegakari.indexer.partial import partial_exists
 from tegakari.indexer.shard import Shard
 from tegakari.indexer.write_threads import UNWRITTEN
@@ -79,6 +81,11 @@ class RayActors:
                     pool.end()
         finally:
             token.unlink(missing_ok=True)
+
+    def merge(self, merge: LayerMerge, layers: Mapping[int, int]) -> Iterator[int]:
+        """As `merge_in_tasks`: a layer needs no models, and therefore no actor."""
+        merge = merge._replace(partials=merge.partials.resolve(), directory=merge.directory.resolve())
+        return merge_in_tasks(self._address, merge, layers, workers=self._workers, wait_seconds=self._wait_seconds)
 
 
 class _Pool:

@@ -122,6 +122,9 @@ class IndexConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         ),
     ] = 0
     batch_tokens: Annotated[Natural, _about("tokens per forward pass, padding included")] = 8192
+    merge_memory_gb: Annotated[Positive, _about("memory of the merge of one layer, in GB; no result depends on it")] = (
+        0.5
+    )
     explained_variance_documents: Annotated[
         Natural, _about("evaluation documents to measure explained variance on")
     ] = 256

@@ -16,7 +16,11 @@ import pyarrow.parquet as pq
 
 from tegakari.schemas.errors import StoreError
 from tegakari.schemas.tables import ACTIVATIONS
+from tegakari.store.blocks.row_groups import row_groups
 from tegakari.store.column_types import arrow_schema
+
+ROW_GROUP = 2**17
+"""Rows per row group of the activation files: the least that a query for one feature reads."""
 
 _DROPPED_BITS = 13
 """Dropped bits of the 23 of a float32's fraction: ten remain, as in a float16, with the exponent of a float32."""
@@ -49,6 +53,11 @@ class Strongest(NamedTuple):
     activation: np.ndarray
     """float32 [groups, n]; 0 beyond the last member."""
 
+    @staticmethod
+    def types() -> dict[str, type]:
+        """Type of each column."""
+        return {"member": np.int32, "activation": np.float32}
+
 
 def rounded(activation: np.ndarray) -> np.ndarray:
     """Round positive activations to 11 significant bits, as stored: to nearest, ties to even, never to 0 or infinity.
@@ -78,18 +87,19 @@ def ordered(parts: Sequence[Activations]) -> Activations:
     return Activations(feature, document, _value(bits))
 
 
-def write_activations(file: Path, parts: Iterable[Activations], *, row_group: int | None = None) -> int:
+def write_activations(file: Path, parts: Iterable[Activations], *, row_group: int = ROW_GROUP) -> int:
     """Write sorted activations as Parquet, and return their number.
 
     Args:
-        file: path of the file.
-        parts: every part, even an empty one, starts a new row group.
-        row_group: rows per row group, which readers can skip; default: all rows of the part.
+        file: path of the file; its content does not depend on how the activations are divided into parts.
+        parts: consecutive activations.
+        row_group: rows per row group, which readers can skip.
     """
     rows = 0
+    schema = arrow_schema(ACTIVATIONS)
     with pq.ParquetWriter(
         file,
-        arrow_schema(ACTIVATIONS),
+        schema,
         compression="zstd",
         compression_level=1,
         use_dictionary=False,
@@ -102,10 +112,10 @@ def write_activations(file: Path, parts: Iterable[Activations], *, row_group: in
         },
         write_page_checksum=True,
     ) as writer:
-        for part in parts:
-            table = pa.table([pa.array(column) for column in part], schema=arrow_schema(ACTIVATIONS))
-            writer.write_table(table, row_group_size=row_group or max(1, len(table)))
-            rows += len(table)
+        tables = (pa.table([pa.array(column) for column in part], schema=schema) for part in parts)
+        for group in row_groups(tables, schema, row_group):
+            writer.write_table(group, row_group_size=row_group)
+            rows += len(group)
     return rows
 
 

@@ -35,9 +35,14 @@ LAYER_ORDER_FILE = "layer_order.npy"
 SHOWN_TOKENS_FILE = "shown_tokens.npy"
 
 
+def label_column(statistic: str, pooling: Pooling) -> str:
+    """Column of the table feature_labels: one of STATISTICS, or DOCUMENTS_ACTIVE, in a pooling."""
+    return f"{statistic}_{pooling}"
+
+
 def statistic_file(statistic: str, pooling: Pooling) -> str:
     """File of one of STATISTICS, or of DOCUMENTS_ACTIVE, for a pooling."""
-    return f"{statistic}_{pooling}.npy"
+    return f"{label_column(statistic, pooling)}.npy"
 
 
 def top_file(subject: str, column: str) -> str:
@@ -59,6 +64,11 @@ class TopPositions(NamedTuple):
     """int32; -1 beyond the last."""
     position: np.ndarray
     """int32"""
+
+    @staticmethod
+    def types() -> dict[str, type]:
+        """Type of each column."""
+        return {"activation": np.float32, "document": np.int32, "position": np.int32}
 
 
 class Places(NamedTuple):

@@ -1,10 +1,14 @@
-"""Write the memory-mapped blocks of a run."""
+"""Write the memory-mapped blocks of a run: its layers in ascending order, then its labels, then its documents.
+
+Files are written row after row. Mapped ones would need their whole space in advance, because a full disk during a write
+to a mapping kills the process, and their pages would count as memory of the process.
+"""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,30 +31,18 @@ from tegakari.store.blocks.files import (
     Places,
     TopPositions,
     descending_order,
-    statistic_file,
+    label_column,
     top_file,
 )
+from tegakari.store.blocks.npy_file import NpyFile
 from tegakari.store.disk.layout import BLOCKS
 
 
-class StatisticBlocks(NamedTuple):
-    """The places of the statistics of one layer and pooling; [labels, d_sae], NaN for undefined statistics."""
-
-    mean: np.ndarray
-    """float32"""
-    sd: np.ndarray
-    """float32"""
-    d: np.ndarray
-    """float32"""
-    documents_active: np.ndarray
-    """an unsigned integer type"""
-
-
 class BlocksWriter:
-    """Writes the blocks of one run: its layers, on any thread, then the orders, then `finish`."""
+    """Writes the blocks of one run; a context manager."""
 
     def __init__(self, run: Path, places: Places, labels: int, documents: int, top_tokens: int) -> None:
-        """Create all files and allocate their space.
+        """Create the files.
 
         Args:
             run: the run's (staging) directory.
@@ -61,128 +53,108 @@ class BlocksWriter:
         """
         self._directory = run / BLOCKS
         self._directory.mkdir(parents=True)
-        self._places = places
-        self._labels = labels
-        n_places = places.starts[-1]
-        self._matrices = {
-            (statistic, pooling): self._matrix(statistic_file(statistic, pooling), np.float32, labels, n_places)
-            for pooling in POOLINGS
-            for statistic in STATISTICS
-        }
-        self._documents_active = {
-            pooling: self._matrix(
-                statistic_file(DOCUMENTS_ACTIVE, pooling), np.min_scalar_type(documents), labels, n_places
+        self._open = ExitStack()
+        n_places, n_layers = places.starts[-1], len(places.layers)
+        counts = np.min_scalar_type(documents)
+        self._statistics = {
+            label_column(name, pooling): self._file(
+                f"{label_column(name, pooling)}.npy", np.float32 if name in STATISTICS else counts, labels, n_places
             )
             for pooling in POOLINGS
+            for name in (*STATISTICS, DOCUMENTS_ACTIVE)
         }
-        self._top_positions = TopPositions(
-            self._matrix(top_file("token", "activation"), np.float32, n_places, top_tokens),
-            self._matrix(top_file("token", "document"), np.int32, n_places, top_tokens),
-            self._matrix(top_file("token", "position"), np.int32, n_places, top_tokens),
-        )
-        self._top_documents = self._strongest("document", n_places, TOP_DOCUMENTS)
-        self._top_features = self._strongest("feature", len(places.layers), documents, TOP_FEATURES)
-        self._shown_tokens = self._matrix(SHOWN_TOKENS_FILE, np.int32, n_places, SHOWN_TOKENS)
-        self._order = self._matrix(ORDER_FILE, np.int32, labels, n_places)
-        self._layer_order = self._matrix(LAYER_ORDER_FILE, np.int32, labels, n_places)
-        layers = np.arange(len(places.layers), dtype=np.min_scalar_type(len(places.layers)))
+        self._top = {
+            f"{subject}.{column}": self._file(top_file(subject, column), kind, *shape)
+            for subject, types, shape in (
+                ("token", TopPositions.types(), (n_places, top_tokens)),
+                ("document", Strongest.types(), (n_places, TOP_DOCUMENTS)),
+                ("feature", Strongest.types(), (n_layers, documents, TOP_FEATURES)),
+            )
+            for column, kind in types.items()
+        }
+        self._shown_tokens = self._file(SHOWN_TOKENS_FILE, np.int32, n_places, SHOWN_TOKENS)
+        self._order = self._file(ORDER_FILE, np.int32, labels, n_places)
+        self._layer_order = self._file(LAYER_ORDER_FILE, np.int32, labels, n_places)
+        self._features = self._open.enter_context(_BatchFile(self._directory / FEATURES_FILE))
+        self._token_numbers: dict[str, int] = {}
+        layers = np.arange(n_layers, dtype=np.min_scalar_type(n_layers))
         self._layer_number = np.repeat(layers, places.widths)
-        self._features = _BatchFile(self._directory / FEATURES_FILE)
 
-    def _strongest(self, subject: str, *shape: int) -> Strongest:
-        return Strongest(
-            self._matrix(top_file(subject, "member"), np.int32, *shape),
-            self._matrix(top_file(subject, "activation"), np.float32, *shape),
-        )
+    def _file(self, name: str, kind: DTypeLike, *shape: int) -> NpyFile:
+        return self._open.enter_context(NpyFile(self._directory / name, kind, *shape))
 
-    def _matrix(self, name: str, kind: DTypeLike, *shape: int) -> np.memmap:
-        """A file-backed array whose space on the disk is allocated.
+    def __enter__(self) -> BlocksWriter:
+        return self
 
-        Raises:
-            OSError: the disk is full. Without the allocation, a later write to the mapping would kill the process.
-        """
-        file = self._directory / name
-        matrix = np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=shape)
-        with file.open("r+b") as stream:
-            os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
-        return matrix
+    def __exit__(self, *error: object) -> None:
+        self._open.__exit__(*error)  # type: ignore[arg-type]
 
-    def label_statistics(self, layer: int, pooling: Pooling) -> StatisticBlocks:
-        """The places of the statistics of a layer, to be written to."""
-        places = self._places.slice_of(layer)
-        mean, sd, d = (np.asarray(self._matrices[statistic, pooling])[:, places] for statistic in STATISTICS)
-        return StatisticBlocks(mean, sd, d, np.asarray(self._documents_active[pooling])[:, places])
-
-    def write_top_positions(self, layer: int, positions: TopPositions) -> None:
-        """Write the strongest positions of the features of a layer."""
-        for matrix, values in zip(self._top_positions, positions, strict=True):
-            matrix[self._places.slice_of(layer)] = values
-
-    def write_top_documents(self, layer: int, documents: Strongest) -> None:
-        """Write the TOP_DOCUMENTS strongest documents of each feature of a layer."""
-        for matrix, values in zip(self._top_documents, documents, strict=True):
-            matrix[self._places.slice_of(layer)] = values
-
-    def write_top_features(self, layer: int, documents: np.ndarray, features: Strongest) -> None:
-        """Write the TOP_FEATURES strongest features of some documents in a layer.
+    def append_top(self, subject: str, column: str, rows: np.ndarray) -> None:
+        """Append rows of the strongest positions ("token") or documents of features, or of features of documents.
 
         Args:
-            layer: the layer.
-            documents: int32 [D], numbers of the documents.
-            features: [D, TOP_FEATURES].
+            subject: token, document or feature.
+            column: field of TopPositions or Strongest.
+            rows: [n, members], of the next features of a layer, or of the next documents in the layer.
         """
-        for matrix, values in zip(self._top_features, features, strict=True):
-            matrix[self._places.layers.index(layer), documents] = values
+        self._top[f"{subject}.{column}"].append(rows)
 
-    def append_features(self, layer: int, features: pa.Table, shown_tokens: np.ndarray) -> None:
+    def append_features(self, features: pa.Table) -> None:
         """Append the features of a layer; layers come in ascending order.
 
         Args:
-            layer: the layer.
-            features: its rows of the features table.
-            shown_tokens: int32 [d_sae, SHOWN_TOKENS]: numbers of token texts, -1 = none.
+            features: rows of the features table.
         """
-        self._shown_tokens[self._places.slice_of(layer)] = shown_tokens
+        shown = features["top_tokens"].combine_chunks()
+        distinct = shown.flatten().dictionary_encode()
+        numbers = [self._token_number(text) for text in distinct.dictionary.to_pylist()]
+        matrix = np.full((len(features), SHOWN_TOKENS), -1, np.int32)
+        filled = np.arange(SHOWN_TOKENS) < shown.value_lengths().to_numpy()[:, None]
+        matrix[filled] = np.array(numbers, np.int32)[distinct.indices.to_numpy()]
+        self._shown_tokens.append(matrix)
         self._features.write(_one_batch(features.drop_columns(["top_tokens"])))
 
-    def label_rows(self, label_id: int) -> dict[str, np.ndarray]:
-        """Statistics of one label, as written so far: `mean_head`, `documents_active_head`, ... -> [places]."""
-        return {
-            **{f"{statistic}_{pooling}": matrix[label_id] for (statistic, pooling), matrix in self._matrices.items()},
-            **{
-                f"{DOCUMENTS_ACTIVE}_{pooling}": matrix[label_id].astype(np.int32)
-                for pooling, matrix in self._documents_active.items()
-            },
-        }
+    def _token_number(self, text: str) -> int:
+        """Number of a text: texts are numbered as they come."""
+        return self._token_numbers.setdefault(text, len(self._token_numbers))
 
-    def write_order(self, pooling: Pooling, label_id: int) -> None:
-        """Write the places in the order of a label's d, over all layers and within each; after all layers.
+    def orders(self, statistics: Mapping[str, np.ndarray], pooling: Pooling) -> tuple[np.ndarray, np.ndarray]:
+        """Places in the order of a label's d, over all layers and within each; on any thread.
 
         Args:
+            statistics: of the label, as of `append_label`.
             pooling: the run's pooling.
-            label_id: the label.
         """
-        ranked = self._matrices["d", pooling], self._documents_active[pooling], self._matrices["mean", pooling]
-        order = descending_order(*(np.asarray(matrix[label_id]) for matrix in ranked))
-        self._order[label_id] = order
-        self._layer_order[label_id] = order[np.argsort(self._layer_number[order], kind="stable")]
+        ranked = (statistics[label_column(name, pooling)] for name in ("d", DOCUMENTS_ACTIVE, "mean"))
+        order = descending_order(*ranked)
+        return order, order[np.argsort(self._layer_number[order], kind="stable")]
 
-    def finish(self, documents: pa.Table, token_texts: pa.Array) -> None:
+    def append_label(self, statistics: Mapping[str, np.ndarray], orders: tuple[np.ndarray, np.ndarray]) -> None:
+        """Append a label; labels come in ascending order.
+
+        Args:
+            statistics: `mean_head`, `documents_active_head`, ... -> [places].
+            orders: from `orders`.
+        """
+        for name, values in statistics.items():
+            self._statistics[name].append(values)
+        for file, order in zip((self._order, self._layer_order), orders, strict=True):
+            file.append(order)
+
+    def finish(self, documents: pa.Table) -> None:
         """Write documents and token texts; the last call.
 
         Args:
             documents: id, label_id, predicted_id, text, token_ids, token_starts, token_ends, in document order.
-            token_texts: texts by the numbers of shown tokens.
         """
-        self._features.close()
-        for name, table in ((DOCUMENTS_FILE, documents), (TOKEN_TEXTS_FILE, pa.table({"text": token_texts}))):
-            file = _BatchFile(self._directory / name)
-            file.write(_one_batch(table))
-            file.close()
+        texts = pa.table({"text": pa.array(list(self._token_numbers), pa.string())})
+        for name, table in ((DOCUMENTS_FILE, documents), (TOKEN_TEXTS_FILE, texts)):
+            with _BatchFile(self._directory / name) as file:
+                file.write(_one_batch(table))
 
 
 class _BatchFile:
-    """An Arrow IPC file whose schema is that of its first batch."""
+    """An Arrow IPC file whose schema is that of its first batch; a context manager."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -193,7 +165,10 @@ class _BatchFile:
             self._writer = pa.ipc.new_file(str(self._path), batch.schema)
         self._writer.write_batch(batch)
 
-    def close(self) -> None:
+    def __enter__(self) -> _BatchFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._writer is not None:
             self._writer.close()
 

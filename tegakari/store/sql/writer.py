@@ -1,26 +1,24 @@
-"""Write `index.duckdb` and the activation files of a run, table by table, each in its stored order."""
+"""Write `index.duckdb` of a run, table by table, each in its stored order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
 from tegakari.schemas.tables import TABLES, Table
-from tegakari.store.blocks.activations import Activations, write_activations
 from tegakari.store.column_types import arrow_schema
-from tegakari.store.disk.layout import DATABASE, layer_file
+from tegakari.store.disk.layout import DATABASE
 from tegakari.store.sql.attach import table_definition
 
 READABLE_SINCE = "v1.2.0"
 """Oldest version of DuckDB that opens the file."""
 
 
-ROW_GROUP = 2**17
-"""Rows per row group of the activation files: the least that a query for one feature reads."""
-
+MEMORY = "128MB"
+"""Memory of DuckDB: without a limit it keeps written blocks in memory, up to four fifths of the machine's."""
 
 TABLE_ROW_GROUP = 122_880
 """Rows that DuckDB compresses as one unit."""
@@ -35,17 +33,12 @@ class RunWriter:
         self._connection = duckdb.connect(
             str(directory / DATABASE), config={"storage_compatibility_version": READABLE_SINCE}
         )
+        self._connection.execute(f"SET memory_limit = '{MEMORY}'")
         # Tables must not depend on the number of threads that insert rows.
         self._connection.execute("SET preserve_insertion_order = true")
         self._connection.execute("BEGIN")  # one transaction: nothing is written twice, to a log and to the tables
         for table in TABLES:
             self._connection.execute(table_definition(table))
-        self._activations: dict[int, int] = {}
-
-    @property
-    def activations(self) -> int:
-        """Activations written so far."""
-        return sum(self._activations.values())
 
     def __enter__(self) -> RunWriter:
         return self
@@ -60,19 +53,8 @@ class RunWriter:
         schema = arrow_schema(table)
         self.append_batches(table, iter(rows.cast(schema).to_batches(max_chunksize=TABLE_ROW_GROUP)))
 
-    def append_batches(self, table: Table, batches: Iterator[pa.RecordBatch]) -> None:
+    def append_batches(self, table: Table, batches: Iterable[pa.RecordBatch]) -> None:
         """Append batches of rows in the table's order and columns; a thread compresses one batch at a time."""
         self._connection.register("incoming", pa.RecordBatchReader.from_batches(arrow_schema(table), batches))
         self._connection.execute(f"INSERT INTO {table.name} SELECT * FROM incoming")
         self._connection.unregister("incoming")
-
-    def write_activations(self, layer: int, parts: Iterable[Activations]) -> None:
-        """Write one layer's activations, on any thread.
-
-        Args:
-            layer: the layer.
-            parts: by (feature, document), rounded; every part starts a new row group.
-        """
-        file = layer_file(self.directory, layer)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._activations[layer] = write_activations(file, parts, row_group=ROW_GROUP)

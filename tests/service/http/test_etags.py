@@ -164,5 +164,5 @@ def test_what_has_an_etag_depends_on_the_run_alone(tmp_path: Path, monkeypatch: 
     for kind in ANALYSIS_KINDS:
         replaced = kind._replace(settings=Anything, result=Anything)
         publish_analysis(store, replaced, [manifest], Anything(), Anything(), {}, seconds=1, versions={})
-    publish_added(store, manifest, DIRECTIONS, EMBEDDINGS, [document.text for document in random_case().documents])
+    publish_added(store, manifest, DIRECTIONS, [EMBEDDINGS], [document.text for document in random_case().documents])
     assert tagged() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import duckdb
@@ -88,13 +89,24 @@ def test_the_largest_numbers_fit_and_larger_ones_are_refused():
 def test_other_tools_read_the_file(tmp_path: Path):
     rows = ordered([drawn(1)])
     file = tmp_path / "a.parquet"
-    write_activations(file, [rows, drawn(0, n=0)])
+    write_activations(file, [rows], row_group=600)
     expected = list(zip(*(column.tolist() for column in rows), strict=True))
     assert duckdb.sql(f"SELECT feature, document, activation FROM '{file}'").fetchall() == expected
     assert [tuple(row.values()) for row in pq.read_table(file).to_pylist()] == expected
-    first, second = read_layer(file)
-    np.testing.assert_array_equal(first.activation, rows.activation)
-    assert len(second.activation) == 0
+    groups = list(read_layer(file))
+    assert [len(group.activation) for group in groups[:-1]] == [600] * (len(rows.activation) // 600)
+    np.testing.assert_array_equal(np.concatenate([group.activation for group in groups]), rows.activation)
+
+
+def test_the_file_does_not_depend_on_the_parts(tmp_path: Path):
+    rows = ordered([drawn(1)])
+    cuts = [0, 0, 1, 599, 600, 1300, 1300, len(rows.feature)]
+    parts = [Activations(*(column[start:stop] for column in rows)) for start, stop in pairwise(cuts)]
+    for name, divided in {"whole": [rows], "parts": parts, "none": [], "empty": [parts[0]]}.items():
+        assert write_activations(tmp_path / name, divided, row_group=600) == sum(len(part.feature) for part in divided)
+    assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert (tmp_path / "none").read_bytes() == (tmp_path / "empty").read_bytes()
+    assert pq.read_metadata(tmp_path / "none").num_rows == 0
 
 
 def test_a_feature_is_read_from_all_its_row_groups(tmp_path: Path):

@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> Path:
         manifest = make_run(tmp_path, name, seed=seed)
         directions = {layer: np.ones((40, D_MODEL), np.float32) for layer in manifest.saes.layers}
         texts = ["x"] * manifest.corpus.documents
-        publish_added(tmp_path, manifest, directions, np.ones((len(texts), D_MODEL), np.float32), texts)
+        publish_added(tmp_path, manifest, directions, [np.ones((len(texts), D_MODEL), np.float32)], texts)
         publish_analysis(tmp_path, KIND, [manifest], Settings(1), Settings(2), {}, seconds=1.0, versions={})
     delete_run(tmp_path, "gone")
     return tmp_path

@@ -31,7 +31,7 @@ def rows(path: Path) -> list[dict]:
 def test_layout_and_content(tmp_path: Path):
     manifest = make_run(tmp_path / "store", "one")
     texts = [document.text for document in random_case().documents]
-    publish_added(tmp_path / "store", manifest, DIRECTIONS, EMBEDDINGS, texts)
+    publish_added(tmp_path / "store", manifest, DIRECTIONS, [EMBEDDINGS], texts)
     run = Store(tmp_path / "store").run("one")
     counts = export_neuronpedia(run, tmp_path / "out", creator="me")
     sources = sorted((tmp_path / "out" / "one").iterdir())

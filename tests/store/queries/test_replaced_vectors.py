@@ -30,7 +30,7 @@ def publish(store: Path, seed: int) -> None:
     }
     documents = manifest.corpus.documents
     texts = [f"text{seed} number{number}" for number in range(documents)]
-    write_vectors(run_directory(store, "one"), directions, draw.standard_normal((documents, D_MODEL)), texts)
+    write_vectors(run_directory(store, "one"), directions, [draw.standard_normal((documents, D_MODEL))], texts)
 
 
 QUERIES: dict[str, Callable[[Run], object]] = {
