@@ -235,5 +235,5 @@ def _residuals(classifier: Classifier, corpus_texts: list[str], layers: Sequence
     residuals: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     for group in batches(documents, 1024):
         batch = classifier.batch(group)
-        classifier.run(batch, lambda layer, residual: residuals[layer].append(residual.float().cpu()), layers=layers)
+        classifier.run_blocks(batch, lambda layer, residual: residuals[layer].append(residual.float().cpu()), layers)
     return {layer: torch.cat(parts) for layer, parts in residuals.items()}

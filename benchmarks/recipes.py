@@ -127,7 +127,7 @@ def residuals(classifier: Classifier, documents: Sequence[Tokenized], layer: int
     rows: list[Tensor] = []
     owners: list[Tensor] = []
     for indices, batch in classifier.batches(documents, 2048):
-        classifier.run(batch, lambda _, residual: rows.append(residual.float()), [layer])
+        classifier.run_blocks(batch, lambda _, residual: rows.append(residual.float()), [layer])
         owners.append(torch.repeat_interleave(torch.tensor(indices), batch.offsets.diff()))
     residual, document = torch.cat(rows), torch.cat(owners)
     norms = norms_of(residual)

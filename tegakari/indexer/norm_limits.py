@@ -69,5 +69,5 @@ def sampled_limits(
     """Limit of norms of each layer, `norm_limit` of the positions of documents."""
     norms: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     for _, batch in classifier.batches(documents, batch_tokens):
-        classifier.run(batch, lambda layer, residual: norms[layer].append(norms_of(residual)), layers)
+        classifier.run_blocks(batch, lambda layer, residual: norms[layer].append(norms_of(residual)), layers)
     return {layer: norm_limit(torch.cat(parts)) for layer, parts in norms.items()}

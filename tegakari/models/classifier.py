@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tegakari.models.architecture import block_output, check_rows, text_config
-from tegakari.models.hooks import forward_hooks
+from tegakari.models.hooks import Hooks, forward_hooks
 from tegakari.models.tokens import Batch, Head, Tokenized, bucketed, make_batch, tokenize
 from tegakari.schemas.progress import OnStep, no_step
 
@@ -26,6 +27,10 @@ class Output(NamedTuple):
     """float32 [B, labels]"""
     embeddings: Tensor
     """float32 [B, d_model]; last hidden state (after the final norm) averaged over the countable positions."""
+
+
+class _EndOfPassError(Exception):
+    """Raised after the last block that a pass needs, and caught around the pass."""
 
 
 @dataclass(frozen=True)
@@ -125,18 +130,45 @@ class Classifier:
         with forward_hooks() as hooks:
             hooks.after(self.model.base_model, keep_hidden)
             if on_residual is not None:
-                for layer in range(self.layers) if layers is None else layers:
-
-                    def report(block: nn.Module, _inputs: object, output: object, layer: int = layer) -> None:
-                        residual = block_output(output)
-                        check_rows(block, residual, batch.input_ids)
-                        on_residual(layer, select(residual, batch))
-
-                    hooks.after(self.blocks[layer], report)
+                self._report(hooks, batch, on_residual, range(self.layers) if layers is None else layers)
             if on_step is not no_step:
                 hooks.after_each(self.blocks, on_step)
             logits = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
         return Output(logits.float(), document_means(select(hidden[0], batch).float(), batch.offsets))
+
+    @torch.inference_mode()
+    def run_blocks(self, batch: Batch, on_residual: ResidualSink, layers: Sequence[int]) -> None:
+        """Run a forward pass that ends behind the highest of `layers`: for residuals without logits.
+
+        Args:
+            batch: from `batch`.
+            on_residual: as of `run`, with the same residuals.
+            layers: the blocks to report; without any, nothing is computed.
+
+        Raises:
+            ModelError: a block does not return one row per token.
+        """
+        if not layers:
+            return
+
+        def end(_block: nn.Module, _inputs: object, _output: object) -> None:
+            raise _EndOfPassError
+
+        with forward_hooks() as hooks, suppress(_EndOfPassError):
+            self._report(hooks, batch, on_residual, layers)
+            hooks.after(self.blocks[max(layers)], end)
+            self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+
+    def _report(self, hooks: Hooks, batch: Batch, on_residual: ResidualSink, layers: Sequence[int]) -> None:
+        """Hook `on_residual` behind the blocks of `layers`."""
+        for layer in layers:
+
+            def report(block: nn.Module, _inputs: object, output: object, layer: int = layer) -> None:
+                residual = block_output(output)
+                check_rows(block, residual, batch.input_ids)
+                on_residual(layer, select(residual, batch))
+
+            hooks.after(self.blocks[layer], report)
 
 
 def select(hidden: Tensor, batch: Batch) -> Tensor:

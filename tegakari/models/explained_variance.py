@@ -72,9 +72,9 @@ def explained_variance(
         quality by layer; empty where the documents have no countable position.
     """
     documents = [document for document in classifier.tokenize(texts) if document.positions]
-    sums = {layer: _LayerSums(sae.to(classifier.device), classifier.dtype) for layer, sae in saes.items()}
+    sums = {layer: LayerSums(sae.to(classifier.device), classifier.dtype) for layer, sae in saes.items()}
     for indices, batch in classifier.batches(documents, batch_tokens):
-        classifier.run(batch, lambda layer, residual, b=batch: sums[layer].add(residual, b.offsets), list(sums))
+        classifier.run_blocks(batch, lambda layer, residual, b=batch: sums[layer].add(residual, b.offsets), list(sums))
         if advance is not None:
             advance(len(indices))
     return {layer: layer_sums.quality() for layer, layer_sums in sums.items()} if documents else {}
@@ -115,10 +115,16 @@ class _Moments:
         return 1 - self._error.item() / self.spread if self.spread > 0 else None
 
 
-class _LayerSums:
-    """Sums of one layer over its ordinary positions and over all."""
+class LayerSums:
+    """Sums of one layer over its ordinary positions and over all. They are the same for the same order of batches."""
 
     def __init__(self, sae: Sae, dtype: torch.dtype) -> None:
+        """Start at 0.
+
+        Args:
+            sae: of the layer, on the device of the residuals.
+            dtype: of the residuals.
+        """
         self._sae = sae
         self._encoder: Encoder = sae.encoder(dtype)
         self._W_dec = sae.W_dec.float()

@@ -108,6 +108,10 @@ class SaeError(TegakariError):
     title = "A sparse autoencoder cannot be used"
 
 
+class LostRankError(SaeError):
+    """A process that trains SAEs has lost another, with which it exchanges residuals."""
+
+
 class EndpointError(TegakariError):
     """The server of the language model that explains features cannot be used, or may not get the texts."""
 

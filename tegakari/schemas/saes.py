@@ -97,4 +97,7 @@ class SaesReport(msgspec.Struct, frozen=True, kw_only=True):
     peak_memory_bytes: int
     """maximum of allocated GPU memory, or on a CPU the largest resident size of the process."""
     device: str
+    """of the first rank."""
+    devices: int = 1
+    """processes that trained together, each on a device of its own (on a CPU: each with its share of the cores)."""
     versions: dict[str, str]

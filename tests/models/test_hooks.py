@@ -125,6 +125,27 @@ def test_errors_within_a_pass_leave_no_hook(classifier: Classifier):
     assert hooked_modules(classifier.model) == []
 
 
+def test_a_pass_that_ends_at_a_block_has_the_residuals_of_a_whole_pass(classifier: Classifier):
+    batch = classifier.batch(classifier.tokenize(TEXTS))
+    whole: dict[int, torch.Tensor] = {}
+    logits = classifier.run(batch, whole.__setitem__).logits
+    blocks: list[int] = []
+    with forward_hooks() as hooks:
+        for number, block in enumerate(classifier.blocks):
+            hooks.after(block, lambda *_, number=number: blocks.append(number))
+        for layers in ([0], [1, 0], [2], []):
+            blocks.clear()
+            residuals: dict[int, torch.Tensor] = {}
+            classifier.run_blocks(batch, residuals.__setitem__, layers)
+            assert list(residuals) == sorted(layers)
+            assert all(torch.equal(residual, whole[layer]) for layer, residual in residuals.items())
+            assert blocks == list(range(max(layers, default=-1) + 1))
+    with pytest.raises(IndexError):
+        classifier.run_blocks(batch, residuals.__setitem__, [0, 99])
+    assert hooked_modules(classifier.model) == []
+    assert torch.equal(classifier.run(batch).logits, logits)
+
+
 def test_a_pass_between_two_blocks_of_another_changes_neither(classifier: Classifier):
     """As the service interleaves requests: another thread runs whole passes between two blocks of a recorded one."""
     batch = classifier.batch(classifier.tokenize(TEXTS))

@@ -37,6 +37,6 @@ def strongest_features(models: RunModels, texts: Sequence[str], n: int, progress
             features = torch.where(order.values > 0, order.indices, -1)[:, :n]
             strongest[layers.index(layer), members] = features.cpu().numpy()
 
-        models.classifier.run(batch, on_residual, layers=layers)
+        models.classifier.run_blocks(batch, on_residual, layers)
         progress.advance(len(members))
     return strongest

@@ -1,4 +1,7 @@
-"""Training of a group of layers from one series of forward passes, resumed from its newest checkpoint."""
+"""Training of a group of layers from one series of forward passes, resumed from its newest checkpoint.
+
+Each rank trains the layers that it owns, and writes their part of a checkpoint. Another number of ranks can resume it.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ from tegakari.indexer.training.checkpoint import (
     newest_checkpoint,
 )
 from tegakari.indexer.training.saes.fills import Fill, ResidualBuffer, batches_of, plan_fills
+from tegakari.indexer.training.saes.forward_passes import ForwardPasses
 from tegakari.indexer.training.saes.gradients import step_flop
+from tegakari.indexer.training.saes.ranks import Ranks
 from tegakari.indexer.training.saes.schedule import Schedule
 from tegakari.indexer.training.saes.trainable import TrainableSae
 from tegakari.models.classifier import Classifier
@@ -32,10 +37,14 @@ from tegakari.schemas.config import Config, SaesConfig
 from tegakari.schemas.errors import SaeError
 from tegakari.schemas.progress import Progress
 from tegakari.schemas.saes import Precision
+from tegakari.store.disk.durable import fsync
 
 log = structlog.get_logger()
 
-_TENSORS_FILE = "tensors.safetensors"
+
+def _tensors_file(checkpoint: Path, layer: int) -> Path:
+    """File of a layer in a checkpoint."""
+    return checkpoint / f"layer_{layer:02d}.safetensors"
 
 
 class Throughput(NamedTuple):
@@ -55,17 +64,17 @@ class TrainedGroup(NamedTuple):
     """The SAEs of a group after the last step."""
 
     saes: dict[int, TrainableSae]
-    """by layer."""
+    """by layer, those that this rank owns."""
     steps: int
     seconds: float
     """training time over all attempts."""
     fills: list[Throughput]
-    """of this attempt, fill by fill."""
+    """of this attempt, fill by fill, over all ranks."""
 
 
 def train_group(
     config: Config,
-    classifier: Classifier,
+    passes: ForwardPasses,
     classifier_sha256: str,
     documents: Sequence[Tokenized],
     layers: Sequence[int],
@@ -77,10 +86,10 @@ def train_group(
 
     Args:
         config: its saes section holds the settings; index.batch_tokens, the tokens per forward pass.
-        classifier: the model whose residuals the SAEs reconstruct.
+        passes: forward passes of the classifier whose residuals the SAEs reconstruct, for the layers of the group.
         classifier_sha256: its fingerprint, which decides the initial directions.
         documents: the training documents, each with a countable position.
-        layers: layers to train.
+        layers: of the group; this rank trains those of them that it owns.
         precision: of the steps' matrix products.
         checkpoints: directory of the group's checkpoints.
         progress: receives one stage with the steps.
@@ -98,14 +107,19 @@ def train_group(
     )
     last_steps = list(accumulate(fill.steps for fill in fills))
     total = last_steps[-1]
-    saes = {layer: _new_sae(layer, settings, classifier, classifier_sha256, total, precision) for layer in layers}
+    ranks = passes.ranks
+    saes = {
+        layer: _new_sae(layer, settings, passes.classifier, classifier_sha256, total, precision)
+        for layer in passes.owned
+    }
     step, seconds = 0, 0.0
-    if checkpoint := newest_checkpoint(checkpoints):
+    if checkpoint := ranks.from_first(lambda: newest_checkpoint(checkpoints)):
         step, seconds = checkpoint.step, checkpoint.seconds
         _load_tensors(checkpoint.path, saes)
-        log.info("resuming", layers=list(layers), step=step, of=total)
+        if ranks.is_first:
+            log.info("resuming", layers=list(layers), step=step, of=total)
     progress.stage(f"training SAEs of layers {layers[0]} to {layers[-1]}", total, done=step)
-    buffer = ResidualBuffer(classifier, documents, layers, config.index.batch_tokens)
+    buffer = ResidualBuffer(passes, documents, fills, config.index.batch_tokens)
     schedule = Schedule(settings, total)
     start, saved_step = time.perf_counter() - seconds, step
     throughputs: list[Throughput] = []
@@ -116,9 +130,22 @@ def train_group(
             if step - saved_step >= settings.checkpoint_steps or step == total:
                 _check_finite(saes, step, checkpoints.parent)
                 seconds = round(time.perf_counter() - start, 2)
-                _write_checkpoint(Checkpoint(checkpoint_directory(checkpoints, step), step, seconds), saes)
+                _write_checkpoint(Checkpoint(checkpoint_directory(checkpoints, step), step, seconds), saes, ranks)
                 saved_step = step
-    return TrainedGroup(saes, step, seconds, throughputs)
+    return TrainedGroup(saes, step, seconds, _of_all_ranks(throughputs, ranks))
+
+
+def _of_all_ranks(throughputs: list[Throughput], ranks: Ranks) -> list[Throughput]:
+    """Throughput of each fill over all ranks: the sum of the operations, and the time of the slowest."""
+    return [
+        Throughput(
+            fill[0].positions,
+            sum(rank.flop for rank in fill),
+            max(rank.seconds for rank in fill),
+            max(rank.step_seconds for rank in fill),
+        )
+        for fill in zip(*ranks.gather(throughputs), strict=True)
+    ]
 
 
 def _new_sae(
@@ -167,7 +194,7 @@ def _train_fill(
         step_flop(sum(map(len, batches[layer])), d_model=sae.W_dec.shape[1], d_sae=sae.W_dec.shape[0])
         for layer, sae in saes.items()
     )
-    return Throughput(len(next(iter(residuals.values()))), flop, end - start, end - steps_start)
+    return Throughput(buffer.positions(fill), flop, end - start, end - steps_start)
 
 
 def train_steps(
@@ -206,21 +233,17 @@ def _check_finite(saes: Mapping[int, TrainableSae], step: int, work: Path) -> No
             )
 
 
-def _write_checkpoint(checkpoint: Checkpoint, saes: Mapping[int, TrainableSae]) -> None:
-    checkpoint.path.mkdir(parents=True)
-    tensors = {
-        f"{layer}.{name}": value.contiguous().cpu()
-        for layer, sae in saes.items()
-        for name, value in sae.checkpoint_tensors().items()
-    }
-    save_file(tensors, checkpoint.path / _TENSORS_FILE)
-    complete_checkpoint(checkpoint)
+def _write_checkpoint(checkpoint: Checkpoint, saes: Mapping[int, TrainableSae], ranks: Ranks) -> None:
+    ranks.from_first(lambda: checkpoint.path.mkdir(parents=True))
+    for layer, sae in saes.items():
+        file = _tensors_file(checkpoint.path, layer)
+        save_file({name: value.contiguous().cpu() for name, value in sae.checkpoint_tensors().items()}, file)
+        fsync(file)
+    ranks.wait()  # a checkpoint is complete with the files of all ranks
+    if ranks.is_first:
+        complete_checkpoint(checkpoint)
 
 
 def _load_tensors(checkpoint: Path, saes: Mapping[int, TrainableSae]) -> None:
-    tensors = load_file(checkpoint / _TENSORS_FILE)
     for layer, sae in saes.items():
-        prefix = f"{layer}."
-        sae.load_checkpoint_tensors(
-            {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        )
+        sae.load_checkpoint_tensors(load_file(_tensors_file(checkpoint, layer)))

@@ -1,11 +1,15 @@
-"""Stages of SAE training (`tegakari sae train`): groups of layers, measurement, and publication of the SAE set."""
+"""Stages of SAE training (`tegakari sae train`): groups of layers, measurement, and publication of the SAE set.
+
+Each rank runs them all. The first rank holds the lock, shows progress and writes what is not of one layer.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 import structlog
@@ -14,12 +18,15 @@ import torch
 from tegakari.indexer.corpus import read_documents, read_manifest
 from tegakari.indexer.local_models import with_local_classifier
 from tegakari.indexer.training.checkpoint import Training, target_directory
+from tegakari.indexer.training.saes.forward_passes import ForwardPasses
 from tegakari.indexer.training.saes.layer_group import Throughput, train_group
+from tegakari.indexer.training.saes.measure import measure
 from tegakari.indexer.training.saes.memory_groups import layer_groups, translate_out_of_memory
 from tegakari.indexer.training.saes.precision import resolve_precision
+from tegakari.indexer.training.saes.ranks import Ranks, joined_ranks, ranks_of_environment
 from tegakari.indexer.training.saes.schedule import FEW_STEPS
 from tegakari.models.classifier import Classifier
-from tegakari.models.explained_variance import LayerQuality, doubts, explained_variance
+from tegakari.models.explained_variance import LayerQuality, doubts
 from tegakari.models.fingerprint import fingerprint
 from tegakari.models.loading import load_classifier
 from tegakari.models.memory import peak_bytes
@@ -44,36 +51,61 @@ def train_saes(config: Config, *, device: str = "auto", progress: Progress = NoP
     """Train one SAE per layer on the residuals of the training documents and write them in SAELens' layout.
 
     A set that was trained from the same classifier, corpus and settings is not trained again. A killed training
-    resumes from its last checkpoint and ends with the SAEs of an uninterrupted one.
+    resumes from its last checkpoint and ends with the SAEs of an uninterrupted one. A process that torchrun has started
+    is one of several ranks, which train together.
 
     Args:
         config: the saes section decides the training; index.dtype and index.batch_tokens, the forward passes.
         device: auto, cpu, cuda or cuda:N.
-        progress: receives the stages.
+        progress: receives the stages, on the first rank.
 
     Returns:
-        the content of training.json in the directory of the SAEs.
+        the content of training.json in the directory of the SAEs, on all ranks.
 
     Raises:
         CorpusError, ModelError: the corpus or the classifier is missing or empty.
         SaeError: the target directory or its unfinished training is of other inputs; a layer does not exist; memory
-            does not suffice; or training diverged.
+            does not suffice; there are more ranks than layers; or training diverged.
+        ConfigError: ranks differ in a setting, or have no GPU of their own.
+        LostRankError: another rank has ended.
         DiskFullError: no space; the last checkpoint is kept.
     """
+    ranks = ranks_of_environment()
+    if ranks.count == 1:
+        return train_as_rank(config, ranks, device, progress)
+    with joined_ranks(device, ranks, "env://") as rank_device:
+        return train_as_rank(config, ranks, str(rank_device), progress)
+
+
+def train_as_rank(config: Config, ranks: Ranks, device: str, progress: Progress) -> SaesReport:
+    """Train as one of several ranks, which are in a group of torch.distributed; as `train_saes`."""
     target = target_directory(config.saes.path, "saes.path")
+    progress = progress if ranks.is_first else NoProgress()
     config = with_local_classifier(config)
     corpus = read_manifest(Path(config.corpus.path))
     classifier = load_classifier(
         config.classifier.path, max_length=config.classifier.max_length, device=device, dtype=config.index.dtype
     )
     recipe = _recipe(config, classifier, corpus.content_sha256)
+    _check_ranks(ranks, recipe, config, classifier)
     training = Training(target, recipe, REPORT_FILE, SaesReport, SaeError, "saes.path")
-    if report := training.finished_report():
+    if report := ranks.from_first(training.finished_report):
         return report
     documents = _documents(config, classifier)
-    with translate_disk_full(target, field="saes.path"), translate_out_of_memory(), training.staged() as staged:
-        report = _train_and_measure(config, classifier, documents, training, recipe, staged, progress)
-        training.write_report(staged, report)
+    with (
+        translate_disk_full(target, field="saes.path"),
+        translate_out_of_memory(),
+        _staged(training, ranks) as staged,
+    ):
+        report = _train_and_measure(config, classifier, documents, training, recipe, staged, ranks, progress)
+        if ranks.is_first:
+            training.write_report(staged, report)
+    if ranks.is_first:
+        _log_report(report, target.name)
+    return ranks.from_first(lambda: report)  # when the set is published
+
+
+def _log_report(report: SaesReport, name: str) -> None:
     for layer in report.layers:
         for reason in layer.doubts:
             log.warning("doubtful SAE", layer=layer.layer, reason=reason)
@@ -81,14 +113,54 @@ def train_saes(config: Config, *, device: str = "auto", progress: Progress = NoP
         log.warning("doubtful SAEs", reason=reason, fix="raise saes.epochs, or lower saes.batch_size")
     log.info(
         "trained SAEs",
-        saes=target.name,
+        saes=name,
         layers=len(report.layers),
+        devices=report.devices,
         steps=report.steps,
         seconds=report.seconds,
         positions_per_second=report.positions_per_second and round(report.positions_per_second),
         flop_per_second=report.flop_per_second and f"{report.flop_per_second:.3g}",
     )
-    return report
+
+
+def _check_ranks(ranks: Ranks, recipe: SaesRecipe, config: Config, classifier: Classifier) -> None:
+    """Refuse ranks without a layer, and ranks that would not train the same SAEs."""
+    versions = {f"version of {name}": version for name, version in recorded_versions().items()}
+    ranks.check_same(
+        {
+            **versions,
+            **msgspec.structs.asdict(recipe),
+            "saes.path": config.saes.path,
+            "saes.checkpoint_steps": config.saes.checkpoint_steps,
+            "index.batch_tokens": config.index.batch_tokens,
+            "device": classifier.device.type,
+        }
+    )
+    if ranks.count > len(recipe.layers):
+        raise SaeError(
+            f"{ranks.count} devices for {len(recipe.layers)} layers: each trains one at least",
+            field="--devices",
+            fix=f"use {len(recipe.layers)} at most",
+        )
+
+
+@contextmanager
+def _staged(training: Training[SaesReport], ranks: Ranks) -> Iterator[Path]:
+    """`Training.staged` of the first rank, on all ranks; it is published once all of them have left the block.
+
+    Raises:
+        SaeError: this rank does not see the directory.
+    """
+    with training.staged() if ranks.is_first else nullcontext(training.work) as directory:
+        staged = ranks.from_first(lambda: directory)
+        if not staged.is_dir():
+            raise SaeError(
+                f"rank {ranks.rank} does not see {staged}, which rank 0 has created",
+                field="saes.path",
+                fix="name a directory on a disk that all machines share, under the same path",
+            )
+        yield staged
+        ranks.wait()  # until all SAEs are written
 
 
 class _Trained(NamedTuple):
@@ -100,11 +172,10 @@ class _Trained(NamedTuple):
 
 
 class _Documents(NamedTuple):
-    """Documents of the training and of the measurement."""
+    """Documents of the training and of the measurement, each with a countable position."""
 
     train: list[Tokenized]
-    """each with a countable position."""
-    eval_texts: list[str]
+    eval: list[Tokenized]
 
 
 def _recipe(config: Config, classifier: Classifier, corpus_sha256: str) -> SaesRecipe:
@@ -158,13 +229,15 @@ def _check_sparsity(settings: SaesConfig) -> None:
 
 
 def _documents(config: Config, classifier: Classifier) -> _Documents:
-    corpus = Path(config.corpus.path)
-    texts = {split: [document.text for document in read_documents(corpus, split)] for split in ("train", "eval")}
-    train = [document for document in classifier.tokenize(texts["train"]) if document.positions]
-    for split, documents in (("training", train), ("evaluation", texts["eval"])):
+    def tokenized(split: Literal["train", "eval"], name: str) -> list[Tokenized]:
+        texts = [document.text for document in read_documents(Path(config.corpus.path), split)]
+        documents = [document for document in classifier.tokenize(texts) if document.positions]
         if not documents:
-            raise CorpusError(f"the corpus has no {split} documents", field="corpus.path", fix="import one that has")
-    return _Documents(train, texts["eval"])
+            reason = f"the corpus has no {name} documents" + (" with a token" if texts else "")
+            raise CorpusError(reason, field="corpus.path", fix="import one that has")
+        return documents
+
+    return _Documents(tokenized("train", "training"), tokenized("eval", "evaluation"))
 
 
 def _train_and_measure(
@@ -174,20 +247,22 @@ def _train_and_measure(
     training: Training[SaesReport],
     recipe: SaesRecipe,
     staged: Path,
+    ranks: Ranks,
     progress: Progress,
 ) -> SaesReport:
-    """Train one group of layers after the other, write its SAEs to `staged`, and measure them."""
-    groups = _groups(training.work, recipe, config, classifier)
-    if len(groups) > 1:
+    """Train one group of layers after the other, write the SAEs of this rank to `staged`, and measure them."""
+    groups = _groups(training.work, recipe, config, classifier, ranks)
+    if len(groups) > 1 and ranks.is_first:
         log.info("layers do not fit into memory at the same time", groups=groups)
     reports: list[LayerReport] = []
     throughputs: list[list[Throughput]] = []
-    eval_positions, steps, seconds = 0, 0, 0.0
+    steps, seconds = 0, 0.0
     for number, layers in enumerate(groups):
         checkpoints = training.work / f"group-{number:02d}"
+        passes = ForwardPasses(classifier, layers, ranks)
         group = train_group(
             config,
-            classifier,
+            passes,
             recipe.classifier_sha256,
             documents.train,
             layers,
@@ -206,21 +281,24 @@ def _train_and_measure(
         del group  # frees the memory of the training
         for layer, sae in saes.items():
             save_sae(staged / f"layer_{layer:02d}", sae, model_name=Path(config.classifier.path).name)
-        quality = _measure(config, classifier, documents.eval_texts, saes, progress)
-        reports += [_layer_report(layer, trained[layer], layer_quality) for layer, layer_quality in quality.items()]
-        eval_positions = quality[layers[0]].positions + quality[layers[0]].outlier_positions
+        quality = measure(passes, saes, documents.eval, config.index.batch_tokens, progress)
+        of_ranks = ranks.gather(
+            [_layer_report(layer, trained[layer], layer_quality) for layer, layer_quality in quality.items()]
+        )
+        reports += [report for of_rank in of_ranks for report in of_rank]
         seconds += time.perf_counter() - start
     return SaesReport(
         recipe=recipe,
         layers=reports,
         train_positions=sum(len(document.positions) for document in documents.train),
-        eval_positions=eval_positions,
+        eval_positions=sum(len(document.positions) for document in documents.eval),
         steps=steps,
         doubts=_doubts(steps),
         seconds=round(seconds, 2),
         **_rates(throughputs),
-        peak_memory_bytes=peak_bytes(classifier.device),
+        peak_memory_bytes=max(ranks.gather(peak_bytes(classifier.device))),
         device=str(classifier.device),
+        devices=ranks.count,
         versions=recorded_versions(),
     )
 
@@ -237,26 +315,15 @@ def _rates(throughputs: list[list[Throughput]]) -> dict[str, float | None]:
     }
 
 
-def _groups(work: Path, recipe: SaesRecipe, config: Config, classifier: Classifier) -> list[list[int]]:
+def _groups(work: Path, recipe: SaesRecipe, config: Config, classifier: Classifier, ranks: Ranks) -> list[list[int]]:
     """Groups of layers as divided at the start of the training; free memory may differ when it is resumed."""
     file = work / _GROUPS_FILE
-    if not file.exists():
-        write_atomically(
-            file, msgspec.json.encode(layer_groups(recipe.layers, config.saes, classifier, recipe.precision))
-        )
-    return msgspec.json.decode(file.read_bytes(), type=list[list[int]])
-
-
-def _measure(
-    config: Config, classifier: Classifier, texts: list[str], saes: Mapping[int, Sae], progress: Progress
-) -> dict[int, LayerQuality]:
-    progress.stage("measuring on evaluation documents", len(texts))
-    quality = explained_variance(
-        classifier, saes, texts, batch_tokens=config.index.batch_tokens, advance=progress.advance
-    )
-    if not quality:
-        raise CorpusError("no evaluation document has a token", field="corpus.path", fix="import one that has")
-    return quality
+    if ranks.from_first(file.exists):
+        return ranks.from_first(lambda: msgspec.json.decode(file.read_bytes(), type=list[list[int]]))
+    groups = layer_groups(recipe.layers, config.saes, classifier, recipe.precision, ranks)
+    if ranks.is_first:
+        write_atomically(file, msgspec.json.encode(groups))
+    return groups
 
 
 def _doubts(steps: int) -> list[str]:

@@ -22,11 +22,12 @@ from tegakari.indexer.training.saes import layer_group, memory_groups, train_sae
 from tegakari.models.classifier import Classifier
 from tegakari.models.loading import load_classifier
 from tegakari.models.sae_formats import load_saes
-from tegakari.schemas.config import Config, load_config
+from tegakari.schemas.config import load_config
 from tegakari.schemas.config.render import render_config
 from tegakari.schemas.errors import CorpusError, SaeError
 from tegakari.schemas.progress import NoProgress
 from tegakari.store.disk.durable import exclusive_lock
+from tests.support.sae_training import sae_config
 from tests.support.small_case import SmallCase
 
 
@@ -38,23 +39,6 @@ class Notes(NoProgress):
 
     def note(self, text: str) -> None:
         self.notes.append(text)
-
-
-def sae_config(case: SmallCase, path: Path, **changes: object) -> Config:
-    settings = {
-        "path": str(path),
-        "architecture": "relu",
-        "d_sae": 64,
-        "l1_coefficient": 0.17,
-        "epochs": 3,
-        "learning_rate": 1e-2,
-        "batch_size": 32,
-        "buffer_positions": 120,
-        "checkpoint_steps": 4,
-        **changes,
-    }
-    config = msgspec.structs.replace(case.config, saes=msgspec.structs.replace(case.config.saes, **settings))
-    return msgspec.structs.replace(config, index=msgspec.structs.replace(config.index, device="cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -149,13 +133,13 @@ def test_free_memory_is_plausible():
 def test_residuals_that_fit_into_the_buffer_are_computed_once(trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     case, _, _ = trained
     calls: list[int] = []
-    run = Classifier.run
+    run = Classifier.run_blocks
 
     def counted(self, batch, *arguments):
         calls.append(len(batch.positions))
         return run(self, batch, *arguments)
 
-    monkeypatch.setattr(Classifier, "run", counted)
+    monkeypatch.setattr(Classifier, "run_blocks", counted)
     progress = Notes()
     report = train_saes(sae_config(case, tmp_path / "saes", buffer_positions=10_000), progress=progress)
     assert sum(calls) == report.train_positions + report.eval_positions
