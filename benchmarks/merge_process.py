@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks import study_scale
 from benchmarks.study_scale import TOP_TOKENS, Size, _documents, _write_shard
 from tegakari.indexer.partial import open_partial, partial_exists
-from tegakari.indexer.shard import Shard, plan_shards
+from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards
 
 SEED = 0
 
@@ -43,15 +43,16 @@ def generate(directory: Path, size: Size) -> None:
 
 def merge(directory: Path, size: Size, threads: int | None) -> dict[str, float]:
     """Merge into a directory that is removed afterwards."""
-    shards, out = shards_of(size), directory / "merged"
+    shards, documents, out = shards_of(size), _documents(SEED, size), directory / "merged"
     for left in (out, directory / "layers"):
         shutil.rmtree(left, ignore_errors=True)
     wall, processor = time.perf_counter(), time.process_time()
-    activations = (
-        merge_now(directory, size, threads)
-        if hasattr(study_scale, "merge_study")
-        else merge_before(directory, size, shards)
-    )
+    if hasattr(study_scale, "merge_study"):
+        from tegakari.indexer.executors import InProcess
+
+        activations = study_scale.merge_study(directory, out, size, documents, shards, InProcess(threads)).activations
+    else:
+        activations = merge_before(directory, out, size, documents, shards)
     figures = {
         "seconds": time.perf_counter() - wall,
         "processor_seconds": time.process_time() - processor,
@@ -62,24 +63,16 @@ def merge(directory: Path, size: Size, threads: int | None) -> dict[str, float]:
     return figures
 
 
-def merge_now(directory: Path, size: Size, threads: int | None) -> int:
-    from tegakari.indexer.executors import InProcess
-
-    documents, shards = _documents(SEED, size), shards_of(size)
-    executor = InProcess(threads)
-    return study_scale.merge_study(directory, directory / "merged", size, documents, shards, executor).activations
-
-
-def merge_before(directory: Path, size: Size, shards: list[Shard]) -> int:
+def merge_before(directory: Path, out: Path, size: Size, documents: list[IndexedDocument], shards: list[Shard]) -> int:
+    """The merge of d8cd02c."""
     from tegakari.indexer.layer_tables import LayerFacts  # type: ignore[attr-defined]
     from tegakari.indexer.merge import Merger, MergeSettings  # type: ignore[attr-defined]
     from tegakari.store.sql.writer import RunWriter
 
     partials = [open_partial(directory / "shards", shard.key) for shard in shards]
-    documents = _documents(SEED, size)
     labels = [f"label-{number:03d}" for number in range(size.labels)]
     facts = dict.fromkeys(range(size.layers), LayerFacts(size.d_model, size.d_sae, "relu", None, None))
-    with RunWriter(directory / "merged") as writer:
+    with RunWriter(out) as writer:
         merger = Merger(writer, documents, labels, partials, MergeSettings("head", 1.0, TOP_TOKENS), {})
         merger.merge_layers(facts)
         merger.merge_documents()

@@ -29,6 +29,16 @@ SMALLEST_RANGE = 16 * 10**6
 GIGABYTE = 10**9
 
 
+def fixed_bytes(*, shards: int, documents: int, d_sae: int, top_tokens: int) -> int:
+    """Memory of the merge of a layer beside its ranges of features; arguments of `memory_of_ranges`."""
+    return (
+        shards * SHARD_BYTES
+        + documents * DOCUMENT_BYTES
+        + d_sae * (_FEATURE_BYTES + top_tokens * _POSITION_BYTES)
+        + _CONSTANT_BYTES
+    )
+
+
 def memory_of_ranges(memory: int, *, shards: int, documents: int, d_sae: int, top_tokens: int) -> int:
     """Memory that is left for ranges of features, in bytes.
 
@@ -42,12 +52,7 @@ def memory_of_ranges(memory: int, *, shards: int, documents: int, d_sae: int, to
     Raises:
         ConfigError: less than SMALLEST_RANGE is left.
     """
-    fixed = (
-        shards * SHARD_BYTES
-        + documents * DOCUMENT_BYTES
-        + d_sae * (_FEATURE_BYTES + top_tokens * _POSITION_BYTES)
-        + _CONSTANT_BYTES
-    )
+    fixed = fixed_bytes(shards=shards, documents=documents, d_sae=d_sae, top_tokens=top_tokens)
     if memory - fixed < SMALLEST_RANGE:
         hundredths = math.ceil((fixed + SMALLEST_RANGE) / GIGABYTE * 100)
         raise ConfigError(

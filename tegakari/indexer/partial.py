@@ -225,14 +225,15 @@ def write_partial(
         shard: the shard.
         positions: countable positions of its documents.
         layers: its contribution by layer.
-        documents: its predictions.
+        documents: its predictions, in any order, which is also that of the stored tokens.
         special_tokens: as of `shard_tokens`.
     """
     target = directory / shard.key
     # A worker that was given up may finish the same shard at the same time; its partial is equal to this one.
     with suppress(FileExistsError), staged_directory(target, directory / f".{shard.key}.{random_suffix()}") as staged:
         outliers = [layers[layer].outliers for layer in sorted(layers)]
-        tokens = shard_tokens(shard.documents, special_tokens)
+        by_number = {document.number: document for document in shard.documents}
+        tokens = shard_tokens([by_number[number] for number in documents.document.tolist()], special_tokens)
         arrays = write_arrays(staged / _ARRAYS, _arrays(layers, documents, tokens))
         summary = ShardSummary(shard.key, shard.labels, positions, sorted(layers), outliers, shard.probes, arrays)
         (staged / _SUMMARY).write_bytes(msgspec.json.encode(summary))

@@ -41,7 +41,7 @@ def shard_tokens(documents: Sequence[IndexedDocument], special_tokens: Mapping[i
     """Collect the tokens of documents.
 
     Args:
-        documents: of the shard, in its order.
+        documents: of the shard.
         special_tokens: text of each special token, by id. Such a token covers no characters; where the head reads it,
             it is among the top tokens.
     """

@@ -100,6 +100,19 @@ def test_a_shard_that_ends_its_workers_is_named(small_case: SmallCase, tmp_path:
     assert_published(start(nodes, config, 2), nodes, config, tables)
 
 
+def test_a_layer_that_ends_its_workers_is_named(small_case: SmallCase, tmp_path: Path, nodes: Nodes, tables):
+    """The layers that were merged are kept, and the command that merges alone goes on with the others."""
+    config = write_config(small_case, tmp_path)
+    process = start(nodes, config, 2, "--poison-layer", "1")
+    assert process.wait(SECONDS) == 1
+    assert "ERROR --ray: the merge of layer 1 ended 3 workers" in output(nodes)
+    merged = [file.parent.name for file in (tmp_path / "store" / "work" / "small").glob("layers-*/*/layer.json")]
+    assert merged
+    assert "01" not in merged
+    command = [sys.executable, "-m", "tegakari.cli", "index", "--config", str(config), "--ray", nodes.address]
+    assert_published(nodes.start(0, [*command, "--only", "merge"]), nodes, config, tables)
+
+
 def test_a_killed_driver_is_resumed_by_the_same_command(small_case: SmallCase, tmp_path: Path, nodes: Nodes, tables):
     config = write_config(small_case, tmp_path)
     process = start(nodes, config, 2, "--slow", "0.2")

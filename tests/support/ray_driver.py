@@ -1,8 +1,10 @@
 """Index a configuration on a Ray cluster, and write a line to a file whenever documents are done.
 
     python -m tests.support.ray_driver CONFIG ADDRESS WORKERS LINES [--wait-seconds S] [--poison ID] [--slow S]
+        [--poison-layer L]
 
-A line is the clock in seconds. `--poison` ends each worker that starts the shard of a document; `--slow` makes each
+A line is the clock in seconds. `--poison` ends each worker that starts the shard of a document,
+`--poison-layer` each that merges a layer; `--slow` makes each
 shard last so much longer, so that a fault can be placed.
 """
 
@@ -35,6 +37,7 @@ class Faults(NamedTuple):
 
     poison: str
     slow: float
+    poison_layer: int | None
 
 
 class FaultyWriter:
@@ -78,7 +81,17 @@ class FaultyExecutor:
         return self._actors.index(FaultySettings(settings, self._faults), models, shards)  # type: ignore[arg-type]
 
     def merge(self, merge: LayerMerge, layers: Mapping[int, int]) -> Iterator[int]:
-        return self._actors.merge(merge, layers)
+        poison = self._faults.poison_layer
+
+        class FaultyMerge(LayerMerge):
+            """Ends its process in one layer."""
+
+            def merge(self, layer: int, d_sae: int) -> None:
+                if layer == poison:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                super().merge(layer, d_sae)
+
+        return self._actors.merge(FaultyMerge(*merge), layers)
 
 
 class Lines(NoProgress):
@@ -104,10 +117,11 @@ def main() -> None:
     parser.add_argument("lines", type=Path)
     parser.add_argument("--wait-seconds", type=float, default=120)
     parser.add_argument("--poison", default="")
+    parser.add_argument("--poison-layer", type=int)
     parser.add_argument("--slow", type=float, default=0)
     options = parser.parse_args()
     actors = RayActors(options.address, options.workers, wait_seconds=options.wait_seconds)
-    executor = FaultyExecutor(actors, Faults(options.poison, options.slow))
+    executor = FaultyExecutor(actors, Faults(options.poison, options.slow, options.poison_layer))
     try:
         index(load_config(options.config), Lines(options.lines), executor=executor)
     except TegakariError as error:
