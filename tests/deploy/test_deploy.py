@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -17,6 +18,7 @@ from litestar.testing import TestClient
 
 from tegakari.schemas.config import Config, load_config
 from tegakari.service.app import create_app
+from tests.support.commands import check_command
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -30,14 +32,6 @@ def instructions() -> list[tuple[str, str]]:
     lines = "\n".join(line for line in CONTAINERFILE.splitlines() if not line.lstrip().startswith("#"))
     joined = lines.replace("\\\n", " ").splitlines()
     return [(line.split()[0], line.split(maxsplit=1)[1]) for line in joined if line.strip()]
-
-
-def check_command(words: list[str]) -> None:
-    """Fail unless `tegakari` has the command and the command the options."""
-    command = [sys.executable, "-c", "from tegakari.cli import main; main()", words[0], "--help"]
-    page = subprocess.run(command, capture_output=True, text=True, check=True, env={"TERM": "dumb", "COLUMNS": "200"})
-    for option in (word for word in words[1:] if word.startswith("--")):
-        assert option in page.stdout, f"{option} is not an option of {words[0]}"
 
 
 def test_files_that_the_image_copies_exist_and_are_not_ignored():
@@ -76,9 +70,12 @@ def test_the_configuration_is_valid_and_needs_keys():
     assert config.service.keys
 
 
-@pytest.mark.skipif(shutil.which("hadolint") is None, reason="no hadolint on this machine")
+HADOLINT = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+
+
+@pytest.mark.skipif(HADOLINT is None, reason="pip install -c constraints.txt -e '.[test]'")
 def test_hadolint_accepts_the_containerfile():
-    done = subprocess.run(["hadolint", DEPLOY / "Containerfile"], capture_output=True, text=True, check=False)
+    done = subprocess.run([str(HADOLINT), DEPLOY / "Containerfile"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
