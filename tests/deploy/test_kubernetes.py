@@ -179,50 +179,56 @@ def test_pods_have_few_rights_and_bounds(deployments: dict[str, list[Manifest]])
     assert pods > 10
 
 
-def test_all_names_lead_somewhere(deployments: dict[str, list[Manifest]]):
-    """Volumes, claims, configurations, secrets, accounts, selectors, targets."""
-    index = deployments["index"]
-    names = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in [*index, *deployments["setup"]]}
+def test_what_pods_mount_exists(deployments: dict[str, list[Manifest]]):
+    """Volumes, claims, configurations, secrets, accounts; those of `index` and `setup` are there before the rest."""
+    before = [*deployments["index"], *deployments["setup"]]
     for title, deployment in deployments.items():
-        here = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in deployment} | names
-        labels = [template["metadata"]["labels"] for manifest in deployment for template in pod_templates(manifest)]
+        names = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in [*deployment, *before]}
         for manifest in deployment:
             for spec, container in containers(manifest):
-                assert ("ServiceAccount", spec["serviceAccountName"]) in here, title
-                volumes = {volume["name"]: volume for volume in spec["volumes"]}
-                mounts = {mount["name"] for mount in container["volumeMounts"]}
-                assert mounts == volumes.keys(), title
+                assert ("ServiceAccount", spec["serviceAccountName"]) in names, title
+                assert {mount["name"] for mount in container["volumeMounts"]} == {
+                    volume["name"] for volume in spec["volumes"]
+                }
                 paths = [mount["mountPath"] for mount in container["volumeMounts"]]
                 assert len(paths) == len(set(paths))
-                for volume in volumes.values():
+                for volume in spec["volumes"]:
                     match volume:
                         case {"persistentVolumeClaim": {"claimName": name}}:
-                            assert ("PersistentVolumeClaim", name) in here, title
+                            assert ("PersistentVolumeClaim", name) in names, title
                         case {"configMap": {"name": name}}:
-                            assert ("ConfigMap", name) in here, title
+                            assert ("ConfigMap", name) in names, title
                         case {"secret": {"secretName": name}}:
                             assert name in MADE_BY_HAND
-            spec = manifest.get("spec", {})
-            match manifest["kind"]:
-                case "HorizontalPodAutoscaler":
-                    target = spec["scaleTargetRef"]
-                    assert (target["kind"], target["name"]) in here
-                case "Ingress":
-                    for rule in spec["rules"]:
-                        for path in rule["http"]["paths"]:
-                            service = path["backend"]["service"]
-                            assert ("Service", service["name"]) in here
-                    assert [tls["secretName"] for tls in spec["tls"]] == ["tegakari-tls"]
-                case "Service":
-                    assert spec["selector"] in labels
-                    assert [port["targetPort"] for port in spec["ports"]] == ["http"]
-                case "PodDisruptionBudget" | "Deployment":
-                    assert spec["selector"]["matchLabels"] in labels
-                case "NetworkPolicy":
+
+
+def test_selectors_and_targets_exist(deployments: dict[str, list[Manifest]]):
+    for deployment in deployments.values():
+        names = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in deployment}
+        labels = [template["metadata"]["labels"] for manifest in deployment for template in pod_templates(manifest)]
+        for manifest in deployment:
+            match manifest:
+                case {"kind": "HorizontalPodAutoscaler", "spec": {"scaleTargetRef": {"kind": kind, "name": name}}}:
+                    assert (kind, name) in names
+                case {
+                    "kind": "Ingress",
+                    "spec": {"rules": [{"http": {"paths": [{"backend": backend}]}}], "tls": [tls]},
+                }:
+                    assert ("Service", backend["service"]["name"]) in names
+                    assert tls["secretName"] in MADE_BY_HAND
+                case {"kind": "Service", "spec": {"selector": selector, "ports": [port]}}:
+                    assert selector in labels
+                    assert port["targetPort"] == "http"
+                case {"kind": "PodDisruptionBudget" | "Deployment", "spec": {"selector": {"matchLabels": selector}}}:
+                    assert selector in labels
+                case {"kind": "NetworkPolicy", "spec": spec}:
                     assert spec["podSelector"]["matchLabels"] in labels
                     assert spec["policyTypes"] == ["Ingress", "Egress"]
-                case "RayJob":
-                    assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token", "secretName": "tegakari-ray"}
+                case {"kind": "RayJob", "spec": {"rayClusterSpec": {"authOptions": options}}}:
+                    assert options["mode"] == "token"
+                    assert options["secretName"] in MADE_BY_HAND
+                case {"kind": kind}:
+                    assert kind in {"Namespace", "PersistentVolumeClaim", "ConfigMap", "ServiceAccount", "Job"}
 
 
 def test_the_commands_exist(deployments: dict[str, list[Manifest]]):

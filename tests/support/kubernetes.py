@@ -74,10 +74,8 @@ def check(manifest: Manifest, version: str) -> None:
     assert validator is not None, f"Kubernetes {version} has no kind {kind} of {group_version}"
     name = manifest.get("metadata", {}).get("name")
     assert isinstance(name, str), f"a {kind} has no name"
-    for error in validator.iter_errors(manifest):
-        # Of alternatives, the one that fails deepest says what is wrong.
-        error = jsonschema.exceptions.best_match([error]) or error
-        raise AssertionError(f"{kind} {name}: {error.json_path}: {error.message}")
+    error = jsonschema.exceptions.best_match(validator.iter_errors(manifest))
+    assert error is None, f"{kind} {name}: {error.json_path}: {error.message}"
 
 
 def rendered(directory: Path) -> list[Manifest]:
