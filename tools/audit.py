@@ -24,7 +24,7 @@ from packaging.version import InvalidVersion, Version
 
 from tools.generated import ROOT
 
-PINS = (ROOT / "constraints.txt", ROOT / "deploy" / "requirements.txt", ROOT / "deploy" / "torch.txt")
+PINS = (ROOT / "constraints.txt", *(ROOT / "deploy" / f"{name}.txt" for name in ("requirements", "torch", "ray")))
 
 ECOSYSTEM = "PyPI"
 """Name of Python's packages in OSV."""

@@ -1,7 +1,7 @@
-"""Pinned requirements of the image, with hashes, and its bill of materials: `python -m tools.lock`.
+"""Pinned requirements of the images, with hashes, and their bills of materials: `python -m tools.lock`.
 
 uv resolves the extras of the image within `constraints.txt` and lists the hashes of all files of each version;
-CycloneDX's generator makes the bill of materials (SBOM) from that. Needs the extra `supply` and a package index.
+CycloneDX's generator makes the bills of materials (SBOM) from that. Needs the extra `supply` and a package index.
 `tests/packaging/test_lock.py` compares the files with `pyproject.toml`, `constraints.txt` and the installed packages,
 offline.
 """
@@ -14,12 +14,16 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 from tools.generated import ROOT, main
 
-EXTRAS = ("serve", "study", "s3")
-"""Extras of the image."""
+EXTRAS = ("serve", "study", "s3", "mcp")
+"""Extras of both images."""
+
+RAY_EXTRAS = ("kuberay",)
+"""Further extras of the image for indexing on a Ray cluster."""
 
 PYTHON = "3.12"
 """Python of the image."""
@@ -27,6 +31,8 @@ PYTHON = "3.12"
 REQUIREMENTS = ROOT / "deploy" / "requirements.txt"
 TORCH_REQUIREMENTS = ROOT / "deploy" / "torch.txt"
 BILL = ROOT / "deploy" / "sbom.cdx.json"
+RAY_REQUIREMENTS = ROOT / "deploy" / "ray.txt"
+RAY_BILL = ROOT / "deploy" / "ray.cdx.json"
 
 OF_TORCH = re.compile(r"torch|triton|nvidia-.*|cuda-.*")
 """Packages that a build for a CPU replaces or does without."""
@@ -37,17 +43,29 @@ _HEADER = """\
 
 
 def contents() -> dict[Path, str]:
-    """Path -> content of the three files."""
-    entries = _entries(_resolved())
+    """Path -> content of the five files."""
+    entries = _entries(_resolved(EXTRAS))
+    # The versions of what both images have stay those of the first.
+    both = [entry.split()[0] for name, entry in entries.items() if not name.startswith("#")]
+    of_ray = {
+        name: entry for name, entry in _entries(_resolved((*EXTRAS, *RAY_EXTRAS), both)).items() if name not in entries
+    }
     of_torch = {name: entry for name, entry in entries.items() if OF_TORCH.fullmatch(name)}
     others = {name: entry for name, entry in entries.items() if name not in of_torch}
     requirements = _HEADER.format(subject="What the image installs beside torch") + "".join(others.values())
     torch = _HEADER.format(subject="torch with CUDA, and what it needs on a GPU") + "".join(of_torch.values())
-    return {REQUIREMENTS: requirements, TORCH_REQUIREMENTS: torch, BILL: _bill("".join(entries.values()))}
+    ray = _HEADER.format(subject="What the image for Ray installs beside that") + "".join(of_ray.values())
+    return {
+        REQUIREMENTS: requirements,
+        TORCH_REQUIREMENTS: torch,
+        BILL: _bill("".join(entries.values())),
+        RAY_REQUIREMENTS: ray,
+        RAY_BILL: _bill("".join(of_ray.values())),
+    }
 
 
-def _resolved() -> str:
-    """Requirements of the extras and of the build, as uv writes them."""
+def _resolved(extras: Sequence[str], pinned: Sequence[str] = ()) -> str:
+    """Requirements of the extras and of the build, as uv writes them, within further pinned versions."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     # torch with CUDA needs one version of triton; constraints.txt has that of the tests beside torch without CUDA.
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
@@ -55,10 +73,10 @@ def _resolved() -> str:
     with tempfile.TemporaryDirectory() as directory:
         build, limits = Path(directory) / "build.in", Path(directory) / "constraints.txt"
         build.write_text("\n".join(project["build-system"]["requires"]), encoding="utf-8")
-        limits.write_text("\n".join(constraints), encoding="utf-8")
+        limits.write_text("\n".join([*constraints, *pinned]), encoding="utf-8")
         options = ["--generate-hashes", "--universal", "--no-annotate", "--no-header", "--quiet"]
-        extras = [option for extra in EXTRAS for option in ("--extra", extra)]
-        command = ["uv", "pip", "compile", "pyproject.toml", str(build), *extras, *options]
+        names = [option for extra in extras for option in ("--extra", extra)]
+        command = ["uv", "pip", "compile", "pyproject.toml", str(build), *names, *options]
         return _output(*command, "--python-version", PYTHON, "--constraints", str(limits))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -17,6 +18,7 @@ from litestar.testing import TestClient
 
 from tegakari.schemas.config import Config, load_config
 from tegakari.service.app import create_app
+from tests.support.commands import check_command
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -25,49 +27,73 @@ COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(enc
 DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana/dashboards/tegakari.json").read_text(encoding="utf-8"))
 
 
-def instructions() -> list[tuple[str, str]]:
-    """(instruction, arguments) of the Containerfile, continued lines joined."""
+Instructions = list[tuple[str, str]]
+"""(instruction, arguments)"""
+
+
+def stages() -> dict[str, Instructions]:
+    """Stage -> its instructions, continued lines joined."""
     lines = "\n".join(line for line in CONTAINERFILE.splitlines() if not line.lstrip().startswith("#"))
-    joined = lines.replace("\\\n", " ").splitlines()
-    return [(line.split()[0], line.split(maxsplit=1)[1]) for line in joined if line.strip()]
+    stages: dict[str, Instructions] = {}
+    for line in lines.replace("\\\n", " ").splitlines():
+        if line.strip():
+            name, rest = line.split(maxsplit=1)
+            if name == "FROM":
+                stages[rest.split(" AS ")[1]] = []
+            stages[[*stages][-1]].append((name, rest))
+    return stages
 
 
-def check_command(words: list[str]) -> None:
-    """Fail unless `tegakari` has the command and the command the options."""
-    command = [sys.executable, "-c", "from tegakari.cli import main; main()", words[0], "--help"]
-    page = subprocess.run(command, capture_output=True, text=True, check=True, env={"TERM": "dumb", "COLUMNS": "200"})
-    for option in (word for word in words[1:] if word.startswith("--")):
-        assert option in page.stdout, f"{option} is not an option of {words[0]}"
+def image(target: str) -> Instructions:
+    """Instructions of a target, those of the stages that it begins with first."""
+    ((_, source), *rest) = stages()[target]
+    base = source.split(" AS ")[0]
+    return [*(image(base) if base in stages() else [("FROM", base)]), *rest]
 
 
-def test_files_that_the_image_copies_exist_and_are_not_ignored():
+def test_files_that_the_images_copy_exist_and_are_not_ignored():
     patterns = (DEPLOY / "Containerfile.dockerignore").read_text(encoding="utf-8").splitlines()
-    copied = [
-        source
-        for name, rest in instructions()
-        if name == "COPY" and "--from" not in rest
-        for source in rest.split()[:-1]
-    ]
-    assert copied
-    for source in copied:
+    copies = [rest.split() for stage in stages().values() for name, rest in stage if name == "COPY"]
+    sources = [source for words in copies if not words[0].startswith("--from") for source in words[:-1]]
+    assert len(sources) > 8
+    for source in sources:
         assert (ROOT / source).exists(), source
         assert f"!{source}" in patterns, source
+    assert {words[0].removeprefix("--from=") for words in copies if words[0].startswith("--from")} <= stages().keys()
+    installed = {file for _, rest in image("build-index") for file in re.findall(r"-r (\S+\.txt)", rest)}
+    assert {f"deploy/{file}" for file in installed} <= set(sources)
 
 
-def test_the_image_runs_an_existing_command():
-    values = dict(instructions())
+def test_the_image_of_the_service_runs_an_existing_command():
+    values = dict(image("serve"))
+    assert [*stages()][-1] == "serve", "the last stage is what is built without --target"
     assert json.loads(values["ENTRYPOINT"]) == ["tegakari"]
     check_command(json.loads(values["CMD"]))
-    assert f"--uid {values['USER']}" in values["RUN"], "the image runs as root"
     config = load_config(DEPLOY / "tegakari.toml")
     assert int(values["EXPOSE"]) == config.service.port
     assert f":{config.service.port}/readyz" in values["HEALTHCHECK"]
     assert config.index.store in json.loads(values["VOLUME"])
 
 
-def test_the_image_has_one_version_of_python():
-    versions = set(re.findall(r"FROM python:(\d\.\d+)", CONTAINERFILE))
-    assert versions == {"3.12"}
+def test_the_image_of_indexing_has_what_kuberay_runs():
+    values = dict(image("index"))
+    check_command(json.loads(values["CMD"]))
+    packages = [rest for name, rest in image("index") if name == "RUN" and "apt-get install" in rest]
+    assert any("wget" in rest for rest in packages), "KubeRay's probes"
+    assert "ln -s /opt/tegakari/bin/ray " in values["RUN"], "a login shell sets PATH anew"
+    assert values["COPY"].startswith("--from=build-index ")
+
+
+@pytest.mark.parametrize("target", ["serve", "index"])
+def test_images_are_of_one_version_of_python_and_not_root(target: str):
+    instructions = image(target)
+    assert instructions[0] == ("FROM", "python:3.12-slim-bookworm") == image("build")[0]
+    users = [rest for name, rest in instructions if name == "USER"]
+    assert users == ["10001"]
+    assert any(f"useradd --uid {users[0]}" in rest for name, rest in instructions if name == "RUN")
+    assert instructions.index(("USER", "10001")) > max(i for i, (name, _) in enumerate(instructions) if name == "RUN")
+    (caches,) = [rest for name, rest in instructions if name == "ENV"]
+    assert re.findall(r"_CACHE_DIR=(\S+)", caches) == ["/tmp/numba", "/tmp/triton"], "the root file system is read-only"
 
 
 def test_the_configuration_is_valid_and_needs_keys():
@@ -76,9 +102,12 @@ def test_the_configuration_is_valid_and_needs_keys():
     assert config.service.keys
 
 
-@pytest.mark.skipif(shutil.which("hadolint") is None, reason="no hadolint on this machine")
+HADOLINT = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+
+
+@pytest.mark.skipif(HADOLINT is None, reason="pip install -c constraints.txt -e '.[test]'")
 def test_hadolint_accepts_the_containerfile():
-    done = subprocess.run(["hadolint", DEPLOY / "Containerfile"], capture_output=True, text=True, check=False)
+    done = subprocess.run([str(HADOLINT), DEPLOY / "Containerfile"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 

@@ -1,4 +1,4 @@
-"""Requirements and bill of materials of the image: those of pyproject.toml and constraints.txt, with hashes."""
+"""Requirements and bills of materials of the images: those of pyproject.toml and constraints.txt, with hashes."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ def pins(file: Path) -> dict[str, str]:
 
 
 LOCKED = pins(lock.REQUIREMENTS) | pins(lock.TORCH_REQUIREMENTS)
+OF_RAY = pins(lock.RAY_REQUIREMENTS)
+REQUIREMENTS = (lock.REQUIREMENTS, lock.TORCH_REQUIREMENTS, lock.RAY_REQUIREMENTS)
 
 
 def needed(requirement: Requirement, seen: set[str]) -> set[str]:
@@ -55,27 +57,38 @@ def needed(requirement: Requirement, seen: set[str]) -> set[str]:
     return seen
 
 
-def test_every_requirement_of_the_image_is_pinned():
-    names = {name.partition("[")[0] for name in needed(Requirement(f"tegakari[{','.join(lock.EXTRAS)}]"), set())}
-    missing = names - {"tegakari"} - LOCKED.keys()
+@pytest.mark.parametrize(
+    ("extras", "locked"), [(lock.EXTRAS, LOCKED), ((*lock.EXTRAS, *lock.RAY_EXTRAS), LOCKED | OF_RAY)]
+)
+def test_every_requirement_of_the_images_is_pinned(extras: tuple[str, ...], locked: dict[str, str]):
+    names = {name.partition("[")[0] for name in needed(Requirement(f"tegakari[{','.join(extras)}]"), set())}
+    missing = names - {"tegakari"} - locked.keys()
     assert not missing, "run `make lock`"
     assert len(names) > 60
+
+
+def test_the_image_for_ray_has_ray_and_its_dashboard_in_addition():
+    assert not OF_RAY.keys() & LOCKED.keys()
+    assert {"ray", "aiohttp", "opencensus"} <= OF_RAY.keys()
+    assert OF_RAY["ray"] == pins(ROOT / "constraints.txt")["ray"]
 
 
 def test_the_versions_are_those_of_constraints_and_within_the_bounds():
     constraints = pins(ROOT / "constraints.txt")
     # torch with CUDA needs another triton than the tests have beside torch without it.
-    differing = {name for name, version in LOCKED.items() if constraints.get(name, version) != version} - {"triton"}
+    differing = {name for name, version in (LOCKED | OF_RAY).items() if constraints.get(name, version) != version} - {
+        "triton"
+    }
     assert not differing, "run `make lock`"
-    for extra in (*lock.EXTRAS, "store", "index"):
+    for extra in (*lock.EXTRAS, *lock.RAY_EXTRAS, "store", "index", "ray"):
         for line in PROJECT["optional-dependencies"][extra]:
             requirement = Requirement(line)
             if requirement.name != "tegakari":
-                assert requirement.specifier.contains(LOCKED[canonicalize_name(requirement.name)]), line
+                assert requirement.specifier.contains((LOCKED | OF_RAY)[canonicalize_name(requirement.name)]), line
 
 
 def test_every_version_has_hashes():
-    for file in (lock.REQUIREMENTS, lock.TORCH_REQUIREMENTS):
+    for file in REQUIREMENTS:
         entries = lock._entries(file.read_text(encoding="utf-8"))
         entries = {name: entry for name, entry in entries.items() if not name.startswith("#")}
         assert len(entries) == len(pins(file))
@@ -106,19 +119,20 @@ def test_pip_accepts_the_files_and_refuses_another_hash(tmp_path: Path):
         assert "DO NOT MATCH THE HASHES" in done.stderr, done.stderr
 
 
-def test_the_bill_of_materials_lists_the_same_versions():
-    bill = json.loads(lock.BILL.read_text(encoding="utf-8"))
+@pytest.mark.parametrize(("file", "locked"), [(lock.BILL, LOCKED), (lock.RAY_BILL, OF_RAY)])
+def test_the_bill_of_materials_lists_the_same_versions(file: Path, locked: dict[str, str]):
+    bill = json.loads(file.read_text(encoding="utf-8"))
     assert bill["bomFormat"] == "CycloneDX"
     listed = {canonicalize_name(component["name"]): component["version"] for component in bill["components"]}
-    assert listed == LOCKED
+    assert listed == locked
     assert {component["purl"] for component in bill["components"]} == {
-        f"pkg:pypi/{name}@{version}" for name, version in LOCKED.items()
+        f"pkg:pypi/{name}@{version}" for name, version in locked.items()
     }
 
 
-@pytest.mark.parametrize("file", ["deploy/requirements.txt", "deploy/torch.txt", "deploy/sbom.cdx.json"])
-def test_no_file_names_an_index(file: str):
-    hosts = set(re.findall(r"https?://([\w.-]+)", (ROOT / file).read_text(encoding="utf-8")))
+@pytest.mark.parametrize("file", [*REQUIREMENTS, lock.BILL, lock.RAY_BILL])
+def test_no_file_names_an_index(file: Path):
+    hosts = set(re.findall(r"https?://([\w.-]+)", file.read_text(encoding="utf-8")))
     assert hosts <= {"cyclonedx.org"}
 
 

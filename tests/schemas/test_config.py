@@ -62,6 +62,7 @@ def test_the_presets_for_small_models_have_enough_steps_on_a_small_corpus(preset
         ('[index]\npooling = "sum"', "index.pooling", "sum"),
         ("[service]\nport = 99999", "service.port", "99999"),
         ("[corpus", None, "not valid TOML"),
+        ('[index]\nstore = "s3://our-bucket/tegakari"', "index.store", "'s3://our-bucket/tegakari' is no directory"),
     ],
 )
 def test_errors_name_key_value_and_fix(text: str, field: str | None, words: str, tmp_path: Path):

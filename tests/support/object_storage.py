@@ -105,6 +105,8 @@ class Request(NamedTuple):
     range: str | None
     sent: int
     """bytes of the body that the client was sent"""
+    headers: dict[str, str]
+    """names in lower case"""
 
 
 class Proxy:
@@ -148,7 +150,8 @@ class Proxy:
                     self.close_connection = True
                 finally:
                     with proxy._lock:
-                        proxy.requests.append(Request(self.command, self.path, self.headers.get("Range"), sent))
+                        headers = {name.lower(): value for name, value in self.headers.items()}
+                        proxy.requests.append(Request(self.command, self.path, headers.get("range"), sent, headers))
 
             def _refuse(self, fault: Fault) -> int:
                 content = f"<Error><Code>{fault.code}</Code><Message>by the test</Message></Error>".encode()

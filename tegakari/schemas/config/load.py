@@ -76,6 +76,12 @@ def _explain(error: msgspec.ValidationError, text: bytes, path: Path) -> ConfigE
 
 
 def _anchor(config: Config, root: Path) -> Config:
+    if "://" in config.index.store:
+        raise ConfigError(
+            f"{config.index.store!r} is no directory",
+            field="index.store",
+            fix="give a directory; commands that read a bucket or a service take it as --store",
+        )
     for section, keys in _PATH_KEYS.items():
         struct = getattr(config, section)
         paths = {key: getattr(struct, key) for key in keys}

@@ -281,8 +281,8 @@ class Bucket:
                 f"{path!r} is no path of an object: {error}", field="store", fix="delete the object it came from"
             ) from error
         except (BaseError, ValueError) as error:
-            # Lists have no error of their own for a status.
-            if re.search(r"status code: (401|403)", str(error)):
+            # Lists have no error of their own for a status, and replies about several deletions have one per object.
+            if re.search(r"status code: (401|403)|code: AccessDenied", str(error)):
                 raise self._denied(action, path, error) from error
             raise self._failed(action, path, error) from error
 
