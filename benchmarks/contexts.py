@@ -2,13 +2,13 @@
 
     python -m benchmarks.contexts [--shape study] [--active 500] [--documents 512] [--repeats 2] [--memory]
 
-Time: processor seconds of whole indexes from their first shard on, with and without contexts in turn, in one process. The classifier's passes run
-once: the seconds of a batch's first pass count in every index that passes it, so that the passes, which are the same in
-both, add no noise to the ratio. `study` is a block of gemma-2-2b with an SAE of 9,216 features, `small` one of
-SmolLM2-135M with 4,096; documents have 30 to 300 tokens. Samples of a fixed number of documents (norms, explained
-variance, label effects) are as large a share of the corpus as in one of the study's size. Memory: the highest resident
-set of two small layers, of `--documents` and of four times as many, each index in a process of its own. The last line
-is one JSON object.
+Time: processor seconds of whole indexes from their first shard on, with and without contexts in turn, in one process.
+The classifier's passes run once: the seconds of a batch's first pass count in every index that passes it, so that the
+passes, which are the same in both, add no noise to the ratio. `study` is a block of gemma-2-2b with an SAE of 9,216
+features, `small` one of SmolLM2-135M with 4,096; documents have 30 to 300 tokens. Samples of a fixed number of
+documents (norms, explained variance, label effects) are as large a share of the corpus as in one of the study's size.
+Memory: the highest resident set of two small layers, of `--documents` and of four times as many, each index in a
+process of its own. The last line is one JSON object.
 """
 
 from __future__ import annotations
