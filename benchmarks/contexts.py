@@ -21,6 +21,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -124,13 +125,12 @@ class Stages(NoProgress):
         return time.process_time() - self._passes.run_seconds + self._passes.seconds
 
 
-def index_seconds(config: Config, store: Path, run_format: int, passes: Passes) -> dict[str, float]:
+def index_seconds(config: Config, run_format: int, passes: Passes) -> dict[str, float]:
     """Processor seconds of an index into a new store, by stage, from its first shard on."""
-    shutil.rmtree(store, ignore_errors=True)
     stages = Stages(passes)
-    index(with_store(config, store), stages, run_format=run_format)
-    stages.stage("")
-    shutil.rmtree(store)
+    with tempfile.TemporaryDirectory(dir=Path(config.index.store).parent) as store:
+        index(with_store(config, Path(store)), stages, run_format=run_format)
+        stages.stage("")
     return stages.seconds
 
 
@@ -147,13 +147,12 @@ def measure_time(work: Path, shape: Shape, documents: int, repeats: int) -> dict
         return passes.run(*arguments, **options)
 
     Classifier.run = run
-    store = work / "contexts-store"
     for run_format in (WITHOUT, FORMAT):  # compiles and imports
-        index_seconds(warm, store, run_format, passes)
+        index_seconds(warm, run_format, passes)
     rounds = []
     for number in range(repeats):
         formats = (WITHOUT, FORMAT) if number % 2 == 0 else (FORMAT, WITHOUT)
-        seconds = {run_format: index_seconds(config, store, run_format, passes) for run_format in formats}
+        seconds = {run_format: index_seconds(config, run_format, passes) for run_format in formats}
         rounds.append((seconds[WITHOUT], seconds[FORMAT]))
         for run_format in formats:
             console.print(f"format {run_format}: {rounded(seconds[run_format])}")
