@@ -10,6 +10,7 @@ logit weights of features (Bricken et al., Towards Monosemanticity, 2023).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,14 +72,7 @@ def label_gradients(
 
                 hooks.after(classifier.blocks[layer], weigh)
 
-            for layer in layers:
-
-                def report(block: nn.Module, _inputs: object, output: object, layer: int = layer) -> None:
-                    residual = block_output(output)
-                    check_rows(block, residual, batch.input_ids)  # noqa: B023
-                    on_residual(batch, layer, select(residual, batch))  # noqa: B023
-
-                hooks.after(classifier.blocks[layer], report)
+            classifier.report_residuals(hooks, batch, partial(on_residual, batch), layers)
 
             def add(block: nn.Module, _inputs: object, output: object) -> Any:
                 residual = block_output(output)

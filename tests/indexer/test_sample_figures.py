@@ -29,7 +29,7 @@ def test_one_pass_gives_the_figures_of_two(small_case: SmallCase, tmp_path: Path
     classifier, saes = load_models(config)
     documents, _ = _documents(config, classifier, read_manifest(Path(config.corpus.path)))
     passed: list[int] = []
-    handle = classifier.model.base_model.register_forward_hook(lambda _model, _inputs, output: passed.append(1))
+    handle = classifier.blocks[0].register_forward_pre_hook(lambda _block, _inputs: passed.append(1))
     files = tmp_path / "quality", tmp_path / "gradients"
     arguments = config, classifier, saes, documents, files, NoProgress()
     figures = sample_figures(*arguments, effects=True)
