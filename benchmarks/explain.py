@@ -3,8 +3,9 @@
     python -m benchmarks.explain [--features 1000] [--concurrency 16] [--delay 0.05] [--repeat 3]
 
 The server is a process of its own (tests/support/chat_server.py). The run has random activations and contexts; every
-repeat begins without explanations and cached answers, and is followed by one that finds all answers in the cache. The
-last line is one JSON object.
+repeat begins without explanations and cached answers, and is followed by one that finds all answers in the cache.
+Processor seconds are the client's; what a request costs beside its prompt is the difference of the two. The last line
+is one JSON object.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections import defaultdict
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -43,14 +45,14 @@ def serve(delay: float, pipe: Connection) -> None:
     server.serve_forever(0.5)
 
 
-def seconds(run: Run, features: list[Feature], config: ExplainConfig, *, cached: bool) -> float:
-    """Wall time of explaining the features, without explanations before, and with or without their answers."""
+def seconds(run: Run, features: list[Feature], config: ExplainConfig, *, cached: bool) -> tuple[float, float]:
+    """Wall and processor time of explaining features that have no explanation, with or without answers in the cache."""
     shutil.rmtree(explanations_directory(run.store, run.manifest), ignore_errors=True)
     if not cached:
         shutil.rmtree(run.store / "explanations", ignore_errors=True)
-    start = time.perf_counter()
+    start, processor = time.perf_counter(), time.process_time()
     result = explain_features(run, features, config)
-    elapsed = time.perf_counter() - start
+    elapsed = time.perf_counter() - start, time.process_time() - processor
     assert result.explained == len(features), result
     assert result.usage.requests == (0 if cached else len(features)), result.usage
     return elapsed
@@ -74,13 +76,16 @@ def main() -> None:
         server = multiprocessing.get_context("fork").Process(target=serve, args=(arguments.delay, sender), daemon=True)
         server.start()
         config = ExplainConfig(base_url=receiver.recv(), model=MODEL, concurrency=arguments.concurrency)
-        figures: dict[str, list[float]] = {"asked": [], "cached": []}
+        figures: defaultdict[str, list[float]] = defaultdict(list)
         for _ in range(arguments.repeat):
-            figures["asked"].append(seconds(run, features, config, cached=False))
-            figures["cached"].append(seconds(run, features, config, cached=True))
+            for name, cached in (("asked", False), ("cached", True)):
+                wall, processor = seconds(run, features, config, cached=cached)
+                figures[name].append(wall)
+                figures[f"{name}_processor"].append(processor)
         server.terminate()
     limit = len(features) / arguments.concurrency * arguments.delay
-    table = Table("explanations", "asked, s", "from the cache, s", "limit of the server, s")
+    columns = "asked, s", "asked, processor s", "cached, s", "cached, processor s", "limit of the server, s"
+    table = Table("explanations", *columns)
     table.add_row(
         f"{len(features):,}",
         *(" ".join(f"{value:.2f}" for value in values) for values in figures.values()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,7 +29,7 @@ def drawn_first(drawn: Tensor, priorities: Tensor, active: Tensor) -> Tensor:
 
 
 def in_windows(survivors: Survivors, drawn: Tensor, maximum: Tensor, cut: Tensor, places: Places) -> Survivors:
-    """The survivors near a centre of their pair of feature and document, by (feature, document, position).
+    """The survivors near a centre of their pair of feature and document; those of a feature in an order of documents.
 
     Centres are the survivors at or above the cut of their feature and the strongest position of each drawn pair: as
     stored, so that of positions that are equal but for rounding the first is the strongest.
@@ -40,12 +41,20 @@ def in_windows(survivors: Survivors, drawn: Tensor, maximum: Tensor, cut: Tensor
         cut: float32 [d_sae]
         places: of the positions that `survivors.position` counts.
     """
-    candidates = of_pairs(survivors, drawn | ((maximum >= cut) & (maximum > 0)), places.row)
-    if drawn.device.type == "cpu":
-        entries = (*(column.numpy() for column in candidates), _bits(candidates.activation).numpy())
-        arrays = (tensor.numpy() for tensor in (*places, drawn, cut))
-        return Survivors(*map(torch.from_numpy, window_loops.in_windows(entries, *arrays, WINDOW)))
-    return _in_windows(candidates, drawn, maximum, cut, places)
+    pairs = drawn | ((maximum >= cut) & (maximum > 0))
+    if drawn.device.type != "cpu":
+        return _in_windows(of_pairs(survivors, pairs, places.row), drawn, maximum, cut, places)
+    entries = tuple(column.numpy() for column in survivors)
+    feature, position, _ = entries
+    if not window_loops.ascends(feature, position, len(cut)):
+        by_position = np.argsort(position, kind="stable")
+        entries = tuple(column[by_position] for column in entries)
+    row, token = places.row.numpy(), places.token.numpy()
+    at, values, starts = window_loops.by_feature(entries, row, pairs.numpy())
+    bits = rounded_bits(values.view(np.int32))
+    feature = window_loops.in_windows(at, values, bits, starts, row, token, drawn.numpy(), cut.numpy(), WINDOW)
+    # Copies, so that the memory of what was not selected is free.
+    return Survivors(*(torch.from_numpy(column[: len(feature)].copy()) for column in (feature, at, values)))
 
 
 def _bits(activation: Tensor) -> Tensor:
@@ -81,6 +90,13 @@ def _near(centre: Tensor, pair: Tensor, token: Tensor) -> Tensor:
 
 
 def context_entries(survivors: Survivors, arrivals: Arrivals) -> ContextEntries:
-    """Survivors, by (feature, document, position), with the numbers of documents and tokens."""
-    feature, position, activation = (column.cpu().numpy() for column in survivors)
+    """Survivors with the numbers of documents and tokens, by (feature, document, position)."""
+    columns = [column.cpu().numpy() for column in survivors]
+    if survivors.feature.device.type == "cpu":
+        feature, position, _ = columns
+        ranks = arrivals.order.numpy()
+        features = int(feature.max(initial=-1)) + 1
+        order = window_loops.order_by_rank(feature, ranks[position], features, len(ranks))
+        columns = [column[order] for column in columns]
+    feature, position, activation = columns
     return ContextEntries(feature, arrivals.document[position], arrivals.position[position], activation)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import structlog
+import torch
 from torch import Tensor
 
 from tegakari.indexer.norm_limits import at_equal_steps
@@ -20,12 +22,29 @@ from tegakari.store.effects import write_effects
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 SAMPLE_DOCUMENTS = 256
 """Documents over which gradients are averaged, at equal steps over the corpus. Between single documents the gradients
 have correlations of 0.9 and more with their mean, so that more documents change it by less than 0.03."""
 
 LABELS_AT_ONCE = 16
 """Labels whose effects are in memory together."""
+
+
+def effect_sample(documents: Sequence[T]) -> list[T]:
+    """The documents of a run over which gradients are averaged."""
+    return at_equal_steps(documents, SAMPLE_DOCUMENTS)
+
+
+def layers_with_effects(classifier: Classifier, saes: Mapping[int, Sae]) -> dict[int, Sae]:
+    """Of SAEs by layer those of layers that have label effects."""
+    layers = direct_layers(classifier)
+    direct = {layer: sae for layer, sae in saes.items() if layer in layers}
+    if len(direct) < len(saes):
+        reason = "the blocks above do not pass the residual of these layers on unchanged"
+        log.warning("no label effects", layers=sorted(saes.keys() - direct.keys()), reason=reason)
+    return direct
 
 
 def add_label_effects(
@@ -46,19 +65,28 @@ def add_label_effects(
         batch_tokens: tokens per forward pass.
         progress: counts blocks.
     """
+    gradients: dict[int, Tensor] = {}
+    if direct := layers_with_effects(classifier, saes):
+        progress.stage("label effects")
+        sample = effect_sample(documents)
+        gradients = label_gradients(classifier, direct, sample, batch_tokens, lambda: progress.advance(0))
+    write_label_effects(directory, saes, gradients, classifier.device)
+
+
+def write_label_effects(
+    directory: Path, saes: Mapping[int, Sae], gradients: Mapping[int, Tensor], device: torch.device
+) -> None:
+    """Write the label effects of layers.
+
+    Args:
+        directory: of the run (staged), or of its additions.
+        saes: by layer.
+        gradients: from `label_gradients`.
+        device: that multiplies them.
+    """
     (directory / EFFECTS).mkdir(parents=True, exist_ok=True)
-    layers = direct_layers(classifier)
-    direct = {layer: sae for layer, sae in saes.items() if layer in layers}
-    if len(direct) < len(saes):
-        reason = "the blocks above do not pass the residual of these layers on unchanged"
-        log.warning("no label effects", layers=sorted(saes.keys() - direct.keys()), reason=reason)
-    if not direct:
-        return
-    progress.stage("label effects")
-    sample = at_equal_steps(documents, SAMPLE_DOCUMENTS)
-    gradients = label_gradients(classifier, direct, sample, batch_tokens, lambda: progress.advance(0))
-    for layer, sae in direct.items():
-        write_effects(directory, layer, _by_label(sae.to(classifier.device), gradients[layer]))
+    for layer, of_layer in gradients.items():
+        write_effects(directory, layer, _by_label(saes[layer].to(device), of_layer.to(device)))
 
 
 def _by_label(sae: Sae, gradients: Tensor) -> Iterator[np.ndarray]:

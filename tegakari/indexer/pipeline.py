@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from tegakari.indexer.corpus import read_documents, read_manifest
-from tegakari.indexer.effects import add_label_effects
+from tegakari.indexer.effects import write_label_effects
 from tegakari.indexer.executors import Executor, InProcess, WorkerSettings
 from tegakari.indexer.index_models import IndexModels, load_index_models
 from tegakari.indexer.layer_facts import LayerFacts
@@ -25,14 +25,15 @@ from tegakari.indexer.local_models import with_local_models
 from tegakari.indexer.merge import Assembler, Assembly, merged_layers
 from tegakari.indexer.merge_memory import GIGABYTE
 from tegakari.indexer.merged_layer import LayerMerge
-from tegakari.indexer.norm_limits import at_equal_steps, with_norm_limits
+from tegakari.indexer.norm_limits import with_norm_limits
 from tegakari.indexer.partial import open_partial, partial_exists
 from tegakari.indexer.parts import WHOLE, Part, part_lock, unfinished_error
 from tegakari.indexer.predictions import Predictions
 from tegakari.indexer.recipe import Outcome, manifest_of, recipe_of
+from tegakari.indexer.sample_figures import SampleFigures, sample_figures
 from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards, shard_documents
 from tegakari.models.classifier import Classifier
-from tegakari.models.explained_variance import LayerQuality, doubts, explained_variance
+from tegakari.models.explained_variance import LayerQuality
 from tegakari.models.outliers import finite_limit
 from tegakari.models.sae_conditions import grouped_doubts
 from tegakari.schemas.config import Config
@@ -41,7 +42,7 @@ from tegakari.schemas.errors import CorpusError, ModelError, RunExistsError, Sto
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.schemas.run import FORMAT, IndexedPart, RunManifest
 from tegakari.store import vectors
-from tegakari.store.disk.durable import awaited_lock, bury, exclusive_lock, translate_disk_full, write_atomically
+from tegakari.store.disk.durable import awaited_lock, bury, exclusive_lock, translate_disk_full
 from tegakari.store.disk.layout import run_directory, work_directory
 from tegakari.store.disk.publish import publish, write_staged_manifest
 from tegakari.store.disk.publish import read_manifest as read_run_manifest
@@ -171,7 +172,7 @@ def index_part(
         shards = part.of(plan.shards)
         _index_shards(inputs, plan, shards, executor)
         if part.number == 1:  # for the merge, which may run on a machine without a GPU's speed
-            _quality(inputs, plan)
+            _sample_figures(inputs, plan)
         missing = len(_missing(inputs, plan.shards))
     return IndexedPart(run=run, part=str(part), shards=len(shards), missing=missing, published=False)
 
@@ -237,16 +238,14 @@ def _plan(inputs: _Inputs) -> _Plan:
 def _merge_and_publish(inputs: _Inputs, plan: _Plan, executor: Executor) -> IndexResult:
     config, timings = inputs.config, inputs.timings
     with timings.stage("explained_variance"):
-        quality = _quality(inputs, plan)
+        figures = _sample_figures(inputs, plan)
     staged = inputs.work / "staged" / config.index.run  # `Run` opens it there: a run is in a directory of its name
     shutil.rmtree(staged, ignore_errors=True)
     with timings.stage("merge"):
-        assembly = _merge(inputs, plan, quality, executor, staged)
+        assembly = _merge(inputs, plan, figures.quality, executor, staged)
     if inputs.contexts:
         with timings.stage("effects"):
-            tokens = [document.tokens for document in plan.documents]
-            classifier, saes = plan.models.classifier, plan.models.saes
-            add_label_effects(staged, classifier, saes, tokens, config.index.batch_tokens, inputs.progress)
+            write_label_effects(staged, plan.models.saes, figures.gradients, plan.models.classifier.device)
     with timings.stage("explain"):
         outcome = Outcome(
             documents=len(plan.documents),
@@ -347,24 +346,14 @@ def _index_shards(inputs: _Inputs, plan: _Plan, shards: Sequence[Shard], executo
             inputs.progress.advance(len(shard.documents))
 
 
-def _quality(inputs: _Inputs, plan: _Plan) -> dict[int, LayerQuality]:
-    """Explained variance on evaluation documents at equal steps over the corpus; cached for a resumed index."""
-    config, models = inputs.config, plan.models
-    cache = inputs.work / f"explained_variance-{inputs.recipe[:32]}.json"
-    if cache.is_file():
-        return msgspec.json.decode(cache.read_bytes(), type=dict[int, LayerQuality])
-    held_out = read_documents(Path(config.corpus.path), "eval")
-    sample = at_equal_steps(held_out, config.index.explained_variance_documents)
-    texts = [document.text for document in sample]
-    inputs.progress.stage("measuring explained variance", len(texts))
-    quality = explained_variance(
-        models.classifier, models.saes, texts, batch_tokens=config.index.batch_tokens, advance=inputs.progress.advance
+def _sample_figures(inputs: _Inputs, plan: _Plan) -> SampleFigures:
+    """Explained variance and gradients of label effects; kept for a resumed index, and for the merge of parts."""
+    names = f"explained_variance-{inputs.recipe[:32]}.json", f"label_gradients-{inputs.recipe[:32]}.safetensors"
+    files = inputs.work / names[0], inputs.work / names[1]
+    models, documents = plan.models, plan.documents
+    return sample_figures(
+        inputs.config, models.classifier, models.saes, documents, files, inputs.progress, effects=inputs.contexts
     )
-    for layer, layer_quality in quality.items():
-        for reason in doubts(layer_quality):
-            log.warning("doubtful SAE", layer=layer, reason=reason)
-    write_atomically(cache, msgspec.json.encode(quality))
-    return quality
 
 
 def _merge(

@@ -130,7 +130,7 @@ class Classifier:
         with forward_hooks() as hooks:
             hooks.after(self.model.base_model, keep_hidden)
             if on_residual is not None:
-                self._report(hooks, batch, on_residual, range(self.layers) if layers is None else layers)
+                self.report_residuals(hooks, batch, on_residual, range(self.layers) if layers is None else layers)
             if on_step is not no_step:
                 hooks.after_each(self.blocks, on_step)
             logits = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
@@ -155,11 +155,11 @@ class Classifier:
             raise _EndOfPassError
 
         with forward_hooks() as hooks, suppress(_EndOfPassError):
-            self._report(hooks, batch, on_residual, layers)
+            self.report_residuals(hooks, batch, on_residual, layers)
             hooks.after(self.blocks[max(layers)], end)
             self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
 
-    def _report(self, hooks: Hooks, batch: Batch, on_residual: ResidualSink, layers: Sequence[int]) -> None:
+    def report_residuals(self, hooks: Hooks, batch: Batch, on_residual: ResidualSink, layers: Sequence[int]) -> None:
         """Hook `on_residual` behind the blocks of `layers`."""
         for layer in layers:
 

@@ -13,6 +13,7 @@ from tegakari.kernels import Encoder, encode
 from tegakari.models.classifier import Classifier
 from tegakari.models.outliers import finite_limit, ordinary_positions
 from tegakari.models.sae import Sae
+from tegakari.models.tokens import Batch
 
 
 class LayerQuality(msgspec.Struct, frozen=True):
@@ -72,12 +73,28 @@ def explained_variance(
         quality by layer; empty where the documents have no countable position.
     """
     documents = [document for document in classifier.tokenize(texts) if document.positions]
-    sums = {layer: LayerSums(sae.to(classifier.device), classifier.dtype) for layer, sae in saes.items()}
+    sums = VarianceSums(classifier, saes)
     for indices, batch in classifier.batches(documents, batch_tokens):
-        classifier.run_blocks(batch, lambda layer, residual, b=batch: sums[layer].add(residual, b.offsets), list(sums))
+        classifier.run_blocks(batch, lambda layer, residual, b=batch: sums.add(b, layer, residual), list(saes))
         if advance is not None:
             advance(len(indices))
-    return {layer: layer_sums.quality() for layer, layer_sums in sums.items()} if documents else {}
+    return sums.quality() if documents else {}
+
+
+class VarianceSums:
+    """Sums of all layers over the batches of a pass over documents."""
+
+    def __init__(self, classifier: Classifier, saes: Mapping[int, Sae]) -> None:
+        """Start without documents; SAEs by layer."""
+        self._layers = {layer: LayerSums(sae.to(classifier.device), classifier.dtype) for layer, sae in saes.items()}
+
+    def add(self, batch: Batch, layer: int, residual: Tensor) -> None:
+        """Add the positions of one batch and layer, [T, d_model]."""
+        self._layers[layer].add(residual, batch.offsets)
+
+    def quality(self) -> dict[int, LayerQuality]:
+        """Quality by layer over the documents added, of which there is one at least."""
+        return {layer: layer_sums.quality() for layer, layer_sums in self._layers.items()}
 
 
 class _Moments:

@@ -9,7 +9,8 @@ logit weights of features (Bricken et al., Towards Monosemanticity, 2023).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,6 +37,9 @@ def label_gradients(
     documents: Sequence[Tokenized],
     batch_tokens: int,
     on_step: OnStep = no_step,
+    *,
+    on_residual: Callable[[Batch, int, Tensor], object] = lambda *_: None,
+    layers: Sequence[int] = (),
 ) -> dict[int, Tensor]:
     """Mean gradient of each logit with respect to the residual that the head reads, at the output of the last block.
 
@@ -46,6 +50,9 @@ def label_gradients(
         documents: to average over, each with a countable position.
         batch_tokens: tokens per forward pass.
         on_step: called after each block; it may raise, to end the work.
+        on_residual: called with the batch, the layer and its residuals, as by `Classifier.run`, so that other figures
+            of the same documents need no pass of their own.
+        layers: that it is called for.
 
     Returns:
         layer of an SAE -> float32 [labels, d_model], on the classifier's device.
@@ -64,6 +71,8 @@ def label_gradients(
                     weights[layer] = _sizes_at_head(classifier, saes[layer], select(block_output(output), batch), batch)  # noqa: B023
 
                 hooks.after(classifier.blocks[layer], weigh)
+
+            classifier.report_residuals(hooks, batch, partial(on_residual, batch), layers)
 
             def add(block: nn.Module, _inputs: object, output: object) -> Any:
                 residual = block_output(output)

@@ -101,5 +101,5 @@ async def open_asker(store: Path, config: ExplainConfig) -> AsyncIterator[Asker]
 def estimated_tokens(prompt: Prompt) -> int:
     """About how many tokens the messages have: one per four ASCII characters, and one per other character."""
     text = "".join(message.content for message in prompt.messages)
-    others = sum(not letter.isascii() for letter in text)
-    return (len(text) - others) // 4 + others
+    ascii_letters = len(text.encode("ascii", "ignore"))
+    return ascii_letters // 4 + len(text) - ascii_letters
