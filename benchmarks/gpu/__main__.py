@@ -1,11 +1,13 @@
 """All measurements of a GPU, in one command.
 
-    python -m benchmarks.gpu [--part encode --part index ...] [--documents 2560] [--smoke]
+    python -m benchmarks.gpu [--part encode --part index ...] [--all] [--documents 2560] [--smoke]
 
-Parts: `encode` (sparse encode as the indexer calls it), `index` (all stages against the best forward pass of the same
-documents), `rerun` (knockouts and patching), `train` (SAE training and fine-tuning). Shapes of gemma-2-2b and of the
-study's SAEs with random weights, bfloat16. --smoke runs all of it at tiny shapes on a CPU. Writes
-benchmarks/gpu/CARD-DATE.json; the last line is one JSON object.
+Parts: `parity` (whether the card computes what a CPU does; if not, nothing else is measured), `encode` (sparse encode
+as the indexer calls it), `index` (all stages against the best forward pass of the same documents), `rerun` (knockouts
+and patching), `train` (SAE training and fine-tuning). With --all also `kernels` (where the time of each goes),
+`settings` (launch settings of encode's kernels) and `tests` (those of the kernels). Shapes of gemma-2-2b and of the
+study's SAEs with random weights, bfloat16. --smoke runs all of it but `tests` at tiny shapes on a CPU. Writes
+benchmarks/gpu/CARD-DATE.json part by part; the last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -24,11 +26,14 @@ import transformers
 import triton
 
 from benchmarks.case import SMALL, Shape, make_case
-from benchmarks.gpu import encode, index, rerun, train
+from benchmarks.gpu import encode, index, kernel_tests, kernel_times, parity, rerun, settings, train
 from benchmarks.gpu.parts import figures_of
 from benchmarks.machine import machine, rounded
 
 LABELS = 12
+
+MEASUREMENTS = ("parity", "encode", "index", "rerun", "train")
+"""Parts without --all."""
 
 
 def index_figures(documents: int, *, smoke: bool) -> dict[str, float]:
@@ -40,13 +45,18 @@ def index_figures(documents: int, *, smoke: bool) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parts: dict[str, Callable[[bool, int], dict[str, float]]] = {
+        "parity": lambda smoke, _documents: parity.measure(smoke),
         "encode": lambda smoke, _documents: encode.measure(smoke),
         "index": lambda smoke, documents: index_figures(documents, smoke=smoke),
         "rerun": lambda smoke, _documents: rerun.measure(smoke),
         "train": lambda smoke, _documents: train.measure(smoke),
+        "kernels": lambda smoke, _documents: kernel_times.measure(smoke),
+        "settings": lambda smoke, _documents: settings.measure(smoke),
+        "tests": lambda smoke, _documents: kernel_tests.measure(smoke),
     }
     parser = argparse.ArgumentParser(description="All measurements of a GPU.")
     parser.add_argument("--part", action="append", choices=list(parts), help="only this one; repeatable")
+    parser.add_argument("--all", action="store_true", help="all parts")
     parser.add_argument("--documents", type=int, help="of the index; default 2560, with --smoke 24")
     parser.add_argument("--smoke", action="store_true", help="tiny shapes on a CPU")
     parser.add_argument("--output", type=Path, help="file of the figures; default benchmarks/gpu/CARD-DATE.json")
@@ -65,11 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     } | machine()
     output = options.output or Path(__file__).parent / f"{card.replace(' ', '-').lower()}-{facts['date']}.json"
     figures: dict[str, float] = {}
-    for name in options.part or list(parts):
+    for name in options.part or (parts if options.all else MEASUREMENTS):
         work = partial(parts[name], options.smoke, documents)
         figures |= figures_of({name: work}, strict=options.smoke)
         if not options.smoke or options.output:  # part by part: a run that is stopped keeps what it has
             output.write_text(json.dumps(facts | rounded(figures), indent=1) + "\n", encoding="utf-8")
+        if name == "parity" and "parity_files_that_differ" not in figures:
+            sys.exit("the device does not compute what a CPU does: nothing else was measured")
     sys.stdout.write(json.dumps(facts | rounded(figures)) + "\n")
 
 

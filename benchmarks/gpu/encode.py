@@ -9,6 +9,8 @@ from rich.table import Table
 from benchmarks.encode import D_SAE, TOP_K, WARM_FLOOR, Inputs, bare_gemm, inputs, to_pairs
 from benchmarks.gpu.clock import Timing, timing
 from benchmarks.gpu.random_model import device_of
+from tegakari.indexer.drawn_pairs import drawn_pairs
+from tegakari.indexer.priority import feature_seeds
 from tegakari.kernels import add_to_tally, new_tally
 from tegakari.kernels.reference import activations
 from tegakari.kernels.types import Tally, TallyBatch
@@ -18,16 +20,28 @@ SMOKE_POSITIONS = (64,)
 CHECKED_POSITIONS = 256
 
 
-class IndexerCall:
-    """The indexer's call: pools, counts, and survivors of a warm floor, into a tally; the same batch at each call."""
+DRAWN = 0.03
+"""Share of the pairs of a document and a feature that are drawn for contexts, once bounds have narrowed: 80 documents
+of the two to three thousand in which a feature of the study is active."""
 
-    def __init__(self, case: Inputs, *, outliers: bool = False) -> None:
+
+class IndexerCall:
+    """The indexer's call: pools, counts, and candidates, into a tally; the same batch at each call.
+
+    Candidates are the activations at or above a warm floor; with `contexts`, as `index` has them, all activations of
+    the pairs that are drawn or reach the floor.
+    """
+
+    def __init__(self, case: Inputs, *, outliers: bool = False, contexts: bool = False) -> None:
         device = case.residual.device
         positions, documents = len(case.residual), len(case.offsets) - 1
         self._case = case
         self._floor = torch.full((case.encoder.weight.shape[1],), WARM_FLOOR, device=device)
         self._batch = TallyBatch(case.offsets.tolist(), case.offsets, 0, 0)
         self._ordinary = torch.ones(positions, dtype=torch.bool, device=device) if outliers else None
+        self._seeds = feature_seeds(0, torch.arange(case.encoder.weight.shape[1], device=device)) if contexts else None
+        self._numbers = torch.arange(documents, device=device)
+        self._bound = torch.full_like(self._floor, DRAWN * 2.0**58, dtype=torch.int64)  # priorities have 58 bits
         self.tally: Tally = new_tally(case.encoder, documents, positions * case.encoder.weight.shape[1] // 8)
 
     def __call__(self) -> None:
@@ -35,7 +49,9 @@ class IndexerCall:
         number = getattr(candidates, "number", None)
         if number is not None:
             number.zero_()
-        add_to_tally(self.tally, self._case.residual, self._case.encoder, self._batch, self._floor, self._ordinary)
+        drawn = None if self._seeds is None else drawn_pairs(self._seeds, self._numbers, self._bound)
+        case, batch = self._case, self._batch
+        add_to_tally(self.tally, case.residual, case.encoder, batch, self._floor, self._ordinary, drawn)
 
 
 def check(case: Inputs) -> None:
@@ -76,17 +92,19 @@ def measure(smoke: bool = False) -> dict[str, float]:
             "bare GEMM": bare_gemm(case),
             "encode for the indexer": IndexerCall(case),
             "encode for the indexer, norm outliers": IndexerCall(case, outliers=True),
+            "encode for the indexer, norm outliers and contexts": IndexerCall(case, outliers=True, contexts=True),
             f"encode for the indexer, TopK {TOP_K}": IndexerCall(top_k),
             "eager: GEMM, relu, nonzero, gather": lambda case=case: to_pairs(case),
         }
         times: dict[str, Timing] = {name: timing(work, device, 3 if smoke else 20) for name, work in works.items()}
-        bare, call, _, selection, eager = times.values()
+        bare, call, _, contexts, selection, eager = times.values()
         for name, time in times.items():
             ratio = f"{time.device / bare.device:.2f}"
             table.add_row(f"{positions:,}", name, f"{time.device:.3f}", ratio, f"{time.host:.3f}")
         if positions == 4096 or smoke:
             figures = {
                 "gpu_encode_over_gemm": call.device / bare.device,
+                "gpu_encode_with_contexts_over_gemm": contexts.device / bare.device,
                 "gpu_eager_over_encode": eager.device / call.device,
                 "gpu_topk_over_gemm": selection.device / bare.device,
                 "gpu_encode_host_ms": call.host,

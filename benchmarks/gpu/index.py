@@ -36,11 +36,11 @@ def forward(classifier: Classifier, documents: list[Tokenized], budget: int) -> 
 
 
 def content(store: Path) -> dict[str, str]:
-    """SHA-256 of the files of activations and blocks of a store's only run, which do not name the time."""
+    """SHA-256 of the files of a store's runs that do not name the time, by path."""
     files = (
         path for path in sorted(store.rglob("*")) if path.is_file() and path.suffix in (".parquet", ".npy", ".arrow")
     )
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {path.relative_to(store).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def measure(config: Config, smoke: bool = False) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import cast
 
@@ -12,6 +13,7 @@ from transformers import Gemma2ForSequenceClassification, PreTrainedTokenizerBas
 from benchmarks.case import Shape, configuration_of
 from tegakari.models.architecture import find_blocks
 from tegakari.models.classifier import Classifier
+from tegakari.models.rerun.tail import find_tail
 from tegakari.models.sae import Sae
 from tegakari.models.tokens import Tokenized
 
@@ -47,7 +49,10 @@ def random_classifier(shape: Shape, device: torch.device, dtype: torch.dtype) ->
     labels = tuple(f"label {number}" for number in range(LABELS))
     no_tokenizer = cast(PreTrainedTokenizerBase, None)
     arguments = frozenset({(1, "attention_mask")})  # what the self-test of a classifier finds, which needs a tokenizer
-    return Classifier(model, no_tokenizer, find_blocks(model), labels, 512, device, dtype, "last", arguments)
+    classifier = Classifier(model, no_tokenizer, find_blocks(model), labels, 512, device, dtype, "last", arguments)
+    with torch.inference_mode():
+        tail = find_tail(classifier, classifier.batch(random_documents(2, range(4, 8), shape.vocabulary)))
+    return replace(classifier, tail=tail)
 
 
 def random_documents(count: int, lengths: range, vocabulary: int, seed: int = 0) -> list[Tokenized]:

@@ -12,7 +12,7 @@ of the 52 components in a pair of documents of 512 tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -91,6 +91,18 @@ def _knockouts(classifier: Classifier, shape: Shape, smoke: bool) -> dict[str, f
         "knockout_max_logit_difference": float(difference.abs().max()),
         "knockout_max_logit_change": float((warm(edits[0])[0] - prefix.logits).abs().max()),
     }
+
+
+def warm_knockout(shape: Shape, device: torch.device, *, smoke: bool) -> Callable[[], Tensor]:
+    """A knockout with the residuals of an earlier pass, at all positions."""
+    classifier = random_classifier(shape, device, torch.float32 if smoke else torch.bfloat16)
+    layer = classifier.layers - 2
+    count, lengths = (4, range(5, 20)) if smoke else (32, range(30, 300))
+    batch = classifier.batch(random_documents(count, lengths, shape.vocabulary))
+    prefix = run_prefix(classifier, batch, [layer], keys_above=layer)
+    saes = {layer: random_sae(shape, layer, device)}
+    edit = Edit(layer, tuple(range(FEATURES)))
+    return lambda: rerun(classifier, saes, prefix, [[edit]])
 
 
 def _hooked(classifier: Classifier, sae: Sae, batch: Batch, edit: Edit) -> Tensor:

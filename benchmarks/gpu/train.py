@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -144,6 +145,18 @@ def _steps(
 ) -> tuple[float, int]:
     """FLOP/s of the steps of several layers, and how often the host waited for the device."""
     device = residual.device
+    number, run = _training(shape, residual, architecture, batch, precision)
+    with float32_products(tf32=precision == "tf32"):
+        duration = seconds(run, device, repeats=3)
+        host_waits = waits(run, device)
+    return step_flop(LAYERS * number * batch, d_model=shape.d_model, d_sae=shape.d_sae) / duration, host_waits
+
+
+def _training(
+    shape: Shape, residual: Tensor, architecture: Literal["relu", "batch_topk"], batch: int, precision: Precision
+) -> tuple[int, Callable[[], None]]:
+    """Steps of several layers: their number, and what runs them."""
+    device = residual.device
     saes: dict[int, TrainableSae] = {}
     for layer in range(LAYERS):
         saes[layer] = _new_sae(shape, architecture, device, precision, layer)
@@ -157,10 +170,12 @@ def _steps(
     def run() -> None:
         train_steps(saes, residuals, batches, schedule, 5 * number, NoProgress())
 
-    with float32_products(tf32=precision == "tf32"):
-        duration = seconds(run, device, repeats=3)
-        host_waits = waits(run, device)
-    return step_flop(LAYERS * number * batch, d_model=shape.d_model, d_sae=shape.d_sae) / duration, host_waits
+    return number, run
+
+
+def training_steps(shape: Shape, device: torch.device, batch: int) -> Callable[[], None]:
+    """Steps of several layers with products in bfloat16."""
+    return _training(shape, _residual(shape, 8 * batch, device), "relu", batch, "bfloat16")[1]
 
 
 def _gemm_rate(shape: Shape, batch: int, precision: Precision, device: torch.device) -> float:

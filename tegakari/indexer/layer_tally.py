@@ -11,6 +11,7 @@ from torch import Tensor
 from tegakari.indexer.arrivals import Arrival, Arrivals
 from tegakari.indexer.candidates import Candidates
 from tegakari.indexer.context_entries import context_entries, drawn_first, in_windows
+from tegakari.indexer.drawn_pairs import drawn_pairs
 from tegakari.indexer.moments import label_moments
 from tegakari.indexer.partial import LayerPartial
 from tegakari.indexer.priority import NEVER, pair_priorities
@@ -82,7 +83,6 @@ class LayerTally:
         bounds: Bounds,
         seeds: Tensor | None,
         capacity: int,
-        factor: int,
     ) -> None:
         """Start without documents.
 
@@ -94,7 +94,6 @@ class LayerTally:
             bounds: from earlier shards.
             seeds: int64 [d_sae], from `feature_seeds`; None: without contexts.
             capacity: candidates that a GPU has room for.
-            factor: as of `new_tally`.
         """
         self._encoder = encoder
         self._max_norm = max_norm
@@ -102,7 +101,7 @@ class LayerTally:
         self._seeds = seeds
         self._kept = 0
         self.bounds = bounds
-        self.tally = new_tally(encoder, documents, capacity, factor)
+        self.tally = new_tally(encoder, documents, capacity)
 
     @property
     def d_sae(self) -> int:
@@ -113,7 +112,7 @@ class LayerTally:
         """Encode the residuals of a batch, [T, d_model], and add them; the host does not wait for a GPU."""
         ordinary = ordinary_positions(residual, self._max_norm)
         batch, floor = arrival.batch, self.bounds.floor
-        drawn = None if self._seeds is None else self._priorities(self._seeds, arrival.numbers) <= self.bounds.drawn
+        drawn = None if self._seeds is None else drawn_pairs(self._seeds, arrival.numbers, self.bounds.drawn)
         add_to_tally(self.tally, residual, self._encoder, batch, floor, ordinary, drawn)
         candidates = self.tally.candidates
         if drawn is None or not isinstance(candidates, CandidateList) or floor.is_cuda or not floor.any():

@@ -19,14 +19,18 @@ DOCUMENT_BITS = 26
 NEVER = 2**63 - 1
 """A priority behind all others."""
 
-_STEP = 0x9E3779B97F4A7C15 - 2**64
-_FACTORS = 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
+STEP = 0x9E3779B97F4A7C15 - 2**64
+"""Increment of SplitMix64, as int64."""
+
+FACTORS = 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
+"""Factors of its finalizer."""
+
 _PROBES = -(2**63)
 
 
 def seeds(numbers: Integers) -> Integers:
     """The numbers-th outputs of SplitMix64 (Steele, Lea and Flood 2014) with seed 0."""
-    return _mixed((numbers + 1) * _STEP)
+    return _mixed((numbers + 1) * STEP)
 
 
 def feature_seeds(layer: int, features: Integers) -> Integers:
@@ -51,6 +55,6 @@ def probe_priorities(documents: np.ndarray) -> np.ndarray:
 
 def _mixed(number: Integers) -> Integers:
     """The finalizer of SplitMix64. Shifts of negative numbers fill with ones, which the masks remove."""
-    number = (number ^ ((number >> 30) & (2**34 - 1))) * _FACTORS[0]
-    number = (number ^ ((number >> 27) & (2**37 - 1))) * _FACTORS[1]
+    number = (number ^ ((number >> 30) & (2**34 - 1))) * FACTORS[0]
+    number = (number ^ ((number >> 27) & (2**37 - 1))) * FACTORS[1]
     return number ^ ((number >> 31) & (2**33 - 1))

@@ -154,7 +154,6 @@ class Worker:
                         self._top_tokens,
                         self._seeds[layer] is not None,
                     ),
-                    self._capacity_factor,
                 )
                 for layer, encoder in self._encoders.items()
             }

@@ -11,21 +11,20 @@ from tegakari.kernels.types import CandidateBuffer, CandidateList, Encoder, Surv
 from tegakari.kernels.validation import check_encoder
 
 
-def new_tally(encoder: Encoder, documents: int, capacity: int, factor: int = 1) -> Tally:
+def new_tally(encoder: Encoder, documents: int, capacity: int) -> Tally:
     """An empty tally for documents of an SAE, on the SAE's device.
 
     Args:
         encoder: of the SAE.
         documents: maximum of documents.
         capacity: candidates that a GPU has room for; a CPU has room for all.
-        factor: how often the room for the active entries of a batch is multiplied.
 
     Raises:
         KernelError: a wrong shape, dtype or device of the encoder.
     """
     check_encoder(encoder)
     device, d_sae = encoder.weight.device, encoder.weight.shape[1]
-    candidates = CandidateBuffer(capacity, device, factor) if tallies_on_gpu(device) else CandidateList()
+    candidates = CandidateBuffer(capacity, device) if tallies_on_gpu(device) else CandidateList()
     return empty_tally(documents, d_sae, device, candidates)
 
 

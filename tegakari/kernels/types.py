@@ -154,9 +154,7 @@ class CandidateOverflowError(Exception):
 class CandidateBuffer:
     """Survivors of many batches on a GPU: kernels append to it, and the host does not know their number."""
 
-    def __init__(self, capacity: int, device: torch.device, factor: int = 1) -> None:
-        self.factor = factor
-        """how often the room for the active entries of a chunk was multiplied, because some did not fit"""
+    def __init__(self, capacity: int, device: torch.device) -> None:
         index = torch.empty(2, capacity, dtype=torch.int32, device=device)
         self.entries = Survivors(index[0], index[1], torch.empty(capacity, device=device))
         """buffers, filled from the start"""

@@ -52,6 +52,9 @@ class Classifier:
     last_alone: bool = True
     """whether the last position can pass the blocks alone, with keys and values of the others; `self_test` decides"""
 
+    tail: tuple[str, ...] = ()
+    """names of the modules that make logits of the last block's residual; empty: not known; `self_test` finds them"""
+
     @property
     def d_model(self) -> int:
         """Width of the residual."""

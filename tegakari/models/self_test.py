@@ -18,6 +18,7 @@ from tegakari.models.classifier import Classifier
 from tegakari.models.hooks import forward_hooks
 from tegakari.models.rerun.prefix import BlockCall, Prefix, run_prefix, tensors_of
 from tegakari.models.rerun.suffix import Alternatives, read_all, read_rows, run_block, run_last_block
+from tegakari.models.rerun.tail import tail_of
 from tegakari.models.tokens import Tokenized, head_index
 from tegakari.schemas.errors import ModelError
 
@@ -41,12 +42,13 @@ def self_test(classifier: Classifier) -> Classifier:
         classifier: as loaded, with its head.
 
     Returns:
-        the classifier with `document_arguments` and `last_alone`.
+        the classifier with `document_arguments`, `last_alone` and `tail`.
 
     Raises:
         ModelError: the blocks are not called once each and in order; a block reads another residual than the block
             below it returned; padding changes a document, or two passes differ; or a re-run differs from the pass.
     """
+    classifier = replace(classifier, tail=())  # the heads of the re-runs below are the whole model's
     pair = [_document(classifier, tokens) for tokens in TOKENS]
     chain = _Chain()
     with _watched(classifier, chain):
@@ -65,7 +67,7 @@ def self_test(classifier: Classifier) -> Classifier:
     if last_alone and not _last_alone_equals(tested, padded, layers):
         tested, padded = replace(tested, last_alone=False), replace(padded, follows_last=False)
     _check_rerun(tested, padded, layers)
-    return tested
+    return replace(tested, tail=_tail(tested, padded)) if tested.last_alone else tested
 
 
 def _document(classifier: Classifier, tokens: int) -> Tokenized:
@@ -240,6 +242,13 @@ def _last_alone_equals(classifier: Classifier, prefix: Prefix, layers: Sequence[
         return all(_close(classifier, values, expected) for values, expected in pairs)
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):  # arguments of other forms
         return False
+
+
+def _tail(classifier: Classifier, prefix: Prefix) -> tuple[str, ...]:
+    """`Classifier.tail`, compared with the whole model on the last position of each document."""
+    documents = torch.arange(len(prefix.last), device=prefix.last.device)
+    rows = prefix.residuals[classifier.layers - 1][documents, prefix.last][:, None]
+    return tail_of(classifier, prefix.batch, rows, read_rows(classifier, prefix, rows)[:, 0])
 
 
 def _close(classifier: Classifier, values: Tensor, expected: Tensor) -> bool:

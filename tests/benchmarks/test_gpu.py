@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 
-from benchmarks.gpu import encode, rerun, train
+import pytest
+import torch
+
+from benchmarks.gpu import encode, kernel_times, parity, rerun, settings, train
 from benchmarks.gpu.__main__ import index_figures
+from tegakari.kernels.types import Tally
 
 
 def test_training():
@@ -27,9 +31,42 @@ def test_knockouts_and_patching():
     assert figures["patching_max_change_difference"] < 1e-3
 
 
+def test_parity():
+    figures = parity.measure(smoke=True)
+    assert figures == {"parity_tallies": 16, "parity_index_difference": 0, "parity_files_that_differ": 0}
+
+
+def test_parity_refuses_a_device_that_differs(monkeypatch: pytest.MonkeyPatch):
+    finished: list[Tally] = []
+
+    def first_off_by_one(tally: Tally) -> Tally:
+        finished.append(tally)
+        tally.active[7] += len(finished) == 1
+        return tally
+
+    monkeypatch.setattr(parity, "finish_tally", first_off_by_one)
+    with pytest.raises(AssertionError, match="relu, outliers False, pairs False: active differs"):
+        parity.tallies_compared(torch.device("cpu"))
+
+
+def test_kernels_and_settings():
+    figures = kernel_times.measure(smoke=True) | settings.measure(smoke=True)
+    assert set(figures) == {
+        *(f"{work}_kernels_us" for work in ("encode_with_contexts", "encode_topk", "sae_steps", "warm_knockout")),
+        *(f"settings_{kernel}_best_ms" for kernel in ("tile", "join", "append", "select")),
+    }
+    assert min(figures.values()) > 0
+
+
 def test_encode():
     figures = encode.measure(smoke=True)
-    assert {"gpu_encode_over_gemm", "gpu_eager_over_encode", "gpu_topk_over_gemm", "gpu_encode_host_ms"} <= set(figures)
+    assert {
+        "gpu_encode_over_gemm",
+        "gpu_encode_with_contexts_over_gemm",
+        "gpu_eager_over_encode",
+        "gpu_topk_over_gemm",
+        "gpu_encode_host_ms",
+    } <= set(figures)
     assert min(figures.values()) > 0
 
 

@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).parents[2]
 SHARED = 227 * 1024
 """Maximum bytes of shared memory per block on sm_90."""
 
-REGISTERS = {"tile_kernel": 176, "join_kernel": 96, "pairs_kernel": 96, "place_kernel": 64, "select_kernel": 176}
+REGISTERS = {"tile_kernel": 168, "join_kernel": 96, "append_kernel": 80, "place_kernel": 64, "select_kernel": 176}
 """Maximum registers: those at the size of the study with Triton 3.6 and 3.9, with a margin. Above 255 they spill."""
 
 
@@ -45,5 +45,5 @@ def test_registers_and_shared_memory_stay_in_bounds(usages: list[dict]) -> None:
 
 def test_atomics_are_of_integers_alone(usages: list[dict]) -> None:
     """Sums of integers, and places that are sorted afterwards, do not depend on the order of the programs."""
-    assert {usage["kernel"] for usage in usages if usage["atomics"]} == {"tile_kernel", "join_kernel", "pairs_kernel"}
+    assert {usage["kernel"] for usage in usages if usage["atomics"]} == {"tile_kernel", "join_kernel", "append_kernel"}
     assert [usage for usage in usages if usage["float_atomics"]] == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
@@ -110,6 +110,32 @@ def test_candidates_of_whole_pairs_are_all_their_activations(kind: str, device: 
                 wanted += [(feature, start + row, float(column[row])) for row in np.flatnonzero(column).tolist()]
     assert len(wanted) < np.count_nonzero(dense)
     assert sorted(zip(*(column.tolist() for column in candidates), strict=True)) == sorted(wanted)
+
+
+@pytest.mark.parametrize("pairs", [False, True], ids=["entries", "pairs"])
+def test_documents_longer_than_a_tile_of_a_gpu(pairs: bool, device: torch.device) -> None:
+    """Of 32, 33 and 70 rows: the marks of a tile use all bits of an integer."""
+    case = exact_case("relu", torch.float32, [32, 33, 70], 13, D_SAE)
+    ends = case.offsets.tolist()
+    encoder = case.encoder._replace(bias=case.encoder.bias + 100)  # every entry is active
+    encoder = encoder._replace(
+        **{name: value.to(device) for name, value in encoder._asdict().items() if isinstance(value, torch.Tensor)}
+    )
+    dense = expected(case.residual, case.encoder._replace(bias=case.encoder.bias + 100), case.offsets, None).dense
+    floor = torch.tensor(np.quantile(dense, 0.97, axis=0), dtype=torch.float32)
+    whole = (torch.arange(3)[:, None] + torch.arange(D_SAE)) % 2 == 0
+    tally = new_tally(encoder, 3, 20_000)
+    batch = TallyBatch(ends, case.offsets.to(device), 0, 0)
+    residual = case.residual.to(device)
+    add_to_tally(tally, residual, encoder, batch, floor.to(device), None, whole.to(device) if pairs else None)
+    reach = dense >= floor.numpy()
+    if pairs:
+        of_documents = [reach[start:stop].any(0) for start, stop in pairwise(ends)] | whole.numpy()
+        reach = np.repeat(of_documents, np.diff(ends), axis=0)
+    rows, features = np.nonzero(reach)
+    wanted = zip(features.tolist(), rows.tolist(), dense[rows, features].tolist(), strict=True)
+    assert 0 < reach.mean() < 1
+    assert sorted(zip(*(column.tolist() for column in tally.candidates.survivors()), strict=True)) == sorted(wanted)
 
 
 @pytest.mark.parametrize("pairs", [False, True], ids=["entries", "pairs"])

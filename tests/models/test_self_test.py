@@ -16,8 +16,9 @@ from tegakari.models.architecture import find_blocks
 from tegakari.models.classifier import Classifier
 from tegakari.models.loading import load_classifier
 from tegakari.models.rerun.prefix import run_prefix
-from tegakari.models.rerun.suffix import read_all, run_block
+from tegakari.models.rerun.suffix import read_all, read_rows, run_block
 from tegakari.models.self_test import self_test
+from tegakari.models.tokens import Tokenized
 from tegakari.schemas.errors import ModelError
 from tests.support.classifier_families import make_classifier
 from tools.tiny_families import save_tiny_model, tiny_model
@@ -155,3 +156,38 @@ def test_models_without_blocks_to_read_are_refused_before_any_pass(family: str, 
     with pytest.raises(ModelError, match=reason) as refused:
         find_blocks(model)
     assert refused.value.fix
+
+
+def rows_read(classifier: Classifier) -> tuple[Tensor, Tensor]:
+    """Logits of random residuals by the tail and by the whole model with replaced blocks."""
+    batch = classifier.batch([Tokenized([2, 7, 9, 11], [(0, 0)] * 4, [False] * 4, False, 3)] * 2)
+    prefix = run_prefix(classifier, batch, [])
+    rows = torch.randn(2, 3, classifier.d_model, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        return read_rows(classifier, prefix, rows), read_rows(replace(classifier, tail=()), prefix, rows)
+
+
+def test_the_tail_of_a_decoder_gives_the_logits_of_the_whole_model(classifier: Classifier):
+    assert classifier.tail == ("model.norm", "score")
+    by_tail, whole = rows_read(classifier)
+    assert torch.equal(by_tail, whole)
+    assert whole.std() > 0.1
+
+
+def test_a_head_of_several_modules(classifier: Classifier):
+    head = nn.Sequential(nn.Linear(classifier.d_model, 8), nn.Dropout(), nn.GELU(), nn.Linear(8, 3)).eval()
+    classifier.model.score = head
+    assert self_test(classifier).tail == ("model.norm", "score.0", "score.2", "score.3")
+    assert torch.equal(*rows_read(self_test(classifier)))
+
+
+def test_a_model_that_computes_behind_its_head_has_no_tail(classifier: Classifier):
+    def halve(_model: nn.Module, _inputs: object, output: Any) -> Any:
+        output.logits = output.logits / 2
+        return output
+
+    classifier.model.register_forward_hook(halve)
+    tested = self_test(classifier)
+    assert tested.last_alone
+    assert tested.tail == ()
+    assert torch.equal(*rows_read(tested))

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tegakari.kernels.gpu.append import append_kernel
 from tegakari.kernels.gpu.deferred import CapacityRows, CapacitySurvivors, Flags
 from tegakari.kernels.gpu.gate import BLOCK
-from tegakari.kernels.gpu.pairs import pairs_kernel
 from tegakari.kernels.gpu.place import place_kernel
 from tegakari.kernels.gpu.pool import join_kernel, tile_kernel
 from tegakari.kernels.gpu.tiles import Chunk, plan
@@ -35,10 +35,10 @@ from tegakari.kernels.validation import check_offsets
 
 CHUNK = 8192
 """Rows per GEMM: 302 MB of products at d_sae = 9216. Documents are not cut, so a longer one is a chunk of its own."""
-TILE = {"ROWS": 8, "PLACED": 2, "num_warps": 1}
-"""Rows that the two passes over a tile read at a time."""
+TILE = {"ROWS": 8, "num_warps": 1}
+"""Rows of a tile that are read at a time."""
 JOIN = {"num_warps": 1}
-PAIRS = {"BLOCK": 1024, "num_warps": 4}
+APPEND = {"num_warps": 1}
 PLACE = {"ROWS": 4, "num_warps": 4}
 SELECT = {"ROWS": 1, "num_warps": 1}
 """Rows of products per program of TopK, where a row has at most MIN_CLASSES classes of features."""
@@ -101,36 +101,8 @@ def gpu_tally(
     for chunk in batch.chunks:
         product = _products(residual, encoder, chunk)
         place = batch.document + chunk.document, batch.position + chunk.first
-        if whole is None:
-            _tally_chunk(product, encoder, gates, factors, chunk, place, floor, ordinary, tally, None)
-            continue
-        active = CandidateBuffer(_active_room(tally, chunk.rows * product.shape[1]), residual.device)
-        to_active = tally._replace(candidates=active)
-        _tally_chunk(product, encoder, gates, factors, chunk, place, torch.zeros_like(floor), ordinary, to_active, None)
-        _add_pairs(tally, active, batch, chunk, whole, floor)
-
-
-def _active_room(tally: Tally, entries: int) -> int:
-    """Capacity for the active entries of a chunk: an eighth, as `capacity_of`; all, once candidates did not fit."""
-    assert isinstance(tally.candidates, CandidateBuffer)
-    return min(entries, max(2**16, entries // 8) * tally.candidates.factor)
-
-
-def _add_pairs(
-    tally: Tally, active: CandidateBuffer, batch: TallyBatch, chunk: Chunk, whole: Tensor, floor: Tensor
-) -> None:
-    """Add the activations of a chunk to the candidates that belong to whole pairs, or to pairs that reach the floor."""
-    candidates = tally.candidates
-    assert isinstance(candidates, CandidateBuffer)
-    first = batch.document + chunk.document
-    maximum = tally.pooled.max[first : first + chunk.documents]
-    of_pairs = whole[chunk.document : chunk.document + chunk.documents] | (maximum >= floor)
-    owner = (batch.owner[chunk.first : chunk.first + chunk.rows] - chunk.document).int()
-    _launch(
-        pairs_kernel, _parts(active.capacity, PAIRS["BLOCK"]),
-        active.number, *active.entries, active.capacity, owner, of_pairs, whole.shape[1],
-        batch.position + chunk.first, candidates.number, *candidates.entries, candidates.capacity, **PAIRS,
-    )  # fmt: skip
+        of_chunk = None if whole is None else whole[chunk.document : chunk.document + chunk.documents]
+        _tally_chunk(product, encoder, gates, factors, chunk, place, floor, ordinary, tally, whole=of_chunk)
 
 
 def gpu_encode(inputs: EncodeInputs, *, capacity: Capacity | None = None) -> Encoded:
@@ -160,7 +132,7 @@ def gpu_encode(inputs: EncodeInputs, *, capacity: Capacity | None = None) -> Enc
         product = _products(operand, encoder, chunk)
         pairs = torch.empty(chunk.rows, blocks, dtype=torch.int32, device=device) if rows == "all" else None
         place = chunk.document, chunk.first
-        cuts = _tally_chunk(product, encoder, gates, factors, chunk, place, floor, None, tally, pairs)
+        cuts = _tally_chunk(product, encoder, gates, factors, chunk, place, floor, None, tally, pairs=pairs)
         if pairs is None:
             continue
         row_ends = pairs.flatten().cumsum(0, dtype=torch.int64) + n_pairs
@@ -211,11 +183,24 @@ def _tally_chunk(
     floor: Tensor | None,
     ordinary: Tensor | None,
     tally: Tally,
-    pairs: Tensor | None,
+    *,
+    pairs: Tensor | None = None,
+    whole: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Add a chunk of products to a tally; returns where TopK cuts its rows.
 
-    `place`: row of the tally for the chunk's first document, and number of positions before its first row.
+    Args:
+        product: [n, d_sae] float32.
+        encoder: of the layer.
+        gates: of the encoder.
+        factors: of the rows of the batch.
+        chunk: of the batch.
+        place: row of the tally for the chunk's first document, and number of positions before its first row.
+        floor: as of `gpu_tally`; None: no candidates.
+        ordinary: of the positions of the batch.
+        tally: of the layer.
+        pairs: [n, B] int32, receives the active features of each row and block.
+        whole: bool [D, d_sae], as of `gpu_tally`, of the chunk's documents.
     """
     d_sae = product.shape[1]
     blocks = _parts(d_sae, BLOCK)
@@ -230,6 +215,7 @@ def _tally_chunk(
     documents = slice(document, document + chunk.documents)
     partial = torch.empty(3, tiles, d_sae, device=product.device)
     regular = torch.empty(tiles, dtype=torch.int32, device=product.device)
+    marks = regular if floor is None else torch.empty(tiles, d_sae, dtype=torch.int32, device=product.device)
     _launch(
         tile_kernel, tiles * blocks,
         product, *gates, of_rows, *cuts,
@@ -237,16 +223,25 @@ def _tally_chunk(
         regular if ordinary is None else ordinary[chunk.first :],
         chunk.tiles, partial, regular, tally.pooled.last[documents],
         regular if pairs is None else pairs,
-        tally.fault, candidates.number, *candidates.entries, candidates.capacity,
-        document, position, tiles * d_sae, d_sae, blocks,
+        marks, tally.fault, document, tiles * d_sae, d_sae, blocks,
         NORMED=factors is not None, GATED=encoder.gate_scale is not None, TOP_K=encoder.k is not None,
-        OUTLIERS=ordinary is not None, PAIRS=pairs is not None, SURVIVORS=floor is not None, BLOCK=BLOCK, **TILE,
+        OUTLIERS=ordinary is not None, PAIRS=pairs is not None, MARKS=floor is not None,
+        FLOOR=floor is not None and whole is None, BLOCK=BLOCK, **TILE,
     )  # fmt: skip
     _launch(
         join_kernel, chunk.documents * blocks,
         partial, regular, chunk.first_tile, tally.pooled.max[documents], tally.pooled.mean[documents],
         tally.positions[documents], tally.active, tiles * d_sae, d_sae, blocks, BLOCK=BLOCK, **JOIN,
     )  # fmt: skip
+    if floor is not None:
+        _launch(
+            append_kernel, tiles * blocks,
+            product, gates[0], gates[1], gates[2], of_rows, chunk.tiles, marks,
+            marks if whole is None else whole, tally.pooled.max[documents], floor,
+            candidates.number, *candidates.entries, candidates.capacity, position, d_sae, blocks,
+            NORMED=factors is not None, GATED=encoder.gate_scale is not None, PAIRS=whole is not None,
+            BLOCK=BLOCK, **APPEND,
+        )  # fmt: skip
     return cuts
 
 

@@ -11,7 +11,7 @@ from triton import knobs
 # pyright: reportGeneralTypeIssues=false, reportPossiblyUnboundVariable=false, reportIndexIssue=false
 
 BLOCK = 128
-"""Features of one program of `tally_kernel` and `place_kernel`."""
+"""Features of one program of the kernels that read products."""
 INTERPRETED = knobs.runtime.interpret
 """Whether Triton interprets its kernels on the CPU."""
 
@@ -24,6 +24,21 @@ def gate_of(scale, bias, shift, threshold, feature, inside, GATED: tl.constexpr)
     scale = tl.load(scale + feature, mask=inside, other=0.0) if GATED else bias
     shift = tl.load(shift + feature, mask=inside, other=0.0) if GATED else bias
     return scale, bias, shift, threshold
+
+
+@triton.jit
+def before_gate(product, factor, scale, bias, shift, NORMED: tl.constexpr, GATED: tl.constexpr):
+    """Pre-activation and value of products, of shapes that broadcast; without a gate they are the same.
+
+    Every kernel that asks rounds alike: a product is multiplied and added to by one instruction.
+    """
+    if NORMED:
+        shifted = tl.fma(product, factor, bias)
+        product = product * factor
+    else:
+        shifted = product + bias
+    value = tl.fma(product, scale, shift) if GATED else shifted
+    return shifted, value
 
 
 MASKED = tl.constexpr(-1e30)
@@ -54,19 +69,9 @@ def tile_of(
     start = tl.min(row, axis=0)
     place = (row - start)[:, None] * d_sae + feature[None, :]
     product = tl.load(product + start.to(tl.int64) * d_sae + place, mask=mask, other=MASKED)
-    # Every kernel that asks rounds alike: a product is multiplied and added to by one instruction.
-    if NORMED:
-        of_row = tl.load(factor + row, mask=row_mask, other=1.0)[:, None]
-        shifted = tl.fma(product, of_row, bias[None, :])
-        product = product * of_row
-    else:
-        shifted = product + bias[None, :]
-    if GATED:
-        value = tl.fma(product, scale[None, :], shift[None, :])
-        active = (shifted > 0) & (value > 0)
-    else:
-        value = shifted
-        active = value > threshold[None, :]
+    of_row = tl.load(factor + row, mask=row_mask, other=1.0)[:, None] if NORMED else product
+    shifted, value = before_gate(product, of_row, scale[None, :], bias[None, :], shift[None, :], NORMED, GATED)
+    active = (shifted > 0) & (value > 0) if GATED else value > threshold[None, :]
     if TOP_K:
         least = tl.load(cut_value + row, mask=row_mask, other=0.0)[:, None]
         last_tie = tl.load(cut_feature + row, mask=row_mask, other=0)[:, None]

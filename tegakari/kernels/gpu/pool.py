@@ -25,21 +25,16 @@ def tile_kernel(
     factor,  # [n] float32, if NORMED
     cut_value,  # [n] float32, if TOP_K
     cut_feature,  # [n] int32, if TOP_K
-    floor,  # [d_sae] float32, if SURVIVORS
+    floor,  # [d_sae] float32, if FLOOR
     ordinary,  # [n] bool, if OUTLIERS
     tiles,  # [N, 4] int32
     partial,  # [3, N, d_sae] float32: maximum, sum and number of the active rows of each tile
     regular,  # [N] int32: rows of each tile that count
     last,  # [D, d_sae] float32
     pairs,  # [n, B] int32, if PAIRS: active features of each row and block
+    marks,  # [N, d_sae] int32, if MARKS: a bit per active row of the tile, with FLOOR of those that reach the floor
     fault,  # [] int32
-    number,  # [] int64, survivors so far
-    survivor_feature,  # [capacity] int32
-    survivor_position,  # [capacity] int32
-    survivor_activation,  # [capacity] float32
-    capacity,
     first_document,  # row of the shard for the chunk's first document
-    first_position,  # position of the shard for the chunk's row 0
     size,  # N * d_sae
     d_sae,
     blocks,
@@ -48,16 +43,14 @@ def tile_kernel(
     TOP_K: tl.constexpr,
     OUTLIERS: tl.constexpr,
     PAIRS: tl.constexpr,
-    SURVIVORS: tl.constexpr,
+    MARKS: tl.constexpr,
+    FLOOR: tl.constexpr,
     ROWS: tl.constexpr,
-    PLACED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """One tile and one block of features, in one warp: each lane owns a few features and meets no other lane.
 
-    Survivors are counted in the pass that pools. Where there are any, one atomic addition gives them their place, and a
-    second pass, which finds the rows in the caches, moves them there. Their order depends on timing, so the caller
-    sorts them; all other results have one writer, or are the same whoever writes.
+    Products are read once. Every result has one writer, or is the same whoever writes.
     """
     block = tl.program_id(0) % blocks
     tile = tl.program_id(0) // blocks
@@ -69,13 +62,13 @@ def tile_kernel(
     inside = feature < d_sae
     scale, bias, shift, threshold = gate_of(scale, bias, shift, threshold, feature, inside, GATED)
     least = tl.zeros([BLOCK], tl.float32)
-    if SURVIVORS:
+    if FLOOR:
         least = tl.load(floor + feature, mask=inside, other=0.0)
     # Numbers are summed as float32, of masks too: LLVM packs a mask that is summed as integers into bytes on the stack.
     peak = tl.zeros([BLOCK], tl.float32)
     sums = tl.zeros([BLOCK], tl.float32)
     active_rows = tl.zeros([BLOCK], tl.float32)
-    surviving_rows = tl.zeros([BLOCK], tl.float32)
+    marked = tl.zeros([BLOCK], tl.int32)
     poison = tl.zeros([BLOCK], tl.float32)
     counted = tl.zeros([ROWS], tl.int32)
     for begin in range(start, stop, ROWS):
@@ -96,39 +89,16 @@ def tile_kernel(
         if PAIRS:
             of_rows = tl.sum(tl.where(active, 1.0, 0.0), axis=1).to(tl.int32)
             tl.store(pairs + row.to(tl.int64) * blocks + block, of_rows, mask=row < stop)
-        if SURVIVORS:
-            surviving_rows += tl.sum(tl.where(active & (value >= least[None, :]), 1.0, 0.0), axis=0)
-    if SURVIVORS:
-        survivors = surviving_rows.to(tl.int32)
-        in_all = tl.sum(survivors, axis=0)
-        if in_all > 0:
-            first = tl.atomic_add(number, in_all.to(tl.int64), sem="relaxed")
-            room = tl.minimum(tl.maximum(capacity - first, 0), 0x7FFFFFFF).to(tl.int32)
-            place = tl.cumsum(survivors, axis=0) - survivors
-            for begin in range(start, stop, PLACED):
-                row = begin + tl.arange(0, PLACED)
-                row_mask = row < stop
-                if OUTLIERS:
-                    row_mask = row_mask & (tl.load(ordinary + row, mask=row_mask, other=0) != 0)
-                value, active = tile_of(
-                    product, scale, bias, shift, threshold, factor, cut_value, cut_feature, row, row_mask, feature,
-                    d_sae, NORMED, GATED, TOP_K,
-                )  # fmt: skip
-                survives = tl.where(active & (value >= least[None, :]), 1, 0)
-                in_rows = tl.sum(survives, axis=0)
-                if tl.max(in_rows, axis=0) > 0:
-                    to = place[None, :] + tl.cumsum(survives, axis=0) - 1
-                    fits = (survives > 0) & (to < room)
-                    position = (first_position + row)[:, None] + tl.zeros([1, BLOCK], tl.int32)
-                    features = feature[None, :] + tl.zeros([PLACED, 1], tl.int32)
-                    tl.store(survivor_feature + first + to, features, mask=fits)
-                    tl.store(survivor_position + first + to, position, mask=fits)
-                    tl.store(survivor_activation + first + to, value, mask=fits)
-                    place += in_rows
+        if MARKS:
+            wanted = active & (value >= least[None, :]) if FLOOR else active
+            bit = (1 << (row - start))[:, None] + tl.zeros([1, BLOCK], tl.int32)
+            marked += tl.sum(tl.where(wanted, bit, 0), axis=0)
     at = partial + tile.to(tl.int64) * d_sae + feature
     tl.store(at, peak, mask=inside)
     tl.store(at + size, sums, mask=inside)
     tl.store(at + 2 * size, active_rows, mask=inside)
+    if MARKS:
+        tl.store(marks + tile.to(tl.int64) * d_sae + feature, marked, mask=inside)
     if block == 0:
         tl.store(regular + tile, tl.sum(counted, axis=0))
     if ends_document != 0:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 TILE_ROWS = 32
-"""Maximum rows of a tile: enough programs to fill a GPU with one batch."""
+"""Maximum rows of a tile: a bit of an int32 each, and enough programs to fill a GPU with one batch."""
 
 
 class Chunk(NamedTuple):

@@ -18,6 +18,7 @@ from tegakari.models.architecture import block_output, with_residual
 from tegakari.models.classifier import Classifier
 from tegakari.models.hooks import replaced_forward
 from tegakari.models.rerun.prefix import BlockCall, Keys, Prefix, run_model
+from tegakari.models.rerun.tail import logits_of
 
 
 def run_block(classifier: Classifier, prefix: Prefix, layer: int, residual: Tensor) -> Tensor:
@@ -95,6 +96,8 @@ class Alternatives:
 def read_rows(classifier: Classifier, prefix: Prefix, rows: Tensor) -> Tensor:
     """Logits of residuals of the last position: [N, P, d_model] -> float32 [N, P, labels]."""
     flat = rows.reshape(-1, 1, rows.shape[-1])
+    if classifier.tail:
+        return logits_of(classifier, flat, classifier.tail).view(*rows.shape[:2], -1)
     ids = prefix.batch.input_ids[:1, :1].expand(len(flat), 1)  # the head uses them only to find padding
     with _blocks_replaced(classifier, flat, prefix.others):
         # transformers takes a mask of four dimensions as it is; of another it reads values, and waits for a GPU.
