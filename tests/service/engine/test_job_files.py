@@ -16,8 +16,9 @@ from tegakari.schemas.errors import BusyError, InterruptedJobError, TooCostlyErr
 from tegakari.schemas.jobs import KnockoutJob
 from tegakari.schemas.knockout import KnockoutSettings
 from tegakari.service.engine import jobs as jobs_module
+from tegakari.service.engine.active_jobs import ActiveJob, Knockout
 from tegakari.service.engine.cost_limits import CostLimits
-from tegakari.service.engine.jobs import ActiveJob, JobLimits, Jobs, Knockout
+from tegakari.service.engine.jobs import JobLimits, Jobs
 from tegakari.service.engine.queue import ModelQueue
 from tegakari.store import Store
 from tegakari.store.disk import job_files
@@ -185,7 +186,7 @@ def test_a_slow_disk_holds_up_no_other_request(store: Path, monkeypatch: pytest.
 def test_states_of_a_killed_server_say_why(store: Path):
     files = job_files.JobFiles(store)
     files.write(KnockoutJob(id="1", state="running", done=0, total=9, run="drawn", settings=SETTINGS, created="2026"))
-    jobs_of(store, ModelQueue()).mark_interrupted()
+    jobs_of(store, ModelQueue()).interrupt_abandoned()
     (job,) = stored(store)
     assert job.state == "interrupted"
     assert job.problem is not None
