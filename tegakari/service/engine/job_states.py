@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from tegakari.schemas.analysis_kinds import KNOCKOUT_ANALYSIS
 from tegakari.schemas.errors import InternalError, InterruptedJobError, TegakariError, error_classes
 from tegakari.schemas.jobs import FINAL, JobProgress, KnockoutJob
 from tegakari.service.http.problems import problem_of
@@ -18,6 +19,7 @@ from tegakari.service.observe import metrics
 from tegakari.store.disk.job_claims import JobClaims
 from tegakari.store.disk.job_files import JobFiles
 from tegakari.store.disk.replica_leases import ReplicaLease, all_progress, job_progress
+from tegakari.store.results import analysis_by_key
 
 log = structlog.get_logger()
 
@@ -51,16 +53,35 @@ class JobStates:
             return None
         return job_progress(self._store, owner, id_) or JobProgress(id=id_, state="queued", done=0, total=None)
 
+    def stored(self, id_: str) -> KnockoutJob | None:
+        """A knockout whose result is stored."""
+        analysis = analysis_by_key(self._store, KNOCKOUT_ANALYSIS, id_)
+        if analysis is None:
+            return None
+        result = analysis.result(KNOCKOUT_ANALYSIS)
+        return KnockoutJob(
+            id=id_,
+            state="done",
+            done=result.documents,
+            total=result.documents,
+            run=result.run,
+            settings=result.settings,
+            created=analysis.manifest.created,
+            result=result,
+        )
+
     def find(self, id_: str) -> KnockoutJob | None:
-        """State of a job without a stored result; None: there is none."""
+        """A job with its result or its state; None: there is none."""
+        if stored := self.stored(id_):
+            return stored
         progress = self.progress(id_)
         job = self._files.read(id_)
         if progress is not None:
             return job and with_progress(job, progress)
-        if job is None or job.state in FINAL:
-            return job
-        self.interrupt(id_)
-        return self._files.read(id_)
+        if job is not None and job.state not in FINAL:
+            self.interrupt(id_)
+            job = self._files.read(id_)
+        return job or self.stored(id_)  # the state of a job goes when its result has come
 
     def interrupt(self, id_: str) -> None:
         """Interrupt a job that no living server computes; one of several servers that find it does so."""

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 import msgspec
 import structlog
 
-from tegakari.schemas.analysis_kinds import KNOCKOUT_ANALYSIS
-from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import BusyError, DeadlineError, NotFoundError, TegakariError
 from tegakari.schemas.jobs import FINAL, JobProgress, JobState, KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult
@@ -25,17 +23,15 @@ from tegakari.service.engine.active_jobs import ActiveJob, Knockout
 from tegakari.service.engine.cost_limits import CostLimits
 from tegakari.service.engine.job_records import JobRecords
 from tegakari.service.engine.job_states import JobStates, error_of, interrupted, with_progress
-from tegakari.service.engine.knockout_requests import requested_knockout
 from tegakari.service.engine.model_requests import BatchWork, Request
+from tegakari.service.engine.other_servers import FOLLOW_SECONDS, HandOver, OtherServers
 from tegakari.service.engine.queue import ModelQueue
 from tegakari.service.engine.replica import Replica
 from tegakari.service.http.problems import problem_of
 from tegakari.service.observe import metrics
-from tegakari.store.cached import open_store
 from tegakari.store.disk.job_claims import JobClaims
 from tegakari.store.disk.job_files import JobFiles, Retention
 from tegakari.store.disk.replica_leases import Message, ReplicaLease
-from tegakari.store.results import analysis_by_key
 
 if TYPE_CHECKING:
     from tegakari.analyses.engine.model_loader import ModelLoader
@@ -52,12 +48,6 @@ UNRECORDED_JOBS = 32
 POLL_SECONDS = 0.1
 """Time between two looks at the progress of a job of this server."""
 
-FOLLOW_SECONDS = 0.5
-"""Time between two looks at the progress of a job of another server, which reads files."""
-
-CANCEL_SECONDS = 10.0
-"""Time for which a request that cancels a job of another server waits for its end."""
-
 DRAIN_SECONDS = 4.0
 """Time that jobs have to finish once the server is told to stop, before other servers get them."""
 
@@ -65,13 +55,6 @@ MAX_HANDOVERS = 8
 """Servers that a job is handed over by: a job that makes its server stop must come to an end."""
 
 log = structlog.get_logger()
-
-
-class HandOver(msgspec.Struct, frozen=True):
-    """What a server tells the one that it hands a job over to, beside the job's state."""
-
-    client: str
-    handovers: int
 
 
 def _compute(load_models: ModelLoader, knockouts: Sequence[Knockout], progress: Progress) -> list[KnockoutResult]:
@@ -110,12 +93,11 @@ class Jobs:
         self._limits = limits
         self._active: dict[str, ActiveJob] = {}
         self._unrecorded: OrderedDict[str, KnockoutJob] = OrderedDict()
-        self._handed_over: dict[str, HandOver] = {}
-        """jobs that this server was given by others, by id, until it has begun them"""
         self._files = JobFiles(store)
         self._lease = ReplicaLease(store)
         claims = JobClaims(store)
         self._states = JobStates(store, self._files, claims, self._lease)
+        self._others = OtherServers(store, self._files, self._lease, self._states)
         self._records = JobRecords(
             store,
             files=self._files,
@@ -220,10 +202,15 @@ class Jobs:
             return active.job
         if unrecorded := self._unrecorded.get(id_):
             return unrecorded
-        job = self._stored_job(id_) or self._states.find(id_)
+        job = self._states.find(id_)
         if job is None:
             raise NotFoundError(f"no knockout {id_!r}", field="id", fix="use the `id` of a response with status 202")
         return job
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is being stopped."""
+        return self._replica.draining
 
     def current(self) -> dict[str, KnockoutJob]:
         """Jobs of this process by id: those that are queued or running, and those whose end is not recorded yet."""
@@ -268,18 +255,9 @@ class Jobs:
         if active is not None and not active.elsewhere:
             self._cancel(active)
             return active.job
-        owner = await asyncio.to_thread(self._states.owner, id_)
-        if owner is not None and owner != self._lease.replica:
-            with suppress(OSError):  # it has ended meanwhile
-                await asyncio.to_thread(self._lease.send, owner, Message("cancel", id_))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CANCEL_SECONDS):
-                    while await asyncio.to_thread(self._states.progress, id_) is not None:
-                        await asyncio.sleep(POLL_SECONDS)
-            job = await asyncio.to_thread(lambda: self._stored_job(id_) or self._states.find(id_))
-            if job is not None:
-                return job
-        return await asyncio.to_thread(self.find, id_)
+        await self._others.cancel(id_)
+        job = await asyncio.to_thread(self._states.find, id_)
+        return job or await asyncio.to_thread(self.find, id_)
 
     async def drain(self) -> None:
         """Before the server stops: let jobs end for a while, then hand those that have not to other servers.
@@ -290,10 +268,10 @@ class Jobs:
         for active in [active for active in self._active.values() if active.elsewhere]:
             self._drop(active)
         tasks = [active.task for active in self._active.values() if active.task]
-        if not tasks or not await asyncio.to_thread(self._receivers):
+        if not tasks or not await asyncio.to_thread(self._others.receivers):
             return
         await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
-        receivers = await asyncio.to_thread(self._receivers)
+        receivers = await asyncio.to_thread(self._others.receivers)
         for active in list(self._active.values()):
             if receivers and active.claimed and active.handovers < MAX_HANDOVERS:
                 receiver = min(receivers, key=lambda replica: receivers[replica])
@@ -334,7 +312,7 @@ class Jobs:
         claimed before it is computed, so that no other server computes it either.
         """
         try:
-            stored = await asyncio.to_thread(self._stored_job, knockout.id)
+            stored = await asyncio.to_thread(self._states.stored, knockout.id)
             metrics.record_lookup("knockout", hit=stored is not None)
             if stored is None:
                 stored = await self._claim(active)
@@ -368,34 +346,17 @@ class Jobs:
         id_ = active.job.id
         while not active.claimed:
             owner = await self._in_order(self._records.claim, id_, self._replica.start)
-            if owner is None or id_ in self._handed_over:
+            if owner is None or id_ in self._others.given:
                 active.claimed = True
-            elif ended := await self._follow(active, owner):
+            elif ended := await self._others.follow(active, owner):
                 return ended
-        if handover := self._handed_over.pop(id_, None):
+        if handover := self._others.given.pop(id_, None):
             active.client, active.handovers, active.detached = handover.client, handover.handovers, True
         active.elsewhere = False
-        ended = await asyncio.to_thread(self._stored_job, id_)  # before the claim another server may have ended it
+        ended = await asyncio.to_thread(self._states.stored, id_)  # before the claim another server may have ended it
         if ended is not None:
             await self._in_order(self._records.release, id_)
         return ended
-
-    async def _follow(self, active: ActiveJob, owner: str) -> KnockoutJob | None:
-        """Show the progress of a job that another server has, until it has ended; None: it was refused there."""
-        id_ = active.job.id
-        before = await asyncio.to_thread(self._files.read, id_)
-        if owner == self._lease.replica:  # which is interrupting it for a dead one at this moment
-            await asyncio.sleep(POLL_SECONDS)
-            return None
-        with suppress(OSError):  # it has ended meanwhile
-            await asyncio.to_thread(self._lease.send, owner, Message("keep", id_))
-        while progress := await asyncio.to_thread(self._states.progress, id_):
-            active.show(progress)
-            await asyncio.sleep(FOLLOW_SECONDS)
-        if id_ in self._handed_over:
-            return None
-        job = await asyncio.to_thread(lambda: self._stored_job(id_) or self._states.find(id_))
-        return None if job is None or job.state not in FINAL or job == before else job
 
     async def _compute(self, active: ActiveJob, request: Request[Knockout, KnockoutResult]) -> None:
         """Record the job, so that a client that is told its id finds it, and wait for the result."""
@@ -409,23 +370,6 @@ class Jobs:
             self._end(active, "interrupted", error=interrupted(reason))
         finally:
             request.progress.cancel()  # no effect on finished work
-
-    def _stored_job(self, id_: str) -> KnockoutJob | None:
-        """A knockout whose result is stored."""
-        stored = analysis_by_key(self._store, KNOCKOUT_ANALYSIS, id_)
-        if stored is None:
-            return None
-        result = stored.result(KNOCKOUT_ANALYSIS)
-        return KnockoutJob(
-            id=id_,
-            state="done",
-            done=result.documents,
-            total=result.documents,
-            run=result.run,
-            settings=result.settings,
-            created=stored.manifest.created,
-            result=result,
-        )
 
     def _end(
         self,
@@ -471,10 +415,6 @@ class Jobs:
 
     # Jobs that pass between servers.
 
-    def _receivers(self) -> dict[str, int]:
-        """Servers that can take jobs over, with the number of those that they have."""
-        return {replica: len(record.jobs) for replica, record in self._lease.others().items() if not record.draining}
-
     async def _hand_over(self, active: ActiveJob, receiver: str) -> None:
         content = msgspec.json.encode(HandOver(active.client, active.handovers + 1))
         given = await self._in_order(self._records.hand_over, active.job.id, receiver, content)
@@ -494,14 +434,13 @@ class Jobs:
             await self._in_order(self._records.release, id_)
             return
         try:
-            run = await asyncio.to_thread(open_store(self._store).run, job.run)
-            knockout = await asyncio.to_thread(requested_knockout, run, self._store, job.settings)
+            knockout = await asyncio.to_thread(self._others.requested, job)
         except TegakariError as error:
             failed = msgspec.structs.replace(job, state="failed", problem=problem_of(error))
             await self._in_order(self._records.write, failed)
             return
         if id_ not in self._active:
-            self._start(knockout, self._handed_over[id_].client)
+            self._start(knockout, self._others.given[id_].client)
 
     def _call_in_loop(self, function: Callable[..., None], *arguments: object) -> None:
         assert self._loop is not None
@@ -515,7 +454,7 @@ class Jobs:
             active.detached = True
         elif message.kind == "take":
             with suppress(msgspec.DecodeError):
-                self._handed_over[message.job] = decode_json(message.content, HandOver)
+                self._others.receive(message)
                 task = asyncio.create_task(self._take_over(message.job))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)

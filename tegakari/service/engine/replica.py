@@ -85,6 +85,8 @@ class Replica:
                 log.warning("other servers took this one for dead", server=self._lease.replica)
                 self._on_loss()
                 self._retake()
+            except RuntimeError:  # the event loop is closed: nobody has stopped this server in order
+                break
             except OSError as error:
                 log.warning("lease not renewed", server=self._lease.replica, reason=error.strerror)
 
