@@ -213,7 +213,13 @@ def create_app(
             *([] if shared else [jobs.open]),  # with several workers, the model process has the jobs
             *(task.start for task in background),
         ],
-        on_shutdown=[*(task.stop for task in background), jobs.drain, jobs.close, model_queue.close, sql_processes.close],
+        on_shutdown=[
+            *(task.stop for task in background),
+            jobs.drain,
+            jobs.close,
+            model_queue.close,
+            sql_processes.close,
+        ],
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=openapi_config(),
         request_max_body_size=config.max_body_bytes,

@@ -256,7 +256,8 @@ class Jobs:
             self._cancel(active)
             return active.job
         await self._others.cancel(id_)
-        job = await asyncio.to_thread(self._states.find, id_)
+        # What this server has followed has ended there; it notices a little later.
+        job = await asyncio.to_thread(self._states.find, id_) if active else None
         return job or await asyncio.to_thread(self.find, id_)
 
     async def drain(self) -> None:
@@ -455,6 +456,8 @@ class Jobs:
         elif message.kind == "take":
             with suppress(msgspec.DecodeError):
                 self._others.receive(message)
+                if active:  # it was followed, and goes on without those who did
+                    active.detached = True
                 task = asyncio.create_task(self._take_over(message.job))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)

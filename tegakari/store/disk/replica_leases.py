@@ -140,23 +140,24 @@ class ReplicaLease:
         if replica == self.replica:
             return True
         directory = self._directory(replica)
-        record, written = _read(directory)
-        if record is None:
-            return directory.is_dir() and self._renewed < self._judges_from
-        if record.locks and record.locks == (self._locks or _shared_locks(directory)):
-            with suppress(OSError):
+        try:
+            record, written = _read(directory)
+            if record is not None and record.locks and record.locks == (self._locks or _shared_locks(directory)):
                 return is_locked(directory)
+        except FileNotFoundError:
             return False
+        except OSError:
+            return True
         return self._renewed < self._judges_from or self._renewed - written <= LEASE_SECONDS
 
     def others(self) -> dict[str, ReplicaRecord]:
         """The other servers that live, by id."""
-        records = {
-            entry.name: _read(entry)[0]
-            for entry in entries(replicas_directory(self._store))
-            if not entry.name.startswith(".") and entry.name != self.replica and self.lives(entry.name)
-        }
-        return {replica: record for replica, record in records.items() if record is not None}
+        records: dict[str, ReplicaRecord] = {}
+        for entry in entries(replicas_directory(self._store)):
+            if not entry.name.startswith(".") and entry.name != self.replica and self.lives(entry.name):
+                record = _record(entry)
+                records |= {entry.name: record} if record else {}
+        return records
 
     def bury_dead(self) -> None:
         """Remove the directories of dead servers, and what killed ones have left unfinished."""
@@ -206,7 +207,7 @@ class ReplicaLease:
 
 def job_progress(store: Path, replica: str, job: str) -> JobProgress | None:
     """Progress of a job of a server; None: the server does not tell it, or not yet."""
-    record, _ = _read(replicas_directory(store) / replica)
+    record = _record(replicas_directory(store) / replica)
     return record.jobs.get(job) if record else None
 
 
@@ -214,7 +215,7 @@ def all_progress(store: Path) -> dict[str, JobProgress]:
     """Progress of the jobs of all servers, by id."""
     progress: dict[str, JobProgress] = {}
     for entry in entries(replicas_directory(store)):
-        record, _ = _read(entry)
+        record = _record(entry)
         progress |= record.jobs if record else {}
     return progress
 
@@ -227,13 +228,28 @@ def remove_empty(directory: Path) -> None:
 
 
 def _read(directory: Path) -> tuple[ReplicaRecord | None, float]:
-    """Record of a server and when it was written; an opened file has its true time, also on a network file system."""
+    """Record of a server, None if it is damaged, and when it was written.
+
+    An opened file has its true time, also on a network file system.
+
+    Raises:
+        FileNotFoundError: there is no such server.
+        OSError: the record cannot be read.
+    """
+    with (directory / RECORD).open("rb") as stream:
+        written, content = os.fstat(stream.fileno()).st_mtime, stream.read()
     try:
-        with (directory / RECORD).open("rb") as stream:
-            written = os.fstat(stream.fileno()).st_mtime
-            return decode_json(stream.read(), ReplicaRecord), written
-    except (OSError, msgspec.DecodeError):
-        return None, 0.0
+        return decode_json(content, ReplicaRecord), written
+    except msgspec.DecodeError:
+        return None, written
+
+
+def _record(directory: Path) -> ReplicaRecord | None:
+    """Record of a server; None: it cannot be read."""
+    try:
+        return _read(directory)[0]
+    except OSError:
+        return None
 
 
 def _time_of(path: Path) -> float | None:
@@ -264,10 +280,7 @@ def _lock(descriptor: int) -> str:
 
 
 def _shared_locks(directory: Path) -> str:
-    try:
-        return _locks_of(directory.stat().st_dev)
-    except OSError:
-        return ""
+    return _locks_of(directory.stat().st_dev)
 
 
 def _locks_of(device: int) -> str:
