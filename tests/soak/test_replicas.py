@@ -87,16 +87,18 @@ def ended(client: httpx.Client, settings: dict[str, Any]) -> dict[str, Any]:
 
 def test_clients_of_replicas_get_their_results_while_these_are_stopped_and_killed(store: Path, tmp_path: Path):
     settings = [
-        {"label": "車/軽", "layer": layer, "k": k, "draws": 20, "seed": seed}
+        {"label": "車/軽", "layer": layer, "k": k, "draws": 100, "seed": seed}
         for layer in (0, 1)
         for k in (1, 2, 3)
         for seed in range(CLIENTS * KNOCKOUTS_PER_CLIENT // 6)
     ]
     with ExitStack() as stack:
         servers = [stack.enter_context(serving("--store", store, "--log", "text")) for _ in range(3)]
+        logs = []
         for _, process in servers:
             assert process.stderr
-            stack.enter_context(ThreadPoolExecutor(1)).submit(process.stderr.read)  # a full pipe would stop it
+            # Read at once: a full pipe would stop the server.
+            logs.append(stack.enter_context(ThreadPoolExecutor(1)).submit(process.stderr.read))
         url = stack.enter_context(proxy(tmp_path / "nginx", [url for url, _ in servers]))
 
         def play(first: int) -> list[dict[str, Any]]:
@@ -111,6 +113,7 @@ def test_clients_of_replicas_get_their_results_while_these_are_stopped_and_kille
             servers[1][1].send_signal(signal.SIGKILL)
             results = [result for done in plays for result in done.result(300)]
         assert servers[0][1].wait(30) == 0
+        assert "job handed over" in logs[0].result(10)
         assert Counter(result["settings"]["seed"] for result in results) == Counter(one["seed"] for one in settings)
         with httpx.Client(base_url=servers[2][0], timeout=60) as client:
             rows = client.get("/v1/knockouts", params={"limit": 1000}).json()["items"]
@@ -118,6 +121,7 @@ def test_clients_of_replicas_get_their_results_while_these_are_stopped_and_kille
             assert len(rows) == len(settings)
         servers[2][1].send_signal(signal.SIGTERM)
         assert servers[2][1].wait(60) == 0
+        assert "job of a dead server interrupted" in logs[2].result(10)
     assert not list(jobs_directory(store).glob("*.json"))
 
 
