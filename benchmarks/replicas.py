@@ -1,7 +1,7 @@
 """One and two replicas of a store behind nginx: requests per second and processor time of reads and of knockouts.
 
 The set-ups run at the same time and are measured in turns; medians of the rounds. On cores that others use, compare the
-processor time. With `--ray ADDRESS`, a deployment of the same application on Ray Serve at that address is measured too.
+processor time.
 
     python -m benchmarks.replicas --store demo-work/store --run demo-jpn
 """
@@ -213,7 +213,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--knockouts", type=int, default=8)
     parser.add_argument("--draws", type=int, default=10)
-    parser.add_argument("--ray", help="address of a deployment on Ray Serve and, after a comma, its processes")
     arguments = parser.parse_args()
     labels = list(Store(arguments.store).run(arguments.run).labels)
     seeds = iter(range(int(time.time()) % 10**8 * 10, 2**31, arguments.knockouts))
@@ -222,9 +221,6 @@ def main() -> None:
             stack.enter_context(proxied("1 replica", arguments.store, 1)),
             stack.enter_context(proxied("2 replicas", arguments.store, 2)),
         ]
-        if arguments.ray:
-            url, *processes = arguments.ray.split(",")
-            setups.append(Setup("Ray Serve", url, [int(process) for process in processes]))
         read = measured(
             setups, arguments.rounds, lambda setup, _: reads(setup, arguments.run, labels, arguments.seconds)
         )
