@@ -143,7 +143,6 @@ def create_app(
     keys: Path | None = None,
     shared: Path | None = None,
     behind_gate: bool = False,
-    beside_service: bool = False,
 ) -> Api:
     """Build the API over a store; it notices runs that are published or deleted later.
 
@@ -154,7 +153,6 @@ def create_app(
         shared: directory that the workers of a service share: they count together there and reach the model process.
             None: the service is one process.
         behind_gate: this is the model process: requests come from workers, which have admitted them.
-        beside_service: a service may serve the same store: its jobs go on.
 
     Raises:
         ConfigError: the file of keys is damaged.
@@ -211,12 +209,17 @@ def create_app(
             "preload": Provide(_preload, sync_to_thread=False),
         },
         lifespan=[endpoint.run] if endpoint else [],
-        # With several workers, the model process marks the jobs.
         on_startup=[
-            *([] if shared or beside_service else [jobs.mark_interrupted]),
+            *([] if shared else [jobs.open]),  # with several workers, the model process has the jobs
             *(task.start for task in background),
         ],
-        on_shutdown=[*(task.stop for task in background), jobs.close, model_queue.close, sql_processes.close],
+        on_shutdown=[
+            *(task.stop for task in background),
+            jobs.drain,
+            jobs.close,
+            model_queue.close,
+            sql_processes.close,
+        ],
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=openapi_config(),
         request_max_body_size=config.max_body_bytes,

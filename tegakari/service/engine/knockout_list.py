@@ -11,7 +11,7 @@ from tegakari.schemas.analysis_kinds import KNOCKOUT_ANALYSIS
 from tegakari.schemas.api import Page
 from tegakari.schemas.errors import StoreError
 from tegakari.schemas.jobs import JobState, KnockoutJob, KnockoutRow
-from tegakari.store.disk.job_files import JobFiles
+from tegakari.service.engine.job_states import newest_jobs
 from tegakari.store.queries.cursor import read_cursor, write_cursor
 from tegakari.store.results import Analysis, stored_analyses
 
@@ -43,7 +43,7 @@ def list_knockouts(
     Raises:
         CursorError: the cursor does not come from a page of this list.
     """
-    entries: dict[str, KnockoutJob | Analysis] = {job.id: job for job in JobFiles(store).newest(MAX_FILES)}
+    entries: dict[str, KnockoutJob | Analysis] = {job.id: job for job in newest_jobs(store, MAX_FILES)}
     entries |= {analysis.manifest.key: analysis for analysis in stored_analyses(store, kind=KNOCKOUT_ANALYSIS)}
     entries |= current
     list_ = f"knockouts {run} {state}"

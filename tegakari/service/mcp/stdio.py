@@ -34,7 +34,7 @@ def serve_store(store: Path) -> None:
 async def _serve_store(store: Path) -> None:
     from tegakari.service.app import create_app  # not needed over a service, and slow to import
 
-    app = create_app(store, beside_service=True)
+    app = create_app(store)
     transport = httpx.ASGITransport(app)  # pyright: ignore
     headers = {"accept-encoding": "identity"}
     async with app.lifespan():

@@ -21,12 +21,14 @@ from tegakari.store.processes import end_with_parent
 log = structlog.get_logger()
 
 RESTART_SECONDS = 1.0
-GRACE_SECONDS = 10
+REQUEST_SECONDS = 10
+GRACE_SECONDS = 15
+"""Time to hand jobs over and to finish requests."""
 
 
 @contextmanager
-def model_process(store: Path, config: ServiceConfig, shared: Path) -> Iterator[None]:
-    """Keep the model process running during the block.
+def model_process(store: Path, config: ServiceConfig, shared: Path) -> Iterator[threading.Event]:
+    """Keep the model process running during the block, which gets an event that stops it before the block's end.
 
     Args:
         store: the store's directory.
@@ -39,7 +41,7 @@ def model_process(store: Path, config: ServiceConfig, shared: Path) -> Iterator[
     )
     watcher.start()
     try:
-        yield
+        yield stopping
     finally:
         stopping.set()
         watcher.join()
@@ -63,6 +65,7 @@ def _watch(run: partial[None], stopping: threading.Event) -> None:
 
 def _run(store: Path, config: ServiceConfig, shared: Path) -> None:
     from tegakari.service.app import create_app
+    from tegakari.service.process.draining import DrainingServer
 
     os.setsid()  # Ctrl-C in a terminal reaches the parent only, which ends this process after the workers
     end_with_parent()
@@ -76,6 +79,6 @@ def _run(store: Path, config: ServiceConfig, shared: Path) -> None:
         access_log=False,
         server_header=False,
         date_header=False,
-        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_graceful_shutdown=REQUEST_SECONDS,
     )
-    uvicorn.Server(server).run()
+    DrainingServer(server).run()

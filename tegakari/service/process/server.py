@@ -87,8 +87,8 @@ def _serve(config: ServiceConfig, store: Path, insecure: int) -> None:
     log.info("serving", url=url, store=str(store), workers=config.workers, keys=KeyRing(keys).required)
     with listener, tempfile.TemporaryDirectory(prefix="tegakari-") as shared, _catch_signals():
         directory = Path(shared) if config.workers > 1 else None
-        with model_process(store, config, directory) if directory else nullcontext():
-            _run(config, partial(_application, store, config, keys, directory), listener, directory)
+        with model_process(store, config, directory) if directory else nullcontext() as stopping:
+            _run(config, partial(_application, store, config, keys, directory), listener, directory, stopping)
     gc.unfreeze()  # at exit the collector frees what extensions such as DuckDB would else report as leaked
     log.info("stopped")
 
@@ -111,7 +111,13 @@ def _check_mcp(config: ServiceConfig) -> None:
         )
 
 
-def _run(config: ServiceConfig, application: partial[ASGIApp], listener: socket.socket, shared: Path | None) -> None:
+def _run(
+    config: ServiceConfig,
+    application: partial[ASGIApp],
+    listener: socket.socket,
+    shared: Path | None,
+    stopping: threading.Event | None,
+) -> None:
     settings = uvicorn.Config(
         application,
         factory=True,
@@ -127,14 +133,16 @@ def _run(config: ServiceConfig, application: partial[ASGIApp], listener: socket.
         backlog=BACKLOG,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    if shared is None:
-        uvicorn.Server(settings).run(sockets=[listener])
+    if shared is None or stopping is None:
+        from tegakari.service.process.draining import DrainingServer  # it imports the application
+
+        DrainingServer(settings).run(sockets=[listener])
         return
     os.environ[METRICS_DIRECTORY] = str(shared)
     listener.set_inheritable(True)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        _Workers(settings, sockets=[listener]).run()
+        _Workers(settings, [listener], stopping).run()
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -143,6 +151,22 @@ def _run(config: ServiceConfig, application: partial[ASGIApp], listener: socket.
 
 class _Workers(Multiprocess):
     """Worker processes. The requests that were in progress in a worker that died are no longer in progress."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], stopping: threading.Event) -> None:
+        """Start no process.
+
+        Args:
+            config: of the workers.
+            sockets: that they share.
+            stopping: set when they are told to stop, so that the model process hands its jobs over at that moment.
+        """
+        super().__init__(config, sockets)
+        self._stopping = stopping
+
+    def terminate_all(self) -> None:
+        """Tell all workers to stop."""
+        self._stopping.set()
+        super().terminate_all()
 
     def keep_subprocess_alive(self) -> None:
         """Replace workers that died, and remove their gauges; what their counters have counted stays."""

@@ -11,6 +11,7 @@ from litestar import get
 from litestar.di import NamedDependency
 
 from tegakari.schemas.errors import NotReadyError
+from tegakari.service.engine.jobs import Jobs
 from tegakari.service.engine.preload import Preload
 from tegakari.service.http.operations import PUBLIC
 from tegakari.service.http.problems import described
@@ -53,8 +54,15 @@ def get_health() -> Health:
     responses=described(400, 503),
     opt=PUBLIC,
 )
-async def get_readiness(store: NamedDependency[Store], preload: NamedDependency[Preload]) -> Readiness:
-    """Returns 503 while the store cannot be read or models are loaded at the start. A store without runs is ready."""
+async def get_readiness(
+    store: NamedDependency[Store], preload: NamedDependency[Preload], jobs: NamedDependency[Jobs]
+) -> Readiness:
+    """Returns 503 while the store cannot be read, models are loaded at the start, or the server is being stopped.
+
+    A store without runs is ready.
+    """
+    if jobs.draining:
+        raise NotReadyError("the server is being stopped", fix="send requests to another server")
     runs = await asyncio.to_thread(_published_runs, store)
     missing = await preload.missing()
     if missing is not None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import msgspec
@@ -21,19 +19,19 @@ from tegakari.schemas.config import NAME_PATTERN
 from tegakari.schemas.errors import CancelledJobError
 from tegakari.schemas.jobs import FINAL, JobProgress, JobState, KnockoutJob, KnockoutRow
 from tegakari.schemas.knockout import KnockoutSettings
+from tegakari.service.engine.active_jobs import ActiveJob
 from tegakari.service.engine.forward_to_models import client_of
-from tegakari.service.engine.jobs import ActiveJob, Jobs, Knockout
+from tegakari.service.engine.jobs import Jobs
 from tegakari.service.engine.knockout_list import list_knockouts as list_of_knockouts
+from tegakari.service.engine.knockout_requests import requested_knockout
 from tegakari.service.http.disconnect import while_connected
 from tegakari.service.http.etags import open_run
 from tegakari.service.http.operations import MODEL_PROBLEMS, NO_STORE, READ_PROBLEMS, RUNS_MODELS, run_models
 from tegakari.service.http.parameters import Cursor, OpenRun, PageSize, optional
 from tegakari.service.http.problems import documented
-from tegakari.store import Run, Store
+from tegakari.store import Store
 
 WAIT_SECONDS = 10.0
-POLL_SECONDS = 0.1
-"""between two reads of the progress that a client follows"""
 KEEPALIVE_SECONDS = 15.0
 """between two comments in a stream without progress, so that proxies keep it open"""
 
@@ -73,28 +71,11 @@ async def knock_out(
     the result takes longer than `wait`, the response is 202 and the knockout goes on; `Location` is its path. If the
     client disconnects before that, it is cancelled.
     """
-    knockout = await asyncio.to_thread(_resolve, run, store.directory, data)
+    knockout = await asyncio.to_thread(requested_knockout, run, store.directory, data)
     active = jobs.start(knockout, client_of(request.scope))
     if not await while_connected(request, jobs.wait(active, wait)):
         return Response(active.job, status_code=202, headers={"Location": f"/v1/knockouts/{knockout.id}"})
     return Response(_finished(active), headers={"Content-Location": f"/v1/knockouts/{knockout.id}"})
-
-
-def _resolve(run: Run, store: Path, settings: KnockoutSettings) -> Knockout:
-    """A knockout with its settings' defaults filled in, and what it costs."""
-    from tegakari.analyses.knockout import cost_of_knockout, knockout_key, resolve
-
-    resolved = resolve(run, settings)
-    selection = resolved.documents_of, resolved.documents, resolved.texts, resolved.holdout and resolved.seed
-    return Knockout(
-        knockout_key(run, resolved),
-        store,
-        run,
-        resolved,
-        cost_of_knockout(run, resolved),
-        documents=hashlib.sha256(msgspec.json.encode(selection)).hexdigest(),
-        size=len(msgspec.json.encode(resolved)),
-    )
 
 
 def _finished(active: ActiveJob) -> KnockoutJob:
@@ -174,33 +155,25 @@ async def cancel_knockout(jobs: NamedDependency[Jobs], knockout: JobId) -> Knock
 )
 async def follow_knockout(jobs: NamedDependency[Jobs], knockout: JobId) -> Stream:
     """Progress as Server-Sent Events until the knockout ends; of one that has ended, the last event only."""
-    active = jobs.active(knockout)
-    events = _progress_events(active) if active else _final_event(await asyncio.to_thread(jobs.find, knockout))
+    await asyncio.to_thread(jobs.find, knockout)  # a knockout that does not exist is a problem, not an event
     # The header stops proxies from holding the stream back until it is complete.
-    return Stream(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+    return Stream(_events(jobs.watch(knockout)), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
-async def _final_event(job: KnockoutJob) -> AsyncIterator[bytes]:
-    yield _event(job.state, job)
-
-
-async def _progress_events(active: ActiveJob) -> AsyncIterator[bytes]:
+async def _events(states: AsyncIterator[KnockoutJob]) -> AsyncIterator[bytes]:
     sent: tuple[object, ...] = ()
     sent_at = time.monotonic()
-    while (job := active.job).state not in FINAL:
+    async for job in states:
         now = time.monotonic()
+        if job.state in FINAL:
+            yield _event(job.state, job)
+            return
         if (job.state, job.done, job.total) != sent:
             sent, sent_at = (job.state, job.done, job.total), now
             yield _event("progress", job)
         elif now - sent_at >= KEEPALIVE_SECONDS:
             sent_at = now
             yield b": keep-alive\n\n"
-        try:
-            async with asyncio.timeout(POLL_SECONDS):
-                await active.ended.wait()
-        except TimeoutError:
-            continue
-    yield _event(job.state, job)
 
 
 def _event(name: str, job: KnockoutJob) -> bytes:

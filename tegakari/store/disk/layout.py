@@ -89,6 +89,16 @@ def jobs_directory(store: Path) -> Path:
     return store / "jobs"
 
 
+def replicas_directory(store: Path) -> Path:
+    """Directory of the servers of the store that run jobs: a directory per server, named by its id."""
+    return jobs_directory(store) / "replicas"
+
+
+def claims_directory(store: Path) -> Path:
+    """Directory of who computes which job: a directory per job, with an empty file named by the id of the server."""
+    return jobs_directory(store) / "claims"
+
+
 def vectors_directory(store: Path) -> Path:
     """Directory of the vectors that were added to published runs."""
     return store / "vectors"

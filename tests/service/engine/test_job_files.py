@@ -5,43 +5,27 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from tegakari.analyses.engine.cost import Cost
 from tegakari.schemas.errors import BusyError, InterruptedJobError, TooCostlyError
 from tegakari.schemas.jobs import KnockoutJob
-from tegakari.schemas.knockout import KnockoutSettings
 from tegakari.service.engine import jobs as jobs_module
-from tegakari.service.engine.cost_limits import CostLimits
-from tegakari.service.engine.jobs import ActiveJob, JobLimits, Jobs, Knockout
+from tegakari.service.engine.active_jobs import ActiveJob
+from tegakari.service.engine.jobs import JobLimits
 from tegakari.service.engine.queue import ModelQueue
-from tegakari.store import Store
 from tegakari.store.disk import job_files
-from tegakari.store.disk.job_files import Retention
 from tegakari.store.disk.layout import jobs_directory
-from tests.support.factories import LABELS, make_run
-
-SETTINGS = KnockoutSettings(label=LABELS[0], layer=0, texts=["a text"] * 100)
-LIMITS = JobLimits(seconds=60, retention=Retention(30, 2**20))
+from tests.support.factories import make_run
+from tests.support.knockout_jobs import LIMITS, SETTINGS, jobs_of, knockout, running, until
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     make_run(tmp_path, "drawn")
     return tmp_path
-
-
-def knockout(store: Path, number: int = 0, *, tokens: int = 10, size: int = 100) -> Knockout:
-    run = Store(store).run("drawn")
-    return Knockout(f"{number:032x}", store, run, SETTINGS, Cost(100, tokens), documents=str(number), size=size)
-
-
-def jobs_of(store: Path, queue: ModelQueue, limits: JobLimits = LIMITS, max_job_tokens: int = 1000) -> Jobs:
-    return Jobs(store, queue, CostLimits(1000, max_job_tokens), limits)
 
 
 def stored(store: Path) -> list[KnockoutJob]:
@@ -82,31 +66,6 @@ def test_jobs_with_large_settings_are_refused_beyond_a_size(store: Path):
     asyncio.run(scenario())
 
 
-def running(monkeypatch: pytest.MonkeyPatch, seconds: float = 30.0) -> threading.Event:
-    """Make knockouts run for a time, unless they are cancelled; the event is set when one has begun."""
-    begun = threading.Event()
-
-    def compute(_models: object, knockouts: list[Knockout], progress: object) -> list[None]:
-        progress.stage("work", 10)  # type: ignore[attr-defined]
-        begun.set()
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            time.sleep(0.005)
-            progress.advance(0)  # type: ignore[attr-defined]
-        return [None for _ in knockouts]
-
-    monkeypatch.setattr(jobs_module, "_KNOCKOUT_WORK", jobs_module._KNOCKOUT_WORK._replace(compute=compute))
-    return begun
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("the condition did not become true")
-
-
 def test_a_job_past_its_deadline_is_interrupted_and_says_why(store: Path, monkeypatch: pytest.MonkeyPatch):
     running(monkeypatch)
 
@@ -129,7 +88,7 @@ def test_a_job_past_its_deadline_is_interrupted_and_says_why(store: Path, monkey
 
 
 def test_a_job_that_a_stopping_server_ends_says_why(store: Path, monkeypatch: pytest.MonkeyPatch):
-    begun = running(monkeypatch)
+    begun, _ = running(monkeypatch)
 
     async def scenario() -> None:
         queue = ModelQueue(load=lambda _: None)  # type: ignore
@@ -185,7 +144,7 @@ def test_a_slow_disk_holds_up_no_other_request(store: Path, monkeypatch: pytest.
 def test_states_of_a_killed_server_say_why(store: Path):
     files = job_files.JobFiles(store)
     files.write(KnockoutJob(id="1", state="running", done=0, total=9, run="drawn", settings=SETTINGS, created="2026"))
-    jobs_of(store, ModelQueue()).mark_interrupted()
+    jobs_of(store, ModelQueue()).interrupt_abandoned()
     (job,) = stored(store)
     assert job.state == "interrupted"
     assert job.problem is not None

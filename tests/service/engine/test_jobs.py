@@ -112,23 +112,37 @@ def test_a_disconnected_client_cancels_its_job(server: httpx.Client, jobs_case: 
 
 
 def test_jobs_of_a_killed_server_are_interrupted_and_results_stay(jobs_case: JobsCase):
+    """Two servers of the store: the other one finds, follows and cancels jobs of the one that is killed then."""
     quick = {"label": "車/軽", "layer": 1, "k": 5, "draws": 3, "seed": 77}
-    with serving("--store", jobs_case.store) as (url, process), httpx.Client(base_url=url, timeout=60) as client:
+    with (
+        serving("--store", jobs_case.store) as (url, process),
+        httpx.Client(base_url=url, timeout=60) as client,
+        serving("--store", jobs_case.store) as (url_of_other, _),
+        httpx.Client(base_url=url_of_other, timeout=60) as other,
+    ):
         finished = client.post("/v1/runs/small/knockouts", json=quick, params={"wait": 60})
         running = start(client, jobs_case.slow(6001))
         waiting = start(client, jobs_case.slow(6002))
-        while client.get(running).json()["state"] != "running":
+        while other.get(running).json()["state"] != "running":
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    with serving("--store", jobs_case.store) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
-        assert client.get(running).json()["state"] == "interrupted"
-        assert client.get(waiting).json()["state"] == "interrupted"
-        assert client.get(finished.headers["content-location"]).json()["result"] == finished.json()["result"]
-        assert client.post("/v1/runs/small/knockouts", json=quick).json()["result"] == finished.json()["result"]
-        assert start(client, jobs_case.slow(6001)) == running  # a new job with the same id
-        assert client.get(running).json()["state"] in ("queued", "loading", "running")
-        client.delete(running)
+        cancelled = start(client, jobs_case.slow(6003))
+        assert other.delete(cancelled).json()["state"] == "cancelled"
+        assert start(other, jobs_case.slow(6002)) == waiting  # it is followed there
+        listed = {row["id"]: row["state"] for row in other.get("/v1/knockouts", params={"limit": 1000}).json()["items"]}
+        assert listed[running.rpartition("/")[2]] == "running"
+        with other.stream("GET", f"{running}/events") as events:
+            lines = events.iter_lines()
+            assert next(lines) == "event: progress"
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            assert "event: interrupted" in list(lines)
+        assert other.get(running).json()["state"] == "interrupted"
+        assert "killed" in other.get(waiting).json()["problem"]["detail"]
+        assert other.get(finished.headers["content-location"]).json()["result"] == finished.json()["result"]
+        assert other.post("/v1/runs/small/knockouts", json=quick).json()["result"] == finished.json()["result"]
+        assert start(other, jobs_case.slow(6001)) == running  # a new job with the same id
+        assert other.get(running).json()["state"] in ("queued", "loading", "running")
+        other.delete(running)
 
 
 def test_jobs_of_a_terminated_server_are_interrupted(jobs_case: JobsCase):

@@ -19,7 +19,7 @@ from tegakari.schemas.errors import ModelNotHereError
 from tegakari.schemas.jobs import KnockoutJob
 from tegakari.schemas.knockout import KnockoutResult, KnockoutSettings
 from tegakari.service.app import create_app
-from tegakari.service.engine.jobs import Jobs
+from tegakari.service.engine.job_states import JobStates
 from tegakari.store import Store
 from tests.support.live_case import LiveCase
 from tests.support.service import RUN, client_of
@@ -143,21 +143,21 @@ def test_simultaneous_requests_with_the_same_settings_are_one_job(live_case: Liv
         return real(*arguments, **options)
 
     lookups: list[str] = []
-    find = Jobs._stored_job
+    find = JobStates.stored
 
-    def slow_lookup(jobs: Jobs, id_: str) -> KnockoutJob | None:
+    def slow_lookup(states: JobStates, id_: str) -> KnockoutJob | None:
         lookups.append(id_)
         time.sleep(0.3)  # the other requests arrive before its end
-        return find(jobs, id_)
+        return find(states, id_)
 
     monkeypatch.setattr(knockout, "compute_knockouts", counting)
-    monkeypatch.setattr(Jobs, "_stored_job", slow_lookup)
+    monkeypatch.setattr(JobStates, "stored", slow_lookup)
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: post(live_case.client, **slow(live_case, seed=10)), range(4)))
     assert all(result == results[0] for result in results)
-    assert sum(batch_sizes) == len(lookups) == 1
+    assert (sum(batch_sizes), len(lookups)) == (1, 2)  # before and after the claim
     assert post(live_case.client, wait=0, **slow(live_case, seed=10)) == results[0]
-    assert (sum(batch_sizes), len(lookups)) == (1, 2)
+    assert (sum(batch_sizes), len(lookups)) == (1, 3)
 
 
 def test_waiting_knockouts_share_their_passes(live_case: LiveCase):
