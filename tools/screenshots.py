@@ -38,6 +38,9 @@ def screenshots(base: str, directory: Path) -> list[Path]:
                 )
                 for name, path in pages.items():
                     page.goto(path, wait_until="networkidle")
+                    page.evaluate("scrollTo(0, document.body.scrollHeight)")  # parts are included once they are in view
+                    page.wait_for_load_state("networkidle")
+                    page.evaluate("scrollTo(0, 0)")
                     paths.append(directory / f"{name}-{width}-{scheme}.png")
                     page.screenshot(path=paths[-1], full_page=True)
                 page.close()

@@ -236,6 +236,20 @@ def test_a_failure_is_a_page_with_the_text_of_the_problem(client: TestClient, pa
     assert any(link.startswith("/docs/errors/") for link in page.links)
 
 
+def test_an_unknown_name_or_address_names_no_route_of_the_api_in_a_browser(client: TestClient, store: Path):
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    for path in ("/runs/none", f"/runs/{RUN}/none", "/none", f"/compare?run={RUN}&run=none"):
+        response = client.get(path, headers=browser)
+        page = Page(response.text)
+        assert (response.status_code, "/v1" in page.text) == (404, False)
+        assert {"/", "/search"} <= page.links
+    published = ", ".join(Store(store).names())
+    assert f"published runs: {published}" in open_page(client, "/runs/none", 404).text
+    for path in ("/v1/none", "/none"):
+        assert client.get(path).json()["detail"] == f"no route matches {path}"
+    assert client.get("/v1/none", headers=browser).json()["status"] == 404
+
+
 def test_unchanged_pages_are_not_sent_again(client: TestClient):
     path = f"/runs/{RUN}/labels/{segment(LABELS[0])}"
     first = client.get(path)
