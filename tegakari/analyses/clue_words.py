@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import NamedTuple
 
 from tegakari.analyses.whole_words import WholeWords
+from tegakari.schemas.knockout import LayerFeature
 from tegakari.store import Run, queries
 from tegakari.store.queries.onset import feature_onset
 from tegakari.terms.words import form_of
@@ -20,8 +21,8 @@ class ClueWord(NamedTuple):
     """A word that features of a label rise on."""
 
     word: str
-    features: int
-    """that have a piece of it among their tokens by lift"""
+    features: list[LayerFeature]
+    """that have a piece of it among their tokens by lift, largest d first"""
     lift: float
     """the largest of these tokens"""
 
@@ -43,18 +44,16 @@ def clue_words(run: Run, label: str) -> ClueWords:
     """
     rows = queries.label_features(run, label, limit=FEATURES).items
     whole = WholeWords(run)
-    lifts: dict[str, list[float]] = defaultdict(list)
+    lifts: dict[str, dict[LayerFeature, float]] = defaultdict(dict)
     spellings: dict[str, str] = {}
     for row in rows:
         place = queries.feature_place(run, row.layer, row.feature)
         tokens = {token.token: token.lift for token in feature_onset(run, place).lift_tokens}
-        of_feature: dict[str, float] = {}
+        feature = LayerFeature(row.layer, row.feature)
         for token, word in whole.of_tokens(place, tokens).items():
             form = form_of(word)
             spellings.setdefault(form, word)
-            of_feature[form] = max(tokens[token], of_feature.get(form, 0.0))
-        for form, lift in of_feature.items():
-            lifts[form].append(lift)
-    words = [ClueWord(spellings[form], len(values), max(values)) for form, values in lifts.items()]
-    words.sort(key=lambda word: (-word.features, -word.lift))
+            lifts[form][feature] = max(tokens[token], lifts[form].get(feature, 0.0))
+    words = [ClueWord(spellings[form], list(values), max(values.values())) for form, values in lifts.items()]
+    words.sort(key=lambda word: (-len(word.features), -word.lift))
     return ClueWords(words[:WORDS], len(rows))

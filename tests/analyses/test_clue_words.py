@@ -11,6 +11,7 @@ import pytest
 from tegakari.analyses.clue_words import FEATURES, WORDS, clue_words
 from tegakari.models.tokens import Tokenized
 from tegakari.schemas.errors import NotFoundError
+from tegakari.schemas.knockout import LayerFeature
 from tegakari.store import Run, Store, queries
 from tests.support.factories import publish_case, random_case
 
@@ -45,17 +46,18 @@ def test_pieces_are_joined_to_words_and_counted_over_features(tmp_path: Path):
     shown = set[str]()
     for label in run.labels:
         rows = queries.label_features(run, label, limit=FEATURES).items
-        lifts = defaultdict[str, list[float]](list)
+        lifts = defaultdict[str, dict[LayerFeature, float]](dict)
         for row in rows:
             for word, lift in expected_words(run, words, row.layer, row.feature).items():
-                lifts[word].append(lift)
+                lifts[word][LayerFeature(row.layer, row.feature)] = lift
         found = clue_words(run, label)
         assert found.features == len(rows)
         assert len(found.words) == min(WORDS, len(lifts))
-        assert [word.features for word in found.words] == sorted(map(len, lifts.values()), reverse=True)[:WORDS]
+        numbers = sorted(map(len, lifts.values()), reverse=True)
+        assert [len(word.features) for word in found.words] == numbers[:WORDS]
         for word in found.words:
             of_word = lifts["Suica" if word.word in VOCABULARY[13][0] else word.word]
-            assert (word.features, word.lift) == (len(of_word), max(of_word))
+            assert (word.features, word.lift) == (list(of_word), max(of_word.values()))
         shown |= {word.word for word in found.words}
     assert {"キャリーケース", "ック"} <= shown
     assert shown.isdisjoint({"ケース", "リー"})

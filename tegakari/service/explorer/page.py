@@ -168,9 +168,10 @@ def sql_text(text: str) -> str:
 
 
 def settings_json(settings: msgspec.Struct) -> str:
-    """Settings as the API reads them, without those that are null."""
-    fields = msgspec.to_builtins(settings)
-    return msgspec.json.encode({name: value for name, value in fields.items() if value is not None}).decode()
+    """Settings as the API reads them, without those that have their default."""
+    fields = {field.name: getattr(settings, field.name) for field in msgspec.structs.fields(settings)}
+    defaults = {field.name: field.default for field in msgspec.structs.fields(settings)}
+    return msgspec.json.encode({name: value for name, value in fields.items() if value != defaults[name]}).decode()
 
 
 def figure(value: float | None, digits: int = 3) -> str:

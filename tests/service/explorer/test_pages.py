@@ -172,7 +172,8 @@ def test_the_page_of_a_label_begins_with_its_clue_words(client: TestClient, stor
     assert page.attributes("section", "aria-labelledby")[:2] == ["clues", "knockout"]
     found = clue_words(run, LABELS[0])
     for word in found.words:
-        assert f"{visible_token(word.word)} {word.features}/{found.features}" in page.text
+        assert f"{visible_token(word.word)} {len(word.features)}/{found.features}" in page.text
+        assert {f"/runs/{RUN}/layers/{place.layer}/features/{place.feature}" for place in word.features} <= page.links
 
 
 def test_a_long_post_is_whole_on_its_page_alone_and_training_documents_have_no_score(tmp_path: Path):

@@ -19,10 +19,6 @@ export function startKnockouts() {
 
 function settingsOf(panel, form) {
   if (panel.dataset.settings) return JSON.parse(panel.dataset.settings);
-  if (panel.dataset.feature) {
-    const [layer, feature] = panel.dataset.feature.split(":").map(Number);
-    return { label: panel.dataset.label, features: [{ layer, feature }], documents_of: panel.dataset.label, draws: 5, details: "predictions" };
-  }
   const fields = new FormData(form);
   return {
     label: panel.dataset.label,
