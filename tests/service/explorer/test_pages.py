@@ -191,22 +191,25 @@ def test_a_long_post_is_whole_on_its_page_alone_and_training_documents_have_no_s
         assert "most frequent label" not in open_page(client, "/").text
 
 
+def listed_features(client: TestClient, path: str) -> set[str]:
+    """Addresses of the features in the table of a label's page."""
+    table = client.get(path).text.partition('aria-labelledby="features"')[2].partition("</table>")[0]
+    return {link for link in Page(table).links if "/features/" in link}
+
+
 def test_filters_and_pages_of_features(client: TestClient, store: Path):
     run, label = Store(store).run(RUN), LABELS[0]
     path = f"/runs/{RUN}/labels/{segment(label)}"
-    page = open_page(client, f"{path}?layer=1")
-    expected = queries.label_features(run, label, layer=1, limit=FEATURES_SHOWN).items
-    assert {link for link in page.links if "/features/" in link and "/v1/" not in link} == {
-        f"/runs/{RUN}/layers/1/features/{row.feature}" for row in expected
-    }
+
+    def addresses(layer: int | None = None) -> set[str]:
+        rows = queries.label_features(run, label, layer=layer, limit=FEATURES_SHOWN).items
+        return {f"/runs/{RUN}/layers/{row.layer}/features/{row.feature}" for row in rows}
+
+    assert listed_features(client, f"{path}?layer=1") == addresses(1)
     assert open_page(client, f"{path}?layer=&variety=").links == open_page(client, path).links  # as a form sends them
+    assert listed_features(client, path) == addresses()
     following = next(link for link in open_page(client, path).links if "cursor=" in link)
-    assert open_page(client, following).links.isdisjoint(
-        {
-            f"/runs/{RUN}/layers/{row.layer}/features/{row.feature}"
-            for row in queries.label_features(run, label, limit=FEATURES_SHOWN).items
-        }
-    )
+    assert listed_features(client, following).isdisjoint(addresses())
 
 
 @pytest.mark.parametrize(
