@@ -209,6 +209,7 @@ def test_keys(tab: Any):
     assert focused.inner_text() == first
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text(first)
+    page.wait_for_load_state()  # the scripts listen
     page.keyboard.press("/")
     expect(page.get_by_role("searchbox")).to_be_focused()
     page.keyboard.type("味噌汁/[j")
