@@ -313,7 +313,7 @@ def test_names_are_text_wherever_they_stand(hostile: tuple[TestClient, Path]):
     client, _ = hostile
     for page in walk(client, "/", 4).values():
         scripts = [attributes for tag, attributes in page.elements if tag == "script"]
-        assert [attributes.get("src", "").partition("?")[0] for attributes in scripts] == ["/explorer/explorer.js"]
+        assert [(attributes.get("src") or "").partition("?")[0] for attributes in scripts] == ["/explorer/explorer.js"]
     page = open_page(client, f"/runs/hostile/labels/{segment(HOSTILE_LABEL)}")
     assert HOSTILE_LABEL in page.text
     assert "49" not in open_page(client, f"/runs/hostile/labels/{segment('{{ 7 * 7 }}')}").attributes(
