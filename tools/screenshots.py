@@ -38,6 +38,10 @@ def screenshots(base: str, directory: Path) -> list[Path]:
                 )
                 for name, path in pages.items():
                     page.goto(path, wait_until="networkidle")
+                    for part in page.locator("[data-include]").all():
+                        part.scroll_into_view_if_needed()  # it is included once it is in view
+                        part.locator("[data-included]").wait_for()
+                    page.evaluate("scrollTo(0, 0)")
                     paths.append(directory / f"{name}-{width}-{scheme}.png")
                     page.screenshot(path=paths[-1], full_page=True)
                 page.close()

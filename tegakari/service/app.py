@@ -26,13 +26,13 @@ from tegakari.service.engine.preload import Preload
 from tegakari.service.engine.queue import MODELS_IN_MEMORY, ModelQueue
 from tegakari.service.engine.sql_processes import SqlProcesses
 from tegakari.service.engine.warm_up import WarmUp
+from tegakari.service.explorer.page import APP_EXCEPTION_HANDLERS
 from tegakari.service.explorer.router import explorer
 from tegakari.service.http.etags import RunOfRequest
 from tegakari.service.http.negotiation import NegotiatedResponse
 from tegakari.service.http.operations import NO_STORE
 from tegakari.service.http.parameters import refuse_unknown_parameters
 from tegakari.service.http.paths import encoded_path
-from tegakari.service.http.problems import EXCEPTION_HANDLERS
 from tegakari.service.openapi.viewer import openapi_config
 from tegakari.service.routes import (
     analyses,
@@ -220,7 +220,7 @@ def create_app(
             model_queue.close,
             sql_processes.close,
         ],
-        exception_handlers=EXCEPTION_HANDLERS,
+        exception_handlers=APP_EXCEPTION_HANDLERS,
         openapi_config=openapi_config(),
         request_max_body_size=config.max_body_bytes,
         logging_config=None,  # failures are logged once, where they become problems

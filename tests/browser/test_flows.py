@@ -109,6 +109,8 @@ def test_a_confused_document_and_its_tokens(tab: Any, served: Any):
     page.goto(f"/runs/{RUN}")
     page.locator("section[aria-labelledby=confusions] td.number a").first.click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("→")
+    page.get_by_role("button", name="Knock out").click()
+    expect(page.locator("[data-knockout] .recalls")).to_contain_text("0.0 %")  # none of them is predicted right before
     page.locator("a.id").first.click()
     expect(page.get_by_text("why?")).to_be_visible()
     text = page.locator("[data-text]").inner_text()
@@ -163,6 +165,8 @@ def test_a_text_of_ones_own(tab: Any, served: Any):
     page.get_by_role("textbox", name="text").fill(text)
     page.get_by_role("button", name="Show activations").click()
     expect(page.locator("[data-encode] mark").first).to_be_visible()
+    page.get_by_role("button", name="Knock out").click()
+    expect(page.locator("[data-knockout] .verdict")).to_contain_text("Without these features recall")
 
 
 def test_a_note_and_an_explanation_are_written_and_voted_on(tab: Any):
@@ -205,6 +209,7 @@ def test_keys(tab: Any):
     assert focused.inner_text() == first
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text(first)
+    page.wait_for_load_state()  # the scripts listen
     page.keyboard.press("/")
     expect(page.get_by_role("searchbox")).to_be_focused()
     page.keyboard.type("味噌汁/[j")

@@ -102,3 +102,4 @@ def test_pages_without_javascript(open_tab: Callable[..., Any], served: Any):
         assert tab.page.locator("h1").inner_text()
         for panel in tab.page.locator("section.panel").all():
             assert "This panel needs JavaScript" in panel.inner_text()
+            assert panel.locator("code").count(), path  # the command that does the same

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from markupsafe import Markup, escape
 
 HEIGHT = 96
+VALUE = 14
+"""Height above the bars for their values."""
 BAR = 22
 GAP = 4
 AXIS = 16
@@ -22,6 +24,8 @@ class Bar(NamedTuple):
     """heights, from below"""
     title: str
     """shown when the pointer is on the bar, and read by screen readers"""
+    value: str = ""
+    """above the bar"""
 
 
 class Cell(NamedTuple):
@@ -46,7 +50,7 @@ def bars(title: str, bars: Sequence[Bar], *, classes: Sequence[str] = ("bar-1", 
     width = len(bars) * (BAR + GAP) + GAP
     elements = []
     for place, bar in enumerate(bars):
-        x, top = GAP + place * (BAR + GAP), HEIGHT
+        x, top = GAP + place * (BAR + GAP), VALUE + HEIGHT
         rectangles = []
         for value, name in zip(bar.parts, classes, strict=False):
             height = round(max(value, 0) / largest * HEIGHT, 2)
@@ -57,11 +61,14 @@ def bars(title: str, bars: Sequence[Bar], *, classes: Sequence[str] = ("bar-1", 
                 )
             )
         elements.append(
-            Markup('<g><title>{}</title>{}<text x="{}" y="{}" class="tick">{}</text></g>').format(
-                bar.title, Markup().join(rectangles), x + BAR / 2, HEIGHT + AXIS - 4, bar.name
+            Markup("<g><title>{}</title>{}{}{}</g>").format(
+                bar.title,
+                Markup().join(rectangles),
+                _tick(x + BAR / 2, VALUE + HEIGHT + AXIS - 4, bar.name),
+                _tick(x + BAR / 2, round(top - 3, 2), bar.value) if bar.value else "",
             )
         )
-    return _svg(title, width, HEIGHT + AXIS, elements)
+    return _svg(title, width, VALUE + HEIGHT + AXIS, elements)
 
 
 def histogram(title: str, edges: Sequence[float], groups: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
@@ -113,7 +120,7 @@ def heat_map(title: str, rows: Sequence[tuple[str, Sequence[Cell]]], columns: Se
             )
     for place, name in enumerate(columns):
         x = left + place * (size + 2) + size / 2
-        elements.append(Markup('<text x="{}" y="{}" class="tick">{}</text>').format(x, AXIS - 4, name))
+        elements.append(_tick(x, AXIS - 4, name))
     width = left + len(columns) * (size + 2)
     return _svg(title, width, AXIS + len(rows) * (size + 2), elements)
 
@@ -130,6 +137,10 @@ def share_bar(share: float, title: str, ends: tuple[float | None, float | None] 
         '<svg class="share" viewBox="0 0 100 8" preserveAspectRatio="none" role="img" aria-label="{}"><title>{}</title>'
         '<rect width="100" height="8" class="track"/><rect width="{}" height="8" class="bar-1"/>{}</svg>'
     ).format(title, title, _percent(share), line)
+
+
+def _tick(x: float, y: float, text: str) -> Markup:
+    return Markup('<text x="{}" y="{}" class="tick">{}</text>').format(x, y, text)
 
 
 def _percent(share: float) -> float:

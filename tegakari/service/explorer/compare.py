@@ -23,7 +23,7 @@ from tegakari.store import Run, Store, queries
 from tegakari.store.queries.comparison import comparison_of_study
 from tegakari.store.results import default_settings, find_analysis, selected_result
 
-ComparedRuns = Annotated[list[str], QueryParameter(name="run", description="name of a run; given twice")]
+ComparedRuns = Annotated[list[str] | None, QueryParameter(name="run", description="name of a run; given twice")]
 
 
 class LabelPair(NamedTuple):
@@ -42,13 +42,16 @@ class ExampleFeature(NamedTuple):
 
 
 @page("/compare", changes=True)
-def compare_page(store: NamedDependency[Store], request: Request[Any, Any, Any], run: ComparedRuns) -> Response[str]:
+def compare_page(
+    store: NamedDependency[Store], request: Request[Any, Any, Any], run: ComparedRuns = None
+) -> Response[str]:
     """Two runs side by side."""
-    if len(run) != 2 or run[0] == run[1]:
+    names = run or []
+    if len(names) != 2 or names[0] == names[1]:
         raise QueryError(
-            f"{len(set(run))} different runs are named, not 2", field="run", fix="name two runs: /compare?run=a&run=b"
+            f"{len(set(names))} different runs are named, not 2", field="run", fix="tick two runs in the list of runs"
         )
-    runs = [open_run(store, name) for name in run]
+    runs = [open_run(store, name) for name in names]
     study = _study_of(*runs)
     rows = [{row.label: row for row in queries.labels(one)} for one in runs]
     return render(

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from tegakari.schemas.api import FeatureNeighbour
 from tegakari.schemas.errors import NotFoundError, QueryError
 from tegakari.schemas.explanations import Explanation
+from tegakari.schemas.knockout import KnockoutSettings, LayerFeature
 from tegakari.service.admission.authors import author_of_key
 from tegakari.service.explorer import charts
 from tegakari.service.explorer.contexts import context_groups
@@ -63,6 +64,7 @@ def feature_page(
         ends=_ends(effects) if effects else None,
         all_labels=len(detail.labels),
         best=best,
+        knockout=KnockoutSettings(features=[LayerFeature(layer, feature)], documents_of=best, details="predictions"),
         contexts=contexts,
         tokens_beside=tokens_beside,
         explanations=_explanations(run, layer, feature, language_of(request.scope)),

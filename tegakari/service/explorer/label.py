@@ -15,7 +15,7 @@ from tegakari.schemas.filters import parse_variety
 from tegakari.service.engine.result_cache import cached_per_run
 from tegakari.service.explorer import charts
 from tegakari.service.explorer.language import language_of
-from tegakari.service.explorer.page import page, render
+from tegakari.service.explorer.page import figure, page, render
 from tegakari.service.http.parameters import Cursor, LabelName, LayerFilter, OpenRun, VarietyFilter
 from tegakari.store import Run, queries
 from tegakari.store.explanations import best_explanations
@@ -94,6 +94,7 @@ def _strip(run: Run, label: str) -> Markup:
                 str(layer),
                 (largest,),
                 f"layer {layer}: largest d {largest:.2f}; {above:,} features above the threshold",
+                figure(largest, 1),
             )
         )
     return charts.bars("largest Cohen's d by layer", rows)

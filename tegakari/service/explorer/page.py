@@ -9,19 +9,22 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import MediaType, Request, Response, get
 from litestar.datastructures import CacheControlHeader
+from litestar.exceptions import HTTPException, NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ExceptionHandlersMap
 
-from tegakari.schemas.errors import NoKeyError, TegakariError
+from tegakari.schemas.errors import NoKeyError, NotFoundError, TegakariError
 from tegakari.schemas.problem import Problem
 from tegakari.service.explorer import charts
 from tegakari.service.explorer.addresses import ADDRESSES
 from tegakari.service.explorer.language import LANGUAGES, language_of, script_texts, translator
+from tegakari.service.http.headers import header, preferences
 from tegakari.service.http.operations import REFUSAL
-from tegakari.service.http.problems import EXCEPTION_HANDLERS, error_response
+from tegakari.service.http.problems import EXCEPTION_HANDLERS, error_response, problem_of
 from tegakari.version import __version__
 
 POLICY = (
@@ -128,6 +131,20 @@ PAGE_EXCEPTION_HANDLERS: ExceptionHandlersMap = {
 """Failures in the handlers of pages."""
 
 
+def _unknown_address(request: Request[Any, Any, Any], error: NotFoundException) -> Response[Any]:
+    """An address without a route: a page for a browser, a problem document for others and below /v1."""
+    response = EXCEPTION_HANDLERS[HTTPException](request, error)
+    path = request.scope["path"]
+    if path.startswith("/v1") or preferences(header(request.scope, b"accept"))[:1] != ["text/html"]:
+        return response
+    unknown = NotFoundError(f"no page has the address {path}", fix="find it from the list of runs, or by a search")
+    return problem_page(request, problem_of(unknown))
+
+
+APP_EXCEPTION_HANDLERS: ExceptionHandlersMap = {**EXCEPTION_HANDLERS, NotFoundException: _unknown_address}
+"""Failures outside the handlers of pages."""
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -138,7 +155,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(ADDRESSES, charts=charts)
-    environment.filters.update(python=repr, shell=shlex.quote, sql=sql_text)
+    environment.filters.update(python=repr, shell=shlex.quote, sql=sql_text, json=settings_json)
     environment.filters.update(
         figure=figure, percent=percent, count=count, shade=shade, token=visible_token, broken=broken_token
     )
@@ -148,6 +165,13 @@ def _environment() -> Environment:
 def sql_text(text: str) -> str:
     """A text as SQL writes it."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def settings_json(settings: msgspec.Struct) -> str:
+    """Settings as the API reads them, without those that have their default."""
+    fields = {field.name: getattr(settings, field.name) for field in msgspec.structs.fields(settings)}
+    defaults = {field.name: field.default for field in msgspec.structs.fields(settings)}
+    return msgspec.json.encode({name: value for name, value in fields.items() if value != defaults[name]}).decode()
 
 
 def figure(value: float | None, digits: int = 3) -> str:

@@ -90,6 +90,7 @@ def layer_picture(layers: Sequence[LayerSpecificity]) -> Markup:
                 str(layer.layer),
                 (layer.specific, layer.shared),
                 f"layer {layer.layer}: {layer.specific:,} specific, {layer.shared:,} shared, {layer.weak:,} weak",
+                str(layer.specific + layer.shared),
             )
             for layer in layers
         ],

@@ -11,7 +11,7 @@ from tegakari.schemas.api import DocumentMatch, FeatureRow
 from tegakari.schemas.errors import NotFoundError
 from tegakari.schemas.explanations import Explanation
 from tegakari.schemas.notes import Note
-from tegakari.service.explorer.language import language_of
+from tegakari.service.explorer.language import LANGUAGES, Language, language_of
 from tegakari.service.explorer.page import page, render
 from tegakari.service.http.etags import open_run
 from tegakari.service.http.parameters import optional
@@ -46,7 +46,7 @@ def search_page(
         places, language = [(row.layer, row.feature) for row in features], language_of(request.scope)
         stars = starred_features(chosen, places)
         best = best_explanations(chosen, places, language=language)
-        explained = explanations(chosen, q=words, limit=RESULTS_SHOWN).items
+        explained = _explanations(chosen, words, language)
     return render(
         request,
         "search",
@@ -61,6 +61,12 @@ def search_page(
         best=best,
         stars=stars,
     )
+
+
+def _explanations(run: Run, words: str, language: Language) -> list[Explanation]:
+    """Explanations with the words; of the deterministic ones those in the language of the page."""
+    rows = explanations(run, q=words, limit=len(LANGUAGES) * RESULTS_SHOWN).items
+    return [row for row in rows if row.method != "terms" or row.language == language][:RESULTS_SHOWN]
 
 
 def _documents(run: Run, words: str) -> list[DocumentMatch] | None:

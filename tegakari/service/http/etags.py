@@ -18,10 +18,14 @@ from tegakari.schemas.errors import NotFoundError
 from tegakari.service.http.headers import header
 from tegakari.service.http.paths import decode_parameters
 from tegakari.store import Run, Store
+from tegakari.store.suggestion import suggestion
 from tegakari.version import __version__
 
 CACHE_CONTROL = "private, max-age=60, must-revalidate"
 """The name of a deleted run can be given to a new one: after a minute the client must send the ETag again."""
+
+NAMED_RUNS = 20
+"""Published runs that the error of a missing one names."""
 
 
 class RunOfRequest(ASGIMiddleware):
@@ -84,7 +88,15 @@ def open_run(store: Store, name: str, *, field: str = "run") -> Run:
     if re.fullmatch(NAME_PATTERN, name):
         with suppress(NotFoundError):  # the store's message names its directory, which clients must not learn
             return store.run(name)
-    raise NotFoundError(f"no run {name!r}", field=field, fix="GET /v1/runs lists the published runs")
+    raise no_run(store, name, field=field)
+
+
+def no_run(store: Store, name: str, *, field: str) -> NotFoundError:
+    """The error of a run that is not published; it names some that are."""
+    published = store.names()
+    more = f" and {len(published) - NAMED_RUNS} more" if len(published) > NAMED_RUNS else ""
+    fix = f"{suggestion(name, published)}published runs: {', '.join(published[:NAMED_RUNS]) or 'none'}{more}"
+    return NotFoundError(f"no run {name!r}", field=field, fix=fix)
 
 
 def _entity_tag(run: Run, scope: Scope, state: object) -> str:

@@ -13,11 +13,12 @@ from litestar.params import JSONBody
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from tegakari.schemas.config import ServiceConfig
-from tegakari.schemas.errors import NotFoundError, QueryError
+from tegakari.schemas.errors import QueryError
 from tegakari.schemas.sql import MAX_BODY_BYTES, MAX_RUNS, SqlRequest, SqlResult
 from tegakari.service.engine.sql_processes import SqlBody, SqlProcesses
 from tegakari.service.http.compression import coding_of, is_textual
 from tegakari.service.http.disconnect import break_connection, while_connected
+from tegakari.service.http.etags import no_run
 from tegakari.service.http.headers import header
 from tegakari.service.http.negotiation import accepted_format, check_format, content_type, media_type_of
 from tegakari.service.http.operations import NO_STORE
@@ -102,7 +103,7 @@ def _run_names(store: Store, names: list[str] | None) -> list[str]:
             raise QueryError(f"the store has {len(published)} runs", field="runs", fix=f"name at most {MAX_RUNS}")
         names = [run.name for run in store.runs()]  # a damaged run must not make every query fail
     elif unknown := sorted(set(names) - set(published)):
-        raise NotFoundError(f"no run {unknown[0]!r}", field="runs", fix="GET /v1/runs lists the published runs")
+        raise no_run(store, unknown[0], field="runs")
     if not names or len(names) > MAX_RUNS:
         raise QueryError(f"{len(names)} runs are given", field="runs", fix=f"name 1 to {MAX_RUNS} published runs")
     return sorted(set(names))

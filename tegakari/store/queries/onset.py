@@ -56,7 +56,7 @@ def feature_onset(run: Run, place: int) -> FeatureOnset:
     Raises:
         StoreError: the run is damaged.
     """
-    document, onset = _onsets(run, place)
+    document, onset = onsets(run, place)
     if not len(document):
         return FeatureOnset(documents=0, onset_tokens=[], lift_tokens=[])
     first = run.blocks.documents.first_token
@@ -96,8 +96,12 @@ def _corpus_tokens(run: Run) -> _CorpusTokens:
     return _CorpusTokens(token[first], np.diff(first, append=len(token)))
 
 
-def _onsets(run: Run, place: int) -> tuple[np.ndarray, np.ndarray]:
-    """Documents with a stored position of a feature, and the first such position in each; both int32 [D]."""
+def onsets(run: Run, place: int) -> tuple[np.ndarray, np.ndarray]:
+    """Documents with a stored position of a feature, and the first such position in each; both int32 [D].
+
+    Raises:
+        StoreError: the run is damaged.
+    """
     top, documents = run.blocks.top_positions, run.blocks.documents
     count = int(np.count_nonzero(top.document[place] >= 0))
     document, position = top.document[place, :count], top.position[place, :count]

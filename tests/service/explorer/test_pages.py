@@ -172,7 +172,8 @@ def test_the_page_of_a_label_begins_with_its_clue_words(client: TestClient, stor
     assert page.attributes("section", "aria-labelledby")[:2] == ["clues", "knockout"]
     found = clue_words(run, LABELS[0])
     for word in found.words:
-        assert f"{visible_token(word.token)} {word.features}/{found.features}" in page.text
+        assert f"{visible_token(word.word)} {len(word.features)}/{found.features}" in page.text
+        assert {f"/runs/{RUN}/layers/{place.layer}/features/{place.feature}" for place in word.features} <= page.links
 
 
 def test_a_long_post_is_whole_on_its_page_alone_and_training_documents_have_no_score(tmp_path: Path):
@@ -190,22 +191,25 @@ def test_a_long_post_is_whole_on_its_page_alone_and_training_documents_have_no_s
         assert "most frequent label" not in open_page(client, "/").text
 
 
+def listed_features(client: TestClient, path: str) -> set[str]:
+    """Addresses of the features in the table of a label's page."""
+    table = client.get(path).text.partition('aria-labelledby="features"')[2].partition("</table>")[0]
+    return {link for link in Page(table).links if "/features/" in link}
+
+
 def test_filters_and_pages_of_features(client: TestClient, store: Path):
     run, label = Store(store).run(RUN), LABELS[0]
     path = f"/runs/{RUN}/labels/{segment(label)}"
-    page = open_page(client, f"{path}?layer=1")
-    expected = queries.label_features(run, label, layer=1, limit=FEATURES_SHOWN).items
-    assert {link for link in page.links if "/features/" in link and "/v1/" not in link} == {
-        f"/runs/{RUN}/layers/1/features/{row.feature}" for row in expected
-    }
+
+    def addresses(layer: int | None = None) -> set[str]:
+        rows = queries.label_features(run, label, layer=layer, limit=FEATURES_SHOWN).items
+        return {f"/runs/{RUN}/layers/{row.layer}/features/{row.feature}" for row in rows}
+
+    assert listed_features(client, f"{path}?layer=1") == addresses(1)
     assert open_page(client, f"{path}?layer=&variety=").links == open_page(client, path).links  # as a form sends them
+    assert listed_features(client, path) == addresses()
     following = next(link for link in open_page(client, path).links if "cursor=" in link)
-    assert open_page(client, following).links.isdisjoint(
-        {
-            f"/runs/{RUN}/layers/{row.layer}/features/{row.feature}"
-            for row in queries.label_features(run, label, limit=FEATURES_SHOWN).items
-        }
-    )
+    assert listed_features(client, following).isdisjoint(addresses())
 
 
 @pytest.mark.parametrize(
@@ -234,6 +238,20 @@ def test_a_failure_is_a_page_with_the_text_of_the_problem(client: TestClient, pa
     page = open_page(client, path, status)
     assert any(attributes.get("role") == "alert" for _, attributes in page.elements)
     assert any(link.startswith("/docs/errors/") for link in page.links)
+
+
+def test_an_unknown_name_or_address_names_no_route_of_the_api_in_a_browser(client: TestClient, store: Path):
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    for path in ("/runs/none", f"/runs/{RUN}/none", "/none", f"/compare?run={RUN}&run=none"):
+        response = client.get(path, headers=browser)
+        page = Page(response.text)
+        assert (response.status_code, "/v1" in page.text) == (404, False)
+        assert {"/", "/search"} <= page.links
+    published = ", ".join(Store(store).names())
+    assert f"published runs: {published}" in open_page(client, "/runs/none", 404).text
+    for path in ("/v1/none", "/none"):
+        assert client.get(path).json()["detail"] == f"no route matches {path}"
+    assert client.get("/v1/none", headers=browser).json()["status"] == 404
 
 
 def test_unchanged_pages_are_not_sent_again(client: TestClient):
@@ -295,7 +313,7 @@ def test_names_are_text_wherever_they_stand(hostile: tuple[TestClient, Path]):
     client, _ = hostile
     for page in walk(client, "/", 4).values():
         scripts = [attributes for tag, attributes in page.elements if tag == "script"]
-        assert [attributes.get("src", "").partition("?")[0] for attributes in scripts] == ["/explorer/explorer.js"]
+        assert [(attributes.get("src") or "").partition("?")[0] for attributes in scripts] == ["/explorer/explorer.js"]
     page = open_page(client, f"/runs/hostile/labels/{segment(HOSTILE_LABEL)}")
     assert HOSTILE_LABEL in page.text
     assert "49" not in open_page(client, f"/runs/hostile/labels/{segment('{{ 7 * 7 }}')}").attributes(
@@ -318,7 +336,10 @@ def test_commands_beside_the_data_give_it(hostile: tuple[TestClient, Path]):
         list(rows)
     for code in sql:
         assert run_query(store, ["hostile"], code).read_all().num_columns
-    assert {words[words.index("--label") + 1] for words in knockouts} == set(labels)
+    of_labels = [words[words.index("--label") + 1] for words in knockouts if "--label" in words]
+    of_features = [words[words.index("--documents-of") + 1] for words in knockouts if "--feature" in words]
+    assert set(of_labels) == set(labels) >= set(of_features)
+    assert of_features
     assert len(python) > 2 * len(labels)
     assert len(sql) > 2 * len(labels)
 

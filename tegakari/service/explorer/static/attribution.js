@@ -18,7 +18,7 @@ function attributionContent(page, attribution) {
   const largest = Math.max(...tokens.map((token) => token.strength), 0);
   const control = attribution.control;
   return [
-    element("p", { class: "verdict" }, `${attribution.label}: ${texts.margin} ${figure(attribution.margin, 2)} (${attribution.runner_up})`),
+    element("p", { class: "verdict" }, `${attribution.label}: ${texts.margin} ${figure(attribution.margin, 2)} (${texts.runner_up}: ${attribution.runner_up})`),
     element("div", { class: "post whole", lang: "ja" }, tokens.map((token) =>
       element("mark", { class: shade(token.strength, largest), title: percent(token.strength) }, visible(token.token)))),
     element("p", {}, texts.attribution_shade),

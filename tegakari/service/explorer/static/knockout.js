@@ -18,10 +18,7 @@ export function startKnockouts() {
 }
 
 function settingsOf(panel, form) {
-  if (panel.dataset.feature) {
-    const [layer, feature] = panel.dataset.feature.split(":").map(Number);
-    return { label: panel.dataset.label, features: [{ layer, feature }], documents_of: panel.dataset.label, draws: 5, details: "predictions" };
-  }
+  if (panel.dataset.settings) return JSON.parse(panel.dataset.settings);
   const fields = new FormData(form);
   return {
     label: panel.dataset.label,
