@@ -105,7 +105,12 @@ class _Pool:
 
         self._ray = ray
         self._actor_class = ray.remote(
-            num_cpus=1, num_gpus=gpus_per_worker, max_restarts=0, max_task_retries=0, max_concurrency=HELD_AT_MOST
+            num_cpus=1,
+            num_gpus=gpus_per_worker,
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=HELD_AT_MOST,
+            scheduling_strategy="SPREAD",  # models are loaded on all nodes at once, and a lost node loses few shards
         )(RayWorker)
         self._settings, self._token, self._kind = settings, token, kind
         self._queue = ShardQueue(shards, HELD_AT_MOST)
