@@ -50,7 +50,7 @@ main(["-H", "10.77.0.9", "-p", "9000"])
 
 @pytest.fixture
 def disk(small_case: SmallCase, tmp_path: Path) -> Path:
-    """What the nodes have in /srv/tegakari."""
+    """What the first node has in /srv/tegakari."""
     root = tmp_path / "tegakari"
     shutil.copytree(small_case.config_file.parent, root, ignore=shutil.ignore_patterns("store"))
     config = with_index(small_case, Path("store"), run="tickets", shard_documents=1)
@@ -73,8 +73,13 @@ def network(disk: Path, tmp_path: Path) -> Iterator[Nodes]:
         for name in [name for name in nodes.environment if name.startswith(("AWS_", "RAY_AUTH_"))]:
             del nodes.environment[name]
         nodes.environment["PATH"] = f"{programs}:{nodes.environment['PATH']}"
-        for number in NODES:
-            nodes.add_machine(number, {"tegakari": disk, "replies": tmp_path / "replies"})
+        nodes.add_machine(0, {"tegakari": disk, "replies": tmp_path / "replies"})
+        for number in NODES[1:]:
+            own = tmp_path / f"tegakari-{number}"
+            for name in ("classifier", "saes"):
+                shutil.copytree(disk / name, own / name)
+            shutil.copy(disk / "ray-token", own)
+            nodes.add_machine(number, {"tegakari": own})
         nodes.add_machine(STORAGE)
         nodes.start(STORAGE, [sys.executable, "-c", STORAGE_PROGRAM])
         for number in SERVICES:

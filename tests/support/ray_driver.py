@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tegakari.indexer.executors import WorkerSettings
 from tegakari.indexer.executors.ray_actors import RayActors
@@ -57,9 +57,10 @@ class FaultySettings:
     def __init__(self, settings: WorkerSettings, faults: Faults) -> None:
         self._settings = settings
         self._faults = faults
+        self.config, self.limits = settings.config, settings.limits
         self.partials, self.bounds = settings.partials, settings.bounds
 
-    def _replace(self, **changes: Path) -> FaultySettings:
+    def _replace(self, **changes: Any) -> FaultySettings:
         return FaultySettings(self._settings._replace(**changes), self._faults)
 
     def load(self) -> tuple[FaultyWriter, Classifier]:

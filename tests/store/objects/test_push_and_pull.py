@@ -32,7 +32,7 @@ from tegakari.store import Store
 from tegakari.store.disk import publish as publish_module
 from tegakari.store.disk.publish import damaged_files
 from tegakari.store.objects import bucket as bucket_module
-from tegakari.store.objects import published_runs as published_module
+from tegakari.store.objects import creation as creation_module
 from tegakari.store.objects import pull as pull_module
 from tegakari.store.objects.bucket import Bucket, Retry
 from tegakari.store.objects.published_runs import (
@@ -53,7 +53,7 @@ QUICK = Retry(seconds=5, attempts=3, wait=0.005, longest_wait=0.02, silence=2)
 
 @pytest.fixture
 def bucket(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    monkeypatch.setattr(published_module, "CREATION_SECONDS", 0.01)
+    monkeypatch.setattr(creation_module, "CREATION_SECONDS", 0.01)
     monkeypatch.setattr(pull_module, "PART", 40_000)
     monkeypatch.setattr(bucket_module, "CHUNK", 4_000)
     return Bucket(s3_bucket, QUICK)
