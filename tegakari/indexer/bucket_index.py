@@ -7,13 +7,13 @@ import shutil
 from pathlib import Path
 
 from tegakari.indexer.executors import Executor, InProcess
-from tegakari.indexer.executors.bucket_place import WORK, delete_work
+from tegakari.indexer.executors.bucket_place import delete_work
 from tegakari.indexer.pipeline import IndexResult, index
 from tegakari.schemas.config import Config
 from tegakari.schemas.errors import StoreError
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store.disk.durable import exclusive_lock, translate_disk_full
-from tegakari.store.disk.layout import work_directory
+from tegakari.store.disk.layout import WORK, work_directory
 from tegakari.store.objects.bucket import Bucket
 from tegakari.store.objects.lease import held_lease
 from tegakari.store.objects.published_runs import published_run

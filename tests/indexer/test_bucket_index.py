@@ -126,9 +126,17 @@ def test_a_flipped_bit_takes_its_shard_back_and_the_server_may_fail_at_times(
     proxy.close()
 
 
-def test_a_node_with_other_models_or_none_is_named(small_case: SmallCase, s3_bucket: str, tmp_path: Path):
+def test_a_node_without_rights_models_or_the_same_models_is_named(
+    small_case: SmallCase, s3_endpoint: str, s3_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    proxy = Proxy(s3_endpoint)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.address)
+    proxy.set_faults(Fault("PUT", path="/work/small/[0-9a-f]{32}-", status=403, code="AccessDenied"))
     bucket = Bucket(s3_bucket)
     config = with_index(small_case, tmp_path / "store")
+    with pytest.raises(ObjectStorageError, match="no right to write") as denied:
+        index_into_bucket(config, bucket, executor=Sending(s3_bucket))
+    assert "grant s3:PutObject" in (denied.value.fix or "")
     with pytest.raises(StoreError, match=r"node 10\.0\.0\.7: ") as failure:
         index_into_bucket(config, bucket, executor=Sending(s3_bucket, saes=tmp_path / "absent"))
     assert failure.value.field == "saes.path"
@@ -139,4 +147,5 @@ def test_a_node_with_other_models_or_none_is_named(small_case: SmallCase, s3_buc
     with pytest.raises(StoreError, match=rf"node 10\.0\.0\.7 has other files in {other}") as failure:
         index_into_bucket(config, bucket, executor=Sending(s3_bucket, saes=other))
     assert "copy the same files" in (failure.value.fix or "")
-    assert [path for path in paths(bucket) if not path.endswith(".json")] == []
+    assert [path for path in paths(bucket) if "/lease/" not in path] == []
+    proxy.close()

@@ -18,7 +18,7 @@ from tegakari.indexer.pipeline import index
 from tegakari.schemas.config.render import render_config
 from tests.support.ray_nodes import Nodes, machines, needs_nodes
 from tests.support.run_tables import tables_of
-from tests.support.small_case import SmallCase, with_index
+from tests.support.small_case import SmallCase, make_small_case, with_index
 from tests.support.soak_length import only_in_a_soak
 from tests.support.walkthrough import Block, environment_and_blocks
 
@@ -34,27 +34,22 @@ PROGRAMS = {
     "tegakari": "from tegakari.cli import main; main()",
     "ray": "from ray.scripts.scripts import main; main()",
 }
-STORAGE_PROGRAM = """
-import threading, time, urllib.request
-from moto.server import main
-def make_bucket():
-    while True:
-        try:
-            return urllib.request.urlopen(urllib.request.Request("http://10.77.0.9:9000/our-bucket", method="PUT"))
-        except OSError:
-            time.sleep(0.1)
-threading.Thread(target=make_bucket, daemon=True).start()
-main(["-H", "10.77.0.9", "-p", "9000"])
-"""
 
 
 @pytest.fixture
-def disk(small_case: SmallCase, tmp_path: Path) -> Path:
+def case(tiny_gemma2_dir: Path, tmp_path: Path) -> SmallCase:
+    """Enough documents that every node is ready before the others have indexed them all."""
+    (tmp_path / "case").mkdir()
+    return make_small_case(tmp_path / "case", tiny_gemma2_dir, posts_per_label=300)
+
+
+@pytest.fixture
+def disk(case: SmallCase, tmp_path: Path) -> Path:
     """What the first node has in /srv/tegakari."""
     root = tmp_path / "tegakari"
-    shutil.copytree(small_case.config_file.parent, root, ignore=shutil.ignore_patterns("store"))
-    config = with_index(small_case, Path("store"), run="tickets", shard_documents=1)
-    text = render_config(config).replace(f"{small_case.config_file.parent}/", "")
+    shutil.copytree(case.config_file.parent, root)
+    config = with_index(case, Path("store"), run="tickets", shard_documents=2)
+    text = render_config(config).replace(f"{case.config_file.parent}/", "")
     (root / "tegakari.toml").write_text(text)
     (root / "ray-token").write_text("0123456789abcdef" * 4)
     return root
@@ -81,7 +76,7 @@ def network(disk: Path, tmp_path: Path) -> Iterator[Nodes]:
             shutil.copy(disk / "ray-token", own)
             nodes.add_machine(number, {"tegakari": own})
         nodes.add_machine(STORAGE)
-        nodes.start(STORAGE, [sys.executable, "-c", STORAGE_PROGRAM])
+        nodes.start(STORAGE, [sys.executable, "-m", "tests.support.s3_machine", "10.77.0.9", "9000", "our-bucket"])
         for number in SERVICES:
             for name in ("empty", "cache"):
                 (tmp_path / f"{name}-{number}").mkdir()
@@ -104,11 +99,11 @@ def run_block(nodes: Nodes, environment: str, block: Block) -> None:
 
 def logs(nodes: Nodes) -> str:
     files = sorted(nodes.directory.glob("node-*.log"), key=lambda file: file.stat().st_mtime)
-    return "\n".join(f"== {file.name}\n{file.read_text()[-3000:]}" for file in files)
+    return "\n".join(f"== {file.name}\n{file.read_text()[-8000:]}" for file in files)
 
 
 def test_the_page_is_executed_and_both_services_have_the_tables_of_one_process(
-    small_case: SmallCase, network: Nodes, tmp_path: Path
+    case: SmallCase, network: Nodes, tmp_path: Path
 ):
     environment, blocks = environment_and_blocks()
     for block in blocks:
@@ -116,7 +111,7 @@ def test_the_page_is_executed_and_both_services_have_the_tables_of_one_process(
     text = logs(network)
     assert set(re.findall(r"worker ready .*node=(\S+)", text)) == {f"10.77.0.{number + 1}" for number in NODES}, text
 
-    index(with_index(small_case, tmp_path / "one-process", run="tickets", shard_documents=1))
+    index(with_index(case, tmp_path / "one-process", run="tickets", shard_documents=2))
     tables = tables_of(tmp_path / "one-process" / "runs" / "tickets")
     command = ["labels", "--run", "tickets", "--store", str(tmp_path / "one-process"), "--json"]
     labels = json.loads(CliRunner().invoke(app, command, catch_exceptions=False).stdout)

@@ -108,9 +108,16 @@ class Request(NamedTuple):
 
 
 class Proxy:
-    """A proxy on a free port of 127.0.0.1."""
+    """A proxy on a port of an address of this machine."""
 
-    def __init__(self, server: str) -> None:
+    def __init__(self, server: str, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Start it.
+
+        Args:
+            server: address of the server that it stands before.
+            host: address to listen on.
+            port: 0: a free one.
+        """
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
         self._counts: dict[int, int] = {}
@@ -192,8 +199,8 @@ class Proxy:
             def handle_error(self, request: Any, client_address: Any) -> None:
                 pass
 
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._server = Server((host, port), Handler)
+        self.address = f"http://{host}:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 

@@ -33,11 +33,11 @@ from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import ModelError, ObjectStorageError, SaeError, StoreError
 from tegakari.schemas.run import FileEntry
 from tegakari.store.disk.durable import checksums, exclusive_lock, is_locked, random_suffix, staged_directory
+from tegakari.store.disk.layout import WORK
 
 if TYPE_CHECKING:
     from tegakari.store.objects.bucket import Bucket
 
-WORK = "work"
 SHARD = "shard.json"
 RECEIVED_AT_A_TIME = 4
 """Partials that the driver copies at a time."""

@@ -21,7 +21,7 @@ from msgspec import Meta
 from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import NotFoundError, ObjectStorageError, RunExistsError, StoreError
 from tegakari.schemas.run import RunManifest
-from tegakari.store.disk.layout import MANIFEST, check_run_name, is_run_name
+from tegakari.store.disk.layout import MANIFEST, WORK, check_run_name, is_run_name
 from tegakari.store.disk.publish import MAX_MANIFEST, check_manifest
 from tegakari.store.objects.bucket import Bucket
 from tegakari.store.objects.creation import create_once
@@ -201,6 +201,36 @@ def abandoned_uploads(bucket: Bucket, now: datetime | None = None) -> Iterator[A
             objects = list(bucket.objects(upload_directory(run, upload)))
             if objects and max(stored.modified for stored in objects) < newest:
                 yield AbandonedUpload(run, upload, sum(stored.size for stored in objects))
+
+
+class AbandonedWork(NamedTuple):
+    """Partials that a command has sent and not merged."""
+
+    run: str
+    size: int
+    """bytes"""
+
+
+def abandoned_work(bucket: Bucket, now: datetime | None = None) -> Iterator[AbandonedWork]:
+    """Unfinished work of runs that has not changed for a day; a command that works writes its lease all the time.
+
+    Raises:
+        ObjectStorageError: the bucket cannot be listed.
+    """
+    newest = (datetime.now(UTC) if now is None else now) - ABANDONED
+    for run in filter(is_run_name, bucket.directories(WORK)):
+        objects = list(bucket.objects(f"{WORK}/{run}"))
+        if objects and max(stored.modified for stored in objects) < newest:
+            yield AbandonedWork(run, sum(stored.size for stored in objects))
+
+
+def delete_abandoned_work(bucket: Bucket, run: str) -> None:
+    """Delete the unfinished work of a run, with its lease.
+
+    Raises:
+        ObjectStorageError: it cannot be listed or deleted.
+    """
+    bucket.delete(stored.path for stored in bucket.objects(f"{WORK}/{run}"))
 
 
 def _entry_path(run: str) -> str:
