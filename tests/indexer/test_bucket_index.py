@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
 pytest.importorskip("obstore", reason="pip install -c constraints.txt -e '.[test]'")
 
+from tegakari.cli.app import app
 from tegakari.indexer.bucket_index import index_into_bucket
-from tegakari.indexer.executors import WorkerSettings
+from tegakari.indexer.executors import InProcess, WorkerSettings
 from tegakari.indexer.executors.bucket_place import BucketPlace
 from tegakari.indexer.index_models import IndexModels
+from tegakari.indexer.merged_layer import LayerMerge
 from tegakari.indexer.pipeline import index
 from tegakari.indexer.shard import Shard
-from tegakari.schemas.errors import ObjectStorageError, RunExistsError, StoreError
+from tegakari.schemas.errors import ConfigError, ObjectStorageError, RunExistsError, StoreError
 from tegakari.store.objects import creation as creation_module
 from tegakari.store.objects.bucket import Bucket
 from tegakari.store.objects.pull import pull_run
@@ -55,6 +58,9 @@ class Sending:
                 yield shard
 
         yield from place.received(results())
+
+    def merge(self, merge: LayerMerge, layers: Mapping[int, int]) -> Iterator[int]:
+        return InProcess().merge(merge, layers)
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +155,17 @@ def test_a_node_without_rights_models_or_the_same_models_is_named(
     assert "copy the same files" in (failure.value.fix or "")
     assert [path for path in paths(bucket) if "/lease/" not in path] == []
     proxy.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--store", "s3://bucket", "--shards", "1/2"], "for a part of the work"),
+        (["--store", "s3://bucket", "--only", "merge"], "for a part of the work"),
+        (["--store", "store"], "'store' is no bucket"),
+    ],
+)
+def test_a_store_that_is_no_bucket_or_does_not_fit_is_refused(options: list[str], words: str):
+    with pytest.raises(ConfigError, match=words) as refusal:
+        CliRunner().invoke(app, ["index", *options], catch_exceptions=False)
+    assert refusal.value.field == "--store"

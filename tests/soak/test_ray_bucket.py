@@ -56,7 +56,7 @@ def network(small_case: SmallCase, tmp_path: Path) -> Iterator[Nodes]:
 
 def start(nodes: Nodes, lines: Path, *options: str) -> subprocess.Popen[bytes]:
     program = [sys.executable, "-m", "tests.support.ray_driver", "/srv/case/tegakari.toml", nodes.address, "3"]
-    return nodes.start(0, [*program, str(lines), "--bucket", BUCKET, *options])
+    return nodes.start(0, [*program, str(lines), "--bucket", BUCKET, "--wait-seconds", "400", *options])
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

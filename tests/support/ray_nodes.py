@@ -56,6 +56,7 @@ class Nodes:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(16),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",  # 15 by default: beside other work of the machine, workers would stand still
         }
         self._started: list[subprocess.Popen[bytes]] = []
 
