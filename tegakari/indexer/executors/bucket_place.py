@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 SHARD = "shard.json"
 RECEIVED_AT_A_TIME = 4
 """Partials that the driver copies at a time."""
+
+SCRATCH_SECONDS = 60.0
+"""A younger directory may be that of a worker that has not locked it yet."""
 
 _MAX_BYTES = 2**20
 _SCRATCH = "tegakari-partials-"
@@ -250,7 +254,7 @@ def _scratch_directory() -> Path:
     """A directory for partials on the disk of this node; those of workers that were killed are removed."""
     for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
         with suppress(OSError):
-            if not is_locked(left):
+            if time.time() - left.stat().st_mtime > SCRATCH_SECONDS and not is_locked(left):
                 shutil.rmtree(left)
     directory = Path(tempfile.mkdtemp(prefix=_SCRATCH))
     _locks.enter_context(exclusive_lock(directory, StoreError(f"{directory} is used by another process")))
