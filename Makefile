@@ -80,6 +80,8 @@ $(VENV)/bench-ready: $(VENV)/ready
 bench-store: $(VENV)/bench-ready ## the store at the study's scale, beside PostgreSQL
 	$(BIN)/python -m benchmarks.store
 
+bench-ray-overhead: $(VENV)/soak-ready
+
 bench-%: $(VENV)/ready
 	$(BIN)/python -m benchmarks.$(subst -,_,$*)
 

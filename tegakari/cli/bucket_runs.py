@@ -125,16 +125,27 @@ def delete_bucket_run(url: str, run: str, *, yes: bool) -> None:
 
 
 def collect_bucket(url: str, *, delete: bool, json: bool) -> None:
-    """List or delete the uploads of a bucket that no run needs."""
+    """List or delete the uploads of a bucket that no run needs, and unfinished work."""
     bucket = open_bucket(url)
-    from tegakari.store.objects.published_runs import abandoned_uploads, delete_upload, upload_directory
+    from tegakari.store.disk.layout import WORK
+    from tegakari.store.objects.published_runs import (
+        abandoned_uploads,
+        abandoned_work,
+        delete_abandoned_work,
+        delete_upload,
+        upload_directory,
+    )
 
-    abandoned = list(abandoned_uploads(bucket))
+    uploads, work = list(abandoned_uploads(bucket)), list(abandoned_work(bucket))
     if delete:
-        for upload in abandoned:
+        for upload in uploads:
             delete_upload(bucket, upload.run, upload.upload)
+        for unfinished in work:
+            delete_abandoned_work(bucket, unfinished.run)
     reason = "upload without a run, unchanged for a day"
-    rows = [(upload_directory(upload.run, upload.upload), reason, upload.size) for upload in abandoned]
+    rows = [(upload_directory(upload.run, upload.upload), reason, upload.size) for upload in uploads]
+    reason = "unfinished work, unchanged for a day"
+    rows += [(f"{WORK}/{unfinished.run}", reason, unfinished.size) for unfinished in work]
     if json:
         print_json(
             page_of([{"path": f"{bucket.url}/{path}", "reason": why, "bytes": size} for path, why, size in rows])

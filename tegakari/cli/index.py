@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tegakari.cli.bucket_runs import open_bucket
 from tegakari.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption
 from tegakari.cli.output import print_json, print_text, progress
 from tegakari.extras import extras_named, needs_extra
@@ -16,6 +17,7 @@ from tegakari.schemas.run import IndexedPart, RunManifest
 
 if TYPE_CHECKING:
     from tegakari.indexer.executors import Executor
+    from tegakari.store.objects.bucket import Bucket
 
 WAIT_SECONDS = 300.0
 
@@ -54,6 +56,15 @@ WaitOption = Annotated[
         help=f"End if no worker of --ray is ready for so long; default: {WAIT_SECONDS:g}.",
     ),
 ]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="BUCKET",
+        help="Publish the run in this bucket (s3://bucket/prefix) as well. Workers of --ray then send their shards "
+        "there, and need no disk in common with this command.",
+    ),
+]
 
 
 @needs_extra("index")
@@ -65,6 +76,7 @@ def index(
     ray: RayOption = None,
     gpus_per_worker: GpusOption = None,
     wait_seconds: WaitOption = None,
+    store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
     """Index the corpus and publish a run. An interrupted index resumes with the next shard.
@@ -77,7 +89,10 @@ def index(
     part = Part.parse(shards) if shards is not None else WHOLE
     if shards is not None and only == "merge":
         raise ConfigError("merge has no parts", field="--only", fix="leave --shards or --only out")
-    executor = _executor(workers, ray, gpus_per_worker, wait_seconds)
+    if store is not None and (shards is not None or only is not None):
+        raise ConfigError(f"{store}, but for a part of the work", field="--store", fix="leave out --shards and --only")
+    bucket = open_bucket(store) if store is not None else None
+    executor = _executor(workers, ray, gpus_per_worker, wait_seconds, bucket)
     settings = load_config(config)
     with progress() as bars:
         if shards is not None or only == "shards":
@@ -85,12 +100,22 @@ def index(
             return
         if only == "merge":
             result = pipeline.merge(settings, bars, executor=executor)
+        elif bucket is not None:
+            from tegakari.indexer.bucket_index import index_into_bucket
+
+            result = index_into_bucket(settings, bucket, bars, executor=executor)
         else:
             result = pipeline.index(settings, bars, executor=executor)
     _print_run(result.manifest, result.already_published, json)
 
 
-def _executor(workers: int, address: str | None, gpus_per_worker: float | None, wait_seconds: float | None) -> Executor:
+def _executor(
+    workers: int,
+    address: str | None,
+    gpus_per_worker: float | None,
+    wait_seconds: float | None,
+    bucket: Bucket | None,
+) -> Executor:
     from tegakari.indexer.executors import Processes
 
     if address is None:
@@ -105,7 +130,13 @@ def _executor(workers: int, address: str | None, gpus_per_worker: float | None, 
     from tegakari.indexer.executors.ray_actors import RayActors
 
     wait_seconds = WAIT_SECONDS if wait_seconds is None else wait_seconds
-    return RayActors(address, workers, gpus_per_worker=gpus_per_worker or 0, wait_seconds=wait_seconds)
+    return RayActors(
+        address,
+        workers,
+        gpus_per_worker=gpus_per_worker or 0,
+        wait_seconds=wait_seconds,
+        bucket=None if bucket is None else bucket.url,
+    )
 
 
 def _print_part(part: IndexedPart, json: bool) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -41,12 +42,32 @@ def load_index_models(config: Config) -> IndexModels:
         ModelError, SaeError: as `load_models`.
     """
     classifier, saes = load_models(config)
-    classifier_sha256 = fingerprint(Path(config.classifier.path))
+    hashes = model_hashes(config, [sae.source for sae in saes.values()])
+    seeds = _start_seeds(Path(config.saes.path), saes)
+    return IndexModels(classifier, hashes.classifier, saes, hashes.saes, seeds)
+
+
+class ModelHashes(NamedTuple):
+    """Hashes of the files that decide what models compute."""
+
+    classifier: str
+    saes: str
+
+
+def model_hashes(config: Config, sources: Sequence[str]) -> ModelHashes:
+    """Hashes of the files of a configuration's models.
+
+    Args:
+        config: with directories of this machine.
+        sources: of the SAEs, relative to their directory.
+
+    Raises:
+        ModelError, SaeError: a file is missing.
+    """
     directory = Path(config.saes.path)
-    files = sae_files(directory, [sae.source for sae in saes.values()])
+    files = sae_files(directory, sources)
     check_blobs(files, "saes.path")
-    saes_sha256 = fingerprint(directory, files)
-    return IndexModels(classifier, classifier_sha256, saes, saes_sha256, _start_seeds(directory, saes))
+    return ModelHashes(fingerprint(Path(config.classifier.path)), fingerprint(directory, files))
 
 
 def _start_seeds(directory: Path, saes: Mapping[int, Sae]) -> list[int] | None:

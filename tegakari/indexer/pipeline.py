@@ -119,6 +119,7 @@ def index(
     *,
     executor: Executor = InProcess(),
     run_format: int = FORMAT,
+    published: RunManifest | None = None,
 ) -> IndexResult:
     """Index the corpus of a configuration and publish the run.
 
@@ -129,6 +130,7 @@ def index(
         progress: receives the stages.
         executor: where shards are computed; it does not affect the tables.
         run_format: 3 leaves out contexts and probes, so that tests have such runs and benchmarks the difference.
+        published: the run of this name in a bucket, which counts as one of the store.
 
     Raises:
         CorpusError, ModelError, SaeError: an input is missing, or the inputs do not fit each other.
@@ -137,8 +139,10 @@ def index(
         DiskFullError: no space; finished shards are kept.
     """
     inputs = _load(config, progress, run_format)
-    if published := _published(inputs):
-        return published
+    if published is not None:
+        return IndexResult(_of_same_recipe(published, inputs.recipe), already_published=True)
+    if result := _published(inputs):
+        return result
     with translate_disk_full(inputs.store, field="index.store"), _lock(inputs.work):
         plan = _plan(inputs)
         _index_shards(inputs, plan, plan.shards, executor)
@@ -216,7 +220,7 @@ def _published(inputs: _Inputs) -> IndexResult | None:
     published = run_directory(inputs.store, inputs.config.index.run)
     if not published.is_dir():
         return None
-    manifest = _manifest_of_same_recipe(published, inputs.recipe)
+    manifest = _of_same_recipe(read_run_manifest(published), inputs.recipe)
     if inputs.work.exists():  # the process was killed between publication and the removal of its work
         with _lock(inputs.work):
             bury(inputs.work)
@@ -266,8 +270,7 @@ def _merge_and_publish(inputs: _Inputs, plan: _Plan, executor: Executor) -> Inde
     return IndexResult(manifest, already_published=False)
 
 
-def _manifest_of_same_recipe(published: Path, recipe: str) -> RunManifest:
-    manifest = read_run_manifest(published)
+def _of_same_recipe(manifest: RunManifest, recipe: str) -> RunManifest:
     if manifest.fingerprint != recipe:
         raise RunExistsError(
             f"run {manifest.run!r} exists and has another classifier, SAE set, corpus or settings",

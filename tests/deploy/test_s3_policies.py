@@ -248,7 +248,7 @@ def test_s3_accepts_the_settings_of_the_bucket(proxy: Proxy, name: str):
 
 def test_iam_accepts_the_policies_and_the_role(proxy: Proxy):
     iam = client("iam", proxy)
-    for name in ("reading", "publishing", "deleting"):
+    for name in ("reading", "publishing", "indexing", "deleting"):
         iam.create_policy(PolicyName=name, PolicyDocument=json.dumps(document(name)))
         mistaken = json.dumps(document(name)).replace('"Effect"', '"Efect"')
         with pytest.raises(ClientError, match="MalformedPolicyDocument"):
@@ -264,4 +264,4 @@ def test_the_role_is_that_of_the_service_account():
     assert account == f"system:serviceaccount:tegakari:{manifest['metadata']['name']}"
     assert manifest["metadata"]["annotations"]["eks.amazonaws.com/role-arn"].endswith(":role/tegakari-serve")
     names = {file.stem for file in S3.glob("*.json")}
-    assert names == {*PUT, "reading", "publishing", "deleting", "trust-policy"}
+    assert names == {*PUT, "reading", "publishing", "indexing", "deleting", "trust-policy"}

@@ -71,7 +71,7 @@ def test_killed_transfers_go_on_where_they_were(s3_endpoint: str, s3_bucket: str
         assert damaged_objects(bucket, "drawn") == []
         target = tmp_path / f"target{number}"
         upload = existing_run(bucket, "drawn").upload
-        proxy.set_faults(Fault(path=upload, bytes_per_second=200_000))
+        proxy.set_faults(Fault(path=upload, bytes_per_second=50_000))
         for _ in range(KILLS):
             killed_after(generator.uniform(0, 0.4), "pull", bucket, target)
             if Store(target).names():

@@ -1,11 +1,9 @@
 """Index a configuration on a Ray cluster, and write a line to a file whenever documents are done.
 
-    python -m tests.support.ray_driver CONFIG ADDRESS WORKERS LINES [--wait-seconds S] [--poison ID] [--slow S]
-        [--poison-layer L]
+    python -m tests.support.ray_driver CONFIG ADDRESS WORKERS LINES [--wait-seconds S] [--bucket URL] [FAULTS]
 
-A line is the clock in seconds. `--poison` ends each worker that starts the shard of a document,
-`--poison-layer` each that merges a layer; `--slow` makes each
-shard last so much longer, so that a fault can be placed.
+A line is the clock in seconds. `--poison` ends each worker that starts the shard of a document, `--poison-layer` each
+that merges a layer; `--slow` makes each shard last so much longer, so that a fault can be placed.
 """
 
 from __future__ import annotations
@@ -17,8 +15,9 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from tegakari.indexer.bucket_index import index_into_bucket
 from tegakari.indexer.executors import WorkerSettings
 from tegakari.indexer.executors.ray_actors import RayActors
 from tegakari.indexer.index_models import IndexModels
@@ -30,6 +29,7 @@ from tegakari.models.classifier import Classifier
 from tegakari.schemas.config import load_config
 from tegakari.schemas.errors import TegakariError
 from tegakari.schemas.progress import NoProgress
+from tegakari.store.objects.bucket import Bucket
 
 
 class Faults(NamedTuple):
@@ -60,9 +60,10 @@ class FaultySettings:
     def __init__(self, settings: WorkerSettings, faults: Faults) -> None:
         self._settings = settings
         self._faults = faults
+        self.config, self.limits = settings.config, settings.limits
         self.partials, self.bounds = settings.partials, settings.bounds
 
-    def _replace(self, **changes: Path) -> FaultySettings:
+    def _replace(self, **changes: Any) -> FaultySettings:
         return FaultySettings(self._settings._replace(**changes), self._faults)
 
     def load(self) -> tuple[FaultyWriter, Classifier]:
@@ -116,14 +117,19 @@ def main() -> None:
     parser.add_argument("workers", type=int)
     parser.add_argument("lines", type=Path)
     parser.add_argument("--wait-seconds", type=float, default=120)
+    parser.add_argument("--bucket")
     parser.add_argument("--poison", default="")
     parser.add_argument("--poison-layer", type=int)
     parser.add_argument("--slow", type=float, default=0)
     options = parser.parse_args()
-    actors = RayActors(options.address, options.workers, wait_seconds=options.wait_seconds)
+    actors = RayActors(options.address, options.workers, wait_seconds=options.wait_seconds, bucket=options.bucket)
     executor = FaultyExecutor(actors, Faults(options.poison, options.slow, options.poison_layer))
+    config, lines = load_config(options.config), Lines(options.lines)
     try:
-        index(load_config(options.config), Lines(options.lines), executor=executor)
+        if options.bucket is None:
+            index(config, lines, executor=executor)
+        else:
+            index_into_bucket(config, Bucket(options.bucket), lines, executor=executor)
     except TegakariError as error:
         sys.exit(f"ERROR {error}")
 

@@ -1,7 +1,7 @@
-"""Nodes of a Ray cluster, each in a network namespace of its own, with its own /tmp/ray and /dev/shm.
+"""Machines in network namespaces: each has its own address, /tmp/ray and /dev/shm, and directories below /srv.
 
-They are joined by a bridge in yet another namespace: nothing listens outside, and a node dies or loses its network
-without any other process of the machine. Needs root, `ip` and Ray; `make soak` says so where they are missing.
+They are joined by a bridge in yet another namespace: nothing listens outside, and a machine dies or loses its network
+without any other process. Needs root, `ip` and Ray; `make soak` says so where they are missing.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import subprocess
@@ -23,11 +24,6 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 PORT = 6379
 START_SECONDS = 180.0
-
-_PRIVATE = (
-    'mount --make-rprivate / && mount --bind "$1" /tmp/ray && mount -t tmpfs -o size=512m tmpfs /dev/shm && '
-    'shift && exec "$@"'
-)
 
 
 def missing() -> str:
@@ -45,10 +41,12 @@ needs_nodes = pytest.mark.skipif(bool(missing()), reason=missing() or "there are
 
 
 class Nodes:
-    """A head and workers, numbered from 0; the head is node 0."""
+    """Machines, numbered from 0, with the addresses from 10.77.0.1; the head of a Ray cluster is node 0."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.places: dict[int, dict[str, Path]] = {}
+        """number -> name below /srv -> directory that this machine has there"""
         self.prefix = f"tgk{secrets.token_hex(2)}"
         self.address = f"10.77.0.1:{PORT}"
         self.environment = os.environ | {
@@ -62,16 +60,20 @@ class Nodes:
         }
         self._started: list[subprocess.Popen[bytes]] = []
 
-    def add(self, number: int, cpus: int) -> None:
-        """Make the namespace of a node and start it."""
+    def add_machine(self, number: int, places: dict[str, Path] | None = None) -> None:
+        """Make the namespace of a machine, with directories below /srv, by name."""
         name, port = f"{self.prefix}{number}", f"{self.prefix}p{number}"
         _ip("netns", "add", name)
+        self.places[number] = places or {}
         _ip("-n", name, "link", "set", "lo", "up")
         _ip("-n", name, "link", "add", "eth0", "type", "veth", "peer", "name", port, "netns", self.switch)
         _ip("-n", name, "addr", "add", f"10.77.0.{number + 1}/24", "dev", "eth0")
         _ip("-n", name, "link", "set", "eth0", "up")
         _ip("-n", self.switch, "link", "set", port, "master", "br0")
         _ip("-n", self.switch, "link", "set", port, "up")
+
+    def start_ray(self, number: int, cpus: int) -> None:
+        """Start Ray on a machine."""
         role = (
             ["--head", f"--port={PORT}", "--include-dashboard=false"] if number == 0 else [f"--address={self.address}"]
         )
@@ -82,7 +84,7 @@ class Nodes:
             f"--num-cpus={cpus}",
             "--object-store-memory=100000000",
         ]
-        self._started.append(self.start(number, ray))
+        self.start(number, ray)
 
     @property
     def switch(self) -> str:
@@ -90,20 +92,26 @@ class Nodes:
         return f"{self.prefix}sw"
 
     def start(self, number: int, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        """Start a process on a node; its output goes to a file of its own."""
+        """Start a process on a machine; its output goes to a file of its own."""
         private = self.directory / f"node-{number}"
         private.mkdir(exist_ok=True)
         Path("/tmp/ray").mkdir(exist_ok=True)  # a point to mount on
+        mounts = ["mount --make-rprivate /", f"mount --bind {shlex.quote(str(private))} /tmp/ray"]
+        mounts += ["mount -t tmpfs -o size=512m tmpfs /dev/shm", "mount -t tmpfs tmpfs /srv"]
+        for name, directory in self.places[number].items():
+            mounts += [f"mkdir /srv/{name}", f"mount --bind {shlex.quote(str(directory))} /srv/{name}"]
+        script = " && ".join([*mounts, 'exec "$@"'])
         log = (self.directory / f"node-{number}-{len(list(self.directory.glob('*.log')))}.log").open("wb")
-        inside = ["unshare", "-m", "bash", "-c", _PRIVATE, "node", str(private), *command]
-        return subprocess.Popen(
-            ["ip", "netns", "exec", f"{self.prefix}{number}", *inside],
+        process = subprocess.Popen(
+            ["ip", "netns", "exec", f"{self.prefix}{number}", "unshare", "-m", "bash", "-c", script, "node", *command],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             env=self.environment,
             cwd=ROOT,
         )
+        self._started.append(process)
+        return process
 
     def wait_for(self, nodes: int) -> None:
         """Wait until the cluster has so many nodes."""
@@ -138,13 +146,11 @@ class Nodes:
 
 
 @contextmanager
-def ray_nodes(directory: Path, count: int, cpus: int = 1) -> Iterator[Nodes]:
-    """A running cluster of `count` nodes with `cpus` CPUs each; the head has none, so that workers are elsewhere.
+def machines(directory: Path) -> Iterator[Nodes]:
+    """A network without machines; those that the block adds end with it.
 
     Args:
-        directory: for the nodes' files and output.
-        count: of nodes; 1: the head alone, with the CPUs.
-        cpus: of each node.
+        directory: for the machines' files and output.
     """
     directory.mkdir(parents=True, exist_ok=True)
     nodes = Nodes(directory)
@@ -152,20 +158,34 @@ def ray_nodes(directory: Path, count: int, cpus: int = 1) -> Iterator[Nodes]:
         _ip("netns", "add", nodes.switch)
         _ip("-n", nodes.switch, "link", "add", "br0", "type", "bridge")
         _ip("-n", nodes.switch, "link", "set", "br0", "up")
-        nodes.add(0, cpus if count == 1 else 0)
-        nodes.wait_for(1)
-        for number in range(1, count):
-            nodes.add(number, cpus)
-        nodes.wait_for(count)
         yield nodes
     finally:
-        for number in range(count):
-            if f"{nodes.prefix}{number}" in _ip("netns", "list"):
-                nodes.kill(number)
-                _ip("netns", "del", f"{nodes.prefix}{number}")
+        for number in nodes.places:
+            nodes.kill(number)
+            _ip("netns", "del", f"{nodes.prefix}{number}")
         for process in nodes._started:
             process.wait()
         _ip("netns", "del", nodes.switch)
+
+
+@contextmanager
+def ray_nodes(directory: Path, count: int, cpus: int = 1) -> Iterator[Nodes]:
+    """A running cluster of `count` nodes with `cpus` CPUs each; the head has none, so that workers are elsewhere.
+
+    Args:
+        directory: as of `machines`.
+        count: of nodes; 1: the head alone, with the CPUs.
+        cpus: of each node.
+    """
+    with machines(directory) as nodes:
+        nodes.add_machine(0)
+        nodes.start_ray(0, cpus if count == 1 else 0)
+        nodes.wait_for(1)
+        for number in range(1, count):
+            nodes.add_machine(number)
+            nodes.start_ray(number, cpus)
+        nodes.wait_for(count)
+        yield nodes
 
 
 def _ip(*arguments: str) -> str:

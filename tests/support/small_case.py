@@ -36,15 +36,16 @@ class SmallCase(NamedTuple):
     """(id, label, split, text), by id."""
 
 
-def make_small_case(root: Path, base: Path) -> SmallCase:
+def make_small_case(root: Path, base: Path, posts_per_label: int = POSTS_PER_LABEL) -> SmallCase:
     """Write classifier, SAEs, posts and configuration, and import the posts.
 
     Args:
         root: directory that receives everything.
         base: directory of the Gemma 2 language model that the classifier starts from.
+        posts_per_label: two thirds of them are indexed.
     """
     rng = np.random.default_rng(0)
-    posts = _posts(rng, POSTS_PER_LABEL)
+    posts = _posts(rng, posts_per_label)
     rng.shuffle(posts)
     (root / "posts.jsonl").write_text("".join(json.dumps(post, ensure_ascii=False) + "\n" for post in posts))
     torch.manual_seed(1)

@@ -31,8 +31,8 @@ class WorkerSettings(NamedTuple):
     """as of `Worker`."""
     partials: Path
     """directory of the partials, which exists."""
-    bounds: Path
-    """file of `SharedBounds`."""
+    bounds: Path | None
+    """file of `SharedBounds`; None: the worker has its own bounds only."""
 
     def writer(self, classifier: Classifier, saes: Mapping[int, Sae]) -> ShardWriter:
         """A worker with these models, whose SAEs have their limits."""

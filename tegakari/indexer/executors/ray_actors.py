@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import compress
-from pathlib import Path
 from typing import Any
 
 import structlog
 
+from tegakari.indexer.executors.bucket_place import BucketPlace
 from tegakari.indexer.executors.executor import WorkerSettings
+from tegakari.indexer.executors.in_process import InProcess
+from tegakari.indexer.executors.partial_places import PartialPlace, SharedDisk
 from tegakari.indexer.executors.ray_cluster import connected, resources
 from tegakari.indexer.executors.ray_layers import merge_in_tasks
 from tegakari.indexer.executors.ray_worker import Kind, RayWorker, Readiness
 from tegakari.indexer.executors.shard_queue import ShardQueue
 from tegakari.indexer.index_models import IndexModels
 from tegakari.indexer.merged_layer import LayerMerge
-from tegakari.indexer.partial import partial_exists
 from tegakari.indexer.shard import Shard
 from tegakari.indexer.write_threads import UNWRITTEN
 from tegakari.schemas.errors import ConfigError, StoreError, TegakariError
@@ -39,9 +40,17 @@ PAUSE_SECONDS = 5.0
 
 
 class RayActors:
-    """Executor of actors on a running Ray cluster, whose nodes share the disk of store, models and corpus."""
+    """Executor of actors on a running Ray cluster, whose nodes share the store's disk or a bucket with this process."""
 
-    def __init__(self, address: str, workers: int, *, gpus_per_worker: float = 0, wait_seconds: float = 300) -> None:
+    def __init__(
+        self,
+        address: str,
+        workers: int,
+        *,
+        gpus_per_worker: float = 0,
+        wait_seconds: float = 300,
+        bucket: str | None = None,
+    ) -> None:
         """Start nothing yet.
 
         Args:
@@ -49,11 +58,13 @@ class RayActors:
             workers: number of actors, each with one CPU.
             gpus_per_worker: GPUs that Ray reserves for each.
             wait_seconds: the index ends if no worker is ready for so long.
+            bucket: URL of the bucket through which workers send their partials; None: they share the store's disk.
         """
         self._address = address
         self._workers = workers
         self._gpus_per_worker = gpus_per_worker
         self._wait_seconds = wait_seconds
+        self._bucket = bucket
 
     def index(self, settings: WorkerSettings, models: IndexModels, shards: Sequence[Shard]) -> Iterator[Shard]:
         """As `Executor.index`; shards are yielded as they are finished.
@@ -64,26 +75,42 @@ class RayActors:
         """
         if not shards:
             return
-        settings = settings._replace(partials=settings.partials.resolve(), bounds=settings.bounds.resolve())
-        token = settings.partials / f".token-{random_suffix()}"
-        write_atomically(token, b"")
+        bounds = settings.bounds.resolve() if settings.bounds is not None else None
+        settings = settings._replace(partials=settings.partials.resolve(), bounds=bounds)
         kind = Kind(
             recorded_versions()["tegakari"],
             models.classifier.device.type,
             str(models.classifier.dtype).removeprefix("torch."),
         )
+        with self._place(settings, models) as place, connected(self._address):
+            finished = place.finished()
+            yield from place.received([shard for shard in shards if shard.key in finished])
+            missing = [shard for shard in shards if shard.key not in finished]
+            pool = _Pool(settings, place, kind, missing, self._workers, self._gpus_per_worker, self._wait_seconds)
+            try:
+                yield from place.received(pool.finished_shards())
+            finally:
+                pool.end()
+
+    @contextmanager
+    def _place(self, settings: WorkerSettings, models: IndexModels) -> Iterator[PartialPlace]:
+        if self._bucket is not None:
+            yield BucketPlace.of(self._bucket, settings, models)
+            return
+        token = settings.partials / f".token-{random_suffix()}"
+        write_atomically(token, b"")
         try:
-            with connected(self._address):
-                pool = _Pool(settings, token, kind, shards, self._workers, self._gpus_per_worker, self._wait_seconds)
-                try:
-                    yield from pool.finished_shards()
-                finally:
-                    pool.end()
+            yield SharedDisk(settings.partials, token)
         finally:
             token.unlink(missing_ok=True)
 
     def merge(self, merge: LayerMerge, layers: Mapping[int, int]) -> Iterator[int]:
-        """As `merge_in_tasks`: a layer needs no models, and therefore no actor."""
+        """As `merge_in_tasks`: a layer needs no models, and therefore no actor.
+
+        Without a shared disk, layers are merged in this process: the partials are on its disk.
+        """
+        if self._bucket is not None:
+            return InProcess().merge(merge, layers)
         merge = merge._replace(partials=merge.partials.resolve(), directory=merge.directory.resolve())
         return merge_in_tasks(self._address, merge, layers, workers=self._workers, wait_seconds=self._wait_seconds)
 
@@ -94,7 +121,7 @@ class _Pool:
     def __init__(
         self,
         settings: WorkerSettings,
-        token: Path,
+        place: PartialPlace,
         kind: Kind,
         shards: Sequence[Shard],
         workers: int,
@@ -105,9 +132,14 @@ class _Pool:
 
         self._ray = ray
         self._actor_class = ray.remote(
-            num_cpus=1, num_gpus=gpus_per_worker, max_restarts=0, max_task_retries=0, max_concurrency=HELD_AT_MOST
+            num_cpus=1,
+            num_gpus=gpus_per_worker,
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=HELD_AT_MOST,
+            scheduling_strategy="SPREAD",  # models are loaded on all nodes at once, and a lost node loses few shards
         )(RayWorker)
-        self._settings, self._token, self._kind = settings, token, kind
+        self._settings, self._place, self._kind = settings, place, kind
         self._queue = ShardQueue(shards, HELD_AT_MOST)
         self._left = len(shards)
         self._workers = workers
@@ -152,7 +184,7 @@ class _Pool:
         wanted = min(self._workers, self._left)
         while time.monotonic() >= self._hire_after and len(self._loading) + len(self._held) < wanted:
             actor = self._actor_class.remote()
-            self._loading[actor] = actor.load.remote(self._settings, self._token)
+            self._loading[actor] = actor.load.remote(self._settings, self._place)
 
     def _take_result(self, actor: Any, call: Any) -> Iterator[Shard]:
         """Read the result of a finished call and give its actor the next shards."""
@@ -195,7 +227,7 @@ class _Pool:
                 self._hire_after = time.monotonic() + PAUSE_SECONDS
             return
         shards = list(self._held.pop(actor).values())
-        written = [partial_exists(self._settings.partials, shard.key) for shard in shards]
+        written = [self._place.exists(shard.key) for shard in shards]
         finished = list(compress(shards, written))
         lost = [shard for shard, is_written in zip(shards, written, strict=True) if not is_written]
         log.warning("a worker died", reason=reason, shards_queued_again=len(lost))
@@ -205,7 +237,7 @@ class _Pool:
         # Idle workers may have died with the same node: they are asked, so that no shard counts as lost with them.
         for other in [other for other, held in self._held.items() if not held]:
             del self._held[other]
-            self._loading[other] = other.load.remote(self._settings, self._token)
+            self._loading[other] = other.load.remote(self._settings, self._place)
 
     def _check(self, readiness: Readiness) -> None:
         """Refuse a worker whose partials would not be those of this process."""

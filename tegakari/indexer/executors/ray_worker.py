@@ -1,19 +1,17 @@
-"""The worker of a Ray actor: loads the models, then indexes shards into the shared directory of partials."""
+"""The worker of a Ray actor: loads the models, then indexes shards into the place of partials."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import structlog
 
 from tegakari.indexer.executors.executor import WorkerSettings
+from tegakari.indexer.executors.partial_places import PartialPlace, PartialWriter
 from tegakari.indexer.shard import Shard
-from tegakari.indexer.shard_writer import ShardWriter
-from tegakari.schemas.errors import StoreError
 from tegakari.store.versions import recorded_versions
 
 
@@ -43,32 +41,25 @@ class RayWorker:
     def __init__(self) -> None:
         """Log to stderr, which Ray brings to the driver's: its stdout has the result of the command."""
         structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
-        self._writer: ShardWriter
+        self._writer: PartialWriter
         self._readiness: Readiness | None = None
 
-    def load(self, settings: WorkerSettings, token: Path) -> Readiness:
+    def load(self, settings: WorkerSettings, place: PartialPlace) -> Readiness:
         """Load the models, unless they are loaded.
 
         Args:
             settings: of the index.
-            token: a file that the driver has made beside the partials.
+            place: of the partials.
 
         Raises:
-            StoreError: the driver's disk is not that of this node.
-            TegakariError: of the models.
+            TegakariError: as `PartialPlace.opened`.
         """
         if self._readiness is not None:
             return self._readiness
         import ray  # pyright: ignore[reportMissingImports]
 
         start, node = time.perf_counter(), ray.util.get_node_ip_address()
-        if not token.is_file():
-            raise StoreError(
-                f"node {node} does not see {token}",
-                field="index.store",
-                fix="put store, models and corpus on a disk that all nodes have under the same path",
-            )
-        self._writer, classifier = settings.load()
+        self._writer, classifier = place.opened(settings, node)
         seconds = time.perf_counter() - start
         kind = Kind(
             recorded_versions()["tegakari"], classifier.device.type, str(classifier.dtype).removeprefix("torch.")
@@ -77,5 +68,5 @@ class RayWorker:
         return self._readiness
 
     def write(self, shard: Shard) -> None:
-        """Index a shard and write its partial."""
+        """As `PartialWriter.write`."""
         self._writer.write(shard)

@@ -18,6 +18,8 @@ BLOCKS = "hot"
 CONTEXTS = "contexts"
 EFFECTS = "effects"
 """Directory of the label effects."""
+WORK = "work"
+"""Directory of unfinished work, of a store on a disk or in a bucket."""
 EXPLANATIONS = "explanations"
 """Directory of the deterministic explanations of a run."""
 
@@ -66,7 +68,7 @@ def run_directory(store: Path, run: str) -> Path:
 
 def work_root(store: Path) -> Path:
     """Directories that no reader opens: unfinished work and graves."""
-    return store / "work"
+    return store / WORK
 
 
 def work_directory(store: Path, name: str) -> Path:

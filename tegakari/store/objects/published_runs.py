@@ -9,7 +9,6 @@ that nobody else writes or reads.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -22,19 +21,16 @@ from msgspec import Meta
 from tegakari.schemas.decoding import decode_json
 from tegakari.schemas.errors import NotFoundError, ObjectStorageError, RunExistsError, StoreError
 from tegakari.schemas.run import RunManifest
-from tegakari.store.disk.layout import MANIFEST, check_run_name, is_run_name
+from tegakari.store.disk.layout import MANIFEST, WORK, check_run_name, is_run_name
 from tegakari.store.disk.publish import MAX_MANIFEST, check_manifest
 from tegakari.store.objects.bucket import Bucket
+from tegakari.store.objects.creation import create_once
 
 log = structlog.get_logger()
 
 RUNS = "runs"
 CONNECTIONS = 16
 """Manifests that are read at a time."""
-
-CREATION_ATTEMPTS = 6
-CREATION_SECONDS = 0.2
-"""Wait before the second attempt to create run.json; it doubles."""
 
 ABANDONED = timedelta(days=1)
 """An upload without a change for this long is resumed by nobody."""
@@ -138,22 +134,9 @@ def publish_upload(bucket: Bucket, run: str, upload: str, content: bytes) -> Non
         ObjectStorageError: run.json cannot be written.
     """
     entry = msgspec.json.encode(_Entry(upload, msgspec.Raw(content)))
-    for attempt in range(CREATION_ATTEMPTS):
-        if bucket.create(_entry_path(run), entry):
-            return
-        # An earlier attempt of this publisher may have succeeded without an answer; S3 may refuse two writers at once
-        # (409), and neither has written.
-        published = published_run(bucket, run)
-        if published is not None:
-            if published.upload == upload:
-                return
-            raise name_taken(bucket, run)
-        time.sleep(CREATION_SECONDS * 2**attempt)
-    raise ObjectStorageError(
-        f"{bucket.url}/{_entry_path(run)} could not be created, and there is none",
-        field="store",
-        fix="run the same command again; finished work is kept",
-    )
+    if create_once(bucket, _entry_path(run), entry, MAX_MANIFEST) != entry:
+        published_run(bucket, run)  # raises if it is damaged
+        raise name_taken(bucket, run)
 
 
 def name_taken(bucket: Bucket, run: str) -> RunExistsError:
@@ -218,6 +201,36 @@ def abandoned_uploads(bucket: Bucket, now: datetime | None = None) -> Iterator[A
             objects = list(bucket.objects(upload_directory(run, upload)))
             if objects and max(stored.modified for stored in objects) < newest:
                 yield AbandonedUpload(run, upload, sum(stored.size for stored in objects))
+
+
+class AbandonedWork(NamedTuple):
+    """Partials that a command has sent and not merged."""
+
+    run: str
+    size: int
+    """bytes"""
+
+
+def abandoned_work(bucket: Bucket, now: datetime | None = None) -> Iterator[AbandonedWork]:
+    """Unfinished work of runs that has not changed for a day; a command that works writes its lease all the time.
+
+    Raises:
+        ObjectStorageError: the bucket cannot be listed.
+    """
+    newest = (datetime.now(UTC) if now is None else now) - ABANDONED
+    for run in filter(is_run_name, bucket.directories(WORK)):
+        objects = list(bucket.objects(f"{WORK}/{run}"))
+        if objects and max(stored.modified for stored in objects) < newest:
+            yield AbandonedWork(run, sum(stored.size for stored in objects))
+
+
+def delete_abandoned_work(bucket: Bucket, run: str) -> None:
+    """Delete the unfinished work of a run, with its lease.
+
+    Raises:
+        ObjectStorageError: it cannot be listed or deleted.
+    """
+    bucket.delete(stored.path for stored in bucket.objects(f"{WORK}/{run}"))
 
 
 def _entry_path(run: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -166,3 +167,32 @@ def test_analyses_of_an_evicted_run_are_no_garbage(bucket: Bucket, tmp_path: Pat
     delete_published_run(bucket, "first")
     cache.refresh()
     assert [entry.path for entry in find_garbage(tmp_path)] == [vectors]
+
+
+def test_a_full_cache_disk_is_reported_and_the_copy_goes_on_when_there_is_space(
+    bucket: Bucket, origin: Path, tmp_path: Path
+):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size(origin) // 2}", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a file system is not allowed here")
+    try:
+        with Cache(bucket, CacheSettings(disk)).kept():
+            store = open_store(disk)
+            until = time.monotonic() + 20
+            reasons: set[str] = set()
+            while time.monotonic() < until and not any("failed" in reason for reason in reasons):
+                with pytest.raises(NotPulledError) as refusal:
+                    store.run("first")
+                reasons.add(str(refusal.value))
+                time.sleep(0.05)
+            assert any("the last attempt to copy it failed" in reason for reason in reasons), reasons
+            assert store.names() == []
+        subprocess.run(["mount", "-o", f"remount,size={8 * size(origin)}", str(disk)], check=True)
+        cache = Cache(bucket, CacheSettings(disk))
+        cache.refresh()
+        settle(cache)
+        assert open_store(disk).run("first").manifest == Store(origin).run("first").manifest
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)

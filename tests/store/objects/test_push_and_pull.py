@@ -32,11 +32,13 @@ from tegakari.store import Store
 from tegakari.store.disk import publish as publish_module
 from tegakari.store.disk.publish import damaged_files
 from tegakari.store.objects import bucket as bucket_module
-from tegakari.store.objects import published_runs as published_module
+from tegakari.store.objects import creation as creation_module
 from tegakari.store.objects import pull as pull_module
 from tegakari.store.objects.bucket import Bucket, Retry
 from tegakari.store.objects.published_runs import (
     abandoned_uploads,
+    abandoned_work,
+    delete_abandoned_work,
     delete_published_run,
     delete_upload,
     existing_run,
@@ -53,7 +55,7 @@ QUICK = Retry(seconds=5, attempts=3, wait=0.005, longest_wait=0.02, silence=2)
 
 @pytest.fixture
 def bucket(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    monkeypatch.setattr(published_module, "CREATION_SECONDS", 0.01)
+    monkeypatch.setattr(creation_module, "CREATION_SECONDS", 0.01)
     monkeypatch.setattr(pull_module, "PART", 40_000)
     monkeypatch.setattr(bucket_module, "CHUNK", 4_000)
     return Bucket(s3_bucket, QUICK)
@@ -353,13 +355,18 @@ def test_a_run_json_of_someone_else_is_checked(
     assert not (tmp_path / "runs").exists()
 
 
-def test_uploads_that_no_run_needs_are_found_after_a_day(pushed_store: Path, bucket: Bucket, tmp_path: Path):
+def test_uploads_and_work_that_nobody_needs_are_found_after_a_day(pushed_store: Path, bucket: Bucket, tmp_path: Path):
     push_run(bucket, own_store(pushed_store, tmp_path / "store"), "drawn")
     bucket.create("runs/drawn/00000000000000aa/hot/rest.npy", b"12345")
     assert list(abandoned_uploads(bucket)) == []
     (abandoned,) = abandoned_uploads(bucket, datetime.now(UTC) + timedelta(days=2))
     assert abandoned == ("drawn", "00000000000000aa", 5)
     delete_upload(bucket, abandoned.run, abandoned.upload)
+    bucket.create("work/drawn/0123-4567/shard.json", b"123")
+    assert list(abandoned_work(bucket)) == []
+    assert list(abandoned_work(bucket, datetime.now(UTC) + timedelta(days=2))) == [("drawn", 3)]
+    delete_abandoned_work(bucket, "drawn")
+    assert [path for path in paths(bucket) if not path.startswith("runs/")] == []
     assert damaged_objects(bucket, "drawn") == []
 
 
