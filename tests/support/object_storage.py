@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
+from tegakari.indexer.merge import Assembly
 from tegakari.schemas.run import FORMAT, RunManifest, Scores
 from tegakari.store.disk.layout import work_directory
 from tegakari.store.disk.publish import publish
@@ -68,7 +69,8 @@ FILES = {
 def make_plain_run(store: Path, name: str, *, seed: int = 0) -> RunManifest:
     """Publish what a transfer sees of a run: few files of random content, one of them empty."""
     case = random_case(seed=seed, layers=1, d_sae=4, documents_per_label=1)
-    manifest = _manifest(name, f"{seed:064x}", case, "head", Scores(accuracy=1.0, macro_f1=1.0), 0, FORMAT, 10)
+    assembly = Assembly(activations=0, scores=Scores(accuracy=1.0, macro_f1=1.0))
+    manifest = _manifest(name, f"{seed:064x}", case, "head", assembly, FORMAT, 10)
     staged = work_directory(store, name)
     generator = random.Random(seed)
     for path, size in FILES.items():
