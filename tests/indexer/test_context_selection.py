@@ -98,7 +98,7 @@ def selected(
         if not carry:
             union = Union.empty(D_SAE, TOP_TOKENS, torch.device("cpu"))
         tally = LayerTally(
-            corpus.encoder, corpus.max_norm, len(shard.documents), TOP_TOKENS, union.bounds(), seeds, 2**16, 1
+            corpus.encoder, corpus.max_norm, len(shard.documents), TOP_TOKENS, union.bounds(), seeds, 2**16
         )
         order = [shard.documents[number] for number in rng.permutation(len(shard.documents)).tolist()]
         for first in range(0, len(order), batch):
