@@ -164,7 +164,8 @@ def merge_study(
     """Merge the partials in `work`, by the code of `index`, and write what comes from them into `staged`."""
     keys, settings = [shard.key for shard in shards], MergeSettings("head", 1.0, TOP_TOKENS)
     merge = LayerMerge(work / "shards", keys, work / "layers", size.labels, settings, memory)
-    merged = merged_layers(merge, dict.fromkeys(range(size.layers), size.d_sae), executor)
+    widths: dict[int, int] = dict.fromkeys(range(size.layers), size.d_sae)
+    merged = merged_layers(merge, widths, executor)
     predictions = Predictions([open_partial(work / "shards", key, layer=-1) for key in keys])
     facts = LayerFacts(size.d_model, size.d_sae, "relu", max_norm=None, quality=None)
     names = [f"コミュニティ{number:03d}" for number in range(size.labels)]
