@@ -166,7 +166,7 @@ def test_a_text_of_ones_own(tab: Any, served: Any):
     page.get_by_role("button", name="Show activations").click()
     expect(page.locator("[data-encode] mark").first).to_be_visible()
     page.get_by_role("button", name="Knock out").click()
-    expect(page.locator("[data-knockout] .verdict")).to_contain_text("Without these features recall")
+    expect(page.locator("[data-knockout] .verdict")).to_contain_text("Without these features recall", timeout=60_000)
 
 
 def test_a_note_and_an_explanation_are_written_and_voted_on(tab: Any):
