@@ -38,7 +38,7 @@ def label_gradients(
     batch_tokens: int,
     on_step: OnStep = no_step,
     *,
-    on_residual: Callable[[Batch, int, Tensor], object] = lambda *_: None,
+    on_residual: Callable[[Batch, int, Tensor], None] = lambda *_: None,
     layers: Sequence[int] = (),
 ) -> dict[int, Tensor]:
     """Mean gradient of each logit with respect to the residual that the head reads, at the output of the last block.
