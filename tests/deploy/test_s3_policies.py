@@ -25,7 +25,7 @@ import yaml
 from botocore.exceptions import ClientError, ParamValidationError
 
 from tegakari.schemas.errors import ObjectStorageError
-from tegakari.store.objects import published_runs as published_module
+from tegakari.store.objects import creation as creation_module
 from tegakari.store.objects.bucket import RIGHTS, Bucket, Retry
 from tegakari.store.objects.published_runs import abandoned_uploads, delete_published_run, delete_upload, published_runs
 from tegakari.store.objects.pull import pull_run
@@ -85,7 +85,7 @@ def client(service: Any, proxy: Proxy) -> Any:
 @pytest.fixture
 def acting(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> As:
     """Be a role during a block, with rights that the server enforces."""
-    monkeypatch.setattr(published_module, "CREATION_SECONDS", 0.01)
+    monkeypatch.setattr(creation_module, "CREATION_SECONDS", 0.01)
     iam = client("iam", proxy)
 
     @contextmanager

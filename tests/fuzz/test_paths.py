@@ -123,7 +123,7 @@ def test_drawn_values_of_a_path_never_fail(client: AsgiClient):
         response = client.request("GET", target)
         assert response.status in (200, 400, 404, 409, 414), response.body
         if response.status not in (200,):
-            is_page = route.path.startswith(("/runs/", "/explorer/", "/knockouts/"))
+            is_page = route.path.startswith(("/runs/", "/knockouts/"))
             problem = "text/html; charset=utf-8" if is_page else "application/problem+json"
             assert response.header("content-type") in (problem, None), response
 
