@@ -8,7 +8,7 @@ TEGAKARI_PORT ?= 8765
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 # An hour is the measure of the memory's growth.
 SOAK_SECONDS ?= 3600
-TEST_JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
+TEST_JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n + 1 : 4)))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-index serve test soak check audit lock format bench generate screenshots families docs clean
@@ -37,7 +37,7 @@ demo-index: $(VENV)/ready ## the same without serving
 serve: $(VENV)/ready ## serve the demo's store
 	$(BIN)/tegakari serve --store $(DEMO)/store --port $(TEGAKARI_PORT)
 
-# One process per core, one thread per process; whole files, so that the fixtures of a file are made once.
+# One process more than cores, because some tests wait, with one thread each; whole files, so that the fixtures of a file are made once.
 test: $(VENV)/ready ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
 
