@@ -69,8 +69,9 @@ FILES = {
 def make_plain_run(store: Path, name: str, *, seed: int = 0) -> RunManifest:
     """Publish what a transfer sees of a run: few files of random content, one of them empty."""
     case = random_case(seed=seed, layers=1, d_sae=4, documents_per_label=1)
-    assembly = Assembly(activations=0, scores=Scores(accuracy=1.0, macro_f1=1.0))
-    manifest = _manifest(name, f"{seed:064x}", case, "head", assembly, FORMAT, 10)
+    manifest = _manifest(
+        name, f"{seed:064x}", case, "head", Assembly(0, Scores(accuracy=1.0, macro_f1=1.0)), FORMAT, 10
+    )
     staged = work_directory(store, name)
     generator = random.Random(seed)
     for path, size in FILES.items():
@@ -112,9 +113,16 @@ class Request(NamedTuple):
 
 
 class Proxy:
-    """A proxy on a free port of 127.0.0.1."""
+    """A proxy on a port of an address of this machine."""
 
-    def __init__(self, server: str) -> None:
+    def __init__(self, server: str, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Start it.
+
+        Args:
+            server: address of the server that it stands before.
+            host: address to listen on.
+            port: 0: a free one.
+        """
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
         self._counts: dict[int, int] = {}
@@ -197,8 +205,8 @@ class Proxy:
             def handle_error(self, request: Any, client_address: Any) -> None:
                 pass
 
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._server = Server((host, port), Handler)
+        self.address = f"http://{host}:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
