@@ -1,8 +1,8 @@
 """Merge of the partials into the tables and blocks of a run: layers anywhere, in any order, then their assembly.
 
 The merge of a layer is a function of the layer that writes files of its own (`merged_layer`). The assembly reads them
-in the order of layers, then a row per label of each, and keeps nothing that grows with shards or features: one thread
-writes, and others read ahead.
+in the order of layers, each as soon as it is merged, then a row per label of each. It keeps nothing that grows with
+shards or features: one thread writes, and others read ahead.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -29,7 +29,7 @@ from tegakari.indexer.document_tables import (
 from tegakari.indexer.layer_contexts import write_probe_documents
 from tegakari.indexer.layer_facts import LayerFacts, layer_rows
 from tegakari.indexer.layer_statistics import MergeSettings
-from tegakari.indexer.merged_layer import LayerMerge, MergedLayer
+from tegakari.indexer.merged_layer import LayerMerge, LayerSummary, MergedLayer
 from tegakari.indexer.predictions import Predictions
 from tegakari.indexer.shard import IndexedDocument
 from tegakari.schemas import tables
@@ -58,8 +58,8 @@ _LABELS_AT_ONCE = min(4, os.cpu_count() or 1)
 
 def merged_layers(
     merge: LayerMerge, layers: Mapping[int, int], executor: Executor, progress: Progress = NoProgress()
-) -> list[MergedLayer]:
-    """Merge the layers that are not merged yet, and open all, ascending.
+) -> Generator[MergedLayer, None, None]:
+    """Merge the layers that are not merged yet, and yield all, ascending; others are merged meanwhile.
 
     Args:
         merge: what the layers share.
@@ -69,9 +69,14 @@ def merged_layers(
     """
     missing = {layer: d_sae for layer, d_sae in sorted(layers.items()) if not merge.is_merged(layer)}
     progress.stage("merging layers", len(layers), done=len(layers) - len(missing))
-    for _ in executor.merge(merge, missing):
-        progress.advance()
-    return [MergedLayer(merge.directory, layer) for layer in sorted(layers)]
+    merged = layers.keys() - missing.keys()
+    left = deque(sorted(layers))
+    merging = executor.merge(merge, missing)
+    while left:
+        while left[0] not in merged:
+            merged.add(next(merging))
+            progress.advance()
+        yield MergedLayer(merge.directory, left.popleft())
 
 
 class Assembly(NamedTuple):
@@ -93,6 +98,7 @@ class Assembler:
         labels: Sequence[str],
         predictions: Predictions,
         settings: MergeSettings,
+        progress: Progress = NoProgress(),
     ) -> None:
         """Nothing is written yet.
 
@@ -102,14 +108,16 @@ class Assembler:
             labels: by class index.
             predictions: for the documents.
             settings: of the run.
+            progress: receives the stage "writing labels".
         """
         self._writer = writer
         self._documents = documents
         self._labels = labels
         self._predictions = predictions
         self._settings = settings
+        self._progress = progress
 
-    def write(self, layers: Mapping[int, LayerFacts], merged: Sequence[MergedLayer], positions: int) -> Assembly:
+    def write(self, layers: Mapping[int, LayerFacts], merged: Iterable[MergedLayer], positions: int) -> Assembly:
         """Write everything but vectors.
 
         Args:
@@ -117,21 +125,24 @@ class Assembler:
             merged: all layers, ascending.
             positions: countable positions of all documents.
         """
-        places = Places([layer.layer for layer in merged], [layers[layer.layer].d_sae for layer in merged])
-        specific = sum((np.array(layer.summary.specific) for layer in merged), np.zeros(len(self._labels), np.int64))
-        shared = sum((np.array(layer.summary.shared) for layer in merged), np.zeros(len(self._labels), np.int64))
+        places = Places(sorted(layers), [layers[layer].d_sae for layer in sorted(layers)])
         with BlocksWriter(
             self._writer.directory, places, len(self._labels), len(self._documents), self._settings.top_tokens
         ) as blocks:
-            alive = [self._append_layer(blocks, layer, layers[layer.layer], positions) for layer in merged]
-            self._append_labels(blocks, places, merged, np.concatenate(alive))
-            scores = self._append_documents(specific, shared)
+            whole: list[MergedLayer] = []
+            alive: list[np.ndarray] = []
+            for layer in merged:
+                alive.append(self._append_layer(blocks, layer, layers[layer.layer], positions))
+                whole.append(layer)
+            self._progress.stage("writing labels", len(self._labels))
+            self._append_labels(blocks, places, whole, np.concatenate(alive))
+            scores = self._append_documents([layer.summary for layer in whole])
             blocks.finish(block_documents(self._documents, self._predictions))
-        for layer in merged:
+        for layer in whole:
             link_files(layer.directory, self._writer.directory)
         if self._settings.contexts:
             write_probe_documents(self._writer.directory, self._documents)
-        return Assembly(sum(layer.summary.activations for layer in merged), scores)
+        return Assembly(sum(layer.summary.activations for layer in whole), scores)
 
     def _append_layer(self, blocks: BlocksWriter, merged: MergedLayer, facts: LayerFacts, positions: int) -> np.ndarray:
         """Append the rows of a layer; returns which of its features are ever active, bool [d_sae]."""
@@ -175,11 +186,12 @@ class Assembler:
             with ThreadPoolExecutor(_LABELS_AT_ONCE, thread_name_prefix="merge-label") as pool:
                 for batch, statistics, orders in _in_order(pool, of_label, range(len(self._labels)), _LABELS_AT_ONCE):
                     blocks.append_label(statistics, orders)
+                    self._progress.advance()
                     yield batch
 
         self._writer.append_batches(tables.FEATURE_LABELS, batches())
 
-    def _append_documents(self, specific: np.ndarray, shared: np.ndarray) -> Scores:
+    def _append_documents(self, layers: Sequence[LayerSummary]) -> Scores:
         for start in range(0, len(self._documents), _DOCUMENTS_AT_ONCE):
             numbers = slice(start, start + _DOCUMENTS_AT_ONCE)
             rows = document_rows(self._documents[numbers], self._predictions, numbers)
@@ -188,6 +200,10 @@ class Assembler:
             label_ids(self._documents), self._predictions.predicted_id, labels=len(self._labels)
         )
         self._writer.append(tables.CONFUSION, confusion_rows(confusion))
+        specific, shared = (
+            np.sum([getattr(layer, name) for layer in layers], axis=0, dtype=np.int64)
+            for name in ("specific", "shared")
+        )
         rows = label_rows(self._labels, confusion, specific, shared)
         self._writer.append(tables.LABELS, rows)
         f1 = rows["f1"].to_numpy()[confusion.sum(1) > 0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -385,10 +385,9 @@ def _merge(
         for layer, sae in models.saes.items()
     }
     predictions = Predictions([open_partial(partials, key, layer=-1) for key in keys])
-    inputs.progress.stage("writing tables", len(models.classifier.labels))
     positions = sum(len(document.tokens.positions) for document in documents)
-    with RunWriter(staged) as writer:
-        assembler = Assembler(writer, documents, models.classifier.labels, predictions, settings)
+    with RunWriter(staged) as writer, closing(merged):
+        assembler = Assembler(writer, documents, models.classifier.labels, predictions, settings, inputs.progress)
         assembly = assembler.write(facts, merged, positions)
     if vectors.available():
         directions = {layer: sae.decoder_directions().float().cpu().numpy() for layer, sae in models.saes.items()}

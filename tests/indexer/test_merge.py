@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from benchmarks.study_scale import TOP_TOKENS, Size, write_study_shards
 from tegakari.indexer import merged_layer
 from tegakari.indexer.executors import InProcess
 from tegakari.indexer.layer_statistics import MergeSettings
+from tegakari.indexer.merge import merged_layers
+from tegakari.indexer.merge_memory import GIGABYTE
 from tegakari.indexer.merged_layer import LayerMerge
+from tegakari.indexer.shard import Shard
 from tegakari.schemas.errors import ConfigError
 from tegakari.store.disk.layout import run_directory
 from tests.support.factories import make_run
@@ -34,6 +38,49 @@ def test_threads_and_memory_do_not_change_the_run(tmp_path: Path, monkeypatch: p
         run = run_directory(tmp_path / str(memory), "a")
         assert tables_of(run) == tables_of(whole)
         assert files_of(run) == files_of(whole)
+
+
+class Descending:
+    """Executor that merges layer after layer, the last first, when the next one is requested."""
+
+    def __init__(self) -> None:
+        self.merged: list[int] = []
+
+    def index(self, *_: object) -> Iterator[Shard]:
+        raise NotImplementedError
+
+    def merge(self, merge: LayerMerge, layers: Mapping[int, int]) -> Iterator[int]:
+        for layer, d_sae in sorted(layers.items(), reverse=True):
+            self.merged.append(layer)
+            merge.merge(layer, d_sae)
+            yield layer
+
+
+def test_layers_are_written_in_their_order_whatever_the_order_in_which_they_are_merged(tmp_path: Path):
+    make_run(tmp_path / "ascending", "a", layers=5, executor=InProcess(1))
+    make_run(tmp_path / "descending", "a", layers=5, executor=Descending())
+    ascending, descending = (run_directory(tmp_path / name, "a") for name in ("ascending", "descending"))
+    assert tables_of(descending) == tables_of(ascending)
+    assert files_of(descending) == files_of(ascending)
+
+
+def test_a_layer_is_passed_on_before_the_others_are_merged(tmp_path: Path):
+    size = Size(layers=4, d_sae=64, labels=3, documents=16, active=4)
+    _, shards = write_study_shards(tmp_path, size)
+    merge = LayerMerge(
+        tmp_path / "shards",
+        [shard.key for shard in shards],
+        tmp_path / "layers",
+        size.labels,
+        MergeSettings("head", 1.0, TOP_TOKENS),
+        GIGABYTE // 2,
+    )
+    merge.merge(0, size.d_sae)
+    merge.merge(3, size.d_sae)
+    executor = Descending()
+    layers = merged_layers(merge, dict.fromkeys(range(4), size.d_sae), executor)
+    merged = [(layer.layer, list(executor.merged)) for layer in layers]
+    assert merged == [(0, []), (1, [2, 1]), (2, [2, 1]), (3, [2, 1])]
 
 
 def test_an_error_in_a_layer_is_raised_and_the_next_merge_keeps_the_others(

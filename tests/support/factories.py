@@ -174,6 +174,7 @@ def publish_case(
     predictions = Predictions([open_partial(work / "shards", key) for key in keys])
     facts = LayerFacts(D_MODEL, d_sae, "relu", None, LayerQuality(100, 0.9, 8.0, 0, 0.9, 0, 0.0))
     positions = sum(len(document.tokens.positions) for document in case.documents)
+    shutil.rmtree(work / "staged", ignore_errors=True)  # of a merge that was interrupted, as `index` does
     with RunWriter(work / "staged") as writer:
         assembler = Assembler(writer, case.documents, case.labels, predictions, settings)
         assembly = assembler.write(dict.fromkeys(range(layers), facts), merged, positions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,8 +18,12 @@ READABLE_SINCE = "v1.2.0"
 """Oldest version of DuckDB that opens the file."""
 
 
-MEMORY = "128MB"
-"""Memory of DuckDB: without a limit it keeps written blocks in memory, up to four fifths of the machine's."""
+THREADS = min(8, os.cpu_count() or 1)
+"""Threads that compress a table."""
+
+THREAD_MEGABYTES = 128
+"""Memory of DuckDB per thread: with less its threads wait for each other; without a limit it keeps written blocks in
+memory, up to four fifths of the machine's."""
 
 TABLE_ROW_GROUP = 122_880
 """Rows that DuckDB compresses as one unit."""
@@ -31,9 +36,13 @@ class RunWriter:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self._connection = duckdb.connect(
-            str(directory / DATABASE), config={"storage_compatibility_version": READABLE_SINCE}
+            str(directory / DATABASE),
+            config={
+                "storage_compatibility_version": READABLE_SINCE,
+                "threads": THREADS,
+                "memory_limit": f"{THREADS * THREAD_MEGABYTES}MB",
+            },
         )
-        self._connection.execute(f"SET memory_limit = '{MEMORY}'")
         # Tables must not depend on the number of threads that insert rows.
         self._connection.execute("SET preserve_insertion_order = true")
         self._connection.execute("BEGIN")  # one transaction: nothing is written twice, to a log and to the tables
@@ -54,7 +63,7 @@ class RunWriter:
         self.append_batches(table, iter(rows.cast(schema).to_batches(max_chunksize=TABLE_ROW_GROUP)))
 
     def append_batches(self, table: Table, batches: Iterable[pa.RecordBatch]) -> None:
-        """Append batches of rows in the table's order and columns; a thread compresses one batch at a time."""
+        """Append batches of rows in the table's order and columns; a thread compresses a batch."""
         self._connection.register("incoming", pa.RecordBatchReader.from_batches(arrow_schema(table), batches))
         self._connection.execute(f"INSERT INTO {table.name} SELECT * FROM incoming")
         self._connection.unregister("incoming")
