@@ -201,8 +201,7 @@ class Assembler:
         )
         self._writer.append(tables.CONFUSION, confusion_rows(confusion))
         specific, shared = (
-            np.sum([getattr(layer, name) for layer in layers], axis=0, dtype=np.int64)
-            for name in ("specific", "shared")
+            np.array([getattr(layer, name) for layer in layers], np.int64).sum(0) for name in ("specific", "shared")
         )
         rows = label_rows(self._labels, confusion, specific, shared)
         self._writer.append(tables.LABELS, rows)

@@ -18,8 +18,8 @@ READABLE_SINCE = "v1.2.0"
 """Oldest version of DuckDB that opens the file."""
 
 
-THREADS = min(8, os.cpu_count() or 1)
-"""Threads that compress a table."""
+THREADS = max(1, min(8, (os.cpu_count() or 1) // 2))
+"""Threads that compress a table; the other cores merge layers and read the rows of labels meanwhile."""
 
 THREAD_MEGABYTES = 128
 """Memory of DuckDB per thread: with less its threads wait for each other; without a limit it keeps written blocks in
