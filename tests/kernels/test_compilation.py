@@ -14,14 +14,27 @@ REPOSITORY = Path(__file__).parents[2]
 SHARED = 227 * 1024
 """Maximum bytes of shared memory per block on sm_90."""
 
-REGISTERS = {"tile_kernel": 168, "join_kernel": 96, "append_kernel": 80, "place_kernel": 64, "select_kernel": 176}
+REGISTERS = {
+    "tile_kernel": 168,
+    "join_kernel": 96,
+    "append_kernel": 80,
+    "place_kernel": 64,
+    "select_kernel": 176,
+    "input_kernel": 48,
+    "error_kernel": 64,
+    "feature_kernel": 96,
+    "decoder_bias_kernel": 72,
+    "kept_kernel": 48,
+    "adam_kernel": 80,
+}
 """Maximum registers: those at the size of the study with Triton 3.6 and 3.9, with a margin. Above 255 they spill."""
 
 
 @pytest.fixture(scope="module")
 def usages() -> list[dict]:
     """Resources from another process: in this one the kernels are interpreted. Wider calls run on the command line."""
-    command = [sys.executable, "-m", "tests.support.kernel_ahead_of_time", "tally", "all", "topk", "topk 1000"]
+    calls = ["tally", "all", "topk", "topk 1000", "step", "step topk"]
+    command = [sys.executable, "-m", "tests.support.kernel_ahead_of_time", *calls]
     environment = os.environ | {"TRITON_INTERPRET": "0"}
     process = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr

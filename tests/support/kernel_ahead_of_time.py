@@ -5,6 +5,8 @@ of a GPU. So the arguments' types and alignments are those of the real call, and
 GPU would make the host wait, would fail. Writes a line of JSON per kernel.
 
     python -m tests.support.kernel_ahead_of_time [CALL ...]
+
+`steps_ahead_of_time` adds those of a step of SAE training.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -29,6 +32,7 @@ from tegakari.kernels.types import CandidateBuffer, EncodeInputs, RowSelection, 
 
 TARGET = GPUTarget("cuda", 90, 32)
 POINTERS = {
+    torch.float64: "*fp64",
     torch.float32: "*fp32",
     torch.bfloat16: "*bf16",
     torch.int32: "*i32",
@@ -65,6 +69,9 @@ def compiled(kernel: Any, call: str, arguments: tuple[Any, ...], constants: dict
         if parameter.is_constexpr or (isinstance(value, int) and value == 1):
             signature[parameter.name] = "constexpr"
             fixed[(index,)] = value
+            continue
+        if isinstance(value, float):
+            signature[parameter.name] = "fp32"
             continue
         signature[parameter.name] = POINTERS[value.dtype] if isinstance(value, torch.Tensor) else "i32"
         if isinstance(value, torch.Tensor) or value % 16 == 0:
@@ -124,7 +131,7 @@ def launches(names: list[str]) -> Iterator[Usage]:
                 variants.add((kernel.__name__, shape))
                 usages.append(compiled(kernel, call, arguments, constants))
 
-        encode._launch = compile_instead
+        encode.launch = compile_instead
         d_model, d_sae = sae.weight.shape
         residual = torch.empty(positions, d_model, device="meta", dtype=sae.weight.dtype)
         documents = max(1, positions // 128)
@@ -142,5 +149,10 @@ def launches(names: list[str]) -> Iterator[Usage]:
 
 
 if __name__ == "__main__":
-    for usage in launches(sys.argv[1:]):
+    from tests.support.steps_ahead_of_time import STEPS, step_launches  # it imports this module
+
+    names = sys.argv[1:]
+    steps = [name for name in names or STEPS if name in STEPS]
+    calls = [name for name in names if name not in STEPS]
+    for usage in chain(launches(calls) if calls or not names else [], *(step_launches(step) for step in steps)):
         sys.stdout.write(json.dumps(usage._asdict()) + "\n")

@@ -5,7 +5,7 @@ The host waits for nothing but the offsets of `encode`, where they are on the GP
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from tegakari.kernels.gpu.append import append_kernel
 from tegakari.kernels.gpu.deferred import CapacityRows, CapacitySurvivors, Flags
 from tegakari.kernels.gpu.gate import BLOCK
+from tegakari.kernels.gpu.launch import launch
 from tegakari.kernels.gpu.place import place_kernel
 from tegakari.kernels.gpu.pool import join_kernel, tile_kernel
 from tegakari.kernels.gpu.tiles import Chunk, plan
@@ -48,11 +49,6 @@ MIN_CLASSES = 256
 def _parts(length: int, part: int) -> int:
     """Number of parts that cover a length."""
     return -(-length // part)
-
-
-def _launch(kernel: Any, programs: int, *arguments: object, **constants: object) -> None:
-    # Any: to a type checker a kernel is the Python function, which has fewer parameters.
-    kernel[(programs,)](*arguments, **constants)
 
 
 def _multiply(rows: Tensor, weight: Tensor, product: Tensor) -> None:
@@ -139,7 +135,7 @@ def gpu_encode(inputs: EncodeInputs, *, capacity: Capacity | None = None) -> Enc
         starts = (row_ends - pairs.flatten()).view_as(pairs)
         n_pairs = row_ends[-1]
         indptr.append(starts[:, 0])
-        _launch(
+        launch(
             place_kernel, blocks * _parts(chunk.rows, PLACE["ROWS"]),
             product, *gates, _of_rows(factors, chunk, gates), *cuts,
             starts, pair_feature, pair_activation, pair_room, chunk.rows, d_sae, blocks,
@@ -216,7 +212,7 @@ def _tally_chunk(
     partial = torch.empty(3, tiles, d_sae, device=product.device)
     regular = torch.empty(tiles, dtype=torch.int32, device=product.device)
     marks = regular if floor is None else torch.empty(tiles, d_sae, dtype=torch.int32, device=product.device)
-    _launch(
+    launch(
         tile_kernel, tiles * blocks,
         product, *gates, of_rows, *cuts,
         gates[1] if floor is None else floor,
@@ -228,13 +224,13 @@ def _tally_chunk(
         OUTLIERS=ordinary is not None, PAIRS=pairs is not None, MARKS=floor is not None,
         FLOOR=floor is not None and whole is None, BLOCK=BLOCK, **TILE,
     )  # fmt: skip
-    _launch(
+    launch(
         join_kernel, chunk.documents * blocks,
         partial, regular, chunk.first_tile, tally.pooled.max[documents], tally.pooled.mean[documents],
         tally.positions[documents], tally.active, tiles * d_sae, d_sae, blocks, BLOCK=BLOCK, **JOIN,
     )  # fmt: skip
     if floor is not None:
-        _launch(
+        launch(
             append_kernel, tiles * blocks,
             product, gates[0], gates[1], gates[2], of_rows, chunk.tiles, marks,
             marks if whole is None else whole, tally.pooled.max[documents], floor,
@@ -253,7 +249,7 @@ def _cuts(product: Tensor, gates: tuple[Tensor, ...], factors: Tensor | None, k:
     classes = max(MIN_CLASSES, 1 << (4 * k - 1).bit_length())
     shape = SELECT if classes == MIN_CLASSES else {"ROWS": 1, "num_warps": min(16, classes // 512)}
     scratch = torch.empty(n, classes, dtype=torch.int64, device=product.device)
-    _launch(
+    launch(
         select_kernel, _parts(n, shape["ROWS"]),
         product, gates[1], gates[3], gates[1] if factors is None else factors, scratch, value, feature, n, d_sae, k,
         NORMED=factors is not None, WIDTH=classes, ROOM=classes, FEATURE_BITS=d_sae.bit_length(), **shape,

@@ -1,4 +1,4 @@
-"""Adam in one Triton kernel per parameter: the projection of the gradient, the step, and norms of rows in one pass.
+"""Adam in Triton: the projection of the gradient, the step, norms of rows and rounded copies in one pass.
 
 The weights of an SAE are far larger than a batch, so a step is bound by memory: what torch does in ten passes over
 weights, gradients and moments, the kernel does in one.
@@ -7,7 +7,6 @@ weights, gradients and moments, the kernel does in one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import triton
@@ -15,12 +14,89 @@ import triton.language as tl
 from torch import Tensor, nn
 
 from tegakari.indexer.training.saes.adam import BETAS, EPSILON, UNIT_ROWS
+from tegakari.kernels.gpu.launch import launch
 
-# Triton reads this function and Python never runs it, so the types Python sees in it mislead.
+# Triton reads the kernels and Python never runs them, so the types Python sees in them mislead.
 # pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
+# pyright: reportGeneralTypeIssues=false
 
-BLOCK = 2048
-"""Elements per program of parameters whose rows are independent of each other."""
+BLOCK = {"HEAD": 1024, "TAIL": 0, "num_warps": 8}
+"""Elements per program of a matrix whose rows are independent of each other; each thread has 16 bytes of them."""
+
+PAIRS = (("W_enc", "b_enc"), ("W_dec", "b_dec"))
+"""Matrices and the vectors that one launch changes with them."""
+
+
+@triton.jit
+def piece_of(weight, gradient, mean, square, place, mask):
+    """Elements of all four; they are loaded before anything is computed, so that they arrive together."""
+    return (
+        tl.load(weight + place, mask=mask, other=0.0),
+        tl.load(gradient + place, mask=mask, other=0.0),
+        tl.load(mean + place, mask=mask, other=0.0),
+        tl.load(square + place, mask=mask, other=0.0),
+    )
+
+
+@triton.jit
+def moved(w, g, m, v, rate, root, MEAN_DECAY: tl.constexpr, SQUARE_DECAY: tl.constexpr, EPSILON: tl.constexpr):
+    """Weight, mean and mean square after a step."""
+    m = MEAN_DECAY * m + (1 - MEAN_DECAY) * g
+    v = SQUARE_DECAY * v + (1 - SQUARE_DECAY) * g * g
+    return w - rate * m / (tl.sqrt(v) / root + EPSILON), m, v
+
+
+@triton.jit
+def write(weight, mean, square, operand, place, mask, w, m, v, COPY: tl.constexpr):
+    """Store elements, the weight also as operand of products."""
+    tl.store(weight + place, w, mask=mask)
+    tl.store(mean + place, m, mask=mask)
+    tl.store(square + place, v, mask=mask)
+    if COPY:
+        tl.store(operand + place, w.to(operand.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def row_step(
+    weight, gradient, mean, square, operand, row, count, width, rate, root,
+    UNIT: tl.constexpr, COPY: tl.constexpr, MEAN_DECAY: tl.constexpr, SQUARE_DECAY: tl.constexpr, EPSILON: tl.constexpr,
+    HEAD: tl.constexpr, TAIL: tl.constexpr,
+):  # fmt: skip
+    """One step of a row, or of what is left of `count` elements. It has two pieces, whose sizes are powers of two."""
+    start = row.to(tl.int64) * width
+    left = (count - start).to(tl.int32)
+    weight += start
+    gradient += start
+    mean += start
+    square += start
+    operand += start
+    head = tl.arange(0, HEAD)
+    inside = head < left
+    w, g, m, v = piece_of(weight, gradient, mean, square, head, inside)
+    if TAIL:
+        tail = HEAD + tl.arange(0, TAIL)
+        tail_inside = (tail < width) & (tail < left)
+        tail_w, tail_g, tail_m, tail_v = piece_of(weight, gradient, mean, square, tail, tail_inside)
+    if UNIT:
+        along = tl.sum(g * w, 0)
+        if TAIL:
+            along += tl.sum(tail_g * tail_w, 0)
+            tail_g -= along * tail_w
+        g -= along * w
+    w, m, v = moved(w, g, m, v, rate, root, MEAN_DECAY, SQUARE_DECAY, EPSILON)
+    if TAIL:
+        tail_w, tail_m, tail_v = moved(
+            tail_w, tail_g, tail_m, tail_v, rate, root, MEAN_DECAY, SQUARE_DECAY, EPSILON
+        )  # fmt: skip
+    if UNIT:
+        norm = tl.sum(w * w, 0)
+        if TAIL:
+            norm += tl.sum(tail_w * tail_w, 0)
+            tail_w /= tl.sqrt(norm)
+        w /= tl.sqrt(norm)
+    write(weight, mean, square, operand, head, inside, w, m, v, COPY)
+    if TAIL:
+        write(weight, mean, square, operand, tail, tail_inside, tail_w, tail_m, tail_v, COPY)
 
 
 @triton.jit
@@ -29,39 +105,41 @@ def adam_kernel(
     gradient,
     mean,
     square,
-    operand,  # [count], a copy of the weight in its own dtype
-    learning_rate,
-    mean_correction,  # 1 - beta ** step
-    square_correction,
+    operand,  # [count], if COPY: a copy of the weight in its own dtype, or the weight itself
+    bias,  # [bias_count], as rows of the same width
+    bias_gradient,
+    bias_mean,
+    bias_square,
+    bias_operand,
+    rate,  # learning rate / (1 - MEAN_DECAY ** step)
+    root,  # sqrt(1 - SQUARE_DECAY ** step)
     count,
+    bias_count,
     width,
+    UNIT: tl.constexpr,
+    COPY: tl.constexpr,
     MEAN_DECAY: tl.constexpr,
     SQUARE_DECAY: tl.constexpr,
     EPSILON: tl.constexpr,
-    UNIT: tl.constexpr,
-    COPY: tl.constexpr,
-    WIDTH: tl.constexpr,
+    HEAD: tl.constexpr,
+    TAIL: tl.constexpr,
 ):
-    """One step of Adam for a row. UNIT: the gradient loses its component along the row, the row gets norm 1."""
-    column = tl.arange(0, WIDTH)
-    place = tl.program_id(0).to(tl.int64) * width + column
-    mask = (column < width) & (place < count)
-    w = tl.load(weight + place, mask=mask, other=0.0)
-    g = tl.load(gradient + place, mask=mask, other=0.0)
-    if UNIT:
-        g -= tl.sum(g * w, 0) * w
-    m = tl.load(mean + place, mask=mask, other=0.0)
-    v = tl.load(square + place, mask=mask, other=0.0)
-    m = MEAN_DECAY * m + (1 - MEAN_DECAY) * g
-    v = SQUARE_DECAY * v + (1 - SQUARE_DECAY) * g * g
-    w -= learning_rate * (m / mean_correction) / (tl.sqrt(v / square_correction) + EPSILON)
-    if UNIT:
-        w /= tl.sqrt(tl.sum(w * w, 0))
-    tl.store(weight + place, w, mask=mask)
-    tl.store(mean + place, m, mask=mask)
-    tl.store(square + place, v, mask=mask)
-    if COPY:
-        tl.store(operand + place, w.to(operand.dtype.element_ty), mask=mask)
+    """One step of Adam for a row of the matrix or of the bias.
+
+    UNIT: the gradient of the matrix loses its component along the row, and the row gets norm 1.
+    """
+    row = tl.program_id(0)
+    rows = tl.cdiv(count, width)
+    if row < rows:
+        row_step(
+            weight, gradient, mean, square, operand, row, count, width, rate, root,
+            UNIT, COPY, MEAN_DECAY, SQUARE_DECAY, EPSILON, HEAD, TAIL,
+        )  # fmt: skip
+    else:
+        row_step(
+            bias, bias_gradient, bias_mean, bias_square, bias_operand, row - rows, bias_count, width, rate, root,
+            False, COPY, MEAN_DECAY, SQUARE_DECAY, EPSILON, HEAD, TAIL,
+        )  # fmt: skip
 
 
 class GpuAdam:
@@ -79,30 +157,24 @@ class GpuAdam:
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         self._steps += 1
-        corrections = [1 - decay**self._steps for decay in BETAS]
-        for name, parameter in self._parameters.items():
-            assert parameter.grad is not None
-            gradient = parameter.grad.contiguous()
-            unit = name == UNIT_ROWS
-            width = parameter.shape[1] if unit else BLOCK
-            operand = self._operands.get(name)
-            kernel: Any = adam_kernel  # to a type checker it is the Python function
-            kernel[(triton.cdiv(parameter.numel(), width),)](
-                parameter.data,
-                gradient,
-                *self._moments[name],
-                parameter.data if operand is None else operand,
-                learning_rate,
-                *corrections,
-                parameter.numel(),
-                width,
-                *BETAS,
-                EPSILON,
-                UNIT=unit,
-                COPY=operand is not None,
-                WIDTH=triton.next_power_of_2(width),
-                num_warps=8,
-            )
+        mean_correction, square_correction = (1 - decay**self._steps for decay in BETAS)
+        for matrix, bias in PAIRS:
+            counts = [self._parameters[name].numel() for name in (matrix, bias)]
+            unit = matrix == UNIT_ROWS
+            shape = row_pieces(self._parameters[matrix].shape[1]) if unit else BLOCK
+            width = self._parameters[matrix].shape[1] if unit else BLOCK["HEAD"]
+            launch(
+                adam_kernel, sum(triton.cdiv(count, width) for count in counts),
+                *self._tensors_of(matrix), *self._tensors_of(bias),
+                learning_rate / mean_correction, square_correction**0.5, *counts, width,
+                UNIT=unit, COPY=matrix in self._operands,
+                MEAN_DECAY=BETAS[0], SQUARE_DECAY=BETAS[1], EPSILON=EPSILON, **shape,
+            )  # fmt: skip
+
+    def _tensors_of(self, name: str) -> tuple[Tensor, ...]:
+        weight, gradient = self._parameters[name].data, self._parameters[name].grad
+        assert gradient is not None
+        return weight, gradient.contiguous(), *self._moments[name], self._operands.get(name, weight)
 
     def tensors(self) -> dict[str, Tensor]:
         if not self._steps:
@@ -118,3 +190,10 @@ class GpuAdam:
             mean.copy_(tensors[f"{name}.exp_avg"])
             square.copy_(tensors[f"{name}.exp_avg_sq"])
             self._steps = int(tensors[f"{name}.step"])
+
+
+def row_pieces(width: int) -> dict[str, int]:
+    """Constants of the kernel for whole rows: 2,304 elements are pieces of 2,048 and 256, not one of 4,096."""
+    head = 1 << (width.bit_length() - 1)
+    tail = 1 << (width - head - 1).bit_length() if width > head else 0
+    return {"HEAD": head, "TAIL": tail, "num_warps": max(1, min(16, head // 256))}

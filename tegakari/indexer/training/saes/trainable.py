@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Literal
 
@@ -11,16 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from tegakari.indexer.training.saes.adam import Adam
-from tegakari.indexer.training.saes.gradients import gradients
+from tegakari.indexer.training.saes.gradients import Batch, Gradients, Silence, gradients
 from tegakari.indexer.training.saes.precision import operand_dtype
 from tegakari.indexer.training.saes.torch_adam import TorchAdam
 from tegakari.models.outliers import norm_limit, norms_of, ordinary_positions
 from tegakari.models.sae import Sae
 from tegakari.models.sae_start import start_directions
 from tegakari.schemas.saes import Precision, ResidualNorms
-
-REVIVAL_GRADIENT = 0.1
-"""Gradient on the encoder bias of a silent feature. Adam turns any constant into about one learning rate per step."""
 
 THRESHOLD_DECAY = 0.99
 """Decay of the running mean of BatchTopK's cuts."""
@@ -96,12 +93,13 @@ class TrainableSae(nn.Module):
         self._k = k
         self._target_l0 = target_l0
         self._silent_steps = silent_steps
-        self._gradients = torch.compile(gradients) if compiled else gradients
+        self._gradients = make_gradients(device, compiled=compiled)
         dtype = operand_dtype(precision)
+        rounded = ("W_enc", "W_dec", "b_enc") if architecture == "relu" else ("W_enc", "W_dec")
         self._operands = {
             name: parameter.detach().to(dtype)
             for name, parameter in self.named_parameters()
-            if parameter.ndim == 2 and dtype != parameter.dtype
+            if name in rounded and dtype != parameter.dtype
         }
         self._adam = make_adam(dict(self.named_parameters()), self._operands)
 
@@ -132,36 +130,37 @@ class TrainableSae(nn.Module):
             learning_rate: of this step.
             penalty: share of the L1 coefficient that applies in this step (relu).
         """
-        active = self._set_gradients(residual.float() * self.scale, penalty)
+        active = self._set_gradients(residual, penalty)
         if self._target_l0 and penalty == 1:
-            excess = (active / self._target_l0).log_().clamp_(-1, 1)
+            excess = (active.sum() / (self._target_l0 * len(residual))).log_().clamp_(-1, 1)
             self.l1.mul_(excess.mul_(ADAPTATION * learning_rate).exp_())
         self._adam.step(learning_rate)
         for parameter in self.parameters():
             parameter.grad = None  # the gradients of all layers then use the same memory
 
-    def _set_gradients(self, x: Tensor, penalty: float) -> Tensor:
-        """Set the gradients of the mean loss of scaled inputs [B, d_model], and those that revive silent features.
+    def _set_gradients(self, residual: Tensor, penalty: float) -> Tensor:
+        """Set the gradients of the mean loss of residuals [B, d_model], and those that revive silent features.
 
         Returns:
-            mean number of active features per position, float32 [].
+            number of positions at which each feature is active, float32 [d_sae].
         """
+        relu = self._architecture == "relu"
         batch = self._gradients(
-            x,
+            Batch(residual, self.scale),
             self._operands.get("W_enc", self.W_enc),
             self._operands.get("W_dec", self.W_dec),
-            self.b_enc,
+            self._operands.get("b_enc", self.b_enc),
             self.b_dec,
-            penalty=self.l1 * penalty if self._architecture == "relu" else None,
+            Silence(self.silent, self._silent_steps),
+            penalty=(self.l1 if penalty == 1 else self.l1 * penalty) if relu else None,
             k=self._k,
         )
         if batch.cut is not None:
             # Inference has no batch to rank within: it uses the mean cut of the last steps (Bussmann et al. 2024).
             self.cut.mul_(THRESHOLD_DECAY).add_((1 - THRESHOLD_DECAY) * batch.cut)
             self.cut_weight.mul_(THRESHOLD_DECAY).add_(1 - THRESHOLD_DECAY)
-        self.silent.add_(1).mul_(batch.strongest == 0)
-        self.W_enc.grad, self.W_dec.grad, self.b_dec.grad = batch.W_enc, batch.W_dec, batch.b_dec
-        self.b_enc.grad = batch.b_enc - REVIVAL_GRADIENT * (self.silent > self._silent_steps)
+        for name, parameter in self.named_parameters():
+            parameter.grad = getattr(batch, name)
         return batch.active
 
     @property
@@ -216,6 +215,17 @@ class TrainableSae(nn.Module):
         )
 
 
+def make_gradients(device: torch.device, *, compiled: bool) -> Callable[..., Gradients]:
+    """The implementation of `gradients` for a device; `compiled`: by torch.compile."""
+    if compiled:
+        return torch.compile(gradients)
+    if _has_kernels(device):
+        from tegakari.indexer.training.saes.gpu_gradients import gpu_gradients  # Triton is absent on most machines
+
+        return gpu_gradients
+    return gradients
+
+
 def make_adam(parameters: Mapping[str, nn.Parameter], operands: Mapping[str, Tensor]) -> Adam:
     """The implementation for the parameters' device.
 
@@ -223,8 +233,13 @@ def make_adam(parameters: Mapping[str, nn.Parameter], operands: Mapping[str, Ten
         parameters: float32.
         operands: copies of some parameters in another dtype, which follow them.
     """
-    if next(iter(parameters.values())).is_cuda and find_spec("triton"):
-        from tegakari.indexer.training.saes.gpu_adam import GpuAdam  # Triton is absent on most machines
+    if _has_kernels(next(iter(parameters.values())).device):
+        from tegakari.indexer.training.saes.gpu_adam import GpuAdam
 
         return GpuAdam(parameters, operands)
     return TorchAdam(parameters, operands)
+
+
+def _has_kernels(device: torch.device) -> bool:
+    """Whether Triton's kernels run on a device."""
+    return device.type == "cuda" and find_spec("triton") is not None

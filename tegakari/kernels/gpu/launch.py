@@ -1,0 +1,17 @@
+"""Launch of a Triton kernel, in one place: compilation without a GPU and counts of launches replace it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def launch(kernel: Any, programs: int, *arguments: object, **constants: object) -> None:
+    """Run the programs of a kernel.
+
+    Args:
+        kernel: to a type checker it is the Python function, which has fewer parameters.
+        programs: number of them.
+        arguments: tensors and numbers, in the order of the kernel's parameters.
+        constants: its constants, and `num_warps`.
+    """
+    kernel[(programs,)](*arguments, **constants)
