@@ -4,10 +4,10 @@
 
 Parts: `parity` (whether the card computes what a CPU does; if not, nothing else is measured), `encode` (sparse encode
 as the indexer calls it), `index` (all stages against the best forward pass of the same documents), `rerun` (knockouts
-and patching), `train` (SAE training and fine-tuning). With --all also `kernels` (where the time of each goes),
-`settings` (launch settings of encode's kernels) and `tests` (those of the kernels). Shapes of gemma-2-2b and of the
-study's SAEs with random weights, bfloat16. --smoke runs all of it but `tests` at tiny shapes on a CPU. Writes
-benchmarks/gpu/CARD-DATE.json part by part; the last line is one JSON object.
+and patching), `train` (SAE training and fine-tuning), `sae_steps` (a step of SAE training by piece). With --all also
+`kernels` (where the time of each goes), `settings` (launch settings of encode's kernels) and `tests` (those of the
+kernels). Shapes of gemma-2-2b and of the study's SAEs with random weights, bfloat16. --smoke runs all of it but `tests`
+at tiny shapes on a CPU. Writes benchmarks/gpu/CARD-DATE.json part by part; the last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ import transformers
 import triton
 
 from benchmarks.case import SMALL, Shape, make_case
-from benchmarks.gpu import encode, index, kernel_tests, kernel_times, parity, rerun, settings, train
+from benchmarks.gpu import encode, index, kernel_tests, kernel_times, parity, rerun, sae_steps, settings, train
 from benchmarks.gpu.parts import figures_of
 from benchmarks.machine import machine, rounded
 
 LABELS = 12
 
-MEASUREMENTS = ("parity", "encode", "index", "rerun", "train")
+MEASUREMENTS = ("parity", "encode", "index", "rerun", "train", "sae_steps")
 """Parts without --all."""
 
 
@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "index": lambda smoke, documents: index_figures(documents, smoke=smoke),
         "rerun": lambda smoke, _documents: rerun.measure(smoke),
         "train": lambda smoke, _documents: train.measure(smoke),
+        "sae_steps": lambda smoke, _documents: sae_steps.measure(smoke),
         "kernels": lambda smoke, _documents: kernel_times.measure(smoke),
         "settings": lambda smoke, _documents: settings.measure(smoke),
         "tests": lambda smoke, _documents: kernel_tests.measure(smoke),

@@ -67,7 +67,7 @@ def _sae_training(shape: Shape, device: torch.device, smoke: bool) -> dict[str, 
     small, large = (16, 32) if smoke else (512, 4096)
     low: Precision = "bfloat16"
     other: Precision = "float32" if device.type == "cpu" else "tf32"
-    residual = _residual(shape, 2 * large, device)
+    residual = random_residuals(shape, 2 * large, device)
     figures: dict[str, float] = {}
     cases: list[tuple[str, Literal["relu", "batch_topk"], int, Precision]] = [
         ("", "relu", small, low),
@@ -91,10 +91,10 @@ def _sae_training(shape: Shape, device: torch.device, smoke: bool) -> dict[str, 
 def _agreement(device: torch.device) -> dict[str, float]:
     """Whether steps on the device are those of a CPU, and bfloat16 learns as much as float32; small shapes."""
     shape = SMOKE._replace(d_model=64, d_sae=256)
-    residual = _residual(shape, 1024, torch.device("cpu"))
+    residual = random_residuals(shape, 1024, torch.device("cpu"))
 
     def trained(place: torch.device, precision: Precision, steps: int) -> TrainableSae:
-        sae = _new_sae(shape, "relu", place, precision, layer=0)
+        sae = new_sae(shape, "relu", place, precision, layer=0)
         rows = residual.to(place)
         sae.start_from(rows)
         with float32_products(tf32=False):
@@ -108,7 +108,7 @@ def _agreement(device: torch.device) -> dict[str, float]:
         h = residual.float()
         return float((h - finished.decode((h @ encoder.weight + encoder.bias).relu(), h)).square().sum())
 
-    before = _new_sae(shape, "relu", torch.device("cpu"), "float32", layer=0).W_enc.detach()
+    before = new_sae(shape, "relu", torch.device("cpu"), "float32", layer=0).W_enc.detach()
     on_cpu, on_device = (trained(place, "float32", 40).W_enc.detach().cpu() for place in (torch.device("cpu"), device))
     losses = {precision: loss(trained(device, precision, 200)) for precision in ("float32", "bfloat16")}
     return {
@@ -117,9 +117,16 @@ def _agreement(device: torch.device) -> dict[str, float]:
     }
 
 
-def _new_sae(
-    shape: Shape, architecture: Literal["relu", "batch_topk"], device: torch.device, precision: Precision, layer: int
+def new_sae(
+    shape: Shape,
+    architecture: Literal["relu", "batch_topk"],
+    device: torch.device,
+    precision: Precision,
+    layer: int,
+    *,
+    compiled: bool = False,
 ) -> TrainableSae:
+    """SAE with the seed of a layer."""
     return TrainableSae(
         shape.d_model,
         shape.d_sae,
@@ -130,10 +137,11 @@ def _new_sae(
         seed=layer,
         device=device,
         precision=precision,
+        compiled=compiled,
     )
 
 
-def _residual(shape: Shape, positions: int, device: torch.device) -> Tensor:
+def random_residuals(shape: Shape, positions: int, device: torch.device) -> Tensor:
     """Residuals around a mean that is far from zero, bfloat16 [positions, d_model]."""
     generator = torch.Generator(device).manual_seed(0)
     spread = torch.randn(positions, shape.d_model, generator=generator, device=device)
@@ -159,7 +167,7 @@ def _training(
     device = residual.device
     saes: dict[int, TrainableSae] = {}
     for layer in range(LAYERS):
-        saes[layer] = _new_sae(shape, architecture, device, precision, layer)
+        saes[layer] = new_sae(shape, architecture, device, precision, layer)
         saes[layer].start_from(residual)
     number = max(4, min(32, 32 * 512 // batch)) if len(residual) > 1000 else 2
     order = torch.arange(number * batch, device=device) % len(residual)
@@ -175,7 +183,7 @@ def _training(
 
 def training_steps(shape: Shape, device: torch.device, batch: int) -> Callable[[], None]:
     """Steps of several layers with products in bfloat16."""
-    return _training(shape, _residual(shape, 8 * batch, device), "relu", batch, "bfloat16")[1]
+    return _training(shape, random_residuals(shape, 8 * batch, device), "relu", batch, "bfloat16")[1]
 
 
 def _gemm_rate(shape: Shape, batch: int, precision: Precision, device: torch.device) -> float:

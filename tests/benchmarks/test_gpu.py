@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from benchmarks.gpu import encode, kernel_times, parity, rerun, settings, train
+from benchmarks.gpu import encode, kernel_times, parity, rerun, sae_steps, settings, train
 from benchmarks.gpu.__main__ import index_figures
 from tegakari.kernels.types import Tally
 
@@ -21,6 +21,13 @@ def test_training():
     assert min(value for name, value in figures.items() if "waits" not in name and name != "sae_gpu_difference") > 0
     assert figures["sae_gpu_difference"] == 0  # a CPU beside itself
     assert 0.95 < figures["sae_bfloat16_loss"] < 1.05
+
+
+def test_steps_of_sae_training():
+    figures = sae_steps.measure(smoke=True)
+    assert min(figures.values()) > 0
+    pieces = ("step", "issue", "products", "gradients", "adam", "bytes")
+    assert {f"sae_{piece}_ms{batch}" for piece in pieces for batch in ("", "_4096")} <= set(figures)
 
 
 def test_knockouts_and_patching():

@@ -132,8 +132,8 @@ class TrainableSae(nn.Module):
         """
         active = self._set_gradients(residual, penalty)
         if self._target_l0 and penalty == 1:
-            excess = (active.sum() / (self._target_l0 * len(residual))).log_().clamp_(-1, 1)
-            self.l1.mul_(excess.mul_(ADAPTATION * learning_rate).exp_())
+            excess = (active.sum() / (self._target_l0 * len(residual))).clamp_(1 / math.e, math.e)
+            self.l1.mul_(excess.pow_(ADAPTATION * learning_rate))
         self._adam.step(learning_rate)
         for parameter in self.parameters():
             parameter.grad = None  # the gradients of all layers then use the same memory
