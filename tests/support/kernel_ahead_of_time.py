@@ -57,6 +57,12 @@ class Usage(NamedTuple):
     """Those on floating-point numbers."""
 
 
+def variant_of(kernel: Any, arguments: tuple[Any, ...], constants: dict[str, Any]) -> str:
+    """What a launch is compiled for, and the values of its numbers."""
+    types = [value.dtype if isinstance(value, torch.Tensor) else value for value in arguments]
+    return f"{kernel.__name__} {types} {constants}"
+
+
 def compiled(kernel: Any, call: str, arguments: tuple[Any, ...], constants: dict[str, Any]) -> Usage:
     """Compile a launch with the specializations of Triton's runtime: ones are constants, multiples of 16 are marked."""
     options = {name: constants.pop(name) for name in ("num_warps", "num_stages") if name in constants}
@@ -120,15 +126,15 @@ def launches(names: list[str]) -> Iterator[Usage]:
         "gated float32": (encoder(torch.float32, 2304, 9216, gated=True), 4096, "all"),
         "odd": (encoder(torch.bfloat16, 77, 1003, gated=True), 1, "last"),
     }
-    variants: set[tuple[str, str]] = set()
+    variants: set[str] = set()
     meta = torch.device("meta")
     for call in names or calls:
         sae, positions, rows = calls[call]
 
         def compile_instead(kernel: Any, programs: int, *arguments: Any, call: str = call, **constants: Any) -> None:
-            shape = repr([(a.dtype if isinstance(a, torch.Tensor) else a) for a in arguments]) + repr(constants)
-            if (kernel.__name__, shape) not in variants:
-                variants.add((kernel.__name__, shape))
+            variant = variant_of(kernel, arguments, constants)
+            if variant not in variants:
+                variants.add(variant)
                 usages.append(compiled(kernel, call, arguments, constants))
 
         encode.launch = compile_instead
@@ -154,5 +160,5 @@ if __name__ == "__main__":
     names = sys.argv[1:]
     steps = [name for name in names or STEPS if name in STEPS]
     calls = [name for name in names if name not in STEPS]
-    for usage in chain(launches(calls) if calls or not names else [], *(step_launches(step) for step in steps)):
+    for usage in chain(launches(calls) if calls or not names else [], step_launches(steps)):
         sys.stdout.write(json.dumps(usage._asdict()) + "\n")

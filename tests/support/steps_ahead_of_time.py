@@ -12,7 +12,7 @@ from torch import nn
 
 from tegakari.indexer.training.saes import gpu_adam, gpu_gradients
 from tegakari.indexer.training.saes.gradients import Batch, Silence
-from tests.support.kernel_ahead_of_time import Usage, compiled
+from tests.support.kernel_ahead_of_time import Usage, compiled, variant_of
 
 STEPS = {
     "step": (512, 2304, 9216, torch.bfloat16, 0),
@@ -24,16 +24,19 @@ STEPS = {
 """Positions, d_model, d_sae, dtype of the products' operands, k."""
 
 
-def step_launches(name: str) -> list[Usage]:
-    """Compile the kernels of a step."""
-    usages: list[Usage] = []
+def step_launches(names: list[str]) -> list[Usage]:
+    """Compile the kernels of steps, each variant once."""
+    usages: dict[str, Usage] = {}
+    for name in names:
 
-    def compile_instead(kernel: Any, _programs: int, *arguments: Any, **constants: Any) -> None:
-        usages.append(compiled(kernel, name, arguments, constants))
+        def compile_instead(kernel: Any, _programs: int, *arguments: Any, call: str = name, **constants: Any) -> None:
+            variant = variant_of(kernel, arguments, constants)
+            if variant not in usages:
+                usages[variant] = compiled(kernel, call, arguments, constants)
 
-    gpu_adam.launch = gpu_gradients.launch = compile_instead
-    _step(*STEPS[name])
-    return usages
+        gpu_adam.launch = gpu_gradients.launch = compile_instead
+        _step(*STEPS[name])
+    return list(usages.values())
 
 
 def _step(positions: int, d_model: int, d_sae: int, dtype: torch.dtype, k: int) -> None:
