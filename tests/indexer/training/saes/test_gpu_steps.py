@@ -135,16 +135,18 @@ def test_products_are_summed_in_float32():
 
 
 def test_the_kernel_of_adam_is_adam():
-    """The Triton kernel, interpreted, against torch's Adam with the projection and the norms around it."""
+    """The Triton kernel, without a GPU interpreted, against torch's Adam with the projection and norms around it."""
     pytest.importorskip("triton")
     from tegakari.indexer.training.saes.gpu_adam import GpuAdam
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def parameters() -> dict[str, nn.Parameter]:
         generator = torch.Generator().manual_seed(0)
         shapes = {"W_enc": (301, 5), "W_dec": (5, 301), "b_enc": (5,), "b_dec": (301,)}
         values = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
         values["W_dec"] /= values["W_dec"].norm(dim=1, keepdim=True)
-        return {name: nn.Parameter(value) for name, value in values.items()}
+        return {name: nn.Parameter(value.to(device)) for name, value in values.items()}
 
     both = parameters(), parameters()
     operands = [{name: group[name].detach().bfloat16() for name in ("W_enc", "W_dec", "b_enc")} for group in both]
@@ -152,7 +154,7 @@ def test_the_kernel_of_adam_is_adam():
     generator = torch.Generator().manual_seed(1)
     for step in range(4):
         for name in both[0]:
-            gradient = torch.randn(both[0][name].shape, generator=generator)
+            gradient = torch.randn(both[0][name].shape, generator=generator).to(device)
             both[0][name].grad, both[1][name].grad = gradient, gradient.clone()
         if step == 2:  # the state is that of the other implementation
             gpu_adam = GpuAdam(both[1], operands[1])
