@@ -22,8 +22,8 @@ TILE = {"ROWS": 32, "COLUMNS": 64, "num_warps": 4}
 """Positions and coordinates of a program that reads residuals."""
 FEATURES = {"ROWS": 128, "FEATURES": 32, "num_warps": 8}
 """Positions of an iteration and features of a program that reads activations."""
-BIAS = {"ROWS": 4, "BLOCK": 1024, "num_warps": 8}
-"""Coordinates of a program, and features of an iteration, of the decoder bias."""
+BIAS = {"ROWS": 4, "BLOCK": 1024, "PARTS": 64, "num_warps": 8}
+"""Coordinates of a program, features of an iteration, and sums of an iteration, of the decoder bias."""
 KEPT = {"BLOCK": 2048, "num_warps": 8}
 """Activations of a program of BatchTopK."""
 
@@ -144,6 +144,7 @@ def decoder_bias_kernel(
     d_sae,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
+    PARTS: tl.constexpr,
 ):
     """Some coordinates: sums of the gradient of the reconstruction, less those that reach the input."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -156,11 +157,13 @@ def decoder_bias_kernel(
         there = column < d_sae - first
         weight = tl.load(start + first + place, mask=inside[:, None] & there[None, :], other=0.0)
         sums += weight.to(tl.float32) * tl.load(d_b_enc + first + column, mask=there, other=0.0)[None, :]
-    total = tl.zeros([ROWS], tl.float32)
-    for _ in range(parts):
-        total += tl.load(partial + row, mask=inside, other=0.0)
-        partial += d_model
-    tl.store(b_dec + row, total - tl.sum(sums, axis=1), mask=inside)
+    part = tl.arange(0, PARTS)
+    totals = tl.zeros([PARTS, ROWS], tl.float32)
+    for first in range(0, parts, PARTS):
+        mask = (part < parts - first)[:, None] & inside[None, :]
+        totals += tl.load(partial + part[:, None] * d_model + row[None, :], mask=mask, other=0.0)
+        partial += PARTS * d_model
+    tl.store(b_dec + row, tl.sum(totals, axis=0) - tl.sum(sums, axis=1), mask=inside)
 
 
 @triton.jit

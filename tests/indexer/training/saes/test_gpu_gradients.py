@@ -82,7 +82,7 @@ class Case:
         return results | {"active": (a > 0).sum(0)}, silent
 
 
-SHAPES = [(1, 24, 60), (37, 77, 130), (150, 70, 33), (300, 5, 1100)]
+SHAPES = [(1, 24, 60), (37, 77, 130), (150, 70, 33), (2100, 5, 30), (20, 5, 1100)]
 """Positions, d_model, d_sae: no block is full; one position; more than an iteration of every loop."""
 
 
