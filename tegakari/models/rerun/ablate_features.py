@@ -13,7 +13,7 @@ from tegakari.models.classifier import Classifier
 from tegakari.models.memory import free_bytes
 from tegakari.models.outliers import ordinary_positions
 from tegakari.models.rerun.edited_pass import EditedPass, edit_groups, edited_logits, last_rows
-from tegakari.models.rerun.edits import Edit, check_edits
+from tegakari.models.rerun.edits import Edit, check_edits, is_separable
 from tegakari.models.rerun.prefix import Prefix
 from tegakari.models.sae import Sae
 from tegakari.schemas.errors import KernelError
@@ -27,6 +27,9 @@ GPU_POSITIONS_PER_PASS = 65_536
 
 GPU_MEMORY_SHARE = 0.5
 """Share of a GPU's free memory that a pass may take."""
+
+RECORDED_POSITIONS = 16_384
+"""Maximum positions of a pass that is recorded: a larger one keeps a GPU busy for longer than it takes to issue."""
 
 
 def position_bytes(classifier: Classifier, tokens: int) -> int:
@@ -123,12 +126,41 @@ def rerun(
 
 def _run_pass(
     classifier: Classifier, saes: Mapping[int, Sae], prefix: Prefix, sets: EditedPass, on_step: OnStep
-) -> tuple[Tensor, Tensor]:
-    """Logits [sets, B, labels] of a pass, and whether all that its edits computed is finite, bool []."""
+) -> tuple[Tensor, ...]:
+    """Results of `edited_logits` for the sets, computed or replayed."""
+
+    def compute(indices: Tensor, on_step: OnStep) -> tuple[Tensor, Tensor]:
+        return edited_logits(classifier, saes, prefix, sets, indices, on_step)
+
     numbers = [number for group in sets.groups for number in group.indices]
     # A copy from pinned memory does not wait for the GPU.
     indices = torch.tensor(numbers, pin_memory=classifier.device.type == "cuda")
-    return edited_logits(classifier, saes, prefix, sets, indices.to(classifier.device, non_blocking=True), on_step)
+    indices = indices.to(classifier.device, non_blocking=True)
+    if not _is_recordable(classifier, saes, prefix, sets):
+        return compute(indices, on_step)
+    return prefix.recordings.run(
+        compute,
+        indices,
+        shape=(*sets.shape, torch.get_float32_matmul_precision()),
+        models=(classifier, *(saes[group.layer] for group in sets.groups)),
+        on_step=on_step,
+    )
+
+
+def _is_recordable(classifier: Classifier, saes: Mapping[int, Sae], prefix: Prefix, sets: EditedPass) -> bool:
+    """Whether a pass is short, and computed on the device alone.
+
+    Edits that need the activations of all features check them on the host, and a run of the whole model behind the
+    last block makes masks by values that it reads.
+    """
+    documents, tokens = prefix.batch.input_ids.shape
+    positions = documents * (tokens + sets.sets) if sets.last_only else documents * tokens * sets.sets
+    return (
+        positions <= RECORDED_POSITIONS
+        and prefix.follows_last
+        and bool(classifier.tail)
+        and all(is_separable(saes[group.layer], edit.mode) for group in sets.groups for edit in group.edits)
+    )
 
 
 def _sets_per_pass(classifier: Classifier, prefix: Prefix, sets: int) -> int:

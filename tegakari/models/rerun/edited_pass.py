@@ -37,6 +37,14 @@ class EditedPass(NamedTuple):
     groups: tuple[EditGroup, ...]
     """all edits, layers ascending"""
 
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """Everything about the sets that decides about the operations of the pass, if all edits are separable."""
+        groups = [
+            (group.layer, group.positions, len(group.edits), group.sets is None, group.width) for group in self.groups
+        ]
+        return self.first, self.last_only, self.sets, *groups
+
 
 def edit_groups(sets: Sequence[Sequence[Edit]]) -> tuple[EditGroup, ...]:
     """Edits of several sets, those of one layer at the same positions together."""
