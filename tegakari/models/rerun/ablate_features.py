@@ -115,7 +115,7 @@ def rerun(
             finite.append(pass_finite)
             for number, set_logits in zip(members, pass_logits, strict=True):
                 logits[number] = set_logits
-    if finite and not bool(torch.stack(finite).all()):
+    if finite and not bool(torch.cat(finite).all()):
         raise KernelError(
             "a residual or a pre-activation is not finite",
             field="residual",
@@ -136,7 +136,7 @@ def _run_pass(
     # A copy from pinned memory does not wait for the GPU.
     indices = torch.tensor(numbers, pin_memory=classifier.device.type == "cuda")
     indices = indices.to(classifier.device, non_blocking=True)
-    if not _is_recordable(classifier, saes, prefix, sets):
+    if not (prefix.recordings.active and _is_recordable(classifier, saes, prefix, sets)):
         return compute(indices, on_step)
     return prefix.recordings.run(
         compute,

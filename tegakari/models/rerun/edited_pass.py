@@ -66,7 +66,7 @@ def edit_groups(sets: Sequence[Sequence[Edit]]) -> tuple[EditGroup, ...]:
 def edited_logits(
     classifier: Classifier, saes: Mapping[int, Sae], prefix: Prefix, sets: EditedPass, indices: Tensor, on_step: OnStep
 ) -> tuple[Tensor, Tensor]:
-    """Logits [sets, B, labels] of a pass, and whether all activations that its edits computed are finite, bool [].
+    """Logits [sets, B, labels] of a pass, and whether all activations of each group of edits are finite, bool [groups].
 
     If all edits are separable, these are operations on the device alone, and passes of one shape differ in `indices`.
 
@@ -81,7 +81,7 @@ def edited_logits(
     edits = _GroupEdits(classifier, saes, sets.groups, indices, on_step)
     run = _at_last_positions if sets.last_only else _at_all_positions
     edited, changed = run(classifier, prefix, sets, edits, on_step)
-    return torch.where(changed[..., None], edited, prefix.logits), torch.stack(edits.finite).all()
+    return torch.where(changed[..., None], edited, prefix.logits), torch.stack(edits.finite)
 
 
 class _GroupEdits:
@@ -125,8 +125,9 @@ class _GroupEdits:
             for set_rows, edit in zip(rows, group.edits, strict=True):
                 parts.append(edited_rows(set_rows, sae, edit, dtype))
                 self._on_step()
-            edited = EditedRows(*(torch.stack(values) for values in zip(*parts, strict=True)))
-        self.finite.append(edited.finite.all())
+            edited_sets, changed, finite = (torch.stack(values) for values in zip(*parts, strict=True))
+            edited = EditedRows(edited_sets, changed, finite.all())
+        self.finite.append(edited.finite)
         self._on_step()
         if places is not None:
             selected.index_copy_(1, places, edited.rows)

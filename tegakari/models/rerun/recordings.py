@@ -75,6 +75,11 @@ class Recordings:
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
 
     @property
+    def active(self) -> bool:
+        """Whether passes may be recorded; if not, all are computed."""
+        return self._record is not None
+
+    @property
     def nbytes(self) -> int:
         """Memory of the device that the recordings hold."""
         return sum(entry.recording.nbytes for entry in self._entries.values() if entry.recording is not None)
