@@ -7,13 +7,13 @@ prefix's tensors, whose recordings therefore end with it, and the weights of the
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
-import structlog
 import torch
 from torch import Tensor
 
@@ -23,7 +23,7 @@ from tegakari.schemas.progress import OnStep, no_step
 RECORDINGS_PER_PREFIX = 16
 """Shapes of passes that a prefix remembers; the least recently used one is forgotten."""
 
-log = structlog.get_logger()
+log = logging.getLogger(__name__)
 
 
 class Recording(Protocol):
@@ -143,4 +143,4 @@ class Recordings:
 @lru_cache(maxsize=16)
 def _warn(reason: str) -> None:
     """Log a warning, once per reason and process."""
-    log.warning("re-runs are not recorded", reason=reason)
+    log.warning("re-runs are not recorded: %s", reason)
