@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from tegakari.models.architecture import find_blocks
 from tegakari.models.classifier import Classifier
 from tegakari.models.rerun import ablate_features, recordings
 from tegakari.models.rerun.ablate_features import rerun
+from tegakari.models.rerun.edited_pass import EditedPass, edit_groups, edited_logits
 from tegakari.models.rerun.edits import Edit
 from tegakari.models.rerun.host_access import HostAccess
-from tegakari.models.rerun.prefix import run_prefix
+from tegakari.models.rerun.prefix import Prefix, run_prefix
 from tegakari.models.rerun.recordings import Recordings
 from tegakari.models.sae import Sae
 from tegakari.schemas.progress import OnStep, no_step
@@ -94,6 +96,34 @@ def test_replays_equal_passes(
     expected = [rerun(classifier, saes, plain, with_features(sets, 7 * number)) for number in range(3)]
     assert all(torch.equal(*pair) for pair in zip(results, expected, strict=True))
     assert len({tuple(logits.flatten().tolist()) for logits in expected}) == 3, "the features make a difference"
+
+
+def on_meta(value: Any) -> Any:
+    """Tensors in nested containers, on a device of torch without memory, that is not the host."""
+    return tree_map_only(Tensor, lambda tensor: tensor.to("meta"), value)
+
+
+@pytest.mark.parametrize(("classifier", "dtype", "sets", "saes"), CASES.values(), ids=CASES, indirect=["classifier"])
+def test_a_recordable_pass_exchanges_no_value_with_the_host(
+    classifier: Classifier, dtype: torch.dtype, sets: Sets, saes: dict[int, Sae]
+):
+    classifier = in_dtype(classifier, dtype)
+    prefix = run_prefix(classifier, classifier.batch(classifier.tokenize(TEXTS)), [0, 1], keys_above=0)
+    prefix = replace(prefix, **{name: on_meta(getattr(prefix, name)) for name in Prefix.__dataclass_fields__})
+    model = classifier.model.to("meta")  # a copy, see `in_dtype`
+    classifier = replace(classifier, model=model, blocks=find_blocks(model), device=torch.device("meta"))
+    saes = dict(saes)
+    for layer, sae in saes.items():
+        saes[layer] = copy.copy(sae)  # a new Sae would look for NaN in its weights
+        saes[layer].__dict__.update(on_meta(sae.__dict__))
+    groups = edit_groups(sets)
+    last_only = all(edit.positions == "head" for edits in sets for edit in edits)
+    indices = on_meta(torch.tensor([number for group in groups for number in group.indices]))
+    edited = EditedPass(groups[0].layer, last_only, len(sets), groups)
+    with torch.inference_mode(), HostAccess() as access:
+        logits, _ = edited_logits(classifier, saes, prefix, edited, indices, no_step)
+    assert (logits.shape, logits.device.type) == ((len(sets), len(TEXTS), 3), "meta")
+    assert not access.operations
 
 
 @pytest.mark.parametrize(
