@@ -29,7 +29,8 @@ GPU_MEMORY_SHARE = 0.5
 """Share of a GPU's free memory that a pass may take."""
 
 RECORDED_POSITIONS = 16_384
-"""Maximum positions of a pass that is recorded: a larger one keeps a GPU busy for longer than it takes to issue."""
+"""Maximum positions of a pass that is recorded: the memory of the longest stays allocated, and the longer a pass, the
+smaller is the share of its time that a recording saves."""
 
 
 def position_bytes(classifier: Classifier, tokens: int) -> int:
