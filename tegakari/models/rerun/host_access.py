@@ -43,15 +43,14 @@ class HostAccess(TorchDispatchMode):
 def _crosses(name: str, arguments: Any, result: Any) -> bool:
     """Whether an operation has tensors on the host and on a device, or makes one of values of Python.
 
-    A number in a tensor on the host may be an argument of any operation but a copy: it is read there.
+    A number in a tensor on the host counts in copies alone: other operations read it there, or, as attention with its
+    seed, return one that nobody reads.
     """
-    results = [value for value in tree_leaves(result) if isinstance(value, Tensor)]
     if name.startswith("lift_fresh"):
-        return any(not _is_host_number(value) for value in results)
+        return not _is_host_number(result)
+    tensors = [value for value in tree_leaves((arguments, result)) if isinstance(value, Tensor)]
     copies = name in ("copy_", "_to_copy")
-    tensors = [value for value in tree_leaves(arguments) if isinstance(value, Tensor)]
-    moved = [value for value in tensors if copies or not _is_host_number(value)]
-    return len({value.device.type for value in [*moved, *results]}) > 1
+    return len({value.device.type for value in tensors if copies or not _is_host_number(value)}) > 1
 
 
 def _is_host_number(value: Tensor) -> bool:

@@ -247,6 +247,7 @@ def test_a_recording_that_cannot_be_trusted_is_not_used(
         (lambda x: x.to("meta"), "_to_copy"),
         (lambda x: torch.zeros(2, device="meta").copy_(x.sum()), "copy_"),
         (lambda x: torch.where(x > 1, x, 0.0) * torch.tensor(2.0) + torch.zeros(2).masked_fill(x > 1, 1), None),
+        (lambda x: torch.zeros(2, device="meta") * torch.tensor(2.0), None),
         (lambda x: x[torch.arange(1)].index_copy_(0, torch.arange(1), x[:1]), None),
     ],
 )
