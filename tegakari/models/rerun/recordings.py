@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -46,23 +46,30 @@ Computation = Callable[[Tensor, OnStep], tuple[Tensor, ...]]
 """From inputs, and a function that is called between its steps, to results."""
 
 
+class _Pass(NamedTuple):
+    """A computed pass."""
+
+    inputs: Tensor
+    results: tuple[Tensor, ...]
+
+
 @dataclass
 class _Entry:
     """What is remembered of the passes of one shape."""
 
     models: tuple[object, ...]
     """whose memory a recording reads; kept, so that no other object has their ids"""
-    computed: bool = False
-    """whether one was computed before"""
+    first: _Pass | None = None
+    """the first pass, until there is a recording"""
     recording: Recording | None = None
 
 
 class Recordings:
     """Recordings of the passes of one prefix.
 
-    The first pass of a shape is computed, since most requests come once. The second is computed, recorded and replayed:
-    if the replay has the same results to the last bit, later ones are replayed. If not, or if a recording fails, a
-    warning is logged and all passes of the prefix are computed from then on.
+    The first pass of a shape is computed, since most requests come once. The second is computed and recorded, and both
+    are replayed: if the replays have the same results to the last bit, later passes are replayed. If not, or if a
+    recording fails, a warning is logged and all passes of the prefix are computed from then on.
     """
 
     def __init__(self, record: Recorder | None = None) -> None:
@@ -96,7 +103,8 @@ class Recordings:
             models: whose memory the pass reads.
             on_step: called between steps of a computed pass, and after a replayed one.
         """
-        if self._record is None:
+        record = self._record
+        if record is None:
             return compute(inputs, on_step)
         key = (shape, *map(id, models))
         entry = self._entries.setdefault(key, _Entry(models))
@@ -107,37 +115,37 @@ class Recordings:
             results = entry.recording.replay(inputs)
             on_step()
             return results
-        if entry.computed:
-            return self._compute_and_record(entry, self._record, compute, inputs, on_step)
-        entry.computed = True
-        return compute(inputs, on_step)
-
-    def _compute_and_record(
-        self, entry: _Entry, record: Recorder, compute: Computation, inputs: Tensor, on_step: OnStep
-    ) -> tuple[Tensor, ...]:
-        """Results of a pass, computed. Its entry gets a recording if a replay of it has the same results."""
+        first = entry.first
+        if first is None:
+            entry.first = _Pass(inputs, compute(inputs, on_step))
+            return entry.first.results
         with HostAccess() as access:
-            results = compute(inputs, on_step)
+            second = _Pass(inputs, compute(inputs, on_step))
         if access.operations:
             self._give_up(f"{access.operations[0]} needs the host")
-            return results
+            return second.results
         try:
             recording = record(lambda values: compute(values, no_step), inputs)
-            replayed = recording.replay(inputs)
-            same = all(torch.equal(*pair) for pair in zip(replayed, results, strict=True))
+            same = all(_has_results(recording, computed) for computed in (first, second))
         except Exception as error:  # noqa: BLE001 - whatever fails, the results are there
             self._give_up(f"{type(error).__name__}: {error}")
-            return results
-        if same:
-            entry.recording = recording
         else:
-            self._give_up("a replay has other results")
-        return results
+            if same:
+                entry.first, entry.recording = None, recording
+            else:
+                self._give_up("a replay has other results")
+        return second.results
 
     def _give_up(self, reason: str) -> None:
         self._record = None
         self._entries.clear()
         _warn(reason)
+
+
+def _has_results(recording: Recording, computed: _Pass) -> bool:
+    """Whether a replay of a pass has its results, to the last bit."""
+    replayed = recording.replay(computed.inputs)
+    return all(torch.equal(*pair) for pair in zip(replayed, computed.results, strict=True))
 
 
 @lru_cache(maxsize=16)
