@@ -3,9 +3,11 @@
 A knockout removes 20 features of the last layer but one from 32 documents of 30 to 300 tokens; patching replaces each
 of the 52 components in a pair of documents of 512 tokens.
 
-    naive_over_warm        pass with a hook / knockout with the residuals of an earlier pass
+    naive_over_warm        pass with a hook / knockout with the residuals of an earlier pass, replayed as a CUDA graph
     naive_over_warm_last   the same at the position that the head reads
     draws_over_one         a knockout with its 10 control draws / without
+    knockout_eager_ms      a knockout without a graph, each operation issued from Python
+    knockout_graph_bytes   memory that the graphs of the knockouts hold
     naive_over_ours        2 passes and one per component, each with a hook / both documents in one pass and the patches
     naive_over_ours_many   the same for 8 pairs, which share passes
 """
@@ -13,6 +15,7 @@ of the 52 components in a pair of documents of 512 tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -28,13 +31,17 @@ from tegakari.models.rerun.ablate_features import rerun
 from tegakari.models.rerun.components import component_modules, run_components
 from tegakari.models.rerun.edits import Edit, edited_rows
 from tegakari.models.rerun.patching import run_patches
-from tegakari.models.rerun.prefix import run_model, run_prefix
+from tegakari.models.rerun.prefix import Prefix, run_model, run_prefix
+from tegakari.models.rerun.recordings import Recordings
 from tegakari.models.sae import Sae
 from tegakari.models.tokens import Batch, Tokenized
 
 FEATURES = 20
 DRAWS = 10
 PAIRS = 8
+
+UNTIMED = 3
+"""Knockouts before timed ones: the first is computed, the second recorded, the third replayed."""
 
 
 def measure(smoke: bool, classifier: Classifier | None = None) -> dict[str, float]:
@@ -68,17 +75,21 @@ def _knockouts(classifier: Classifier, shape: Shape, smoke: bool) -> dict[str, f
     sets = [tuple(torch.randperm(shape.d_sae, generator=generator)[:FEATURES].tolist()) for _ in range(1 + DRAWS)]
     edits, at_head = [Edit(layer, features) for features in sets], Edit(layer, sets[0], positions="head")
     prefix = run_prefix(classifier, batch, [layer], keys_above=layer)
+    unrecorded = replace(prefix, recordings=Recordings())
 
-    def warm(*sets_of_edits: Edit) -> Tensor:
+    def warm(*sets_of_edits: Edit, prefix: Prefix = prefix) -> Tensor:
         return rerun(classifier, {layer: sae}, prefix, [[edit] for edit in sets_of_edits])
 
-    def timed(work: object, times: int = repeats) -> float:
-        return seconds(work, classifier.device, times)  # type: ignore[arg-type]
+    def timed(work: Callable[[], object], times: int = repeats) -> float:
+        return seconds(work, classifier.device, times, UNTIMED)
 
     hooked = timed(lambda: _hooked(classifier, sae, batch, edits[0]), min(repeats, 3))
     hooked_last = timed(lambda: _hooked(classifier, sae, batch, at_head), min(repeats, 3))
+    eager = timed(lambda: warm(edits[0], prefix=unrecorded))
     one, last, draws = timed(lambda: warm(edits[0])), timed(lambda: warm(at_head)), timed(lambda: warm(*edits))
     difference = warm(edits[0])[0] - _hooked(classifier, sae, batch, edits[0])
+    others = [edit._replace(positions=positions) for edit in edits[1:] for positions in ("all", "head")]
+    replay_differences = [warm(edit) - warm(edit, prefix=unrecorded) for edit in others]
     return {
         "naive_over_warm": hooked / one,
         "naive_over_warm_last": hooked_last / last,
@@ -86,6 +97,9 @@ def _knockouts(classifier: Classifier, shape: Shape, smoke: bool) -> dict[str, f
         "knockout_hooked_ms": 1e3 * hooked,
         "knockout_warm_ms": 1e3 * one,
         "knockout_warm_last_ms": 1e3 * last,
+        "knockout_eager_ms": 1e3 * eager,
+        "knockout_graph_bytes": prefix.recordings.nbytes,
+        "knockout_replay_difference": float(torch.stack(replay_differences).abs().max()),
         "knockout_with_draws_ms": 1e3 * draws,
         "knockout_waits": waits(lambda: warm(*edits), classifier.device),
         "knockout_max_logit_difference": float(difference.abs().max()),

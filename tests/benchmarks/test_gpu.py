@@ -34,6 +34,7 @@ def test_knockouts_and_patching():
     figures = rerun.measure(smoke=True)
     assert all(math.isfinite(value) for value in figures.values())
     assert min(figures[name] for name in ("naive_over_warm", "naive_over_ours", "naive_over_ours_many")) > 0
+    assert figures["knockout_eager_ms"] > figures["knockout_replay_difference"] == figures["knockout_graph_bytes"] == 0
     assert figures["knockout_max_logit_difference"] < 1e-3 < figures["knockout_max_logit_change"]
     assert figures["patching_max_change_difference"] < 1e-3
 

@@ -7,13 +7,11 @@ from collections import Counter
 from contextlib import ExitStack
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-WAITING = {"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "_unique2"}
-"""Operations whose result, or its shape, depends on values, which the host must read."""
+from tegakari.models.rerun.host_access import reads_values
 
 COPIES = {Tensor.cpu, Tensor.numpy, Tensor.tolist}
 """Methods that bring values to the host; on a CPU they are no operation at all."""
@@ -22,7 +20,7 @@ COPIES = {Tensor.cpu, Tensor.numpy, Tensor.tolist}
 class HostWaits:
     """Counts what would wait for a GPU in a `with` block, if the tensors were on one.
 
-    Beside `WAITING` and `COPIES`: `to("cpu")`, indices that are masks, and repeats whose total is not given.
+    Operations of `reads_values`, methods of `COPIES`, and `to("cpu")`.
     """
 
     def __init__(self) -> None:
@@ -62,15 +60,9 @@ class _Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = func.overloadpacket.__name__
-        if name in WAITING or _reads_values(name, args, kwargs):
+        if reads_values(name, args, kwargs):
             self._waits.add(name)
         return func(*args, **kwargs)
-
-
-def _reads_values(name: str, args: Any, kwargs: dict[str, Any]) -> bool:
-    if name in ("index", "index_put", "index_put_"):
-        return any(isinstance(index, Tensor) and index.dtype == torch.bool for index in args[1])
-    return name == "repeat_interleave" and kwargs.get("output_size") is None
 
 
 def _caller() -> str:

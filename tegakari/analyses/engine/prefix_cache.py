@@ -13,7 +13,7 @@ from tegakari.models.rerun.prefix import Prefix, run_prefix
 from tegakari.schemas.progress import OnStep, no_step
 
 PREFIX_BYTES = 2**30
-"""Default size of the cache of one run's models: residuals, keys and values."""
+"""Default size of the cache of one run's models: residuals, keys and values, and on a GPU recordings of re-runs."""
 
 _Key = tuple[bytes, tuple[int, ...], int | None]
 
@@ -47,7 +47,12 @@ class PrefixBatch(NamedTuple):
 
 class _Entry(NamedTuple):
     batches: list[PrefixBatch]
-    nbytes: int
+    prefix_bytes: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the passes, and of what was recorded from them since."""
+        return self.prefix_bytes + sum(batch.prefix.recordings.nbytes for batch in self.batches)
 
 
 class PrefixCache:
@@ -86,6 +91,8 @@ class PrefixCache:
         key = request.key
         if key in self._entries:
             self._entries.move_to_end(key)
+            while len(self._entries) > 1 and self.nbytes > self.max_bytes:  # recordings have been added
+                self._entries.popitem(last=False)
             yield from self._entries[key].batches
             return
         tokens = tokenized(classifier, request.texts, on_step)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,17 +12,9 @@ from tegakari.models.architecture import inner_width, text_config
 from tegakari.models.classifier import Classifier
 from tegakari.models.memory import free_bytes
 from tegakari.models.outliers import ordinary_positions
-from tegakari.models.rerun.edits import (
-    Edit,
-    EditedRows,
-    Positions,
-    check_edits,
-    edited_rows,
-    is_separable,
-    remove_features,
-)
+from tegakari.models.rerun.edited_pass import EditedPass, edit_groups, edited_logits, last_rows
+from tegakari.models.rerun.edits import Edit, check_edits, is_separable
 from tegakari.models.rerun.prefix import Prefix
-from tegakari.models.rerun.suffix import Alternatives, read_all, read_rows, run_block, run_last_block
 from tegakari.models.sae import Sae
 from tegakari.schemas.errors import KernelError
 from tegakari.schemas.progress import OnStep, no_step
@@ -36,6 +27,10 @@ GPU_POSITIONS_PER_PASS = 65_536
 
 GPU_MEMORY_SHARE = 0.5
 """Share of a GPU's free memory that a pass may take."""
+
+RECORDED_POSITIONS = 16_384
+"""Maximum positions of a pass that is recorded: the memory of the longest stays allocated, and the longer a pass, the
+smaller is the share of its time that a recording saves."""
 
 
 def position_bytes(classifier: Classifier, tokens: int) -> int:
@@ -112,21 +107,61 @@ def rerun(
             size = min(
                 size, max(1, max_positions // (len(prefix.last) if last_only else prefix.batch.input_ids.numel()))
             )
-        run = _at_last_positions if last_only else _at_all_positions
         for start in range(0, len(numbers), size):
             members = numbers[start : start + size]
-            edits_of_sets = [ordered[number] for number in members]
-            edited, changed = run(classifier, saes, prefix, first, edits_of_sets, finite, on_step)
-            selected = torch.where(changed[..., None], edited, prefix.logits)
-            for number, set_logits in zip(members, selected, strict=True):
+            groups = edit_groups([ordered[number] for number in members])
+            pass_logits, pass_finite = _run_pass(
+                classifier, saes, prefix, EditedPass(first, last_only, len(members), groups), on_step
+            )
+            finite.append(pass_finite)
+            for number, set_logits in zip(members, pass_logits, strict=True):
                 logits[number] = set_logits
-    if finite and not bool(torch.stack(finite).all()):
+    if finite and not bool(torch.cat(finite).all()):
         raise KernelError(
             "a residual or a pre-activation is not finite",
             field="residual",
             fix="use a classifier and SAEs without NaN, in a dtype that does not overflow",
         )
     return torch.stack(logits) if logits else prefix.logits[None][:0]
+
+
+def _run_pass(
+    classifier: Classifier, saes: Mapping[int, Sae], prefix: Prefix, sets: EditedPass, on_step: OnStep
+) -> tuple[Tensor, ...]:
+    """Results of `edited_logits` for the sets, computed or replayed."""
+
+    def compute(indices: Tensor, on_step: OnStep) -> tuple[Tensor, Tensor]:
+        return edited_logits(classifier, saes, prefix, sets, indices, on_step)
+
+    numbers = [number for group in sets.groups for number in group.indices]
+    # A copy from pinned memory does not wait for the GPU.
+    indices = torch.tensor(numbers, pin_memory=classifier.device.type == "cuda")
+    indices = indices.to(classifier.device, non_blocking=True)
+    if not (prefix.recordings.active and _is_recordable(classifier, saes, prefix, sets)):
+        return compute(indices, on_step)
+    return prefix.recordings.run(
+        compute,
+        indices,
+        shape=(*sets.shape, torch.get_float32_matmul_precision()),
+        models=(classifier, *(saes[group.layer] for group in sets.groups)),
+        on_step=on_step,
+    )
+
+
+def _is_recordable(classifier: Classifier, saes: Mapping[int, Sae], prefix: Prefix, sets: EditedPass) -> bool:
+    """Whether a pass is short, and computed on the device alone.
+
+    Edits that need the activations of all features check them on the host, and a run of the whole model behind the
+    last block makes masks by values that it reads.
+    """
+    documents, tokens = prefix.batch.input_ids.shape
+    positions = documents * (tokens + sets.sets) if sets.last_only else documents * tokens * sets.sets
+    return (
+        positions <= RECORDED_POSITIONS
+        and prefix.follows_last
+        and bool(classifier.tail)
+        and all(is_separable(saes[group.layer], edit.mode) for group in sets.groups for edit in group.edits)
+    )
 
 
 def _sets_per_pass(classifier: Classifier, prefix: Prefix, sets: int) -> int:
@@ -150,155 +185,5 @@ def reaches_head(classifier: Classifier, sae: Sae, prefix: Prefix, edit: Edit) -
     """
     if classifier.head == "all" or (edit.positions == "all" and edit.layer < classifier.layers - 1):
         return True
-    ordinary = ordinary_positions(_last_rows(prefix, prefix.residuals[edit.layer])[:, 0], sae.max_norm)
+    ordinary = ordinary_positions(last_rows(prefix, prefix.residuals[edit.layer])[:, 0], sae.max_norm)
     return ordinary is None or bool(ordinary.any())
-
-
-def _at_all_positions(
-    classifier: Classifier,
-    saes: Mapping[int, Sae],
-    prefix: Prefix,
-    first: int,
-    sets: Sequence[Sequence[Edit]],
-    finite: list[Tensor],
-    on_step: OnStep,
-) -> tuple[Tensor, Tensor]:
-    """Logits [sets, B, labels] from passes of all positions, and the documents that edits changed, bool [sets, B].
-
-    `finite` receives a flag per edit, as of `EditedRows`.
-    """
-    residual = prefix.residuals[first].repeat(len(sets), 1, 1)
-    changed = torch.zeros(len(sets), len(prefix.last), dtype=torch.bool, device=residual.device)
-    top = classifier.layers - 1
-    for layer in range(first, classifier.layers):
-        if layer > first:
-            if layer == top and prefix.follows_last:
-                residual = run_last_block(classifier, prefix, residual)
-            else:
-                residual = run_block(classifier, prefix, layer, residual)
-        elif layer == top and prefix.follows_last:
-            residual = _last_rows(prefix, residual)
-        by_set = residual.view(len(sets), -1, residual.shape[-1])
-        for positions, numbers, edits in _edits_of(sets, layer):
-            rows = _rows_of(prefix, positions, whole=residual.shape[1] == prefix.batch.input_ids.shape[1])
-            of_sets = _edit_rows(by_set, numbers, rows.places, saes[layer], edits, classifier.dtype, finite, on_step)
-            changed[numbers] |= _changed_documents(prefix, rows, of_sets)
-        on_step()
-    if prefix.follows_last:
-        logits = read_rows(classifier, prefix, residual)[:, 0]
-    else:
-        logits = read_all(classifier, prefix, residual)
-    return logits.view(len(sets), len(prefix.last), -1), changed
-
-
-def _at_last_positions(
-    classifier: Classifier,
-    saes: Mapping[int, Sae],
-    prefix: Prefix,
-    first: int,
-    sets: Sequence[Sequence[Edit]],
-    finite: list[Tensor],
-    on_step: OnStep,
-) -> tuple[Tensor, Tensor]:
-    """Logits [sets, B, labels] from passes of last positions, and the documents that edits changed, bool [sets, B].
-
-    `finite` as of `_at_all_positions`.
-    """
-    rows = _last_rows(prefix, prefix.residuals[first]).repeat(1, len(sets), 1)
-    alternatives = Alternatives(classifier, prefix)
-    changed = torch.zeros(len(sets), len(prefix.last), dtype=torch.bool, device=rows.device)
-    for layer in range(first, classifier.layers):
-        if layer > first:
-            rows = alternatives.run_block(layer, rows)
-        by_set = rows.transpose(0, 1)
-        for _, numbers, edits in _edits_of(sets, layer):
-            of_sets = _edit_rows(by_set, numbers, None, saes[layer], edits, classifier.dtype, finite, on_step)
-            changed[numbers] |= of_sets & prefix.has_positions
-        on_step()
-    return read_rows(classifier, prefix, rows).transpose(0, 1), changed
-
-
-def _edits_of(sets: Sequence[Sequence[Edit]], layer: int) -> list[tuple[Positions, slice | list[int], list[Edit]]]:
-    """Edits of a layer, those of the same positions together, with the indices of their sets."""
-    groups: dict[Positions, list[tuple[int, Edit]]] = {}
-    for number, edits in enumerate(sets):
-        for edit in edits:
-            if edit.layer == layer:
-                groups.setdefault(edit.positions, []).append((number, edit))
-    return [
-        (
-            positions,
-            slice(None) if len(members) == len(sets) else [number for number, _ in members],
-            [edit for _, edit in members],
-        )
-        for positions, members in groups.items()
-    ]
-
-
-class _EditedPositions(NamedTuple):
-    """Positions that an edit applies to."""
-
-    places: Tensor | None
-    """int64, indices of the rows of a flat residual; None: all of its rows"""
-    per_document: bool
-    """whether they are one row per document, and not all countable positions"""
-
-
-def _rows_of(prefix: Prefix, positions: Positions, *, whole: bool) -> _EditedPositions:
-    """Positions of an edit in a residual of the whole batch, or of one row per document."""
-    if not whole or prefix.batch.input_ids.shape[1] == 1:
-        return _EditedPositions(None, per_document=True)
-    if positions == "all":
-        return _EditedPositions(prefix.batch.positions, per_document=False)
-    width = prefix.batch.input_ids.shape[1]
-    starts = torch.arange(0, len(prefix.last) * width, width, device=prefix.last.device)
-    return _EditedPositions(starts + prefix.last, per_document=True)
-
-
-def _edit_rows(
-    residual: Tensor,
-    numbers: slice | list[int],
-    places: Tensor | None,
-    sae: Sae,
-    edits: Sequence[Edit],
-    dtype: torch.dtype,
-    finite: list[Tensor],
-    on_step: OnStep,
-) -> Tensor:
-    """Edit rows of the residuals of several sets, [sets, R, d_model], in place.
-
-    Returns:
-        the rows that each edit changed, bool [edits, rows].
-    """
-    selected = residual[numbers]
-    rows = selected if places is None else selected.index_select(1, places)
-    if all(is_separable(sae, edit.mode) for edit in edits):
-        edited = remove_features(rows, sae, [edit.features for edit in edits], dtype)
-    else:
-        parts: list[EditedRows] = []
-        for set_rows, edit in zip(rows, edits, strict=True):
-            parts.append(edited_rows(set_rows, sae, edit, dtype))
-            on_step()
-        edited = EditedRows(*(torch.stack(values) for values in zip(*parts, strict=True)))
-    finite.append(edited.finite.all())
-    on_step()
-    if places is not None:
-        selected.index_copy_(1, places, edited.rows)
-    if places is None or not isinstance(numbers, slice):  # a slice of the residual is the residual itself
-        residual[numbers] = edited.rows if places is None else selected
-    return edited.changed
-
-
-def _changed_documents(prefix: Prefix, rows: _EditedPositions, changed: Tensor) -> Tensor:
-    """Documents of which a row changed, [n, R] -> bool [n, B]."""
-    if rows.per_document:
-        return changed & prefix.has_positions
-    offsets = prefix.batch.offsets
-    sums = torch.cat([changed.new_zeros(len(changed), 1, dtype=torch.int64), changed.cumsum(1)], 1)
-    return sums[:, offsets[1:]] > sums[:, offsets[:-1]]
-
-
-def _last_rows(prefix: Prefix, residual: Tensor) -> Tensor:
-    """Last position of each document: [n * B, S, d_model] -> [n * B, 1, d_model]."""
-    last = prefix.last.repeat(len(residual) // len(prefix.last))
-    return residual[torch.arange(len(last), device=last.device), last][:, None]

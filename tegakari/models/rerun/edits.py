@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from itertools import chain
 from typing import Literal, NamedTuple
 
 import torch
@@ -32,6 +33,45 @@ class Edit(NamedTuple):
     """all countable positions of a document, or the one that the head reads: all, if it reads several."""
 
 
+class EditGroup(NamedTuple):
+    """Edits of one layer at the same positions, each of another set of a pass."""
+
+    layer: int
+    positions: Positions
+    edits: tuple[Edit, ...]
+    sets: tuple[int, ...] | None
+    """indices of their sets; None: one edit of every set, in order"""
+
+    @property
+    def width(self) -> int:
+        """Columns of their features, see `GroupIndices`."""
+        return _width(self.edits)
+
+    @property
+    def indices(self) -> list[int]:
+        """Everything in which groups of one shape differ, as numbers; `group_indices` gives them back as tensors."""
+        return [*(self.sets or ()), *chain.from_iterable(_padded_features(self.edits))]
+
+
+class GroupIndices(NamedTuple):
+    """Sets and features of a group's edits on the device of the pass."""
+
+    sets: Tensor | slice
+    """int64 [edits]; a slice: all"""
+    features: Tensor
+    """int64 [edits, width]; -1 behind the last feature of an edit"""
+
+
+def group_indices(groups: Sequence[EditGroup], indices: Tensor) -> list[GroupIndices]:
+    """Indices of groups, from their `EditGroup.indices` one after the other, int64 [n]. All are views of it."""
+    sizes = [size for group in groups for size in (len(group.sets or ()), len(group.edits) * group.width)]
+    parts = indices.split(sizes)
+    return [
+        GroupIndices(slice(None) if group.sets is None else sets, features.view(len(group.edits), group.width))
+        for group, sets, features in zip(groups, parts[::2], parts[1::2], strict=True)
+    ]
+
+
 class EditedRows(NamedTuple):
     """Rows of a residual after an edit."""
 
@@ -54,7 +94,8 @@ def edited_rows(h: Tensor, sae: Sae, edit: Edit, dtype: torch.dtype) -> EditedRo
     """
     if not is_separable(sae, edit.mode):
         return _from_all_features(h, sae, edit, dtype)
-    edited = remove_features(h[None], sae, [edit.features], dtype)
+    features = torch.tensor(_padded_features([edit]), device=h.device)
+    edited = remove_features(h[None], sae, features, dtype)
     return EditedRows(edited.rows[0], edited.changed[0], edited.finite)
 
 
@@ -63,29 +104,28 @@ def is_separable(sae: Sae, mode: Mode) -> bool:
     return mode == "error_preserving" and not sae.k
 
 
-def remove_features(h: Tensor, sae: Sae, sets: Sequence[tuple[int, ...]], dtype: torch.dtype) -> EditedRows:
+def remove_features(h: Tensor, sae: Sae, features: Tensor, dtype: torch.dtype) -> EditedRows:
     """Remove a set of features from each of several residuals, see `Edit.mode`.
 
-    All sets together are two matrix products, and nothing waits for a GPU.
+    All sets together are two matrix products. Nothing depends on values that the host would have to read or to send,
+    so that a recording of the operations holds for other features.
 
     Args:
         h: [sets, T, d_model], of the SAE's layer; not modified.
         sae: one that `is_separable` in mode error_preserving.
-        sets: features to remove from each residual.
+        features: int64 [sets, width], to remove from each residual; -1 is none.
         dtype: as of `edited_rows`.
     """
-    width = max(1, *map(len, sets))
-    padded = torch.tensor([[*features, *[0] * (width - len(features))] for features in sets])
-    present = torch.arange(width) < torch.tensor([len(features) for features in sets])[:, None]
-    padded, present = padded.to(h.device, non_blocking=True), present.to(h.device, non_blocking=True)
-    features = padded.flatten()
-    encoder = _encoder_of_features(sae, features, dtype)
+    sets, width = features.shape
+    present = features >= 0
+    columns = features.clamp_min(0).flatten()
+    encoder = _encoder_of_features(sae, columns, dtype)
 
     def per_set(values: Tensor) -> Tensor:
         """[sets * width] -> [sets, 1, width]."""
-        return values.view(len(sets), 1, width)
+        return values.view(sets, 1, width)
 
-    weight = encoder.weight.view(-1, len(sets), width).transpose(0, 1)
+    weight = encoder.weight.view(-1, sets, width).transpose(0, 1)
     product = h.to(dtype).float() @ weight.float()
     factors = input_factors(h.flatten(0, 1), encoder)
     if factors is not None:
@@ -101,12 +141,22 @@ def remove_features(h: Tensor, sae: Sae, sets: Sequence[tuple[int, ...]], dtype:
     ordinary = ordinary_positions(h.flatten(0, 1), sae.max_norm)
     if ordinary is not None:
         active &= ordinary.view(*h.shape[:2], 1)
-    directions = (sae.W_dec[features].float() / sae.scale).view(len(sets), width, -1)
+    directions = (sae.W_dec[columns].float() / sae.scale).view(sets, width, -1)
     removed = torch.where(active, a, 0.0) @ directions
     sizes = sae.token_sizes(h.flatten(0, 1))
     if sizes is not None:
         removed = removed * sizes.view(*h.shape[:2], 1)
     return EditedRows(torch.sub(h, removed).to(h.dtype), active.any(2), finite)
+
+
+def _width(edits: Sequence[Edit]) -> int:
+    return max(1, *(len(edit.features) for edit in edits))
+
+
+def _padded_features(edits: Sequence[Edit]) -> list[list[int]]:
+    """Features of each edit, and -1 up to the width of all."""
+    width = _width(edits)
+    return [[*edit.features, *[-1] * (width - len(edit.features))] for edit in edits]
 
 
 def _encoder_of_features(sae: Sae, features: Tensor, dtype: torch.dtype) -> Encoder:

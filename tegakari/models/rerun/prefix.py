@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +14,8 @@ from transformers.modeling_layers import GenericForSequenceClassification
 from tegakari.models.architecture import block_output, check_rows, other_outputs
 from tegakari.models.classifier import Classifier
 from tegakari.models.hooks import forward_hooks
+from tegakari.models.rerun.cuda_graph import CudaGraph
+from tegakari.models.rerun.recordings import Recordings
 from tegakari.models.tokens import Batch
 from tegakari.schemas.progress import OnStep, no_step
 
@@ -52,6 +54,8 @@ class Prefix:
     reads that position of every document."""
     others: tuple[Any, ...] | None
     """what the last block returned behind its residual, as `other_outputs`"""
+    recordings: Recordings = field(default_factory=Recordings)
+    """of passes that start from the residuals"""
 
     @property
     def has_positions(self) -> Tensor:
@@ -92,7 +96,8 @@ def run_prefix(
     with_keys = range(keys_above + 1, classifier.layers) if keys_above is not None and single else range(0)
     with _recording(classifier, batch, layers, with_keys, on_step) as record:
         logits = run_model(classifier, batch.input_ids, batch.attention_mask)
-    return Prefix(batch, logits, record.residuals, record.calls, record.keys, last, single, record.others)
+    recordings = Recordings(CudaGraph if classifier.device.type == "cuda" else None)
+    return Prefix(batch, logits, record.residuals, record.calls, record.keys, last, single, record.others, recordings)
 
 
 def last_positions(batch: Batch) -> Tensor:
