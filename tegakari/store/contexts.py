@@ -43,6 +43,12 @@ TENTH_CONTEXTS = 2
 POOL_DOCUMENTS = 80
 """Documents in which a feature is active that are drawn to be cut into tenths."""
 
+_POSITIONS = "feature", "quantile", "rank", "document", "position", "activation"
+"""Columns of a file beside the windows."""
+
+_GROUPS_AT_ONCE = 8
+"""Row groups of a layer that are read at once, of 8,192 contexts."""
+
 
 class FeatureContexts(NamedTuple):
     """C contexts, by (quantile, rank); parallel arrays."""
@@ -169,13 +175,17 @@ def _feature_bounds(parquet: pq.ParquetFile, group: int) -> tuple[int, int]:
     return bounds.min, bounds.max
 
 
-def layer_contexts(run: Run, layer: int, *, directory: Path | None = None) -> Iterator[tuple[range, LayerContexts]]:
+def layer_contexts(
+    run: Run, layer: int, *, directory: Path | None = None, windows: bool = True
+) -> Iterator[tuple[range, LayerContexts]]:
     """Contexts of a layer, one range of features after the other; together the ranges are all features of the layer.
 
     Args:
         run: the run.
         layer: of the run.
         directory: of the contexts; default: where the run has them.
+        windows: whether to read the windows, four fifths of the file; else `start`, `length` and `activations` are
+            empty arrays.
 
     Raises:
         NotFoundError: the run has no contexts, or was deleted meanwhile.
@@ -189,11 +199,14 @@ def layer_contexts(run: Run, layer: int, *, directory: Path | None = None) -> It
         ) as parquet,
     ):
         first = 0
-        rest: list[LayerContexts] = []  # of a feature that goes on in the next row group
-        for group in range(parquet.num_row_groups):
-            part = _joined([*rest, _contexts(run, layer, parquet.read_row_group(group))])
+        rest: list[LayerContexts] = []  # of a feature that goes on in the next row groups
+        groups = range(parquet.num_row_groups)
+        columns = None if windows else list(_POSITIONS)
+        for start in groups[::_GROUPS_AT_ONCE]:
+            rows = parquet.read_row_groups(groups[start : start + _GROUPS_AT_ONCE], columns)
+            part = _joined([*rest, _contexts(run, layer, rows, windows=windows)])
             last = int(part.feature[-1]) if len(part.feature) else first
-            if group == parquet.num_row_groups - 1 or last == first:
+            if start + _GROUPS_AT_ONCE >= len(groups) or last == first:
                 rest = [part]
                 continue
             end = int(np.searchsorted(part.feature, last))
@@ -202,7 +215,11 @@ def layer_contexts(run: Run, layer: int, *, directory: Path | None = None) -> It
         if rest:
             yield range(first, width), _joined(rest)
         else:
-            yield range(width), _contexts(run, layer, parquet.schema_arrow.empty_table())
+            empty = parquet.schema_arrow.empty_table()
+            yield (
+                range(width),
+                _contexts(run, layer, empty if columns is None else empty.select(columns), windows=windows),
+            )
 
 
 def probes(run: Run) -> Probes:
@@ -256,33 +273,36 @@ def _probe_bits(run: Run, layer: int) -> np.ndarray:
         return bits
 
 
-def _contexts(run: Run, layer: int, rows: pa.Table) -> LayerContexts:
+def _contexts(run: Run, layer: int, rows: pa.Table, *, windows: bool = True) -> LayerContexts:
     """Rows of a layer's file, whose numbers are those of the run."""
-    if not rows.schema.remove_metadata().equals(arrow_schema(CONTEXTS_TABLE)):
+    schema = arrow_schema(CONTEXTS_TABLE)
+    expected = schema if windows else pa.schema([schema.field(name) for name in _POSITIONS])
+    if not rows.schema.remove_metadata().equals(expected):
         raise ValueError(f"the contexts of layer {layer} have other columns")
     rows.validate(full=True)
     if any(column.null_count for column in rows.columns):
         raise ValueError(f"the contexts of layer {layer} have no value in a column")
-    windows = rows["activations"].combine_chunks()
-    offsets, values = windows.offsets.to_numpy(), windows.values.to_numpy()
-    feature, quantile, rank, document, position, activation, start = (
-        rows[name].to_numpy() for name in rows.column_names[:-1]
-    )
-    length = np.diff(offsets).astype(np.int32)
-    tokens = run.blocks.documents.first_token
+    feature, quantile, rank, document, position, activation = (rows[name].to_numpy() for name in _POSITIONS)
     _check(feature, run.manifest.saes.widths[run.manifest.saes.layers.index(layer)])
     _check(quantile, TENTHS + 1)
     _check(document, run.manifest.corpus.documents)
+    tokens = run.blocks.documents.first_token
+    tokens_of_document = tokens[document + 1] - tokens[document]
+    _check(position, tokens_of_document)
+    positions = quantile, rank, document, position, activation
+    if not windows:
+        empty = np.empty(0, np.int32)
+        return LayerContexts(feature, FeatureContexts(*positions, empty, empty, np.empty((0, WINDOW_TOKENS), "f4")))
+    of_tokens = rows["activations"].combine_chunks()
+    offsets, values = of_tokens.offsets.to_numpy(), of_tokens.values.to_numpy()
+    start, length = rows["start"].to_numpy(), np.diff(offsets).astype(np.int32)
     _check(length, WINDOW_TOKENS + 1)
-    _check(start, tokens[document + 1] - tokens[document] - length + 1)
+    _check(start, tokens_of_document - length + 1)
     _check(position - start, length)
     activations = np.zeros((len(rows), WINDOW_TOKENS), np.float32)
     inside = np.arange(WINDOW_TOKENS) < length[:, None]
     activations[inside] = values[offsets[0] : offsets[-1]] if len(rows) else values[:0]
-    return LayerContexts(
-        feature,
-        FeatureContexts(quantile, rank, document, position, activation, start, length, activations),
-    )
+    return LayerContexts(feature, FeatureContexts(*positions, start, length, activations))
 
 
 def _check(numbers: np.ndarray, size: int | np.ndarray) -> None:

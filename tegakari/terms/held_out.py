@@ -12,58 +12,66 @@ MIN_STRONGEST = 15
 """Documents of the strongest positions below which none of them is held out: too few would be left to explain."""
 
 
-def held_out(feature: np.ndarray, quantile: np.ndarray, rank: np.ndarray, document: np.ndarray) -> np.ndarray:
+def pairs_of(feature: np.ndarray, document: np.ndarray) -> np.ndarray:
+    """Number of the pair of feature and document that each context is of, from 0; int64 [C].
+
+    Args:
+        feature: int32 [C].
+        document: int32 [C].
+    """
+    return np.unique(feature.astype(np.int64) << 32 | document, return_inverse=True)[1]
+
+
+def held_out(feature: np.ndarray, quantile: np.ndarray, pair: np.ndarray) -> np.ndarray:
     """Which contexts score explanations: some of the strongest, and the second of each tenth of the activations.
 
     Of a tenth with one context only, it is that context where the number of the tenth is odd. A feature whose contexts
     would all be held out has none that is.
 
     Args:
-        feature: int32 [C].
+        feature: int32 [C]; contexts are by (feature, quantile, rank), as a run has them.
         quantile: int32 [C]; 0: one of the strongest positions.
-        rank: int32 [C], within the quantile.
-        document: int32 [C].
+        pair: int64 [C], from `pairs_of`.
 
     Returns:
         bool [C].
     """
     chosen = np.zeros(len(feature), bool)
-    chosen[_of_strongest(feature, quantile, rank, document)] = True
-    chosen[_of_tenths(feature, quantile, rank)] = True
-    explained = np.unique(feature[explaining(feature, document, chosen)])
-    return chosen & np.isin(feature, explained)
+    chosen[_of_strongest(feature, quantile, pair)] = True
+    chosen[_of_tenths(feature, quantile)] = True
+    explained = np.zeros(feature.max(initial=-1) + 1, bool)
+    explained[feature[explaining(pair, chosen)]] = True
+    return chosen & explained[feature]
 
 
-def explaining(feature: np.ndarray, document: np.ndarray, scoring: np.ndarray) -> np.ndarray:
+def explaining(pair: np.ndarray, scoring: np.ndarray) -> np.ndarray:
     """Which contexts explanations are made from: those of documents that score nothing of their feature.
 
     Args:
-        feature: int32 [C].
-        document: int32 [C].
+        pair: int64 [C], from `pairs_of`.
         scoring: bool [C], from `held_out`.
 
     Returns:
         bool [C].
     """
-    pair = feature.astype(np.int64) << 32 | document
-    return ~np.isin(pair, pair[scoring])
+    scored = np.zeros(pair.max(initial=-1) + 1, bool)
+    scored[pair[scoring]] = True
+    return ~scored[pair]
 
 
-def _of_strongest(feature: np.ndarray, quantile: np.ndarray, rank: np.ndarray, document: np.ndarray) -> np.ndarray:
+def _of_strongest(feature: np.ndarray, quantile: np.ndarray, pair: np.ndarray) -> np.ndarray:
     """Rows of held-out strongest contexts, one per document."""
     rows = np.flatnonzero(quantile == 0)
-    rows = rows[np.lexsort((rank[rows], document[rows], feature[rows]))]
-    pair = feature[rows].astype(np.int64) << 32 | document[rows]
-    rows = rows[np.diff(pair, prepend=-1) != 0]
-    rows = rows[np.lexsort((rank[rows], feature[rows]))]
+    first = np.empty(pair.max(initial=-1) + 1, np.int64)
+    first[pair[rows[::-1]]] = rows[::-1]  # of equal pairs, the last assignment stays: that of the smallest rank
+    rows = rows[first[pair[rows]] == rows]
     within, size = _within(feature[rows])
     step = within % STRONGEST_STEP == STRONGEST_STEP - 1
     return rows[(size >= MIN_STRONGEST) & step & (within < STRONGEST_STEP * STRONGEST_CONTEXTS)]
 
 
-def _of_tenths(feature: np.ndarray, quantile: np.ndarray, rank: np.ndarray) -> np.ndarray:
+def _of_tenths(feature: np.ndarray, quantile: np.ndarray) -> np.ndarray:
     rows = np.flatnonzero(quantile > 0)
-    rows = rows[np.lexsort((rank[rows], quantile[rows], feature[rows]))]
     within, size = _within(feature[rows].astype(np.int64) << 4 | quantile[rows])
     return rows[(within == 1) | ((size == 1) & (quantile[rows] % 2 == 1))]
 

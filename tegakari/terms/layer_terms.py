@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tegakari.store.contexts import LayerContexts
-from tegakari.terms.held_out import explaining, held_out
+from tegakari.terms.held_out import explaining, held_out, pairs_of
 from tegakari.terms.loops import fill_terms
 from tegakari.terms.scripts import NONE
 from tegakari.terms.windows import PRIOR_WORDS, Corpus
@@ -75,9 +75,9 @@ def layer_terms(corpus: Corpus, features: range, layer: LayerContexts) -> LayerT
         layer: contexts of these features.
     """
     contexts = layer.contexts
-    scoring = held_out(layer.feature, contexts.quantile, contexts.rank, contexts.document)
-    order = np.flatnonzero(explaining(layer.feature, contexts.document, scoring))
-    order = order[np.lexsort((-contexts.activation[order], contexts.document[order], layer.feature[order]))]
+    pair = pairs_of(layer.feature, contexts.document)
+    order = np.flatnonzero(explaining(pair, held_out(layer.feature, contexts.quantile, pair)))
+    order = order[np.lexsort((-contexts.activation[order], pair[order]))]
     feature, document, position = (column[order] for column in (layer.feature, contexts.document, contexts.position))
     first = np.searchsorted(feature, np.arange(features.start, features.stop + 1))
     token = corpus.first_token[document] + position
@@ -97,7 +97,7 @@ def layer_terms(corpus: Corpus, features: range, layer: LayerContexts) -> LayerT
         terms, anchor, term_documents, on, before, z, documents, covered,
     )  # fmt: skip
     # One context per document: the strongest, which is the first of a document.
-    strongest = np.flatnonzero(np.diff(feature.astype(np.int64) << 32 | document, prepend=-1))
+    strongest = np.flatnonzero(np.diff(pair[order], prepend=-1))
     row, token = feature[strongest] - features.start, token[strongest]
     n = np.maximum(documents, 1)
     form, form_share = _most_frequent(row, corpus.token_form[token], n)

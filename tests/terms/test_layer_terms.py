@@ -11,7 +11,7 @@ import pytest
 
 from tegakari.store import Run
 from tegakari.store.contexts import layer_contexts
-from tegakari.terms.held_out import explaining, held_out
+from tegakari.terms.held_out import explaining, held_out, pairs_of
 from tegakari.terms.layer_terms import ALPHA, MIN_GAIN, TERMS, layer_terms
 from tegakari.terms.windows import AFTER, BEFORE, PRIOR_WORDS, open_corpus
 from tegakari.terms.words import cut, form_of
@@ -38,8 +38,9 @@ def plain_windows(run: Run, layer: int, feature: int) -> dict[int, set[str]]:
     documents = run.blocks.documents
     for _, part in layer_contexts(run, layer):
         contexts = part.contexts
-        scoring = held_out(part.feature, contexts.quantile, contexts.rank, contexts.document)
-        rows = np.flatnonzero(explaining(part.feature, contexts.document, scoring) & (part.feature == feature))
+        pair = pairs_of(part.feature, contexts.document)
+        scoring = held_out(part.feature, contexts.quantile, pair)
+        rows = np.flatnonzero(explaining(pair, scoring) & (part.feature == feature))
         for document, position in zip(contexts.document[rows].tolist(), contexts.position[rows].tolist(), strict=True):
             first, stop = documents.first_token[document], documents.first_token[document + 1]
             tokens = range(max(first + position - BEFORE, first), min(first + position + AFTER + 1, stop))
@@ -103,8 +104,9 @@ def test_terms_have_the_scores_and_counts_of_the_definition(planted: Run, featur
 def test_no_document_both_explains_a_feature_and_scores_it(planted: Run):
     for _, part in layer_contexts(planted, 0):
         contexts = part.contexts
-        scoring = held_out(part.feature, contexts.quantile, contexts.rank, contexts.document)
-        explains = explaining(part.feature, contexts.document, scoring)
+        pair = pairs_of(part.feature, contexts.document)
+        scoring = held_out(part.feature, contexts.quantile, pair)
+        explains = explaining(pair, scoring)
         for feature in range(planted_case.D_SAE):
             rows = part.feature == feature
             assert not set(contexts.document[rows & scoring]) & set(contexts.document[rows & explains])
@@ -118,9 +120,9 @@ def test_a_feature_of_few_documents_is_always_explained(documents: int):
     numbers = np.arange(documents)
     tenth = numbers * 10 // documents + 1
     quantile = np.concatenate([np.zeros(documents), tenth]).astype(np.int32)
-    rank = np.concatenate([numbers + 1, np.ones(documents)]).astype(np.int32)
     document = np.tile(numbers, 2).astype(np.int32)
     feature = np.zeros(2 * documents, np.int32)
-    scoring = held_out(feature, quantile, rank, document)
-    assert explaining(feature, document, scoring).any()
+    pair = pairs_of(feature, document)
+    scoring = held_out(feature, quantile, pair)
+    assert explaining(pair, scoring).any()
     assert scoring.sum() <= documents

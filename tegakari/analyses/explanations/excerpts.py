@@ -9,7 +9,7 @@ import numpy as np
 
 from tegakari.store import Run
 from tegakari.store.contexts import STRONGEST, FeatureContexts
-from tegakari.terms.held_out import explaining, held_out
+from tegakari.terms.held_out import explaining, held_out, pairs_of
 
 BEFORE_MARK, AFTER_MARK = "<<", ">>"
 MARKED = 0.5
@@ -44,8 +44,8 @@ def feature_excerpts(run: Run, feature: int, contexts: FeatureContexts, count: i
         strongest first; none if the feature is never active.
     """
     of_feature = np.full(len(contexts.document), feature, np.int32)
-    scoring = held_out(of_feature, contexts.quantile, contexts.rank, contexts.document)
-    rows = np.flatnonzero(explaining(of_feature, contexts.document, scoring))
+    pair = pairs_of(of_feature, contexts.document)
+    rows = np.flatnonzero(explaining(pair, held_out(of_feature, contexts.quantile, pair)))
     rows = rows[np.argsort(-contexts.activation[rows], kind="stable")]
     _, first = np.unique(contexts.document[rows], return_index=True)
     rows = rows[np.sort(first)]

@@ -17,7 +17,7 @@ from tegakari.schemas.explanations import Negatives, Protocol
 from tegakari.store import Run, queries
 from tegakari.store.contexts import FeatureContexts, Probes, feature_contexts, probes, silent_probes
 from tegakari.store.weak_cache import weakly_cached
-from tegakari.terms.held_out import held_out
+from tegakari.terms.held_out import held_out, pairs_of
 from tegakari.terms.windows import AFTER, BEFORE
 from tegakari.terms.words import cut
 
@@ -82,7 +82,8 @@ def feature_passages(run: Run, layer: int, feature: int, protocol: Protocol) -> 
     place = queries.feature_place(run, layer, feature)
     contexts = feature_contexts(run, layer, feature)
     of_feature = np.full(len(contexts.document), feature, np.int32)
-    rows = np.flatnonzero(held_out(of_feature, contexts.quantile, contexts.rank, contexts.document))
+    pair = pairs_of(of_feature, contexts.document)
+    rows = np.flatnonzero(held_out(of_feature, contexts.quantile, pair))
     if not len(rows):
         return Passages([], {})
     draws = np.random.default_rng([layer, feature])
