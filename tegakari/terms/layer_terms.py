@@ -77,7 +77,9 @@ def layer_terms(corpus: Corpus, features: range, layer: LayerContexts) -> LayerT
     contexts = layer.contexts
     pair = pairs_of(layer.feature, contexts.document)
     order = np.flatnonzero(explaining(pair, held_out(layer.feature, contexts.quantile, pair)))
-    order = order[np.lexsort((-contexts.activation[order], pair[order]))]
+    # Larger activations have larger bits: pair and activation in one number sort in a fifth of the time of two columns.
+    weakness = np.iinfo(np.int32).max - contexts.activation[order].view(np.int32)
+    order = order[np.argsort(pair[order] << 32 | weakness, kind="stable")]
     feature, document, position = (column[order] for column in (layer.feature, contexts.document, contexts.position))
     first = np.searchsorted(feature, np.arange(features.start, features.stop + 1))
     token = corpus.first_token[document] + position
@@ -101,9 +103,10 @@ def layer_terms(corpus: Corpus, features: range, layer: LayerContexts) -> LayerT
     row, token = feature[strongest] - features.start, token[strongest]
     n = np.maximum(documents, 1)
     form, form_share = _most_frequent(row, corpus.token_form[token], n)
-    place, place_share = _common(corpus.place[token], corpus.place_share, row, n)
-    scripts = corpus.script[token][:, None] == np.arange(NONE)
-    script, script_share = _common(scripts, corpus.script_share, row, n)
+    in_places = np.column_stack([np.bincount(row[there], minlength=count) for there in corpus.place[token].T])
+    place, place_share = _common(in_places, corpus.place_share, n)
+    of_scripts = np.bincount(row * (NONE + 1) + corpus.script[token], minlength=count * (NONE + 1))
+    script, script_share = _common(of_scripts.reshape(count, NONE + 1)[:, :NONE], corpus.script_share, n)
     return LayerTerms(
         documents=documents,
         covered=covered,
@@ -133,19 +136,14 @@ def _most_frequent(row: np.ndarray, value: np.ndarray, n: np.ndarray) -> tuple[n
     return values, share
 
 
-def _common(
-    of_contexts: np.ndarray, corpus_share: np.ndarray, row: np.ndarray, n: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _common(counts: np.ndarray, corpus_share: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The first kind that is common to the contexts of each row, and its share; -1 without one.
 
     Args:
-        of_contexts: bool [contexts, kinds].
+        counts: int64 [rows, kinds], contexts of each kind.
         corpus_share: float64 [kinds], share of all tokens.
-        row: int [contexts].
         n: int [rows], contexts of each row.
     """
-    kinds = of_contexts.shape[1]
-    counts = np.column_stack([np.bincount(row, of_contexts[:, kind], len(n)) for kind in range(kinds)])
     share = counts / n[:, None]
     common = (share >= COMMON) & (corpus_share <= MAX_CORPUS)
     any_kind, kind = common.any(1), common.argmax(1)

@@ -50,7 +50,7 @@ def fill_terms(
     stamp = np.full(forms, -1, np.int64)  # serial number of the last document of a feature that has the word
     on_stamp = np.full(forms, -1, np.int64)
     count, on = np.zeros(forms, np.int32), np.zeros(forms, np.int32)
-    touched = np.empty(forms, np.int32)
+    touched = np.empty(forms + 1, np.int32)
     candidate_of = np.full(forms, -1, np.int32)
     candidates = np.empty(CANDIDATES, np.int32)
     gains, scores = np.empty(CANDIDATES), np.empty(CANDIDATES)
@@ -66,13 +66,12 @@ def fill_terms(
                 serial += 1
             for row in range(word_start[context], word_end[context]):
                 word = form[row]
-                if stamp[word] != serial:
-                    stamp[word] = serial
-                    if count[word] == 0:
-                        touched[n_touched] = word
-                        n_touched += 1
-                    count[word] += 1
-                    n_words += 1
+                is_new = np.int32(stamp[word] != serial)  # a branch would be mispredicted at every second word
+                stamp[word] = serial
+                touched[n_touched] = word
+                n_touched += is_new & (count[word] == 0)
+                count[word] += is_new
+                n_words += is_new
             if is_word[context] and on_stamp[form[word_at[context]]] != serial:
                 on_stamp[form[word_at[context]]] = serial
                 on[form[word_at[context]]] += 1
