@@ -60,14 +60,19 @@ def layer_labels(run: Run, layer: int) -> LayerLabels:
     places = blocks.places.slice_of(layer)
     d = np.asarray(blocks.statistics["d", pooling][:, places])
     above = np.where(np.isnan(d) | (d < run.manifest.variety_threshold), -np.inf, d)
-    order = np.argsort(-above, axis=0, kind="stable")[:LABELS].T
-    rows = np.arange(len(order))[:, None]
     documents = np.bincount(blocks.documents.label_id, minlength=len(d))
     active = blocks.documents_active["max"][:, places] / np.maximum(documents, 1)[:, None]
-    largest = above.T[rows, order]
+    features = np.arange(above.shape[1])
+    label_id, largest, active_share = [], [], []
+    for _ in range(min(LABELS, len(d))):
+        best = above.argmax(0)  # of equal ones the first
+        largest.append(above[best, features])
+        label_id.append(np.where(np.isfinite(largest[-1]), best, -1))
+        active_share.append(active[best, features].astype(np.float32))
+        above[best, features] = -np.inf
     return LayerLabels(
-        label_id=np.where(np.isfinite(largest), order, -1),
-        d=largest,
-        active_share=active.T[rows, order].astype(np.float32),
+        label_id=np.column_stack(label_id),
+        d=np.column_stack(largest),
+        active_share=np.column_stack(active_share),
         density=blocks.features["density"][places],
     )
