@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +43,20 @@ def explain_run(run: Run, directory: Path, progress: Progress = NoProgress(), *,
     if not words.available():
         log.warning("no explanations", reason="lancedb, which cuts the words, is not installed or too old")
         return
+    layers = run.manifest.saes.layers
+    progress.stage("explaining features", len(layers))
     corpus = open_corpus(run.blocks.documents, run.manifest)
-    progress.stage("explaining features", len(run.manifest.saes.layers))
-    for layer in run.manifest.saes.layers:
+
+    def explain(layer: int) -> None:
         write_term_rows(directory, layer, _layer_rows(run, corpus, layer, contexts))
-        progress.advance(1)
+
+    with ThreadPoolExecutor(min(len(layers), os.cpu_count() or 1), thread_name_prefix="explain-layer") as pool:
+        try:
+            for future in as_completed([pool.submit(explain, layer) for layer in layers]):
+                future.result()
+                progress.advance()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _layer_rows(run: Run, corpus: Corpus, layer: int, directory: Path | None) -> Iterator[pa.RecordBatch]:

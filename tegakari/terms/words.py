@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from itertools import chain
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +19,8 @@ MAX_WORD = 40
 
 _MODIFIERS = ("M", "Cf", "Sk")
 """Categories of characters that change the one before: marks, joiners, skin tones."""
+
+_surface = attrgetter("text")
 
 _JOINER = "\u200d"
 _REPEATED = re.compile(r"(.{1,8}?)\1+", re.DOTALL)
@@ -81,7 +85,7 @@ def cut(text: str) -> list[tuple[int, int]]:
 
 def _surfaces(text: str) -> list[str]:
     """Words of a text as they are written in it, in order."""
-    words = _tokenizer()(
+    tokens = _tokenizer()(
         text,
         base_tokenizer=TOKENIZER,
         stem=False,
@@ -90,7 +94,7 @@ def _surfaces(text: str) -> list[str]:
         ascii_folding=False,
         max_token_length=None,
     )
-    return [getattr(word, "text") for word in words]  # noqa: B009 - the stub of the compiled class is empty
+    return list(map(_surface, tokens))
 
 
 @lru_cache(maxsize=65536)
@@ -117,38 +121,59 @@ def form_of(word: str) -> str:
     return repeated[1] if repeated else form
 
 
+class _Numbers(dict[str, int]):
+    """Word id of each word as it is written; that of a new one is the id of its form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forms: dict[str, int] = {}
+        self.surfaces: list[str] = []
+
+    def __missing__(self, surface: str) -> int:
+        number = self[surface] = self.forms.setdefault(form_of(surface), len(self.forms))
+        if number == len(self.surfaces):
+            self.surfaces.append(surface)
+        return number
+
+
 def corpus_words(texts: Sequence[str]) -> CorpusWords:
-    """Cut the documents of a run; about a microsecond per character."""
-    ids: dict[str, int] = {}
-    surfaces: list[str] = []
+    """Cut the documents of a run; about half a microsecond per character."""
+    numbers = _Numbers()
     lengths = np.zeros(len(texts), np.int64)
     form: list[int] = []
     spans: list[tuple[int, int]] = []
-    joined: list[bool] = []
     for number, text in enumerate(texts):
         of_text = cut(text)
         lengths[number] = len(of_text)
-        for start, end in of_text:
-            word = ids.setdefault(form_of(text[start:end]), len(ids))
-            if word == len(surfaces):
-                surfaces.append(text[start:end])
-            form.append(word)
+        form += [numbers[text[start:end]] for start, end in of_text]
         spans += of_text
-        starts = [start for start, _ in of_text[1:]]
-        joined += [text[end:start] in ("", " ") for (_, end), start in zip(of_text, starts, strict=False)]
-        joined += [False] * bool(of_text)
-    rows = np.array(spans, np.int32).reshape(-1, 2)
+    bounds = np.fromiter(chain.from_iterable(spans), np.int32, 2 * len(spans)).reshape(-1, 2)
+    start, end = np.ascontiguousarray(bounds[:, 0]), np.ascontiguousarray(bounds[:, 1])
+    first = np.concatenate([[0], np.cumsum(lengths)])
     forms = np.array(form, np.int32)
     return CorpusWords(
-        forms=list(ids),
-        surfaces=surfaces,
-        occurrences=np.bincount(forms, minlength=len(ids)).astype(np.int64),
-        first=np.concatenate([[0], np.cumsum(lengths)]),
+        forms=list(numbers.forms),
+        surfaces=numbers.surfaces,
+        occurrences=np.bincount(forms, minlength=len(numbers.forms)).astype(np.int64),
+        first=first,
         form=forms,
-        start=np.ascontiguousarray(rows[:, 0]),
-        end=np.ascontiguousarray(rows[:, 1]),
-        joined=np.array(joined, bool),
+        start=start,
+        end=end,
+        joined=_joined(texts, first, start, end),
     )
+
+
+def _joined(texts: Sequence[str], first: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Whether the next word of the document follows without a gap or after one space, bool [W]."""
+    characters = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
+    offset = np.concatenate([[0], np.cumsum([len(text) for text in texts])])[:-1]
+    gap = np.append(start[1:] - end[:-1], -1)[: len(start)]
+    joined = gap == 0
+    rows = np.flatnonzero(gap == 1)
+    behind = np.repeat(offset, np.diff(first))[rows] + end[rows]
+    joined[rows] = characters[np.minimum(behind, len(characters) - 1)] == ord(" ")
+    joined[first[1:][np.diff(first) > 0] - 1] = False  # the last word of a document
+    return joined
 
 
 def written(words: Sequence[str]) -> str:
