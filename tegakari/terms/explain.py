@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.store.contexts import layer_contexts
 from tegakari.store.explanations.term_files import write_term_rows
 from tegakari.store.reader import Run
+from tegakari.store.threads import on_threads
 from tegakari.terms import words
 from tegakari.terms.term_rows import LayerLabels, term_rows
 from tegakari.terms.windows import Corpus, open_corpus
@@ -50,13 +49,8 @@ def explain_run(run: Run, directory: Path, progress: Progress = NoProgress(), *,
     def explain(layer: int) -> None:
         write_term_rows(directory, layer, _layer_rows(run, corpus, layer, contexts))
 
-    with ThreadPoolExecutor(min(len(layers), os.cpu_count() or 1), thread_name_prefix="explain-layer") as pool:
-        try:
-            for future in as_completed([pool.submit(explain, layer) for layer in layers]):
-                future.result()
-                progress.advance()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    for _ in on_threads(explain, layers, name="explain-layer"):
+        progress.advance()
 
 
 def _layer_rows(run: Run, corpus: Corpus, layer: int, directory: Path | None) -> Iterator[pa.RecordBatch]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -48,7 +47,7 @@ class LayerLabels(NamedTuple):
 
 
 def term_rows(
-    label_names: Sequence[str], corpus: Corpus, labels: LayerLabels, features: range, contexts: LayerContexts
+    label_names: tuple[str, ...], corpus: Corpus, labels: LayerLabels, features: range, contexts: LayerContexts
 ) -> pa.RecordBatch:
     """Rows of a range of features, as the table of explanations has them.
 
@@ -96,7 +95,7 @@ def _lists(values: np.ndarray, present: np.ndarray) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values[present]))
 
 
-def _array(values: object, column: pa.DataType) -> pa.Array:
+def _array(values: Any, column: pa.DataType) -> pa.Array:
     return values.cast(column) if isinstance(values, pa.Array) else pa.array(values, column)
 
 
@@ -119,17 +118,17 @@ def _terms(corpus: Corpus, found: LayerTerms) -> tuple[list[list[Term]], np.ndar
     return terms, present
 
 
-def _evidence(label_names: Sequence[str], corpus: Corpus, found: LayerTerms, labels: LayerLabels) -> list[Evidence]:
+def _evidence(label_names: tuple[str, ...], corpus: Corpus, found: LayerTerms, labels: LayerLabels) -> list[Evidence]:
     """Evidence of each feature."""
     enough = found.documents >= MIN_CONTEXTS
     token = [corpus.token_forms[form] if form >= 0 else "" for form in np.where(enough, found.token, -1).tolist()]
     best = [
         [
             LabelEvidence(label=label_names[label_id], cohens_d=d, active_share=share)
-            for label_id, d, share in zip(*of_feature, strict=True)
+            for label_id, d, share in zip(*columns, strict=True)
             if label_id >= 0
         ]
-        for of_feature in zip(labels.label_id.tolist(), labels.d.tolist(), labels.active_share.tolist(), strict=True)
+        for columns in zip(labels.label_id.tolist(), labels.d.tolist(), labels.active_share.tolist(), strict=True)
     ]
     place, script = np.where(enough, found.place, -1), np.where(enough, found.script, -1)
     has_token = np.array([bool(form) for form in token], bool)

@@ -46,6 +46,17 @@ def test_ranges_of_a_layer_have_the_contexts_of_their_features(run: Run):
     assert covered == list(range(40))
 
 
+def test_positions_are_read_without_their_windows(run: Run):
+    for (features, part), (same_features, positions) in zip(
+        layer_contexts(run, 1), layer_contexts(run, 1, windows=False), strict=True
+    ):
+        assert same_features == features
+        assert np.array_equal(positions.feature, part.feature)
+        for name, column in zip(FeatureContexts._fields[:5], part.contexts, strict=False):
+            assert np.array_equal(getattr(positions.contexts, name), column)
+        assert [len(column) for column in positions.contexts[5:]] == [0, 0, 0]
+
+
 def test_a_run_of_format_3_is_read_and_names_the_command_that_adds_contexts(tmp_path: Path):
     make_run(tmp_path, "old", run_format=3)
     old = Store(tmp_path).run("old")
@@ -59,6 +70,7 @@ def test_a_run_of_format_3_is_read_and_names_the_command_that_adds_contexts(tmp_
 
 def test_a_feature_whose_contexts_are_in_two_row_groups_is_in_one_range(tmp_path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("tegakari.store.context_writer.ROW_GROUP", 17)
+    monkeypatch.setattr("tegakari.store.contexts._GROUPS_AT_ONCE", 2)
     make_run(tmp_path, "drawn", documents_per_label=UNEVEN_COUNTS)
     cut = Store(tmp_path).run("drawn")
     expected = plain_contexts(CASE.documents, CASE.activations[0], 0, TOP_TOKENS)

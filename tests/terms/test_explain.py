@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 from tegakari.analyses.add_explanations import add_explanations
-from tegakari.schemas.errors import NotFoundError, RunExistsError
+from tegakari.schemas.errors import NotFoundError, RunExistsError, StoreError
 from tegakari.schemas.explanations import Explanation
+from tegakari.schemas.progress import NoProgress
 from tegakari.store import Run, Store
+from tegakari.store.disk.layout import context_file
 from tegakari.store.disk.publish import damaged_files
 from tegakari.store.explanations.term_files import explanations_of_run
 from tegakari.store.explanations.terms import layer_explanations, term_explanations, terms_explanation
+from tegakari.terms.explain import explain_run
 from tests.support.factories import make_run
 from tests.support.planted_features import (
     AFTER_CLUE,
@@ -133,3 +136,40 @@ def test_every_feature_of_drawn_runs_has_a_sentence(tmp_path: Path):
         assert len(texts) == 40
         assert all(text.endswith(".") for text in texts)
         assert texts[-1] == "Never active in this run."
+
+
+class Layers(NoProgress):
+    """Counts the layers that are done."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    def advance(self, steps: int = 1) -> None:
+        self.done += steps
+
+
+def test_files_do_not_depend_on_threads_and_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tegakari.store.context_writer.ROW_GROUP", 64)
+    make_run(tmp_path, "drawn", documents_per_label=(6, 5, 1, 7, 2, 0))
+    run = Store(tmp_path).run("drawn")
+    contents = []
+    for threads, groups in ((1, 8), (3, 8), (2, 1)):
+        monkeypatch.setattr("tegakari.store.threads.os.cpu_count", lambda threads=threads: threads)
+        monkeypatch.setattr("tegakari.store.contexts._GROUPS_AT_ONCE", groups)
+        layers = Layers()
+        explain_run(run, tmp_path / f"{threads}-{groups}", layers)
+        assert layers.done == 3
+        contents.append([file.read_bytes() for file in sorted((tmp_path / f"{threads}-{groups}").rglob("*.parquet"))])
+    assert len(contents[0]) == 3
+    assert contents[0] == contents[1] == contents[2]
+
+
+def test_a_damaged_layer_ends_the_work_and_nothing_is_published(tmp_path: Path):
+    make_run(tmp_path, "drawn")
+    run = Store(tmp_path).run("drawn")
+    file = context_file(run.directory, 1)
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(StoreError):
+        add_explanations(run)
+    assert explanations_of_run(run) is None
+    assert not list((tmp_path / "work").rglob("*.parquet"))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import lancedb
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -83,8 +84,10 @@ def test_words_of_a_corpus_are_those_of_its_texts():
         assert [words.forms[word] for word in words.form[rows]] == forms_of(text)
     assert words.occurrences.sum() == len(words.form)
     assert [form_of(surface) for surface in words.surfaces] == words.forms
-    joined = np.flatnonzero(words.joined)
-    assert not set(joined) & set((words.first[1:] - 1).tolist())
+    for number, text in enumerate(TEXTS):
+        spans, rows = cut(text), slice(words.first[number], words.first[number + 1])
+        gaps = [text[end:start] in ("", " ") for (_, end), (start, _) in pairwise(spans)]
+        assert words.joined[rows].tolist() == gaps + [False] * bool(spans)
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from tegakari.indexer.executors.executor import WorkerSettings, layers_at_once
 from tegakari.indexer.index_models import IndexModels
 from tegakari.indexer.merged_layer import LayerMerge
 from tegakari.indexer.shard import Shard
 from tegakari.indexer.write_threads import index_on_threads
+from tegakari.store.threads import on_threads
 
 
 class InProcess:
@@ -29,11 +29,5 @@ class InProcess:
 
     def merge(self, merge: LayerMerge, layers: Mapping[int, int]) -> Iterator[int]:
         """As `Executor.merge`: the loops run without the GIL, and threads need no second copy of the program."""
-        with ThreadPoolExecutor(self._layers or layers_at_once(merge), thread_name_prefix="merge-layer") as pool:
-            pending = {pool.submit(merge.merge, layer, d_sae): layer for layer, d_sae in layers.items()}
-            try:
-                for future in as_completed(pending):
-                    future.result()
-                    yield pending[future]
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        threads = self._layers or layers_at_once(merge)
+        return on_threads(lambda layer: merge.merge(layer, layers[layer]), layers, name="merge-layer", threads=threads)

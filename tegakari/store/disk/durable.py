@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -232,18 +233,19 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def checksums(directory: Path, *, exclude: str) -> list[FileEntry]:
-    """Size and SHA-256 of every file below `directory`, ordered by path.
+    """Size and SHA-256 of every file below `directory`, ordered by path; computed on threads.
 
     Args:
         directory: read recursively.
         exclude: path of a file, relative to `directory`, that is not listed.
     """
-    entries = []
-    for file in sorted(directory.rglob("*")):
-        name = file.relative_to(directory).as_posix()
-        if file.is_file() and name != exclude:
-            entries.append(FileEntry(name, file.stat().st_size, sha256_of(file)))
-    return entries
+
+    def entry(file: Path) -> FileEntry:
+        return FileEntry(file.relative_to(directory).as_posix(), file.stat().st_size, sha256_of(file))
+
+    files = [file for file in sorted(directory.rglob("*")) if file.is_file() and file != directory / exclude]
+    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="sha256") as pool:
+        return list(pool.map(entry, files))
 
 
 def sha256_of(file: Path) -> str:
