@@ -71,8 +71,12 @@ class Rates(NamedTuple):
     """Per row of top_tokens."""
     byte_s: float = 1e-9
     """Per byte read, copied or hashed."""
-    explain_feature_s: float = 1.9 / 9216
-    explain_token_s: float = 2.6 / 1_674_391
+    explain_feature_s: float = 75e-6
+    """Per feature, on threads."""
+    explain_locked_s: float = 18e-6
+    """Per feature, of it: Python code, which one thread at a time runs."""
+    explain_token_s: float = 1.76 / 1_674_391
+    """Per token: words of the corpus, on one thread."""
     gpu_hour: float = 2.5
     """Price, dollars."""
 
@@ -89,7 +93,7 @@ class Bill(NamedTuple):
     table_hours: float
     """assembly of the tables, by one process."""
     explain_hours: float
-    """deterministic explanations, by one process."""
+    """deterministic explanations, on threads of one process."""
     publish_hours: float
     """checksums of all files."""
     dollars: float
@@ -137,7 +141,8 @@ def bill(run: Run, gpus: int, cores: int = 16, rates: Rates = MEASURED) -> Bill:
         + run.places * run.top_tokens * rates.top_token_s
         + (2 * statistics + orders + 2 * top_features) * rates.byte_s
     )
-    explain = run.places * rates.explain_feature_s + tokens * rates.explain_token_s
+    explain = run.places * max(rates.explain_feature_s / min(cores, run.layers), rates.explain_locked_s)
+    explain += tokens * rates.explain_token_s
     stored = (
         activations * 2.7  # an upper bound of tests/store/blocks/test_activations.py
         + statistics

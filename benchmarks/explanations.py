@@ -1,12 +1,13 @@
 """Deterministic explanations of a run of the study's shape, and their scores on the demo.
 
-    python -m benchmarks.explanations [--layers 4] [--demo STORE] [--run demo-jpn]
+    python -m benchmarks.explanations [--layers 4] [--threads 1 2] [--demo STORE] [--run demo-jpn]
 
 Time: 12,650 invented posts of 100 tokens, 9,216 features per layer, each with 100 strongest positions and a sample
 of 20; half of the features are strongest on or behind one word, the others anywhere. `explain_run` reads their contexts
 from files, as after an index, and writes the explanations; the time of 26 layers is that of the corpus once, plus 26 of
-the mean layer. Scores: detection of the features of the demo that are specific to one label, by their terms. The last
-line is one JSON object.
+the mean layer, in processor time of one thread; wall times are of all measured layers with the corpus, by the number of
+threads. Scores: detection of the features of the demo that are specific to one label, by their terms. The last line is
+one JSON object.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import resource
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -150,11 +151,8 @@ def contexts(run: StudySizedRun, words: list[np.ndarray], layer: int) -> Iterato
         )
 
 
-def measure_time(layers: int) -> dict[str, float]:
-    """Seconds of one core for the corpus, a layer, and 26 layers; bytes per feature; peak memory.
-
-    Everything runs in one thread, so that this is the time that passes on a free core.
-    """
+def measure_time(layers: int, threads: Sequence[int]) -> dict[str, float]:
+    """Processor seconds of the corpus, a layer and 26 layers; wall time by threads; bytes per feature; peak memory."""
     with tempfile.TemporaryDirectory() as directory:
         run: Any = StudySizedRun(Path(directory) / "runs" / "study-sized", layers)
         words = list(occurrences(run).values())
@@ -166,14 +164,21 @@ def measure_time(layers: int) -> dict[str, float]:
         open_corpus(run.blocks.documents, run.manifest)
         corpus = time.process_time() - start
         start = time.process_time()
-        explain_run(run, run.directory)
+        explain_run(run, run.directory, threads=1)
         layer_seconds = (time.process_time() - start - corpus) / layers
         size = sum(file.stat().st_size for file in (run.directory / "explanations").rglob("*.parquet"))
+        walls = {}
+        for count in threads:
+            start = time.perf_counter()
+            explain_run(run, run.directory, threads=count)
+            walls[f"wall_seconds_{count}_threads"] = time.perf_counter() - start
     return {
         "tokens": int(run.blocks.documents.first_token[-1]),
         "corpus_seconds": corpus,
         "layer_seconds": layer_seconds,
+        "microseconds_per_feature": layer_seconds / FEATURES * 1e6,
         "seconds_of_26_layers": corpus + LAYERS * layer_seconds,
+        **walls,
         "bytes_per_feature": size / (layers * FEATURES),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
@@ -207,10 +212,11 @@ def measure_scores(store: Path, name: str) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--demo", type=Path, help="store of the demo, with explanations")
     parser.add_argument("--run", default="demo-jpn")
     arguments = parser.parse_args()
-    figures = measure_time(arguments.layers)
+    figures = measure_time(arguments.layers, arguments.threads)
     if arguments.demo:
         figures |= measure_scores(arguments.demo, arguments.run)
     for name, value in figures.items():

@@ -24,8 +24,15 @@ LABELS = 3
 """Labels of a feature."""
 
 
-def explain_run(run: Run, directory: Path, progress: Progress = NoProgress(), *, contexts: Path | None = None) -> None:
-    """Explain every feature of a run; memory does not grow with the number of layers.
+def explain_run(
+    run: Run,
+    directory: Path,
+    progress: Progress = NoProgress(),
+    *,
+    contexts: Path | None = None,
+    threads: int | None = None,
+) -> None:
+    """Explain every feature of a run, layers on threads; memory does not grow with the number of layers.
 
     Where LanceDB is missing, which cuts the words, nothing is written and a warning is logged.
 
@@ -34,6 +41,7 @@ def explain_run(run: Run, directory: Path, progress: Progress = NoProgress(), *,
         directory: of the staged run, or of its staged additions, for the files.
         progress: receives the layers.
         contexts: directory that has the run's contexts; default: where the run has them.
+        threads: layers at a time; default: one per core. It does not affect the files.
 
     Raises:
         NotFoundError: the run has no contexts.
@@ -49,7 +57,7 @@ def explain_run(run: Run, directory: Path, progress: Progress = NoProgress(), *,
     def explain(layer: int) -> None:
         write_term_rows(directory, layer, _layer_rows(run, corpus, layer, contexts))
 
-    for _ in on_threads(explain, layers, name="explain-layer"):
+    for _ in on_threads(explain, layers, name="explain-layer", threads=threads):
         progress.advance()
 
 

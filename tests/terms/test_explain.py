@@ -154,10 +154,9 @@ def test_files_do_not_depend_on_threads_and_row_groups(tmp_path: Path, monkeypat
     run = Store(tmp_path).run("drawn")
     contents = []
     for threads, groups in ((1, 8), (3, 8), (2, 1)):
-        monkeypatch.setattr("tegakari.store.threads.os.cpu_count", lambda threads=threads: threads)
         monkeypatch.setattr("tegakari.store.contexts._GROUPS_AT_ONCE", groups)
         layers = Layers()
-        explain_run(run, tmp_path / f"{threads}-{groups}", layers)
+        explain_run(run, tmp_path / f"{threads}-{groups}", layers, threads=threads)
         assert layers.done == 3
         contents.append([file.read_bytes() for file in sorted((tmp_path / f"{threads}-{groups}").rglob("*.parquet"))])
     assert len(contents[0]) == 3
