@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from tegakari.indexer.partial import open_partial, partial_exists
 from tegakari.indexer.parts import WHOLE, Part, part_lock, unfinished_error
 from tegakari.indexer.predictions import Predictions
 from tegakari.indexer.recipe import Outcome, manifest_of, recipe_of
+from tegakari.indexer.run_vectors import write_run_vectors
 from tegakari.indexer.sample_figures import SampleFigures, sample_figures
 from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards, shard_documents
 from tegakari.models.classifier import Classifier
@@ -41,7 +43,6 @@ from tegakari.schemas.corpus import CorpusManifest, Drop
 from tegakari.schemas.errors import CorpusError, ModelError, RunExistsError, StoreError
 from tegakari.schemas.progress import NoProgress, Progress
 from tegakari.schemas.run import FORMAT, IndexedPart, RunManifest
-from tegakari.store import vectors
 from tegakari.store.disk.durable import awaited_lock, bury, exclusive_lock, translate_disk_full
 from tegakari.store.disk.layout import run_directory, work_directory
 from tegakari.store.disk.publish import publish, write_staged_manifest
@@ -386,13 +387,10 @@ def _merge(
     }
     predictions = Predictions([open_partial(partials, key, layer=-1) for key in keys])
     positions = sum(len(document.tokens.positions) for document in documents)
-    with RunWriter(staged) as writer, closing(merged):
-        assembler = Assembler(writer, documents, models.classifier.labels, predictions, settings, inputs.progress)
-        assembly = assembler.write(facts, merged, positions)
-    if vectors.available():
-        directions = {layer: sae.decoder_directions().float().cpu().numpy() for layer, sae in models.saes.items()}
-        texts = [document.text for document in documents]
-        vectors.write_vectors(staged, directions, predictions.embeddings(), texts)
-    else:
-        log.warning("no vectors", reason="lancedb is not installed", fix="`tegakari runs add-vectors` where it is")
+    with ThreadPoolExecutor(1, thread_name_prefix="vectors") as beside:  # no vector waits for the merge of a layer
+        written = beside.submit(write_run_vectors, staged, models.saes, documents, predictions)
+        with RunWriter(staged) as writer, closing(merged):
+            assembler = Assembler(writer, documents, models.classifier.labels, predictions, settings, inputs.progress)
+            assembly = assembler.write(facts, merged, positions)
+            written.result()
     return assembly

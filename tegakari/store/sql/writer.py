@@ -53,9 +53,11 @@ class RunWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._connection.execute("COMMIT")
-        self._connection.close()
+        try:
+            if kind is None:
+                self._connection.execute("COMMIT")
+        finally:
+            self._connection.close()  # on a full disk as well: nobody could open the path again in this process
 
     def append(self, table: Table, rows: pa.Table) -> None:
         """Append rows, sorted in the table's order."""
