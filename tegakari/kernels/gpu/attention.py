@@ -14,6 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from tegakari.kernels.gpu.gate import INTERPRETED
+from tegakari.kernels.gpu.launch import launch
 
 # Triton reads these functions and Python never runs them, so the types Python sees in them mislead.
 # pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
@@ -129,7 +130,8 @@ def soft_capped_attention(
     output = torch.empty((documents, tokens, heads, size), dtype=query.dtype, device=query.device)
     programs = -(-tokens // TILE["ROWS"]) * documents * heads
     with torch.cuda.device_of(query):  # Triton launches on the current device
-        attention_kernel[(programs,)](
+        launch(
+            attention_kernel, programs,
             query, key, value, output, lengths, tokens, tokens if window is None else min(window, tokens),
             *query.stride()[:3], *key.stride()[:3], *value.stride()[:3],
             SCALE=scale, CAP=cap, HEADS=heads, GROUP=heads // key.shape[1], WIDTH=size, WIDENED=INTERPRETED, **TILE,
