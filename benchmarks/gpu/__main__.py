@@ -4,8 +4,8 @@
 
 Parts: `parity` (whether the card computes what a CPU does; if not, nothing else is measured), `encode` (sparse encode
 as the indexer calls it), `attention` (eager and in one kernel), `index` (all stages against the best forward pass of
-the same documents), `rerun` (knockouts and patching), `train` (SAE training and fine-tuning), `sae_steps` (a step of SAE
-training by piece). With --all also `kernels` (where the time of each goes), `settings` (launch settings of encode's
+the same documents), `rerun` (knockouts and patching), `train` (SAE training and fine-tuning), `sae_steps` (a step of
+SAE training by piece). With --all also `kernels` (where the time of each goes), `settings` (launch settings of encode's
 kernels) and `tests` (those of the kernels). Shapes of gemma-2-2b and of the study's SAEs with random weights, bfloat16.
 --smoke runs all of it but `tests` at tiny shapes on a CPU. Writes benchmarks/gpu/CARD-DATE.json part by part; the last
 line is one JSON object.
