@@ -51,23 +51,24 @@ def choose_attention(classifier: Classifier, documents: Sequence[Tokenized]) -> 
         documents: of the index, each with a countable position. Short and long ones are run.
 
     Returns:
-        the classifier with the kernel, or unchanged: the reason is logged, unless it is of another family, or on a
-        device without the Triton kernels (`TEGAKARI_KERNELS`).
+        the classifier with the kernel, or unchanged. The reason is logged, as a warning if the kernel failed or
+        differed; not of another family, or a device without the Triton kernels (`TEGAKARI_KERNELS`).
     """
     if text_config(classifier.model).model_type != "gemma2" or not tallies_on_gpu(classifier.device):
         return classifier
-    reason = obstacle(classifier)
-    if reason is None:
-        try:
-            fused = with_kernel(classifier)
-            reason = _excess(fused, sample_of(documents))
-        except Exception as error:  # whatever the compiler or the card says: an index in eager attention is right
-            log.debug("the kernel of attention failed", exc_info=True)
-            reason = f"{type(error).__name__}: {error}"
-        else:
-            if reason is None:
-                log.info("attention: one kernel")
-                return fused
+    if reason := obstacle(classifier):
+        log.info("attention: eager, since %s", reason)
+        return classifier
+    try:
+        fused = with_kernel(classifier)
+        reason = _excess(fused, sample_of(documents))
+    except Exception as error:  # whatever the compiler or the card says: an index in eager attention is right
+        log.debug("the kernel of attention failed", exc_info=True)
+        reason = f"{type(error).__name__}: {error}"
+    else:
+        if reason is None:
+            log.info("attention: one kernel")
+            return fused
     log.warning("attention: eager, since %s", reason)
     return classifier
 

@@ -71,7 +71,7 @@ def values(classifier: Classifier) -> tuple[Tensor, Tensor]:
 
 def reason(caplog: pytest.LogCaptureFixture, classifier: Classifier) -> str:
     """Why eager attention stays, as logged."""
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         chosen = choose_attention(classifier, DOCUMENTS)
     assert chosen is classifier
     return caplog.messages[-1].removeprefix("attention: eager, since ")
