@@ -23,8 +23,8 @@ from tegakari.models.architecture import text_config
 from tegakari.models.classifier import Classifier, padding_mask
 from tegakari.models.tokens import Batch, Tokenized
 
-ATTENTION = "tegakari"
-"""Name of the attention in a model's configuration."""
+ATTENTION = "triton_soft_capped"
+"""Name of the attention in a model's configuration, and in the manifest of a run."""
 
 NOISE = 2.0
 """Largest difference of the kernel from exact attention, over that of eager attention; and not below `ROUNDING`."""
@@ -69,6 +69,7 @@ def choose_attention(classifier: Classifier, documents: Sequence[Tokenized]) -> 
         if reason is None:
             log.info("attention: one kernel")
             return fused
+    classifier.model.set_attn_implementation("eager")
     log.warning("attention: eager, since %s", reason)
     return classifier
 

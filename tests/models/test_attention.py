@@ -135,6 +135,7 @@ def test_a_kernel_that_fails_is_not_used(caplog: pytest.LogCaptureFixture, monke
 
     monkeypatch.setattr(kernel, "soft_capped_attention", fail)
     assert reason(caplog, eager) == "RuntimeError: no registers left"
+    assert eager.model.config._attn_implementation == "eager"
     assert torch.equal(values(eager)[1], expected[1])
 
 
