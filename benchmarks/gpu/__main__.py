@@ -3,11 +3,12 @@
     python -m benchmarks.gpu [--part encode --part index ...] [--all] [--documents 2560] [--smoke]
 
 Parts: `parity` (whether the card computes what a CPU does; if not, nothing else is measured), `encode` (sparse encode
-as the indexer calls it), `index` (all stages against the best forward pass of the same documents), `rerun` (knockouts
-and patching), `train` (SAE training and fine-tuning), `sae_steps` (a step of SAE training by piece). With --all also
-`kernels` (where the time of each goes), `settings` (launch settings of encode's kernels) and `tests` (those of the
-kernels). Shapes of gemma-2-2b and of the study's SAEs with random weights, bfloat16. --smoke runs all of it but `tests`
-at tiny shapes on a CPU. Writes benchmarks/gpu/CARD-DATE.json part by part; the last line is one JSON object.
+as the indexer calls it), `attention` (eager and in one kernel), `index` (all stages against the best forward pass of
+the same documents), `rerun` (knockouts and patching), `train` (SAE training and fine-tuning), `sae_steps` (a step of
+SAE training by piece). With --all also `kernels` (where the time of each goes), `settings` (launch settings of encode's
+kernels) and `tests` (those of the kernels). Shapes of gemma-2-2b and of the study's SAEs with random weights, bfloat16.
+--smoke runs all of it but `tests` at tiny shapes on a CPU. Writes benchmarks/gpu/CARD-DATE.json part by part; the last
+line is one JSON object.
 """
 
 from __future__ import annotations
@@ -26,13 +27,24 @@ import transformers
 import triton
 
 from benchmarks.case import SMALL, Shape, make_case
-from benchmarks.gpu import encode, index, kernel_tests, kernel_times, parity, rerun, sae_steps, settings, train
+from benchmarks.gpu import (
+    attention,
+    encode,
+    index,
+    kernel_tests,
+    kernel_times,
+    parity,
+    rerun,
+    sae_steps,
+    settings,
+    train,
+)
 from benchmarks.gpu.parts import figures_of
 from benchmarks.machine import machine, rounded
 
 LABELS = 12
 
-MEASUREMENTS = ("parity", "encode", "index", "rerun", "train", "sae_steps")
+MEASUREMENTS = ("parity", "encode", "attention", "index", "rerun", "train", "sae_steps")
 """Parts without --all."""
 
 
@@ -47,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parts: dict[str, Callable[[bool, int], dict[str, float]]] = {
         "parity": lambda smoke, _documents: parity.measure(smoke),
         "encode": lambda smoke, _documents: encode.measure(smoke),
+        "attention": lambda smoke, _documents: attention.measure(smoke),
         "index": lambda smoke, documents: index_figures(documents, smoke=smoke),
         "rerun": lambda smoke, _documents: rerun.measure(smoke),
         "train": lambda smoke, _documents: train.measure(smoke),

@@ -15,6 +15,7 @@ from rich.table import Table
 from benchmarks.case import classifier_of, texts, with_store
 from benchmarks.gpu.clock import seconds
 from tegakari.indexer.pipeline import index
+from tegakari.models.attention import choose_attention
 from tegakari.models.classifier import Classifier
 from tegakari.models.tokens import Tokenized
 from tegakari.schemas.config import Config
@@ -48,6 +49,7 @@ def measure(config: Config, smoke: bool = False) -> dict[str, float]:
     classifier = classifier_of(config)
     device = classifier.device
     documents = classifier.tokenize(texts(config))
+    classifier = choose_attention(classifier, documents)  # as `index` does
     tokens = sum(map(len, documents))
     forward(classifier, documents[:64], BUDGETS[0])
     passes = {budget: once(lambda budget=budget: forward(classifier, documents, budget), device) for budget in BUDGETS}

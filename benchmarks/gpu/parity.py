@@ -1,5 +1,7 @@
 """Whether a device computes what a CPU does: the gate before all measurements.
 
+    parity_attention_excess    largest difference of the kernel of attention from float64, over the bound that the
+                               operands' precision sets; absent where Triton cannot run
     parity_tallies             tallies of integers, in which every sum is exact, that were compared to the last bit
     parity_index_difference    largest difference of an index in float32 from a CPU's: of densities and strongest
                                activations of features, and logits of documents, each over the largest of its kind
@@ -30,6 +32,7 @@ from tegakari.kernels import Encoder, add_to_tally, finish_tally, new_tally
 from tegakari.kernels.types import Tally, TallyBatch
 from tegakari.schemas.config import Config
 from tegakari.store.reader import Run
+from tests.support.attention_cases import attention_case
 
 KINDS = ("relu", "jumprelu", "topk", "gated")
 LENGTHS = [3, 32, 1, 200, 65]
@@ -45,7 +48,22 @@ def measure(smoke: bool = False) -> dict[str, float]:
         AssertionError: the device differs.
     """
     device = device_of(smoke)
-    return {"parity_tallies": tallies_compared(device)} | index_figures(device, smoke=smoke)
+    figures: dict[str, float] = {"parity_tallies": tallies_compared(device)}
+    if device.type == "cuda":  # tests/kernels compare the interpreted kernel
+        figures["parity_attention_excess"] = attention_excess(device)
+    return figures | index_figures(device, smoke=smoke)
+
+
+def attention_excess(device: torch.device) -> float:
+    """Compare the kernel of attention with float64 at the shapes of Gemma 2: 2b and 27b, with and without a window."""
+    excess = 0.0
+    for lengths, size, heads, window in product(
+        ([512, 164, 1], [65, 64], [1]), (128, 256), ((8, 4), (2, 2)), (None, 64, 4096)
+    ):
+        case = attention_case(lengths, size=size, dtype=torch.bfloat16, device=device, heads=heads, window=window)
+        excess = max(excess, case.excess())
+        assert excess <= 1, f"attention, lengths {lengths}, heads {heads} of {size}, window {window}: {excess:.2g}"
+    return excess
 
 
 def tallies_compared(device: torch.device) -> int:

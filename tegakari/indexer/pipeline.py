@@ -34,6 +34,7 @@ from tegakari.indexer.recipe import Outcome, manifest_of, recipe_of
 from tegakari.indexer.run_vectors import write_run_vectors
 from tegakari.indexer.sample_figures import SampleFigures, sample_figures
 from tegakari.indexer.shard import IndexedDocument, Shard, plan_shards, shard_documents
+from tegakari.models.attention import choose_attention, sample_of
 from tegakari.models.classifier import Classifier
 from tegakari.models.explained_variance import LayerQuality
 from tegakari.models.outliers import finite_limit
@@ -108,7 +109,7 @@ class _Plan:
     """The shards of a run."""
 
     models: IndexModels
-    """SAEs have their limits of norms."""
+    """SAEs have their limits of norms, and the classifier its attention."""
     documents: list[IndexedDocument]
     skipped: list[Drop]
     shards: list[Shard]
@@ -232,12 +233,16 @@ def _plan(inputs: _Inputs) -> _Plan:
     config, models = inputs.config, inputs.models
     with inputs.timings.stage("tokenize"):
         documents, skipped = _documents(config, models.classifier, inputs.corpus)
+    tokens = [document.tokens for document in documents]
+    with inputs.timings.stage("attention"):
+        classifier = choose_attention(models.classifier, tokens)
     cache = inputs.work / f"norm_limits-{inputs.recipe[:32]}.json"
     # Limits of two machines could differ by rounding: one part measures them, the others wait for it.
     with inputs.timings.stage("norm_limits"), awaited_lock(inputs.work / "lock-norm-limits"):
-        models = _with_norm_limits(config, models, documents, cache)
-    size = shard_documents(config.index.shard_documents, models.classifier.device.type)
-    return _Plan(models, documents, skipped, plan_shards(documents, size, inputs.recipe))
+        saes = with_norm_limits(models.saes, classifier, tokens, config.index.batch_tokens, cache)
+    size = shard_documents(config.index.shard_documents, classifier.device.type)
+    shards = plan_shards(documents, size, inputs.recipe)
+    return _Plan(replace(models, classifier=classifier, saes=saes), documents, skipped, shards)
 
 
 def _merge_and_publish(inputs: _Inputs, plan: _Plan, executor: Executor) -> IndexResult:
@@ -316,14 +321,6 @@ def _documents(
     return documents, [Drop("no token but special ones", len(empty), empty[:5])] if empty else []
 
 
-def _with_norm_limits(
-    config: Config, models: IndexModels, documents: Sequence[IndexedDocument], cache: Path
-) -> IndexModels:
-    tokens = [document.tokens for document in documents]
-    saes = with_norm_limits(models.saes, models.classifier, tokens, config.index.batch_tokens, cache)
-    return replace(models, saes=saes)
-
-
 def _limits(models: IndexModels) -> dict[int, float | None]:
     return {layer: finite_limit(sae.max_norm) for layer, sae in models.saes.items()}
 
@@ -343,7 +340,8 @@ def _index_shards(inputs: _Inputs, plan: _Plan, shards: Sequence[Shard], executo
     if done:
         log.info("resuming", finished_documents=done, shards_left=len(missing))
     bounds = inputs.work / f"bounds-{inputs.recipe[:32]}.npz"
-    settings = WorkerSettings(inputs.config, _limits(plan.models), inputs.contexts, partials, bounds)
+    sample = sample_of([document.tokens for document in plan.documents])
+    settings = WorkerSettings(inputs.config, sample, _limits(plan.models), inputs.contexts, partials, bounds)
     inputs.progress.stage("indexing documents", total, done=done)
     with inputs.timings.stage("encode"):
         for shard in executor.index(settings, plan.models, missing):

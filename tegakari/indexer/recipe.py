@@ -11,6 +11,7 @@ import msgspec
 from tegakari.indexer.index_models import IndexModels
 from tegakari.indexer.shard import shard_documents
 from tegakari.kernels import backend
+from tegakari.models.architecture import text_config
 from tegakari.models.fingerprint import model_files, size_of
 from tegakari.models.hub_cache import hub_revision
 from tegakari.models.outliers import finite_limit
@@ -113,6 +114,7 @@ def manifest_of(
         skipped=outcome.skipped,
         scores=outcome.scores,
         kernels=backend(models.classifier.device),
+        attention=text_config(models.classifier.model)._attn_implementation,
         versions=recorded_versions(),
         timings=outcome.timings,
         files=[],

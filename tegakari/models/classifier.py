@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,11 @@ from tegakari.schemas.progress import OnStep, no_step
 
 ResidualSink = Callable[[int, Tensor], None]
 """Receives (layer, residual [T, d_model]) for the countable positions of a batch, layer after layer."""
+
+
+def padding_mask(batch: Batch) -> Tensor:
+    """The batch's own mask of padding, of which a model makes what its attention reads."""
+    return batch.attention_mask
 
 
 class Output(NamedTuple):
@@ -54,6 +59,9 @@ class Classifier:
 
     tail: tuple[str, ...] = ()
     """names of the modules that make logits of the last block's residual; empty: not known; `self_test` finds them"""
+
+    masks: Callable[[Batch], Any] = padding_mask
+    """makes of a batch the `attention_mask` that `run` and `run_blocks` give to the model; see `choose_attention`"""
 
     @property
     def d_model(self) -> int:
@@ -136,7 +144,7 @@ class Classifier:
                 self.report_residuals(hooks, batch, on_residual, range(self.layers) if layers is None else layers)
             if on_step is not no_step:
                 hooks.after_each(self.blocks, on_step)
-            logits = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
+            logits = self.model(input_ids=batch.input_ids, attention_mask=self.masks(batch), use_cache=False).logits
         return Output(logits.float(), document_means(select(hidden[0], batch).float(), batch.offsets))
 
     @torch.inference_mode()
@@ -160,7 +168,7 @@ class Classifier:
         with forward_hooks() as hooks, suppress(_EndOfPassError):
             self.report_residuals(hooks, batch, on_residual, layers)
             hooks.after(self.blocks[max(layers)], end)
-            self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+            self.model(input_ids=batch.input_ids, attention_mask=self.masks(batch), use_cache=False)
 
     def report_residuals(self, hooks: Hooks, batch: Batch, on_residual: ResidualSink, layers: Sequence[int]) -> None:
         """Hook `on_residual` behind the blocks of `layers`."""

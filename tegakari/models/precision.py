@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 
 from tegakari.models.architecture import find_blocks
-from tegakari.models.classifier import Classifier
+from tegakari.models.classifier import Classifier, padding_mask
 
 FLOAT32_BYTES = 4
 
@@ -27,7 +27,7 @@ def float32_copy(classifier: Classifier) -> Classifier:
     if classifier.dtype == torch.float32:
         return classifier
     model = copy.deepcopy(classifier.model).float()
-    return replace(classifier, model=model, blocks=find_blocks(model), dtype=torch.float32)
+    return replace(classifier, model=model, blocks=find_blocks(model), dtype=torch.float32, masks=padding_mask)
 
 
 @contextmanager

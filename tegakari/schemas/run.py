@@ -179,6 +179,8 @@ class RunManifest(msgspec.Struct, frozen=True, kw_only=True):
     scores: Scores
     kernels: str
     """backend of sparse encode."""
+    attention: str | None = None
+    """attention of the forward passes, by its name in transformers; null: indexed before this was recorded"""
     versions: dict[str, str]
     timings: dict[str, float]
     """seconds of each stage."""

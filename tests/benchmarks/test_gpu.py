@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 
-from benchmarks.gpu import encode, kernel_times, parity, rerun, sae_steps, settings, train
+from benchmarks.gpu import attention, encode, kernel_times, parity, rerun, sae_steps, settings, train
 from benchmarks.gpu.__main__ import index_figures
 from tegakari.kernels.types import Tally
+from tests.support.kernel_cases import needs_triton
 
 
 def test_training():
@@ -75,6 +76,13 @@ def test_encode():
         "gpu_topk_over_gemm",
         "gpu_encode_host_ms",
     } <= set(figures)
+    assert min(figures.values()) > 0
+
+
+def test_attention():
+    needs_triton()
+    figures = attention.measure(smoke=True)
+    assert {"forward_attention_speedup_16_6", "attention_speedup_16_6", "attention_layer_us_16_6"} < set(figures)
     assert min(figures.values()) > 0
 
 

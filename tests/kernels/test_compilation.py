@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tegakari.kernels.gpu.attention import TILE
+
 REPOSITORY = Path(__file__).parents[2]
 SHARED = 227 * 1024
 """Maximum bytes of shared memory per block on sm_90."""
@@ -26,6 +28,7 @@ REGISTERS = {
     "decoder_bias_kernel": 72,
     "kept_kernel": 48,
     "adam_kernel": 80,
+    "attention_kernel": 248,
 }
 """Maximum registers: those at the size of the study with Triton 3.6 and 3.9, with a margin. Above 255 they spill."""
 
@@ -33,7 +36,7 @@ REGISTERS = {
 @pytest.fixture(scope="module")
 def usages() -> list[dict]:
     """Resources from another process: in this one the kernels are interpreted. Wider calls run on the command line."""
-    calls = ["tally", "all", "topk", "topk 1000", "step", "step topk"]
+    calls = ["tally", "all", "topk", "topk 1000", "step", "step topk", "attention of gemma-2-2b"]
     command = [sys.executable, "-m", "tests.support.kernel_ahead_of_time", *calls]
     environment = os.environ | {"TRITON_INTERPRET": "0"}
     process = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
@@ -60,3 +63,9 @@ def test_atomics_are_of_integers_alone(usages: list[dict]) -> None:
     """Sums of integers, and places that are sorted afterwards, do not depend on the order of the programs."""
     assert {usage["kernel"] for usage in usages if usage["atomics"]} == {"tile_kernel", "join_kernel", "append_kernel"}
     assert [usage for usage in usages if usage["float_atomics"]] == []
+
+
+def test_two_programs_of_attention_share_a_multiprocessor(usages: list[dict]) -> None:
+    (usage,) = (usage for usage in usages if usage["kernel"] == "attention_kernel")
+    assert 2 * usage["shared"] <= SHARED
+    assert 2 * usage["registers"] * 32 * TILE["num_warps"] <= 64 * 1024

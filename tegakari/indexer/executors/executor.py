@@ -15,9 +15,11 @@ from tegakari.indexer.norm_limits import with_limits
 from tegakari.indexer.shard import Shard
 from tegakari.indexer.shard_writer import ShardWriter
 from tegakari.indexer.worker import make_worker
+from tegakari.models.attention import choose_attention
 from tegakari.models.classifier import Classifier
 from tegakari.models.memory import free_bytes
 from tegakari.models.sae import Sae
+from tegakari.models.tokens import Tokenized
 from tegakari.schemas.config import Config
 
 
@@ -25,6 +27,8 @@ class WorkerSettings(NamedTuple):
     """What a worker needs to know; sent to other processes and nodes."""
 
     config: Config
+    sample: Sequence[Tokenized]
+    """documents on which a worker compares attentions, as of `choose_attention`."""
     limits: Mapping[int, float | None]
     """of norms, by layer; None: no residual is an outlier."""
     contexts: bool
@@ -42,6 +46,7 @@ class WorkerSettings(NamedTuple):
     def load(self) -> tuple[ShardWriter, Classifier]:
         """A worker with models of its own, and its classifier."""
         classifier, saes = load_models(self.config)
+        classifier = choose_attention(classifier, self.sample)
         return self.writer(classifier, with_limits(saes, self.limits)), classifier
 
 

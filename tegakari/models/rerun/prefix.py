@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GenericForSequenceClassification
 
 from tegakari.models.architecture import block_output, check_rows, other_outputs
+from tegakari.models.attention import ATTENTION
 from tegakari.models.classifier import Classifier
 from tegakari.models.hooks import forward_hooks
 from tegakari.models.rerun.cuda_graph import CudaGraph
@@ -125,7 +126,7 @@ def follows_last(classifier: Classifier, batch: Batch, last: Tensor) -> bool:
         return False
     if getattr(config, "use_bidirectional_attention", False):
         return False
-    if config._attn_implementation not in ("eager", "sdpa"):  # other implementations take other masks
+    if config._attn_implementation not in ("eager", "sdpa", ATTENTION):  # other implementations take other masks
         return False
     not_padding = (batch.input_ids != config.pad_token_id).int()
     read = (torch.arange(batch.input_ids.shape[1], device=last.device) * not_padding).argmax(1)
