@@ -106,7 +106,8 @@ def selected(
             residual = torch.cat([corpus.residuals[document.number] for document in documents])
             lengths = [len(document.tokens.positions) for document in documents]
             tally.add(residual, arrivals.add(documents, torch.tensor([0, *lengths]).cumsum(0)))
-            tally.prune(arrivals, 50)
+            if tally.tally.candidates.size() - tally.kept > max(50, tally.kept):
+                tally.prune(arrivals)
         layer, union = tally.finish(shard, arrivals, arrivals.order, union, "max", "last")
         numbers = np.array([document.number for document in shard.documents], np.int32)
         floats = np.zeros(len(numbers), np.float32)

@@ -96,7 +96,7 @@ def tile_kernel(
     at = partial + tile.to(tl.int64) * d_sae + feature
     tl.store(at, peak, mask=inside)
     tl.store(at + size, sums, mask=inside)
-    tl.store(at + 2 * size, active_rows, mask=inside)
+    tl.store(at + size + size, active_rows, mask=inside)  # twice the size would leave an int32 sooner
     if MARKS:
         tl.store(marks + tile.to(tl.int64) * d_sae + feature, marked, mask=inside)
     if block == 0:
@@ -145,7 +145,7 @@ def join_kernel(
     for tile in range(begin, tl.load(first_tile + document + 1)):
         peak = tl.maximum(peak, tl.load(at, mask=inside, other=0.0))
         sums += tl.load(at + size, mask=inside, other=0.0)
-        active_rows += tl.load(at + 2 * size, mask=inside, other=0.0)
+        active_rows += tl.load(at + size + size, mask=inside, other=0.0)
         rows += tl.load(regular + tile)
         at += d_sae
     to = document.to(tl.int64) * d_sae + feature
