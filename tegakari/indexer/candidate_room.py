@@ -1,13 +1,14 @@
 """Room for the candidates of a shard on a GPU, whose numbers reach the host late, so that the GPU never waits for it.
 
 Until bounds have narrowed, most active entries are candidates: 180 pairs of each feature have 20 entries each, of which
-windows leave 5. So candidates are dropped while the batches of a shard run, where a buffer fills.
+windows leave 5. So candidates are dropped while the batches of a shard run, where a buffer fills: the more room, the
+less often.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,17 +23,31 @@ ENTRIES_PER_CENTRE = 6
 """Entries in the windows of a strongest position or a drawn document, of which there is one or a few per feature."""
 
 
-def capacity_of(batch_positions: int, d_sae: int, top_tokens: int, *, contexts: bool) -> int:
-    """Candidates of a layer that a GPU has room for: twice what stays, and a quarter of the entries of a batch.
+ENTRY_BYTES = 12
+"""Of a candidate: feature, position and activation."""
+
+
+def capacity_of(positions: Sequence[int], d_sae: int, top_tokens: int, *, contexts: bool, memory: int) -> int:
+    """Candidates of a layer that a GPU has room for.
+
+    At least twice what stays, and a quarter of the entries of a batch; more, if there is memory, up to an eighth of the
+    entries of the shard, of which 2 to 6 % are active.
 
     Args:
-        batch_positions: of the largest batch.
+        positions: of each batch of the shard.
         d_sae: number of features.
         top_tokens: positions per feature.
         contexts: whether the windows of the strongest positions and of drawn documents stay.
+        memory: bytes, from `memory_of`.
     """
     stay = ENTRIES_PER_CENTRE * (top_tokens + POOL_DOCUMENTS) if contexts else top_tokens
-    return max(2**16, 2 * stay * d_sae, batch_positions * d_sae // 4)
+    least = max(2**16, 2 * stay * d_sae, max(positions) * d_sae // 4)
+    return max(least, min(memory // ENTRY_BYTES, sum(positions) * d_sae // 8))
+
+
+def memory_of(device: torch.device, layers: int) -> int:
+    """Bytes for the candidates of one layer: an eighth of a GPU for those of a shard, of which it holds two at once."""
+    return torch.cuda.get_device_properties(device).total_memory // 8 // layers if device.type == "cuda" else 0
 
 
 class _Numbers(NamedTuple):
@@ -44,7 +59,7 @@ class _Numbers(NamedTuple):
 
 
 class CandidateRoom:
-    """Drops candidates of the layers whose buffers are more than half full."""
+    """Drops candidates of the layers whose buffers fill."""
 
     def __init__(self, layers: Collection[LayerTally], arrivals: Arrivals, *, every_batch: bool) -> None:
         """Watch the buffers of a shard.
@@ -57,6 +72,8 @@ class CandidateRoom:
         self._layers = layers
         self._arrivals = arrivals
         self._behind = 0 if every_batch else 1
+        # What is left takes the entries of the next batch, and of the one whose numbers have not been read.
+        self._full = 3 / 4 if every_batch else 1 / 2
         self._queued: deque[_Numbers] = deque()
 
     def make(self) -> None:
@@ -68,17 +85,19 @@ class CandidateRoom:
         self._queue()
         if len(self._queued) <= self._behind:
             return
+        while len(self._queued) > self._behind + 1:
+            self._queued.popleft()
         numbers, copied = self._queued.popleft()
         if copied is not None:
             copied.synchronize()
         full = [
             layer
             for layer, number in zip(self._layers, numbers.tolist(), strict=True)
-            if number > _capacity(layer) // 2
+            if number > self._full * _buffer(layer).capacity
         ]
         for layer in full:
             layer.prune(self._arrivals)
-            if layer.kept > _capacity(layer) // 2:
+            if layer.kept > _buffer(layer).capacity / 2:
                 raise CandidateOverflowError
         if full:  # numbers from before are of no use
             self._queued.clear()
@@ -106,7 +125,3 @@ class CandidateRoom:
 def _buffer(layer: LayerTally) -> CandidateBuffer:
     assert isinstance(layer.tally.candidates, CandidateBuffer)
     return layer.tally.candidates
-
-
-def _capacity(layer: LayerTally) -> int:
-    return _buffer(layer).capacity

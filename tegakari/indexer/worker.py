@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tegakari.indexer.arrivals import Arrivals
-from tegakari.indexer.candidate_room import CandidateRoom, capacity_of
+from tegakari.indexer.candidate_room import CandidateRoom, capacity_of, memory_of
 from tegakari.indexer.layer_tally import Bounds, LayerTally, Union
 from tegakari.indexer.partial import DocumentPartial, LayerPartial, in_document_order
 from tegakari.indexer.priority import feature_seeds
@@ -143,8 +143,9 @@ class Worker:
             if bounds.ready is not None:
                 torch.cuda.current_stream().wait_event(bounds.ready)
             lengths = [len(document.tokens) for document in shard.documents]
-            groups = [sorted(group) for group in bucketed(lengths, self._batch_tokens)]
-            positions = max(sum(len(shard.documents[index].tokens.positions) for index in group) for group in groups)
+            groups = [sorted(group) for group in bucketed(lengths, self._batch_tokens, self._classifier.device.type)]
+            positions = [sum(len(shard.documents[index].tokens.positions) for index in group) for group in groups]
+            memory = memory_of(self._classifier.device, len(self._encoders))
             layers = {
                 layer: LayerTally(
                     encoder,
@@ -155,7 +156,11 @@ class Worker:
                     self._seeds[layer],
                     self._capacity_factor
                     * capacity_of(
-                        positions, encoder.weight.shape[1], self._top_tokens, contexts=self._seeds[layer] is not None
+                        positions,
+                        encoder.weight.shape[1],
+                        self._top_tokens,
+                        contexts=self._seeds[layer] is not None,
+                        memory=memory,
                     ),
                 )
                 for layer, encoder in self._encoders.items()
@@ -243,9 +248,7 @@ class Worker:
             documents = self._predictions(work)
         return ShardResult(len(order), layers, documents)
 
-    def _run_batch(
-        self, shard: Shard, group: list[int], arrivals: Arrivals, layers: dict[int, LayerTally]
-    ) -> Output:
+    def _run_batch(self, shard: Shard, group: list[int], arrivals: Arrivals, layers: dict[int, LayerTally]) -> Output:
         documents = [shard.documents[index] for index in group]
         batch = self._classifier.batch([document.tokens for document in documents])
         arrival = arrivals.add(documents, batch.offsets)
