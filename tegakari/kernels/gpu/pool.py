@@ -15,7 +15,8 @@ from tegakari.kernels.gpu.gate import gate_of, tile_of
 # pyright: reportGeneralTypeIssues=false, reportPossiblyUnboundVariable=false, reportIndexIssue=false
 
 
-@triton.jit
+# Not compiled again for numbers that happen to be multiples of 16, which change from batch to batch.
+@triton.jit(do_not_specialize=["first_document"])
 def tile_kernel(
     product,  # [n, d_sae] float32
     scale,  # [d_sae] float32, if GATED
@@ -117,7 +118,7 @@ def tile_kernel(
         tl.atomic_max(fault, first_document + document + 1, sem="relaxed")
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["positions"])
 def join_kernel(
     partial,  # [3, N, d_sae] float32
     regular,  # [N] int32
