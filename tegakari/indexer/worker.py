@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
+import structlog
 import torch
 from torch import Tensor
 
@@ -29,6 +30,8 @@ from tegakari.models.sae import Sae
 from tegakari.models.tokens import bucketed
 from tegakari.schemas.config import Config, Pooling
 from tegakari.schemas.errors import KernelError, ModelError
+
+log = structlog.get_logger()
 
 
 class ShardResult(NamedTuple):
@@ -134,6 +137,7 @@ class Worker:
         """Make room for twice as many candidates in the shards to come."""
         self._capacity_factor *= 2
         self._cold = True
+        log.info("candidates of a shard did not fit", room=self._capacity_factor)
 
     def _start(self, shard: Shard) -> ShardWork:
         with self._model, torch.no_grad(), self._on_device():

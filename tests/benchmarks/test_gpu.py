@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks.gpu import encode, kernel_times, parity, rerun, sae_steps, settings, train
-from benchmarks.gpu.__main__ import index_figures
+from benchmarks.gpu.__main__ import index_figures, main
 from tegakari.kernels.types import Tally
 
 
@@ -76,6 +78,14 @@ def test_encode():
         "gpu_encode_host_ms",
     } <= set(figures)
     assert min(figures.values()) > 0
+
+
+def test_the_command_writes_one_json_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "figures.json"
+    main(["--smoke", "--part", "encode", "--output", str(file)])
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert printed == json.loads(file.read_text())
+    assert {"card", "torch", "gpu_encode_over_gemm", "encode_seconds"} <= set(printed)
 
 
 def test_index():
