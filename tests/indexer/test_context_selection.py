@@ -136,7 +136,7 @@ def selected(
         if not carry:
             union = Union.empty(D_SAE, TOP_TOKENS, torch.device("cpu"))
         tally = (BufferedTally if capacity else LayerTally)(
-            corpus.encoder, corpus.max_norm, len(shard.documents), TOP_TOKENS, union.bounds(), seeds, capacity
+            corpus.encoder, corpus.max_norm, len(shard.documents), TOP_TOKENS, union.bounds(), seeds, capacity or 2**16
         )
         room = CandidateRoom([tally], arrivals, every_batch=not carry) if capacity else None
         order = [shard.documents[number] for number in rng.permutation(len(shard.documents)).tolist()]
