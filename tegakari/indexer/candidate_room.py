@@ -117,7 +117,7 @@ class CandidateRoom:
         on_cpu = numbers.to("cpu", non_blocking=True)  # to pinned memory
         copied = None
         if numbers.is_cuda:
-            copied = torch.cuda.Event()
+            copied = torch.cuda.Event(blocking=True)  # waits without a core, which other threads have work for
             copied.record(torch.cuda.current_stream(numbers.device))
         self._queued.append(_Numbers(on_cpu, copied))
 

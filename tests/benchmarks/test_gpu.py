@@ -62,7 +62,10 @@ def test_parity_refuses_a_device_that_differs(monkeypatch: pytest.MonkeyPatch):
 def test_kernels_and_settings():
     figures = kernel_times.measure(smoke=True) | settings.measure(smoke=True)
     assert set(figures) == {
-        *(f"{work}_kernels_us" for work in ("encode_with_contexts", "encode_topk", "sae_steps", "warm_knockout")),
+        *(
+            f"{work}_kernels_us"
+            for work in ("encode_with_contexts", "encode_topk", "sae_steps", "warm_knockout", "fine_tuning")
+        ),
         *(f"settings_{kernel}_best_ms" for kernel in ("tile", "join", "append", "select")),
     }
     assert min(figures.values()) > 0
