@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu --part kernels
 
-prints the kernels of an encode, of a step of SAE training and of a warm knockout.
+prints the kernels of an encode, of steps of SAE training, of a warm knockout and of four steps of a fine-tuning.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.encode import TOP_K, inputs
 from benchmarks.gpu.encode import IndexerCall
 from benchmarks.gpu.random_model import SMOKE, device_of
 from benchmarks.gpu.rerun import warm_knockout
-from benchmarks.gpu.train import training_steps
+from benchmarks.gpu.train import fine_tuning_steps, training_steps
 from tegakari.models.memory import wait_for
 
 REPEATS = 5
@@ -38,6 +38,7 @@ def measure(smoke: bool = False) -> dict[str, float]:
         "encode_topk": IndexerCall(top_k),
         "sae_steps": training_steps(shape, device, 16 if smoke else 512),
         "warm_knockout": warm_knockout(shape, device, smoke=smoke),
+        "fine_tuning": fine_tuning_steps(shape, device, smoke=smoke),
     }
     return {f"{name}_kernels_us": kernel_table(name, work, device) for name, work in works.items()}
 

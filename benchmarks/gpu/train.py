@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,6 +39,7 @@ from tegakari.indexer.training.saes.schedule import Schedule
 from tegakari.indexer.training.saes.trainable import TrainableSae
 from tegakari.models.memory import wait_for
 from tegakari.models.precision import float32_products
+from tegakari.models.tokens import Tokenized
 from tegakari.schemas.config import ClassifierConfig, SaesConfig
 from tegakari.schemas.corpus import Document
 from tegakari.schemas.progress import NoProgress
@@ -221,6 +222,36 @@ class _StepClock(NoProgress):
             self.start = time.perf_counter()
 
 
+def fine_tuning_steps(shape: Shape, device: torch.device, *, smoke: bool) -> Callable[[], None]:
+    """Four steps of a fine-tuning with 2 documents each, as the study."""
+    model = random_model(shape, device, torch.float32)
+    documents = random_documents(8, range(5, 20) if smoke else range(30, 300), shape.vocabulary)
+
+    def run() -> None:
+        with TemporaryDirectory() as work:
+            train(
+                model,
+                _examples(documents),
+                replace(ClassifierConfig(), epochs=1, batch_size=2),
+                device=device,
+                bfloat16=device.type == "cuda",
+                work=Path(work),
+                checkpoint=None,
+                progress=NoProgress(),
+                checkpoints=False,
+            )
+        gc.collect()  # Trainer's objects form cycles, and hold Adam's moments
+
+    return run
+
+
+def _examples(documents: Sequence[Tokenized]) -> list[Example]:
+    return [
+        Example(_DOCUMENT, np.array(document.input_ids, np.int32), number % LABELS)
+        for number, document in enumerate(documents)
+    ]
+
+
 def _fine_tuning(shape: Shape, device: torch.device, smoke: bool) -> dict[str, float]:
     first, steps, lengths = (1, 2, range(5, 20)) if smoke else (4, 16, range(30, 300))
     model = random_model(shape, device, torch.float32)
@@ -232,10 +263,7 @@ def _fine_tuning(shape: Shape, device: torch.device, smoke: bool) -> dict[str, f
         ("_8_packed", 8, True),
     ):
         documents = random_documents(batch_size * (first + steps), lengths, shape.vocabulary)
-        examples = [
-            Example(_DOCUMENT, np.array(document.input_ids, np.int32), number % LABELS)
-            for number, document in enumerate(documents)
-        ]
+        examples = _examples(documents)
         settings = replace(ClassifierConfig(), epochs=1, batch_size=batch_size, packed=packed)
         clock = _StepClock(first, device)
         train_once = partial(train, model, examples, settings, device=device, bfloat16=device.type == "cuda")

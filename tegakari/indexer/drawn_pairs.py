@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -24,9 +22,11 @@ def drawn_pairs(seeds: Tensor, numbers: Tensor, bound: Tensor) -> Tensor:
     if not tallies_on_gpu(seeds.device):
         return pair_priorities(seeds, numbers[:, None]) <= bound
     from tegakari.indexer.drawn_kernel import BLOCK, drawn_kernel  # Triton is absent on most machines
+    from tegakari.kernels.gpu.launch import launch
 
     drawn = torch.empty(len(numbers), len(seeds), dtype=torch.bool, device=seeds.device)
-    kernel: Any = drawn_kernel  # to a type checker it is the Python function
     blocks = -(-len(seeds) // BLOCK)
-    kernel[(len(numbers) * blocks,)](seeds, numbers, bound, drawn, len(seeds), blocks, BLOCK=BLOCK, num_warps=4)
+    launch(
+        drawn_kernel, len(numbers) * blocks, seeds, numbers, bound, drawn, len(seeds), blocks, BLOCK=BLOCK, num_warps=4
+    )
     return drawn

@@ -26,6 +26,9 @@ from tegakari.schemas.config import POOLINGS, Pooling
 from tegakari.store.blocks.activations import Activations, rounded
 from tegakari.store.contexts import POOL_DOCUMENTS
 
+MANY = 2**16
+"""New candidates of a layer on a CPU that are worth a selection."""
+
 
 class Bounds(NamedTuple):
     """What can still be among the strongest positions and the drawn documents of the corpus.
@@ -99,7 +102,8 @@ class LayerTally:
         self._max_norm = max_norm
         self._top_tokens = top_tokens
         self._seeds = seeds
-        self._kept = 0
+        self.kept = 0
+        """candidates that the last `prune` left"""
         self.bounds = bounds
         self.tally = new_tally(encoder, documents, capacity)
 
@@ -128,14 +132,19 @@ class LayerTally:
         """Priorities of the pairs of these documents, int64 [D, d_sae]."""
         return pair_priorities(seeds, numbers[:, None])
 
-    def prune(self, arrivals: Arrivals, most: int) -> None:
-        """Drop candidates that are in no pair of the strongest or drawn ones, if more than `most` are new.
+    def has_grown(self) -> bool:
+        """Whether the last `prune` left fewer candidates than are new; the host waits for a GPU."""
+        return self.tally.candidates.size() - self.kept > max(MANY, self.kept)
 
-        Narrows the bounds. The host waits for a GPU.
+    def prune(self, arrivals: Arrivals) -> None:
+        """Drop candidates that are in no window of the strongest positions and drawn documents; narrow the bounds.
+
+        The host waits for a GPU.
+
+        Raises:
+            CandidateOverflowError: as of `finish`.
         """
         candidates = self.tally.candidates
-        if candidates.size() - self._kept <= max(most, self._kept):
-            return
         places = arrivals.places(self.bounds.floor.device)
         survivors = candidates.survivors()
         best = strongest_survivors(_at_least(survivors, self.bounds.floor), self._top_tokens, self.d_sae, places.rank)
@@ -153,7 +162,7 @@ class LayerTally:
             kept = in_windows(survivors, drawn, maximum, bounds.floor, places)
         self.bounds = bounds
         candidates.replace(kept)
-        self._kept = len(kept.feature)
+        self.kept = len(kept.feature)
 
     def finish(
         self, shard: Shard, arrivals: Arrivals, order: Tensor, union: Union, pooling: Pooling, head: Head
@@ -246,15 +255,3 @@ def _activations(pooled: Tensor, arrivals: Arrivals) -> Activations:
     feature, place = dense.nonzero(as_tuple=True)
     activation = dense[feature, place].cpu().numpy()
     return Activations(feature.int().cpu().numpy(), numbers[by_number][place.int().cpu().numpy()], rounded(activation))
-
-
-def capacity_of(batch_positions: int, d_sae: int, top_tokens: int, contexts: bool) -> int:
-    """Candidates that a GPU keeps room for in a shard: an eighth of a batch's entries, and four times what it keeps.
-
-    Args:
-        batch_positions: of the largest batch before bounds have narrowed; 0 afterwards.
-        d_sae: number of features.
-        top_tokens: positions per feature.
-        contexts: whether all activations of drawn pairs are kept as well, of which a pair has a few.
-    """
-    return max(2**16, batch_positions * d_sae // 8, 4 * (top_tokens + (2 * POOL_DOCUMENTS if contexts else 0)) * d_sae)

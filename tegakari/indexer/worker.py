@@ -1,7 +1,7 @@
 """Worker: runs the documents of shards through the classifier and the SAEs.
 
-A GPU never waits for the host: forward passes of a shard are queued one after another, its sums stay on the device, and
-`finish` reads them on a stream of its own while the next shard's passes run.
+A GPU never waits for the host: a forward pass is queued before the one before it has ended, the sums of a shard stay on
+the device, and `finish` reads them on a stream of its own while the next shard's passes run.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
+import structlog
 import torch
 from torch import Tensor
 
 from tegakari.indexer.arrivals import Arrivals
-from tegakari.indexer.layer_tally import Bounds, LayerTally, Union, capacity_of
+from tegakari.indexer.candidate_room import CandidateRoom, capacity_of, memory_of
+from tegakari.indexer.layer_tally import Bounds, LayerTally, Union
 from tegakari.indexer.partial import DocumentPartial, LayerPartial, in_document_order
 from tegakari.indexer.priority import feature_seeds
 from tegakari.indexer.shard import IndexedDocument, Shard
@@ -28,6 +30,8 @@ from tegakari.models.sae import Sae
 from tegakari.models.tokens import bucketed
 from tegakari.schemas.config import Config, Pooling
 from tegakari.schemas.errors import KernelError, ModelError
+
+log = structlog.get_logger()
 
 
 class ShardResult(NamedTuple):
@@ -106,14 +110,19 @@ class Worker:
         self._cold = True
         self._model = threading.Lock()
         self._sums = threading.Lock()
-        self._stream = torch.cuda.Stream(classifier.device) if classifier.device.type == "cuda" else None
+        self._on_gpu = tallies_on_gpu(classifier.device)
+        self._stream = None
+        if classifier.device.type == "cuda":
+            self._stream = torch.cuda.Stream(classifier.device)
+            # `exchange` may read the unions before the first shard: their zeros are written by the other stream.
+            self._stream.wait_stream(torch.cuda.current_stream(classifier.device))
 
     def index(self, shard: Shard) -> ShardResult:
         """Index one shard; the same as `finish(start(shard))`."""
         return self.finish(self.start(shard))
 
     def start(self, shard: Shard) -> ShardWork:
-        """Queue the passes of a shard; the host does not wait for a GPU, but in a worker's first shard.
+        """Queue the passes of a shard, of which a GPU has always one to run, but in a worker's first shard.
 
         Raises:
             KernelError: on a CPU, a residual is not finite.
@@ -128,17 +137,19 @@ class Worker:
         """Make room for twice as many candidates in the shards to come."""
         self._capacity_factor *= 2
         self._cold = True
+        log.info("candidates of a shard did not fit", room=self._capacity_factor)
 
     def _start(self, shard: Shard) -> ShardWork:
-        with self._model:
-            cold = self._cold or not tallies_on_gpu(self._classifier.device)
+        with self._model, torch.no_grad(), self._on_device():
+            cold = self._cold or not self._on_gpu
             self._cold = False
             bounds = self._bounds  # read once: another thread replaces them, with their event
             if bounds.ready is not None:
                 torch.cuda.current_stream().wait_event(bounds.ready)
             lengths = [len(document.tokens) for document in shard.documents]
-            groups = [sorted(group) for group in bucketed(lengths, self._batch_tokens)]
-            positions = max(sum(len(shard.documents[index].tokens.positions) for index in group) for group in groups)
+            groups = [sorted(group) for group in bucketed(lengths, self._batch_tokens, self._classifier.device.type)]
+            positions = [sum(len(shard.documents[index].tokens.positions) for index in group) for group in groups]
+            memory = memory_of(self._classifier.device, len(self._encoders))
             layers = {
                 layer: LayerTally(
                     encoder,
@@ -149,17 +160,24 @@ class Worker:
                     self._seeds[layer],
                     self._capacity_factor
                     * capacity_of(
-                        positions if cold else 0,
+                        positions,
                         encoder.weight.shape[1],
                         self._top_tokens,
-                        self._seeds[layer] is not None,
+                        contexts=self._seeds[layer] is not None,
+                        memory=memory,
                     ),
                 )
                 for layer, encoder in self._encoders.items()
             }
-            arrivals = Arrivals()
-            outputs = [self._run_batch(shard, group, arrivals, layers, prune=cold) for group in groups]
+            arrivals, outputs = Arrivals(), []
+            room = CandidateRoom(layers.values(), arrivals, every_batch=cold) if self._on_gpu else None
+            for group in groups:
+                outputs.append(self._run_batch(shard, group, arrivals, layers))
+                if room is not None:
+                    room.make()
             if cold:
+                if room is not None:  # bounds for the next shard, which starts before this one is finished
+                    room.prune()
                 self._bounds = LayerBounds({layer: tally.bounds for layer, tally in layers.items()}, None)
             queued = None
             if self._stream is not None:
@@ -194,6 +212,10 @@ class Worker:
             self._narrow_bounds()
             return {layer: bounds.to(torch.device("cpu")) for layer, bounds in self._bounds.by_layer.items()}
 
+    def _on_device(self) -> AbstractContextManager[object]:
+        """Streams and events of the block are those of the classifier's GPU, whichever is the first."""
+        return torch.cuda.device(self._classifier.device) if self._stream is not None else nullcontext()
+
     def _on_stream(self) -> AbstractContextManager[object]:
         """Work of the block goes to the stream of `finish`."""
         return torch.cuda.stream(self._stream) if self._stream is not None else nullcontext()
@@ -221,17 +243,16 @@ class Worker:
             order = arrivals.order.to(device)
             self._refuse_faults(work)
             layers: dict[int, LayerPartial] = {}
-            for layer, tally in work.layers.items():
-                layers[layer], self._unions[layer] = tally.finish(
+            for layer in list(work.layers):
+                # `finish` has copied the last of its results when it returns, so that nothing reads the freed memory.
+                layers[layer], self._unions[layer] = work.layers.pop(layer).finish(
                     shard, arrivals, order, self._unions[layer], self._pooling, self._classifier.head
                 )
             self._narrow_bounds()
             documents = self._predictions(work)
         return ShardResult(len(order), layers, documents)
 
-    def _run_batch(
-        self, shard: Shard, group: list[int], arrivals: Arrivals, layers: dict[int, LayerTally], *, prune: bool
-    ) -> Output:
+    def _run_batch(self, shard: Shard, group: list[int], arrivals: Arrivals, layers: dict[int, LayerTally]) -> Output:
         documents = [shard.documents[index] for index in group]
         batch = self._classifier.batch([document.tokens for document in documents])
         arrival = arrivals.add(documents, batch.offsets)
@@ -241,8 +262,8 @@ class Worker:
         def on_residual(layer: int, residual: Tensor) -> None:
             try:
                 layers[layer].add(residual, arrival)
-                if prune:
-                    layers[layer].prune(arrivals, 2**16)
+                if not self._on_gpu and layers[layer].has_grown():
+                    layers[layer].prune(arrivals)
             except KernelError:
                 faults.append((layer, residual))
                 raise

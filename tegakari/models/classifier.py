@@ -110,7 +110,7 @@ class Classifier:
         Yields:
             indices into `documents`, longest document first, and the batch whose rows are these documents.
         """
-        for indices in bucketed([len(document) for document in documents], batch_tokens):
+        for indices in bucketed([len(document) for document in documents], batch_tokens, self.device.type):
             yield indices, self.batch([documents[index] for index in indices])
 
     @torch.inference_mode()

@@ -64,4 +64,4 @@ def ordinary_positions(residual: Tensor, max_norm: float | None) -> Tensor | Non
     if limit is None:
         return None
     norms = norms_of(residual)
-    return ~((norms > limit) & norms.isfinite())
+    return ~((norms > limit) & (norms < math.inf))

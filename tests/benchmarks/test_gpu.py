@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks.gpu import attention, encode, kernel_times, parity, rerun, sae_steps, settings, train
-from benchmarks.gpu.__main__ import index_figures
+from benchmarks.gpu.__main__ import index_figures, main
 from tegakari.kernels.types import Tally
 from tests.support.kernel_cases import needs_triton
 
@@ -61,7 +63,10 @@ def test_parity_refuses_a_device_that_differs(monkeypatch: pytest.MonkeyPatch):
 def test_kernels_and_settings():
     figures = kernel_times.measure(smoke=True) | settings.measure(smoke=True)
     assert set(figures) == {
-        *(f"{work}_kernels_us" for work in ("encode_with_contexts", "encode_topk", "sae_steps", "warm_knockout")),
+        *(
+            f"{work}_kernels_us"
+            for work in ("encode_with_contexts", "encode_topk", "sae_steps", "warm_knockout", "fine_tuning")
+        ),
         *(f"settings_{kernel}_best_ms" for kernel in ("tile", "join", "append", "select")),
     }
     assert min(figures.values()) > 0
@@ -84,6 +89,14 @@ def test_attention():
     figures = attention.measure(smoke=True)
     assert {"forward_attention_speedup_16_6", "attention_speedup_16_6", "attention_layer_us_16_6"} < set(figures)
     assert min(figures.values()) > 0
+
+
+def test_the_command_writes_one_json_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "figures.json"
+    main(["--smoke", "--part", "encode", "--output", str(file)])
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert printed == json.loads(file.read_text())
+    assert {"card", "torch", "gpu_encode_over_gemm", "encode_seconds"} <= set(printed)
 
 
 def test_index():

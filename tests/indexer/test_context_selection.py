@@ -9,21 +9,28 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from tegakari.indexer.arrivals import Arrivals
+from tegakari.indexer import context_entries
+from tegakari.indexer.arrivals import Arrival, Arrivals, Places
+from tegakari.indexer.candidate_room import CandidateRoom
 from tegakari.indexer.corpus_documents import corpus_documents
+from tegakari.indexer.drawn_pairs import drawn_pairs
 from tegakari.indexer.layer_contexts import write_layer_contexts
 from tegakari.indexer.layer_tally import LayerTally, Union
 from tegakari.indexer.partial import DocumentPartial, open_partial, write_partial
 from tegakari.indexer.priority import feature_seeds
 from tegakari.indexer.shard import IndexedDocument, plan_shards, probe_documents
 from tegakari.indexer.top_positions import strongest_positions
-from tegakari.kernels import Encoder, dispatch
+from tegakari.kernels import Encoder, Survivors, add_to_tally, dispatch
+from tegakari.kernels.tally import of_pairs
+from tegakari.kernels.types import CandidateBuffer, CandidateList, CandidateOverflowError
+from tegakari.models.outliers import ordinary_positions
 from tegakari.models.tokens import Tokenized
 from tegakari.store.contexts import FeatureContexts, LayerContexts
 from tests.support.kernel_cases import KINDS, exact_case, needs_triton
@@ -75,8 +82,38 @@ def corpus(kind: str, size: int = DOCUMENTS) -> Corpus:
     )
 
 
+class BufferedTally(LayerTally):
+    """A layer whose candidates are in a buffer of a fixed size, as on a GPU."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.capacity = arguments[-1]
+        self.prunings = 0
+        self.tally = self.tally._replace(candidates=CandidateBuffer(self.capacity, torch.device("cpu")))
+
+    def add(self, residual: torch.Tensor, arrival: Arrival) -> None:
+        buffer = self.tally.candidates
+        self.tally = self.tally._replace(candidates=CandidateList())
+        assert self._seeds is not None
+        add_to_tally(
+            self.tally,
+            residual,
+            self._encoder,
+            arrival.batch,
+            self.bounds.floor,
+            ordinary_positions(residual, self._max_norm),
+            drawn_pairs(self._seeds, arrival.numbers, self.bounds.drawn),
+        )
+        buffer.append(self.tally.candidates.survivors())
+        self.tally = self.tally._replace(candidates=buffer)
+
+    def prune(self, arrivals: Arrivals) -> None:
+        super().prune(arrivals)
+        self.prunings += 1
+
+
 def selected(
-    corpus: Corpus, directory: Path, *, size: int, batch: int, seed: int, carry: bool
+    corpus: Corpus, directory: Path, *, size: int, batch: int, seed: int, carry: bool, capacity: int = 0
 ) -> tuple[LayerContexts, np.ndarray]:
     """Contexts and probes as an index writes them.
 
@@ -87,6 +124,7 @@ def selected(
         batch: documents per batch.
         seed: of the order of shards and batches.
         carry: whether bounds are handed from shard to shard.
+        capacity: of a buffer of candidates as on a GPU; 0: a list as on a CPU.
     """
     rng = np.random.default_rng(seed)
     shards = plan_shards(corpus.documents, size, "recipe")
@@ -97,16 +135,21 @@ def selected(
         arrivals = Arrivals()
         if not carry:
             union = Union.empty(D_SAE, TOP_TOKENS, torch.device("cpu"))
-        tally = LayerTally(
-            corpus.encoder, corpus.max_norm, len(shard.documents), TOP_TOKENS, union.bounds(), seeds, 2**16
+        tally = (BufferedTally if capacity else LayerTally)(
+            corpus.encoder, corpus.max_norm, len(shard.documents), TOP_TOKENS, union.bounds(), seeds, capacity or 2**16
         )
+        room = CandidateRoom([tally], arrivals, every_batch=not carry) if capacity else None
         order = [shard.documents[number] for number in rng.permutation(len(shard.documents)).tolist()]
         for first in range(0, len(order), batch):
             documents = order[first : first + batch]
             residual = torch.cat([corpus.residuals[document.number] for document in documents])
             lengths = [len(document.tokens.positions) for document in documents]
             tally.add(residual, arrivals.add(documents, torch.tensor([0, *lengths]).cumsum(0)))
-            tally.prune(arrivals, 50)
+            if room is not None:
+                room.make()
+            elif tally.tally.candidates.size() - tally.kept > max(50, tally.kept):
+                tally.prune(arrivals)
+        assert not isinstance(tally, BufferedTally) or tally.prunings > 0
         layer, union = tally.finish(shard, arrivals, arrivals.order, union, "max", "last")
         numbers = np.array([document.number for document in shard.documents], np.int32)
         floats = np.zeros(len(numbers), np.float32)
@@ -162,6 +205,29 @@ def test_contexts_are_exact_for_any_shards(kind: str, path: str, tmp_path: Path)
         ):
             np.testing.assert_array_equal(column, reference, err_msg=f"{cut} {name}")
         np.testing.assert_array_equal(bits, active)
+
+
+def on_a_gpu(survivors: Survivors, drawn: Tensor, maximum: Tensor, cut: Tensor, places: Places) -> Survivors:
+    """`in_windows` as a GPU computes it."""
+    pairs = drawn | ((maximum >= cut) & (maximum > 0))
+    return context_entries._in_windows(of_pairs(survivors, pairs, places.row), drawn, maximum, cut, places)
+
+
+@pytest.mark.parametrize("carry", [False, True], ids=["every batch", "one behind"])
+def test_contexts_are_exact_where_a_gpus_buffers_fill(carry: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Candidates are dropped before the buffer overflows, and windows are those of tensor operations."""
+    monkeypatch.setattr("tegakari.indexer.layer_tally.in_windows", on_a_gpu)
+    case = corpus("relu")
+    reference = plain_contexts(case.documents, case.activations, LAYER, TOP_TOKENS)
+    contexts, _ = selected(case, tmp_path, size=130, batch=3, seed=1, carry=carry, capacity=8000)
+    np.testing.assert_array_equal(contexts.feature, reference.feature)
+    for column, expected_column in zip(contexts.contexts, reference.contexts, strict=True):
+        np.testing.assert_array_equal(column, expected_column)
+
+
+def test_a_buffer_that_windows_fill_is_too_small(tmp_path: Path):
+    with pytest.raises(CandidateOverflowError):
+        selected(corpus("relu"), tmp_path, size=130, batch=4, seed=1, carry=False, capacity=1500)
 
 
 def test_quotas_are_exact():

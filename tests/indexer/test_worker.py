@@ -92,7 +92,7 @@ def test_a_gpus_path_gives_what_a_cpus_gives(inputs, triton: None, monkeypatch: 
 def test_candidates_that_do_not_fit_are_found_again(inputs, triton: None, monkeypatch: pytest.MonkeyPatch) -> None:
     shards: list[Shard] = inputs[2][:2]
     expected = [worker_of(inputs).index(shard) for shard in shards]
-    monkeypatch.setattr("tegakari.indexer.worker.capacity_of", lambda *sizes: 2048)
+    monkeypatch.setattr("tegakari.indexer.worker.capacity_of", lambda *sizes, **_: 2048)
     worker = worker_of(inputs)
     for shard, reference in zip(shards, expected, strict=True):
         result = worker.index(shard)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tegakari.indexer.shard import DOCUMENTS
 from tegakari.models.classifier import Classifier
 from tegakari.models.tokens import BATCH_COST, CHARACTERS_PER_TOKEN, bucketed
 
@@ -17,13 +18,13 @@ def padded(lengths: list[int], groups: list[list[int]]) -> int:
     return sum(max(lengths[index] for index in group) * len(group) for group in groups)
 
 
-def cost(lengths: list[int], groups: list[list[int]]) -> float:
-    return padded(lengths, groups) + len(groups) * BATCH_COST * sum(lengths) / len(lengths)
+def cost(lengths: list[int], groups: list[list[int]], device: str) -> float:
+    return padded(lengths, groups) + len(groups) * BATCH_COST[device] * sum(lengths) / len(lengths)
 
 
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=9), st.integers(1, 120))
-def test_no_other_cut_is_better(lengths: list[int], budget: int):
-    groups = list(bucketed(lengths, budget))
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=9), st.integers(1, 120), st.sampled_from(["cpu", "cuda"]))
+def test_no_other_cut_is_better(lengths: list[int], budget: int, device: str):
+    groups = list(bucketed(lengths, budget, device))
     order = [index for group in groups for index in group]
     assert order == sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     costs = []
@@ -31,8 +32,8 @@ def test_no_other_cut_is_better(lengths: list[int], budget: int):
         edges = [0, *(index + 1 for index, cut in enumerate(cuts) if cut), len(lengths)]
         cut = [order[a:b] for a, b in itertools.pairwise(edges)]
         if all(len(group) == 1 or lengths[group[0]] * len(group) <= budget for group in cut):
-            costs.append(cost(lengths, cut))
-    assert cost(lengths, groups) == pytest.approx(min(costs))
+            costs.append(cost(lengths, cut, device))
+    assert cost(lengths, groups, device) == pytest.approx(min(costs))
 
 
 @pytest.mark.parametrize("documents", [40, 120])
@@ -43,6 +44,15 @@ def test_at_most_a_twentieth_is_padding(documents: int, median: int):
     shares = [1 - sum(lengths) / padded(lengths, list(bucketed(lengths, 8192))) for lengths in shards]
     assert np.mean(shares) <= 0.05
     assert max(len(list(bucketed(lengths, 8192))) for lengths in shards) <= documents / 3
+
+
+def test_batches_of_a_gpu_are_large_and_have_little_padding():
+    rng = np.random.default_rng(0)
+    shards = [np.clip(rng.lognormal(np.log(135), 0.65, DOCUMENTS["cuda"]), 8, 512).astype(int).tolist() for _ in "123"]
+    groups = [list(bucketed(lengths, 8192, "cuda")) for lengths in shards]
+    tokens = sum(map(sum, shards))
+    assert sum(map(padded, shards, groups)) <= 1.03 * tokens
+    assert tokens / sum(map(len, groups)) >= 4096
 
 
 def test_no_documents_give_no_batches():

@@ -72,7 +72,8 @@ def compiled(kernel: Any, call: str, arguments: tuple[Any, ...], constants: dict
     attributes: dict[tuple[int, ...], Any] = {}
     for index, parameter in enumerate(kernel.params):
         value = values[parameter.name]
-        if parameter.is_constexpr or (isinstance(value, int) and value == 1):
+        specialized = not parameter.do_not_specialize
+        if parameter.is_constexpr or (specialized and isinstance(value, int) and value == 1):
             signature[parameter.name] = "constexpr"
             fixed[(index,)] = value
             continue
@@ -80,7 +81,8 @@ def compiled(kernel: Any, call: str, arguments: tuple[Any, ...], constants: dict
             signature[parameter.name] = "fp32"
             continue
         signature[parameter.name] = POINTERS[value.dtype] if isinstance(value, torch.Tensor) else "i32"
-        if isinstance(value, torch.Tensor) or value % 16 == 0:
+        aligned = specialized and not parameter.do_not_specialize_on_alignment
+        if aligned and (isinstance(value, torch.Tensor) or value % 16 == 0):
             attributes[(index,)] = [["tt.divisibility", 16]]
     program = triton.compile(ASTSource(kernel, signature, fixed, attributes), target=TARGET, options=options)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:

@@ -35,6 +35,6 @@ def batches(
     classifier: Classifier, tokens: Sequence[Tokenized], batch_tokens: int = BATCH_TOKENS
 ) -> Iterator[tuple[list[int], Batch]]:
     """Batches of at most `batch_tokens` tokens, each with the numbers of its texts, ascending."""
-    for group in bucketed([len(text_tokens) for text_tokens in tokens], batch_tokens):
+    for group in bucketed([len(text_tokens) for text_tokens in tokens], batch_tokens, classifier.device.type):
         members = sorted(group)
         yield members, classifier.batch([tokens[member] for member in members])

@@ -24,7 +24,8 @@ def ones_of(bits):
     return ((bits * 0x01010101) >> 24).to(tl.int32)
 
 
-@triton.jit
+# Not compiled again for numbers that happen to be multiples of 16, which change from batch to batch.
+@triton.jit(do_not_specialize=["capacity", "first_position"])
 def append_kernel(
     product,  # [n, d_sae] float32
     scale,  # [d_sae] float32, if GATED

@@ -12,7 +12,8 @@ from tegakari.kernels.gpu.gate import gate_of, tile_of
 # pyright: reportGeneralTypeIssues=false, reportPossiblyUnboundVariable=false, reportIndexIssue=false
 
 
-@triton.jit
+# Not compiled again for numbers that happen to be multiples of 16, which change from batch to batch.
+@triton.jit(do_not_specialize=["capacity", "n"])
 def place_kernel(
     product,  # [n, d_sae] float32
     scale,  # [d_sae] float32, if GATED

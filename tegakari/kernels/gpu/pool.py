@@ -15,7 +15,8 @@ from tegakari.kernels.gpu.gate import gate_of, tile_of
 # pyright: reportGeneralTypeIssues=false, reportPossiblyUnboundVariable=false, reportIndexIssue=false
 
 
-@triton.jit
+# Not compiled again for numbers that happen to be multiples of 16, which change from batch to batch.
+@triton.jit(do_not_specialize=["first_document"])
 def tile_kernel(
     product,  # [n, d_sae] float32
     scale,  # [d_sae] float32, if GATED
@@ -96,7 +97,7 @@ def tile_kernel(
     at = partial + tile.to(tl.int64) * d_sae + feature
     tl.store(at, peak, mask=inside)
     tl.store(at + size, sums, mask=inside)
-    tl.store(at + 2 * size, active_rows, mask=inside)
+    tl.store(at + size + size, active_rows, mask=inside)  # twice the size would leave an int32 sooner
     if MARKS:
         tl.store(marks + tile.to(tl.int64) * d_sae + feature, marked, mask=inside)
     if block == 0:
@@ -117,7 +118,7 @@ def tile_kernel(
         tl.atomic_max(fault, first_document + document + 1, sem="relaxed")
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["positions"])
 def join_kernel(
     partial,  # [3, N, d_sae] float32
     regular,  # [N] int32
@@ -145,7 +146,7 @@ def join_kernel(
     for tile in range(begin, tl.load(first_tile + document + 1)):
         peak = tl.maximum(peak, tl.load(at, mask=inside, other=0.0))
         sums += tl.load(at + size, mask=inside, other=0.0)
-        active_rows += tl.load(at + 2 * size, mask=inside, other=0.0)
+        active_rows += tl.load(at + size + size, mask=inside, other=0.0)
         rows += tl.load(regular + tile)
         at += d_sae
     to = document.to(tl.int64) * d_sae + feature

@@ -57,7 +57,8 @@ def count_rows(
     return number
 
 
-@triton.jit
+# Not compiled again for numbers that happen to be multiples of 16, which change from batch to batch.
+@triton.jit(do_not_specialize=["n"])
 def select_kernel(
     product,  # [n, d_sae] float32
     bias,  # [d_sae] float32

@@ -118,7 +118,7 @@ class IndexConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         Meta(
             ge=0,
             description="documents per shard; a killed `index` loses at most three shards; "
-            "0 = 512 on a GPU, 128 on a CPU",
+            "0 = 1,024 on a GPU, 128 on a CPU",
         ),
     ] = 0
     batch_tokens: Annotated[Natural, _about("tokens per forward pass, padding included")] = 8192
