@@ -28,7 +28,7 @@ from tegakari.indexer.candidates import Candidates
 from tegakari.indexer.executors import Executor, InProcess
 from tegakari.indexer.layer_facts import LayerFacts
 from tegakari.indexer.layer_statistics import MergeSettings
-from tegakari.indexer.merge import Assembler, Assembly, merged_layers
+from tegakari.indexer.merge import Assembler, Assembly
 from tegakari.indexer.merge_memory import GIGABYTE
 from tegakari.indexer.merged_layer import LayerMerge
 from tegakari.indexer.moments import label_moments
@@ -164,14 +164,12 @@ def merge_study(
     """Merge the partials in `work`, by the code of `index`, and write what comes from them into `staged`."""
     keys, settings = [shard.key for shard in shards], MergeSettings("head", 1.0, TOP_TOKENS)
     merge = LayerMerge(work / "shards", keys, work / "layers", size.labels, settings, memory)
-    widths: dict[int, int] = dict.fromkeys(range(size.layers), size.d_sae)
-    merged = merged_layers(merge, widths, executor)
     predictions = Predictions([open_partial(work / "shards", key, layer=-1) for key in keys])
     facts = LayerFacts(size.d_model, size.d_sae, "relu", max_norm=None, quality=None)
     names = [f"コミュニティ{number:03d}" for number in range(size.labels)]
     with RunWriter(staged) as writer:
         assembler = Assembler(writer, documents, names, predictions, settings)
-        return assembler.write(dict.fromkeys(range(size.layers), facts), merged, POSITIONS * len(documents))
+        return assembler.write(merge, dict.fromkeys(range(size.layers), facts), executor, POSITIONS * len(documents))
 
 
 def _documents(seed: int, size: Size) -> list[IndexedDocument]:

@@ -12,8 +12,10 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,9 +29,11 @@ from tegakari.indexer.document_tables import (
     label_rows,
 )
 from tegakari.indexer.layer_contexts import write_probe_documents
+from tegakari.indexer.layer_entries import EntriesSummary
 from tegakari.indexer.layer_facts import LayerFacts, layer_rows
+from tegakari.indexer.layer_features import FeaturesSummary
 from tegakari.indexer.layer_statistics import MergeSettings
-from tegakari.indexer.merged_layer import LayerMerge, LayerSummary, MergedLayer
+from tegakari.indexer.merged_layer import LayerMerge, MergedPart
 from tegakari.indexer.predictions import Predictions
 from tegakari.indexer.shard import IndexedDocument
 from tegakari.schemas import tables
@@ -58,8 +62,8 @@ _LABELS_AT_ONCE = min(4, os.cpu_count() or 1)
 
 def merged_layers(
     merge: LayerMerge, layers: Mapping[int, int], executor: Executor, progress: Progress = NoProgress()
-) -> Generator[MergedLayer, None, None]:
-    """Merge the layers that are not merged yet, and yield all, ascending; others are merged meanwhile.
+) -> Generator[int, None, None]:
+    """Merge a part of the layers that are not merged yet, and yield all, ascending; others are merged meanwhile.
 
     Args:
         merge: what the layers share.
@@ -76,7 +80,7 @@ def merged_layers(
         while left[0] not in merged:
             merged.add(next(merging))
             progress.advance()
-        yield MergedLayer(merge.directory, left.popleft())
+        yield left.popleft()
 
 
 class Assembly(NamedTuple):
@@ -108,7 +112,7 @@ class Assembler:
             labels: by class index.
             predictions: for the documents.
             settings: of the run.
-            progress: receives the stage "writing labels".
+            progress: receives the stages "merging layers" and "writing labels".
         """
         self._writer = writer
         self._documents = documents
@@ -116,36 +120,54 @@ class Assembler:
         self._predictions = predictions
         self._settings = settings
         self._progress = progress
+        self._alive: list[np.ndarray] = []
+        """of each layer: which features are ever active, bool [d_sae]"""
 
-    def write(self, layers: Mapping[int, LayerFacts], merged: Iterable[MergedLayer], positions: int) -> Assembly:
-        """Write everything but vectors.
+    def write(
+        self, merge: LayerMerge, layers: Mapping[int, LayerFacts], executor: Executor, positions: int
+    ) -> Assembly:
+        """Merge the layers, and write everything but vectors.
+
+        The entries of layers are merged while the rows of labels are written.
 
         Args:
+            merge: what the layers share.
             layers: facts by layer.
-            merged: all layers, ascending.
+            executor: where layers are merged.
             positions: countable positions of all documents.
+
+        Raises:
+            Exception: as of `Executor.merge`; what is merged is kept for the next call.
         """
-        places = Places(sorted(layers), [layers[layer].d_sae for layer in sorted(layers)])
+        widths = {layer: layers[layer].d_sae for layer in sorted(layers)}
+        places = Places(list(widths), list(widths.values()))
         with BlocksWriter(
             self._writer.directory, places, len(self._labels), len(self._documents), self._settings.top_tokens
         ) as blocks:
-            whole: list[MergedLayer] = []
-            alive: list[np.ndarray] = []
-            for layer in merged:
-                alive.append(self._append_layer(blocks, layer, layers[layer.layer], positions))
-                whole.append(layer)
-            self._progress.stage("writing labels", len(self._labels))
-            self._append_labels(blocks, places, whole, np.concatenate(alive))
-            scores = self._append_documents([layer.summary for layer in whole])
+            features: list[MergedPart[FeaturesSummary]] = []
+            with closing(merged_layers(merge, widths, executor, self._progress)) as merged:
+                for layer in merged:
+                    features.append(merge.features(layer))
+                    self._append_features(blocks, features[-1], layers[layer], positions)
+            with closing(merged_layers(merge._replace(part="entries"), widths, executor)) as merged:
+                first = next(merged)  # others are merged from now on
+                self._progress.stage("writing labels", len(self._labels))
+                self._append_labels(blocks, places, features)
+                scores = self._append_documents([part.summary for part in features])
+                activations = 0
+                for layer in chain([first], merged):
+                    entries = merge.entries(layer)
+                    activations += entries.summary.activations
+                    self._append_entries(blocks, entries, widths[layer])
             blocks.finish(block_documents(self._documents, self._predictions))
-        for layer in whole:
-            link_files(layer.directory, self._writer.directory)
         if self._settings.contexts:
             write_probe_documents(self._writer.directory, self._documents)
-        return Assembly(sum(layer.summary.activations for layer in whole), scores)
+        return Assembly(activations, scores)
 
-    def _append_layer(self, blocks: BlocksWriter, merged: MergedLayer, facts: LayerFacts, positions: int) -> np.ndarray:
-        """Append the rows of a layer; returns which of its features are ever active, bool [d_sae]."""
+    def _append_features(
+        self, blocks: BlocksWriter, merged: MergedPart[FeaturesSummary], facts: LayerFacts, positions: int
+    ) -> None:
+        """Append the rows of a layer and its strongest positions."""
         features = pa.Table.from_batches(merged.batches(tables.FEATURES), arrow_schema(tables.FEATURES))
         active = features["active_positions"].to_numpy()
         self._writer.append(tables.LAYERS, layer_rows(merged.layer, facts, active, positions, merged.summary.outliers))
@@ -153,19 +175,20 @@ class Assembler:
         self._writer.append_batches(tables.TOP_TOKENS, merged.batches(tables.TOP_TOKENS))
         self._writer.append_batches(tables.SPECIFICITY, merged.batches(tables.SPECIFICITY))
         blocks.append_features(features)
-        rows = {"token": facts.d_sae, "document": facts.d_sae, "feature": len(self._documents)}
-        for subject, columns in (("token", TopPositions), ("document", Strongest), ("feature", Strongest)):
-            for column in columns.types():
-                for start in range(0, rows[subject], _BLOCK_ROWS):
-                    stop = min(start + _BLOCK_ROWS, rows[subject])
-                    blocks.append_top(subject, column, merged.rows(f"top_{subject}.{column}", start, stop))
-        return active > 0
+        _append_top(blocks, "token", merged, TopPositions.types(), facts.d_sae)
+        self._alive.append(active > 0)
+
+    def _append_entries(self, blocks: BlocksWriter, merged: MergedPart[EntriesSummary], d_sae: int) -> None:
+        """Append the strongest documents and features of a layer, and take over its files."""
+        _append_top(blocks, "document", merged, Strongest.types(), d_sae)
+        _append_top(blocks, "feature", merged, Strongest.types(), len(self._documents))
+        link_files(merged.directory, self._writer.directory)
 
     def _append_labels(
-        self, blocks: BlocksWriter, places: Places, merged: Sequence[MergedLayer], is_alive: np.ndarray
+        self, blocks: BlocksWriter, places: Places, merged: Sequence[MergedPart[FeaturesSummary]]
     ) -> None:
         """Write the statistics of each label into the blocks and, of features that are ever active, feature_labels."""
-        (alive,) = np.nonzero(is_alive)
+        (alive,) = np.nonzero(np.concatenate(self._alive))
         layer = np.repeat(np.array(places.layers, np.int32), places.widths)[alive]
         feature = np.concatenate([np.arange(width, dtype=np.int32) for width in places.widths])[alive]
         schema = arrow_schema(tables.FEATURE_LABELS)
@@ -191,7 +214,7 @@ class Assembler:
 
         self._writer.append_batches(tables.FEATURE_LABELS, batches())
 
-    def _append_documents(self, layers: Sequence[LayerSummary]) -> Scores:
+    def _append_documents(self, layers: Sequence[FeaturesSummary]) -> Scores:
         for start in range(0, len(self._documents), _DOCUMENTS_AT_ONCE):
             numbers = slice(start, start + _DOCUMENTS_AT_ONCE)
             rows = document_rows(self._documents[numbers], self._predictions, numbers)
@@ -207,6 +230,16 @@ class Assembler:
         self._writer.append(tables.LABELS, rows)
         f1 = rows["f1"].to_numpy()[confusion.sum(1) > 0]
         return Scores(accuracy=float(confusion.trace() / confusion.sum()), macro_f1=float(f1.mean()))
+
+
+def _append_top(
+    blocks: BlocksWriter, subject: str, merged: MergedPart[Any], columns: Iterable[str], count: int
+) -> None:
+    """Append `count` rows of the arrays of strongest tokens, documents or features."""
+    for column in columns:
+        for start in range(0, count, _BLOCK_ROWS):
+            rows = merged.rows(f"top_{subject}.{column}", start, min(start + _BLOCK_ROWS, count))
+            blocks.append_top(subject, column, rows)
 
 
 def link_files(source: Path, target: Path) -> None:

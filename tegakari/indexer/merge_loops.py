@@ -14,6 +14,8 @@ from tegakari.kernels.cpu.loops import compiled
 ENTRY_BITS = 33
 """Bits of an entry; the 31 above hold an activation, whose bits have the order of positive floats."""
 
+_ROWS = 64
+
 _SHIFT = np.uint64(ENTRY_BITS)
 _LAST_ENTRY = np.uint64(2**ENTRY_BITS - 1)
 
@@ -66,6 +68,33 @@ def select_candidates(starts, activation, row, keys):
             keys[feature, :size] = buffer[:size]
         else:
             keys[feature] = np.partition(buffer[:size], size - n)[size - n :]
+
+
+@compiled
+def fill_places(offsets, row, document, position):
+    """Fill the document and the position in it of rows of tokens; -1 and -1 for the row -1.
+
+    Args:
+        offsets: int64 [documents + 1], first row of each document, and the end of the last.
+        row: int64 [N].
+        document: int32 [N], to be filled.
+        position: int32 [N], to be filled.
+    """
+    first = np.empty((offsets[-1] + _ROWS - 1) // _ROWS, np.int32)  # document of every 64th row: no search from the top
+    number = 0
+    for block in range(len(first)):
+        while offsets[number + 1] <= block * _ROWS:
+            number += 1
+        first[block] = number
+    for i in range(len(row)):
+        if row[i] < 0:
+            document[i] = position[i] = -1
+            continue
+        number = first[row[i] // _ROWS]
+        while offsets[number + 1] <= row[i]:
+            number += 1
+        document[i] = number
+        position[i] = row[i] - offsets[number]
 
 
 @compiled

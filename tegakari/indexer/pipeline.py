@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from tegakari.indexer.index_models import IndexModels, load_index_models
 from tegakari.indexer.layer_facts import LayerFacts
 from tegakari.indexer.layer_statistics import MergeSettings
 from tegakari.indexer.local_models import with_local_models
-from tegakari.indexer.merge import Assembler, Assembly, merged_layers
+from tegakari.indexer.merge import Assembler, Assembly
 from tegakari.indexer.merge_memory import GIGABYTE
 from tegakari.indexer.merged_layer import LayerMerge
 from tegakari.indexer.norm_limits import with_norm_limits
@@ -371,8 +371,6 @@ def _merge(
     memory = round(config.index.merge_memory_gb * GIGABYTE)
     directory = inputs.work / f"layers-{inputs.recipe[:32]}"
     merge = LayerMerge(partials, keys, directory, len(models.classifier.labels), settings, memory)
-    widths = {layer: sae.d_sae for layer, sae in models.saes.items()}
-    merged = merged_layers(merge, widths, executor, inputs.progress)
     facts = {
         layer: LayerFacts(
             models.classifier.d_model,
@@ -387,8 +385,8 @@ def _merge(
     positions = sum(len(document.tokens.positions) for document in documents)
     with ThreadPoolExecutor(1, thread_name_prefix="vectors") as beside:  # no vector waits for the merge of a layer
         written = beside.submit(write_run_vectors, staged, models.saes, documents, predictions)
-        with RunWriter(staged) as writer, closing(merged):
+        with RunWriter(staged) as writer:
             assembler = Assembler(writer, documents, models.classifier.labels, predictions, settings, inputs.progress)
-            assembly = assembler.write(facts, merged, positions)
+            assembly = assembler.write(merge, facts, executor, positions)
             written.result()
     return assembly

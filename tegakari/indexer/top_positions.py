@@ -10,7 +10,7 @@ import numpy as np
 
 from tegakari.indexer.corpus_documents import CorpusDocuments
 from tegakari.indexer.feature_ranges import feature_ranges
-from tegakari.indexer.merge_loops import select_candidates
+from tegakari.indexer.merge_loops import fill_places, select_candidates
 from tegakari.indexer.partial import CANDIDATES, Partial
 from tegakari.indexer.strongest import bits_of, no_entries, strongest_entries
 from tegakari.store.blocks.files import TopPositions
@@ -43,11 +43,9 @@ def strongest_positions(
         keys = no_entries(features.stop - features.start, n)
         select_candidates(features.starts, bits_of(activation), rows, keys)
         rows, activation = strongest_entries(keys)
-        exists = rows >= 0
-        document = np.where(exists, np.searchsorted(corpus.offsets, rows, side="right") - 1, -1)
-        position = np.where(exists, rows - corpus.offsets[document], -1)
-        for whole, part in zip(result, (activation, document, position), strict=True):
-            whole[features.start : features.stop] = part
+        part = TopPositions(*(column[features.start : features.stop] for column in result))
+        part.activation[:] = activation
+        fill_places(corpus.offsets, rows.reshape(-1), part.document.reshape(-1), part.position.reshape(-1))
     return result
 
 
@@ -73,7 +71,7 @@ def top_tokens(partials: Sequence[Partial], corpus: CorpusDocuments, positions: 
     """
     document, position = positions.document.reshape(-1), positions.position.reshape(-1)
     (exists,) = np.nonzero(document >= 0)
-    shard = corpus.shard[document[exists]]
+    shard = corpus.shard[document[exists]].astype(np.min_scalar_type(len(partials)))  # 16 bits are sorted by counting
     by_shard = exists[np.argsort(shard, kind="stable")]
     ends = np.cumsum(np.bincount(shard, minlength=len(partials)))
     columns = [np.zeros(len(document), np.int32) for _ in range(3)]

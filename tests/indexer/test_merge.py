@@ -79,21 +79,22 @@ def test_a_layer_is_passed_on_before_the_others_are_merged(tmp_path: Path):
     merge.merge(3, size.d_sae)
     executor = Descending()
     layers = merged_layers(merge, dict.fromkeys(range(4), size.d_sae), executor)
-    merged = [(layer.layer, list(executor.merged)) for layer in layers]
+    merged = [(layer, list(executor.merged)) for layer in layers]
     assert merged == [(0, []), (1, [2, 1]), (2, [2, 1]), (3, [2, 1])]
 
 
+@pytest.mark.parametrize("full_part", ["features", "entries"])
 def test_an_error_in_a_layer_is_raised_and_the_next_merge_keeps_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_part: str
 ):
     original = LayerMerge.merge
-    merged: list[int] = []
+    merged: list[tuple[int, str]] = []
     full = True
 
     def failing(self, layer: int, d_sae: int):
-        if full and layer == 2:
+        if full and layer == 2 and self.part == full_part:
             raise OSError(28, "No space left on device")
-        merged.append(layer)
+        merged.append((layer, self.part))
         original(self, layer, d_sae)
 
     monkeypatch.setattr(LayerMerge, "merge", failing)
@@ -101,10 +102,10 @@ def test_an_error_in_a_layer_is_raised_and_the_next_merge_keeps_the_others(
         make_run(tmp_path, "a", layers=5, executor=InProcess(1))
     assert not run_directory(tmp_path, "a").exists()
     assert merged
-    assert 2 not in merged
+    assert (2, full_part) not in merged
     full = False
     make_run(tmp_path, "a", layers=5, executor=InProcess(1))
-    assert sorted(merged) == [0, 1, 2, 3, 4]  # each once
+    assert sorted(merged) == [(layer, part) for layer in range(5) for part in ("entries", "features")]  # each once
     make_run(tmp_path / "at once", "a", layers=5)
     assert files_of(run_directory(tmp_path, "a")) == files_of(run_directory(tmp_path / "at once", "a"))
 
@@ -118,13 +119,15 @@ def test_the_memory_of_a_layer_is_bounded(tmp_path: Path, monkeypatch: pytest.Mo
     for memory in (2 * 10**6, 2 * 10**8):
         monkeypatch.setattr(merged_layer, "memory_of_ranges", lambda *_, memory=memory, **__: memory)
         merge = LayerMerge(tmp_path / "shards", keys, tmp_path / str(memory), size.labels, settings, 1)
-        tracemalloc.start()
-        merge.merge(0, size.d_sae)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
+        for part in (merge, merge._replace(part="entries")):
+            tracemalloc.start()
+            part.merge(0, size.d_sae)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
     whole_layer = size.d_sae * (1000 + 12 * TOP_TOKENS)
-    assert peaks[0] < 2 * 10**6 + whole_layer + 2 * 10**6
-    assert peaks[1] > 2 * peaks[0]
+    assert max(peaks[:2]) < 2 * 10**6 + whole_layer + 2 * 10**6
+    assert peaks[2] > 2 * peaks[0]
+    assert peaks[3] > 2 * peaks[1]
 
 
 def test_too_little_memory_is_an_error_that_says_how_much_is_needed(tmp_path: Path):

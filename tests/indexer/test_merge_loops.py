@@ -9,7 +9,13 @@ import pytest
 
 from tegakari.indexer.candidates import Candidates
 from tegakari.indexer.feature_ranges import feature_ranges
-from tegakari.indexer.merge_loops import ENTRY_BITS, fill_first_distinct, merge_activations, select_candidates
+from tegakari.indexer.merge_loops import (
+    ENTRY_BITS,
+    fill_first_distinct,
+    fill_places,
+    merge_activations,
+    select_candidates,
+)
 from tegakari.indexer.partial import (
     ACTIVATIONS,
     CANDIDATES,
@@ -155,3 +161,15 @@ def test_a_partial_that_ends_too_early_is_an_error(partials: list[Partial], tmp_
     (copy / "arrays.bin").write_bytes((whole.directory / "arrays.bin").read_bytes()[:-1])
     with pytest.raises(OSError, match="ends too early"):
         Partial(copy).top_features(5)
+
+
+def test_places_of_rows_of_tokens():
+    rng = np.random.default_rng(0)
+    sizes = rng.choice([0, 1, 2, 63, 64, 65, 300], 200)
+    offsets = np.cumsum([0, *sizes])
+    row = rng.permutation(np.arange(-1, offsets[-1]))
+    document, position = np.empty(len(row), np.int32), np.empty(len(row), np.int32)
+    fill_places(offsets, row, document, position)
+    places = [(number, place) for number, size in enumerate(sizes) for place in range(size)]
+    expected = [places[at] if at >= 0 else (-1, -1) for at in row]
+    assert list(zip(document.tolist(), position.tolist(), strict=True)) == expected

@@ -106,9 +106,11 @@ def test_a_layer_that_ends_its_workers_is_named(small_case: SmallCase, tmp_path:
     process = start(nodes, config, 2, "--poison-layer", "1")
     assert process.wait(SECONDS) == 1
     assert "ERROR --ray: the merge of layer 1 ended 3 workers" in output(nodes)
-    merged = [file.parent.name for file in (tmp_path / "store" / "work" / "small").glob("layers-*/*/layer.json")]
+    merged = [
+        file.parent.name for file in (tmp_path / "store" / "work" / "small").glob("layers-*/*-features/layer.json")
+    ]
     assert merged
-    assert "01" not in merged
+    assert "01-features" not in merged
     command = [sys.executable, "-m", "tegakari.cli", "index", "--config", str(config), "--ray", nodes.address]
     assert_published(nodes.start(0, [*command, "--only", "merge"]), nodes, config, tables)
 

@@ -19,7 +19,7 @@ from tegakari.indexer.candidates import Candidates
 from tegakari.indexer.executors import Executor, InProcess
 from tegakari.indexer.layer_facts import LayerFacts
 from tegakari.indexer.layer_statistics import MergeSettings
-from tegakari.indexer.merge import Assembler, Assembly, merged_layers
+from tegakari.indexer.merge import Assembler, Assembly
 from tegakari.indexer.merge_memory import GIGABYTE
 from tegakari.indexer.merged_layer import LayerMerge
 from tegakari.indexer.moments import label_moments
@@ -170,14 +170,13 @@ def publish_case(
         write_partial(work / "shards", shard, positions, parts, _document_partial(shard, case), {})
     keys, settings = [shard.key for shard in shards], MergeSettings(pooling, 1.0, top_tokens)
     merge = LayerMerge(work / "shards", keys, work / "layers", len(case.labels), settings, memory)
-    merged = merged_layers(merge, dict.fromkeys(range(layers), d_sae), executor)
     predictions = Predictions([open_partial(work / "shards", key) for key in keys])
     facts = LayerFacts(D_MODEL, d_sae, "relu", None, LayerQuality(100, 0.9, 8.0, 0, 0.9, 0, 0.0))
     positions = sum(len(document.tokens.positions) for document in case.documents)
     shutil.rmtree(work / "staged", ignore_errors=True)  # of a merge that was interrupted, as `index` does
     with RunWriter(work / "staged") as writer:
         assembler = Assembler(writer, case.documents, case.labels, predictions, settings)
-        assembly = assembler.write(dict.fromkeys(range(layers), facts), merged, positions)
+        assembly = assembler.write(merge, dict.fromkeys(range(layers), facts), executor, positions)
     if run_format == FORMAT:
         _write_contexts(work / "staged", case, top_tokens)
         _write_effects(work / "staged", case)
