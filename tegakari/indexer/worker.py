@@ -243,11 +243,14 @@ class Worker:
             order = arrivals.order.to(device)
             self._refuse_faults(work)
             layers: dict[int, LayerPartial] = {}
+            unions: dict[int, Union] = {}
             for layer in list(work.layers):
                 # `finish` has copied the last of its results when it returns, so that nothing reads the freed memory.
-                layers[layer], self._unions[layer] = work.layers.pop(layer).finish(
+                layers[layer], unions[layer] = work.layers.pop(layer).finish(
                     shard, arrivals, order, self._unions[layer], self._pooling, self._classifier.head
                 )
+            # Those of all layers or of none: a shard that did not fit is indexed again, and must not count twice.
+            self._unions.update(unions)
             self._narrow_bounds()
             documents = self._predictions(work)
         return ShardResult(len(order), layers, documents)

@@ -17,6 +17,7 @@ from tegakari.indexer.pipeline import _documents
 from tegakari.indexer.shard import Shard, plan_shards
 from tegakari.indexer.worker import ShardResult, Worker
 from tegakari.kernels import dispatch
+from tegakari.kernels.types import CandidateBuffer
 from tests.support.kernel_cases import needs_triton
 from tests.support.small_case import SmallCase
 
@@ -98,6 +99,25 @@ def test_candidates_that_do_not_fit_are_found_again(inputs, triton: None, monkey
         result = worker.index(shard)
         assert_equal(result, reference)
     assert worker._capacity_factor > 1
+
+
+def test_a_shard_that_did_not_fit_in_one_layer_counts_once(inputs, triton: None) -> None:
+    """Twice the same activations among the strongest would be a bound that is too high, and lose candidates."""
+    first, second, _ = inputs[2]
+    reference, worker = worker_of(inputs), worker_of(inputs)
+    reference.index(first)
+    expected = reference.index(second)
+    worker.index(first)
+    work = worker.start(second)
+    candidates = work.layers[max(work.layers)].tally.candidates
+    assert isinstance(candidates, CandidateBuffer)
+    candidates.number.fill_(candidates.capacity + 1)
+    result = worker.finish(work)
+    assert worker._capacity_factor == 2
+    for layer, union in reference._unions.items():
+        assert all(torch.equal(*pair) for pair in zip(worker._unions[layer], union, strict=True))
+        columns = zip(result.layers[layer].candidates, expected.layers[layer].candidates, strict=True)
+        assert all(np.array_equal(*pair) for pair in columns)
 
 
 def test_the_host_does_not_wait_for_a_layer_of_a_batch(inputs, triton: None) -> None:
