@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from weakref import WeakSet
 
@@ -52,18 +53,22 @@ class CudaGraph:
         """Capture on the current stream. Returns the results, of which a replay writes the values, and added bytes."""
         # A pool can be shared as long as a graph of it is alive, and its memory is reused within one stream.
         sharing = next((graph for graph in _graphs if graph._inputs.device == self._inputs.device), None)
+        pool = torch.cuda.graph_pool_handle() if sharing is None else sharing._graph.pool()
         # The workspace of cuBLAS belongs to a stream and may be freed with any graph: each graph needs one in its pool.
         torch._C._cuda_clearCublasWorkspaces()
         try:
             with torch.cuda.graph(
                 self._graph,
-                pool=None if sharing is None else sharing._graph.pool(),
+                pool=pool,
                 stream=stream,
                 capture_error_mode="thread_local",  # other threads may allocate memory meanwhile
             ):
                 reserved = torch.cuda.memory_reserved()
                 outputs = compute(self._inputs)
                 added = torch.cuda.memory_reserved() - reserved
+        except BaseException:
+            _end_allocations(self._inputs.device, pool)
+            raise
         finally:
             torch._C._cuda_clearCublasWorkspaces()
         return outputs, added
@@ -78,6 +83,17 @@ class CudaGraph:
 
 _graphs: WeakSet[CudaGraph] = WeakSet()
 """All graphs of the process."""
+
+
+def _end_allocations(device: torch.device, pool: tuple[int, int]) -> None:
+    """End the allocations to the pool of a capture that CUDA has refused.
+
+    torch leaves them open, and its allocator then takes the device for capturing for good: it would return no memory
+    that it has cached, not even where another allocation needs it.
+    """
+    with suppress(RuntimeError):  # not open: the capture has ended as it should, with an error of Python
+        torch._C._cuda_endAllocateToPool(device.index, pool)
+        torch._C._cuda_releasePool(device.index, pool)
 
 
 @cache
