@@ -52,7 +52,8 @@ def _seconds_of_steps(models: RunModels, documents: int, length: int) -> list[fl
     def on_step() -> None:
         nonlocal started
         if classifier.device.type == "cuda":
-            torch.cuda.synchronize(classifier.device)
+            # Not the whole device, which cannot be waited for while another thread captures a CUDA graph.
+            torch.cuda.current_stream(classifier.device).synchronize()
         now = time.perf_counter()
         seconds.append(now - started)
         started = now
