@@ -64,7 +64,7 @@ def row_step(
 ):  # fmt: skip
     """One step of a row, or of what is left of `count` elements. It has two pieces, whose sizes are powers of two."""
     start = row.to(tl.int64) * width
-    left = (count - start).to(tl.int32)
+    left = tl.minimum(count - start, width).to(tl.int32)  # of 2^31 elements and more, the difference is no int32
     weight += start
     gradient += start
     mean += start
