@@ -209,8 +209,8 @@ class Worker:
         """
         with self._sums, self._on_stream():
             self._foreign = {layer: bounds.to(self._classifier.device) for layer, bounds in foreign.items()}
-            self._narrow_bounds()
-            return {layer: bounds.to(torch.device("cpu")) for layer, bounds in self._bounds.by_layer.items()}
+            narrowed = self._narrow_bounds()  # `start` can replace those of the worker, by some of another stream
+            return {layer: bounds.to(torch.device("cpu")) for layer, bounds in narrowed.items()}
 
     def _on_device(self) -> AbstractContextManager[object]:
         """Streams and events of the block are those of the classifier's GPU, whichever is the first."""
@@ -220,8 +220,8 @@ class Worker:
         """Work of the block goes to the stream of `finish`."""
         return torch.cuda.stream(self._stream) if self._stream is not None else nullcontext()
 
-    def _narrow_bounds(self) -> None:
-        """Set the bounds of the shards to come, on the stream of `finish`."""
+    def _narrow_bounds(self) -> Mapping[int, Bounds]:
+        """Set the bounds of the shards to come, on the stream of `finish`, and return them."""
         by_layer = {layer: union.bounds() for layer, union in self._unions.items()}
         for layer, foreign in self._foreign.items():
             by_layer[layer] = by_layer[layer].narrowed(foreign)
@@ -233,6 +233,7 @@ class Worker:
             ready = torch.cuda.Event()
             ready.record()
         self._bounds = LayerBounds(by_layer, ready)
+        return by_layer
 
     def _finish(self, work: ShardWork) -> ShardResult:
         shard, arrivals = work.shard, work.arrivals

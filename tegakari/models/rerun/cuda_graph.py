@@ -88,10 +88,10 @@ _graphs: WeakSet[CudaGraph] = WeakSet()
 def _end_allocations(device: torch.device, pool: tuple[int, int]) -> None:
     """End the allocations to the pool of a capture that CUDA has refused.
 
-    torch leaves them open, and its allocator then takes the device for capturing for good: it would return no memory
-    that it has cached, not even where another allocation needs it.
+    torch 2.11 leaves them open, and its allocator then takes the device for capturing for good: it would return no
+    memory that it has cached, not even where another allocation needs it.
     """
-    with suppress(RuntimeError):  # not open: the capture has ended as it should, with an error of Python
+    with suppress(RuntimeError):  # not open: a later torch, or the capture has ended with an error of Python alone
         torch._C._cuda_endAllocateToPool(device.index, pool)
         torch._C._cuda_releasePool(device.index, pool)
 
