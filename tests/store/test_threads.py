@@ -11,15 +11,16 @@ from tegakari.store.threads import on_threads
 
 
 def test_items_are_yielded_when_their_calls_are_done():
-    second = threading.Event()
+    received = threading.Event()
 
     def call(item: int) -> None:
         if item == 1:
-            assert second.wait(10)
-        else:
-            second.set()
+            assert received.wait(10)
 
-    assert list(on_threads(call, [1, 2], name="calls", threads=2)) == [2, 1]
+    items = on_threads(call, [1, 2], name="calls", threads=2)
+    assert next(items) == 2
+    received.set()
+    assert list(items) == [1]
     assert list(on_threads(call, [], name="calls")) == []
 
 
