@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tegakari.indexer.merge_memory import GIGABYTE, SMALLEST_RANGE, fixed_bytes
+from tegakari.indexer.shard import DOCUMENTS
 
 console = Console(width=130)
 
@@ -37,7 +38,7 @@ class Run(NamedTuple):
     """stored activations per document and layer"""
     top_tokens: int = 100
     d_model: int = 2304
-    shard_documents: int = 512
+    shard_documents: int = DOCUMENTS["cuda"]
     characters: int = 300
     """per document"""
 

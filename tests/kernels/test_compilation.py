@@ -29,6 +29,7 @@ REGISTERS = {
     "kept_kernel": 48,
     "adam_kernel": 80,
     "attention_kernel": 248,
+    "drawn_kernel": 48,
 }
 """Maximum registers: those at the size of the study with Triton 3.6 and 3.9, with a margin. Above 255 they spill."""
 
@@ -36,7 +37,7 @@ REGISTERS = {
 @pytest.fixture(scope="module")
 def usages() -> list[dict]:
     """Resources from another process: in this one the kernels are interpreted. Wider calls run on the command line."""
-    calls = ["tally", "all", "topk", "topk 1000", "step", "step topk", "attention of gemma-2-2b"]
+    calls = ["tally", "all", "topk", "topk 1000", "step", "step topk", "attention of gemma-2-2b", "drawn pairs"]
     command = [sys.executable, "-m", "tests.support.kernel_ahead_of_time", *calls]
     environment = os.environ | {"TRITON_INTERPRET": "0"}
     process = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)

@@ -6,7 +6,8 @@ GPU would make the host wait, would fail. Writes a line of JSON per kernel.
 
     python -m tests.support.kernel_ahead_of_time [CALL ...]
 
-`steps_ahead_of_time` adds those of a step of SAE training, `attention_ahead_of_time` that of attention.
+`steps_ahead_of_time` adds those of a step of SAE training, `attention_ahead_of_time` that of attention, and
+`drawn_ahead_of_time` that of drawn pairs.
 """
 
 from __future__ import annotations
@@ -158,12 +159,14 @@ def launches(names: list[str]) -> Iterator[Usage]:
 
 if __name__ == "__main__":
     from tests.support.attention_ahead_of_time import ATTENTION, attention_launches  # they import this module
+    from tests.support.drawn_ahead_of_time import DRAWN, drawn_launches
     from tests.support.steps_ahead_of_time import STEPS, step_launches
 
     names = sys.argv[1:]
     steps = [name for name in names or STEPS if name in STEPS]
     attentions = [name for name in names or ATTENTION if name in ATTENTION]
-    calls = [name for name in names if name not in {*STEPS, *ATTENTION}]
+    drawn = [name for name in names or DRAWN if name in DRAWN]
+    calls = [name for name in names if name not in {*STEPS, *ATTENTION, *DRAWN}]
     encodes = launches(calls) if calls or not names else []
-    for usage in chain(encodes, step_launches(steps), attention_launches(attentions)):
+    for usage in chain(encodes, step_launches(steps), attention_launches(attentions), drawn_launches(drawn)):
         sys.stdout.write(json.dumps(usage._asdict()) + "\n")
