@@ -54,7 +54,8 @@ def by_feature(entries, row, pairs):
 def in_windows(at, values, bits, starts, row, token, is_drawn, cut, window):
     """Select the entries near a centre of their pair of feature and document.
 
-    Centres are the entries at or above the cut of their feature and, of drawn pairs, the first of the largest.
+    Centres are the entries at or above the cut of their feature and, of drawn pairs, the first of the largest. The last
+    row of a document may be out of the order of tokens: then it counts as near to all, which selects more than needed.
 
     Args:
         at: int32 [n], position of each entry, from `by_feature`; receives those of the selected entries.
@@ -78,17 +79,21 @@ def in_windows(at, values, bits, starts, row, token, is_drawn, cut, window):
             document = row[at[begin]]
             best, end = begin, begin + 1
             while end < starts[feature + 1] and row[at[end]] == document:
-                if bits[end] > bits[best]:
+                # Of equals, the first token: the row that the head reads is the last, wherever its token is.
+                if bits[end] > bits[best] or (bits[end] == bits[best] and token[at[end]] < token[at[best]]):
                     best = end
                 end += 1
             if not is_drawn[document, feature]:
                 best = -1
+            # The token of the last row if that is a centre, whose window may be of entries long before it.
+            is_centre = values[end - 1] >= cut[feature] or best == end - 1
+            head = token[at[end - 1]] if is_centre else -window - 1
             reached, left = -1, begin  # last token of a window so far; first entry that is not decided
             for i in range(begin, end):
                 here = token[at[i]]
                 if values[i] >= cut[feature] or i == best:
                     while left < i:  # entries before the centre
-                        if token[at[left]] >= here - window:
+                        if token[at[left]] >= here - window or abs(token[at[left]] - head) <= window:
                             features[selected], at[selected], values[selected] = feature, at[left], values[left]
                             selected += 1
                         left += 1

@@ -57,7 +57,8 @@ def corpus(kind: str, size: int = DOCUMENTS) -> Corpus:
     documents = []
     for number in range(size):
         special = [True, *(rng.random(rng.integers(0, 40)) < 0.1).tolist(), False]
-        tokens = Tokenized([1] * len(special), [(0, 1)] * len(special), special, False)
+        head = 0 if number % 3 == 0 else None  # out of the order of tokens: its row is the last
+        tokens = Tokenized([1] * len(special), [(0, 1)] * len(special), special, False, head)
         documents.append(IndexedDocument(number, f"d{number:03d}", int(rng.integers(0, 4)), "eval", "t", tokens))
     lengths = [len(document.tokens.positions) for document in documents]
     case = exact_case(kind, torch.float32, lengths, 13, D_SAE)
