@@ -48,6 +48,7 @@ class Arrivals:
         self._document: list[np.ndarray] = []
         self._position: list[np.ndarray] = []
         self._positions = 0
+        self._places: Places | None = None
 
     def add(self, documents: Sequence[IndexedDocument], offsets: Tensor) -> Arrival:
         """Add the documents of a batch; returns their place in the tallies of the shard.
@@ -66,15 +67,19 @@ class Arrivals:
         self._positions += ends[-1]
         for name in ("document", "position", "order"):
             self.__dict__.pop(name, None)
+        self._places = None
         on_cpu, device = torch.from_numpy(numbers.astype(np.int64)), offsets.device
         on_device = on_cpu.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else on_cpu.to(device)
         return Arrival(batch, on_device, self._position[-1])
 
     def places(self, device: torch.device) -> Places:
-        """Places of all positions so far."""
+        """Places of all positions so far; the same for all layers, which are on one device."""
+        if self._places is not None:
+            return self._places
         lengths = torch.tensor([len(document.tokens.positions) for document in self.documents])
         row = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-        return Places(self.order.to(device), row.to(device), torch.from_numpy(self.position).to(device))
+        self._places = Places(self.order.to(device), row.to(device), torch.from_numpy(self.position).to(device))
+        return self._places
 
     @cached_property
     def document(self) -> np.ndarray:

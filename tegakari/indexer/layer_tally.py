@@ -238,8 +238,8 @@ def _numbers(arrivals: Arrivals, device: torch.device) -> Tensor:
 
 def _at_least(survivors: Survivors, floor: Tensor) -> Survivors:
     """Survivors at or above the floor of their feature."""
-    reaches = survivors.activation >= floor[survivors.feature]
-    return Survivors(*(column[reaches] for column in survivors))
+    reaches = (survivors.activation >= floor.index_select(0, survivors.feature)).nonzero()[:, 0]
+    return Survivors(*(column.index_select(0, reaches) for column in survivors))
 
 
 def _candidates(survivors: Survivors, arrivals: Arrivals) -> Candidates:

@@ -45,9 +45,11 @@ def strongest_survivors(survivors: Survivors, n: int, d_sae: int, order: Tensor)
         members = members[torch.sort(order[position[members].long()], stable=True).indices]
         member_keys = feature[members].long() << 31 | (0x7FFF_FFFF - activation[members].view(torch.int32)).long()
         places[tied] = members[torch.sort(member_keys, stable=True).indices]
-    feature = feature[places]
+    # Of the keys, in order, rather than gathered by the places.
+    feature = (keys >> 31).int()
     sizes = torch.bincount(feature, minlength=d_sae)
-    rank = torch.arange(len(feature), device=feature.device) - (sizes.cumsum(0) - sizes)[feature.long()]
-    keep = rank < n
-    places = places[keep]
-    return StrongestSurvivors(Survivors(feature[keep], position[places], activation[places]), rank[keep])
+    rank = torch.arange(len(feature), device=feature.device) - (sizes.cumsum(0) - sizes).index_select(0, feature)
+    keep = (rank < n).nonzero()[:, 0]
+    places = places.index_select(0, keep)
+    columns = feature.index_select(0, keep), position.index_select(0, places), activation.index_select(0, places)
+    return StrongestSurvivors(Survivors(*columns), rank.index_select(0, keep))

@@ -94,8 +94,8 @@ def of_pairs(survivors: Survivors, pairs: Tensor, owner: Tensor) -> Survivors:
 
         arrays = (tensor.numpy() for tensor in (*survivors, owner, pairs))
         return Survivors(*map(torch.from_numpy, select_pairs(*arrays)))
-    entries = pairs[owner[survivors.position], survivors.feature].nonzero()[:, 0]
-    return Survivors(*(column[entries] for column in survivors))
+    entries = pairs[owner.index_select(0, survivors.position), survivors.feature].nonzero()[:, 0]
+    return Survivors(*(column.index_select(0, entries) for column in survivors))
 
 
 def finish_tally(tally: Tally) -> Tally:

@@ -226,6 +226,31 @@ def test_contexts_are_exact_where_a_gpus_buffers_fill(carry: bool, tmp_path: Pat
         np.testing.assert_array_equal(column, expected_column)
 
 
+@pytest.mark.parametrize("features", [40, 2100], ids=["keys of 32 bits", "of 64"])
+def test_windows_of_tensor_operations_are_those_of_loops(features: int):
+    """2^20 positions, of which pairs have clusters; integers, of which many are equal."""
+    rng = np.random.default_rng(0)
+    positions, length = 2**20, 2**14
+    of_cluster = rng.integers(0, features, 300), rng.integers(0, positions, 300)
+    at = (of_cluster[1][:, None] + rng.integers(0, 40, (300, 25))).clip(max=positions - 1)
+    keys = np.unique(of_cluster[0][:, None] << 32 | at)
+    rng.shuffle(keys)
+    feature, position = torch.from_numpy(keys >> 32), torch.from_numpy(keys & 0xFFFF_FFFF)
+    activation = torch.from_numpy(rng.integers(1, 30, len(keys)).astype(np.float32))
+    row = torch.arange(positions) // length
+    maximum = torch.zeros(positions // length, features)
+    np.maximum.at(maximum.numpy(), (row[position].numpy(), feature.numpy()), activation.numpy())
+    drawn = (torch.rand(maximum.shape, generator=torch.Generator().manual_seed(0)) < 0.5) & (maximum > 0)
+    cut = torch.full((features,), 28.0)
+    places = Places(torch.arange(positions, dtype=torch.int32), row, (torch.arange(positions) % length).int())
+    survivors = Survivors(feature.int(), position.int(), activation)
+    loops, tensors = (
+        select(survivors, drawn, maximum, cut, places) for select in (context_entries.in_windows, on_a_gpu)
+    )
+    assert 0 < len(loops.feature) < 0.8 * len(keys)
+    assert all(map(torch.equal, loops, tensors))
+
+
 def test_a_buffer_that_windows_fill_is_too_small(tmp_path: Path):
     with pytest.raises(CandidateOverflowError):
         selected(corpus("relu"), tmp_path, size=130, batch=4, seed=1, carry=False, capacity=1500)
