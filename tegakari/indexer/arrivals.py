@@ -59,7 +59,8 @@ class Arrivals:
         """
         positions = [document.tokens.positions for document in documents]
         ends = [0, *np.cumsum([len(of_document) for of_document in positions]).tolist()]
-        batch = TallyBatch(ends, offsets, len(self.documents), self._positions)
+        apart = any(len(of_document) > 1 and of_document[-1] < of_document[-2] for of_document in positions)
+        batch = TallyBatch(ends, offsets, len(self.documents), self._positions, apart=apart)
         numbers = np.array([document.number for document in documents], np.int32)
         self.documents.extend(documents)
         self._document.append(np.repeat(numbers, np.diff(ends)))

@@ -18,13 +18,13 @@ from tegakari.indexer.priority import NEVER, pair_priorities
 from tegakari.indexer.shard import Shard
 from tegakari.indexer.strongest_survivors import strongest_survivors
 from tegakari.kernels import Encoder, Survivors, add_to_tally, finish_tally, new_tally
-from tegakari.kernels.types import CandidateList
+from tegakari.kernels.types import CandidateList, Drawn
 from tegakari.models.head import pooled_by
 from tegakari.models.outliers import ordinary_positions
 from tegakari.models.tokens import Head
 from tegakari.schemas.config import POOLINGS, Pooling
-from tegakari.store.blocks.activations import Activations, rounded
-from tegakari.store.contexts import POOL_DOCUMENTS
+from tegakari.store.blocks.activations import DROPPED_BITS, Activations, rounded
+from tegakari.store.contexts import POOL_DOCUMENTS, WINDOW
 
 MANY = 2**16
 """New candidates of a layer on a CPU that are worth a selection."""
@@ -116,16 +116,18 @@ class LayerTally:
         """Encode the residuals of a batch, [T, d_model], and add them; the host does not wait for a GPU."""
         ordinary = ordinary_positions(residual, self._max_norm)
         batch, floor = arrival.batch, self.bounds.floor
-        drawn = None if self._seeds is None else drawn_pairs(self._seeds, arrival.numbers, self.bounds.drawn)
+        drawn = None
+        if self._seeds is not None:
+            drawn = Drawn(drawn_pairs(self._seeds, arrival.numbers, self.bounds.drawn), WINDOW, DROPPED_BITS)
         add_to_tally(self.tally, residual, self._encoder, batch, floor, ordinary, drawn)
         candidates = self.tally.candidates
         if drawn is None or not isinstance(candidates, CandidateList) or floor.is_cuda or not floor.any():
             return  # without a floor, all are centres of windows
         # At once, so that memory holds no more than windows: a GPU would wait.
         feature, position, activation = candidates.take_last()
-        maximum = self.tally.pooled.max[batch.document : batch.document + len(drawn)]
+        maximum = self.tally.pooled.max[batch.document : batch.document + len(drawn.pairs)]
         last = Survivors(feature, position - batch.position, activation)
-        feature, position, activation = in_windows(last, drawn & (maximum > 0), maximum, floor, arrival.places())
+        feature, position, activation = in_windows(last, drawn.pairs & (maximum > 0), maximum, floor, arrival.places())
         candidates.append(Survivors(feature, position + batch.position, activation))
 
     def _priorities(self, seeds: Tensor, numbers: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tegakari.kernels.dispatch import backend, tallies_on_gpu
 from tegakari.kernels.ordinary import encode_ordinary
-from tegakari.kernels.types import CandidateBuffer, CandidateList, Encoder, Survivors, Tally, TallyBatch, empty_tally
+from tegakari.kernels.types import CandidateBuffer, CandidateList, Drawn, Encoder, Survivors, Tally, TallyBatch, empty_tally
 from tegakari.kernels.validation import check_encoder
 
 
@@ -37,7 +37,7 @@ def add_to_tally(
     batch: TallyBatch,
     floor: Tensor,
     ordinary: Tensor | None = None,
-    whole: Tensor | None = None,
+    drawn: Drawn | None = None,
 ) -> None:
     """Encode the residuals of one layer and batch, and add them to the layer's tally.
 
@@ -48,8 +48,9 @@ def add_to_tally(
         batch: the documents of the residual, and their rows in the tally.
         floor: [d_sae] float32. Activations that are > 0 and >= `floor[feature]` become candidates.
         ordinary: bool [T], the positions that count; None: all.
-        whole: bool [D, d_sae], pairs of a document and a feature. With it, all activations of these pairs become
-            candidates, and all of every pair whose largest activation is >= `floor[feature]`.
+        drawn: pairs of a document and a feature. With it, the activations in windows of the centres of all pairs become
+            candidates. A CPU, where the caller can select at once, brings all activations of the pairs that have a
+            centre.
 
     Raises:
         KernelError: NaN or infinity. On a GPU `tally.fault` is set instead, so that no layer waits.
@@ -57,10 +58,10 @@ def add_to_tally(
     if tallies_on_gpu(residual.device):
         from tegakari.kernels.gpu.encode import gpu_tally
 
-        gpu_tally(residual, encoder, batch, floor, ordinary, tally, whole)
+        gpu_tally(residual, encoder, batch, floor, ordinary, tally, drawn)
         return
-    # With `whole`, a document's maxima decide, which are known when all its positions have been encoded.
-    least = floor if whole is None else torch.zeros_like(floor)
+    # With drawn pairs, a document's maxima decide, which are known when all its positions have been encoded.
+    least = floor if drawn is None else torch.zeros_like(floor)
     encoded = encode_ordinary(residual, encoder, batch.offsets, ordinary, rows="none", floor=least, ordered=False)
     assert isinstance(tally.candidates, CandidateList)
     assert encoded.survivors is not None
@@ -72,9 +73,9 @@ def add_to_tally(
     tally.active.add_(encoded.columns.count)
     tally.total.add_(encoded.columns.total)
     feature, position, activation = encoded.survivors.trimmed()
-    if whole is not None:
+    if drawn is not None:
         feature, position, activation = of_pairs(
-            Survivors(feature, position, activation), whole | (encoded.pooled.max >= floor), batch.owner
+            Survivors(feature, position, activation), drawn.pairs | (encoded.pooled.max >= floor), batch.owner
         )
     tally.candidates.append(
         encoded.survivors._replace(feature=feature, position=position + batch.position, activation=activation)

@@ -208,7 +208,7 @@ class Tally(NamedTuple):
     total: Tensor
     """[d_sae] float64: sum of the activations of each feature."""
     candidates: CandidateList | CandidateBuffer
-    """activations at or above their floor, or all of some pairs; `position` counts the positions of the shard in the
+    """activations at or above their floor, or in windows of them; `position` counts the positions of the shard in the
     order of arrival."""
     fault: Tensor
     """[] int32: 1 + the row of a document with a pre-activation that is NaN or infinite; 0: none."""
@@ -227,10 +227,27 @@ def empty_tally(documents: int, d_sae: int, device: torch.device, candidates: Ca
     )
 
 
+class Drawn(NamedTuple):
+    """Pairs of a document and a feature whose strongest position is a centre of a window.
+
+    Of a pair the centres are its activations at or above the floor of their feature and, if it is drawn, those that are
+    its largest when they are stored: rounded to the nearest, ties to even, with some lower bits dropped.
+    """
+
+    pairs: Tensor
+    """bool [D, d_sae]"""
+    window: int
+    """rows on each side of a centre whose activations are wanted"""
+    dropped_bits: int
+    """of a float32 when it is stored"""
+
+
 class TallyBatch:
     """The documents of one batch, and their place in a tally; the same for all layers."""
 
-    def __init__(self, ends: Sequence[int], offsets: Tensor, document: int, position: int) -> None:
+    def __init__(
+        self, ends: Sequence[int], offsets: Tensor, document: int, position: int, *, apart: bool = False
+    ) -> None:
         """Place a batch.
 
         Args:
@@ -238,11 +255,13 @@ class TallyBatch:
             offsets: `ends` on the residual's device, int64.
             document: row of the tally for the first document.
             position: positions of all batches before.
+            apart: whether the last row of a document can be a token before other rows: it is near to all in windows.
         """
         self.ends = ends
         self.offsets = offsets
         self.document = document
         self.position = position
+        self.apart = apart
         self.chunks: Any = None
         """what a path plans once for all layers"""
 

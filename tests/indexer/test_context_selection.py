@@ -29,10 +29,11 @@ from tegakari.indexer.shard import IndexedDocument, plan_shards, probe_documents
 from tegakari.indexer.top_positions import strongest_positions
 from tegakari.kernels import Encoder, Survivors, add_to_tally, dispatch
 from tegakari.kernels.tally import of_pairs
-from tegakari.kernels.types import CandidateBuffer, CandidateList, CandidateOverflowError
+from tegakari.kernels.types import CandidateBuffer, CandidateList, CandidateOverflowError, Drawn
 from tegakari.models.outliers import ordinary_positions
 from tegakari.models.tokens import Tokenized
-from tegakari.store.contexts import FeatureContexts, LayerContexts
+from tegakari.store.blocks.activations import DROPPED_BITS
+from tegakari.store.contexts import WINDOW, FeatureContexts, LayerContexts
 from tests.support.kernel_cases import KINDS, exact_case, needs_triton
 from tests.support.kernel_oracle import expected
 from tests.support.plain_contexts import plain_contexts, plain_probe_bits, plain_probes
@@ -103,7 +104,7 @@ class BufferedTally(LayerTally):
             arrival.batch,
             self.bounds.floor,
             ordinary_positions(residual, self._max_norm),
-            drawn_pairs(self._seeds, arrival.numbers, self.bounds.drawn),
+            Drawn(drawn_pairs(self._seeds, arrival.numbers, self.bounds.drawn), WINDOW, DROPPED_BITS),
         )
         buffer.append(self.tally.candidates.survivors())
         self.tally = self.tally._replace(candidates=buffer)

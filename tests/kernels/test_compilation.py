@@ -19,6 +19,7 @@ SHARED = 227 * 1024
 REGISTERS = {
     "tile_kernel": 168,
     "join_kernel": 96,
+    "centre_kernel": 80,
     "append_kernel": 80,
     "place_kernel": 64,
     "select_kernel": 176,

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from tegakari.kernels import add_to_tally, dispatch, finish_tally, new_tally
-from tegakari.kernels.types import CandidateBuffer, CandidateOverflowError, Tally, TallyBatch
+from tegakari.kernels.types import CandidateBuffer, CandidateOverflowError, Drawn, Tally, TallyBatch
+from tegakari.store.blocks.activations import DROPPED_BITS, rounded
+from tegakari.store.contexts import WINDOW
 from tests.support.kernel_cases import DEVICE, KINDS, Case, exact_case, needs_triton
 from tests.support.kernel_oracle import expected
 
@@ -39,7 +41,7 @@ def tally_of(
     device: torch.device,
     ordinary: list[torch.Tensor] | None,
     capacity: int,
-    whole: torch.Tensor | None = None,
+    drawn: torch.Tensor | None = None,
 ) -> Tally:
     encoder = cases[0].encoder
     encoder = encoder._replace(
@@ -51,7 +53,7 @@ def tally_of(
         batch = TallyBatch(case.offsets.tolist(), case.offsets.to(device), document, position)
         mask = None if ordinary is None else ordinary[number].to(device)
         stop = document + len(case.offsets) - 1
-        pairs = None if whole is None else whole[document:stop].to(device)
+        pairs = None if drawn is None else Drawn(drawn[document:stop].to(device), WINDOW, DROPPED_BITS)
         add_to_tally(tally, case.residual.to(device), encoder, batch, case.floor.to(device), mask, pairs)
         document, position = stop, position + len(case.residual)
     return finish_tally(tally)
@@ -88,53 +90,76 @@ def test_a_tally_is_exact(kind: str, outliers: bool, device: torch.device) -> No
     assert triples == sorted(triple for triple in oracle.survivors if ordinary[triple[1]])
 
 
+def candidates_of(column: np.ndarray, floor: float, drawn: bool, apart: bool, windows: bool) -> np.ndarray:
+    """Rows of a pair that become candidates, from its activations: on a GPU those in windows, on a CPU all or none."""
+    rows = np.arange(len(column))
+    centres = column >= floor
+    if drawn:
+        centres |= rounded(np.maximum(column, 1e-9)) == rounded(column.max()[None])
+    centres &= column > 0
+    if not windows:
+        return np.flatnonzero((column > 0) & centres.any())
+    near = (np.abs(rows[:, None] - rows[centres]) <= WINDOW).any(1)
+    if apart and centres.any():
+        near[-1] = True
+        near |= centres[-1]
+    return np.flatnonzero((column > 0) & near)
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_candidates_of_whole_pairs_are_all_their_activations(kind: str, device: torch.device) -> None:
-    """Of pairs that are named, and of those that reach the floor with one position."""
+def test_candidates_of_pairs_are_in_windows(kind: str, device: torch.device) -> None:
+    """Of pairs that are drawn, and of those that reach the floor with one position."""
     cases = batches(kind)
     residual = torch.cat([case.residual for case in cases])
     lengths = [*chain.from_iterable(LENGTHS)]
     offsets = torch.tensor([0, *lengths]).cumsum(0)
     ordinary = torch.rand(len(residual), generator=torch.Generator().manual_seed(1)) > 0.2
-    whole = torch.rand(len(lengths), D_SAE, generator=torch.Generator().manual_seed(2)) < 0.1
+    drawn = torch.rand(len(lengths), D_SAE, generator=torch.Generator().manual_seed(2)) < 0.1
     masks = list(ordinary.split([sum(lengths) for lengths in LENGTHS]))
     dense = expected(residual, cases[0].encoder, offsets, cases[0].floor).dense * ordinary.numpy()[:, None]
     floor = torch.full((D_SAE,), float(np.quantile(dense[dense > 0], 0.8)))
     cases = [case._replace(floor=floor) for case in cases]
-    candidates = tally_of(cases, device, masks, 100_000, whole).candidates.survivors()
+    candidates = tally_of(cases, device, masks, 100_000, drawn).candidates.survivors()
+    windows = dispatch.backend(device) == "triton"
     wanted = []
-    for document, (start, stop) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
+    for document, (start, stop) in enumerate(pairwise(offsets.tolist())):
         for feature in range(D_SAE):
-            column = dense[start:stop, feature]
-            if whole[document, feature] or column.max() >= floor[feature]:
-                wanted += [(feature, start + row, float(column[row])) for row in np.flatnonzero(column).tolist()]
+            column = dense[start:stop, feature].astype(np.float32)
+            rows = candidates_of(column, float(floor[feature]), bool(drawn[document, feature]), False, windows)
+            wanted += [(feature, start + row, float(column[row])) for row in rows.tolist()]
     assert len(wanted) < np.count_nonzero(dense)
     assert sorted(zip(*(column.tolist() for column in candidates), strict=True)) == sorted(wanted)
 
 
-@pytest.mark.parametrize("pairs", [False, True], ids=["entries", "pairs"])
-def test_documents_longer_than_a_tile_of_a_gpu(pairs: bool, device: torch.device) -> None:
-    """Of 32, 33 and 70 rows: the marks of a tile use all bits of an integer."""
-    case = exact_case("relu", torch.float32, [32, 33, 70], 13, D_SAE)
+@pytest.mark.parametrize("candidates", ["entries", "windows", "windows with a row apart"])
+def test_documents_longer_than_a_tile_of_a_gpu(candidates: str, device: torch.device) -> None:
+    """Of 32, 33, 70 and 5 rows: the marks of a tile use all bits of an integer, and windows reach into other tiles."""
+    case = exact_case("relu", torch.float32, [32, 33, 70, 5], 13, D_SAE)
     ends = case.offsets.tolist()
-    encoder = case.encoder._replace(bias=case.encoder.bias + 100)  # every entry is active
+    bias = case.encoder.bias + 5000  # every entry is active; when they are stored, many are equal
+    encoder = case.encoder._replace(bias=bias)
+    dense = expected(case.residual, encoder, case.offsets, None).dense.astype(np.float32)
     encoder = encoder._replace(
         **{name: value.to(device) for name, value in encoder._asdict().items() if isinstance(value, torch.Tensor)}
     )
-    dense = expected(case.residual, case.encoder._replace(bias=case.encoder.bias + 100), case.offsets, None).dense
-    floor = torch.tensor(np.quantile(dense, 0.97, axis=0), dtype=torch.float32)
-    whole = (torch.arange(3)[:, None] + torch.arange(D_SAE)) % 2 == 0
-    tally = new_tally(encoder, 3, 20_000)
-    batch = TallyBatch(ends, case.offsets.to(device), 0, 0)
-    residual = case.residual.to(device)
-    add_to_tally(tally, residual, encoder, batch, floor.to(device), None, whole.to(device) if pairs else None)
-    reach = dense >= floor.numpy()
-    if pairs:
-        of_documents = [reach[start:stop].any(0) for start, stop in pairwise(ends)] | whole.numpy()
-        reach = np.repeat(of_documents, np.diff(ends), axis=0)
-    rows, features = np.nonzero(reach)
-    wanted = zip(features.tolist(), rows.tolist(), dense[rows, features].tolist(), strict=True)
-    assert 0 < reach.mean() < 1
+    pairs, apart = candidates != "entries", candidates.endswith("apart")
+    floor = torch.tensor(np.quantile(dense, 0.99 if pairs else 0.97, axis=0), dtype=torch.float32)
+    drawn = (torch.arange(4)[:, None] + torch.arange(D_SAE)) % 2 == 0
+    tally = new_tally(encoder, 4, 20_000)
+    batch = TallyBatch(ends, case.offsets.to(device), 0, 0, apart=apart)
+    of_pairs = Drawn(drawn.to(device), WINDOW, DROPPED_BITS) if pairs else None
+    add_to_tally(tally, case.residual.to(device), encoder, batch, floor.to(device), None, of_pairs)
+    windows = dispatch.backend(device) == "triton"
+    wanted = []
+    for feature in range(D_SAE):
+        least = float(floor[feature])
+        for document, (start, stop) in enumerate(pairwise(ends)):
+            column = dense[start:stop, feature]
+            rows = np.flatnonzero(column >= least)
+            if pairs:
+                rows = candidates_of(column, least, bool(drawn[document, feature]), apart, windows)
+            wanted += [(feature, start + row, float(column[row])) for row in rows.tolist()]
+    assert 0 < len(wanted) < dense.size
     assert sorted(zip(*(column.tolist() for column in tally.candidates.survivors()), strict=True)) == sorted(wanted)
 
 
@@ -142,8 +167,8 @@ def test_documents_longer_than_a_tile_of_a_gpu(pairs: bool, device: torch.device
 def test_candidates_beyond_the_buffer_are_noticed(pairs: bool, device: torch.device) -> None:
     if dispatch.backend(device) != "triton":
         pytest.skip("only a GPU has a buffer")
-    whole = torch.ones(len([*chain.from_iterable(LENGTHS)]), D_SAE, dtype=torch.bool) if pairs else None
-    tally = tally_of(batches("relu"), device, None, 20, whole)
+    drawn = torch.ones(len([*chain.from_iterable(LENGTHS)]), D_SAE, dtype=torch.bool) if pairs else None
+    tally = tally_of(batches("relu"), device, None, 20, drawn)
     assert isinstance(tally.candidates, CandidateBuffer)
     assert tally.candidates.size() > 20
     with pytest.raises(CandidateOverflowError):

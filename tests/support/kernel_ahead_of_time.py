@@ -29,7 +29,9 @@ from triton.compiler import ASTSource
 
 from tegakari.kernels import Encoder
 from tegakari.kernels.gpu import encode
-from tegakari.kernels.types import CandidateBuffer, EncodeInputs, RowSelection, TallyBatch, empty_tally
+from tegakari.kernels.types import CandidateBuffer, Drawn, EncodeInputs, RowSelection, TallyBatch, empty_tally
+from tegakari.store.blocks.activations import DROPPED_BITS
+from tegakari.store.contexts import WINDOW
 
 TARGET = GPUTarget("cuda", 90, 32)
 POINTERS = {
@@ -151,8 +153,10 @@ def launches(names: list[str]) -> Iterator[Usage]:
         # As an index does: with a mask of ordinary positions, into a tally that outlives the call.
         tally = empty_tally(documents + 1, d_sae, meta, CandidateBuffer(2**20, meta))
         ordinary = torch.empty(positions, dtype=torch.bool, device="meta")
-        whole = torch.empty(documents, d_sae, dtype=torch.bool, device="meta")
-        encode.gpu_tally(residual, sae, TallyBatch(ends, offsets.to(meta), 1, 2), floor, ordinary, tally, whole)
+        drawn = Drawn(torch.empty(documents, d_sae, dtype=torch.bool, device="meta"), WINDOW, DROPPED_BITS)
+        for apart in False, True:
+            batch = TallyBatch(ends, offsets.to(meta), 1, 2, apart=apart)
+            encode.gpu_tally(residual, sae, batch, floor, ordinary, tally, drawn)
         yield from usages
         usages.clear()
 

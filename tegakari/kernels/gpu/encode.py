@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tegakari.kernels.gpu.append import append_kernel
+from tegakari.kernels.gpu.append import append_kernel, centre_kernel
 from tegakari.kernels.gpu.deferred import CapacityRows, CapacitySurvivors, Flags
 from tegakari.kernels.gpu.gate import BLOCK
 from tegakari.kernels.gpu.launch import launch
@@ -23,6 +23,7 @@ from tegakari.kernels.reference import compressed
 from tegakari.kernels.types import (
     CandidateBuffer,
     Columns,
+    Drawn,
     Encoded,
     EncodeInputs,
     Encoder,
@@ -39,6 +40,7 @@ CHUNK = 8192
 TILE = {"ROWS": 8, "num_warps": 1}
 """Rows of a tile that are read at a time."""
 JOIN = {"num_warps": 1}
+CENTRE = {"num_warps": 1}
 APPEND = {"num_warps": 1}
 PLACE = {"ROWS": 4, "num_warps": 4}
 SELECT = {"ROWS": 1, "num_warps": 1}
@@ -86,7 +88,7 @@ def gpu_tally(
     floor: Tensor,
     ordinary: Tensor | None,
     tally: Tally,
-    whole: Tensor | None = None,
+    drawn: Drawn | None = None,
 ) -> None:
     """Add a batch to a tally. See `tegakari.kernels.add_to_tally`."""
     gates = _gates(encoder)
@@ -97,8 +99,9 @@ def gpu_tally(
     for chunk in batch.chunks:
         product = _products(residual, encoder, chunk)
         place = batch.document + chunk.document, batch.position + chunk.first
-        of_chunk = None if whole is None else whole[chunk.document : chunk.document + chunk.documents]
-        _tally_chunk(product, encoder, gates, factors, chunk, place, floor, ordinary, tally, whole=of_chunk)
+        _tally_chunk(
+            product, encoder, gates, factors, chunk, place, floor, ordinary, tally, drawn=drawn, apart=batch.apart
+        )
 
 
 def gpu_encode(inputs: EncodeInputs, *, capacity: Capacity | None = None) -> Encoded:
@@ -181,7 +184,8 @@ def _tally_chunk(
     tally: Tally,
     *,
     pairs: Tensor | None = None,
-    whole: Tensor | None = None,
+    drawn: Drawn | None = None,
+    apart: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Add a chunk of products to a tally; returns where TopK cuts its rows.
 
@@ -196,7 +200,8 @@ def _tally_chunk(
         ordinary: of the positions of the batch.
         tally: of the layer.
         pairs: [n, B] int32, receives the active features of each row and block.
-        whole: bool [D, d_sae], as of `gpu_tally`, of the chunk's documents.
+        drawn: as of `gpu_tally`, of the documents of the batch.
+        apart: as of `TallyBatch`.
     """
     d_sae = product.shape[1]
     blocks = _parts(d_sae, BLOCK)
@@ -222,22 +227,32 @@ def _tally_chunk(
         marks, tally.fault, document, tiles * d_sae, d_sae, blocks,
         NORMED=factors is not None, GATED=encoder.gate_scale is not None, TOP_K=encoder.k is not None,
         OUTLIERS=ordinary is not None, PAIRS=pairs is not None, MARKS=floor is not None,
-        FLOOR=floor is not None and whole is None, BLOCK=BLOCK, **TILE,
+        FLOOR=floor is not None and drawn is None, BLOCK=BLOCK, **TILE,
     )  # fmt: skip
     launch(
         join_kernel, chunk.documents * blocks,
         partial, regular, chunk.first_tile, tally.pooled.max[documents], tally.pooled.mean[documents],
         tally.positions[documents], tally.active, tiles * d_sae, d_sae, blocks, BLOCK=BLOCK, **JOIN,
     )  # fmt: skip
-    if floor is not None:
+    if floor is None:
+        return cuts
+    gate = {"NORMED": factors is not None, "GATED": encoder.gate_scale is not None}
+    maximum, pairs_of_chunk, centres, window = tally.pooled.max[documents], marks, marks, 0
+    if drawn is not None:
+        pairs_of_chunk = drawn.pairs[chunk.document : chunk.document + chunk.documents]
+        centres, window = torch.empty_like(marks), drawn.window
         launch(
-            append_kernel, tiles * blocks,
-            product, gates[0], gates[1], gates[2], of_rows, chunk.tiles, marks,
-            marks if whole is None else whole, tally.pooled.max[documents], floor,
-            candidates.number, *candidates.entries, candidates.capacity, position, d_sae, blocks,
-            NORMED=factors is not None, GATED=encoder.gate_scale is not None, PAIRS=whole is not None,
-            BLOCK=BLOCK, **APPEND,
+            centre_kernel, tiles * blocks,
+            product, gates[0], gates[1], gates[2], of_rows, chunk.tiles, marks, pairs_of_chunk, maximum, partial, floor,
+            centres, d_sae, blocks, DROPPED=drawn.dropped_bits, BLOCK=BLOCK, **gate, **CENTRE,
         )  # fmt: skip
+    launch(
+        append_kernel, tiles * blocks,
+        product, gates[0], gates[1], gates[2], of_rows, chunk.tiles, chunk.first_tile, marks,
+        pairs_of_chunk, maximum, floor, centres,
+        candidates.number, *candidates.entries, candidates.capacity, position, d_sae, blocks,
+        WINDOW=window, APART=apart, BLOCK=BLOCK, **gate, **APPEND,
+    )  # fmt: skip
     return cuts
 
 

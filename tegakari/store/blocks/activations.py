@@ -22,7 +22,7 @@ from tegakari.store.column_types import arrow_schema
 ROW_GROUP = 2**17
 """Rows per row group of the activation files: the least that a query for one feature reads."""
 
-_DROPPED_BITS = 13
+DROPPED_BITS = 13
 """Dropped bits of the 23 of a float32's fraction: ten remain, as in a float16, with the exponent of a float32."""
 
 _VALUE_BITS = 18
@@ -31,7 +31,7 @@ _VALUE_BITS = 18
 _FEATURE_BITS = 20
 _DOCUMENT_BITS = 26
 
-_LARGEST = (0x7F7F_FFFF >> _DROPPED_BITS) & (2**_VALUE_BITS - 1)
+_LARGEST = (0x7F7F_FFFF >> DROPPED_BITS) & (2**_VALUE_BITS - 1)
 
 
 class Activations(NamedTuple):
@@ -219,8 +219,8 @@ def rounded_bits(raw: Any) -> Any:
     Args:
         raw: int32 array or tensor of the bits of the activations.
     """
-    to_even = (raw >> _DROPPED_BITS) & 1
-    nearest = (raw + (2 ** (_DROPPED_BITS - 1) - 1) + to_even) >> _DROPPED_BITS
+    to_even = (raw >> DROPPED_BITS) & 1
+    nearest = (raw + (2 ** (DROPPED_BITS - 1) - 1) + to_even) >> DROPPED_BITS
     return nearest.clip(1, _LARGEST)
 
 
@@ -229,7 +229,7 @@ def _bits(activation: np.ndarray) -> np.ndarray:
 
 
 def _value(bits: np.ndarray) -> np.ndarray:
-    return (bits.astype(np.int32, copy=False) << _DROPPED_BITS).view(np.float32)
+    return (bits.astype(np.int32, copy=False) << DROPPED_BITS).view(np.float32)
 
 
 def _packed(*fields: tuple[np.ndarray, int]) -> np.ndarray:
