@@ -27,10 +27,14 @@ from torch import Tensor
 from benchmarks.case import SMALL, make_case
 from benchmarks.gpu.index import content
 from benchmarks.gpu.random_model import device_of
+from tegakari.indexer.arrivals import Places
+from tegakari.indexer.context_entries import in_windows
 from tegakari.indexer.pipeline import index
-from tegakari.kernels import Encoder, add_to_tally, finish_tally, new_tally
-from tegakari.kernels.types import Tally, TallyBatch
+from tegakari.kernels import Encoder, Survivors, add_to_tally, finish_tally, new_tally
+from tegakari.kernels.types import CandidateList, Drawn, Tally, TallyBatch
 from tegakari.schemas.config import Config
+from tegakari.store.blocks.activations import DROPPED_BITS
+from tegakari.store.contexts import WINDOW
 from tegakari.store.reader import Run
 from tests.support.attention_cases import attention_case
 
@@ -105,8 +109,8 @@ def _tally(kind: str, device: torch.device, *, outliers: bool, pairs: bool) -> T
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     residual, weight = integers(-3, 3, positions, D_MODEL), integers(-2, 2, D_MODEL, D_SAE)
     bias, threshold = integers(-20, 2, D_SAE), integers(0, 5, D_SAE)
-    scale, shift, floor = integers(1, 4, D_SAE) / 2, integers(-3, 3, D_SAE), integers(10, 40, D_SAE)
-    ordinary, whole = integers(0, 9, positions) > 0, integers(0, 9, len(LENGTHS), D_SAE) == 0
+    scale, shift, floor = integers(1, 4, D_SAE) / 2, integers(-3, 3, D_SAE), integers(30, 70, D_SAE)
+    ordinary, drawn = integers(0, 9, positions) > 0, integers(0, 9, len(LENGTHS), D_SAE) == 0
     gated = kind == "gated"
     encoder = Encoder(
         weight.to(device, dtype),
@@ -125,9 +129,20 @@ def _tally(kind: str, device: torch.device, *, outliers: bool, pairs: bool) -> T
         batch,
         floor.to(device),
         ordinary.to(device) if outliers else None,
-        whole.to(device) if pairs else None,
+        Drawn(drawn.to(device), WINDOW, DROPPED_BITS) if pairs else None,
     )
-    return finish_tally(tally)
+    tally = finish_tally(tally)
+    if not pairs:
+        return tally
+    # A GPU brings what is in windows of rows, a CPU all of the pairs: both are cut as an index cuts them.
+    survivors = Survivors(*(column.cpu() for column in tally.candidates.survivors()))
+    order = torch.arange(positions)
+    row = torch.repeat_interleave(torch.arange(len(LENGTHS)), offsets.diff())
+    places = Places(order.int(), row, (order - offsets[row]).int())
+    maximum = tally.pooled.max.cpu()
+    candidates = CandidateList()
+    candidates.append(in_windows(survivors, drawn & (maximum > 0), maximum, floor, places))
+    return tally._replace(candidates=candidates)
 
 
 def index_figures(device: torch.device, *, smoke: bool) -> dict[str, float]:

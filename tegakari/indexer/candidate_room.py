@@ -1,7 +1,7 @@
 """Room for the candidates of a shard on a GPU, whose numbers reach the host late, so that the GPU never waits for it.
 
-Until bounds have narrowed, most active entries are candidates: 180 pairs of each feature have 20 entries each, of which
-windows leave 5. So candidates are dropped while the batches of a shard run, where a buffer fills: the more room, the
+Until bounds have narrowed, most active entries are candidates, and later batches have more of them than the shard will
+keep. So candidates are dropped while the batches of a shard run, where a buffer fills: the more room, the
 less often.
 """
 

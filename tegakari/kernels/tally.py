@@ -7,7 +7,16 @@ from torch import Tensor
 
 from tegakari.kernels.dispatch import backend, tallies_on_gpu
 from tegakari.kernels.ordinary import encode_ordinary
-from tegakari.kernels.types import CandidateBuffer, CandidateList, Drawn, Encoder, Survivors, Tally, TallyBatch, empty_tally
+from tegakari.kernels.types import (
+    CandidateBuffer,
+    CandidateList,
+    Drawn,
+    Encoder,
+    Survivors,
+    Tally,
+    TallyBatch,
+    empty_tally,
+)
 from tegakari.kernels.validation import check_encoder
 
 
