@@ -13,7 +13,9 @@ from tegakari.indexer.drawn_pairs import drawn_pairs
 from tegakari.indexer.priority import feature_seeds
 from tegakari.kernels import add_to_tally, new_tally
 from tegakari.kernels.reference import activations
-from tegakari.kernels.types import Tally, TallyBatch
+from tegakari.kernels.types import Drawn, Tally, TallyBatch
+from tegakari.store.blocks.activations import DROPPED_BITS
+from tegakari.store.contexts import WINDOW
 
 POSITIONS = (1024, 4096, 16384)
 SMOKE_POSITIONS = (64,)
@@ -28,8 +30,8 @@ of the two to three thousand in which a feature of the study is active."""
 class IndexerCall:
     """The indexer's call: pools, counts, and candidates, into a tally; the same batch at each call.
 
-    Candidates are the activations at or above a warm floor; with `contexts`, as `index` has them, all activations of
-    the pairs that are drawn or reach the floor.
+    Candidates are the activations at or above a warm floor; with `contexts`, as `index` has them, those in windows of
+    them and of the strongest positions of drawn pairs.
     """
 
     def __init__(self, case: Inputs, *, outliers: bool = False, contexts: bool = False) -> None:
@@ -49,7 +51,9 @@ class IndexerCall:
         number = getattr(candidates, "number", None)
         if number is not None:
             number.zero_()
-        drawn = None if self._seeds is None else drawn_pairs(self._seeds, self._numbers, self._bound)
+        drawn = None
+        if self._seeds is not None:
+            drawn = Drawn(drawn_pairs(self._seeds, self._numbers, self._bound), WINDOW, DROPPED_BITS)
         case, batch = self._case, self._batch
         add_to_tally(self.tally, case.residual, case.encoder, batch, self._floor, self._ordinary, drawn)
 

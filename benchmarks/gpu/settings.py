@@ -21,6 +21,7 @@ from tegakari.kernels.gpu import encode
 SETTINGS = {
     "TILE": [{"ROWS": rows, "num_warps": warps} for rows in (4, 8, 16) for warps in (1, 2)],
     "JOIN": [{"num_warps": warps} for warps in (1, 2)],
+    "CENTRE": [{"num_warps": warps} for warps in (1, 2)],
     "APPEND": [{"num_warps": warps} for warps in (1, 2)],
     "SELECT": [{"ROWS": rows, "num_warps": warps} for rows in (1, 2) for warps in (1, 2)],
 }

@@ -67,7 +67,7 @@ def test_kernels_and_settings():
             f"{work}_kernels_us"
             for work in ("encode_with_contexts", "encode_topk", "sae_steps", "warm_knockout", "fine_tuning")
         ),
-        *(f"settings_{kernel}_best_ms" for kernel in ("tile", "join", "append", "select")),
+        *(f"settings_{kernel}_best_ms" for kernel in ("tile", "join", "centre", "append", "select")),
     }
     assert min(figures.values()) > 0
 

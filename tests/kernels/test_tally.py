@@ -99,10 +99,9 @@ def candidates_of(column: np.ndarray, floor: float, drawn: bool, apart: bool, wi
     centres &= column > 0
     if not windows:
         return np.flatnonzero((column > 0) & centres.any())
-    near = (np.abs(rows[:, None] - rows[centres]) <= WINDOW).any(1)
+    near = (np.abs(rows[:, None] - rows[centres]) <= WINDOW).any(axis=1)
     if apart and centres.any():
-        near[-1] = True
-        near |= centres[-1]
+        near |= centres[-1] | (rows == len(rows) - 1)
     return np.flatnonzero((column > 0) & near)
 
 
