@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tegakari.indexer.corpus import read_manifest
 from tegakari.indexer.index_models import load_models
 from tegakari.indexer.pipeline import _documents
-from tegakari.indexer.shard import Shard, plan_shards
+from tegakari.indexer.shard import plan_shards
 from tegakari.indexer.worker import ShardResult, Worker
 from tegakari.kernels import dispatch
 from tegakari.kernels.types import CandidateBuffer
@@ -42,12 +42,13 @@ class CountedWaits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.fixture
-def triton(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(scope="module")
+def triton() -> Iterator[None]:
     needs_triton()
-    monkeypatch.setenv("TEGAKARI_KERNELS", "triton")
-    dispatch._path_for.cache_clear()
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEGAKARI_KERNELS", "triton")
+        dispatch._path_for.cache_clear()
+        yield
     dispatch._path_for.cache_clear()
 
 
@@ -56,12 +57,19 @@ def inputs(small_case: SmallCase):
     config = small_case.config
     classifier, saes = load_models(config)
     documents, _ = _documents(config, classifier, read_manifest(Path(config.corpus.path)))
-    return classifier, saes, plan_shards(documents[:24], 8, "recipe")
+    return classifier, saes, plan_shards(documents[:10], 5, "recipe")
 
 
-def worker_of(inputs, batch_tokens: int = 64) -> Worker:
+@pytest.fixture(scope="module")
+def reference(inputs, triton: None) -> tuple[Worker, list[ShardResult]]:
+    """A worker after all shards, in the interpreter, and its results."""
+    worker = worker_of(inputs)
+    return worker, [worker.index(shard) for shard in inputs[2]]
+
+
+def worker_of(inputs) -> Worker:
     classifier, saes, _ = inputs
-    return Worker(classifier, saes, pooling="max", top_tokens=5, batch_tokens=batch_tokens)
+    return Worker(classifier, saes, pooling="max", top_tokens=5, batch_tokens=32)
 
 
 def assert_equal(result: ShardResult, other: ShardResult) -> None:
@@ -79,56 +87,50 @@ def assert_equal(result: ShardResult, other: ShardResult) -> None:
         np.testing.assert_allclose(column, reference, rtol=1e-4, atol=1e-5)
 
 
-def test_a_gpus_path_gives_what_a_cpus_gives(inputs, triton: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    shards: list[Shard] = inputs[2]
-    worker = worker_of(inputs)
-    results = [worker.index(shard) for shard in shards]
+def test_a_gpus_path_gives_what_a_cpus_gives(
+    inputs, reference: tuple[Worker, list[ShardResult]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TEGAKARI_KERNELS", "numba")
     dispatch._path_for.cache_clear()
     worker = worker_of(inputs)
-    for shard, result in zip(shards, results, strict=True):
+    for shard, result in zip(inputs[2], reference[1], strict=True):
         assert_equal(result, worker.index(shard))
+    dispatch._path_for.cache_clear()
 
 
-def test_candidates_that_do_not_fit_are_found_again(inputs, triton: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    shards: list[Shard] = inputs[2][:2]
-    expected = [worker_of(inputs).index(shard) for shard in shards]
-    monkeypatch.setattr("tegakari.indexer.worker.capacity_of", lambda *sizes, **_: 2048)
+def test_candidates_that_do_not_fit_are_found_again(
+    inputs, reference: tuple[Worker, list[ShardResult]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tegakari.indexer.worker.capacity_of", lambda *sizes, **_: 1024)
     worker = worker_of(inputs)
-    for shard, reference in zip(shards, expected, strict=True):
-        result = worker.index(shard)
-        assert_equal(result, reference)
+    for shard, expected in zip(inputs[2], reference[1], strict=True):
+        assert_equal(worker.index(shard), expected)
     assert worker._capacity_factor > 1
 
 
-def test_a_shard_that_did_not_fit_in_one_layer_counts_once(inputs, triton: None) -> None:
-    """Twice the same activations among the strongest would be a bound that is too high, and lose candidates."""
-    first, second, _ = inputs[2]
-    reference, worker = worker_of(inputs), worker_of(inputs)
-    reference.index(first)
-    expected = reference.index(second)
-    worker.index(first)
-    work = worker.start(second)
-    candidates = work.layers[max(work.layers)].tally.candidates
-    assert isinstance(candidates, CandidateBuffer)
-    candidates.number.fill_(candidates.capacity + 1)
-    result = worker.finish(work)
-    assert worker._capacity_factor == 2
-    for layer, union in reference._unions.items():
-        assert all(torch.equal(*pair) for pair in zip(worker._unions[layer], union, strict=True))
-        columns = zip(result.layers[layer].candidates, expected.layers[layer].candidates, strict=True)
-        assert all(np.array_equal(*pair) for pair in columns)
+def test_the_host_does_not_wait_and_a_shard_that_did_not_fit_in_one_layer_counts_once(
+    inputs, reference: tuple[Worker, list[ShardResult]]
+) -> None:
+    """In a shard after the first, nothing of a layer, batch or document is read before `finish`.
 
-
-def test_the_host_does_not_wait_for_a_layer_of_a_batch(inputs, triton: None) -> None:
-    """In a shard after the first: nothing of a layer, batch or document is read before `finish`."""
-    first, second, _ = inputs[2]
-    worker = worker_of(inputs, batch_tokens=32)
+    Twice the same activations among the strongest would be a bound that is too high, and lose candidates.
+    """
+    first, second = inputs[2]
+    worker = worker_of(inputs)
     worker.index(first)
     with CountedWaits() as counted:
         work = worker.start(second)
     assert len(work.outputs) > 2
     assert not counted.waits, counted.waits
+    candidates = work.layers[max(work.layers)].tally.candidates
+    assert isinstance(candidates, CandidateBuffer)
+    candidates.number.fill_(candidates.capacity + 1)
     with CountedWaits() as counted:
-        worker.finish(work)
+        result = worker.finish(work)
     assert counted.waits
+    assert worker._capacity_factor == 2
+    expected = reference[1][1]
+    for layer, union in reference[0]._unions.items():
+        assert all(torch.equal(*pair) for pair in zip(worker._unions[layer], union, strict=True))
+        columns = zip(result.layers[layer].candidates, expected.layers[layer].candidates, strict=True)
+        assert all(np.array_equal(*pair) for pair in columns)

@@ -62,6 +62,8 @@ def tally_of(
 @pytest.mark.parametrize("outliers", [False, True], ids=["all positions", "ordinary positions"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_tally_is_exact(kind: str, outliers: bool, device: torch.device) -> None:
+    if kind == "topk" and not outliers and device.type == "cpu":
+        pytest.skip("the interpreter takes seconds; test_parity.py has all positions of TopK")
     cases = batches(kind)
     residual = torch.cat([case.residual for case in cases])
     offsets = torch.tensor([0, *chain.from_iterable(LENGTHS)]).cumsum(0)
@@ -105,7 +107,7 @@ def candidates_of(column: np.ndarray, floor: float, drawn: bool, apart: bool, wi
     return np.flatnonzero((column > 0) & near)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "topk"])  # whose cuts the marks have
 def test_candidates_of_pairs_are_in_windows(kind: str, device: torch.device) -> None:
     """Of pairs that are drawn, and of those that reach the floor with one position."""
     cases = batches(kind)
